@@ -1,0 +1,118 @@
+"""Calibration regression testing for fine-tuned language models.
+
+Every public name is loaded on first use: importing this package, as pytest does at every start of
+an environment where it is installed, loads none of numpy, yaml, torch or transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pytest_calibration.assertions import (
+        assert_accuracy_above,
+        assert_ece_below,
+        assert_metric_below,
+        assert_no_regression,
+        assert_not_overconfident,
+    )
+    from pytest_calibration.baselines import Baselines
+    from pytest_calibration.errors import CalibrationError
+    from pytest_calibration.measurement import Measurement, measure
+    from pytest_calibration.metrics import (
+        accuracy,
+        bin_table,
+        brier,
+        ece,
+        equal_mass_ece,
+        mce,
+        mean_confidence,
+        nll,
+        signed_gap,
+    )
+    from pytest_calibration.models.loading import load_model
+    from pytest_calibration.predictions import Predictions, Signature
+    from pytest_calibration.probes.facts import Facts
+    from pytest_calibration.probes.multiple_choice import MultipleChoice
+    from pytest_calibration.probes.next_token import NextToken
+    from pytest_calibration.verdict import State, Verdict, compare, judge
+
+_HOME = {
+    "assertions": (
+        "assert_accuracy_above",
+        "assert_ece_below",
+        "assert_metric_below",
+        "assert_no_regression",
+        "assert_not_overconfident",
+    ),
+    "baselines": ("Baselines",),
+    "errors": ("CalibrationError",),
+    "measurement": ("Measurement", "measure"),
+    "metrics": (
+        "accuracy",
+        "bin_table",
+        "brier",
+        "ece",
+        "equal_mass_ece",
+        "mce",
+        "mean_confidence",
+        "nll",
+        "signed_gap",
+    ),
+    "models.loading": ("load_model",),
+    "predictions": ("Predictions", "Signature"),
+    "probes.facts": ("Facts",),
+    "probes.multiple_choice": ("MultipleChoice",),
+    "probes.next_token": ("NextToken",),
+    "verdict": ("State", "Verdict", "compare", "judge"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Baselines",
+    "CalibrationError",
+    "Facts",
+    "Measurement",
+    "MultipleChoice",
+    "NextToken",
+    "Predictions",
+    "Signature",
+    "State",
+    "Verdict",
+    "accuracy",
+    "assert_accuracy_above",
+    "assert_ece_below",
+    "assert_metric_below",
+    "assert_no_regression",
+    "assert_not_overconfident",
+    "bin_table",
+    "brier",
+    "compare",
+    "ece",
+    "equal_mass_ece",
+    "judge",
+    "load_model",
+    "mce",
+    "mean_confidence",
+    "measure",
+    "nll",
+    "signed_gap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module (PEP 562)."""
+    try:
+        module = _MODULE_OF[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

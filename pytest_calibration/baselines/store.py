@@ -1,0 +1,240 @@
+"""A folder of baselines: which file belongs to which probe, reading, and atomic writing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_calibration.baselines.record import Record, read_record, summarise, to_yaml
+from pytest_calibration.errors import BaselineError, MissingBaseline, UsageError
+from pytest_calibration.predictions import Predictions, digest
+
+DEFAULT_NAME: Final = "default"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._-]+")
+# Names that Windows reserves; a repository is cloned there too.
+_RESERVED: Final = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+def file_stem(name: str) -> str:
+    """Return the file name (without ending) of a probe or baseline name.
+
+    The name itself where every file system takes it, else a readable slug with 8 hexadecimal digits
+    of its digest, so that two names never share a file.
+    """
+    plain = _PLAIN.fullmatch(name) and not _RESERVED.fullmatch(name)
+    if plain and not name.startswith(".") and not name.endswith(".") and len(name) <= 100:
+        return name
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "probe"
+    return f"{slug}-{digest(name, size=4)}"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a run may write.
+
+    Attributes:
+        record: add records that are missing.
+        accept: the reason for which records may be replaced; None forbids it.
+    """
+
+    record: bool = False
+    accept: str | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A record ready to be written; plain data, so that it can travel between processes.
+
+    Attributes:
+        folder: where the files go.
+        file: name of the YAML file.
+        text: content of the YAML file.
+        items_file: name of the items file.
+        items: content of the items file.
+        checksum: identifies the content.
+        origin: who asked for it (a node id).
+    """
+
+    folder: str
+    file: str
+    text: str
+    items_file: str
+    items: bytes
+    checksum: str
+    origin: str = ""
+
+    @property
+    def key(self) -> str:
+        """The YAML file it becomes: one key, one file."""
+        return str(Path(self.folder) / self.file)
+
+    def write(self) -> Path:
+        """Write items first, then the YAML that names them; remove items nothing names any more.
+
+        Raises:
+            BaselineError: the folder cannot be written.
+        """
+        folder = Path(self.folder)
+        path = folder / self.file
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_atomically(folder / self.items_file, self.items)
+            if not (path.is_file() and path.read_bytes() == self.text.encode()):
+                _write_atomically(path, self.text.encode())
+            for stale in items_files(path):
+                if stale.name != self.items_file:
+                    stale.unlink(missing_ok=True)
+        except OSError as problem:
+            raise BaselineError(
+                f"{path}: cannot be written ({problem.strerror}); nothing was recorded."
+            ) from None
+        return path
+
+
+def items_files(path: Path) -> Iterator[Path]:
+    """Yield the items files that belong to a YAML file."""
+    stem = re.escape(path.stem)
+    for file in path.parent.glob("*.npz"):
+        if re.fullmatch(rf"{stem}\.items-[0-9a-f]{{12}}\.npz", file.name):
+            yield file
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Write so that a reader sees the old file or the new one, never a part."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a baseline is as public as its neighbours.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_draft(draft: Draft) -> None:
+    """Write a draft at once (outside a test session, nobody waits for other workers)."""
+    draft.write()
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The baselines stored in one folder.
+
+    Attributes:
+        path: the folder; it need not exist.
+        name: which baseline of a probe; ``default`` unless several stages are kept.
+        policy: what may be written.
+        submit: takes a draft; writes it at once unless a test session collects drafts first.
+        asked: called with the file of every record that was looked for.
+    """
+
+    path: Path
+    name: str = DEFAULT_NAME
+    policy: Policy = field(default_factory=Policy)
+    submit: Callable[[Draft], None] = field(default=write_draft, repr=False)
+    asked: Callable[[Path], None] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
+    def named(self, name: str) -> Baselines:
+        """Return the store of another baseline name, for several stages or models.
+
+        Raises:
+            UsageError: the name is empty.
+        """
+        if not name:
+            raise UsageError("a baseline name must not be empty.")
+        return replace(self, name=name)
+
+    @property
+    def folder(self) -> Path:
+        """Where this name's files lie: the folder itself, or one per other name."""
+        return self.path if self.name == DEFAULT_NAME else self.path / file_stem(self.name)
+
+    def path_of(self, probe: str) -> Path:
+        """Return the YAML file of a probe."""
+        return self.folder / f"{file_stem(probe)}.yaml"
+
+    def find(self, probe: str) -> Record | None:
+        """Return the record of a probe, or None where nothing is stored.
+
+        Raises:
+            UnreadableBaseline: something is stored and cannot be trusted.
+        """
+        path = self.path_of(probe)
+        if self.asked is not None:
+            self.asked(path)
+        if not path.exists() and not path.is_symlink():
+            return None
+        return read_record(path, probe, self.name)
+
+    def load(self, probe: str) -> Record:
+        """Return the record of a probe.
+
+        Raises:
+            MissingBaseline: nothing is stored.
+            UnreadableBaseline: something is stored and cannot be trusted.
+        """
+        record = self.find(probe)
+        if record is None:
+            raise MissingBaseline(
+                f"no baseline of probe {probe!r} is stored in {self.folder}; record it first."
+            )
+        return record
+
+    def draft(self, predictions: Predictions, *, reason: str | None = None) -> Draft:
+        """Prepare what would be stored, keeping the hand edits and history of what it replaces."""
+        path = self.path_of(predictions.probe)
+        previous = self.find(predictions.probe)
+        summary, payload = summarise(
+            predictions,
+            self.name,
+            lambda twelve: f"{path.stem}.items-{twelve}.npz",
+            previous=previous,
+            reason=reason,
+        )
+        items: dict[str, Any] = summary["items"]
+        return Draft(
+            folder=str(path.parent),
+            file=path.name,
+            text=to_yaml(summary),
+            items_file=items["file"],
+            items=payload,
+            checksum=summary["checksum"],
+        )
+
+    def record(self, predictions: Predictions, *, reason: str | None = None) -> Path:
+        """Store these predictions as the baseline of their probe.
+
+        Args:
+            predictions: what is stored.
+            reason: why an existing record is replaced; needed where there is one.
+
+        Returns:
+            The YAML file.
+
+        Raises:
+            BaselineError: a record exists and no reason is given, or the folder is not writable.
+            UnreadableBaseline: a record exists and cannot be trusted.
+        """
+        existing = self.find(predictions.probe)
+        if existing is not None and not reason:
+            raise BaselineError(f"{existing.path}: is stored already; give a reason to replace it.")
+        self.submit(self.draft(predictions, reason=reason))
+        return self.path_of(predictions.probe)

@@ -1,0 +1,79 @@
+"""What can go wrong for a user, as one tree.
+
+::
+
+    CalibrationError
+    ├── PredictionsError      (also ValueError)   arrays that are no predictions
+    ├── MetricError           (also ValueError)   a metric that these predictions cannot give
+    ├── UsageError            (also ValueError)   an option or argument that makes no sense
+    ├── ConfigError           calibration.yaml says something it cannot mean
+    ├── ProbeError            a probe that is unknown, empty or cannot run
+    │   └── ItemError         one row of an items file, named by file and line
+    ├── ModelError            a model that cannot be loaded or scored
+    │   ├── MissingExtra      (also ImportError)  an optional package is not installed
+    │   └── TokenBoundaryError  the tokenizer merges a prompt with what follows it
+    └── BaselineError         a stored baseline
+        ├── MissingBaseline   nothing recorded under this key
+        ├── UnreadableBaseline  something is there, and it cannot be trusted
+        └── BaselineConflict  one session produced two different records for one key
+
+Every message is one sentence that says what is wrong, where, the value found, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class CalibrationError(Exception):
+    """Base of every error that a user of this package can cause."""
+
+
+class PredictionsError(CalibrationError, ValueError):
+    """Arrays that cannot be read as predictions (NaN, out of range, lengths that differ)."""
+
+
+class MetricError(CalibrationError, ValueError):
+    """A metric that is unknown, or that needs something these predictions do not carry."""
+
+
+class UsageError(CalibrationError, ValueError):
+    """An option or an argument whose value makes no sense."""
+
+
+class ConfigError(CalibrationError):
+    """A ``calibration.yaml`` that cannot be read or says something unknown."""
+
+
+class ProbeError(CalibrationError):
+    """A probe that is unknown, has no items, or could not score all of them."""
+
+
+class ItemError(ProbeError):
+    """A bad row of an items file, named by file and line."""
+
+
+class ModelError(CalibrationError):
+    """A model that cannot be found, loaded or scored."""
+
+
+class MissingExtra(ModelError, ImportError):  # noqa: N818  reads as the condition it names
+    """An optional package is not installed; the message holds the install command."""
+
+
+class TokenBoundaryError(ModelError):
+    """``encode(prompt + option)`` does not start with ``encode(prompt)``."""
+
+
+class BaselineError(CalibrationError):
+    """Anything about a stored baseline."""
+
+
+class MissingBaseline(BaselineError):  # noqa: N818  reads as the condition it names
+    """No record is stored under this key."""
+
+
+class UnreadableBaseline(BaselineError):  # noqa: N818  reads as the condition it names
+    """A record is stored, and cannot be trusted: nothing is compared and nothing is written."""
+
+
+class BaselineConflict(BaselineError):  # noqa: N818  reads as the condition it names
+    """Two tests of one session produced different records for the same key."""

@@ -1,0 +1,189 @@
+"""Predictions held against a store: every state a stored baseline can be in, in one function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pytest_calibration.baselines import Baselines, Record
+from pytest_calibration.errors import UsageError
+from pytest_calibration.measurement import measure
+from pytest_calibration.predictions import Predictions
+from pytest_calibration.verdict import (
+    ALPHA,
+    MAX_UNDETECTED,
+    TOLERANCE,
+    State,
+    Verdict,
+    align,
+    compare,
+    difference_reason,
+    judge,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How strict a comparison is.
+
+    Attributes:
+        tolerance: what the call says; wins over everything.
+        project_tolerance: what counts where neither the call nor the record says anything.
+        alpha: one-sided error level of each bound.
+        accuracy_tolerance: allowed loss of accuracy; None switches that guard off.
+        max_undetected: how much beyond the tolerance may stay invisible.
+    """
+
+    tolerance: float | None = None
+    project_tolerance: float = TOLERANCE
+    alpha: float = ALPHA
+    accuracy_tolerance: float | None = TOLERANCE
+    max_undetected: float = MAX_UNDETECTED
+
+    def tolerance_for(self, record: Record | None = None) -> float:
+        """Return the tolerance: the call's, else the record's, else the project's."""
+        if self.tolerance is not None:
+            return self.tolerance
+        if record is not None and record.tolerance is not None:
+            return float(record.tolerance)
+        return self.project_tolerance
+
+
+def against(
+    predictions: Predictions,
+    other: Predictions,
+    settings: Settings,
+    reference: str = "baseline",
+    *,
+    record: Record | None = None,
+) -> Verdict:
+    """Compare with other predictions under these settings."""
+    return compare(
+        predictions,
+        other,
+        tolerance=settings.tolerance_for(record),
+        alpha=settings.alpha,
+        accuracy_tolerance=settings.accuracy_tolerance,
+        max_undetected=settings.max_undetected,
+        reference=reference,
+    )
+
+
+def against_record(predictions: Predictions, record: Record, settings: Settings) -> Verdict:
+    """Compare with a stored record, and add what else its reader must know."""
+    verdict = against(predictions, record.predictions, settings, record=record)
+    return replace(verdict, notes=(*verdict.notes, *remarks(predictions, record, verdict)))
+
+
+def check(predictions: Predictions, store: Baselines, settings: Settings) -> Verdict:
+    """Hold predictions against their stored baseline, and record or replace it where allowed.
+
+    ==================  =============================  ==========================================
+    stored              may be written                 verdict
+    ==================  =============================  ==========================================
+    nothing             no                             ``no_baseline``
+    nothing             record                         ``recorded``
+    unreadable          anything                       raises; nothing is written
+    not comparable      no                             ``not_comparable``
+    comparable          no                             ``passed``, ``regressed``, ``inconclusive``
+    better, worse or    accept                         ``recorded``; the old summary and the
+    not comparable                                     reason stay in the file
+    passed as it is     accept                         ``passed``; nothing is written
+    ==================  =============================  ==========================================
+
+    Raises:
+        UnreadableBaseline: something is stored and cannot be trusted.
+        UsageError: a record was asked for from fewer items than are stored.
+    """
+    record = store.find(predictions.probe)
+    if record is None:
+        return _absent(predictions, store)
+    if store.policy.record and len(predictions) < record.n:
+        raise UsageError(
+            f"recording with {len(predictions):,} items, fewer than the {record.n:,} that "
+            f"{record.path} holds: leave --calibration-limit out when recording."
+        )
+    verdict = against_record(predictions, record, settings)
+    if store.policy.accept is None:
+        return verdict
+    if not (verdict.state in (State.REGRESSED, State.NOT_COMPARABLE) or verdict.improved):
+        return verdict
+    store.submit(store.draft(predictions, reason=store.policy.accept))
+    return replace(
+        verdict,
+        state=State.RECORDED,
+        improved=False,
+        reason=f"accepted: {store.policy.accept}",
+    )
+
+
+def _absent(predictions: Predictions, store: Baselines) -> Verdict:
+    path = store.path_of(predictions.probe)
+    verdict = Verdict(
+        state=State.NO_BASELINE,
+        measurement=measure(predictions),
+        n=len(predictions),
+        units=predictions.n_clusters,
+        reason=f"nothing is stored at {path}.",
+    )
+    if not store.policy.record:
+        return verdict
+    store.submit(store.draft(predictions))
+    return replace(verdict, state=State.RECORDED, reason=f"recorded in {path}.")
+
+
+def check_limit(
+    predictions: Predictions,
+    stored: Baselines | Record,
+    settings: Settings,
+    *,
+    bins: int,
+    debiased: bool = False,
+) -> Verdict:
+    """Hold the ECE against a stored one plus the tolerance, on the items both sides have.
+
+    The record's own ``limit:`` counts instead where it is set. The stored ECE is recomputed in
+    these bins from the stored items.
+
+    Raises:
+        UnreadableBaseline: something is stored and cannot be trusted.
+    """
+    metric = "cross_fitted_ece" if debiased else "ece"
+    measured = measure(predictions, metric, bins=bins)
+    record = stored if isinstance(stored, Record) else stored.find(predictions.probe)
+    if record is None:
+        assert isinstance(stored, Baselines)
+        return _absent(predictions, stored)
+    differing = predictions.signature.hard_differences(record.predictions.signature)
+    ours, theirs, remark = align(predictions, record.predictions)
+    if differing or ours is None or theirs is None:
+        reason = difference_reason(differing, "baseline") if differing else remark
+        return Verdict(State.NOT_COMPARABLE, measured, reason=reason, n=len(predictions))
+    here, there = predictions.take(ours), record.predictions.take(theirs)
+    measured, before = measure(here, metric, bins=bins), measure(there, metric, bins=bins)
+    limit = record.limit
+    if limit is None:
+        limit = before.value + settings.tolerance_for(record)
+    verdict = judge(measured, float(limit), debiased=debiased)
+    notes = (*verdict.notes, remark) if remark else verdict.notes
+    return replace(verdict, baseline=before, notes=notes)
+
+
+def remarks(predictions: Predictions, record: Record, verdict: Verdict) -> list[str]:
+    """Say what else a reader must know: soft differences, and creep since the first record."""
+    out = []
+    soft = predictions.signature.soft_differences(record.predictions.signature)
+    soft = [entry for entry in soft if entry[0] != "model"]
+    if soft:
+        parts = [f"{name} {ours} (baseline {theirs})" for name, ours, theirs in soft]
+        out.append("differs from the recording in " + ", ".join(parts) + ".")
+    anchor = record.anchor.get("ece")
+    if record.superseded and isinstance(anchor, float):
+        drift = verdict.measurement.value - anchor
+        tolerance = verdict.tolerance
+        if drift > tolerance:
+            out.append(
+                f"since the first record ECE has crept up by {drift:.3f} (from {anchor:.3f}), "
+                f"more than the tolerance {tolerance:.3f}, in {len(record.superseded)} accepted "
+                "steps."
+            )
+    return out

@@ -1,0 +1,223 @@
+"""One number with everything that must stand beside it: interval, n, noise floor, settings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from pytest_calibration.errors import MetricError
+from pytest_calibration.metrics import (
+    DEFAULT_BINS,
+    Strategy,
+    accuracy,
+    bin_table,
+    ece,
+    mce,
+    mean_confidence,
+    metric_named,
+)
+from pytest_calibration.predictions import FloatArray, Predictions, PredictionsLike, as_predictions
+from pytest_calibration.uncertainty import (
+    NORMAL,
+    cluster_codes,
+    cross_fitted_ece,
+    mce_noise_floor,
+    noise_floor,
+    standard_error,
+    upper_quantile,
+)
+
+CONFIDENCE_LEVEL: Final = 0.95
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A calibration number of one model on one probe.
+
+    Attributes:
+        metric: name of the metric.
+        value: the number itself.
+        low: lower end of the 95 % interval.
+        high: upper end of the 95 % interval.
+        n: number of items.
+        n_clusters: number of independent units (groups, or items where there are none).
+        noise_floor: ECE that a perfectly calibrated model with these confidences would show on
+            average (for ``mce``: that MCE; for ``signed_gap``: that absolute gap).
+        noise_floor_high: what that model would stay below 95 % of the time (ECE only, else NaN).
+        bins: number of bins asked for; binning is part of the number.
+        strategy: ``equal_width`` or ``equal_mass``.
+        probe: name of the probe.
+        unit: what an item is.
+        model: name of the model, where the signature has one.
+        accuracy: share of correct answers.
+        mean_confidence: mean confidence.
+    """
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    n_clusters: int
+    noise_floor: float
+    noise_floor_high: float
+    bins: int
+    strategy: Strategy
+    probe: str
+    unit: str
+    model: str
+    accuracy: float
+    mean_confidence: float
+
+    @property
+    def signed_gap(self) -> float:
+        """Mean confidence minus accuracy; positive means over-confident."""
+        return self.mean_confidence - self.accuracy
+
+    @property
+    def label(self) -> str:
+        """Name and binning of the number, as printed: ``ECE (15 equal-width bins)``."""
+        name = METRIC_LABELS.get(self.metric, self.metric)
+        if self.metric not in BINNED:
+            return name
+        return f"{name} ({self.bins} {self.strategy.replace('_', '-')} bins)"
+
+    def items_to_test(self, limit: float) -> int:
+        """Return the n at which a calibrated model stays below ``limit`` 95 % of the time."""
+        floor_high = self.noise_floor_high
+        return math.ceil(self.n * (floor_high / limit) ** 2)
+
+
+METRIC_LABELS: Final = {
+    "ece": "ECE",
+    "equal_mass_ece": "ECE",
+    "cross_fitted_ece": "cross-fitted ECE",
+    "mce": "MCE",
+    "brier": "Brier score",
+    "nll": "NLL",
+    "accuracy": "accuracy",
+    "mean_confidence": "mean confidence",
+    "signed_gap": "signed gap",
+}
+BINNED: Final = frozenset({"ece", "equal_mass_ece", "cross_fitted_ece", "mce"})
+
+
+def measure(
+    predictions: PredictionsLike,
+    metric: str = "ece",
+    *,
+    bins: int = DEFAULT_BINS,
+    strategy: Strategy = "equal_width",
+) -> Measurement:
+    """Measure one metric with its 95 % interval and noise floor.
+
+    The interval of ECE runs from the cross-fitted ECE minus z standard errors (a lower bound that
+    holds near calibration too) to the plug-in ECE plus z standard errors. MCE takes simultaneous
+    bounds over its bins, accuracy Wilson's interval, the other means the normal (below 200 units
+    Student) interval. ``cross_fitted_ece`` is the debiased ECE with the same ends.
+
+    Args:
+        predictions: predictions, or a pair (probabilities, labels).
+        metric: a name of ``metrics.METRICS``, or ``cross_fitted_ece``.
+        bins: number of bins of a binned metric.
+        strategy: binning of a binned metric; ``equal_mass_ece`` fixes it.
+
+    Raises:
+        MetricError: an unknown metric or binning, or a metric these predictions cannot give.
+    """
+    predictions = as_predictions(predictions)
+    if metric == "equal_mass_ece":
+        strategy = "equal_mass"
+    value, low, high = _interval(predictions, metric, bins, strategy)
+    for number in (value, low, high):
+        if math.isnan(number) and len(predictions) > 1:
+            raise MetricError(
+                f"{metric} of probe {predictions.probe!r} is NaN on {len(predictions)} items."
+            )
+    floor = noise_floor(predictions, bins, strategy)
+    floor_mean = floor.mean
+    if metric == "mce":
+        floor_mean = mce_noise_floor(predictions, bins, strategy)
+    elif metric == "signed_gap":
+        spread = predictions.confidence * (1 - predictions.confidence)
+        floor_mean = math.sqrt(2 / math.pi * float(spread.sum())) / len(predictions)
+    return Measurement(
+        metric=metric,
+        value=value,
+        low=low,
+        high=high,
+        n=len(predictions),
+        n_clusters=predictions.n_clusters,
+        noise_floor=floor_mean,
+        noise_floor_high=floor.high if metric in BINNED - {"mce"} else math.nan,
+        bins=bins,
+        strategy=strategy,
+        probe=predictions.probe,
+        unit=predictions.unit,
+        model=predictions.signature.soft.get("model", ""),
+        accuracy=accuracy(predictions),
+        mean_confidence=mean_confidence(predictions),
+    )
+
+
+def _interval(
+    predictions: Predictions, metric: str, bins: int, strategy: Strategy
+) -> tuple[float, float, float]:
+    """Return (value, low, high) of the metric."""
+    z = upper_quantile((1 - CONFIDENCE_LEVEL) / 2, predictions.n_clusters)
+    if metric in ("ece", "equal_mass_ece", "cross_fitted_ece"):
+        plug_in = ece(predictions, bins, strategy)
+        fitted, error = cross_fitted_ece(predictions, bins, strategy)
+        if math.isnan(error):
+            error = 1.0
+        low, high = max(0.0, fitted - z * error), min(1.0, plug_in + z * error)
+        return (fitted if metric == "cross_fitted_ece" else plug_in), low, high
+    if metric == "mce":
+        return _mce_interval(predictions, bins, strategy)
+    if metric == "accuracy" and predictions.groups is None:
+        return _wilson(accuracy(predictions), len(predictions), z)
+    value = metric_named(metric)(predictions)
+    per_item: dict[str, FloatArray] = {
+        "accuracy": predictions.correct.astype(np.float64),
+        "mean_confidence": predictions.confidence,
+        "signed_gap": predictions.gap,
+        "brier": predictions.gap**2,
+    }
+    if metric == "nll" and predictions.label_logprobs is not None:
+        per_item["nll"] = -predictions.label_logprobs
+    margin = z * standard_error(per_item[metric], cluster_codes(predictions))
+    lowest, highest = _RANGES[metric]
+    return value, max(lowest, value - margin), min(highest, value + margin)
+
+
+_RANGES: Final = {
+    "accuracy": (0.0, 1.0),
+    "mean_confidence": (0.0, 1.0),
+    "signed_gap": (-1.0, 1.0),
+    "brier": (0.0, 1.0),
+    "nll": (0.0, math.inf),
+}
+
+
+def _wilson(share: float, n: int, z: float) -> tuple[float, float, float]:
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return share, max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _mce_interval(
+    predictions: Predictions, bins: int, strategy: Strategy
+) -> tuple[float, float, float]:
+    """Bounds that hold for all non-empty bins at once (Bonferroni), from each bin's variance."""
+    table = bin_table(predictions, bins, strategy)
+    full = table.count > 0
+    gap, count = np.abs(table.gap[full]), table.count[full]
+    z = NORMAL.inv_cdf(1 - (1 - CONFIDENCE_LEVEL) / 2 / len(count))
+    # A bin of few items can show no variance at all; add one pseudo-item on each side.
+    share = (table.sum_correct[full] + 1) / (count + 2)
+    error = np.sqrt(share * (1 - share) / count)
+    low = max(0.0, float((gap - z * error).max()))
+    return mce(predictions, bins, strategy), low, min(1.0, float((gap + z * error).max()))

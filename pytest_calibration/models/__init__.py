@@ -1,0 +1,11 @@
+"""Models: text in, numpy out.
+
+``protocols``
+    what a probe may ask of a model; anything with these methods is a model.
+``spec``
+    the text a user types to name one: hub id, directory, glob, adapter directory, revision.
+``loading``
+    from a spec to a model.
+``transformers_model``
+    Hugging Face checkpoints; the only module that imports torch.
+"""

@@ -1,0 +1,196 @@
+"""From a spec to a model. Nothing heavy is imported until scores are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_calibration.errors import MissingExtra, UsageError
+from pytest_calibration.models.spec import ModelSpec, resolve
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
+    from pytest_calibration.models.transformers_model import TransformersModel
+
+BATCH_TOKENS: Final = 2048
+DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
+_CONTENT: Final = frozenset({".json", ".safetensors", ".bin", ".model", ".txt", ".jinja"})
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """How models are loaded and scored.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` (``cuda:1``), ``mps``, or ``auto`` for the best there is.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own.
+        batch_tokens: padded tokens per forward pass.
+        tokenizer: where the tokenizer comes from, if not from the model.
+        trust_remote_code: run Python code that a checkpoint brings along.
+        safetensors_only: refuse pickled weights.
+        arguments: passed to ``from_pretrained`` of the model as they are.
+        threads: CPU threads of torch; None leaves torch's own choice.
+        tokenizer_arguments: passed to ``from_pretrained`` of the tokenizer as they are.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_tokens: int = BATCH_TOKENS
+    tokenizer: str | None = None
+    trust_remote_code: bool = False
+    safetensors_only: bool = True
+    threads: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.device.partition(":")[0] not in DEVICES:
+            raise UsageError(f"unknown device {self.device!r}; use one of {', '.join(DEVICES)}.")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"unknown dtype {self.dtype!r}; use one of {', '.join(DTYPES)}.")
+        if self.batch_tokens < 1:
+            raise UsageError(f"batch tokens must be at least 1, got {self.batch_tokens}.")
+
+
+def require(package: str, extra: str) -> None:
+    """Check that an optional package is there without importing it.
+
+    Raises:
+        MissingExtra: it is not installed; the message holds the install command.
+    """
+    if find_spec(package) is None:
+        raise MissingExtra(
+            f"{package} is not installed, and this needs it: "
+            f'pip install "pytest-calibration[{extra}]"'
+        )
+
+
+class LazyModel:
+    """A model that reads its weights when it first scores, and can give them back.
+
+    It has the methods of :class:`~pytest_calibration.models.protocols.LanguageModel`. A run that
+    holds two models in turn releases one before it scores the other.
+
+    Attributes:
+        name: what reports call it.
+        spec: where it comes from.
+        settings: how it is loaded.
+    """
+
+    def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
+        self.name = spec.name
+        self.spec = spec
+        self.settings = settings
+        self._model: TransformersModel | None = None
+        self._fingerprint: str | None = None
+
+    def load(self) -> TransformersModel:
+        """Return the model with its weights in memory.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        if self._model is None:
+            from pytest_calibration.models.transformers_model import TransformersModel
+
+            self._model = TransformersModel(self.spec, self.settings)
+        return self._model
+
+    def release(self) -> None:
+        """Free the weights; they are read again when next needed."""
+        if self._model is not None:
+            self._model.close()
+            self._model = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the files of a directory, or hub id and revision; and of the settings."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.spec, self.settings)
+        return self._fingerprint
+
+    @property
+    def description(self) -> Mapping[str, str]:
+        """Settings and versions that stand beside every number."""
+        return self.load().description
+
+    def option_logprobs(
+        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[NDArray[np.float64]]:
+        """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
+        return self.load().option_logprobs(prompts, options)
+
+    def next_token(
+        self, texts: Sequence[str], *, choose: Choose | None = None
+    ) -> list[NextTokenScores]:
+        """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
+        return self.load().next_token(texts, choose=choose)
+
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int]
+    ) -> list[Generation]:
+        """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
+        return self.load().generate(prompts, max_new_tokens=max_new_tokens)
+
+
+def fingerprint(spec: ModelSpec, settings: LoadSettings) -> str:
+    """Identify weights, configuration, tokenizer and adapter by content, and the settings."""
+    state = hashlib.blake2b(digest_size=16)
+    state.update(
+        repr(
+            (
+                settings.dtype,
+                settings.tokenizer,
+                sorted(settings.arguments.items()),
+                sorted(settings.tokenizer_arguments.items()),
+            )
+        ).encode()
+    )
+    if not spec.local:
+        state.update(spec.text.encode())
+        return state.hexdigest()
+    folder = Path(spec.location)
+    for file in sorted(p for p in folder.iterdir() if p.suffix in _CONTENT):
+        state.update(file.name.encode())
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 22):
+                state.update(block)
+    return state.hexdigest()
+
+
+def load_model(
+    spec: str | ModelSpec, settings: LoadSettings | None = None, **options: Any
+) -> LazyModel:
+    """Return the model that a spec names; its weights are read when it first scores.
+
+    Args:
+        spec: a hub id, a directory, an adapter directory, ``id@revision``.
+        settings: how to load it.
+        options: fields of ``LoadSettings``, instead of ``settings``.
+
+    Raises:
+        MissingExtra: torch or transformers is not installed.
+        UsageError: the spec, or a setting, makes no sense.
+    """
+    require("torch", "hf")
+    require("transformers", "hf")
+    if settings is None:
+        try:
+            settings = LoadSettings(**options)
+        except TypeError as problem:
+            known = ", ".join(LoadSettings.__dataclass_fields__)
+            raise UsageError(f"load_model: {problem}; known settings: {known}.") from None
+    if isinstance(spec, str):
+        found = resolve([spec])
+        if len(found) != 1:
+            raise UsageError(f"model {spec!r} names {len(found)} models; load them one by one.")
+        spec = found[0]
+    return LazyModel(spec, settings)

@@ -1,0 +1,87 @@
+"""What a probe may ask of a model. A class with these methods needs no base class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Choose: TypeAlias = Callable[[int, NDArray[np.int64]], NDArray[np.int64]]
+"""(index of the text, (t, 2) start and end characters of its predicted tokens) → which to score."""
+
+
+@dataclass(frozen=True)
+class NextTokenScores:
+    """What the model expected at the scored positions of one text.
+
+    Attributes:
+        spans: (t, 2) int64, first and one-past-last character of each target token in the text.
+        top_probability: (t,) float64, probability of the most likely token, full vocabulary.
+        hit: (t,) bool, whether that token is the one in the text.
+        target_logprob: (t,) float64, log P(target token) in nats.
+        token_ids: (t,) int64, the target tokens; their digest tells two tokenizers apart.
+    """
+
+    spans: NDArray[np.int64]
+    top_probability: NDArray[np.float64]
+    hit: NDArray[np.bool_]
+    target_logprob: NDArray[np.float64]
+    token_ids: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One greedy continuation.
+
+    Attributes:
+        text: the decoded continuation.
+        token_logprobs: (t,) float64, log-probability of each generated token in nats.
+    """
+
+    text: str
+    token_logprobs: NDArray[np.float64]
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A causal language model.
+
+    Attributes:
+        name: what reports call it.
+        fingerprint: identifies weights and settings; two models with one fingerprint give the
+            same scores.
+    """
+
+    name: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Identify weights and settings."""
+
+    def option_logprobs(
+        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[NDArray[np.float64]]:
+        """Return log P(option | prompt) in nats, one (k,) array per prompt.
+
+        Raises:
+            TokenBoundaryError: the tokenizer merges the end of a prompt with an option.
+            ModelError: a prompt does not fit, or a score is not finite.
+        """
+
+    def next_token(
+        self, texts: Sequence[str], *, choose: Choose | None = None
+    ) -> list[NextTokenScores]:
+        """Return what the model expected at each predicted token of each text.
+
+        Args:
+            texts: n texts.
+            choose: picks the positions to score; all by default.
+        """
+
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int]
+    ) -> list[Generation]:
+        """Continue each prompt greedily by at most so many tokens."""

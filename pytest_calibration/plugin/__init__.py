@@ -1,0 +1,269 @@
+"""The pytest plugin: options, fixtures, hooks, and no arithmetic.
+
+``options``
+    flags and ini keys as one table.
+``fixtures``
+    what a test asks for.
+``run``
+    the state of a session and what happens at its end.
+``rootdir``
+    a path given to a flag must not be taken for a place of tests.
+``session_sink``
+    what assertions tell the session, as flat test properties.
+``summary``
+    the lines at the end of a run.
+``tracebacks``
+    errors a user can cause are shown at the user's own line.
+``hookspecs``
+    the hook that adds probes.
+
+Nothing here loads numpy, yaml, torch or transformers until a calibration test needs it, and nothing
+is printed or written in a run without calibration tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_calibration.errors import CalibrationError
+from pytest_calibration.plugin import hookspecs
+from pytest_calibration.plugin.fixtures import (
+    NAMES,
+    RUN,
+    calibration,
+    calibration_baseline,
+    calibration_model,
+    calibration_model_spec,
+    calibration_parent,
+    calibration_probe,
+)
+from pytest_calibration.plugin.options import add_options
+from pytest_calibration.plugin.rootdir import check_rootdir
+from pytest_calibration.plugin.run import Run
+from pytest_calibration.plugin.session_sink import SessionSink, rows_of
+from pytest_calibration.plugin.summary import collection_line, probe_lines, summary_lines
+from pytest_calibration.plugin.tracebacks import at_the_users_line
+from pytest_calibration.sink import SINK
+
+__all__ = [
+    "calibration",
+    "calibration_baseline",
+    "calibration_model",
+    "calibration_model_spec",
+    "calibration_parent",
+    "calibration_probe",
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register options and ini keys."""
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Register the hook that adds probes."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read all settings, so that a bad one is told before any test runs."""
+    config.addinivalue_line(
+        "markers",
+        "calibration: a test of a model's calibration (set by itself on tests that use a "
+        "calibration fixture)",
+    )
+    check_rootdir(config)
+    config.stash[RUN] = Run(config)
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """List the probes where that is all that was asked for."""
+    if not config.getoption("calibration_list"):
+        return None
+    config._do_configure()
+    try:
+        for line in probe_lines(config.stash[RUN]):
+            print(line)
+    except CalibrationError as problem:
+        raise pytest.UsageError(str(problem)) from None
+    finally:
+        config._ensure_unconfigure()
+    return 0
+
+
+# --- collection ----------------------------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once per model, and once per selected probe where it asks for one."""
+    wanted = NAMES & {*metafunc.fixturenames}
+    if not wanted:
+        return
+    run = metafunc.config.stash[RUN]
+    try:
+        if "calibration_model_spec" in wanted and run.options["model"]:
+            names = [spec.name for spec in run.models]
+            metafunc.parametrize(
+                "calibration_model_spec", names, indirect=True, scope="session", ids=names
+            )
+        if "calibration_probe" in wanted:
+            metafunc.parametrize("calibration_probe", run.selected, indirect=True, ids=str)
+    except CalibrationError as problem:
+        raise pytest.Collector.CollectError(str(problem)) from None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark tests that use a calibration fixture, before ``-m`` selects."""
+    if NAMES & {*getattr(item, "fixturenames", ())}:
+        item.add_marker("calibration")
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Remember that this run is not a full one."""
+    if items:
+        items[0].config.stash[RUN].deselected = True
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count the calibration tests, and refuse to record from fewer items than are stored."""
+    run = session.config.stash[RUN]
+    marked = [i for i in session.items if i.get_closest_marker("calibration") is not None]
+    run.collected = len(marked)
+    if marked and run.options["record"] and run.options["limit"] and not run.is_worker:
+        refuse_smaller_records(run, marked)
+
+
+def refuse_smaller_records(run: Run, items: list[pytest.Item]) -> None:
+    """Raise a usage error where ``--calibration-limit`` is below the n of a stored record."""
+    from pathlib import Path
+
+    from pytest_calibration.baselines.record import stored_n
+
+    for item in items:
+        run.baselines(item, None)
+    for folder in sorted(run.folders):
+        for path in sorted(Path(folder).rglob("*.yaml")):
+            n = stored_n(path)
+            if n > run.options["limit"]:
+                raise pytest.UsageError(
+                    f"--calibration-record with --calibration-limit {run.options['limit']}, below "
+                    f"the {n:,} items that {path.name} holds: leave the limit out when recording."
+                )
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> str | list[str]:
+    """Say what will be probed; nothing where there is no calibration test."""
+    return collection_line(config.stash[RUN]) or []
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Give the assertions of this test their sink."""
+    token = SINK.set(SessionSink(item.config.stash[RUN], item))
+    try:
+        return (yield)
+    finally:
+        SINK.reset(token)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Give a rerun a sink of its own (reruns happen inside one protocol)."""
+    SINK.set(SessionSink(item.config.stash[RUN], item))
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show an error a user can cause at the user's own line."""
+    at_the_users_line(item, call)
+    return (yield)
+
+
+class Reporter:
+    """Gathers reports in the process that prints them.
+
+    Args:
+        run: the session.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the verdicts of each test's last attempt."""
+        if report.when == "teardown":
+            rows = rows_of(report.user_properties)
+            if rows:
+                self.run.rows[report.nodeid] = rows
+        if report.outcome in ("failed", "skipped", "rerun"):
+            self.run.unfinished.add(report.nodeid)
+        elif report.when == "call":
+            self.run.unfinished.discard(report.nodeid)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start gathering in the controller."""
+    run = session.config.stash[RUN]
+    if not run.is_worker:
+        session.config.pluginmanager.register(Reporter(run), "calibration-reporter")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """After the last test: write records, and fail a session that decided nothing."""
+    run = session.config.stash[RUN]
+    try:
+        result = yield
+    except BaseException:
+        if not run.is_worker:
+            run.finish(finished=False)
+        raise
+    if not run.is_worker and not session.config.option.collectonly:
+        session.testsfailed += run.finish(
+            finished=not (session.shouldstop or session.shouldfail),
+            failed=session.testsfailed > 0,
+        )
+    return result
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what a worker saw to the controller."""
+    run = session.config.stash[RUN]
+    if run.is_worker:
+        session.config.workeroutput["calibration"] = run.from_worker()  # type: ignore[attr-defined]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the verdicts; nothing where there is none."""
+    lines = list(summary_lines(config.stash[RUN]))
+    if lines:
+        terminalreporter.write_sep("=", "calibration")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+# --- pytest-xdist --------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker what the controller resolved."""
+    node.workerinput["calibration"] = node.config.stash[RUN].for_worker()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take in what a worker saw; one that died leaves the run incomplete."""
+    seen = getattr(node, "workeroutput", {}).get("calibration") if not error else None
+    node.config.stash[RUN].merge(seen)

@@ -1,0 +1,145 @@
+"""The fixtures a test asks for. Heavy packages are imported inside them only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from pytest_calibration.errors import CalibrationError
+from pytest_calibration.plugin.run import Run
+
+if TYPE_CHECKING:
+    from pytest_calibration.baselines import Baselines
+    from pytest_calibration.models.loading import LazyModel
+    from pytest_calibration.models.protocols import LanguageModel
+    from pytest_calibration.predictions import Predictions
+    from pytest_calibration.probes.base import Probe
+
+RUN: Final = pytest.StashKey[Run]()
+NAMES: Final = frozenset(
+    {
+        "calibration",
+        "calibration_baseline",
+        "calibration_model",
+        "calibration_model_spec",
+        "calibration_parent",
+        "calibration_probe",
+    }
+)
+NO_MODEL: Final = (
+    "no model: pass --calibration-model, set calibration_model in the ini file, or override the "
+    "fixture calibration_model."
+)
+
+
+class Calibration:
+    """Runs probes on the model of a test.
+
+    Attributes:
+        model: the model.
+        probes: names of the probes this run selects.
+    """
+
+    def __init__(self, run: Run, model: LanguageModel) -> None:
+        self._run = run
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"<calibration of {self.model.name}>"
+
+    @property
+    def probes(self) -> list[str]:
+        """Names of the probes this run selects."""
+        return list(self._run.selected)
+
+    def run(self, probe: str | Probe, *, limit: int | None = None) -> Predictions:
+        """Run a probe, once per session and model.
+
+        Args:
+            probe: a probe or its name.
+            limit: at most so many items; wins over the option and ``calibration.yaml``.
+
+        Raises:
+            UsageError: an unknown name.
+            ProbeError: a probe that cannot score all its items.
+            ModelError: a model that cannot be loaded or scored.
+        """
+        if isinstance(probe, str):
+            probe = self._run.probes.get(probe)
+        return self._run.predict(self.model, probe, limit)
+
+
+@pytest.fixture(scope="session")
+def calibration_model_spec(request: pytest.FixtureRequest) -> str:
+    """The text of the model spec; one parameter per ``--calibration-model``."""
+    run = request.config.stash[RUN]
+    name = getattr(request, "param", None)
+    if name is None:
+        if run.options["no_model"] == "skip":
+            pytest.skip(NO_MODEL)
+        pytest.fail(NO_MODEL, pytrace=False)
+    return run.model_named(name).text
+
+
+@pytest.fixture(scope="session")
+def calibration_model(
+    request: pytest.FixtureRequest, calibration_model_spec: str
+) -> Iterator[LazyModel]:
+    """The model under test; override it in ``conftest.py`` to bring your own."""
+    from pytest_calibration.models.loading import load_model
+
+    run = request.config.stash[RUN]
+    name = _session_param(request)
+    try:
+        spec = run.model_named(name) if name else calibration_model_spec
+        model = load_model(spec, run.load_settings)
+    except CalibrationError as problem:
+        pytest.fail(str(problem), pytrace=False)
+    yield model
+    model.release()
+
+
+def _session_param(request: pytest.FixtureRequest) -> str | None:
+    """Name of the model that the running test is parametrised with."""
+    # A session fixture has no node of its own parameters; the spec fixture was set up with them.
+    definition: Any = getattr(request, "_pyfuncitem", None)
+    params = getattr(getattr(definition, "callspec", None), "params", {})
+    name: str | None = params.get("calibration_model_spec")
+    return name
+
+
+@pytest.fixture
+def calibration(request: pytest.FixtureRequest, calibration_model: LanguageModel) -> Calibration:
+    """The runner: ``.run(probe)`` gives predictions of the model under test."""
+    return Calibration(request.config.stash[RUN], calibration_model)
+
+
+@pytest.fixture
+def calibration_probe(request: pytest.FixtureRequest) -> str:
+    """The name of a selected probe; a test that asks for it runs once per probe."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def calibration_baseline(request: pytest.FixtureRequest) -> Baselines:
+    """The baselines stored beside the test file; ``.named("sft")`` for one of several."""
+    run = request.config.stash[RUN]
+    params: dict[str, Any] = getattr(getattr(request.node, "callspec", None), "params", {})
+    name = params.get("calibration_model_spec")
+    own = run.model_named(name).baseline if name else None
+    return run.baselines(request.node, own)
+
+
+@pytest.fixture(scope="session")
+def calibration_parent(request: pytest.FixtureRequest) -> LazyModel:
+    """The model of ``--calibration-parent``."""
+    try:
+        parent = request.config.stash[RUN].parent
+    except CalibrationError as problem:
+        pytest.fail(str(problem), pytrace=False)
+    if parent is None:
+        pytest.fail("no parent: pass --calibration-parent.", pytrace=False)
+    return parent

@@ -1,0 +1,62 @@
+"""A path given to a flag must not be taken for a place of tests.
+
+pytest finds its rootdir and ini file before it loads any plugin, so it does not know that the
+second word of ``--calibration-model /models/sft`` belongs to the first. Where the model lies
+outside the project, it then looks for its configuration beside the model, and the project's ini
+file would be left unread without a word.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from pytest_calibration.plugin.options import OPTIONS
+
+_FLAGS: Final = frozenset(o.flag_name for o in OPTIONS if o.flag and o.metavar)
+
+
+def check_rootdir(config: pytest.Config) -> None:
+    """Refuse a run whose rootdir was found by the value of one of our flags.
+
+    Raises:
+        pytest.UsageError: with the spelling that pytest cannot misread.
+    """
+    args = [str(arg) for arg in config.invocation_params.args]
+    detached = {
+        i + 1
+        for i, arg in enumerate(args[:-1])
+        if arg in _FLAGS and (Path(config.invocation_params.dir) / args[i + 1]).exists()
+    }
+    if not detached or hasattr(config, "workerinput"):
+        return
+    kept = [arg for i, arg in enumerate(args) if not {i, i + 1} & detached]
+    rootdir = _rootdir(config, kept)
+    if rootdir is not None and rootdir != config.rootpath:
+        first = min(detached)
+        raise pytest.UsageError(
+            f"pytest took {args[first]!r} for a place of tests when it looked for its rootdir, and "
+            f"found {str(config.rootpath)!r} instead of {str(rootdir)!r}; write "
+            f"{args[first - 1]}={args[first]}"
+        )
+
+
+def _rootdir(config: pytest.Config, args: list[str]) -> Path | None:
+    """Return the rootdir that pytest finds for these arguments; None if it cannot be told."""
+    try:
+        from _pytest.config.findpaths import determine_setup
+
+        known, unknown = config._parser.parse_known_and_unknown_args(args)
+        options = {
+            "inifile": known.inifilename,
+            "override_ini": known.override_ini,
+            "args": [*known.file_or_dir, *unknown],
+            "rootdir_cmd_arg": known.rootdir,
+            "invocation_dir": config.invocation_params.dir,
+        }
+        return determine_setup(**options)[0]
+    except (ImportError, AttributeError, TypeError):
+        # Another pytest finds its rootdir another way; then nothing is checked.
+        return None

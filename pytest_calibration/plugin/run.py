@@ -1,0 +1,425 @@
+"""The state of one test session: what is probed, what was seen, what is to be written.
+
+The controller (the only process without xdist) resolves models and probes once, gathers what the
+workers saw, and alone writes files, after a run that finished.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from pytest_calibration.errors import BaselineConflict, BaselineError, CalibrationError, UsageError
+from pytest_calibration.plugin.options import OPTIONS, Options, path_of, read_options
+
+if TYPE_CHECKING:
+    from pytest_calibration.baselines import Baselines, Draft
+    from pytest_calibration.config import Config
+    from pytest_calibration.models.loading import LazyModel, LoadSettings
+    from pytest_calibration.models.protocols import LanguageModel
+    from pytest_calibration.models.spec import ModelSpec
+    from pytest_calibration.predictions import Predictions
+    from pytest_calibration.probes.base import Probe
+    from pytest_calibration.probes.registry import ProbeSet
+
+BASELINES: Final = "calibration_baselines"
+CONFIG: Final = "calibration.yaml"
+PACKAGE: Final = Path(__file__).parent.parent
+
+
+class Run:
+    """One session.
+
+    Attributes:
+        config: pytest's configuration.
+        options: resolved flags and ini keys.
+        collected: number of calibration tests collected.
+        deselected: whether any test was deselected.
+        rows: verdict rows by node id, as flat mappings; the last attempt of a test counts.
+        drafts: records to write, by YAML file.
+        asked: YAML files that tests looked for.
+        complete: whether every process of the run finished.
+        remarks: lines for the end of the summary.
+        errors: lines that make the session fail.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.options: Options = read_options(config)
+        self.given: Mapping[str, Any] = getattr(config, "workerinput", {}).get("calibration", {})
+        self.collected = 0
+        self.deselected = False
+        self.folders: set[str] = set()
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.unfinished: set[str] = set()
+        self.drafts: dict[str, Draft] = {}
+        self.conflicts: dict[str, list[str]] = {}
+        self.asked: set[str] = set()
+        self.complete = True
+        self.remarks: list[str] = []
+        self.errors: list[str] = []
+        self._predictions: dict[tuple[int, str, int | None], Predictions] = {}
+        self._keep: list[object] = []
+        self._check()
+
+    def _check(self) -> None:
+        """Raise for combinations of options that make no sense."""
+        writes = [n for n in ("record", "accept") if self.options[n] is not None]
+        if writes and self.options["parent"] is not None:
+            raise pytest.UsageError(
+                f"--calibration-{writes[0]} together with --calibration-parent: a record holds one "
+                "model's numbers; record without the parent."
+            )
+        if "model" in self.options.flags and not self.is_worker:
+            self._usage(lambda: self.models)
+        if writes and self.options["model"]:
+            models = self._usage(lambda: self.models)
+            if len(models) > 1 and not all(m.baseline for m in models):
+                raise pytest.UsageError(
+                    f"--calibration-{writes[0]} with {len(models)} models: they would overwrite "
+                    "each other's baselines; name one, or give each its own (base=DIR, sft=DIR)."
+                )
+        if "probe" in self.options.flags and not self.is_worker:
+            self._usage(lambda: self.selected)
+
+    def _usage(self, find: Any) -> Any:
+        try:
+            return find()
+        except CalibrationError as problem:
+            raise pytest.UsageError(str(problem)) from None
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this is an xdist worker."""
+        return hasattr(self.config, "workerinput")
+
+    # --- what is probed ----------------------------------------------------------------------
+
+    @cached_property
+    def models(self) -> list[ModelSpec]:
+        """The models named, resolved; the controller's answer in a worker."""
+        from pytest_calibration.models.spec import ModelSpec, anchored, resolve
+
+        if "models" in self.given:
+            return [ModelSpec(**spec) for spec in self.given["models"]]
+        texts = self.options["model"] or []
+        if "model" not in self.options.flags:
+            texts = [anchored(text, self.config.rootpath) for text in texts]
+        return resolve(texts)
+
+    def model_named(self, name: str) -> ModelSpec:
+        """Return the model of this name."""
+        return next(spec for spec in self.models if spec.name == name)
+
+    @cached_property
+    def project(self) -> Config:
+        """The project's ``calibration.yaml``.
+
+        Raises:
+            ConfigError: it cannot be read, or the one named is not there.
+        """
+        from pytest_calibration.config import Config, read_config
+
+        named = path_of(self.config, self.options, "config")
+        path = named or self.config.rootpath / CONFIG
+        return read_config(path) if named is not None or path.is_file() else Config()
+
+    @cached_property
+    def probes(self) -> ProbeSet:
+        """All probes there are."""
+        from pytest_calibration.probes.registry import probe_set
+
+        added = self.config.pluginmanager.hook.pytest_calibration_probes(config=self.config)
+        source = self.project.path.name if self.project.path is not None else CONFIG
+        return probe_set(self.project.probes, self.project.folder, source, added)
+
+    @cached_property
+    def selected(self) -> list[str]:
+        """Names of the probes this run selects."""
+        if "probes" in self.given:
+            return list(self.given["probes"])
+        return self.probes.select(self.options["probe"] or [])
+
+    @cached_property
+    def load_settings(self) -> LoadSettings:
+        """How models are loaded: flags over ``calibration.yaml``."""
+        return self.project.load_settings(
+            device=self.options["device"],
+            dtype=self.options["dtype"],
+            batch_tokens=self.options["batch_tokens"],
+            threads=self._threads(),
+        )
+
+    def _threads(self) -> int | None:
+        """Share the cores among workers: oversubscribed threads are many times slower."""
+        workers = int(getattr(self.config, "workerinput", {}).get("workercount", 1))
+        if workers < 2:
+            return None
+        has_affinity = hasattr(os, "sched_getaffinity")
+        cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        return max(1, cores // workers)
+
+    @cached_property
+    def parent(self) -> LazyModel | None:
+        """The model of ``--calibration-parent``."""
+        from pytest_calibration.models.loading import load_model
+        from pytest_calibration.models.spec import anchored, resolve
+
+        text = self.options["parent"]
+        if text is None:
+            return None
+        if "parent" not in self.options.flags:
+            text = anchored(text, self.config.rootpath)
+        specs = resolve([text])
+        if len(specs) != 1:
+            raise UsageError(f"--calibration-parent {text!r} names {len(specs)} models; name one.")
+        return load_model(specs[0], self.load_settings)
+
+    # --- scoring -----------------------------------------------------------------------------
+
+    def predict(self, model: LanguageModel, probe: Probe, limit: int | None) -> Predictions:
+        """Ask a model, once per session and probe; the parent is asked first and let go."""
+        if limit is None:
+            limit = self.options["limit"]
+        if limit is None:
+            limit = self.project.probe_limit(probe.name)
+        parent = self.parent
+        if parent is not None and model is not parent and not self._known(parent, probe, limit):
+            release(model)
+            names = [n for n in self.selected if n != probe.name]
+            for other in [probe, *map(self.probes.get, names)]:
+                self._ask(parent, other, limit)
+            release(parent)
+        return self._ask(model, probe, limit)
+
+    def _key(
+        self, model: LanguageModel, probe: Probe, limit: int | None
+    ) -> tuple[int, str, int | None]:
+        return id(model), probe.name, limit
+
+    def _known(self, model: LanguageModel, probe: Probe, limit: int | None) -> bool:
+        return self._key(model, probe, limit) in self._predictions
+
+    def _ask(self, model: LanguageModel, probe: Probe, limit: int | None) -> Predictions:
+        key = self._key(model, probe, limit)
+        if key not in self._predictions:
+            self._predictions[key] = probe.run(model, limit=limit)
+            # Held, so that no other model gets this id while the session lasts.
+            self._keep.append(model)
+        return self._predictions[key]
+
+    def parent_predictions(self, predictions: Predictions) -> Iterator[tuple[str, Predictions]]:
+        """Yield the parent's answers to the probe that gave these predictions."""
+        if self.options["parent"] is None:
+            return
+        parent = self.parent
+        for (model, probe, limit), known in self._predictions.items():
+            if known is predictions and parent is not None and model != id(parent):
+                yield parent.name, self._predictions[id(parent), probe, limit]
+
+    # --- baselines ---------------------------------------------------------------------------
+
+    def baselines(self, item: pytest.Item, name: str | None) -> Baselines:
+        """Return the store beside a test file."""
+        from pytest_calibration.baselines import Baselines, Policy
+
+        folder = path_of(self.config, self.options, "baseline_dir")
+        if folder is None:
+            beside = item.path.parent
+            packaged = beside == PACKAGE
+            folder = (self.config.rootpath if packaged else beside) / BASELINES
+        self.folders.add(str(folder))
+        store = Baselines(
+            folder,
+            policy=Policy(bool(self.options["record"]), self.options["accept"]),
+            submit=lambda draft: self.submit(replace(draft, origin=item.nodeid)),
+            asked=lambda path: self.asked.add(str(path)),
+        )
+        return store.named(name) if name else store
+
+    def submit(self, draft: Draft) -> None:
+        """Hold a record until the run has finished.
+
+        Raises:
+            BaselineConflict: another test of this process wants other content under the same key.
+        """
+        known = self.drafts.get(draft.key)
+        if known is not None and known.checksum != draft.checksum and known.origin != draft.origin:
+            self._conflict(draft.key, known.origin, draft.origin)
+            raise BaselineConflict(conflict_text(draft.key, [known.origin, draft.origin]))
+        self.drafts[draft.key] = draft
+
+    def _conflict(self, key: str, *origins: str) -> None:
+        known = self.conflicts.setdefault(key, [])
+        known.extend(o for o in origins if o not in known)
+
+    # --- between processes -------------------------------------------------------------------
+
+    def for_worker(self) -> dict[str, Any]:
+        """Return what the controller resolved, as plain values."""
+        out: dict[str, Any] = {}
+        if self.options["model"]:
+            out["models"] = [spec.as_dict() for spec in self.models]
+        try:
+            project = self.options["config"] or (self.config.rootpath / CONFIG).is_file()
+            if project or self.options["probe"]:
+                out["probes"] = self.selected
+        except CalibrationError:
+            # Told where it belongs: by the test that needs the probes.
+            pass
+        return out
+
+    def from_worker(self) -> dict[str, Any]:
+        """Return what this worker saw, as plain values."""
+        return {
+            "collected": self.collected,
+            "deselected": self.deselected,
+            "folders": sorted(self.folders),
+            "asked": sorted(self.asked),
+            "drafts": [asdict(draft) for draft in self.drafts.values()],
+            "conflicts": self.conflicts,
+        }
+
+    def merge(self, seen: Mapping[str, Any] | None) -> None:
+        """Take in what a worker saw; None if it died."""
+        if seen is None:
+            self.complete = False
+            return
+        from pytest_calibration.baselines import Draft
+
+        self.collected = max(self.collected, seen["collected"])
+        self.deselected |= seen["deselected"]
+        self.folders.update(seen["folders"])
+        self.asked.update(seen["asked"])
+        for key, origins in seen["conflicts"].items():
+            self._conflict(key, *origins)
+        for plain in seen["drafts"]:
+            draft = Draft(**plain)
+            known = self.drafts.get(draft.key)
+            if known is not None and known.checksum != draft.checksum:
+                self._conflict(draft.key, known.origin, draft.origin)
+            self.drafts[draft.key] = draft
+
+    # --- the end of a run --------------------------------------------------------------------
+
+    def finish(self, *, finished: bool, failed: bool = False) -> int:
+        """Write what is to be written and return how many failures the session adds.
+
+        Args:
+            finished: whether every test was run.
+            failed: whether any test failed; a run that is red needs no further reason.
+        """
+        if not finished or not self.complete:
+            if self.drafts:
+                n = len(self.drafts)
+                self.errors.append(
+                    f"{n} baseline{'s' * (n > 1)} not written: the run did not finish."
+                )
+            if self.options["prune"]:
+                self.remarks.append("nothing pruned: the run did not finish.")
+            return 0 if not self.errors else 1
+        self._write()
+        if self.options["prune"]:
+            self._prune()
+        if not failed and self._unchecked():
+            self.errors.append(
+                f"{self.collected} calibration test{'s' * (self.collected > 1)} collected and "
+                "nothing was decided (every comparison was inconclusive, skipped or never made): "
+                "this run is not green."
+            )
+        return len(self.errors)
+
+    def _write(self) -> None:
+        written = 0
+        for key, draft in sorted(self.drafts.items()):
+            if key in self.conflicts:
+                continue
+            try:
+                draft.write()
+            except BaselineError as problem:
+                self.errors.append(str(problem))
+            else:
+                written += 1
+        for key, origins in sorted(self.conflicts.items()):
+            self.errors.append(conflict_text(key, origins))
+        if written:
+            self.remarks.append(f"{written} baseline{'s' * (written > 1)} written.")
+
+    def _unchecked(self) -> bool:
+        """Whether calibration tests ran without deciding anything."""
+        if not self.collected or self.config.option.collectonly:
+            return False
+        if self.options["no_model"] == "skip" and not self.options["model"]:
+            return False
+        rows = [row for rows in self.rows.values() for row in rows]
+        return not any(row["state"] != "inconclusive" for row in rows)
+
+    def _prune(self) -> None:
+        reason = self._not_full()
+        if reason:
+            self.remarks.append(f"nothing pruned: {reason}.")
+            return
+        removed = []
+        for folder in map(Path, sorted(self.folders)):
+            for path in sorted(folder.rglob("*.yaml")):
+                if str(path) not in self.asked and str(path) not in self.drafts:
+                    from pytest_calibration.baselines.store import items_files
+
+                    for file in [path, *items_files(path)]:
+                        file.unlink(missing_ok=True)
+                    removed.append(path.relative_to(folder.parent).as_posix())
+        self.remarks.append(f"pruned: {', '.join(removed) or 'nothing'}.")
+
+    def _not_full(self) -> str:
+        """Say why this run is not one that may prune; empty if it may."""
+        if self.deselected:
+            return "some tests were deselected"
+        if self.unfinished:
+            return f"{sorted(self.unfinished)[0]} did not pass"
+        option = self.config.option
+        if getattr(option, "ignore", None) or getattr(option, "ignore_glob", None):
+            return "some files were ignored"
+        places = [Path(self.config.invocation_params.dir) / arg.partition("::")[0]
+                  for arg in self.config.args]  # fmt: skip
+        for arg, place in zip(self.config.args, places, strict=True):
+            if "::" in arg or not place.is_dir():
+                return f"{arg} is only a part of the tests"
+        for folder in map(Path, self.folders):
+            if not any(folder.is_relative_to(place) for place in places):
+                return f"{folder.name} lies outside the folders that were run"
+        return ""
+
+
+def conflict_text(key: str, origins: Iterable[str]) -> str:
+    """Say which tests want different content under one key."""
+    return (
+        f"{key}: {' and '.join(origins)} record different predictions under one baseline; give "
+        "each its own, calibration_baseline.named(...). Neither was written."
+    )
+
+
+def release(model: object) -> None:
+    """Let a model free its weights, where it can."""
+    free = getattr(model, "release", None)
+    if callable(free):
+        free()
+
+
+def flag_arguments(options: Options, skip: Iterable[str]) -> list[str]:
+    """Return the calibration flags of this run as typed, but for those skipped."""
+    out: list[str] = []
+    for option in OPTIONS:
+        if option.name not in options.flags or option.name in skip:
+            continue
+        value = options[option.name]
+        if not option.metavar:
+            out.append(option.flag_name)
+            continue
+        out += [f"{option.flag_name}={one}" for one in (value if option.many else [value])]
+    return out

@@ -1,0 +1,72 @@
+"""The lines a run prints: after collection, at its end, and for the list of probes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pytest_calibration.plugin.run import Run
+from pytest_calibration.reports.terminal import counts_line, summary_table
+
+
+def collection_line(run: Run) -> str:
+    """Say how many calibration tests there are, and on which models."""
+    if not run.collected:
+        return ""
+    tests = f"{run.collected} test{'s' * (run.collected > 1)}"
+    models = ", ".join(spec.name for spec in run.models) if run.options["model"] else "none named"
+    parent = f", parent: {run.options['parent']}" if run.options["parent"] else ""
+    return f"calibration: {tests}, model: {models}{parent}"
+
+
+def probe_lines(run: Run) -> Iterator[str]:
+    """List every probe: name, kind, size; those a run would select are marked."""
+    selected = set(run.selected)
+    names = list(run.probes.factories)
+    width = max(map(len, names))
+    for name in names:
+        probe = run.probes.get(name)
+        mark = "*" if name in selected else " "
+        yield f"{mark} {name:<{width}}  {probe.kind:<16}{probe.size:>8,} {probe.unit}"
+    yield "* runs by default here"
+
+
+def summary_lines(run: Run) -> Iterator[str]:
+    """Yield the table of verdicts, what else to know, and the count of each state."""
+    rows = [row for rows in run.rows.values() for row in rows]
+    if rows:
+        yield from summary_table([cells(row) for row in rows])
+    for row in rows:
+        where = f"{row['probe']} on {row['model']}" if "model" in row else row["probe"]
+        if row["state"] == "inconclusive":
+            needed = f"; about {row['n_needed']:,} would decide it" if "n_needed" in row else ""
+            yield f"inconclusive: {where}: n = {row['n']:,} is too few{needed}"
+        if row.get("improved"):
+            yield f"better than the baseline: {where}; --calibration-accept REASON would store it"
+    yield from run.remarks
+    for line in run.errors:
+        yield f"ERROR: {line}"
+    if rows:
+        yield counts_line(row["state"] for row in rows)
+
+
+def cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """Format one verdict for the table."""
+    against = ""
+    if "limit" in row:
+        against = f"limit {row['limit']:.3f}"
+    elif "baseline" in row:
+        what = "" if row["reference"] == "baseline" else " (parent)"
+        against = f"{row['baseline']:.3f}{what}"
+    return {
+        "model": row.get("model", ""),
+        "probe": row["probe"],
+        "n": f"{row['n']:,}",
+        "metric": row["metric"].replace(" (15 equal-width bins)", ""),
+        "value": f"{row['value']:.3f}",
+        "interval": f"[{row['low']:.3f}, {row['high']:.3f}]",
+        "floor": f"{row['noise_floor']:.3f}" if "noise_floor" in row else "",
+        "against": against,
+        "state": row["state"].replace("_", " ")
+        + (f" ({row['component']})" if "component" in row else ""),
+    }

@@ -1,0 +1,254 @@
+"""Multiple-choice probe: a soft-max over the options' log-probabilities.
+
+With ``scoring: letter`` the prompt is that of Hendrycks et al. 2021 (lettered options, ``Answer:``)
+and the options are the letters; with ``scoring: text`` the options are continued as they stand,
+which suits models too small to know what a letter means. The probability of all options together,
+before renormalisation, is kept as the option mass: where it is small, the renormalised confidence
+says little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Final, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_calibration.errors import TokenBoundaryError, UsageError
+from pytest_calibration.models.protocols import LanguageModel
+from pytest_calibration.predictions import Predictions, digest
+from pytest_calibration.probes import builtin
+from pytest_calibration.probes.base import (
+    Row,
+    all_scored,
+    chosen,
+    item_ids,
+    optional_text,
+    read_rows,
+    signature,
+    softmax,
+    text_of,
+)
+
+Scoring: TypeAlias = Literal["letter", "text"]
+KEYS: Final = ("question", "options", "answer", "id", "group", "slice")
+HEADER: Final = "The following are multiple choice questions (with answers).\n\n"
+TEMPLATES: Final = {
+    "letter": "{question}\n{options}\nAnswer:",
+    "text": "Question: {question}\nAnswer:",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with options.
+
+    Attributes:
+        question: its text.
+        options: k texts, distinct.
+        answer: index of the right one.
+        id: the row's own id.
+        group: what it stands or falls with.
+        slice: what it is about, for tables.
+    """
+
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    id: str | None = None
+    group: str | None = None
+    slice: str | None = None
+
+
+def question_item(row: Row) -> Question:
+    """Read one row ``{"question", "options", "answer": index}``."""
+    text = text_of(row, "question")
+    for key in ("options", "answer"):
+        if key not in row:
+            raise ValueError(f"the key {key!r} is missing")
+    options, answer = row["options"], row["answer"]
+    if not isinstance(options, list) or not all(isinstance(o, str) and o.strip() for o in options):
+        raise ValueError(f"'options' must be a list of texts, got {options!r}")
+    if not 2 <= len(options) <= len(ascii_uppercase):
+        raise ValueError(f"'options' must be 2 to {len(ascii_uppercase)} texts, got {len(options)}")
+    if len(set(options)) != len(options):
+        raise ValueError(f"'options' must be distinct, got {options!r}")
+    if isinstance(answer, bool) or not isinstance(answer, int):
+        raise ValueError(f"'answer' must be the index of an option, got {answer!r}")
+    if not 0 <= answer < len(options):
+        raise ValueError(f"'answer' must be an index from 0 to {len(options) - 1}, got {answer}")
+    return Question(
+        text,
+        tuple(options),
+        answer,
+        optional_text(row, "id"),
+        optional_text(row, "group"),
+        optional_text(row, "slice"),
+    )
+
+
+class MultipleChoice:
+    """Answer questions by choosing an option.
+
+    Args:
+        name: name of the probe.
+        path: JSONL file of ``{"question", "options", "answer"}`` rows; built-in questions on public
+            facts by default.
+        shots: solved examples before each question.
+        shots_path: where they come from, same rows; else the first ``shots`` other questions of the
+            probe in a fixed order, so that no question is shown its own answer and none is left
+            out.
+        scoring: ``letter`` or ``text``.
+        header: text before everything.
+        template: how a question is shown; ``{question}`` and, for letters, ``{options}``.
+
+    Raises:
+        ItemError: a bad row.
+        UsageError: an unknown scoring, too many shots, a template without its fields.
+    """
+
+    kind = "multiple_choice"
+    unit = "questions"
+
+    def __init__(
+        self,
+        name: str = "multiple_choice",
+        *,
+        path: Path | None = None,
+        shots: int = 0,
+        shots_path: Path | None = None,
+        scoring: Scoring = "letter",
+        header: str | None = None,
+        template: str | None = None,
+    ) -> None:
+        self.name = name
+        if scoring not in get_args(Scoring):
+            known = ", ".join(get_args(Scoring))
+            raise UsageError(f"probe {name!r}: scoring must be one of {known}, got {scoring!r}.")
+        self.scoring: Scoring = scoring
+        self.header = header if header is not None else (HEADER if scoring == "letter" else "")
+        self.template = template if template is not None else TEMPLATES[scoring]
+        fields = ("{question}", "{options}") if scoring == "letter" else ("{question}",)
+        for field in fields:
+            if field not in self.template:
+                raise UsageError(f"probe {name!r}: the template {self.template!r} lacks {field}.")
+        self.items = _builtin_items() if path is None else read_rows(path, question_item, KEYS)
+        pool = self.items if shots_path is None else read_rows(shots_path, question_item, KEYS)
+        most = len(pool) - (shots_path is None)
+        if not 0 <= shots <= most:
+            raise UsageError(
+                f"probe {name!r}: shots must lie between 0 and {most}, the number of examples "
+                f"there are, got {shots}."
+            )
+        self.shots = shots
+        self._examples = self._example_pool(pool, own=shots_path is None)
+
+    @property
+    def size(self) -> int:
+        """Number of questions."""
+        return len(self.items)
+
+    @property
+    def digest(self) -> str:
+        """Identifies kind, name and settings; salts the item ids."""
+        return digest(self.kind, self.name)
+
+    def _example_pool(self, pool: Sequence[Question], *, own: bool) -> list[Question]:
+        """Return the examples in their fixed order, one to spare where questions are their own."""
+        order = sorted(pool, key=lambda q: digest("shot", q.question, *q.options))
+        return order[: self.shots + own] if self.shots else []
+
+    def show(self, item: Question) -> str:
+        """Return a question as the model sees it, up to where its answer begins."""
+        lettered = "\n".join(
+            f"{letter}. {option}"
+            for letter, option in zip(ascii_uppercase, item.options, strict=False)
+        )
+        return self.template.replace("{options}", lettered).replace("{question}", item.question)
+
+    def answer_text(self, item: Question) -> str:
+        """Return the right answer as the model sees it."""
+        right = item.options[item.answer]
+        return ascii_uppercase[item.answer] if self.scoring == "letter" else right
+
+    def prompt(self, item: Question) -> str:
+        """Return header, solved examples and question."""
+        examples = [e for e in self._examples if e is not item][: self.shots]
+        solved = "".join(f"{self.show(e)} {self.answer_text(e)}\n\n" for e in examples)
+        return f"{self.header}{solved}{self.show(item)}"
+
+    def run(self, model: LanguageModel, *, limit: int | None = None) -> Predictions:
+        """Score every question.
+
+        Raises:
+            TokenBoundaryError: the tokenizer merges prompts with options, with a space and without.
+            ModelError: the model cannot score.
+        """
+        ids = item_ids(
+            [(i.question, *i.options, i.answer) for i in self.items],
+            [i.id for i in self.items],
+            self.digest,
+        )
+        index = chosen(ids, limit)
+        items = [self.items[i] for i in index]
+        logprobs, variant = self._score(model, items)
+        all_scored(self.name, len(items), len(logprobs))
+        probabilities = softmax(logprobs)
+        labels = np.array([i.answer for i in items], dtype=np.int64)
+        answers = probabilities.argmax(axis=1)
+        rows = np.arange(len(items))
+        gold = np.maximum(probabilities[rows, labels], np.finfo(np.float64).tiny)
+        grouped = any(i.group for i in items)
+        sliced = any(i.slice for i in items)
+        return Predictions(
+            probe=self.name,
+            confidence=probabilities[rows, answers],
+            correct=answers == labels,
+            item_ids=ids[index],
+            probabilities=probabilities,
+            labels=labels,
+            label_logprobs=np.log(gold),
+            option_mass=np.array([float(np.exp(row).sum()) for row in logprobs]),
+            groups=np.array([i.group or f"#{k}" for k, i in zip(index, items, strict=True)])
+            if grouped
+            else None,
+            slices=np.array([i.slice or "" for i in items]) if sliced else None,
+            signature=signature(
+                model,
+                {
+                    "kind": self.kind,
+                    "scoring": f"softmax over {self.scoring} options",
+                    "shots": self.shots,
+                    "prompt": digest(
+                        self.header, self.template, *(self.show(e) for e in self._examples), size=4
+                    ),
+                },
+                options=variant,
+            ),
+        )
+
+    def _score(
+        self, model: LanguageModel, items: Sequence[Question]
+    ) -> tuple[list[NDArray[np.float64]], str]:
+        """Score with the leading space that most tokenizers want, else without it."""
+        prompts = [self.prompt(i) for i in items]
+        if self.scoring == "letter":
+            options = [list(ascii_uppercase[: len(i.options)]) for i in items]
+        else:
+            options = [list(i.options) for i in items]
+        try:
+            spaced = [[f" {o}" for o in row] for row in options]
+            return model.option_logprobs(prompts, spaced), "with leading space"
+        except TokenBoundaryError:
+            return model.option_logprobs(prompts, options), "without leading space"
+
+
+def _builtin_items() -> list[Question]:
+    return [
+        Question(builtin.question(f), options, gold, group=f.subject, slice=f.relation)
+        for f, options, gold in builtin.with_options(builtin.facts())
+    ]

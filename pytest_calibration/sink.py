@@ -1,0 +1,34 @@
+"""Where assertions tell a test session what they saw. Light: a plugin imports it at start-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from pytest_calibration.gate import Settings
+    from pytest_calibration.predictions import Predictions
+    from pytest_calibration.verdict import Verdict
+
+
+class Sink(Protocol):
+    """What a test session offers to the assertions of the running test."""
+
+    def seen(self, verdict: Verdict) -> None:
+        """Count a verdict."""
+
+    def fails(self, verdict: Verdict) -> bool:
+        """Whether this session fails on the verdict (a project may refuse inconclusive ones)."""
+
+    def remedy(self, verdict: Verdict) -> str:
+        """Return the command that records or accepts; empty where there is none."""
+
+    def settings(self, predictions: Predictions) -> Settings:
+        """Return what the project's configuration says."""
+
+    def parents(self, predictions: Predictions) -> Iterable[tuple[str, Predictions]]:
+        """Return (name, predictions) of the parent model on the same probe, if one is given."""
+
+
+SINK: Final[ContextVar[Sink | None]] = ContextVar("calibration_sink", default=None)

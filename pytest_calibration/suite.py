@@ -1,0 +1,25 @@
+"""A ready-made suite: every selected probe against its baseline.
+
+::
+
+    pytest --pyargs pytest_calibration.suite --calibration-model gpt2
+
+Its baselines lie in ``calibration_baselines`` at rootdir.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_calibration import assert_no_regression
+
+if TYPE_CHECKING:
+    from pytest_calibration.baselines import Baselines
+    from pytest_calibration.plugin.fixtures import Calibration
+
+
+def test_calibration(
+    calibration: Calibration, calibration_probe: str, calibration_baseline: Baselines
+) -> None:
+    """Calibration of each selected probe is no worse than its baseline."""
+    assert_no_regression(calibration.run(calibration_probe), calibration_baseline)

@@ -1,0 +1,458 @@
+"""Verdicts: a limit or a baseline held against a measurement, as a value that explains itself.
+
+Nothing here raises because calibration is bad; an assertion does that. One predicate decides
+(:attr:`Component.fired`, or ``value >= limit``), and the text prints the digits that show it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from pytest_calibration.errors import MetricError
+from pytest_calibration.measurement import Measurement, measure
+from pytest_calibration.metrics import DEFAULT_BINS
+from pytest_calibration.predictions import IntArray, Predictions
+from pytest_calibration.uncertainty import (
+    Component,
+    Paired,
+    accuracy_component,
+    ece_component,
+    gap_component,
+    slope_component,
+    smallest_visible,
+    upper_quantile,
+)
+
+TOLERANCE: Final = 0.02
+ALPHA: Final = 0.05
+MAX_UNDETECTED: Final = 0.05
+MIN_UNITS: Final = 50
+MIN_OVERLAP: Final = 0.95
+
+LOWER_IS_BETTER: Final = frozenset(
+    {
+        "ece",
+        "equal_mass_ece",
+        "cross_fitted_ece",
+        "mce",
+        "brier",
+        "nll",
+        "mean_confidence",
+        "signed_gap",
+    }
+)
+
+
+class State(StrEnum):
+    """What a comparison came to."""
+
+    PASSED = "passed"
+    REGRESSED = "regressed"
+    ABOVE_LIMIT = "above_limit"
+    INCONCLUSIVE = "inconclusive"
+    NOT_COMPARABLE = "not_comparable"
+    NO_BASELINE = "no_baseline"
+    RECORDED = "recorded"
+
+    @property
+    def fails(self) -> bool:
+        """Whether an assertion fails on it."""
+        return self in _FAILING
+
+    @property
+    def decides(self) -> bool:
+        """Whether something was really compared or stored, so that a green run means something."""
+        return self is not State.INCONCLUSIVE
+
+
+_FAILING: Final = frozenset(
+    {State.REGRESSED, State.ABOVE_LIMIT, State.NOT_COMPARABLE, State.NO_BASELINE}
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one comparison.
+
+    Attributes:
+        state: what it came to.
+        measurement: the measured side.
+        baseline: the stored side (or the parent's), where there is one.
+        reference: what the baseline is called in a sentence (``baseline``, ``parent base``).
+        components: every way of getting worse that was looked at, in ECE's own units.
+        n: number of items compared (the intersection of both sides).
+        units: number of independent units among them.
+        tolerance: what worsening is allowed.
+        limit: the fixed limit, for ``judge``; NaN otherwise.
+        alpha: one-sided error level of each component's bound.
+        smallest_visible: smallest worsening that would be seen at 80 % power; NaN for ``judge``.
+        n_needed: items at which an inconclusive comparison would decide; 0 otherwise.
+        improved: whether the candidate is better than the baseline beyond the tolerance.
+        reason: one sentence on why, where the state is not a matter of numbers.
+        notes: further sentences a reader must see.
+        above: for ``judge``, whether the limit is a floor (accuracy) instead of a ceiling.
+    """
+
+    state: State
+    measurement: Measurement
+    baseline: Measurement | None = None
+    reference: str = "baseline"
+    components: tuple[Component, ...] = ()
+    n: int = 0
+    units: int = 0
+    tolerance: float = TOLERANCE
+    limit: float = math.nan
+    alpha: float = ALPHA
+    smallest_visible: float = math.nan
+    n_needed: int = 0
+    improved: bool = False
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    above: bool = False
+
+    @property
+    def deciding(self) -> Component | None:
+        """The component that fired with the largest excess, else the one nearest to firing."""
+        usable = [c for c in self.components if not c.unavailable and not math.isnan(c.bound)]
+        return max(usable, key=lambda c: (c.fired, c.bound - c.tolerance), default=None)
+
+    @property
+    def difference(self) -> float:
+        """Worsening of the deciding component (or value minus limit); NaN without a comparison."""
+        if not math.isnan(self.limit):
+            return self.measurement.value - self.limit
+        return self.deciding.worsening if self.deciding else math.nan
+
+    @property
+    def bound(self) -> float:
+        """Lower bound of that worsening (or the value held against the limit)."""
+        if not math.isnan(self.limit):
+            return self.measurement.value
+        return self.deciding.bound if self.deciding else math.nan
+
+    def explain(self) -> str:
+        """Return the whole story as text: what happened, by which component, on which numbers."""
+        return "\n".join(_explanation(self))
+
+
+def judge(
+    measurement: Measurement, limit: float, *, above: bool = False, debiased: bool = False
+) -> Verdict:
+    """Hold one measurement against a fixed limit.
+
+    Args:
+        measurement: what was measured.
+        limit: the first value that fails; with ``above``, the first value that passes.
+        above: the limit is a floor (accuracy): values below it fail.
+        debiased: hold the lower end of the interval against the limit instead of the value, so
+            that noise alone does not fail it (for ``cross_fitted_ece``).
+
+    Raises:
+        MetricError: the limit is NaN or infinite.
+    """
+    if not math.isfinite(limit):
+        raise MetricError(f"the limit must be a finite number, got {limit}.")
+    held = measurement.low if debiased else measurement.value
+    # Written so that a NaN on the measured side can only fail.
+    ok = held >= limit if above else held < limit
+    notes = []
+    floor = measurement.noise_floor
+    if measurement.metric in ("ece", "equal_mass_ece", "mce") and limit < floor:
+        needed = (
+            f"; {measurement.items_to_test(limit):,} {measurement.unit}s would make it testable"
+            if not math.isnan(measurement.noise_floor_high) and limit > 0
+            else ""
+        )
+        low, high = distinct(limit, floor)
+        notes.append(
+            f"the limit {low} lies under the noise floor {high}: a perfectly calibrated model "
+            f"would show that much on {measurement.n:,} {measurement.unit}s{needed}."
+        )
+    if debiased:
+        notes.append(
+            "judged by the cross-fitted ECE and the lower end of its interval (debiased=True)."
+        )
+    return Verdict(
+        state=State.PASSED if ok else State.ABOVE_LIMIT,
+        measurement=replace(measurement, value=held) if debiased else measurement,
+        n=measurement.n,
+        units=measurement.n_clusters,
+        limit=limit,
+        notes=tuple(notes),
+        above=above,
+    )
+
+
+def compare(
+    predictions: Predictions,
+    baseline: Predictions,
+    *,
+    tolerance: float = TOLERANCE,
+    alpha: float = ALPHA,
+    accuracy_tolerance: float | None = TOLERANCE,
+    max_undetected: float = MAX_UNDETECTED,
+    bins: int = DEFAULT_BINS,
+    reference: str = "baseline",
+) -> Verdict:
+    """Decide whether calibration got worse than the baseline, on the items both sides share.
+
+    Fails when the one-sided lower bound of a worsening lies beyond the tolerance in any of three
+    closed-form components, all in ECE's own units: the signed gap (scaling), the slope (shape at
+    an unchanged mean) and the cross-fitted ECE (whatever the first two miss); or when the lower
+    bound of the accuracy lost does so, since a model that only guesses has an ECE near 0.
+    Inconclusive when fewer than 50 independent units are shared, or when a worsening of
+    ``tolerance + max_undetected`` could have been missed (80 % power).
+
+    Args:
+        predictions: the candidate.
+        baseline: what it is held against, from the same probe.
+        tolerance: allowed worsening in ECE units, at least 0.
+        alpha: one-sided error level of each bound, in (0, 0.5).
+        accuracy_tolerance: allowed loss of accuracy; None switches this guard off.
+        max_undetected: how much beyond the tolerance may stay invisible.
+        bins: bins of the printed ECE; both sides are measured with them.
+        reference: what the baseline is called in the text.
+
+    Raises:
+        MetricError: a tolerance below 0, an alpha outside (0, 0.5), or a NaN in a component.
+    """
+    _check_settings(tolerance, alpha, accuracy_tolerance, max_undetected)
+    measured = measure(predictions, bins=bins)
+    verdict = Verdict(
+        state=State.NOT_COMPARABLE,
+        measurement=measured,
+        baseline=measure(baseline, bins=bins),
+        reference=reference,
+        tolerance=tolerance,
+        alpha=alpha,
+    )
+    differing = predictions.signature.hard_differences(baseline.signature)
+    if differing:
+        return replace(verdict, reason=difference_reason(differing, reference))
+    ours, theirs, remark = align(predictions, baseline, reference)
+    if ours is None or theirs is None:
+        return replace(verdict, reason=remark)
+    notes = (remark,) if remark else ()
+    candidate, stored = predictions.take(ours), baseline.take(theirs)
+    pair = Paired.of(stored, candidate)
+    z = upper_quantile(alpha, pair.units)
+    shape = _shape_components(pair, tolerance, z)
+    guard = []
+    if accuracy_tolerance is not None:
+        guard.append(accuracy_component(pair, accuracy_tolerance, alpha))
+    verdict = replace(
+        verdict,
+        measurement=measured if len(ours) == len(predictions) else measure(candidate, bins=bins),
+        baseline=measure(stored, bins=bins),
+        components=(*shape, *guard),
+        n=len(ours),
+        units=pair.units,
+        notes=notes,
+    )
+    return _decide(verdict, pair, z, max_undetected)
+
+
+def _decide(verdict: Verdict, pair: Paired, z: float, max_undetected: float) -> Verdict:
+    """Turn components into a state."""
+    shape = [c for c in verdict.components if c.name != "accuracy"]
+    if verdict.units < MIN_UNITS:
+        what = "items" if pair.clusters is None else "groups"
+        return replace(
+            verdict,
+            state=State.INCONCLUSIVE,
+            n_needed=math.ceil(verdict.n * MIN_UNITS / verdict.units),
+            reason=f"{verdict.units} {what} are too few to compare; at least {MIN_UNITS} are.",
+        )
+    for component in verdict.components:
+        if not component.unavailable and math.isnan(component.bound):
+            raise MetricError(
+                f"the {component.name} of probe {verdict.measurement.probe!r} is NaN on "
+                f"{verdict.n} items; no verdict is given."
+            )
+    visible = smallest_visible(shape, verdict.tolerance, verdict.alpha, verdict.units)
+    verdict = replace(verdict, smallest_visible=visible)
+    if any(c.fired for c in verdict.components):
+        return replace(verdict, state=State.REGRESSED)
+    if visible > verdict.tolerance + max_undetected:
+        scale = ((visible - verdict.tolerance) / max_undetected) ** 2
+        return replace(
+            verdict,
+            state=State.INCONCLUSIVE,
+            n_needed=math.ceil(verdict.n * scale),
+            reason=(
+                f"a worsening of up to {visible:.3f} could have been missed (80 % power), more "
+                f"than the {verdict.tolerance + max_undetected:.3f} that may be."
+            ),
+        )
+    backwards = Paired(
+        pair.confidence1, pair.correct1, pair.confidence0, pair.correct0, pair.clusters
+    )
+    better = any(c.fired for c in _shape_components(backwards, verdict.tolerance, z))
+    return replace(verdict, state=State.PASSED, improved=better)
+
+
+def _shape_components(pair: Paired, tolerance: float, z: float) -> tuple[Component, ...]:
+    return (
+        gap_component(pair, tolerance, z),
+        slope_component(pair, tolerance, z),
+        ece_component(pair, tolerance, z),
+    )
+
+
+def _check_settings(
+    tolerance: float, alpha: float, accuracy_tolerance: float | None, max_undetected: float
+) -> None:
+    for name, value in (
+        ("tolerance", tolerance),
+        ("accuracy_tolerance", accuracy_tolerance),
+        ("max_undetected", max_undetected),
+    ):
+        if value is not None and not 0 <= value < 1:
+            raise MetricError(f"{name} must be at least 0 and below 1, got {value}.")
+    if not 0 < alpha < 0.5:
+        raise MetricError(f"alpha must lie between 0 and 0.5, got {alpha}.")
+
+
+def difference_reason(differing: list[tuple[str, str, str]], reference: str) -> str:
+    """Name the hard fields in which the two sides differ."""
+    parts = [f"{name} is {ours}, the {reference} has {theirs}" for name, ours, theirs in differing]
+    return "the probe is not the same: " + "; ".join(parts) + "."
+
+
+def align(
+    predictions: Predictions, baseline: Predictions, reference: str = "baseline"
+) -> tuple[IntArray | None, IntArray | None, str]:
+    """Pair two runs by item id.
+
+    Returns:
+        Positions in the first, positions in the second, and a remark. The positions are None where
+        the overlap is too small: neither side holds the other, and less than 95 % of the larger
+        side is shared.
+    """
+    _, ours, theirs = np.intersect1d(
+        predictions.item_ids, baseline.item_ids, assume_unique=True, return_indices=True
+    )
+    # In the order of the candidate: sums then do not depend on how ids happen to sort.
+    order = np.argsort(ours, kind="stable")
+    ours, theirs = ours[order], theirs[order]
+    shared, n, m = len(ours), len(predictions), len(baseline)
+    counts = f"{shared:,} of the {n:,} {predictions.unit}s here are among the {reference}'s {m:,}"
+    if shared == n == m:
+        return ours, theirs, ""
+    if shared and shared in (n, m):
+        return ours, theirs, f"compared on the part both sides have: {counts}."
+    if shared < MIN_OVERLAP * max(n, m):
+        return None, None, f"the items are not the same: {counts}."
+    return ours, theirs, f"compared on the part both sides have: {counts}."
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+def distinct(*values: float, digits: int = 3) -> list[str]:
+    """Format numbers with as few digits as still show which is larger (at least ``digits``)."""
+    for places in range(digits, 17):
+        texts = [f"{v:z.{places}f}" for v in values]
+        if len({*texts}) == len({*values}):
+            return texts
+    return [repr(v) for v in values]
+
+
+def direction(measurement: Measurement) -> str:
+    """Say in words which way confidences err, with the numbers that show it."""
+    gap = measurement.signed_gap
+    word = "over-confident" if gap > 0 else "under-confident" if gap < 0 else "balanced"
+    return (
+        f"{word} by {abs(gap):.3f} (mean confidence {measurement.mean_confidence:.3f}, "
+        f"accuracy {measurement.accuracy:.3f})"
+    )
+
+
+_NAMES: Final = {
+    State.REGRESSED: "calibration regressed",
+    State.ABOVE_LIMIT: "above the limit",
+    State.NOT_COMPARABLE: "not comparable",
+    State.NO_BASELINE: "no baseline",
+    State.INCONCLUSIVE: "inconclusive",
+    State.PASSED: "passed",
+    State.RECORDED: "recorded",
+}
+
+
+def _explanation(verdict: Verdict) -> Iterator[str]:
+    m = verdict.measurement
+    name = _NAMES[verdict.state]
+    fired = [c for c in verdict.components if c.fired]
+    if fired and all(c.name == "accuracy" for c in fired):
+        name = "accuracy regressed"
+    if verdict.above and verdict.state is State.ABOVE_LIMIT:
+        name = "below the limit"
+    on = f" on {m.model}" if m.model else ""
+    yield f"{name}: probe {m.probe}{on}"
+    if verdict.reason:
+        yield f"  {verdict.reason}"
+    if not math.isnan(verdict.limit):
+        value, limit = distinct(m.value, verdict.limit)
+        sign = "=" if m.value == verdict.limit else ">" if m.value > verdict.limit else "<"
+        needs = "at least the limit" if verdict.above else "below the limit"
+        yield f"  {m.label}: {value} {sign} limit {limit} (must be {needs})"
+    for component in fired:
+        yield f"  {_component_sentence(component, verdict)}"
+    yield f"  {_numbers(m)}"
+    if verdict.baseline is not None:
+        yield f"  {verdict.reference}: {_numbers(verdict.baseline)}"
+    yield f"  {direction(m)}"
+    if verdict.components:
+        yield from _component_table(verdict)
+    if not math.isnan(verdict.smallest_visible):
+        yield f"  smallest worsening visible here at 80 % power: {verdict.smallest_visible:.3f}"
+    if verdict.n_needed:
+        yield f"  about {verdict.n_needed:,} {m.unit}s would decide it"
+    if verdict.improved:
+        yield "  better than the baseline beyond the tolerance; it may be accepted"
+    for note in verdict.notes:
+        yield f"  note: {note}"
+
+
+def _numbers(m: Measurement) -> str:
+    groups = f" in {m.n_clusters:,} groups" if m.n_clusters != m.n else ""
+    # A ceiling keeps a printed interval from excluding the value it belongs to.
+    floor = "" if m.metric not in BINNED_ERRORS else f", noise floor {m.noise_floor:.3f}"
+    return (
+        f"{m.label} {m.value:.3f} [{m.low:.3f}, {m.high:.3f}], n = {m.n:,} {m.unit}s{groups}{floor}"
+    )
+
+
+BINNED_ERRORS: Final = frozenset({"ece", "equal_mass_ece", "cross_fitted_ece", "mce", "signed_gap"})
+
+
+def _component_sentence(c: Component, verdict: Verdict) -> str:
+    bound, tolerance = distinct(c.bound, c.tolerance)
+    level = f"{100 * (1 - verdict.alpha):g} %"
+    change = f"{c.before:.3f} -> {c.after:.3f}"
+    verb = "fell" if c.name == "accuracy" else "worsened"
+    return (
+        f"{c.name} {verb} by {c.worsening:.3f} ({change}); at least {bound} with {level} "
+        f"confidence: {bound} > tolerance {tolerance}"
+    )
+
+
+def _component_table(verdict: Verdict) -> Iterator[str]:
+    heads = f"{'before':>9}{'after':>9}{'worse by':>10}{'at least':>10}{'allowed':>9}"
+    yield f"  {'component':<18}{heads}"
+    for c in verdict.components:
+        if c.unavailable:
+            yield f"  {c.name:<18} not applicable: {c.unavailable}"
+            continue
+        bound, tolerance = distinct(c.bound, c.tolerance)
+        mark = "  <- fails" if c.fired else ""
+        yield (
+            f"  {c.name:<18}{c.before:>9z.3f}{c.after:>9z.3f}{c.worsening:>10z.3f}"
+            f"{bound:>10}{tolerance:>9}{mark}"
+        )
