@@ -453,6 +453,6 @@ def _component_table(verdict: Verdict) -> Iterator[str]:
         bound, tolerance = distinct(c.bound, c.tolerance)
         mark = "  <- fails" if c.fired else ""
         yield (
-            f"  {c.name:<18}{c.before:>9z.3f}{c.after:>9z.3f}{c.worsening:>10z.3f}"
+            f"  {c.name:<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
             f"{bound:>10}{tolerance:>9}{mark}"
         )

@@ -102,6 +102,8 @@ def first(*values: float | None) -> float:
 
 def flat(verdict: Verdict) -> dict[str, str | float | int]:
     """Return a verdict as flat scalars; what does not apply is left out."""
+    from pytest_calibration.verdict import BINNED_ERRORS
+
     m = verdict.measurement
     out: dict[str, str | float | int] = {
         "state": str(verdict.state),
@@ -112,7 +114,7 @@ def flat(verdict: Verdict) -> dict[str, str | float | int]:
         "value": m.value,
         "low": m.low,
         "high": m.high,
-        "noise_floor": m.noise_floor,
+        "noise_floor": m.noise_floor if m.metric in BINNED_ERRORS else math.nan,
         "accuracy": m.accuracy,
         "mean_confidence": m.mean_confidence,
         "limit": verdict.limit,
