@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pytest_calibration.baselines import Baselines, Record
-from pytest_calibration.errors import MetricError
+from pytest_calibration.errors import MetricError, UsageError
 from pytest_calibration.gate import Settings, against, against_record, check, check_limit
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table
@@ -89,6 +89,7 @@ def assert_no_regression(
     """
     __tracebackhide__ = True
     given = as_predictions(predictions)
+    _check_baseline(baseline)
     settings = _settings(given, tolerance, alpha, accuracy_tolerance)
     sink = SINK.get()
     verdicts = [
@@ -155,6 +156,14 @@ def assert_not_overconfident(predictions: PredictionsLike, limit: float) -> Verd
     __tracebackhide__ = True
     given = as_predictions(predictions)
     return _conclude([judge(measure(given, "signed_gap"), limit)], given)
+
+
+def _check_baseline(baseline: object) -> None:
+    if not isinstance(baseline, Baselines | Record | Predictions):
+        raise UsageError(
+            "the baseline must be Baselines, one of its records or Predictions, got "
+            f"{type(baseline).__name__}; a folder becomes one with Baselines(folder)."
+        )
 
 
 def _settings(

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_calibration.errors import ConfigError
+from pytest_calibration.errors import ConfigError, UsageError
 from pytest_calibration.models.loading import LoadSettings
 from pytest_calibration.strict_yaml import read_mapping
 
@@ -55,8 +55,8 @@ class Config:
 
     def probe_tolerance(self, name: str) -> float | None:
         """Return the ``tolerance:`` of a probe, else the project's."""
-        own = self.probes.get(name, {}).get("tolerance", self.tolerance)
-        return None if own is None else float(own)
+        own = self.probes.get(name, {}).get("tolerance")
+        return self.tolerance if own is None else float(own)
 
     def load_settings(self, **chosen: Any) -> LoadSettings:
         """Combine the file's model settings with what the command line chose (None: nothing)."""
@@ -85,6 +85,10 @@ def read_config(path: Path) -> Config:
         if wrong_bool or not isinstance(value, allowed):
             names = " or ".join(_WORDS[t] for t in allowed)
             raise ConfigError(f"{path}: model.{key} must be {names}, got {value!r}.")
+    try:
+        LoadSettings(**model)
+    except UsageError as problem:
+        raise ConfigError(f"{path}: model: {problem}") from None
     probes = _mapping(path, "probes", data.get("probes"))
     for name, settings in probes.items():
         entry = _mapping(path, f"probes.{name}", settings)
@@ -95,7 +99,7 @@ def read_config(path: Path) -> Config:
         model=model,
         probes={name: settings or {} for name, settings in probes.items()},
         tolerance=_share(path, "tolerance", data.get("tolerance"), 1.0),
-        alpha=_share(path, "alpha", data.get("alpha"), 0.5),
+        alpha=_share(path, "alpha", data.get("alpha"), 0.5, zero=False),
     )
 
 
@@ -134,12 +138,13 @@ def _check_limit(path: Path, name: str, entry: Mapping[str, Any]) -> None:
         )
 
 
-def _share(path: Path, key: str, value: Any, below: float) -> float | None:
+def _share(path: Path, key: str, value: Any, below: float, *, zero: bool = True) -> float | None:
     if value is None:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < below:
+    if not number or not 0 <= value < below or (value == 0 and not zero):
+        least = "of at least 0" if zero else "above 0"
         raise ConfigError(
-            f"{path}: {key} must be a number from 0 to below {below:g}, got {value!r}."
+            f"{path}: {key} must be a number {least} and below {below:g}, got {value!r}."
         )
     return float(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pytest_calibration.baselines import Baselines, Record
-from pytest_calibration.errors import UsageError
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.verdict import (
@@ -92,28 +91,23 @@ def check(predictions: Predictions, store: Baselines, settings: Settings) -> Ver
 
     Raises:
         UnreadableBaseline: something is stored and cannot be trusted.
-        UsageError: a record was asked for from fewer items than are stored.
     """
     record = store.find(predictions.probe)
     if record is None:
         return _absent(predictions, store)
-    if store.policy.record and len(predictions) < record.n:
-        raise UsageError(
-            f"recording with {len(predictions):,} items, fewer than the {record.n:,} that "
-            f"{record.path} holds: leave --calibration-limit out when recording."
-        )
     verdict = against_record(predictions, record, settings)
-    if store.policy.accept is None:
+    if verdict.state in (State.REGRESSED, State.NOT_COMPARABLE) or verdict.improved:
+        return _accepted(verdict, predictions, store)
+    return verdict
+
+
+def _accepted(verdict: Verdict, predictions: Predictions, stored: Baselines | Record) -> Verdict:
+    """Replace what is stored, where the run accepts; else leave the verdict as it is."""
+    if not isinstance(stored, Baselines) or stored.policy.accept is None:
         return verdict
-    if not (verdict.state in (State.REGRESSED, State.NOT_COMPARABLE) or verdict.improved):
-        return verdict
-    store.submit(store.draft(predictions, reason=store.policy.accept))
-    return replace(
-        verdict,
-        state=State.RECORDED,
-        improved=False,
-        reason=f"accepted: {store.policy.accept}",
-    )
+    reason = stored.policy.accept
+    stored.submit(stored.draft(predictions, reason=reason))
+    return replace(verdict, state=State.RECORDED, improved=False, reason=f"accepted: {reason}")
 
 
 def _absent(predictions: Predictions, store: Baselines) -> Verdict:
@@ -142,7 +136,8 @@ def check_limit(
     """Hold the ECE against a stored one plus the tolerance, on the items both sides have.
 
     The record's own ``limit:`` counts instead where it is set. The stored ECE is recomputed in
-    these bins from the stored items.
+    these bins from the stored items. Where the run accepts, what is above the stored ECE or not
+    comparable replaces it.
 
     Raises:
         UnreadableBaseline: something is stored and cannot be trusted.
@@ -157,7 +152,8 @@ def check_limit(
     ours, theirs, remark = align(predictions, record.predictions)
     if differing or ours is None or theirs is None:
         reason = difference_reason(differing, "baseline") if differing else remark
-        return Verdict(State.NOT_COMPARABLE, measured, reason=reason, n=len(predictions))
+        verdict = Verdict(State.NOT_COMPARABLE, measured, reason=reason, n=len(predictions))
+        return _accepted(verdict, predictions, stored)
     here, there = predictions.take(ours), record.predictions.take(theirs)
     measured, before = measure(here, metric, bins=bins), measure(there, metric, bins=bins)
     limit = record.limit
@@ -165,7 +161,11 @@ def check_limit(
         limit = before.value + settings.tolerance_for(record)
     verdict = judge(measured, float(limit), debiased=debiased)
     notes = (*verdict.notes, remark) if remark else verdict.notes
-    return replace(verdict, baseline=before, notes=notes)
+    verdict = replace(verdict, baseline=before, notes=notes)
+    # A limit written by hand stays what it is, whatever is accepted.
+    if verdict.state is State.ABOVE_LIMIT and record.limit is None:
+        return _accepted(verdict, predictions, stored)
+    return verdict
 
 
 def remarks(predictions: Predictions, record: Record, verdict: Verdict) -> list[str]:

@@ -22,6 +22,7 @@ from pytest_calibration.metrics import (
 from pytest_calibration.predictions import FloatArray, Predictions, PredictionsLike, as_predictions
 from pytest_calibration.uncertainty import (
     NORMAL,
+    binomial_lower_bound,
     cluster_codes,
     cross_fitted_ece,
     mce_noise_floor,
@@ -31,6 +32,7 @@ from pytest_calibration.uncertainty import (
 )
 
 CONFIDENCE_LEVEL: Final = 0.95
+EXACT_UP_TO: Final = 30
 
 
 @dataclass(frozen=True)
@@ -211,13 +213,27 @@ def _wilson(share: float, n: int, z: float) -> tuple[float, float, float]:
 def _mce_interval(
     predictions: Predictions, bins: int, strategy: Strategy
 ) -> tuple[float, float, float]:
-    """Bounds that hold for all non-empty bins at once (Bonferroni), from each bin's variance."""
+    """Bounds that hold for all non-empty bins at once (Bonferroni), from each bin's accuracy.
+
+    A bin's accuracy lies within Wilson's interval, or with few items within the exact one: there a
+    single wrong answer at confidence 0.95 must not count as proof.
+    """
     table = bin_table(predictions, bins, strategy)
     full = table.count > 0
-    gap, count = np.abs(table.gap[full]), table.count[full]
-    z = NORMAL.inv_cdf(1 - (1 - CONFIDENCE_LEVEL) / 2 / len(count))
-    # A bin of few items can show no variance at all; add one pseudo-item on each side.
-    share = (table.sum_correct[full] + 1) / (count + 2)
-    error = np.sqrt(share * (1 - share) / count)
-    low = max(0.0, float((gap - z * error).max()))
-    return mce(predictions, bins, strategy), low, min(1.0, float((gap + z * error).max()))
+    z = NORMAL.inv_cdf(1 - (1 - CONFIDENCE_LEVEL) / 2 / int(full.sum()))
+    low = high = 0.0
+    for confidence, right, count in zip(
+        table.confidence[full].tolist(),
+        table.sum_correct[full].astype(int).tolist(),
+        table.count[full].tolist(),
+        strict=True,
+    ):
+        if count <= EXACT_UP_TO:
+            alpha = 1 - NORMAL.cdf(z)
+            least = binomial_lower_bound(right, count, alpha)
+            most = 1 - binomial_lower_bound(count - right, count, alpha)
+        else:
+            _, least, most = _wilson(right / count, count, z)
+        low = max(low, confidence - most, least - confidence)
+        high = max(high, confidence - least, most - confidence)
+    return mce(predictions, bins, strategy), low, min(1.0, high)

@@ -21,6 +21,8 @@ Strategy: TypeAlias = Literal["equal_width", "equal_mass"]
 
 DEFAULT_BINS: Final = 15
 EDGE_SNAP: Final = 1e-6
+# Half the spacing of float32 below 1, doubled: what storing a confidence can move it by.
+FLOAT32_STEP: Final = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def bin_index(confidence: FloatArray, bins: int, strategy: Strategy = "equal_wid
     """
     _check_binning(bins, strategy)
     if strategy == "equal_width":
-        index = np.ceil(confidence * bins - EDGE_SNAP).astype(np.int64) - 1
+        snap = max(EDGE_SNAP, bins * FLOAT32_STEP)
+        index = np.ceil(confidence * bins - snap).astype(np.int64) - 1
         return np.clip(index, 0, bins - 1)
     inner = bin_edges(confidence, bins, strategy)[1:-1]
     return np.searchsorted(inner, confidence, side="left").astype(np.int64)

@@ -27,6 +27,8 @@ Unit: TypeAlias = Literal["item", "token"]
 RANGE_SLACK: Final = 1e-6
 # Probabilities are often rounded to three decimals before they are stored.
 SUM_SLACK: Final = 1e-2
+# A log-probability is a difference of two float32 numbers, summed over the tokens of an answer.
+LOG_SLACK: Final = 1e-3
 
 
 def digest(*parts: object, size: int = 8) -> str:
@@ -153,7 +155,8 @@ class Predictions:
         if self.labels is not None:
             self._set("labels", _integers(self.labels, where))
         if self.label_logprobs is not None:
-            self._set("label_logprobs", np.array(self.label_logprobs, dtype=np.float64))
+            logprobs = _floats(self.label_logprobs, "label_logprobs", where, 1)
+            self._set("label_logprobs", _logarithms(logprobs, where))
         if self.option_mass is not None:
             self._set("option_mass", _floats(self.option_mass, "option_mass", where, 1))
         for name in ("groups", "slices"):
@@ -161,9 +164,6 @@ class Predictions:
                 self._set(name, np.array([str(g) for g in getattr(self, name)], dtype=np.str_))
         self._check_lengths(n, where)
         self._check_ids(where)
-        if self.label_logprobs is not None and bool(np.isnan(self.label_logprobs).any()):
-            index = int(np.flatnonzero(np.isnan(self.label_logprobs))[0])
-            raise PredictionsError(f"{where}: label_logprobs[{index}] is NaN.")
 
     def _set(self, name: str, array: NDArray[Any]) -> None:
         array.setflags(write=False)
@@ -240,7 +240,15 @@ class Predictions:
         )
 
     def limited(self, limit: int | None) -> Predictions:
-        """Return the ``limit`` items with the smallest ids: a smaller limit gives a subset."""
+        """Return the ``limit`` items with the smallest ids: a smaller limit gives a subset.
+
+        Raises:
+            PredictionsError: a limit below 1.
+        """
+        if limit is not None and limit < 1:
+            raise PredictionsError(
+                f"predictions of probe {self.probe!r}: the limit must be at least 1, got {limit}."
+            )
         if limit is None or limit >= self.n:
             return self
         return self.take(np.sort(np.argsort(self.item_ids, kind="stable")[:limit]))
@@ -397,7 +405,7 @@ def as_predictions(given: PredictionsLike) -> Predictions:
         return given
     if isinstance(given, tuple) and len(given) == 2:
         first, second = given
-        if np.ndim(_array(first, "probabilities", "predictions")) == 2:
+        if np.ndim(_array(first, "probabilities", "predictions")) != 1:
             return Predictions.from_probabilities(first, second)
         if _array(second, "correct", "predictions").dtype == np.bool_:
             return Predictions.from_confidence(first, second)
@@ -468,6 +476,17 @@ def _unit_interval(array: FloatArray, where: str, name: str = "confidence") -> F
     return np.clip(array, 0.0, 1.0)
 
 
+def _logarithms(array: FloatArray, where: str) -> FloatArray:
+    """Refuse what is no log-probability; rounding may leave one a little above 0."""
+    bad = np.flatnonzero(array > LOG_SLACK)
+    if len(bad):
+        raise PredictionsError(
+            f"{where}: label_logprobs[{bad[0]}] is {array[bad[0]]:.6g}, above 0; "
+            "give log P(right answer) in nats."
+        )
+    return np.minimum(array, 0.0)
+
+
 def _table(values: Any, where: str) -> FloatArray:
     array = _array(values, "probabilities", where)
     if array.ndim == 1:
@@ -503,7 +522,7 @@ def _integers(values: Any, where: str) -> IntArray:
         raise PredictionsError(f"{where}: labels must have shape (n,), got {array.shape}.")
     if array.dtype.kind in "iub":
         return array.astype(np.int64)
-    if array.dtype.kind == "f" and bool(np.all(array == np.floor(array))):
+    if array.dtype.kind == "f" and bool(np.all(np.isfinite(array) & (array == np.floor(array)))):
         return array.astype(np.int64)
     raise PredictionsError(
         f"{where}: labels must be whole numbers, the index of the right class, "

@@ -18,12 +18,17 @@ MAX_BYTES: Final = 1 << 20
 _CONFLICT: Final = re.compile(r"^(<{7}( |$)|={7}$|>{7}( |$))", re.MULTILINE)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe loader that refuses a key given twice in one mapping."""
+class _Loader(yaml.SafeLoader):
+    """Safe loader that refuses a key given twice in one mapping.
+
+    Not the C loader: it overruns the stack on brackets nested some thousand deep.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # << takes over another mapping's keys
+                continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool | None):
                 raise yaml.constructor.ConstructorError(
@@ -74,6 +79,9 @@ def read_mapping(path: Path, error: type[CalibrationError]) -> dict[str, Any]:
         raise error(f"{path}: is no YAML that can be read ({problem}).") from None
     if data is None:
         data = {}
-    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+    if not isinstance(data, dict):
         raise error(f"{path}: must hold a mapping with text keys, got {type(data).__name__}.")
+    for key in data:
+        if not isinstance(key, str):
+            raise error(f"{path}: must hold a mapping with text keys, got the key {key!r}.")
     return data

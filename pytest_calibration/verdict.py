@@ -90,6 +90,7 @@ class Verdict:
         units: number of independent units among them.
         tolerance: what worsening is allowed.
         limit: the fixed limit, for ``judge``; NaN otherwise.
+        held: what ``judge`` held against it: the value, or the lower end of its interval.
         alpha: one-sided error level of each component's bound.
         smallest_visible: smallest worsening that would be seen at 80 % power; NaN for ``judge``.
         n_needed: items at which an inconclusive comparison would decide; 0 otherwise.
@@ -108,6 +109,7 @@ class Verdict:
     units: int = 0
     tolerance: float = TOLERANCE
     limit: float = math.nan
+    held: float = math.nan
     alpha: float = ALPHA
     smallest_visible: float = math.nan
     n_needed: int = 0
@@ -126,14 +128,14 @@ class Verdict:
     def difference(self) -> float:
         """Worsening of the deciding component (or value minus limit); NaN without a comparison."""
         if not math.isnan(self.limit):
-            return self.measurement.value - self.limit
+            return self.held - self.limit
         return self.deciding.worsening if self.deciding else math.nan
 
     @property
     def bound(self) -> float:
         """Lower bound of that worsening (or the value held against the limit)."""
         if not math.isnan(self.limit):
-            return self.measurement.value
+            return self.held
         return self.deciding.bound if self.deciding else math.nan
 
     def explain(self) -> str:
@@ -180,10 +182,11 @@ def judge(
         )
     return Verdict(
         state=State.PASSED if ok else State.ABOVE_LIMIT,
-        measurement=replace(measurement, value=held) if debiased else measurement,
+        measurement=measurement,
         n=measurement.n,
         units=measurement.n_clusters,
         limit=limit,
+        held=held,
         notes=tuple(notes),
         above=above,
     )
@@ -280,7 +283,8 @@ def _decide(verdict: Verdict, pair: Paired, z: float, max_undetected: float) -> 
     if any(c.fired for c in verdict.components):
         return replace(verdict, state=State.REGRESSED)
     if visible > verdict.tolerance + max_undetected:
-        scale = ((visible - verdict.tolerance) / max_undetected) ** 2
+        # With nothing allowed to stay invisible, no number of items is enough.
+        scale = ((visible - verdict.tolerance) / max_undetected) ** 2 if max_undetected else 0.0
         return replace(
             verdict,
             state=State.INCONCLUSIVE,
@@ -398,10 +402,12 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
     if verdict.reason:
         yield f"  {verdict.reason}"
     if not math.isnan(verdict.limit):
-        value, limit = distinct(m.value, verdict.limit)
-        sign = "=" if m.value == verdict.limit else ">" if m.value > verdict.limit else "<"
+        held = verdict.held
+        value, limit = distinct(held, verdict.limit)
+        sign = "=" if held == verdict.limit else ">" if held > verdict.limit else "<"
         needs = "at least the limit" if verdict.above else "below the limit"
-        yield f"  {m.label}: {value} {sign} limit {limit} (must be {needs})"
+        end = "" if held == m.value else ", lower end of its interval"
+        yield f"  {m.label}{end}: {value} {sign} limit {limit} (must be {needs})"
     for component in fired:
         yield f"  {_component_sentence(component, verdict)}"
     yield f"  {_numbers(m)}"

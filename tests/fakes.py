@@ -24,22 +24,24 @@ class FakeModel:
     Args:
         name: what reports call it.
         sharpen: how much it overstates its beliefs (0: calibrated).
+        salt: another salt gives other beliefs and other truths, just as well calibrated.
     """
 
-    def __init__(self, name: str = "fake", sharpen: float = 0.0) -> None:
+    def __init__(self, name: str = "fake", sharpen: float = 0.0, salt: str = "") -> None:
         self.name = name
         self.sharpen = sharpen
+        self.salt = salt
         self.calls: list[str] = []
 
     @property
     def fingerprint(self) -> str:
         """The settings."""
-        return f"{self.name}:{self.sharpen}"
+        return f"{self.name}:{self.sharpen}:{self.salt}"
 
     def belief(self, *key: object) -> tuple[float, bool]:
         """(confidence, whether it is right) for one question."""
-        honest = 0.3 + 0.7 * unit("belief", *key)
-        hit = unit("truth", *key) < honest
+        honest = 0.3 + 0.7 * unit("belief", self.salt, *key)
+        hit = unit("truth", self.salt, *key) < honest
         return honest + self.sharpen * (1 - honest), hit
 
     def option_logprobs(
@@ -83,7 +85,8 @@ class FakeModel:
         """Say a wrong word with probability one half each."""
         self.calls.append("generate")
         return [
-            Generation(" wrong" * most, np.full(most, np.log(0.5))) for most in max_new_tokens
+            Generation(" wrong" * most, np.full(most, np.log(0.5)))
+            for _, most in zip(prompts, max_new_tokens, strict=True)
         ]
 
 

@@ -96,9 +96,15 @@ def items_bytes(predictions: Predictions) -> bytes:
     if predictions.groups is not None:
         arrays["groups"] = np.unique(predictions.groups, return_inverse=True)[1].astype(np.int32)
     buffer = io.BytesIO()
-    # Not compressed: ids and confidences are noise to a compressor, and plain bytes are the same
-    # bytes on every machine.
-    np.savez(buffer, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for key, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            # Not compressed: ids and confidences are noise to a compressor. With a fixed date and
+            # system, equal items are the same bytes at every time and on every machine.
+            entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.create_system = 3
+            archive.writestr(entry, content.getvalue())
     return buffer.getvalue()
 
 
@@ -124,7 +130,7 @@ def summarise(
     measured = measure(predictions)
     table = bin_table(predictions)
     metrics = {
-        metric: _rounded(metric_named(metric)(predictions))
+        metric: _rounded(metric_named(metric)(predictions), metric)
         for metric in METRICS
         if metric != "nll" or predictions.label_logprobs is not None
     }
@@ -182,9 +188,9 @@ def summarise(
     return summary, payload
 
 
-def _rounded(value: float) -> float:
+def _rounded(value: float, what: str = "a number") -> float:
     if not math.isfinite(value):
-        raise PredictionsError(f"a baseline holds finite numbers only, got {value}.")
+        raise PredictionsError(f"a baseline holds finite numbers only, and {what} is {value}.")
     return round(value, DIGITS)
 
 
@@ -196,6 +202,32 @@ def checksum(summary: Mapping[str, Any]) -> str:
 
 
 _BLOCKS: Final = ("metrics", "bins", "superseded")
+# More fields than this stand in two lines, so that the file keeps to 60.
+MAX_SIGNATURE_LINES: Final = 12
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text with line breaks in one line, quoted and escaped."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = '"' if any(sign in value for sign in "\n\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _dump(value: Any, *, flow: bool) -> str:
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=flow,
+        sort_keys=False,
+        width=10**6,
+        allow_unicode=True,
+    )
+    return text
 
 
 def to_yaml(summary: Summary) -> str:
@@ -210,19 +242,18 @@ def to_yaml(summary: Summary) -> str:
                 lead = f"  {label}: " if label is not None else "  - "
                 parts.append(f"{lead}{_inline(entry)}\n")
         elif key == "signature":
-            parts.append(
-                yaml.safe_dump({key: value}, sort_keys=False, width=1000, allow_unicode=True)
-            )
+            if sum(map(len, value.values())) <= MAX_SIGNATURE_LINES:
+                parts.append(_dump({key: value}, flow=False))
+            else:
+                parts.append(f"{key}:\n")
+                parts.extend(f"  {part}: {_inline(value[part])}\n" for part in value)
         else:
             parts.append(f"{key}: {_inline(value)}\n")
     return "".join(parts)
 
 
 def _inline(value: Any) -> str:
-    text = yaml.safe_dump(
-        value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True
-    )
-    return text.removesuffix("...\n").rstrip("\n") if isinstance(text, str) else ""
+    return _dump(value, flow=True).removesuffix("...\n").rstrip("\n")
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -283,7 +314,7 @@ def read_record(path: Path, probe: str, name: str) -> Record:
     if data["format"] != FORMAT:
         raise UnreadableBaseline(f"{path}: format is {data['format']}, expected {FORMAT}.")
     _check_numbers(path, data)
-    if checksum(data) != data["checksum"]:
+    if _checksum_or_none(data) != data["checksum"]:
         raise UnreadableBaseline(
             f"{path}: the checksum does not fit the values: they were edited by hand or mixed by a "
             "merge; restore the file from version control, or delete it and record again."
@@ -307,6 +338,14 @@ def read_record(path: Path, probe: str, name: str) -> Record:
         superseded=tuple(data["superseded"]),
         data=data,
     )
+
+
+def _checksum_or_none(data: Mapping[str, Any]) -> str | None:
+    """Return the checksum, or None for what no record can hold (a date, a list within itself)."""
+    try:
+        return checksum(data)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _check_fields(
@@ -348,9 +387,12 @@ def _check_numbers(path: Path, data: Mapping[str, Any]) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, _NUMBER) or not math.isfinite(value):
             raise UnreadableBaseline(f"{path}: {key} must be a finite number, got {value!r}.")
-    for key in ("tolerance", "limit"):
-        if data[key] is not None and not 0 <= data[key] <= 1:
-            raise UnreadableBaseline(f"{path}: {key} must lie in [0, 1], got {data[key]}.")
+    if data["tolerance"] is not None and not 0 <= data["tolerance"] < 1:
+        raise UnreadableBaseline(
+            f"{path}: tolerance must be at least 0 and below 1, got {data['tolerance']}."
+        )
+    if data["limit"] is not None and not 0 <= data["limit"] <= 1:
+        raise UnreadableBaseline(f"{path}: limit must lie in [0, 1], got {data['limit']}.")
     signature = data["signature"]
     for part in ("hard", "soft"):
         fields = signature.get(part)
@@ -368,7 +410,7 @@ def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
     count, unit = said["count"], said["unit"]
     if not 0 < count <= MAX_ITEMS or unit not in ("item", "token"):
         raise UnreadableBaseline(f"{path}: items.count {count} or items.unit {unit!r} cannot be.")
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", said["file"]):
+    if not re.fullmatch(r"[A-Za-z0-9._-]+\.npz", said["file"]):
         raise UnreadableBaseline(f"{path}: items.file {said['file']!r} must be a plain file name.")
     file = path.with_name(said["file"])
     bound = 64 * count + 65536
@@ -389,7 +431,7 @@ def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
             "restore both from version control, or delete the baseline and record again."
         )
     try:
-        arrays = _load_arrays(payload, bound)
+        arrays = _load_arrays(payload, count, bound)
         return Predictions(
             probe=data["probe"],
             confidence=arrays["confidence"].astype(np.float64),
@@ -399,11 +441,11 @@ def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
             unit=unit,
             signature=Signature(data["signature"]["hard"], data["signature"]["soft"]),
         )
-    except (PredictionsError, KeyError, ValueError, OSError, zipfile.BadZipFile) as problem:
+    except Exception as problem:  # crafted bytes fail in many ways, which all mean the same
         raise UnreadableBaseline(f"{file}: does not hold the items ({problem}).") from None
 
 
-def _load_arrays(payload: bytes, bound: int) -> dict[str, NDArray[Any]]:
+def _load_arrays(payload: bytes, count: int, bound: int) -> dict[str, NDArray[Any]]:
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > bound:
             raise ValueError("it unpacks to more than its items need")
@@ -412,6 +454,8 @@ def _load_arrays(payload: bytes, bound: int) -> dict[str, NDArray[Any]]:
     for key, array in arrays.items():
         if key not in _ARRAYS or array.dtype != _ARRAYS[key]:
             raise ValueError(f"unexpected array {key} of {array.dtype}")
+        if array.shape != (count,):
+            raise ValueError(f"{key} has shape {array.shape} for {count:,} items")
     return arrays
 
 

@@ -92,7 +92,7 @@ class Draft:
                     stale.unlink(missing_ok=True)
         except OSError as problem:
             raise BaselineError(
-                f"{path}: cannot be written ({problem.strerror}); nothing was recorded."
+                f"{path}: cannot be written ({problem.strerror or problem}); nothing was recorded."
             ) from None
         return path
 

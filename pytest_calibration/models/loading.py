@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.errors import MissingExtra, UsageError
+from pytest_calibration.errors import MissingExtra, ModelError, UsageError
 from pytest_calibration.models.spec import ModelSpec, resolve
 
 if TYPE_CHECKING:
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS: Final = 2048
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+_DEVICE: Final = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")
 DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
-_CONTENT: Final = frozenset({".json", ".safetensors", ".bin", ".model", ".txt", ".jinja"})
+_CONTENT: Final = frozenset({".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".py"})
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,14 @@ class LoadSettings:
     tokenizer_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.device.partition(":")[0] not in DEVICES:
+        if not _DEVICE.fullmatch(self.device):
             raise UsageError(f"unknown device {self.device!r}; use one of {', '.join(DEVICES)}.")
         if self.dtype not in DTYPES:
             raise UsageError(f"unknown dtype {self.dtype!r}; use one of {', '.join(DTYPES)}.")
         if self.batch_tokens < 1:
             raise UsageError(f"batch tokens must be at least 1, got {self.batch_tokens}.")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads must be at least 1, got {self.threads}.")
 
 
 def require(package: str, extra: str) -> None:
@@ -141,29 +146,67 @@ class LazyModel:
         return self.load().generate(prompts, max_new_tokens=max_new_tokens)
 
 
+def adapter_base(spec: ModelSpec) -> ModelSpec | None:
+    """Return the spec of the model that an adapter directory was trained on; None for no adapter.
+
+    A path may be relative to the working directory or to the adapter.
+
+    Raises:
+        ModelError: the adapter names no model, or a path where there is none.
+    """
+    adapter = Path(spec.location) / "adapter_config.json"
+    if not spec.local or not adapter.is_file():
+        return None
+    try:
+        config = json.loads(adapter.read_text(encoding="utf-8"))
+        named, revision = config["base_model_name_or_path"], config.get("revision")
+    except (OSError, ValueError, KeyError, TypeError):
+        named, revision = None, None
+    if not isinstance(named, str) or not named.strip():
+        raise ModelError(
+            f"{adapter}: names no base_model_name_or_path; write the hub id or the directory of "
+            "the model it was trained on."
+        )
+    for folder in (Path(named), Path(spec.location) / named):
+        if folder.is_dir():
+            return ModelSpec(str(folder), None, local=True, name=spec.name)
+    if Path(named).is_absolute() or named.startswith("."):
+        raise ModelError(f"{adapter}: its base model {named!r} is not there.")
+    return ModelSpec(named, revision, local=False, name=spec.name)
+
+
 def fingerprint(spec: ModelSpec, settings: LoadSettings) -> str:
-    """Identify weights, configuration, tokenizer and adapter by content, and the settings."""
+    """Identify weights, configuration, tokenizer and adapter by content, and the settings.
+
+    An adapter counts with the model under it. What lies on the hub counts by id and revision.
+    """
     state = hashlib.blake2b(digest_size=16)
     state.update(
         repr(
             (
                 settings.dtype,
-                settings.tokenizer,
                 sorted(settings.arguments.items()),
                 sorted(settings.tokenizer_arguments.items()),
             )
         ).encode()
     )
-    if not spec.local:
-        state.update(spec.text.encode())
-        return state.hexdigest()
-    folder = Path(spec.location)
-    for file in sorted(p for p in folder.iterdir() if p.suffix in _CONTENT):
-        state.update(file.name.encode())
+    base = adapter_base(spec)
+    for place in (spec, base, settings.tokenizer):
+        name = place.location if isinstance(place, ModelSpec) else place
+        state.update(b"\0")
+        if name is not None and Path(name).is_dir():
+            _add_files(state, Path(name))
+        else:
+            state.update(repr(place.text if isinstance(place, ModelSpec) else place).encode())
+    return state.hexdigest()
+
+
+def _add_files(state: hashlib.blake2b, folder: Path) -> None:
+    for file in sorted(p for p in folder.iterdir() if p.suffix in _CONTENT and p.is_file()):
+        state.update(f"{file.name}:{file.stat().st_size}:".encode())
         with file.open("rb") as handle:
             while block := handle.read(1 << 22):
                 state.update(block)
-    return state.hexdigest()
 
 
 def load_model(
@@ -182,6 +225,10 @@ def load_model(
     """
     require("torch", "hf")
     require("transformers", "hf")
+    if settings is not None and options:
+        raise UsageError(
+            f"load_model: give settings or {', '.join(sorted(options))}, not both of them."
+        )
     if settings is None:
         try:
             settings = LoadSettings(**options)

@@ -16,7 +16,7 @@ from typing import Final
 
 from pytest_calibration.errors import UsageError
 
-_LABEL: Final = re.compile(r"([A-Za-z0-9._-]+)=(.+)", re.DOTALL)
+_LABEL: Final = re.compile(r"([A-Za-z0-9._-]+)=(.*)", re.DOTALL)
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -58,7 +58,7 @@ def parse_spec(text: str) -> ModelSpec:
     label: str | None = None
     named = _LABEL.fullmatch(text)
     if named and not Path(text).exists():
-        label, text = named[1], named[2]
+        label, text = named[1], named[2].strip()
     if not text:
         raise UsageError("an empty model name: pass a directory or a hub id.")
     if Path(text).is_dir():
@@ -71,6 +71,9 @@ def parse_spec(text: str) -> ModelSpec:
     location, at, revision = text.rpartition("@")
     if not at:
         location, revision = text, ""
+    elif not location or not revision:
+        side = "after" if location else "before"
+        raise UsageError(f"model {text!r}: nothing stands {side} the '@'; write id@revision.")
     if _is_path(location):
         raise UsageError(f"model {text!r}: there is no such directory.")
     return ModelSpec(location, revision or None, local=False, baseline=label)
@@ -86,7 +89,7 @@ def anchored(text: str, folder: Path) -> str:
     named = _LABEL.fullmatch(text)
     label, location = (f"{named[1]}=", named[2]) if named else ("", text)
     there = folder / location
-    if there.exists() or any(sign in location for sign in "*?["):
+    if location and (there.exists() or any(sign in location for sign in "*?[")):
         return f"{label}{there}"
     return text
 
@@ -100,11 +103,13 @@ def resolve(texts: Sequence[str]) -> list[ModelSpec]:
     Raises:
         UsageError: a glob without a match, a path that does not exist, an empty spec.
     """
-    specs: dict[ModelSpec, None] = {}
+    specs: dict[tuple[object, ...], ModelSpec] = {}
     for text in texts:
         for one in _expand(text):
-            specs[parse_spec(one)] = None
-    return _named(list(specs))
+            spec = parse_spec(one)
+            place = Path(spec.location).resolve() if spec.local else spec.location
+            specs.setdefault((place, spec.revision, spec.baseline), spec)
+    return _named(list(specs.values()))
 
 
 def _expand(text: str) -> list[str]:
@@ -122,21 +127,15 @@ def _expand(text: str) -> list[str]:
 def natural_key(text: str) -> list[tuple[bool, int, str]]:
     """Sort key that compares runs of digits as numbers."""
     parts = re.split(r"(\d+)", text)
-    return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
+    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]
 
 
 def _named(specs: list[ModelSpec]) -> list[ModelSpec]:
     """Name each by the shortest tail of its path that no other shares."""
-    tails = [_parts(spec) for spec in specs]
+    tails = [_parts(spec) for spec in specs if not spec.baseline]
     names: list[str] = []
-    for spec, parts in zip(specs, tails, strict=True):
-        name = spec.baseline or ""
-        for length in range(1, len(parts) + 1):
-            if name:
-                break
-            tail = parts[-length:]
-            if sum(other[-length:] == tail for other in tails) == 1 or length == len(parts):
-                name = "-".join(tail)
+    for spec in specs:
+        name = spec.baseline or _short(_parts(spec), tails)
         while name in names:
             name += "-again"
         names.append(name)
@@ -144,6 +143,14 @@ def _named(specs: list[ModelSpec]) -> list[ModelSpec]:
         ModelSpec(s.location, s.revision, s.local, name, s.baseline)
         for s, name in zip(specs, names, strict=True)
     ]
+
+
+def _short(parts: list[str], tails: list[list[str]]) -> str:
+    """Join the shortest tail that occurs once; the last part where all do occur again."""
+    for length in range(1, len(parts) + 1):
+        if sum(other[-length:] == parts[-length:] for other in tails) == 1:
+            return "-".join(parts[-length:])
+    return parts[-1]
 
 
 def _parts(spec: ModelSpec) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import math
 import re
 import warnings
@@ -23,7 +22,7 @@ import transformers
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, TokenBoundaryError
-from pytest_calibration.models.loading import LoadSettings, require
+from pytest_calibration.models.loading import LoadSettings, adapter_base, require
 from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
 from pytest_calibration.models.spec import ModelSpec
 
@@ -86,8 +85,14 @@ class TransformersModel:
             self.tokenizer = _load_tokenizer(spec, settings)
         self.model.eval()
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        self._keeps_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
-        self.max_tokens = _max_tokens(base.config)
+        # Prompt-learning adapters put virtual tokens before the text and shift its logits.
+        virtual = _virtual_tokens(self.model)
+        self._keeps_logits = (
+            not virtual and "logits_to_keep" in inspect.signature(base.forward).parameters
+        )
+        self.max_tokens = _max_tokens(base.config) - virtual
+        self._vocabulary = _vocabulary(base)
+        self._closing = _closing(self.tokenizer)
 
     def close(self) -> None:
         """Free the weights."""
@@ -169,11 +174,14 @@ class TransformersModel:
         """Return what the model expected at each predicted token of each text.
 
         A text longer than the model's context is read in windows that overlap by half, so every
-        token past the first window still has at least half a context before it.
+        token past the first window still has at least half a context before it. Scores come in the
+        order of the text, whatever order the positions were chosen in.
 
         Raises:
             ModelError: the tokenizer gives no character offsets, or a score is not finite.
         """
+        if not texts:
+            return []
         if not getattr(self.tokenizer, "is_fast", False):
             raise ModelError(
                 f"{self.name}: its tokenizer gives no character offsets, which next-token probes "
@@ -192,7 +200,7 @@ class TransformersModel:
             target = np.flatnonzero(~special)
             target = target[target > 0]
             if choose is not None:
-                target = target[np.asarray(choose(i, spans[target]), dtype=np.int64)]
+                target = target[np.sort(np.asarray(choose(i, spans[target]), dtype=np.int64))]
             wanted.append((spans[target], ids[target]))
             for row in self._windows(ids, target):
                 rows.append(row)
@@ -212,7 +220,7 @@ class TransformersModel:
         """Continue each prompt greedily; stops at the end-of-text token (which is counted).
 
         Raises:
-            ModelError: a prompt does not fit.
+            ModelError: a prompt does not fit, or a score is not finite.
         """
         ids = self._encode(list(prompts))
         starts = [len(row) for row in ids]
@@ -224,6 +232,8 @@ class TransformersModel:
                 self._check_length(len(ids[i]), prompts[i])
             scores = self._score([Row(ids[i], [len(ids[i]) - 1], [0]) for i in active])
             for i, score in zip(active, scores, strict=True):
+                if not np.isfinite(score.top_logprob[0]):
+                    raise ModelError(f"{self.name}: not a finite score for {_excerpt(prompts[i])}.")
                 ids[i] = [*ids[i], int(score.top_id[0])]
                 logprobs[i].append(float(score.top_logprob[0]))
             active = [
@@ -240,14 +250,18 @@ class TransformersModel:
     # --- how -----------------------------------------------------------------------------------
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
+        """Return token ids without the end token that some tokenizers put after every text."""
+        if not texts:
+            return []
         ids = self.tokenizer(texts, verbose=False)["input_ids"]
+        ids = [list(row)[: len(row) - self._closing] for row in ids]
         for text, row in zip(texts, ids, strict=True):
             if not row:
                 raise ModelError(
                     f"{self.name}: the prompt {_excerpt(text)} has no tokens; a model needs at "
                     "least one to predict from."
                 )
-        return [list(row) for row in ids]
+        return ids
 
     def _end_tokens(self) -> frozenset[int]:
         configured = getattr(self.model.generation_config, "eos_token_id", None)
@@ -303,6 +317,13 @@ class TransformersModel:
 
     def _score(self, rows: list[Row]) -> list[RowScores]:
         """Score all rows, longest first, in batches of at most ``batch_tokens`` padded tokens."""
+        for row in rows:
+            if max(*row.ids, *row.targets) >= self._vocabulary:
+                raise ModelError(
+                    f"{self.name}: the tokenizer gives token {max(*row.ids, *row.targets)}, but "
+                    f"the model knows {self._vocabulary:,} tokens; use the tokenizer it was "
+                    "trained with."
+                )
         out: list[RowScores | None] = [None] * len(rows)
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
         with torch.inference_mode():
@@ -347,7 +368,7 @@ class TransformersModel:
             logits: torch.Tensor = self.model(ids, use_cache=False, logits_to_keep=keep).logits
             return logits
         whole: torch.Tensor = self.model(ids, use_cache=False).logits
-        return whole[:, first:]
+        return whole[:, -ids.shape[1] :][:, first:]
 
 
 def _reduce(
@@ -399,7 +420,9 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:
@@ -411,12 +434,13 @@ def _device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    available = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-        "cpu": lambda: True,
-    }[name.partition(":")[0]]()
-    if not available:
+    kind, _, index = name.partition(":")
+    count = {
+        "cuda": torch.cuda.device_count,
+        "mps": lambda: int(torch.backends.mps.is_available()),
+        "cpu": lambda: 1,
+    }[kind]()
+    if int(index or 0) >= count:
         raise ModelError(f"device {name!r} is not available here; use cpu or auto.")
     return torch.device(name)
 
@@ -430,14 +454,44 @@ def _max_tokens(config: Any) -> float:
     return math.inf
 
 
+def _vocabulary(model: Any) -> float:
+    """Count the tokens the model has embeddings for."""
+    try:
+        return int(model.get_input_embeddings().num_embeddings)
+    except (AttributeError, NotImplementedError):
+        return math.inf
+
+
+def _closing(tokenizer: Any) -> int:
+    """Count the tokens it puts after every text."""
+    mask = tokenizer("a", return_special_tokens_mask=True, verbose=False)["special_tokens_mask"]
+    return 0 if all(mask) else mask[::-1].index(0)
+
+
+def _virtual_tokens(model: Any) -> int:
+    """Count the tokens that a prompt-learning adapter puts before every text."""
+    config = getattr(model, "active_peft_config", None)
+    if not getattr(config, "is_prompt_learning", False):
+        return 0
+    return int(getattr(config, "num_virtual_tokens", 0))
+
+
 def _load(spec: ModelSpec, settings: LoadSettings, device: torch.device) -> Any:
-    adapter = Path(spec.location) / "adapter_config.json"
-    if not spec.local or not adapter.is_file():
+    base = adapter_base(spec)
+    if base is None:
         return _load_whole(spec, settings, device)
     require("peft", "peft")
     import peft
 
-    model = _load_whole(_adapter_base(spec, adapter), settings, device)
+    if not (Path(spec.location) / "adapter_model.safetensors").is_file():
+        if settings.safetensors_only:
+            _refuse_pickles(spec)
+        if not (Path(spec.location) / "adapter_model.bin").is_file():
+            raise ModelError(
+                f"{spec.location!r} holds adapter_config.json and no adapter_model.safetensors; "
+                "save the adapter again with save_pretrained."
+            )
+    model = _load_whole(base, settings, device)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = _explained(
@@ -449,22 +503,14 @@ def _load(spec: ModelSpec, settings: LoadSettings, device: torch.device) -> Any:
                 f"{spec.name}: the adapter in {spec.location!r} does not hold all the weights its "
                 "configuration names; save it again with save_pretrained."
             )
-    return model.to(device)
+    return _placed(spec, model, settings, device)
 
 
-def _adapter_base(spec: ModelSpec, adapter: Path) -> ModelSpec:
-    """Return the spec of the model an adapter was trained on; a path may be relative to either."""
-    try:
-        config = json.loads(adapter.read_text(encoding="utf-8"))
-        named, revision = config["base_model_name_or_path"], config.get("revision")
-    except (OSError, ValueError, KeyError):
-        raise ModelError(f"{adapter}: names no base_model_name_or_path.") from None
-    for folder in (Path(named), Path(spec.location) / named):
-        if folder.is_dir():
-            return ModelSpec(str(folder), None, local=True, name=spec.name)
-    if Path(named).is_absolute() or named.startswith("."):
-        raise ModelError(f"{adapter}: its base model {named!r} is not there.")
-    return ModelSpec(named, revision, local=False, name=spec.name)
+def _placed(spec: ModelSpec, model: Any, settings: LoadSettings, device: torch.device) -> Any:
+    """Move a model to its device, unless its arguments have placed it already."""
+    if {"device_map", "quantization_config"} & set(settings.arguments):
+        return model
+    return _explained(spec, lambda: model.to(device))
 
 
 def _load_whole(spec: ModelSpec, settings: LoadSettings, device: torch.device) -> Any:
@@ -483,6 +529,12 @@ def _load_whole(spec: ModelSpec, settings: LoadSettings, device: torch.device) -
         spec, lambda: transformers.AutoConfig.from_pretrained(spec.location, **common)
     )
     kinds = getattr(config, "architectures", None) or []
+    if getattr(config, "is_encoder_decoder", False):
+        kinds = kinds or [type(config).__name__]
+        raise ModelError(
+            f"{spec.name}: is a {kinds[0]}, an encoder with a decoder and no causal language "
+            "model; it predicts no next tokens of a text."
+        )
     if kinds and not any(_CAUSAL.search(kind) for kind in kinds):
         raise ModelError(
             f"{spec.name}: is a {kinds[0]}, no causal language model; it predicts no next tokens."
@@ -499,9 +551,7 @@ def _load_whole(spec: ModelSpec, settings: LoadSettings, device: torch.device) -
             f"{spec.name}: the checkpoint lacks {len(missing)} weights (first: {missing[0]}), "
             "which would be random numbers; save the whole model with save_pretrained."
         )
-    if not ({"device_map", "quantization_config"} & set(settings.arguments)):
-        model = model.to(device)
-    return model
+    return _placed(spec, model, settings, device)
 
 
 def _load_tokenizer(spec: ModelSpec, settings: LoadSettings) -> Any:
@@ -513,13 +563,13 @@ def _load_tokenizer(spec: ModelSpec, settings: LoadSettings) -> Any:
         (Path(spec.location) / file).is_file()
         for file in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
     ):
-        adapter = Path(spec.location) / "adapter_config.json"
-        if not adapter.is_file():
+        base = adapter_base(spec)
+        if base is None:
             raise ModelError(
                 f"{spec.location!r} holds no tokenizer; save one beside the model, or name one: "
                 "model: {tokenizer: ...} in calibration.yaml."
             )
-        source = _adapter_base(spec, adapter)
+        source = base
     return _explained(
         source,
         lambda: transformers.AutoTokenizer.from_pretrained(
@@ -535,16 +585,13 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
     """Run a loading step; say in one sentence what stopped it."""
     try:
         return load()
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as problem:
+    except Exception as problem:
+        # Whatever the libraries raise: a truncated file, a configuration of the wrong type, ...
         first = " ".join(str(problem).split())
+        if isinstance(problem, KeyError):
+            first = f"the key {first} is missing"
         if "safetensors" in first and "use_safetensors" not in first and spec.local:
-            pickled = sorted(p.name for p in Path(spec.location).glob("*.bin"))
-            if pickled:
-                raise ModelError(
-                    f"{spec.name}: holds {pickled[0]} and no safetensors; pickled weights can run "
-                    "code, so they are read only where calibration.yaml says "
-                    "model: {safetensors_only: false}."
-                ) from problem
+            _refuse_pickles(spec, problem)
         if "trust_remote_code" in first:
             raise ModelError(
                 f"{spec.name}: needs Python code that comes with the checkpoint, which is run only "
@@ -553,4 +600,17 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
         where = "directory" if spec.local else "hub id"
         raise ModelError(
             f"cannot load {where} {spec.text!r}: {first[:300].rstrip('.')}."
+        ) from problem
+
+
+def _refuse_pickles(spec: ModelSpec, problem: Exception | None = None) -> None:
+    """Raise ModelError where the weights are there, but pickled."""
+    folder = Path(spec.location)
+    pickled = sorted(
+        p.name for stem in ("pytorch_model", "adapter_model") for p in folder.glob(f"{stem}*.bin")
+    )
+    if pickled:
+        raise ModelError(
+            f"{spec.name}: holds {pickled[0]} and no safetensors; pickled weights can run code, so "
+            "they are read only where calibration.yaml says model: {safetensors_only: false}."
         ) from problem

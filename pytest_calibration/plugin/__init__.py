@@ -24,6 +24,7 @@ is printed or written in a run without calibration tests.
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,31 +128,22 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
         items[0].config.stash[RUN].deselected = True
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Count the calibration tests, and refuse to record from fewer items than are stored."""
     run = session.config.stash[RUN]
     marked = [i for i in session.items if i.get_closest_marker("calibration") is not None]
     run.collected = len(marked)
-    if marked and run.options["record"] and run.options["limit"] and not run.is_worker:
-        refuse_smaller_records(run, marked)
-
-
-def refuse_smaller_records(run: Run, items: list[pytest.Item]) -> None:
-    """Raise a usage error where ``--calibration-limit`` is below the n of a stored record."""
-    from pathlib import Path
-
-    from pytest_calibration.baselines.record import stored_n
-
-    for item in items:
-        run.baselines(item, None)
-    for folder in sorted(run.folders):
-        for path in sorted(Path(folder).rglob("*.yaml")):
-            n = stored_n(path)
-            if n > run.options["limit"]:
-                raise pytest.UsageError(
-                    f"--calibration-record with --calibration-limit {run.options['limit']}, below "
-                    f"the {n:,} items that {path.name} holds: leave the limit out when recording."
-                )
+    writes = run.options["record"] or run.options["accept"]
+    if marked and writes and run.options["limit"] and not run.is_worker:
+        for item in marked:
+            run.baselines(item, None)
+        try:
+            run.refuse_smaller(
+                p for f in sorted(run.folders) for p in sorted(Path(f).rglob("*.yaml"))
+            )
+        except CalibrationError as problem:
+            raise pytest.UsageError(str(problem)) from None
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str | list[str]:
@@ -163,20 +155,19 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | list[str]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Give the assertions of this test their sink."""
-    token = SINK.set(SessionSink(item.config.stash[RUN], item))
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Take the sink away when the test is over."""
+    token = SINK.set(None)
     try:
         return (yield)
     finally:
         SINK.reset(token)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    """Give a rerun a sink of its own (reruns happen inside one protocol)."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give the assertions of this test their sink; a rerun gets one of its own."""
     SINK.set(SessionSink(item.config.stash[RUN], item))
-    return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -204,6 +195,8 @@ class Reporter:
             rows = rows_of(report.user_properties)
             if rows:
                 self.run.rows[report.nodeid] = rows
+        if "calibration" not in report.keywords:
+            return
         if report.outcome in ("failed", "skipped", "rerun"):
             self.run.unfinished.add(report.nodeid)
         elif report.when == "call":

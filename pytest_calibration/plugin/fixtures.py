@@ -80,7 +80,8 @@ def calibration_model_spec(request: pytest.FixtureRequest) -> str:
         if run.options["no_model"] == "skip":
             pytest.skip(NO_MODEL)
         pytest.fail(NO_MODEL, pytrace=False)
-    return run.model_named(name).text
+    run.current = run.model_named(name)
+    return run.current.text
 
 
 @pytest.fixture(scope="session")
@@ -91,23 +92,17 @@ def calibration_model(
     from pytest_calibration.models.loading import load_model
 
     run = request.config.stash[RUN]
-    name = _session_param(request)
     try:
-        spec = run.model_named(name) if name else calibration_model_spec
-        model = load_model(spec, run.load_settings)
+        # A project may override the spec fixture alone: then its text is what counts.
+        current = run.current
+        known = current is not None and current.text == calibration_model_spec
+        model = load_model(
+            current if current is not None and known else calibration_model_spec, run.load_settings
+        )
     except CalibrationError as problem:
         pytest.fail(str(problem), pytrace=False)
     yield model
     model.release()
-
-
-def _session_param(request: pytest.FixtureRequest) -> str | None:
-    """Name of the model that the running test is parametrised with."""
-    # A session fixture has no node of its own parameters; the spec fixture was set up with them.
-    definition: Any = getattr(request, "_pyfuncitem", None)
-    params = getattr(getattr(definition, "callspec", None), "params", {})
-    name: str | None = params.get("calibration_model_spec")
-    return name
 
 
 @pytest.fixture

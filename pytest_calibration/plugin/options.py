@@ -128,7 +128,7 @@ def read_options(config: pytest.Config) -> Options:
         if option.kind is not None:
             try:
                 ini = config.getini(option.ini_name)
-            except (TypeError, ValueError) as problem:
+            except (TypeError, ValueError, pytest.UsageError) as problem:
                 raise pytest.UsageError(f"{option.ini_name}: {problem}") from None
         flag = getattr(config.option, option.dest, None) if option.flag else None
         if flag is not None:

@@ -8,8 +8,9 @@ file would be left unread without a word.
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -49,14 +50,16 @@ def _rootdir(config: pytest.Config, args: list[str]) -> Path | None:
         from _pytest.config.findpaths import determine_setup
 
         known, unknown = config._parser.parse_known_and_unknown_args(args)
-        options = {
+        options: dict[str, Any] = {
             "inifile": known.inifilename,
-            "override_ini": known.override_ini,
+            "override_ini": getattr(known, "override_ini", None),
             "args": [*known.file_or_dir, *unknown],
             "rootdir_cmd_arg": known.rootdir,
             "invocation_dir": config.invocation_params.dir,
         }
-        return determine_setup(**options)[0]
+        # Its parameters differ from one version of pytest to the next.
+        accepted = signature(determine_setup).parameters
+        return determine_setup(**{k: v for k, v in options.items() if k in accepted})[0]
     except (ImportError, AttributeError, TypeError):
         # Another pytest finds its rootdir another way; then nothing is checked.
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,11 +40,15 @@ class Run:
     Attributes:
         config: pytest's configuration.
         options: resolved flags and ini keys.
+        current: the model that the running tests are parametrised with.
         collected: number of calibration tests collected.
         deselected: whether any test was deselected.
         rows: verdict rows by node id, as flat mappings; the last attempt of a test counts.
         drafts: records to write, by YAML file.
+        conflicts: node ids that want different content, by YAML file.
         asked: YAML files that tests looked for.
+        folders: baseline folders of the calibration tests.
+        unfinished: calibration tests that did not pass.
         complete: whether every process of the run finished.
         remarks: lines for the end of the summary.
         errors: lines that make the session fail.
@@ -53,6 +58,7 @@ class Run:
         self.config = config
         self.options: Options = read_options(config)
         self.given: Mapping[str, Any] = getattr(config, "workerinput", {}).get("calibration", {})
+        self.current: ModelSpec | None = None
         self.collected = 0
         self.deselected = False
         self.folders: set[str] = set()
@@ -248,12 +254,29 @@ class Run:
 
         Raises:
             BaselineConflict: another test of this process wants other content under the same key.
+            UsageError: ``--calibration-limit`` is below the n of the record that it would replace.
         """
+        self.refuse_smaller([Path(draft.key)])
         known = self.drafts.get(draft.key)
         if known is not None and known.checksum != draft.checksum and known.origin != draft.origin:
             self._conflict(draft.key, known.origin, draft.origin)
             raise BaselineConflict(conflict_text(draft.key, [known.origin, draft.origin]))
         self.drafts[draft.key] = draft
+
+    def refuse_smaller(self, paths: Iterable[Path]) -> None:
+        """Raise UsageError where a record holds more items than ``--calibration-limit`` allows."""
+        limit = self.options["limit"]
+        if limit is None:
+            return
+        from pytest_calibration.baselines.record import stored_n
+
+        for path in paths:
+            n = stored_n(path) if path.is_file() else 0
+            if n > limit:
+                raise UsageError(
+                    f"recording with --calibration-limit {limit}, below the {n:,} items that "
+                    f"{path.name} holds: leave the limit out when recording."
+                )
 
     def _conflict(self, key: str, *origins: str) -> None:
         known = self.conflicts.setdefault(key, [])
@@ -264,15 +287,14 @@ class Run:
     def for_worker(self) -> dict[str, Any]:
         """Return what the controller resolved, as plain values."""
         out: dict[str, Any] = {}
-        if self.options["model"]:
-            out["models"] = [spec.as_dict() for spec in self.models]
-        try:
+        # What cannot be resolved is told where it belongs: by the test that needs it.
+        with suppress(CalibrationError):
+            if self.options["model"]:
+                out["models"] = [spec.as_dict() for spec in self.models]
+        with suppress(CalibrationError):
             project = self.options["config"] or (self.config.rootpath / CONFIG).is_file()
             if project or self.options["probe"]:
                 out["probes"] = self.selected
-        except CalibrationError:
-            # Told where it belongs: by the test that needs the probes.
-            pass
         return out
 
     def from_worker(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from pytest_calibration.errors import ItemError, ProbeError, UsageError
-from pytest_calibration.models.protocols import LanguageModel
+from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
 from pytest_calibration.predictions import IdArray, Predictions, Signature, digest, hash_ids
 
 MAX_LINE: Final = 1 << 20
@@ -82,7 +82,9 @@ def _item(path: Path, number: int, line: str, check: Callable[[Row], T], keys: S
     if len(line) > MAX_LINE:
         raise ItemError(f"{at}: is longer than {MAX_LINE:,} characters.")
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=_once)
+    except _KeyTwiceError as problem:
+        raise ItemError(f"{at}: {problem}.") from None
     except (ValueError, RecursionError) as problem:
         raise ItemError(f"{at}: is no JSON ({problem}).") from None
     if not isinstance(row, dict):
@@ -94,6 +96,19 @@ def _item(path: Path, number: int, line: str, check: Callable[[Row], T], keys: S
         return check(row)
     except ValueError as problem:
         raise ItemError(f"{at}: {problem}.") from None
+
+
+class _KeyTwiceError(ValueError):
+    """A key given twice in one object, of which JSON would keep the last in silence."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _KeyTwiceError(f"the key {twice!r} is given twice")
+    return row
 
 
 def text_of(row: Row, key: str) -> str:
@@ -169,6 +184,18 @@ def all_scored(name: str, n: int, scored: int) -> None:
     """Raise ProbeError unless every item was scored: none is ever dropped."""
     if n != scored:
         raise ProbeError(f"probe {name!r}: {scored} of {n} items were scored; none may be dropped.")
+
+
+def all_positions_scored(
+    name: str, wanted: Mapping[int, int], scores: Sequence[NextTokenScores]
+) -> None:
+    """Raise ProbeError unless each text was scored at as many positions as were chosen in it."""
+    for i, score in enumerate(scores):
+        if len(score.hit) != wanted.get(i, 0):
+            raise ProbeError(
+                f"probe {name!r}: {len(score.hit)} positions of text {i} were scored where "
+                f"{wanted.get(i, 0)} were chosen; a model scores what `choose` returns."
+            )
 
 
 def lines(path: Path) -> Iterator[str]:

@@ -22,6 +22,7 @@ from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.probes import builtin
 from pytest_calibration.probes.base import (
     Row,
+    all_positions_scored,
     all_scored,
     chosen,
     item_ids,
@@ -115,7 +116,6 @@ class Facts:
         index = chosen(ids, limit)
         items = [self.items[i] for i in index]
         scores = self._entity_scores(model, items)
-        all_scored(self.name, len(items), len(scores))
         if self.mode == "first_token":
             confidence = np.array([s.top_probability[0] for s in scores])
             correct = np.array([bool(s.hit[0]) for s in scores])
@@ -150,6 +150,7 @@ class Facts:
         self, model: LanguageModel, items: Sequence[FactItem]
     ) -> list[NextTokenScores]:
         """Score the tokens of each entity, given the statement and the entity so far."""
+        wanted: dict[int, int] = {}
 
         def choose(i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
             edge = len(items[i].prompt)
@@ -164,9 +165,14 @@ class Facts:
                     f"probe {self.name!r}: {items[i].answer!r} adds no token that could be "
                     f"predicted after {items[i].prompt!r}."
                 )
-            return inside[:1] if self.mode == "first_token" else inside
+            entity = inside[:1] if self.mode == "first_token" else inside
+            wanted[i] = len(entity)
+            return entity
 
-        return model.next_token([f"{i.prompt} {i.answer}" for i in items], choose=choose)
+        scores = model.next_token([f"{i.prompt} {i.answer}" for i in items], choose=choose)
+        all_scored(self.name, len(items), sum(len(s.hit) > 0 for s in scores))
+        all_positions_scored(self.name, wanted, scores)
+        return scores
 
     def _whole(
         self, model: LanguageModel, items: Sequence[FactItem], scores: Sequence[NextTokenScores]

@@ -9,6 +9,7 @@ says little.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import TokenBoundaryError, UsageError
+from pytest_calibration.errors import ProbeError, TokenBoundaryError, UsageError
 from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.probes import builtin
@@ -91,6 +92,11 @@ def question_item(row: Row) -> Question:
     )
 
 
+def _identity(item: Question) -> tuple[str, frozenset[str]]:
+    """What makes two rows the same question, in whatever order its options stand."""
+    return item.question, frozenset(item.options)
+
+
 class MultipleChoice:
     """Answer questions by choosing an option.
 
@@ -137,7 +143,8 @@ class MultipleChoice:
             if field not in self.template:
                 raise UsageError(f"probe {name!r}: the template {self.template!r} lacks {field}.")
         self.items = _builtin_items() if path is None else read_rows(path, question_item, KEYS)
-        pool = self.items if shots_path is None else read_rows(shots_path, question_item, KEYS)
+        rows = self.items if shots_path is None else read_rows(shots_path, question_item, KEYS)
+        pool = list({_identity(q): q for q in reversed(rows)}.values())
         most = len(pool) - (shots_path is None)
         if not 0 <= shots <= most:
             raise UsageError(
@@ -145,7 +152,9 @@ class MultipleChoice:
                 f"there are, got {shots}."
             )
         self.shots = shots
-        self._examples = self._example_pool(pool, own=shots_path is None)
+        # One to spare: a question among the examples is never shown its own answer.
+        order = sorted(pool, key=lambda q: digest("shot", q.question, *q.options))
+        self._examples = order[: shots + 1] if shots else []
 
     @property
     def size(self) -> int:
@@ -157,18 +166,15 @@ class MultipleChoice:
         """Identifies kind, name and settings; salts the item ids."""
         return digest(self.kind, self.name)
 
-    def _example_pool(self, pool: Sequence[Question], *, own: bool) -> list[Question]:
-        """Return the examples in their fixed order, one to spare where questions are their own."""
-        order = sorted(pool, key=lambda q: digest("shot", q.question, *q.options))
-        return order[: self.shots + own] if self.shots else []
-
     def show(self, item: Question) -> str:
         """Return a question as the model sees it, up to where its answer begins."""
-        lettered = "\n".join(
-            f"{letter}. {option}"
-            for letter, option in zip(ascii_uppercase, item.options, strict=False)
-        )
-        return self.template.replace("{options}", lettered).replace("{question}", item.question)
+        lettered = zip(ascii_uppercase, item.options, strict=False)
+        fields = {
+            "{question}": item.question,
+            "{options}": "\n".join(f"{letter}. {option}" for letter, option in lettered),
+        }
+        # In one pass, so that braces inside a question or an option stay as they are.
+        return re.sub(r"\{question\}|\{options\}", lambda m: fields[m[0]], self.template)
 
     def answer_text(self, item: Question) -> str:
         """Return the right answer as the model sees it."""
@@ -177,9 +183,12 @@ class MultipleChoice:
 
     def prompt(self, item: Question) -> str:
         """Return header, solved examples and question."""
-        examples = [e for e in self._examples if e is not item][: self.shots]
-        solved = "".join(f"{self.show(e)} {self.answer_text(e)}\n\n" for e in examples)
-        return f"{self.header}{solved}{self.show(item)}"
+        examples = [e for e in self._examples if _identity(e) != _identity(item)][: self.shots]
+        return f"{self.header}{''.join(map(self.solved, examples))}{self.show(item)}"
+
+    def solved(self, item: Question) -> str:
+        """Return a question with its answer, as an example."""
+        return f"{self.show(item)} {self.answer_text(item)}\n\n"
 
     def run(self, model: LanguageModel, *, limit: int | None = None) -> Predictions:
         """Score every question.
@@ -197,6 +206,12 @@ class MultipleChoice:
         items = [self.items[i] for i in index]
         logprobs, variant = self._score(model, items)
         all_scored(self.name, len(items), len(logprobs))
+        for i, item, row in zip(index, items, logprobs, strict=True):
+            if len(row) != len(item.options):
+                raise ProbeError(
+                    f"probe {self.name!r}: {len(row)} of {len(item.options)} options of question "
+                    f"{i} were scored; none may be dropped."
+                )
         probabilities = softmax(logprobs)
         labels = np.array([i.answer for i in items], dtype=np.int64)
         answers = probabilities.argmax(axis=1)
@@ -224,7 +239,7 @@ class MultipleChoice:
                     "scoring": f"softmax over {self.scoring} options",
                     "shots": self.shots,
                     "prompt": digest(
-                        self.header, self.template, *(self.show(e) for e in self._examples), size=4
+                        self.header, self.template, *map(self.solved, self._examples), size=4
                     ),
                 },
                 options=variant,

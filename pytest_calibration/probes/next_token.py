@@ -20,6 +20,7 @@ from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest, hash_ids
 from pytest_calibration.probes.base import (
     Row,
+    all_positions_scored,
     all_scored,
     check_limit,
     item_ids,
@@ -107,14 +108,19 @@ class NextToken:
             [(p.text,) for p in self.passages], [p.id for p in self.passages], self.digest
         )
 
+        wanted: dict[int, int] = {}
+
         def choose(i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
-            if self.positions == "all" or len(spans) <= int(self.positions):
-                return np.arange(len(spans))
-            order = np.argsort(self._ids(int(documents[i]), spans), kind="stable")
-            return np.sort(order[: int(self.positions)])
+            index = np.arange(len(spans))
+            if self.positions != "all" and len(spans) > int(self.positions):
+                order = np.argsort(self._ids(int(documents[i]), spans), kind="stable")
+                index = np.sort(order[: int(self.positions)])
+            wanted[i] = len(index)
+            return index
 
         scores = model.next_token([p.text for p in self.passages], choose=choose)
         all_scored(self.name, len(self.passages), len(scores))
+        all_positions_scored(self.name, wanted, scores)
         counts = [len(s.hit) for s in scores]
         if not sum(counts):
             raise ProbeError(f"probe {self.name!r}: no document has a token to predict.")

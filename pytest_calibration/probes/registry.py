@@ -50,7 +50,7 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
         ConfigError: an unknown kind or setting, a wrong type.
     """
     kind = settings.get("kind", name if name in KINDS else None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"{where}: kind must be one of {', '.join(KINDS)}, got {kind!r}.")
     make = kind_named(kind)
     known = [p for p in signature(make).parameters if p != "name"]

@@ -29,7 +29,7 @@ def reliability_table(table: BinTable) -> Iterator[str]:
         gap = float(table.gap[b])
         bar = ("+" if gap > 0 else "-") * min(BAR, round(abs(gap) / 0.025))
         # The first bin holds 0, so it is closed on both sides.
-        opening = "[" if table.lower[b] == 0 else "("
+        opening = "[" if b == 0 else "("
         line = (
             f"  {opening}{table.lower[b]:.2f}, {table.upper[b]:.2f}]{int(table.count[b]):>9,}"
             f"{table.confidence[b]:>7.3f}{table.accuracy[b]:>7.3f}{gap:>+8.3f}  {bar}"

@@ -1,0 +1,327 @@
+"""A folder of records: names of files, atomic writing, what is written and what never is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import re
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_calibration import Predictions
+from pytest_calibration.baselines import Baselines, Draft, Policy
+from pytest_calibration.baselines.store import file_stem, items_files
+from pytest_calibration.errors import (
+    BaselineError,
+    MissingBaseline,
+    UnreadableBaseline,
+    UsageError,
+)
+
+# The names that Windows reserves, with or without an ending, in either case.
+RESERVED = ["con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(1, 10))]
+
+
+def predictions(probe: str = "facts", confidence: float = 0.5) -> Predictions:
+    """Four answers, half of them right."""
+    return Predictions.from_confidence([confidence] * 4, [True, False] * 2, probe=probe)
+
+
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Content and time of every file below a folder."""
+    return {
+        str(f.relative_to(folder)): (f.read_bytes(), f.stat().st_mtime_ns)
+        for f in sorted(folder.rglob("*"))
+        if f.is_file()
+    }
+
+
+# --- names of files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["facts", "a.b", "A-1_x", "0", "-x", "x" * 100, "contra", "com10"])
+def test_a_plain_name_is_its_own_file_name(name: str) -> None:
+    """A name that every file system takes is left as it is."""
+    assert file_stem(name) == name
+
+
+@pytest.mark.parametrize("name", [*RESERVED, "CON", "Nul", "con.txt", "LPT9.a.b"])
+def test_a_name_that_windows_reserves_is_never_a_file_name(name: str) -> None:
+    """A repository is cloned on Windows too, where NUL.yaml is no file."""
+    stem = file_stem(name)
+    assert stem.partition(".")[0].lower() not in RESERVED
+    assert re.fullmatch(r"[A-Za-z0-9_-]+-[0-9a-f]{8}", stem)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "a b",
+        "a/b",
+        "../x",
+        "a\\b",
+        ".hidden",
+        "..",
+        "end.",
+        "größe",
+        "百科",
+        "a\nb",
+        "y" * 101,
+    ],
+)
+def test_any_other_name_becomes_a_slug_with_its_digest(name: str) -> None:
+    """The slug is short, plain ASCII and starts with no dot."""
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,60}-[0-9a-f]{8}", file_stem(name))
+
+
+@given(st.text(), st.text())
+def test_two_names_never_share_a_file(one: str, other: str) -> None:
+    """Distinct names have distinct stems, and the stem is a function of the name alone."""
+    assert (file_stem(one) == file_stem(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a b", "a-b"), ("a/b", "a b"), ("é", "è"), ("con", "con."), ("a", "a ")]
+)
+def test_names_of_one_slug_have_files_of_their_own(one: str, other: str) -> None:
+    """Where the readable part is equal, the digest tells them apart."""
+    assert file_stem(one) != file_stem(other)
+
+
+def test_other_baseline_names_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    """``default`` lies in the folder itself, another name in its folder; both can be stored."""
+    store = Baselines(tmp_path)
+    sft = store.named("sft")
+    assert store.named("default").path_of("facts") == tmp_path / "facts.yaml"
+    assert sft.path_of("facts") == tmp_path / "sft" / "facts.yaml"
+    store.record(predictions(confidence=0.5))
+    sft.record(predictions(confidence=0.75))
+    assert store.load("facts").metrics["mean_confidence"] == 0.5
+    assert sft.load("facts").metrics["mean_confidence"] == 0.75
+    assert sft.load("facts").name == "sft"
+
+
+def test_a_baseline_name_must_not_be_empty(tmp_path: Path) -> None:
+    """An empty name, as of an unset variable, would silently be the default one."""
+    with pytest.raises(UsageError, match="a baseline name must not be empty"):
+        Baselines(tmp_path).named("")
+
+
+def test_a_name_never_leaves_the_folder(tmp_path: Path) -> None:
+    """Probe and baseline names that look like paths stay inside."""
+    store = Baselines(tmp_path / "in").named("../../out")
+    path = store.record(predictions("../../../etc/passwd"))
+    assert path.resolve().is_relative_to(tmp_path / "in")
+    assert store.load("../../../etc/passwd").n == 4
+
+
+# --- what is written -----------------------------------------------------------------------------
+
+
+def test_a_record_is_two_files_in_a_folder_made_for_it(tmp_path: Path) -> None:
+    """The folder need not exist; the YAML is what ``record`` returns."""
+    path = Baselines(tmp_path / "deep" / "er").record(predictions())
+    assert path == tmp_path / "deep" / "er" / "facts.yaml"
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    """A store takes the folder as text too."""
+    assert Baselines(str(tmp_path)).path == tmp_path  # type: ignore[arg-type]
+
+
+def test_replacing_needs_a_reason(tmp_path: Path) -> None:
+    """A record is pinned: recording over it without a reason is refused and writes nothing."""
+    store = Baselines(tmp_path)
+    store.record(predictions())
+    before = snapshot(tmp_path)
+    for reason in (None, ""):
+        with pytest.raises(BaselineError, match=r"facts\.yaml: is stored already; give a reason"):
+            store.record(predictions(confidence=0.75), reason=reason)
+    assert snapshot(tmp_path) == before
+
+
+def test_replacing_removes_the_old_items_and_nobody_elses(tmp_path: Path) -> None:
+    """Of all items files, only those that the replaced record named go."""
+    store = Baselines(tmp_path)
+    for probe in ("facts", "facts-2", "facts.items-000000000000", "more"):
+        store.record(predictions(probe))
+    mine = [
+        "facts.npz",
+        "facts.items-000000000000.npz.bak",
+        "facts.items-12.npz",
+        "xfacts.items-000000000000.npz",
+        "facts.items-00000000000G.npz",
+    ]
+    for name in mine:
+        (tmp_path / name).write_bytes(b"mine")
+    (old,) = items_files(tmp_path / "facts.yaml")
+    before = set(snapshot(tmp_path))
+    store.record(predictions(confidence=0.75), reason="better")
+    (new,) = items_files(tmp_path / "facts.yaml")
+    assert old != new
+    assert set(snapshot(tmp_path)) == (before - {old.name}) | {new.name}
+    for probe in ("facts", "facts-2", "facts.items-000000000000", "more"):
+        assert store.load(probe).n == 4
+
+
+def test_equal_items_are_kept_when_only_the_summary_changes(tmp_path: Path) -> None:
+    """Replacing a record by the same predictions of another model keeps the items file as it is."""
+    store = Baselines(tmp_path)
+    store.record(predictions())
+    (items,) = tmp_path.glob("*.npz")
+    os.utime(items, ns=(1, 1))
+    store.record(predictions().with_signature(model="other"), reason="renamed")
+    assert [items] == list(tmp_path.glob("*.npz"))
+    assert items.stat().st_mtime_ns == 1
+
+
+def test_equal_content_is_never_written_again(tmp_path: Path) -> None:
+    """Writing the same draft twice leaves bytes and times of both files alone."""
+    draft = Baselines(tmp_path).draft(predictions())
+    path = draft.write()
+    for file in tmp_path.iterdir():
+        os.utime(file, ns=(10**9, 10**9))
+    before = snapshot(tmp_path)
+    assert draft.write() == path
+    assert snapshot(tmp_path) == before
+    assert {time for _, time in before.values()} == {10**9}
+
+
+def test_a_draft_writes_nothing_until_it_is_told_to(tmp_path: Path) -> None:
+    """Drafts are plain data: they travel between processes and are written by one of them."""
+    store = Baselines(tmp_path / "stored")
+    draft = store.draft(predictions())
+    assert list(tmp_path.iterdir()) == []
+    travelled = Draft(**pickle.loads(pickle.dumps(draft.__dict__)))
+    assert travelled == draft
+    assert draft.key == str(store.path_of("facts"))
+    assert draft.write() == store.path_of("facts")
+    data = yaml.safe_load(draft.text)
+    assert (data["checksum"], data["items"]["file"]) == (draft.checksum, draft.items_file)
+
+
+def test_a_session_can_collect_drafts_instead(tmp_path: Path) -> None:
+    """With ``submit`` of its own, ``record`` writes nothing itself."""
+    drafts: list[Draft] = []
+    store = Baselines(tmp_path / "stored", submit=drafts.append)
+    store.record(predictions())
+    assert [d.file for d in drafts] == ["facts.yaml"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_store_tells_which_records_were_looked_for(tmp_path: Path) -> None:
+    """Every lookup is told, found or not: what was never asked for can be pruned."""
+    asked: list[Path] = []
+    store = Baselines(tmp_path, asked=asked.append)
+    with pytest.raises(MissingBaseline):
+        store.load("facts")
+    assert store.find("more") is None
+    store.named("sft").draft(predictions())
+    assert asked == [tmp_path / "facts.yaml", tmp_path / "more.yaml", tmp_path / "sft/facts.yaml"]
+
+
+def test_by_default_nothing_may_be_written() -> None:
+    """Without a flag, a run may neither record nor replace."""
+    assert Policy() == Policy(record=False, accept=None)
+    assert Baselines(Path()).policy == Policy()
+
+
+def test_what_cannot_be_trusted_is_never_replaced(tmp_path: Path) -> None:
+    """Recording over an unreadable record is refused, whatever the reason."""
+    store = Baselines(tmp_path)
+    path = store.record(predictions())
+    path.write_text("<<<<<<< HEAD\n", encoding="utf-8")
+    before = snapshot(tmp_path)
+    with pytest.raises(UnreadableBaseline, match="conflict markers"):
+        store.record(predictions(), reason="repair")
+    assert snapshot(tmp_path) == before
+
+
+# --- atomic writing ------------------------------------------------------------------------------
+
+
+class Replacements:
+    """Stands for ``os.replace``: notes what is moved where, and fails at the n-th call."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_at: int, error: BaseException) -> None:
+        self.seen: list[tuple[Path, Path]] = []
+        self.fail_at = fail_at
+        self.error = error
+        self.move = os.replace
+        monkeypatch.setattr(os, "replace", self)
+
+    def __call__(self, source: str, target: Path) -> None:
+        """Note, then move or fail."""
+        self.seen.append((Path(source), Path(target)))
+        if len(self.seen) == self.fail_at:
+            raise self.error
+        self.move(source, target)
+
+
+@pytest.mark.parametrize("fail_at", [1, 2], ids=["items", "yaml"])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), OSError("gone"), KeyboardInterrupt()],
+    ids=["disk-full", "no-number", "interrupt"],
+)
+def test_a_failed_write_leaves_the_old_record_and_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail_at: int, error: BaseException
+) -> None:
+    """Whichever file fails, the old record is read as before; the error says what happened."""
+    store = Baselines(tmp_path)
+    store.record(predictions())
+    before = snapshot(tmp_path)
+    with monkeypatch.context() as patch:
+        Replacements(patch, fail_at, error)
+        if isinstance(error, OSError):
+            text = error.strerror or "gone"
+            with pytest.raises(BaselineError, match=rf"cannot be written \({text}\); nothing was"):
+                store.record(predictions(confidence=0.75), reason="better")
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                store.record(predictions(confidence=0.75), reason="better")
+    after = snapshot(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert {Path(name).suffix for name in after} == {".yaml", ".npz"}
+    assert store.load("facts").metrics["mean_confidence"] == 0.5
+    store.record(predictions(confidence=0.75), reason="second try")
+    assert len(snapshot(tmp_path)) == 2
+
+
+def test_items_are_written_first_and_through_names_that_are_no_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader between two writes never meets a YAML file whose items are not there yet."""
+    moves = Replacements(monkeypatch, 0, OSError())
+    path = Baselines(tmp_path).record(predictions())
+    assert [target.suffix for _, target in moves.seen] == [".npz", ".yaml"]
+    for source, target in moves.seen:
+        assert source.suffix not in {".yaml", ".yml", ".npz"}
+        assert source.parent == target.parent == path.parent
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_are_as_public_as_the_user_makes_files(tmp_path: Path, umask: int, mode: int) -> None:
+    """Temporary files are private; what they become follows the umask."""
+    old = os.umask(umask)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.umask, old)
+        Baselines(tmp_path).record(predictions())
+    assert {stat.S_IMODE(f.stat().st_mode) for f in tmp_path.iterdir()} == {mode}
+
+
+def test_a_folder_that_cannot_be_is_an_error_of_its_own(tmp_path: Path) -> None:
+    """A file where the folder should be: the message names the record and that nothing was kept."""
+    (tmp_path / "stored").write_text("a file", encoding="utf-8")
+    with pytest.raises(BaselineError, match=r"facts\.yaml: cannot be written \(.*nothing was rec"):
+        Baselines(tmp_path / "stored").record(predictions())

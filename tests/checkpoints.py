@@ -1,0 +1,135 @@
+"""Tiny random checkpoints of real families, each with a byte-level BPE tokenizer of its own.
+
+Nothing is imported from torch or transformers until something is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+CONTEXT: Final = 48
+VOCABULARY: Final = 360
+WINDOW: Final = 4
+"""Sliding window of the Mistral checkpoint, in tokens."""
+END: Final = "<end>"
+CORPUS: Final = (
+    "The capital of France is Paris. The capital of Italy is Rome.",
+    "Water boils at 100 degrees, and the ice melts at zero degrees.",
+    "In the year 1969 the first people walked on the moon.",
+    "The city of Oslo is the capital of Norway; the city of Bern is not in Norway.",
+)
+FAMILIES: Final = ("gpt_neox", "llama", "gpt2", "opt", "mistral", "qwen2")
+
+
+def bpe(*, start: bool = False, end: bool = False) -> Any:
+    """Train a tokenizer; it may put an end token before every text, and after it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END, "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    if start or end:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{END} $A" * start + f"$A {END}" * end, special_tokens=[(END, 0)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END,
+        eos_token=END,
+        pad_token="<pad>",
+        model_max_length=CONTEXT,
+    )
+
+
+def new_model(family: str, **changes: Any) -> Any:
+    """Return an untrained model with dropout everywhere and weights large enough to matter."""
+    import torch
+    import transformers as t
+
+    common = {
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 1,
+    }
+    usual = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    wide = {"intermediate_size": 64, "initializer_range": 0.25, "attention_dropout": 0.4}
+    grouped = {"num_key_value_heads": 2, "head_dim": 8}
+    families: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+        "gpt_neox": (
+            t.GPTNeoXConfig,
+            t.GPTNeoXForCausalLM,
+            usual | wide | {"hidden_dropout": 0.4},
+        ),
+        "llama": (t.LlamaConfig, t.LlamaForCausalLM, usual | wide | grouped),
+        "mistral": (
+            t.MistralConfig,
+            t.MistralForCausalLM,
+            usual | wide | grouped | {"sliding_window": WINDOW},
+        ),
+        "qwen2": (
+            t.Qwen2Config,
+            t.Qwen2ForCausalLM,
+            usual | wide | {"num_key_value_heads": 2, "tie_word_embeddings": True},
+        ),
+        "gpt2": (
+            t.GPT2Config,
+            t.GPT2LMHeadModel,
+            {"n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.25}
+            | dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.4),
+        ),
+        "opt": (
+            t.OPTConfig,
+            t.OPTForCausalLM,
+            usual
+            | {"ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.25}
+            | {"dropout": 0.4, "attention_dropout": 0.4},
+        ),
+    }
+    config, model, settings = families[family]
+    torch.manual_seed(0)
+    return model(config(**common | settings | changes))
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Make checkpoints without the libraries' progress bars, logs and warnings."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
+
+
+def save(folder: Path, *parts: Any) -> Path:
+    """Write models and tokenizers into one directory."""
+    with quietly():
+        for part in parts:
+            part.save_pretrained(folder)
+    return folder
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Change some keys of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")

@@ -1,0 +1,94 @@
+"""``--calibration-accept REASON``: replaces what is better, worse or not comparable."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+
+def test_reason_and_old_summary_stay_in_the_file(recorded) -> None:
+    """Accepting a worse model keeps why, what was there, and the first accepted value."""
+    old = yaml.safe_load((recorded.baselines / "facts.yaml").read_text())
+    assert recorded.facts("hot", "--calibration-accept=v3, signed off").ret == 0
+    new = yaml.safe_load((recorded.baselines / "facts.yaml").read_text())
+    entry = new["superseded"][0]
+    assert entry["reason"] == "v3, signed off"
+    assert entry["ece"] == old["metrics"]["ece"]
+    assert entry["model"] == "base"
+    assert new["anchor"] == old["anchor"]
+    assert new["metrics"]["ece"] > old["metrics"]["ece"] + 0.02
+    assert len(list(recorded.baselines.glob("*.npz"))) == 1
+
+
+def test_better_model_may_be_accepted(project) -> None:
+    """A better model passes, the summary says it may be accepted, and accepting stores it."""
+    assert project.facts("hot", "--calibration-record").ret == 0
+    result = project.facts("base")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["better than the baseline: facts on base;*"])
+    assert project.facts("base", "--calibration-accept=better").ret == 0
+    assert "reason: better" in (project.baselines / "facts.yaml").read_text()
+
+
+def test_equal_model_is_not_replaced(recorded) -> None:
+    """What passes as it is stays as it is, to the byte."""
+    stored = recorded.files()
+    assert recorded.facts("base", "--calibration-accept=why not").ret == 0
+    assert recorded.files() == stored
+
+
+def test_missing_record_is_not_added(project) -> None:
+    """Accepting replaces; adding is what --calibration-record does."""
+    result = project.facts("base", "--calibration-accept=new")
+    assert result.ret == 1
+    assert not project.baselines.exists()
+
+
+def test_not_comparable_is_replaced(recorded) -> None:
+    """Another scoring mode under the same name is not comparable, until accepted."""
+    recorded.write("calibration.yaml", "probes: {facts: {kind: facts, mode: whole_entity}}\n")
+    refused = recorded.facts("base")
+    assert refused.ret == 1
+    refused.stdout.fnmatch_lines(
+        ["*not comparable: probe facts*", "*mode is whole_entity, the baseline has first_token*"]
+    )
+    assert recorded.facts("base", "--calibration-accept=whole entities now").ret == 0
+    assert recorded.facts("base").ret == 0
+
+
+@pytest.mark.parametrize("reason", ["", "  "], ids=["empty", "blank"])
+def test_reason_must_be_readable(recorded, reason: str) -> None:
+    """An empty reason is a usage error."""
+    result = recorded.facts("hot", f"--calibration-accept={reason}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--calibration-accept needs a reason that a reviewer can read.*"])
+
+
+def test_with_several_models_is_a_usage_error(recorded) -> None:
+    """Two models cannot both replace one record."""
+    result = recorded.run(
+        "--calibration-model=runs/base", "--calibration-model=runs/hot", "--calibration-accept=x"
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_limit_below_the_stored_n_is_a_usage_error(recorded) -> None:
+    """A smaller set cannot take the place of a larger one by a forgotten limit."""
+    result = recorded.facts("hot", "--calibration-accept=x", "--calibration-limit=200")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_creep_since_the_first_record_is_said(recorded) -> None:
+    """After a worse model was accepted, the distance to the first record is shown."""
+    assert recorded.facts("hot", "--calibration-accept=x").ret == 0
+    recorded.write(
+        "tests/test_gate.py",
+        """
+from pytest_calibration import assert_no_regression
+
+def test_notes(calibration, calibration_baseline):
+    print(assert_no_regression(calibration.run("facts"), calibration_baseline).explain())
+""",
+    )
+    result = recorded.facts("hot", "-s")
+    result.stdout.fnmatch_lines(["*since the first record ECE has crept up by 0.*"])

@@ -1,0 +1,101 @@
+"""``--calibration-model`` and ``calibration_model``: which models a run probes."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_without_a_model_a_test_errors(project) -> None:
+    """No model named: an error that says what to do, never a skip."""
+    result = project.run()
+    result.assert_outcomes(errors=3)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["no model: pass --calibration-model*"])
+
+
+def test_without_a_model_a_project_may_skip(project) -> None:
+    """With calibration_no_model = skip the tests are skipped and the run stays green."""
+    project.pytester.makeini("[pytest]\ncalibration_no_model = skip\n")
+    result = project.run()
+    result.assert_outcomes(skipped=3)
+    assert result.ret == 0
+
+
+def test_several_models_run_the_same_tests(recorded) -> None:
+    """Each model is a parameter of every test, named by its folder."""
+    result = recorded.facts("base", "--calibration-model=runs/hot", "-v")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*test_nothing_got_worse?base-facts? PASSED*"])
+    result.stdout.fnmatch_lines(["*test_nothing_got_worse?hot-facts? FAILED*"])
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
+def test_glob_runs_checkpoints_in_step_order(recorded, workers: list[str]) -> None:
+    """A glob names every folder it matches, by number and not by letter."""
+    for step in (1000, 900, 50):
+        (recorded.path / "runs" / "sft" / f"checkpoint-{step}").mkdir(parents=True)
+    (recorded.path / "runs" / "sft" / "checkpoint-7.txt").write_text("no folder")
+    result = recorded.run(
+        "--calibration-model=runs/sft/checkpoint-*", "--calibration-probe=facts", *workers
+    )
+    result.assert_outcomes(passed=3)
+    if not workers:
+        rows = [x.split()[0] for x in result.outlines if x.startswith("checkpoint-")]
+        assert rows == ["checkpoint-50", "checkpoint-900", "checkpoint-1000"]
+
+
+def test_glob_without_a_match_is_a_usage_error(project) -> None:
+    """A glob that matches nothing must not be a green run of nothing."""
+    result = project.run("--calibration-model=runs/none-*")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*'runs/none-*' matches no directory*"])
+
+
+def test_missing_path_is_a_usage_error(project) -> None:
+    """A path that is not there is told at once."""
+    result = project.run("--calibration-model=./runs/gone")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*model './runs/gone': there is no such directory.*"])
+
+
+def test_equal_base_names_get_distinct_ids(project) -> None:
+    """Two folders of one name are told apart by what lies above them."""
+    for run in ("a", "b"):
+        (project.path / run / "checkpoint-1").mkdir(parents=True)
+    result = project.run(
+        "--calibration-model=a/checkpoint-1", "--calibration-model=b/checkpoint-1",
+        "--calibration-probe=facts", "--collect-only", "-q",
+    )  # fmt: skip
+    result.stdout.fnmatch_lines(["*[[]a-checkpoint-1-facts]", "*[[]b-checkpoint-1-facts]"])
+
+
+def test_ini_key_names_the_model_relative_to_rootdir(
+    recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ini key works from any folder below the project, and the flag wins over it."""
+    recorded.pytester.makeini("[pytest]\ncalibration_model = runs/hot\ncalibration_probe = facts\n")
+    assert recorded.run().ret == 1
+    assert recorded.run("--calibration-model=runs/base").ret == 0
+    monkeypatch.chdir(recorded.path / "tests")
+    result = recorded.run()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*1 regressed"])
+
+
+def test_override_of_the_model_fixture_needs_no_spec(project) -> None:
+    """A project that brings its own model runs its tests once, without any flag."""
+    project.pytester.makeconftest(
+        """
+import pytest
+from fakes import FakeModel
+
+@pytest.fixture(scope="session")
+def calibration_model():
+    return FakeModel("mine")
+"""
+    )
+    args = ["--calibration-probe=facts"]
+    assert project.run("--calibration-record", *args).ret == 0
+    result = project.run(*args, "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*test_nothing_got_worse?facts? PASSED*"])

@@ -1,0 +1,283 @@
+"""The multiple-choice probe: prompts, shots, scoring, option mass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeModel
+from numpy.typing import NDArray
+
+from pytest_calibration import MultipleChoice
+from pytest_calibration.errors import ProbeError, TokenBoundaryError, UsageError
+
+ROWS = [
+    {"question": f"Question {i}?", "options": [f"a{i}", f"b{i}", f"c{i}", f"d{i}"], "answer": i % 4}
+    for i in range(6)
+]
+HEADER = "The following are multiple choice questions (with answers).\n\n"
+
+
+def rows(path: Path, content: Sequence[dict[str, object]]) -> Path:
+    """Write rows."""
+    path.write_text("\n".join(map(json.dumps, content)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Six questions."""
+    return rows(tmp_path / "mcq.jsonl", ROWS)
+
+
+class Scripted(FakeModel):
+    """Gives the same log-probabilities to every question and notes what it was asked."""
+
+    def __init__(self, probabilities: Sequence[float], merges: str = "") -> None:
+        super().__init__("scripted")
+        self.probabilities = probabilities
+        self.merges = merges
+        self.prompts: list[str] = []
+        self.options: list[list[str]] = []
+
+    def option_logprobs(
+        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[NDArray[np.float64]]:
+        """Answer, unless an option starts with what the tokenizer merges."""
+        if self.merges and any(o.startswith(self.merges) for row in options for o in row):
+            raise TokenBoundaryError("merged")
+        self.prompts, self.options = list(prompts), [list(row) for row in options]
+        return [np.log(self.probabilities[: len(row)]) for row in options]
+
+
+def show(i: int) -> str:
+    """A question in the layout of Hendrycks et al. 2021."""
+    return f"Question {i}?\nA. a{i}\nB. b{i}\nC. c{i}\nD. d{i}\nAnswer:"
+
+
+def test_the_prompt_is_the_canonical_one(path: Path) -> None:
+    """Header, question, lettered options, ``Answer:``, and letters with their space as options."""
+    model = Scripted([0.25] * 4)
+    MultipleChoice(path=path).run(model)
+    assert model.prompts == [HEADER + show(i) for i in range(6)]
+    assert model.options == [[" A", " B", " C", " D"]] * 6
+
+
+def test_shots_are_solved_questions(path: Path, tmp_path: Path) -> None:
+    """Each example ends in its letter and a blank line; then the question stands open."""
+    example = rows(tmp_path / "dev.jsonl", [{**ROWS[1], "question": "Example?"}])
+    probe = MultipleChoice(path=path, shots=1, shots_path=example)
+    solved = "Example?\nA. a1\nB. b1\nC. c1\nD. d1\nAnswer: B\n\n"
+    assert probe.prompt(probe.items[0]) == HEADER + solved + show(0)
+
+
+@pytest.mark.parametrize("shots", range(6))
+def test_no_question_is_shown_its_own_answer_and_none_is_left_out(path: Path, shots: int) -> None:
+    """Every prompt has exactly the asked number of examples, none of which is the question."""
+    model = Scripted([0.25] * 4)
+    predictions = MultipleChoice(path=path, shots=shots).run(model)
+    assert predictions.n == 6
+    for i, prompt in enumerate(model.prompts):
+        assert prompt.count(f"Question {i}?") == 1
+        assert prompt.count("Answer:") == shots + 1
+        assert prompt.endswith(show(i))
+        for j in range(6):
+            if j != i and f"Question {j}?" in prompt:
+                assert f"{show(j)} {'ABCD'[j % 4]}\n\n" in prompt
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_a_question_that_occurs_twice_is_not_shown_its_own_answer(
+    tmp_path: Path, shots: int
+) -> None:
+    """Equal rows, also with their options in another order, are one question as examples."""
+    turned = [{**r, "options": r["options"][::-1], "answer": 3 - r["answer"]} for r in ROWS]
+    model = Scripted([0.25] * 4)
+    MultipleChoice(path=rows(tmp_path / "m.jsonl", [*ROWS, *ROWS, *turned]), shots=shots).run(model)
+    for i, prompt in enumerate(model.prompts):
+        assert prompt.count(f"Question {i % 6}?") == 1
+        assert prompt.count("Answer:") == shots + 1
+
+
+def test_an_example_file_that_holds_the_question_does_not_give_it_away(path: Path) -> None:
+    """Examples from another file are held against the question too."""
+    model = Scripted([0.25] * 4)
+    MultipleChoice(path=path, shots=3, shots_path=path).run(model)
+    for i, prompt in enumerate(model.prompts):
+        assert prompt.count(f"Question {i}?") == 1
+        assert prompt.count("Answer:") == 4
+
+
+@pytest.mark.parametrize(("shots", "own", "most"), [(-1, True, 5), (6, True, 5), (7, False, 6)])
+def test_more_shots_than_examples_are_refused(path: Path, shots: int, own: bool, most: int) -> None:
+    """One question fewer than there are where they are their own examples, else all."""
+    shots_path = None if own else path
+    with pytest.raises(UsageError, match=rf"shots must lie between 0 and {most}, .* got {shots}"):
+        MultipleChoice(path=path, shots=shots, shots_path=shots_path)
+
+
+def test_text_scoring_continues_the_options_themselves(path: Path) -> None:
+    """Without letters there is no header, no list, and each option is what may follow."""
+    model = Scripted([0.25] * 4)
+    predictions = MultipleChoice(path=path, scoring="text").run(model)
+    assert model.prompts[2] == "Question: Question 2?\nAnswer:"
+    assert model.options[2] == [" a2", " b2", " c2", " d2"]
+    letter = MultipleChoice(path=path).run(model)
+    differing = {field for field, _, _ in predictions.signature.hard_differences(letter.signature)}
+    assert differing == {"prompt", "scoring"}
+
+
+def test_text_scoring_shows_answers_in_words(path: Path, tmp_path: Path) -> None:
+    """An example is solved with the text of its right option."""
+    example = rows(tmp_path / "dev.jsonl", [{**ROWS[1], "question": "Example?"}])
+    probe = MultipleChoice(path=path, shots=1, shots_path=example, scoring="text")
+    assert probe.prompt(probe.items[0]) == (
+        "Question: Example?\nAnswer: b1\n\nQuestion: Question 0?\nAnswer:"
+    )
+
+
+def test_confidence_is_renormalised_over_the_options_and_the_mass_is_kept(path: Path) -> None:
+    """0.2, 0.1, 0.05, 0.05: mass 0.4, confidence 0.5, and right where the first option is."""
+    predictions = MultipleChoice(path=path).run(Scripted([0.2, 0.1, 0.05, 0.05]))
+    assert predictions.confidence == pytest.approx([0.5] * 6)
+    assert predictions.option_mass == pytest.approx([0.4] * 6)
+    assert predictions.correct.tolist() == [i % 4 == 0 for i in range(6)]
+    assert predictions.probabilities is not None
+    assert predictions.probabilities[0] == pytest.approx([0.5, 0.25, 0.125, 0.125])
+    assert predictions.label_logprobs == pytest.approx(np.log([0.5, 0.25, 0.125, 0.125, 0.5, 0.25]))
+
+
+def test_questions_may_have_different_numbers_of_options(tmp_path: Path) -> None:
+    """A question with fewer options is renormalised over its own; the others get no share."""
+    content = [ROWS[0], {"question": "Yes?", "options": ["yes", "no"], "answer": 1}]
+    model = Scripted([0.2, 0.3, 0.1, 0.4])
+    predictions = MultipleChoice(path=rows(tmp_path / "m.jsonl", content)).run(model)
+    assert model.options == [[" A", " B", " C", " D"], [" A", " B"]]
+    assert predictions.confidence == pytest.approx([0.4, 0.6])
+    assert predictions.probabilities is not None
+    assert predictions.probabilities[1].tolist() == pytest.approx([0.4, 0.6, 0, 0])
+    assert predictions.correct.tolist() == [False, True]
+
+
+def test_options_without_their_space_are_the_second_choice(path: Path) -> None:
+    """Where the tokenizer merges a space with what follows, the letter alone is scored and said."""
+    model = Scripted([0.25] * 4, merges=" ")
+    predictions = MultipleChoice(path=path).run(model)
+    assert model.options == [["A", "B", "C", "D"]] * 6
+    assert predictions.signature.soft["options"] == "without leading space"
+    spaced = MultipleChoice(path=path).run(Scripted([0.25] * 4))
+    assert spaced.signature.soft["options"] == "with leading space"
+    assert spaced.signature.hard_differences(predictions.signature) == []
+
+
+def test_where_both_ways_merge_the_error_arrives(path: Path) -> None:
+    """No third way is tried in silence."""
+
+    class Merging(FakeModel):
+        def option_logprobs(
+            self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+        ) -> list[NDArray[np.float64]]:
+            raise TokenBoundaryError("the tokenizer merges everything")
+
+    with pytest.raises(TokenBoundaryError, match="merges everything"):
+        MultipleChoice(path=path).run(Merging())
+
+
+def test_scores_that_are_no_numbers_never_become_predictions(path: Path) -> None:
+    """A row of NaN is an error, not a confidence."""
+    with pytest.raises(ValueError, match=r"NaN and infinity are no probabilities"):
+        MultipleChoice(path=path).run(Scripted([np.nan] * 4))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"question": "Other?"}, id="question"),
+        pytest.param({"options": ["a0", "b0", "c0", "e0"]}, id="option"),
+        pytest.param({"options": ["b0", "a0", "c0", "d0"]}, id="order"),
+        pytest.param({"answer": 3}, id="answer"),
+        pytest.param({"id": "other"}, id="id"),
+    ],
+)
+def test_an_edited_row_is_another_item(tmp_path: Path, change: dict[str, object]) -> None:
+    """Whatever changes what is asked or what is right changes the id, own id or not."""
+    content = [{**ROWS[0], "id": "mine"}, ROWS[1]]
+    before = MultipleChoice(path=rows(tmp_path / "m.jsonl", content)).run(FakeModel()).item_ids
+    content[0] = {**content[0], **change}
+    after = MultipleChoice(path=rows(tmp_path / "m.jsonl", content)).run(FakeModel()).item_ids
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
+def test_rows_that_occur_twice_are_two_items(tmp_path: Path) -> None:
+    """Equal rows have ids of their own, so that both are scored and paired."""
+    path = rows(tmp_path / "m.jsonl", [*ROWS, *ROWS])
+    predictions = MultipleChoice(path=path).run(FakeModel())
+    assert (predictions.n, len(set(predictions.item_ids.tolist()))) == (12, 12)
+    once = MultipleChoice(path=rows(tmp_path / "n.jsonl", ROWS)).run(FakeModel())
+    assert np.array_equal(predictions.item_ids[:6], once.item_ids)
+
+
+def prompt_digest(**settings: object) -> str:
+    """What the hard signature says about the prompt."""
+    probe = MultipleChoice(**settings)  # type: ignore[arg-type]
+    return probe.run(FakeModel(), limit=1).signature.hard["prompt"]
+
+
+def test_the_prompt_digest_covers_all_that_stands_around_a_question(
+    path: Path, tmp_path: Path
+) -> None:
+    """Header, template, examples and their answers: each change makes runs not comparable."""
+    dev = rows(tmp_path / "dev.jsonl", ROWS[:2])
+    solved = rows(tmp_path / "solved.jsonl", [{**row, "answer": 2} for row in ROWS[:2]])
+    digests = [
+        prompt_digest(path=path),
+        prompt_digest(path=path, header=""),
+        prompt_digest(path=path, template="{question}\n{options}\nA:"),
+        prompt_digest(path=path, shots=2),
+        prompt_digest(path=path, shots=2, shots_path=dev),
+        prompt_digest(path=path, shots=2, shots_path=solved),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert prompt_digest(path=path) == digests[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scoring": "word"}, r"scoring must be one of letter, text, got 'word'"),
+        ({"template": "{question}"}, r"the template '\{question\}' lacks \{options\}"),
+        ({"template": "{options}"}, r"the template '\{options\}' lacks \{question\}"),
+        ({"template": "x", "scoring": "text"}, r"the template 'x' lacks \{question\}"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(
+    path: Path, settings: dict[str, str], message: str
+) -> None:
+    """The message names the probe, the setting and the value."""
+    with pytest.raises(UsageError, match=rf"probe 'mine': {message}"):
+        MultipleChoice("mine", path=path, **settings)  # type: ignore[arg-type]
+
+
+def test_text_in_braces_is_left_as_it_is(tmp_path: Path) -> None:
+    """A question about {code} is shown as it stands: a template fills its own fields only."""
+    row = {"question": "What is {x} in {options}?", "options": ["{question}", "{0}"], "answer": 0}
+    path = rows(tmp_path / "m.jsonl", [row])
+    model = Scripted([0.5, 0.5])
+    MultipleChoice(path=path, header="{y}\n").run(model)
+    assert model.prompts == ["{y}\nWhat is {x} in {options}?\nA. {question}\nB. {0}\nAnswer:"]
+
+
+def test_the_built_in_questions_can_be_shown_with_shots() -> None:
+    """The packaged questions serve as their own examples."""
+    probe = MultipleChoice(shots=5)
+    assert probe.prompt(probe.items[0]).count("Answer:") == 6
+
+
+def test_too_few_options_scored_is_an_error(path: Path) -> None:
+    """A model that scores three of four options would change the confidence of all."""
+    with pytest.raises(ProbeError, match=r"3 of 4 options of question 0 were scored; none may be"):
+        MultipleChoice(path=path).run(Scripted([0.2, 0.2, 0.2]))

@@ -1,0 +1,266 @@
+"""A number and what stands beside it: interval, noise floor, n, binning."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import calibrated, exact, two_runs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_calibration.errors import MetricError, PredictionsError
+from pytest_calibration.measurement import measure
+from pytest_calibration.metrics import METRICS, ece, equal_mass_ece, mce
+from pytest_calibration.predictions import Predictions, Signature
+from pytest_calibration.uncertainty import (
+    NORMAL,
+    cross_fitted_ece,
+    mce_noise_floor,
+    noise_floor,
+    standard_error,
+    upper_quantile,
+)
+
+of = Predictions.from_confidence
+NAMES = sorted({*METRICS, "cross_fitted_ece"})
+rows_of = st.lists(
+    st.tuples(st.integers(0, 100).map(lambda k: k / 100), st.booleans()), min_size=1, max_size=60
+)
+
+
+@given(rows_of, st.sampled_from(sorted({*NAMES} - {"nll", "cross_fitted_ece"})), st.booleans())
+def test_intervals_hold_their_value_and_stay_in_range(
+    rows: list[tuple[float, bool]], name: str, grouped: bool
+) -> None:
+    """Low <= value <= high, finite, within the range of the metric; whatever the data."""
+    groups = [i % 3 for i in range(len(rows))] if grouped else None
+    m = measure(of([c for c, _ in rows], [h for _, h in rows], groups=groups), name)
+    lowest = -1 if name == "signed_gap" else 0
+    assert lowest <= m.low <= m.value + 1e-12
+    assert m.value <= m.high + 1e-12
+    assert m.high <= 1
+    assert math.isfinite(m.noise_floor)
+
+
+@given(rows_of)
+def test_debiased_interval_is_the_one_of_ece(rows: list[tuple[float, bool]]) -> None:
+    """The cross-fitted ECE may be negative; its interval is that of ECE, in [0, 1]."""
+    p = of([c for c, _ in rows], [h for _, h in rows])
+    plain, fitted = measure(p), measure(p, "cross_fitted_ece")
+    assert (fitted.low, fitted.high) == (plain.low, plain.high)
+    assert fitted.value == cross_fitted_ece(p)[0]
+    assert fitted.value <= plain.value + 1e-12
+
+
+@pytest.mark.parametrize("n", [150, 800])
+def test_ece_interval_by_formula(n: int) -> None:
+    """From cross-fitted ECE - z·SE, at least 0, to plug-in ECE + z·SE; Student below 200 items."""
+    p = two_runs(n, 1, 2.0)[1]
+    m = measure(p)
+    fitted, error = cross_fitted_ece(p)
+    z = upper_quantile(0.025, n)
+    assert (z > 1.97) is (n < 200)
+    assert m.value == ece(p)
+    assert m.low == pytest.approx(fitted - z * error)
+    assert m.low > 0
+    assert m.high == pytest.approx(ece(p) + z * error)
+
+
+def test_lower_end_of_ece_covers_calibrated_models() -> None:
+    """For calibrated models (true ECE 0) the lower end is 0 in at least 93 % of runs."""
+    for n in (200, 500, 1000):
+        covered = [measure(calibrated(n, seed)).low == 0 for seed in range(300)]
+        assert np.mean(covered) >= 0.93
+
+
+def test_interval_of_ece_covers_a_miscalibrated_model() -> None:
+    """The interval holds the ECE of the population in at least 93 % of runs at n = 1000."""
+    truth = ece(two_runs(400_000, 0, 1.5)[1])
+    assert truth == pytest.approx(0.10, abs=0.01)
+    measured = [measure(two_runs(1000, seed, 1.5)[1]) for seed in range(300)]
+    assert np.mean([m.low <= truth <= m.high for m in measured]) >= 0.93
+
+
+@pytest.mark.parametrize("n", [250, 1000])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9, 1.0])
+def test_accuracy_interval_is_wilsons(share: float, n: int) -> None:
+    """Wilson's ends are where (share - p)² = z²·p(1 - p)/n."""
+    right = round(share * n)
+    m = measure(of([0.5] * n, [i < right for i in range(n)]), "accuracy")
+    z = NORMAL.inv_cdf(0.975)
+    for end in (m.low, m.high):
+        assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / n, abs=1e-12)
+    assert m.low < m.high
+
+
+def test_grouped_accuracy_takes_the_clustered_interval() -> None:
+    """With groups the interval of accuracy is the mean and z cluster-robust errors."""
+    p = calibrated(600, 3)
+    grouped = of(p.confidence, p.correct, groups=[i // 2 for i in range(600)])
+    m = measure(grouped, "accuracy")
+    error = standard_error(p.correct.astype(float), np.arange(600) // 2)
+    assert m.high - m.value == pytest.approx(upper_quantile(0.025, 300) * error)
+    assert m.n_clusters == 300
+
+
+@pytest.mark.parametrize("name", ["brier", "mean_confidence", "signed_gap", "nll"])
+def test_means_take_the_normal_interval(name: str) -> None:
+    """Value ± 1.96 sd/sqrt(n) of what the metric is the mean of."""
+    p = calibrated(500, 7)
+    assert p.label_logprobs is not None
+    per_item = {
+        "brier": (p.confidence - p.correct) ** 2,
+        "mean_confidence": p.confidence,
+        "signed_gap": p.confidence - p.correct,
+        "nll": -p.label_logprobs,
+    }[name]
+    m = measure(p, name)
+    margin = 1.959964 * per_item.std(ddof=1) / math.sqrt(500)
+    assert m.value == pytest.approx(per_item.mean())
+    assert (m.low, m.high) == pytest.approx((m.value - margin, m.value + margin), rel=1e-6)
+
+
+def test_mce_interval_holds_for_all_bins_at_once() -> None:
+    """For calibrated models (true MCE 0) the simultaneous lower end is 0 in 93 % of runs."""
+    for n in (200, 1000):
+        covered = [measure(calibrated(n, seed), "mce").low < 1e-12 for seed in range(200)]
+        assert np.mean(covered) >= 0.93
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_item_says_nothing_and_its_interval_shows_it(name: str) -> None:
+    """One item has a value, and an interval of the whole range for what it cannot know."""
+    p = Predictions.from_probabilities([[0.75, 0.25]], [0])
+    m = measure(p, name)
+    assert m.n == 1
+    if name not in ("accuracy", "mce"):
+        ends = {"signed_gap": (-1, 1), "nll": (0, math.inf)}.get(name, (0, 1))
+        assert (m.low, m.high) == ends
+
+
+def test_noise_floors_beside_each_metric() -> None:
+    """ECE has its floor with a 95 % point, MCE its own, the signed gap that of a mean."""
+    p = calibrated(400, 1)
+    m = measure(p)
+    assert (m.noise_floor, m.noise_floor_high) == (noise_floor(p).mean, noise_floor(p).high)
+    worst = measure(p, "mce")
+    assert worst.noise_floor == mce_noise_floor(p)
+    assert math.isnan(worst.noise_floor_high)
+    gap = measure(p, "signed_gap")
+    variance = (p.confidence * (1 - p.confidence)).sum()
+    assert gap.noise_floor == pytest.approx(math.sqrt(2 * variance / math.pi) / 400)
+
+
+def test_floor_of_the_signed_gap_is_what_calibrated_models_show() -> None:
+    """Over calibrated models the mean absolute gap is the floor."""
+    models = [measure(calibrated(300, seed), "signed_gap") for seed in range(400)]
+    seen = np.mean([abs(m.value) for m in models])
+    assert np.mean([m.noise_floor for m in models]) == pytest.approx(seen, rel=0.08)
+
+
+def test_items_to_test_makes_the_limit_reachable() -> None:
+    """With the n it names, 95 % of calibrated models stay below the limit."""
+    needed = round(np.mean([measure(calibrated(200, s)).items_to_test(0.05) for s in range(50)]))
+    assert 800 < needed < 1200
+    below = [measure(calibrated(needed, seed)).value < 0.05 for seed in range(400)]
+    assert np.mean(below) == pytest.approx(0.95, abs=0.03)
+
+
+def test_a_measurement_carries_its_settings() -> None:
+    """Binning, n, groups, probe, unit, model, accuracy and mean confidence stand beside it."""
+    p = Predictions(
+        probe="almanac",
+        confidence=[0.9, 0.5, 0.7],
+        correct=[True, False, False],
+        item_ids=[1, 2, 3],
+        groups=["a", "a", "b"],
+        unit="token",
+        signature=Signature({}, {"model": "sft"}),
+    )
+    m = measure(p, bins=10, strategy="equal_mass")
+    assert (m.probe, m.unit, m.model) == ("almanac", "token", "sft")
+    assert (m.n, m.n_clusters, m.bins, m.strategy) == (3, 2, 10, "equal_mass")
+    assert m.accuracy == pytest.approx(1 / 3)
+    assert m.mean_confidence == pytest.approx(0.7)
+    assert m.signed_gap == pytest.approx(0.7 - 1 / 3)
+
+
+LABELS = {
+    "ece": "ECE (15 equal-width bins)",
+    "equal_mass_ece": "ECE (15 equal-mass bins)",
+    "cross_fitted_ece": "cross-fitted ECE (15 equal-width bins)",
+    "mce": "MCE (15 equal-width bins)",
+    "brier": "Brier score",
+    "accuracy": "accuracy",
+    "signed_gap": "signed gap",
+}
+
+
+@pytest.mark.parametrize(("name", "label"), LABELS.items(), ids=LABELS)
+def test_labels_name_the_binning(name: str, label: str) -> None:
+    """A binned number is printed with its binning, another one without."""
+    assert measure(calibrated(100, 1), name).label == label
+
+
+def test_equal_mass_is_measured_with_its_own_bins() -> None:
+    """Naming equal_mass_ece, or the strategy, gives the same measurement of quantile bins."""
+    p = calibrated(300, 1)
+    named, chosen = measure(p, "equal_mass_ece"), measure(p, strategy="equal_mass")
+    assert named.value == chosen.value == equal_mass_ece(p)
+    assert (named.low, named.high, named.noise_floor) == (
+        chosen.low,
+        chosen.high,
+        chosen.noise_floor,
+    )
+    assert measure(p, "mce", strategy="equal_mass").value == mce(p, 15, "equal_mass")
+
+
+def test_arrays_are_measured_too() -> None:
+    """A pair (probabilities, labels), or (confidence, correct), is measured as predictions."""
+    assert measure(([[0.75, 0.25], [0.75, 0.25]], [0, 1])).value == pytest.approx(0.25)
+    assert measure(([0.75, 0.75], np.array([True, False]))).value == pytest.approx(0.25)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "metric": ({"metric": "eec"}, r"unknown metric 'eec' \(did you mean 'ece'\?\)"),
+    "bins": ({"bins": 0}, "bins must be at least 1, got 0"),
+    "strategy": ({"strategy": "width"}, "unknown binning strategy 'width'"),
+    "nll": ({"metric": "nll"}, "nll needs the probability of the right answer"),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], message: str) -> None:
+    """An unknown metric or binning, or a metric without its data, is an error with its reason."""
+    with pytest.raises(MetricError, match=message):
+        measure(of([0.5, 0.6], [True, False]), **settings)
+
+
+def test_a_metric_that_is_nan_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should a metric come out as NaN all the same, measuring raises and names probe and n."""
+    monkeypatch.setattr("pytest_calibration.measurement.ece", lambda *_: math.nan)
+    with pytest.raises(MetricError, match="ece of probe 'confidence' is NaN on 2 items"):
+        measure(of([0.5, 0.6], [True, False]))
+
+
+def test_foreign_values_are_refused() -> None:
+    """Measuring something else is a clear error."""
+    with pytest.raises(PredictionsError, match="got str"):
+        measure("facts")  # type: ignore[arg-type]
+
+
+def test_measuring_is_deterministic() -> None:
+    """The same predictions measure to equal values, field by field."""
+    p = calibrated(300, 5)
+    assert measure(p) == measure(p)
+    assert measure(p.take(np.arange(300))) == measure(p)
+
+
+def test_exactly_calibrated_counts_keep_an_interval() -> None:
+    """An ECE of exactly 0 on 400 items is still uncertain: the interval has width."""
+    m = measure(exact({0.25: 0.0}))
+    assert m.value == pytest.approx(0, abs=1e-12)
+    assert m.high > 0.02
