@@ -134,7 +134,7 @@ def cross_fitted(gap: FloatArray, bins: IntArray, clusters: IntArray | None = No
     phi = np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
     erf = np.array([math.erf(x / math.sqrt(2)) for x in a])  # 2 Φ(a) − 1
     value = float((size_of * erf - 2 * spread * phi).sum() / len(gap))
-    # A bin that balances to exactly 0 is no less uncertain than its neighbours: it takes a sign too.
+    # A bin that balances to exactly 0 is as uncertain as its neighbours: it takes a sign too.
     return CrossFitted(value, np.where(total < 0, -1.0, 1.0)[bins] * gap)
 
 

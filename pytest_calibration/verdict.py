@@ -34,6 +34,8 @@ ALPHA: Final = 0.05
 MAX_UNDETECTED: Final = 0.05
 MIN_UNITS: Final = 50
 MIN_OVERLAP: Final = 0.95
+# Below it the items that would make a limit testable are more than anybody has.
+SMALLEST_TESTABLE: Final = 0.001
 
 LOWER_IS_BETTER: Final = frozenset(
     {
@@ -168,7 +170,7 @@ def judge(
     if measurement.metric in ("ece", "equal_mass_ece", "mce") and limit < floor:
         needed = (
             f"; {measurement.items_to_test(limit):,} {measurement.unit}s would make it testable"
-            if not math.isnan(measurement.noise_floor_high) and limit > 0
+            if not math.isnan(measurement.noise_floor_high) and limit >= SMALLEST_TESTABLE
             else ""
         )
         low, high = distinct(limit, floor)

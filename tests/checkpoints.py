@@ -26,13 +26,35 @@ CORPUS: Final = (
 FAMILIES: Final = ("gpt_neox", "llama", "gpt2", "opt", "mistral", "qwen2")
 
 
-def bpe(*, start: bool = False, end: bool = False) -> Any:
-    """Train a tokenizer; it may put an end token before every text, and after it."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+def bpe(family: str = "gpt_neox", *, start: bool = False, end: bool = False) -> Any:
+    """Train a tokenizer; it may put an end token before every text, and after it.
+
+    Qwen2 splits texts by a rule of its own, which its tokenizer class brings along.
+    """
+    from tokenizers import (
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if family == "qwen2":
+        from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,

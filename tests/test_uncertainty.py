@@ -36,7 +36,7 @@ from pytest_calibration.uncertainty import (
 
 of = Predictions.from_confidence
 
-# --- quantiles -----------------------------------------------------------------------------------
+# --- quantiles ----------------------------------------------------------------------------------
 
 # NIST/SEMATECH e-Handbook of Statistical Methods, table 1.3.6.7.2: upper critical values of
 # Student's t, by degrees of freedom, for one-sided 0.05, 0.025 and 0.01.
@@ -87,7 +87,7 @@ def test_fewer_units_are_never_more_certain(clusters: int, alpha: float) -> None
     assert upper_quantile(alpha, clusters) >= NORMAL.inv_cdf(1 - alpha) - 1e-9
 
 
-# --- standard errors -----------------------------------------------------------------------------
+# --- standard errors ----------------------------------------------------------------------------
 
 
 def test_standard_error_by_hand() -> None:
@@ -136,7 +136,7 @@ def test_cluster_codes_count_from_zero() -> None:
     assert cluster_codes(of([0.5], [True])) is None
 
 
-# --- cross-fitted ECE ----------------------------------------------------------------------------
+# --- cross-fitted ECE ---------------------------------------------------------------------------
 
 
 def _all_half_splits(gap: FloatArray) -> float:
@@ -252,7 +252,7 @@ def test_copies_within_groups_change_nothing_in_cross_fitting() -> None:
     assert cross_fitted_ece(q) == pytest.approx(cross_fitted_ece(p), rel=1e-9)
 
 
-# --- noise floor ---------------------------------------------------------------------------------
+# --- noise floor --------------------------------------------------------------------------------
 
 
 def test_noise_floor_by_hand() -> None:
@@ -336,7 +336,7 @@ def test_mce_floor_of_one_bin_is_the_mean_absolute_gap() -> None:
     assert floor == pytest.approx(0.04 * math.sqrt(2 / math.pi), abs=1e-5)
 
 
-# --- components ----------------------------------------------------------------------------------
+# --- components ---------------------------------------------------------------------------------
 
 
 def pair_of(
@@ -457,7 +457,7 @@ def test_a_bound_that_is_no_number_never_fires() -> None:
     assert not Component("x", 0, 0, 0, 0, math.nan, 0.02).fired
 
 
-# --- accuracy ------------------------------------------------------------------------------------
+# --- accuracy -----------------------------------------------------------------------------------
 
 
 def accuracy_pair(n: int, lost: int, gained: int, both: int = 0) -> Paired:
@@ -552,7 +552,7 @@ def test_grouped_items_take_the_clustered_bound() -> None:
     assert c.bound == pytest.approx(10 / 120 - upper_quantile(0.05, 60) * error)
 
 
-# --- power ---------------------------------------------------------------------------------------
+# --- power --------------------------------------------------------------------------------------
 
 
 def test_smallest_visible_by_hand() -> None:

@@ -85,15 +85,16 @@ class Draft:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _write_atomically(folder / self.items_file, self.items)
-            if not (path.is_file() and path.read_bytes() == self.text.encode()):
-                _write_atomically(path, self.text.encode())
-            for stale in items_files(path):
-                if stale.name != self.items_file:
-                    stale.unlink(missing_ok=True)
+            _write_atomically(path, self.text.encode())
         except OSError as problem:
             raise BaselineError(
                 f"{path}: cannot be written ({problem.strerror or problem}); nothing was recorded."
             ) from None
+        for stale in items_files(path):
+            if stale.name != self.items_file:
+                # One that someone holds open stays until the next write.
+                with contextlib.suppress(OSError):
+                    stale.unlink()
         return path
 
 

@@ -592,7 +592,7 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
             first = f"the key {first} is missing"
         if "safetensors" in first and "use_safetensors" not in first and spec.local:
             _refuse_pickles(spec, problem)
-        if "trust_remote_code" in first:
+        if "trust_remote_code" in first and isinstance(problem, ValueError):
             raise ModelError(
                 f"{spec.name}: needs Python code that comes with the checkpoint, which is run only "
                 "where calibration.yaml says model: {trust_remote_code: true}."

@@ -173,6 +173,25 @@ def test_replacing_removes_the_old_items_and_nobody_elses(tmp_path: Path) -> Non
         assert store.load(probe).n == 4
 
 
+def test_old_items_that_cannot_be_removed_are_left_for_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that someone holds open is no reason to call a record that was written a failure."""
+
+    def held(path: Path, *, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "in use", str(path))
+
+    store = Baselines(tmp_path)
+    store.record(predictions())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", held)
+        store.record(predictions(confidence=0.75), reason="better")
+    assert store.load("facts").metrics["mean_confidence"] == 0.75
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    store.record(predictions(confidence=0.8), reason="better still")
+    assert len(list(tmp_path.glob("*.npz"))) == 1
+
+
 def test_equal_items_are_kept_when_only_the_summary_changes(tmp_path: Path) -> None:
     """Replacing a record by the same predictions of another model keeps the items file as it is."""
     store = Baselines(tmp_path)

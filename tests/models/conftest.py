@@ -18,7 +18,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One directory per family; the Llama tokenizer puts a token before every text."""
     root = tmp_path_factory.mktemp("checkpoints")
     return {
-        family: save(root / family, new_model(family), bpe(start=family == "llama"))
+        family: save(root / family, new_model(family), bpe(family, start=family == "llama"))
         for family in FAMILIES
     }
 

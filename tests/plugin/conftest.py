@@ -47,7 +47,7 @@ class Project:
         self.isolated = False
         pytester.makeini("[pytest]\n")
         pytester.makeconftest(CONFTEST)
-        self.write("tests/test_gate.py", GATE)
+        self.write("tests/test_project.py", GATE)
         for name in ("base", "hot", "other"):
             (self.path / "runs" / name).mkdir(parents=True)
 

@@ -82,7 +82,7 @@ def test_creep_since_the_first_record_is_said(recorded) -> None:
     """After a worse model was accepted, the distance to the first record is shown."""
     assert recorded.facts("hot", "--calibration-accept=x").ret == 0
     recorded.write(
-        "tests/test_gate.py",
+        "tests/test_project.py",
         """
 from pytest_calibration import assert_no_regression
 

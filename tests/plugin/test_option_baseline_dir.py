@@ -49,6 +49,6 @@ def test_bad_config_is_told_at_collection(project) -> None:
 def test_bad_config_does_not_touch_other_tests(project) -> None:
     """Tests that probe nothing run whatever calibration.yaml says."""
     project.write("calibration.yaml", "probs: {}\n")
-    project.write("tests/test_gate.py", "def test_other(): pass\n")
+    project.write("tests/test_project.py", "def test_other(): pass\n")
     assert project.run().ret == 0
     assert project.run("-n", "2").ret == 0

@@ -72,7 +72,7 @@ def test_with_a_parent_nothing_is_recorded(family, flag: str) -> None:
 
 def test_fixture_gives_the_parent_or_says_what_is_missing(family) -> None:
     """calibration_parent is the parent model; without the flag it is an error that says so."""
-    family.write("tests/test_gate.py", "def test_p(calibration_parent): assert "
+    family.write("tests/test_project.py", "def test_p(calibration_parent): assert "
                  "calibration_parent.name == 'base'\n")  # fmt: skip
     result = family.run("--calibration-parent=runs/base")
     result.assert_outcomes(passed=1)

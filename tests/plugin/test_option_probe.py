@@ -64,7 +64,7 @@ def test_list_tells_a_bad_file(project) -> None:
 def test_limit_compares_on_the_intersection(recorded) -> None:
     """A limited run is a subset of the baseline, compared where both have items."""
     recorded.write(
-        "tests/test_gate.py",
+        "tests/test_project.py",
         """
 from pytest_calibration import assert_no_regression
 
@@ -84,7 +84,7 @@ def test_limit_order_is_call_flag_ini_yaml(project) -> None:
     """The call's limit wins over the flag, that over the ini key, that over calibration.yaml."""
     project.write("calibration.yaml", "probes: {facts: {limit: 40}}\n")
     project.write(
-        "tests/test_gate.py",
+        "tests/test_project.py",
         """
 def test_it(calibration):
     print("N", len(calibration.run("facts")), len(calibration.run("facts", limit=10)))

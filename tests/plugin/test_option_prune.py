@@ -28,7 +28,7 @@ def test_stale_record_is_removed_with_its_items(stale, workers: list[str]) -> No
 @pytest.mark.parametrize(
     ("args", "reason"),
     [
-        (["tests/test_gate.py"], "is only a part of the tests"),
+        (["tests/test_project.py"], "is only a part of the tests"),
         (["-k", "not another"], "some tests were deselected"),
         (["--ignore=tests/other.py"], "some files were ignored"),
     ],

@@ -59,7 +59,7 @@ def test_limit_below_the_stored_n_is_a_usage_error(recorded) -> None:
 
 def test_same_content_twice_is_no_conflict(project) -> None:
     """Two tests that record the same predictions under one key agree."""
-    project.write("tests/test_gate.py", TWO_TESTS.format(second=1000))
+    project.write("tests/test_project.py", TWO_TESTS.format(second=1000))
     result = project.facts("base", "--calibration-record")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["1 baseline written."])
@@ -68,7 +68,7 @@ def test_same_content_twice_is_no_conflict(project) -> None:
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 def test_different_content_for_one_key_fails_and_names_both(project, workers: list[str]) -> None:
     """Two tests with different predictions under one key: nothing written, both named, red."""
-    project.write("tests/test_gate.py", TWO_TESTS.format(second=900))
+    project.write("tests/test_project.py", TWO_TESTS.format(second=900))
     result = project.facts("base", "--calibration-record", *workers)
     assert result.ret == 1
     line = next(x for x in result.outlines if "record different predictions under one" in x)
@@ -80,7 +80,7 @@ def test_different_content_for_one_key_fails_and_names_both(project, workers: li
 def test_interrupted_run_writes_nothing(project) -> None:
     """A run that stops early writes no record, and says so."""
     project.write(
-        "tests/test_gate.py",
+        "tests/test_project.py",
         """
 from pytest_calibration import assert_no_regression
 
@@ -102,7 +102,7 @@ def test_stop():
 def test_dead_worker_writes_nothing(project) -> None:
     """Where a worker dies its records are unknown, so none is written."""
     project.write(
-        "tests/test_gate.py",
+        "tests/test_project.py",
         """
 import os
 from pytest_calibration import assert_no_regression

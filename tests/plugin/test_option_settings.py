@@ -27,7 +27,7 @@ def test_inconclusive_passes_with_a_line_and_the_n_it_needs(recorded) -> None:
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 def test_run_that_decides_nothing_is_not_green(recorded, workers: list[str]) -> None:
     """Every comparison inconclusive: the tests pass and the run exits 1."""
-    recorded.write("tests/test_gate.py", SMALL)
+    recorded.write("tests/test_project.py", SMALL)
     result = recorded.facts("other", *workers)
     result.assert_outcomes(passed=1)
     assert result.ret == 1
@@ -41,13 +41,13 @@ def test_run_that_decides_nothing_is_not_green(recorded, workers: list[str]) -> 
 )
 def test_unchecked_or_skipped_is_not_green(project, body: str) -> None:
     """A run that only measures, or only skips, is not green."""
-    project.write("tests/test_gate.py", f"def test_it(calibration): {body}\n")
+    project.write("tests/test_project.py", f"def test_it(calibration): {body}\n")
     assert project.facts("base").ret == 1
 
 
 def test_inconclusive_can_be_made_red(recorded) -> None:
     """With calibration_inconclusive = fail an inconclusive comparison fails its test."""
-    recorded.write("tests/test_gate.py", SMALL)
+    recorded.write("tests/test_project.py", SMALL)
     recorded.pytester.makeini("[pytest]\ncalibration_inconclusive = fail\n")
     result = recorded.facts("other")
     result.assert_outcomes(failed=1)
@@ -56,13 +56,13 @@ def test_inconclusive_can_be_made_red(recorded) -> None:
 
 def test_inconclusive_warns_nobody(recorded) -> None:
     """A project with filterwarnings = error gets no crash from an inconclusive comparison."""
-    recorded.write("tests/test_gate.py", SMALL)
+    recorded.write("tests/test_project.py", SMALL)
     recorded.facts("other", "-W", "error").assert_outcomes(passed=1)
 
 
 def test_max_undetected_decides_what_is_inconclusive(recorded) -> None:
     """A project that tolerates blindness gets a verdict from fewer items."""
-    recorded.write("tests/test_gate.py", SMALL)
+    recorded.write("tests/test_project.py", SMALL)
     recorded.pytester.makeini("[pytest]\ncalibration_max_undetected = 0.5\n")
     result = recorded.facts("other")
     assert result.ret == 0

@@ -22,7 +22,7 @@ def test_gate(calibration, calibration_baseline):
 @pytest.mark.parametrize(("expression", "passed"), [("calibration", 1), ("not calibration", 1)])
 def test_marker_is_set_by_itself(recorded, expression: str, passed: int) -> None:
     """Tests that use a calibration fixture are selected by -m calibration, others by its not."""
-    recorded.write("tests/test_gate.py", MIXED)
+    recorded.write("tests/test_project.py", MIXED)
     result = recorded.facts("base", "--strict-markers", "-m", expression)
     result.assert_outcomes(passed=passed, deselected=1)
 
@@ -30,7 +30,7 @@ def test_marker_is_set_by_itself(recorded, expression: str, passed: int) -> None
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 def test_verdicts_reach_junit_as_flat_scalars(recorded, workers: list[str]) -> None:
     """Each verdict is a set of properties of its test, numbered in order."""
-    recorded.write("tests/test_gate.py", MIXED)
+    recorded.write("tests/test_project.py", MIXED)
     recorded.facts("hot", "--junitxml=report.xml", *workers)
     tree = ElementTree.parse(recorded.path / "report.xml")
     case = next(c for c in tree.iter("testcase") if c.get("name", "").startswith("test_gate"))
@@ -47,7 +47,7 @@ def test_verdicts_reach_junit_as_flat_scalars(recorded, workers: list[str]) -> N
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 def test_summary_counts_every_state(recorded, workers: list[str]) -> None:
     """The summary holds a row per verdict and the count of each state."""
-    recorded.write("tests/test_gate.py", MIXED)
+    recorded.write("tests/test_project.py", MIXED)
     result = recorded.facts("base", *workers)
     result.stdout.fnmatch_lines(["=* calibration =*"])
     result.stdout.re_match_lines([r"base +facts +2,315 +ECE +\d\.\d{3} +\[.*\] .* passed"])
@@ -57,7 +57,7 @@ def test_summary_counts_every_state(recorded, workers: list[str]) -> None:
 def test_array_assertions_are_reported_without_fixtures(project) -> None:
     """An assertion on plain arrays needs no fixture and no model, and is reported as well."""
     project.write(
-        "tests/test_gate.py",
+        "tests/test_project.py",
         """
 from pytest_calibration import assert_ece_below
 
@@ -90,15 +90,15 @@ def test_collection_says_what_is_probed(recorded) -> None:
 )
 def test_user_errors_are_shown_at_the_users_line(project, code: str, message: str) -> None:
     """An error a user can cause shows the user's line and one sentence, none of our frames."""
-    project.write("tests/test_gate.py", f"def test_it(calibration):\n    {code}\n")
+    project.write("tests/test_project.py", f"def test_it(calibration):\n    {code}\n")
     result = project.facts("base")
-    result.stdout.fnmatch_lines([f">*{code[:20]}*", message, "tests/test_gate.py:2: *"])
+    result.stdout.fnmatch_lines([f">*{code[:20]}*", message, "tests/test_project.py:2: *"])
     result.stdout.no_fnmatch_line("*pytest_calibration/*.py:*")
 
 
 def test_full_trace_shows_everything(project) -> None:
     """--full-trace shows the frames inside, for whoever wants them."""
-    project.write("tests/test_gate.py", "def test_it(calibration): calibration.run('fact')\n")
+    project.write("tests/test_project.py", "def test_it(calibration): calibration.run('fact')\n")
     result = project.facts("base", "--full-trace")
     result.stdout.fnmatch_lines(["*registry.py:*"])
 
@@ -177,7 +177,7 @@ def test_packaged_suite_stores_under_rootdir(project) -> None:
 def test_predictions_are_computed_once(project) -> None:
     """Two tests that ask for the same probe of the same model score it once."""
     project.write(
-        "tests/test_gate.py",
+        "tests/test_project.py",
         """
 import pytest
 

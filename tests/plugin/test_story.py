@@ -55,7 +55,7 @@ def test_regression_is_red_on_rerun(recorded) -> None:
 def test_many_baselines_under_four_workers(project) -> None:
     """Forty parametrised baselines recorded under -n 4 are all there, and hold afterwards."""
     project.write(
-        "tests/test_gate.py",
+        "tests/test_project.py",
         """
 import pytest
 from pytest_calibration import assert_no_regression

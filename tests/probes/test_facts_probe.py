@@ -117,17 +117,14 @@ def test_the_mode_is_part_of_what_makes_runs_comparable(path: Path) -> None:
     assert np.array_equal(first.item_ids, whole.item_ids)
 
 
-def test_whole_entity_generation_must_answer_every_prompt(path: Path) -> None:
+def test_whole_entity_generation_must_answer_every_prompt(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that continues fewer prompts than it was given fails the probe."""
-
-    class Silent(Scripted):
-        def generate(
-            self, prompts: Sequence[str], *, max_new_tokens: Sequence[int]
-        ) -> list[Generation]:
-            return []
-
+    silent = Scripted(SAID)
+    monkeypatch.setattr(silent, "generate", lambda *_, **__: [])
     with pytest.raises(ProbeError, match=r"probe 'facts': 0 of 1 items were scored"):
-        Facts(path=path, mode="whole_entity").run(Silent(SAID))
+        Facts(path=path, mode="whole_entity").run(silent)
 
 
 class Spans(FakeModel):

@@ -123,21 +123,20 @@ def test_a_token_is_named_by_its_characters_not_by_its_index(path: Path) -> None
     assert set(pairs.item_ids.tolist()) < set(words.item_ids.tolist())
 
 
-def test_tokens_that_share_their_characters_are_several_items(tmp_path: Path) -> None:
+def test_tokens_that_share_their_characters_are_several_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A character of several byte tokens gives several positions, each with its id."""
+    spans = np.array([[1, 2], [1, 2], [1, 2]])
 
-    class Bytes(OtherTokens):
-        def next_token(
-            self, texts: Sequence[str], *, choose: Choose | None = None
-        ) -> list[NextTokenScores]:
-            spans = np.array([[1, 2], [1, 2], [1, 2]])
-            index = np.arange(3) if choose is None else choose(0, spans)
-            n = len(index)
-            return [
-                NextTokenScores(spans[index], np.full(n, 0.5), np.ones(n, bool), np.zeros(n), index)
-            ]
+    def next_token(texts: Sequence[str], *, choose: Choose) -> list[NextTokenScores]:
+        index = choose(0, spans)
+        half = np.full(len(index), 0.5)
+        return [NextTokenScores(spans[index], half, half > 0, np.log(half), index)]
 
-    predictions = NextToken(path=rows(tmp_path, ["a百"])).run(Bytes(""))
+    model = FakeModel()
+    monkeypatch.setattr(model, "next_token", next_token)
+    predictions = NextToken(path=rows(tmp_path, ["a百"])).run(model)
     assert len(set(predictions.item_ids.tolist())) == 3
 
 
@@ -146,6 +145,7 @@ def test_tokens_that_share_their_characters_are_several_items(tmp_path: Path) ->
     [
         pytest.param(OtherTokens(r"one two| ?\S+"), id="other-boundaries"),
         pytest.param(OtherTokens(r" ?\S+", ids=7), id="other-ids"),
+        pytest.param(OtherTokens(r"\S+ ?"), id="same-ids-at-other-places"),
     ],
 )
 def test_another_tokenizer_asks_another_question(path: Path, model: FakeModel) -> None:

@@ -207,6 +207,20 @@ def test_a_smaller_limit_is_a_subset_of_a_larger(n: int, one: int, other: int) -
     assert base.chosen(keys, None) == list(range(n))
 
 
+@given(st.lists(st.text(max_size=3), unique=True, min_size=1), st.randoms(), st.integers(1, 10))
+def test_a_limit_takes_the_same_items_in_whatever_order_they_stand(
+    texts: list[str], random: st.randoms, limit: int
+) -> None:
+    """A file that is sorted anew, or grows in the middle, is not another sample."""
+    shuffled = list(texts)
+    random.shuffle(shuffled)
+    samples = []
+    for order in (texts, shuffled):
+        keys = base.item_ids([(text,) for text in order], [None] * len(order), "salt")
+        samples.append({order[i] for i in base.chosen(keys, limit)})
+    assert samples[0] == samples[1]
+
+
 @pytest.mark.parametrize("kind", PROBES)
 @pytest.mark.parametrize("limit", [0, -5])
 def test_a_limit_below_one_is_refused(tmp_path: Path, kind: str, limit: int) -> None:

@@ -1,0 +1,214 @@
+"""The text that names a model: paths, hub ids, revisions, globs, names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_calibration.errors import UsageError
+from pytest_calibration.models.spec import ModelSpec, anchored, natural_key, parse_spec, resolve
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with checkpoints in it."""
+    monkeypatch.chdir(tmp_path)
+    for folder in (
+        "gpt2",
+        "org/model@v1",
+        "runs/base",
+        "runs/sft/checkpoint-1000",
+        "runs/sft/checkpoint-900",
+        "runs/sft/checkpoint-50",
+        "runs/dpo/checkpoint-900",
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "runs" / "sft" / "checkpoint.txt").write_text("a file", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "location", "revision", "local", "baseline"),
+    [
+        pytest.param("gpt2", "gpt2", None, True, None, id="path-wins-over-hub-id"),
+        pytest.param("org/model@v1", "org/model@v1", None, True, None, id="path-wins-over-@"),
+        pytest.param(" runs/base ", "runs/base", None, True, None, id="blanks"),
+        pytest.param("pythia", "pythia", None, False, None, id="hub-id"),
+        pytest.param("org/pythia", "org/pythia", None, False, None, id="hub-id-with-owner"),
+        pytest.param("org/pythia@step10", "org/pythia", "step10", False, None, id="revision"),
+        pytest.param("org/a@b@c", "org/a@b", "c", False, None, id="last-@-splits"),
+        pytest.param(
+            "org/a@refs/pr/1", "org/a", "refs/pr/1", False, None, id="revision-with-slash"
+        ),
+        pytest.param("sft=runs/base", "runs/base", None, True, "sft", id="named-path"),
+        pytest.param("sft=org/a@v2", "org/a", "v2", False, "sft", id="named-hub-id"),
+    ],
+)
+def test_a_spec_is_read_as_a_person_means_it(
+    here: Path, text: str, location: str, revision: str | None, local: bool, baseline: str | None
+) -> None:
+    """An existing path wins; otherwise the last @ splits off a revision; ``name=`` leads."""
+    assert parse_spec(text) == ModelSpec(location, revision, local, baseline=baseline)
+
+
+def test_a_directory_whose_name_holds_an_equals_sign_is_a_path(here: Path) -> None:
+    """What exists wins over ``name=SPEC`` too."""
+    (here / "lr=1e-5").mkdir()
+    assert parse_spec("lr=1e-5") == ModelSpec("lr=1e-5", None, local=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"an empty model name: pass a directory or a hub id"),
+        ("  ", r"an empty model name"),
+        ("sft=", r"an empty model name"),
+        ("sft= ", r"an empty model name"),
+        ("./none", r"model './none': there is no such directory"),
+        ("../none", r"there is no such directory"),
+        ("/none/at/all", r"there is no such directory"),
+        ("~/none", r"there is no such directory"),
+        ("runs/sft/none", r"model 'runs/sft/none': there is no such directory"),
+        ("runs\\none", r"there is no such directory"),
+        ("runs/sft/none@main", r"there is no such directory"),
+        ("runs/sft/checkpoint.txt", r"'runs/sft/checkpoint\.txt' is a file; pass the directory"),
+        ("@main", r"model '@main': nothing stands before the '@'; write id@revision"),
+        ("gpt3@", r"model 'gpt3@': nothing stands after the '@'; write id@revision"),
+        ("runs/none-*", r"model 'runs/none-\*' matches no directory \(looked from '"),
+        ("runs/sft/checkpoint.*", r"matches no directory"),
+        ("sft=runs/*", r"a glob names several models; leave out sft="),
+    ],
+)
+def test_what_names_no_model_is_refused(here: Path, text: str, message: str) -> None:
+    """A path that is not there, a file, and what an unset variable leaves behind."""
+    with pytest.raises(UsageError, match=message):
+        resolve([text])
+
+
+def test_a_glob_gives_directories_in_step_order(here: Path) -> None:
+    """``checkpoint-900`` comes before ``checkpoint-1000``; files do not count."""
+    found = resolve(["runs/sft/checkpoint*"])
+    assert [s.name for s in found] == ["checkpoint-50", "checkpoint-900", "checkpoint-1000"]
+    assert all(s.local for s in found)
+
+
+def test_a_directory_whose_name_looks_like_a_glob_is_a_path(here: Path) -> None:
+    """What exists wins over what would match."""
+    (here / "runs" / "a[1]").mkdir()
+    assert [s.location for s in resolve(["runs/a[1]"])] == ["runs/a[1]"]
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1))
+def test_natural_order_is_the_order_of_the_numbers(steps: list[int]) -> None:
+    """Names that differ in one number sort by it, however many digits it has."""
+    names = [f"checkpoint-{step}" for step in steps]
+    assert sorted(names, key=natural_key) == [f"checkpoint-{step}" for step in sorted(steps)]
+
+
+@given(st.lists(st.text()))
+def test_any_names_can_be_sorted(names: list[str]) -> None:
+    """Digits of other scripts, superscripts and none at all: an order, never an error."""
+    ordered = sorted(names, key=natural_key)
+    assert sorted(ordered) == sorted(names)
+    backwards = ordered[::-1]
+    assert sorted(backwards, key=natural_key) == ordered
+
+
+@pytest.mark.parametrize(
+    "again",
+    ["runs/base", "./runs/base", "runs/base/", "runs/../runs/base", "runs/ba*", "ABSOLUTE"],
+)
+def test_the_same_model_named_twice_counts_once(here: Path, again: str) -> None:
+    """However a directory is written, it is one model."""
+    again = str(here / "runs" / "base") if again == "ABSOLUTE" else again
+    found = resolve(["runs/base", again])
+    assert [(s.name, s.location) for s in found] == [("base", "runs/base")]
+
+
+def test_the_same_hub_id_counts_once_and_its_revisions_apart() -> None:
+    """Two revisions are two models."""
+    found = resolve(["org/a", "org/a@v1", "org/a", "org/a@v2", "org/a@v1"])
+    assert [s.text for s in found] == ["org/a", "org/a@v1", "org/a@v2"]
+    assert [s.name for s in found] == ["a", "a@v1", "a@v2"]
+
+
+def test_equal_names_are_told_apart_by_what_stands_before_them(here: Path) -> None:
+    """Only names that clash grow; each grows by no more than it takes."""
+    found = resolve(["runs/sft/checkpoint-900", "runs/dpo/checkpoint-900", "runs/base"])
+    assert [s.name for s in found] == ["sft-checkpoint-900", "dpo-checkpoint-900", "base"]
+
+
+def test_one_model_under_two_names_of_its_own(here: Path) -> None:
+    """A model may be held against two baselines; names given by hand are taken as they are."""
+    found = resolve(["a=runs/base", "b=runs/base", "runs/base"])
+    assert [(s.name, s.baseline) for s in found] == [("a", "a"), ("b", "b"), ("base", None)]
+
+
+def test_names_that_cannot_be_told_apart_are_counted(here: Path) -> None:
+    """Two names of one spelling stay two names."""
+    for folder in ("m n", "m+n"):
+        (here / folder).mkdir()
+    found = resolve(["m n", "m+n", "x=gpt2", "x=runs/base"])
+    assert [s.name for s in found] == ["m-n", "m-n-again", "x", "x-again"]
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), max_size=6))
+def test_names_are_short_plain_and_unique(texts: list[str]) -> None:
+    """Whatever is typed: ASCII, no path, distinct, so that test ids are the same everywhere."""
+    specs = []
+    for text in texts:
+        try:
+            specs += resolve([text])
+        except UsageError:
+            continue
+    named = resolve([s.text if s.baseline is None else f"{s.baseline}={s.text}" for s in specs])
+    names = [s.name for s in named]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9._@-]+", name) for name in names)
+
+
+def test_a_name_never_holds_the_way_to_the_directory(here: Path) -> None:
+    """Absolute paths give the same names as relative ones, so that ids fit on every machine."""
+    relative = resolve(["runs/base", "runs/sft/checkpoint-900", "runs/dpo/checkpoint-900"])
+    absolute = resolve([str(here / s.location) for s in relative])
+    assert [s.name for s in absolute] == [s.name for s in relative]
+    for spec in absolute:
+        assert here.name not in spec.name
+
+
+def test_a_directory_that_is_no_ascii_has_a_name_that_is(here: Path) -> None:
+    """Letters of other scripts become dashes; where none is left, it is a model."""
+    for folder in ("größe-7", "百科"):
+        (here / folder).mkdir()
+    assert [s.name for s in resolve(["größe-7", "百科"])] == ["gr-e-7", "model"]
+
+
+def test_a_spec_travels_as_plain_values(here: Path) -> None:
+    """A worker process makes the same spec of what it is sent."""
+    (spec,) = resolve(["x=org/a@v1"])
+    assert ModelSpec(**spec.as_dict()) == spec  # type: ignore[arg-type]
+    assert spec.text == "org/a@v1"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("runs/base", "{folder}/runs/base"),
+        ("sft=runs/base", "sft={folder}/runs/base"),
+        ("runs/sft/checkpoint-*", "{folder}/runs/sft/checkpoint-*"),
+        ("org/other", "org/other"),
+        ("sft=org/other@v1", "sft=org/other@v1"),
+        ("sft=", "sft="),
+    ],
+)
+def test_a_path_in_a_file_is_relative_to_the_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str
+) -> None:
+    """Paths and globs of an ini file mean the same from every directory; hub ids stay."""
+    monkeypatch.chdir(here / "gpt2")
+    found = anchored(text, here)
+    assert found.replace("\\", "/") == expected.format(folder=here.as_posix())
