@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.errors import ConfigError, UsageError
-from pytest_calibration.models.loading import LoadSettings
+from pytest_calibration.models.checkpoint import LoadSettings
 from pytest_calibration.strict_yaml import read_mapping
 
 MODEL_KEYS: Final[dict[str, tuple[type, ...]]] = {
@@ -31,7 +31,7 @@ class Config:
 
     Attributes:
         path: the file; None where there is none.
-        model: settings of :class:`~pytest_calibration.models.loading.LoadSettings`.
+        model: settings of :class:`~pytest_calibration.models.checkpoint.LoadSettings`.
         probes: probe name to its settings.
         tolerance: allowed worsening where neither call nor record says anything.
         alpha: one-sided error level of each bound.

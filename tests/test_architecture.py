@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "sink": ("", ""),
     "reports": (f"{CORE} verdict", ""),
     "assertions": (f"{CORE} verdict baselines gate reports sink", ""),
-    "config": ("errors strict_yaml models.loading", ""),
+    "config": ("errors strict_yaml models.checkpoint", ""),
     "models": ("errors models", ""),
     "models.protocols": ("", "numpy"),
     "models.transformers_model": ("errors models", "numpy torch transformers"),

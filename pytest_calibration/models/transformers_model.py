@@ -22,7 +22,12 @@ import transformers
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, TokenBoundaryError
-from pytest_calibration.models.loading import LoadSettings, adapter_base, require
+from pytest_calibration.models.checkpoint import (
+    LoadSettings,
+    adapter_base,
+    fingerprint,
+    require,
+)
 from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
 from pytest_calibration.models.spec import ModelSpec
 
@@ -93,6 +98,26 @@ class TransformersModel:
         self.max_tokens = _max_tokens(base.config) - virtual
         self._vocabulary = _vocabulary(base)
         self._closing = _closing(self.tokenizer)
+        self._check_causal()
+
+    def _check_causal(self) -> None:
+        """Refuse a model whose earlier predictions depend on a later token.
+
+        A masked language model can pass for a causal one by name; it would see every answer before
+        it gives it.
+        """
+        last = int(min(self._vocabulary, 5)) - 1
+        ids = torch.tensor([[0, 0, 0], [0, 0, last]], device=self.device)
+        with torch.inference_mode():
+            logits = self._forward(ids, 0)[:, :2].float()
+        spread = float((logits[0] - logits[1]).abs().max())
+        slack = 1e-4 if logits.dtype == next(self.model.parameters()).dtype else 2e-2
+        # Weights that are not finite are told by the first score that is not.
+        if spread > slack * max(1.0, float(logits.abs().max())):
+            raise ModelError(
+                f"{self.name}: its predictions depend on the tokens that follow (by {spread:.2g} "
+                "in the logits), so it is no causal language model; it predicts no next tokens."
+            )
 
     def close(self) -> None:
         """Free the weights."""
@@ -102,9 +127,7 @@ class TransformersModel:
 
     @property
     def fingerprint(self) -> str:
-        """Identify weights and settings (see :func:`~pytest_calibration.models.loading`)."""
-        from pytest_calibration.models.loading import fingerprint
-
+        """Digest of weights and settings; see ``models.checkpoint.fingerprint``."""
         return fingerprint(self.spec, self.settings)
 
     @property

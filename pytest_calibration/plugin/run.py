@@ -22,7 +22,8 @@ from pytest_calibration.plugin.options import OPTIONS, Options, path_of, read_op
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines, Draft
     from pytest_calibration.config import Config
-    from pytest_calibration.models.loading import LazyModel, LoadSettings
+    from pytest_calibration.models.checkpoint import LoadSettings
+    from pytest_calibration.models.loading import LazyModel
     from pytest_calibration.models.protocols import LanguageModel
     from pytest_calibration.models.spec import ModelSpec
     from pytest_calibration.predictions import Predictions

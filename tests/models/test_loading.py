@@ -13,8 +13,9 @@ import pytest
 from fakes import FakeModel
 
 from pytest_calibration.errors import MissingExtra, ModelError, UsageError
-from pytest_calibration.models import loading
-from pytest_calibration.models.loading import LazyModel, LoadSettings, fingerprint, load_model
+from pytest_calibration.models import checkpoint
+from pytest_calibration.models.checkpoint import LoadSettings, fingerprint
+from pytest_calibration.models.loading import LazyModel, load_model
 from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.models.spec import ModelSpec
 
@@ -25,7 +26,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
     def find(name: str) -> ModuleSpec | None:
         return ModuleSpec(name, None) if name in packages else None
 
-    monkeypatch.setattr(loading, "find_spec", find)
+    monkeypatch.setattr(checkpoint, "find_spec", find)
 
 
 @pytest.mark.parametrize("present", [(), ("transformers",), ("torch",)])

@@ -33,12 +33,8 @@ from pytest_calibration.errors import (  # noqa: E402
     UsageError,
 )
 from pytest_calibration.metrics import accuracy, ece  # noqa: E402
-from pytest_calibration.models.loading import (  # noqa: E402
-    LazyModel,
-    LoadSettings,
-    fingerprint,
-    load_model,
-)
+from pytest_calibration.models.checkpoint import LoadSettings, fingerprint  # noqa: E402
+from pytest_calibration.models.loading import LazyModel, load_model  # noqa: E402
 from pytest_calibration.models.protocols import LanguageModel  # noqa: E402
 from pytest_calibration.models.spec import ModelSpec  # noqa: E402
 from pytest_calibration.probes.facts import Facts  # noqa: E402
@@ -1095,6 +1091,23 @@ def test_models_that_predict_no_next_token(tmp_path: Path, kind: str) -> None:
     path = save(tmp_path / "bert", getattr(transformers, kind)(config), bpe())
     with pytest.raises(ModelError, match=f"bert: is a {kind}, no causal language model"):
         load(path).load()
+
+
+def test_model_that_sees_what_follows_is_refused(tmp_path: Path) -> None:
+    """A bidirectional model with a causal name would see each answer before it gives it."""
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
+    path = save(tmp_path / "bert", transformers.BertLMHeadModel(config), bpe())
+    with pytest.raises(ModelError, match="bert: its predictions depend on the tokens that follow"):
+        load(path).load()
+    config.is_decoder = True
+    path = save(tmp_path / "decoder", transformers.BertLMHeadModel(config), bpe())
+    assert load(path).load().name == "decoder"
 
 
 def test_encoder_decoder_is_no_causal_language_model(tmp_path: Path) -> None:
