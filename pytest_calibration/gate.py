@@ -161,7 +161,8 @@ def check_limit(
         limit = before.value + settings.tolerance_for(record)
     verdict = judge(measured, float(limit), debiased=debiased)
     notes = (*verdict.notes, remark) if remark else verdict.notes
-    verdict = replace(verdict, baseline=before, notes=notes)
+    own = f"the limit is the baseline's own, {record.path}." if record.limit is not None else ""
+    verdict = replace(verdict, baseline=before, notes=notes, reason=own)
     # A limit written by hand stays what it is, whatever is accepted.
     if verdict.state is State.ABOVE_LIMIT and record.limit is None:
         return _accepted(verdict, predictions, stored)

@@ -132,7 +132,7 @@ def write_draft(draft: Draft) -> None:
     draft.write()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Baselines:
     """The baselines stored in one folder.
 
@@ -147,11 +147,16 @@ class Baselines:
     path: Path
     name: str = DEFAULT_NAME
     policy: Policy = field(default_factory=Policy)
-    submit: Callable[[Draft], None] = field(default=write_draft, repr=False)
-    asked: Callable[[Path], None] | None = field(default=None, repr=False)
+    submit: Callable[[Draft], None] = write_draft
+    asked: Callable[[Path], None] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
+
+    def __repr__(self) -> str:
+        # Shown beside every failing test; what it may write is no news there.
+        name = "" if self.name == DEFAULT_NAME else f", name={self.name!r}"
+        return f"Baselines({str(self.path)!r}{name})"
 
     def named(self, name: str) -> Baselines:
         """Return the store of another baseline name, for several stages or models.

@@ -57,7 +57,10 @@ class SessionSink:
         test = self.item.nodeid.partition("::")[2]
         if verdict.state == "no_baseline":
             return f"to record it:\n  {self._command([where], ['--calibration-record'])}"
-        if verdict.state in ("regressed", "not_comparable"):
+        above = verdict.state == "above_limit" and verdict.baseline is not None
+        # A limit written by hand is changed by hand; the text names its file.
+        above = above and not verdict.reason
+        if verdict.state in ("regressed", "not_comparable") or above:
             flags = ["--calibration-accept=REASON"]
             return f"to accept it:\n  {self._command([f'{where}::{test}'], flags)}"
         return ""

@@ -92,3 +92,21 @@ def test_notes(calibration, calibration_baseline):
     )
     result = recorded.facts("hot", "-s")
     result.stdout.fnmatch_lines(["*since the first record ECE has crept up by 0.*"])
+
+
+def test_above_the_stored_ece_is_replaced(recorded) -> None:
+    """assert_ece_below against a baseline fails above its ECE, until accepted."""
+    recorded.write(
+        "tests/test_project.py",
+        """
+from pytest_calibration import assert_ece_below
+
+def test_it(calibration, calibration_baseline):
+    assert_ece_below(calibration.run("facts"), calibration_baseline)
+""",
+    )
+    refused = recorded.facts("hot")
+    assert refused.ret == 1
+    refused.stdout.fnmatch_lines(["*above the limit: probe facts on hot*", "*to accept it:*"])
+    assert recorded.facts("hot", "--calibration-accept=new data").ret == 0
+    assert recorded.facts("hot").ret == 0
