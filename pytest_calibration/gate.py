@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pytest_calibration.baselines import Baselines, Record
+from pytest_calibration.baselines.record import MAX_SUPERSEDED
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.verdict import (
@@ -182,9 +183,12 @@ def remarks(predictions: Predictions, record: Record, verdict: Verdict) -> list[
         drift = verdict.measurement.value - anchor
         tolerance = verdict.tolerance
         if drift > tolerance:
+            steps = len(record.superseded)
+            # Older steps than these are in version control, not in the file.
+            least = "at least " if steps == MAX_SUPERSEDED else ""
             out.append(
                 f"since the first record ECE has crept up by {drift:.3f} (from {anchor:.3f}), "
-                f"more than the tolerance {tolerance:.3f}, in {len(record.superseded)} accepted "
-                "steps."
+                f"more than the tolerance {tolerance:.3f}, in {least}{steps} accepted "
+                f"step{'s' * (steps > 1)}."
             )
     return out

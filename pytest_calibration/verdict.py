@@ -284,6 +284,12 @@ def _decide(verdict: Verdict, pair: Paired, z: float, max_undetected: float) -> 
     verdict = replace(verdict, smallest_visible=visible)
     if any(c.fired for c in verdict.components):
         return replace(verdict, state=State.REGRESSED)
+    # What is certain to be better may be accepted, whether or not a worsening could be seen.
+    backwards = Paired(
+        pair.confidence1, pair.correct1, pair.confidence0, pair.correct0, pair.clusters
+    )
+    better = any(c.fired for c in _shape_components(backwards, verdict.tolerance, z))
+    verdict = replace(verdict, improved=better)
     if visible > verdict.tolerance + max_undetected:
         # With nothing allowed to stay invisible, no number of items is enough.
         scale = ((visible - verdict.tolerance) / max_undetected) ** 2 if max_undetected else 0.0
@@ -296,11 +302,7 @@ def _decide(verdict: Verdict, pair: Paired, z: float, max_undetected: float) -> 
                 f"than the {verdict.tolerance + max_undetected:.3f} that may be."
             ),
         )
-    backwards = Paired(
-        pair.confidence1, pair.correct1, pair.confidence0, pair.correct0, pair.clusters
-    )
-    better = any(c.fired for c in _shape_components(backwards, verdict.tolerance, z))
-    return replace(verdict, state=State.PASSED, improved=better)
+    return replace(verdict, state=State.PASSED)
 
 
 def _shape_components(pair: Paired, tolerance: float, z: float) -> tuple[Component, ...]:
@@ -423,7 +425,8 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
     if verdict.n_needed:
         yield f"  about {verdict.n_needed:,} {m.unit}s would decide it"
     if verdict.improved:
-        yield "  better than the baseline beyond the tolerance; it may be accepted"
+        accept = "; it may be accepted" if verdict.reference == "baseline" else ""
+        yield f"  better than the {verdict.reference} beyond the tolerance{accept}"
     for note in verdict.notes:
         yield f"  note: {note}"
 

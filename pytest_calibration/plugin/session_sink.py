@@ -131,7 +131,7 @@ def flat(verdict: Verdict) -> dict[str, str | float | int]:
         out["tolerance"] = verdict.tolerance
     if verdict.n_needed:
         out["n_needed"] = verdict.n_needed
-    if verdict.improved:
+    if verdict.improved and verdict.reference == "baseline":
         out["improved"] = 1
     fired = [c.name for c in verdict.components if c.fired]
     if fired:
