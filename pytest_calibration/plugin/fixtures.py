@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from pytest_calibration.errors import CalibrationError
 from pytest_calibration.plugin.run import Run
 
 if TYPE_CHECKING:
@@ -92,15 +91,11 @@ def calibration_model(
     from pytest_calibration.models.loading import load_model
 
     run = request.config.stash[RUN]
-    try:
-        # A project may override the spec fixture alone: then its text is what counts.
-        current = run.current
-        known = current is not None and current.text == calibration_model_spec
-        model = load_model(
-            current if current is not None and known else calibration_model_spec, run.load_settings
-        )
-    except CalibrationError as problem:
-        pytest.fail(str(problem), pytrace=False)
+    current = run.current
+    # A project may override the spec fixture alone: then its text is what counts.
+    known = current is not None and current.text == calibration_model_spec
+    spec = current if current is not None and known else calibration_model_spec
+    model = load_model(spec, run.load_settings)
     yield model
     model.release()
 
@@ -131,10 +126,7 @@ def calibration_baseline(request: pytest.FixtureRequest) -> Baselines:
 @pytest.fixture(scope="session")
 def calibration_parent(request: pytest.FixtureRequest) -> LazyModel:
     """The model of ``--calibration-parent``."""
-    try:
-        parent = request.config.stash[RUN].parent
-    except CalibrationError as problem:
-        pytest.fail(str(problem), pytrace=False)
+    parent = request.config.stash[RUN].parent
     if parent is None:
         pytest.fail("no parent: pass --calibration-parent.", pytrace=False)
     return parent

@@ -31,7 +31,8 @@ def at_the_users_line(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
     if not users:
         # Raised while a fixture of this package was set up: there is no line of the user's.
         failure = pytest.fail.Exception(str(problem), pytrace=False)
-        call.excinfo = pytest.ExceptionInfo.from_exception(failure)
+        whole = failure.with_traceback(problem.__traceback__)
+        call.excinfo = pytest.ExceptionInfo.from_exception(whole)
         return
     problem.__cause__ = None
     problem.__suppress_context__ = True

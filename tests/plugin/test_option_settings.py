@@ -146,3 +146,4 @@ def test_unknown_device_or_dtype_is_told(project, flag: str, message: str) -> No
     assert result.ret == 1
     result.stdout.fnmatch_lines([message])
     result.stdout.no_fnmatch_line("*loading.py*")
+    result.stdout.no_fnmatch_line("During handling*")
