@@ -459,6 +459,14 @@ def _load_arrays(payload: bytes, count: int, bound: int) -> dict[str, NDArray[An
     return arrays
 
 
+def is_record(path: Path) -> bool:
+    """Whether a YAML file has the fields of a record; one that cannot be read has not."""
+    try:
+        return set(read_mapping(path, UnreadableBaseline)) >= {*_TYPES}
+    except UnreadableBaseline:
+        return False
+
+
 def stored_n(path: Path) -> int:
     """Return the n of a record without checking the rest; 0 where it says none."""
     try:

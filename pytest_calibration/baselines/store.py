@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_calibration.baselines.record import Record, read_record, summarise, to_yaml
+from pytest_calibration.baselines.record import Record, is_record, read_record, summarise, to_yaml
 from pytest_calibration.errors import BaselineError, MissingBaseline, UsageError
 from pytest_calibration.predictions import Predictions, digest
 
@@ -104,6 +104,18 @@ def items_files(path: Path) -> Iterator[Path]:
     for file in path.parent.glob("*.npz"):
         if re.fullmatch(rf"{stem}\.items-[0-9a-f]{{12}}\.npz", file.name):
             yield file
+
+
+def stored_records(folder: Path) -> list[Path]:
+    """Return the YAML files below a folder that are records; other people's files are not."""
+    return [path for path in sorted(folder.rglob("*.yaml")) if is_record(path)]
+
+
+def remove_record(path: Path) -> None:
+    """Remove a record and its items, the YAML first: it must not name what is gone."""
+    items = list(items_files(path))
+    for file in [path, *items]:
+        file.unlink(missing_ok=True)
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

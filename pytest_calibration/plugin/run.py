@@ -388,21 +388,31 @@ class Run:
         if reason:
             self.remarks.append(f"nothing pruned: {reason}.")
             return
-        removed = []
-        for folder in map(Path, sorted(self.folders)):
-            for path in sorted(folder.rglob("*.yaml")):
-                if str(path) not in self.asked and str(path) not in self.drafts:
-                    from pytest_calibration.baselines.store import items_files
+        from pytest_calibration.baselines.store import remove_record, stored_records
 
-                    for file in [path, *items_files(path)]:
-                        file.unlink(missing_ok=True)
-                    removed.append(path.relative_to(folder.parent).as_posix())
+        # A named baseline belongs to a model or stage; a run that did not probe it says nothing.
+        used = {str(Path(path).parent) for path in self.asked}
+        removed, left = [], []
+        for folder in map(Path, sorted(self.folders)):
+            for path in stored_records(folder):
+                if str(path) in self.asked or str(path) in self.drafts:
+                    continue
+                shown = path.relative_to(folder.parent).as_posix()
+                if str(path.parent) in used:
+                    remove_record(path)
+                    removed.append(shown)
+                else:
+                    left.append(shown)
         self.remarks.append(f"pruned: {', '.join(removed) or 'nothing'}.")
+        if left:
+            self.remarks.append(f"left alone, of a name this run did not use: {', '.join(left)}.")
 
     def _not_full(self) -> str:
         """Say why this run is not one that may prune; empty if it may."""
         if self.deselected:
             return "some tests were deselected"
+        if "probe" in self.options.flags:
+            return "--calibration-probe runs only a part of the probes"
         if self.unfinished:
             return f"{sorted(self.unfinished)[0]} did not pass"
         option = self.config.option

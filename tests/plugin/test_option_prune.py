@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import pytest
 
+BOTH = "probes: {facts: {}, multiple_choice: {}}\n"
+ONE = "probes: {facts: {}}\n"
+
 
 @pytest.fixture
-def stale(recorded):
-    """A project with one baseline that a test uses and one that none does."""
-    assert recorded.run(
-        "--calibration-model=runs/base", "--calibration-probe=multiple_choice",
-        "--calibration-record",
-    ).ret == 0  # fmt: skip
-    return recorded
+def stale(project):
+    """A project with one baseline that a test uses and one that none does any more."""
+    project.write("calibration.yaml", BOTH)
+    assert project.run("--calibration-model=runs/base", "--calibration-record").ret == 0
+    project.write("calibration.yaml", ONE)
+    return project
+
+
+def prune(project, model: str = "base", *args: str) -> pytest.RunResult:
+    """Run the gate with --calibration-prune."""
+    return project.run(f"--calibration-model=runs/{model}", "--calibration-prune", *args)
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 def test_stale_record_is_removed_with_its_items(stale, workers: list[str]) -> None:
     """A full run removes the record nobody asked for, its items too, and no other."""
-    result = stale.facts("base", "--calibration-prune", *workers)
+    result = prune(stale, "base", *workers)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["pruned: calibration_baselines/multiple_choice.yaml."])
     assert [p.name for p in stale.baselines.glob("*.yaml")] == ["facts.yaml"]
@@ -31,14 +38,15 @@ def test_stale_record_is_removed_with_its_items(stale, workers: list[str]) -> No
         (["tests/test_project.py"], "is only a part of the tests"),
         (["-k", "not another"], "some tests were deselected"),
         (["--ignore=tests/other.py"], "some files were ignored"),
+        (["--calibration-probe=facts"], "runs only a part of the probes"),
     ],
-    ids=["one-file", "deselected", "ignored"],
+    ids=["one-file", "deselected", "ignored", "one-probe"],
 )
 def test_partial_run_removes_nothing(stale, args: list[str], reason: str) -> None:
     """A run of a part of the tests prunes nothing and says why."""
     stale.write("tests/test_more.py", "def test_another(): pass\n")
     stored = stale.files()
-    result = stale.facts("base", "--calibration-prune", *args)
+    result = prune(stale, "base", *args)
     assert stale.files() == stored
     result.stdout.fnmatch_lines([f"nothing pruned: *{reason}."])
 
@@ -46,7 +54,7 @@ def test_partial_run_removes_nothing(stale, args: list[str], reason: str) -> Non
 def test_failing_run_removes_nothing(stale) -> None:
     """A test that failed may not have reached its baseline, so nothing is stale for sure."""
     stored = stale.files()
-    result = stale.facts("hot", "--calibration-prune")
+    result = prune(stale, "hot")
     assert stale.files() == stored
     result.stdout.fnmatch_lines(["nothing pruned: *did not pass."])
 
@@ -56,3 +64,24 @@ def test_without_the_flag_nothing_is_removed(stale) -> None:
     stored = stale.files()
     stale.facts("base")
     assert stale.files() == stored
+
+
+def test_files_of_others_stay(stale) -> None:
+    """A YAML or npz file that is no record of ours is not touched, whatever its name."""
+    notes = stale.write("tests/calibration_baselines/notes.yaml", "probe: mine\n")
+    broken = stale.write("tests/calibration_baselines/broken.yaml", "{")
+    other = stale.write("tests/calibration_baselines/facts.items-old.npz", "")
+    assert prune(stale).ret == 0
+    assert notes.exists()
+    assert broken.exists()
+    assert other.exists()
+    assert not (stale.baselines / "multiple_choice.yaml").exists()
+
+
+def test_named_baselines_of_other_models_stay(stale) -> None:
+    """A run of one model says nothing about the baselines that another model has by name."""
+    named = stale.run("--calibration-model=dpo=runs/hot", "--calibration-record")
+    assert named.ret == 0
+    result = prune(stale)
+    assert (stale.baselines / "dpo" / "facts.yaml").is_file()
+    result.stdout.fnmatch_lines(["left alone, of a name this run did not use: *dpo/facts.yaml."])
