@@ -1,7 +1,7 @@
 """The assertions a user writes: the only place that raises ``AssertionError``.
 
 They build their own message, since pytest rewrites assertions in test modules only. They work
-outside pytest too: a test session puts a *sink* in a context variable to count verdicts, collect
+outside pytest too: a test session puts a *sink* in place to count verdicts, collect
 records and add the command that records or accepts; without one they are pure.
 """
 

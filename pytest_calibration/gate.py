@@ -159,7 +159,7 @@ def check_limit(
     measured, before = measure(here, metric, bins=bins), measure(there, metric, bins=bins)
     limit = record.limit
     if limit is None:
-        limit = before.value + settings.tolerance_for(record)
+        limit = min(1.0, before.value + settings.tolerance_for(record))
     verdict = judge(measured, float(limit), debiased=debiased)
     notes = (*verdict.notes, remark) if remark else verdict.notes
     own = f"the limit is the baseline's own, {record.path}." if record.limit is not None else ""

@@ -107,6 +107,20 @@ METRIC_LABELS: Final = {
 BINNED: Final = frozenset({"ece", "equal_mass_ece", "cross_fitted_ece", "mce"})
 
 
+# The values a metric can have.
+RANGES: Final = {
+    "ece": (0.0, 1.0),
+    "equal_mass_ece": (0.0, 1.0),
+    "cross_fitted_ece": (-1.0, 1.0),
+    "mce": (0.0, 1.0),
+    "accuracy": (0.0, 1.0),
+    "mean_confidence": (0.0, 1.0),
+    "signed_gap": (-1.0, 1.0),
+    "brier": (0.0, 1.0),
+    "nll": (0.0, math.inf),
+}
+
+
 def measure(
     predictions: PredictionsLike,
     metric: str = "ece",
@@ -191,17 +205,8 @@ def _interval(
     if metric == "nll" and predictions.label_logprobs is not None:
         per_item["nll"] = -predictions.label_logprobs
     margin = z * standard_error(per_item[metric], cluster_codes(predictions))
-    lowest, highest = _RANGES[metric]
+    lowest, highest = RANGES[metric]
     return value, max(lowest, value - margin), min(highest, value + margin)
-
-
-_RANGES: Final = {
-    "accuracy": (0.0, 1.0),
-    "mean_confidence": (0.0, 1.0),
-    "signed_gap": (-1.0, 1.0),
-    "brier": (0.0, 1.0),
-    "nll": (0.0, math.inf),
-}
 
 
 def _wilson(share: float, n: int, z: float) -> tuple[float, float, float]:

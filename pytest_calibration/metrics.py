@@ -1,5 +1,7 @@
 """Calibration metrics: predictions in, a float or a bin table out, nothing else.
 
+A pair (probabilities, labels) counts as predictions, as it does for the assertions.
+
 Binning is part of the number. The equal-width rule is ``(a, b]`` with 0 in the first bin and 1 in
 the last, and edges snapped by 1e-6, so that a confidence printed as 0.3 lies in the bin that ends
 at 0.3 whether it came as float32 or float64.
@@ -15,7 +17,12 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from pytest_calibration.errors import MetricError
-from pytest_calibration.predictions import FloatArray, IntArray, Predictions
+from pytest_calibration.predictions import (
+    FloatArray,
+    IntArray,
+    PredictionsLike,
+    as_predictions,
+)
 
 Strategy: TypeAlias = Literal["equal_width", "equal_mass"]
 
@@ -107,18 +114,19 @@ def bin_index(confidence: FloatArray, bins: int, strategy: Strategy = "equal_wid
 
 
 def bin_table(
-    predictions: Predictions, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
+    predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
 ) -> BinTable:
     """Sum confidence and correctness per bin.
 
     Args:
-        predictions: n items.
+        predictions: n items, or a pair (probabilities, labels).
         bins: number of bins, at least 1.
         strategy: ``equal_width`` over [0, 1], or ``equal_mass`` over the quantiles.
 
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
+    predictions = as_predictions(predictions)
     index = bin_index(predictions.confidence, bins, strategy)
     edges = bin_edges(predictions.confidence, bins, strategy)
     size = len(edges) - 1
@@ -139,7 +147,7 @@ def bin_table(
 
 
 def ece(
-    predictions: Predictions, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
+    predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
 ) -> float:
     """Expected calibration error: Σ_b (n_b / n) · |acc_b − conf_b|, in [0, 1].
 
@@ -152,45 +160,46 @@ def ece(
     return float(np.abs(table.sum_confidence - table.sum_correct).sum() / table.n)
 
 
-def equal_mass_ece(predictions: Predictions, bins: int = DEFAULT_BINS) -> float:
+def equal_mass_ece(predictions: PredictionsLike, bins: int = DEFAULT_BINS) -> float:
     """ECE over quantile bins, also called adaptive ECE (Nguyen & O'Connor 2015). In [0, 1]."""
     return ece(predictions, bins, "equal_mass")
 
 
 def mce(
-    predictions: Predictions, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
+    predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
 ) -> float:
     """Maximum calibration error: max_b |acc_b − conf_b| over the non-empty bins, in [0, 1]."""
     return float(np.abs(bin_table(predictions, bins, strategy).gap).max())
 
 
-def accuracy(predictions: Predictions) -> float:
+def accuracy(predictions: PredictionsLike) -> float:
     """Share of correct answers, in [0, 1]."""
-    return float(predictions.correct.mean())
+    return float(as_predictions(predictions).correct.mean())
 
 
-def mean_confidence(predictions: Predictions) -> float:
+def mean_confidence(predictions: PredictionsLike) -> float:
     """Mean confidence, in [0, 1]."""
-    return float(predictions.confidence.mean())
+    return float(as_predictions(predictions).confidence.mean())
 
 
-def signed_gap(predictions: Predictions) -> float:
+def signed_gap(predictions: PredictionsLike) -> float:
     """Mean confidence minus accuracy, in [-1, 1]; positive means over-confident."""
-    return float(predictions.gap.mean())
+    return float(as_predictions(predictions).gap.mean())
 
 
-def brier(predictions: Predictions) -> float:
+def brier(predictions: PredictionsLike) -> float:
     """Top-label Brier score: mean of (confidence − correct)², in [0, 1] (Brier 1950)."""
-    return float(np.mean(predictions.gap**2))
+    return float(np.mean(as_predictions(predictions).gap ** 2))
 
 
-def nll(predictions: Predictions) -> float:
+def nll(predictions: PredictionsLike) -> float:
     """Negative log-likelihood of the right answer: mean of −log P(label), in nats, ≥ 0.
 
     Raises:
         MetricError: the predictions carry no probability of the right answer (confidence and
             correctness alone do not determine it).
     """
+    predictions = as_predictions(predictions)
     if predictions.label_logprobs is None:
         raise MetricError(
             f"nll needs the probability of the right answer, and the predictions of probe "
@@ -199,7 +208,7 @@ def nll(predictions: Predictions) -> float:
     return float(-predictions.label_logprobs.mean())
 
 
-Metric: TypeAlias = Callable[[Predictions], float]
+Metric: TypeAlias = Callable[[PredictionsLike], float]
 
 METRICS: Final[dict[str, Metric]] = {
     "ece": ece,

@@ -141,6 +141,9 @@ class Predictions:
     signature: Signature = field(default_factory=Signature)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.probe, str) or not self.probe.isprintable() or not self.probe:
+            raise PredictionsError(f"a probe needs a printable name, got {self.probe!r}.")
+        object.__setattr__(self, "probe", str(self.probe))
         where = f"predictions of probe {self.probe!r}"
         confidence = _unit_interval(_floats(self.confidence, "confidence", where, 1), where)
         n = len(confidence)

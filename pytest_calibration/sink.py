@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -31,4 +30,24 @@ class Sink(Protocol):
         """Return (name, predictions) of the parent model on the same probe, if one is given."""
 
 
-SINK: Final[ContextVar[Sink | None]] = ContextVar("calibration_sink", default=None)
+class Slot:
+    """Holds the sink of the running test.
+
+    One for the whole process: a test may assert in threads of its own, or in an event loop that
+    was started by another test, and pytest runs one test at a time.
+    """
+
+    def __init__(self) -> None:
+        self._sink: Sink | None = None
+
+    def get(self) -> Sink | None:
+        """Return the sink of the running test; None outside a test session."""
+        return self._sink
+
+    def set(self, sink: Sink | None) -> Sink | None:
+        """Put a sink in place and return the one before."""
+        before, self._sink = self._sink, sink
+        return before
+
+
+SINK: Final = Slot()

@@ -15,9 +15,14 @@ from typing import Final
 import numpy as np
 
 from pytest_calibration.errors import MetricError
-from pytest_calibration.measurement import Measurement, measure
+from pytest_calibration.measurement import RANGES, Measurement, measure
 from pytest_calibration.metrics import DEFAULT_BINS
-from pytest_calibration.predictions import IntArray, Predictions
+from pytest_calibration.predictions import (
+    IntArray,
+    Predictions,
+    PredictionsLike,
+    as_predictions,
+)
 from pytest_calibration.uncertainty import (
     Component,
     Paired,
@@ -158,10 +163,17 @@ def judge(
             that noise alone does not fail it (for ``cross_fitted_ece``).
 
     Raises:
-        MetricError: the limit is NaN or infinite.
+        MetricError: the limit is no number, or one that the metric can never have.
     """
-    if not math.isfinite(limit):
-        raise MetricError(f"the limit must be a finite number, got {limit}.")
+    if isinstance(limit, bool) or not isinstance(limit, int | float | np.number):
+        raise MetricError(f"the limit must be a number, got {limit!r}.")
+    limit = float(limit)
+    lowest, highest = RANGES[measurement.metric]
+    if not (math.isfinite(limit) and lowest <= limit <= highest):
+        raise MetricError(
+            f"the limit of {measurement.metric} must lie in [{lowest:g}, {highest:g}], got {limit}"
+            "; five per cent is 0.05."
+        )
     held = measurement.low if debiased else measurement.value
     # Written so that a NaN on the measured side can only fail.
     ok = held >= limit if above else held < limit
@@ -195,8 +207,8 @@ def judge(
 
 
 def compare(
-    predictions: Predictions,
-    baseline: Predictions,
+    predictions: PredictionsLike,
+    baseline: PredictionsLike,
     *,
     tolerance: float = TOLERANCE,
     alpha: float = ALPHA,
@@ -215,7 +227,7 @@ def compare(
     ``tolerance + max_undetected`` could have been missed (80 % power).
 
     Args:
-        predictions: the candidate.
+        predictions: the candidate; predictions or a pair (probabilities, labels).
         baseline: what it is held against, from the same probe.
         tolerance: allowed worsening in ECE units, at least 0.
         alpha: one-sided error level of each bound, in (0, 0.5).
@@ -228,6 +240,9 @@ def compare(
         MetricError: a tolerance below 0, an alpha outside (0, 0.5), or a NaN in a component.
     """
     _check_settings(tolerance, alpha, accuracy_tolerance, max_undetected)
+    tolerance, alpha, max_undetected = float(tolerance), float(alpha), float(max_undetected)
+    accuracy_tolerance = None if accuracy_tolerance is None else float(accuracy_tolerance)
+    predictions, baseline = as_predictions(predictions), as_predictions(baseline)
     measured = measure(predictions, bins=bins)
     verdict = Verdict(
         state=State.NOT_COMPARABLE,

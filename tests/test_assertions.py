@@ -132,10 +132,10 @@ def test_debiased_holds_the_lower_end_against_the_limit() -> None:
     assert "cross-fitted ECE (15 equal-width bins), lower end of its interval: 0.0" in text
 
 
-@pytest.mark.parametrize("limit", [math.nan, math.inf], ids=str)
+@pytest.mark.parametrize("limit", [math.nan, math.inf, 5, -0.1], ids=str)
 def test_limits_that_are_no_limits_are_refused(limit: float) -> None:
-    """A NaN or infinite limit is an error, not a verdict."""
-    with pytest.raises(MetricError, match="limit must be a finite number"):
+    """A limit that an ECE can never have is an error, not a verdict: 5 is not 5 %."""
+    with pytest.raises(MetricError, match=r"must lie in \[0, 1\], got .*; five per cent is 0.05"):
         assert_ece_below(CALIBRATED, limit)
 
 
@@ -317,9 +317,9 @@ class FakeSession:
 def session() -> Iterator[FakeSession]:
     """A session for the assertions of this test."""
     fake = FakeSession()
-    token = SINK.set(fake)
+    before = SINK.set(fake)
     yield fake
-    SINK.reset(token)
+    SINK.set(before)
 
 
 def test_a_session_sees_every_verdict(session: FakeSession) -> None:

@@ -438,10 +438,10 @@ ASSERTIONS = {
     "ece": lambda p: assert_ece_below(p, 1.0),
     "debiased": lambda p: assert_ece_below(p, 1.0, debiased=True),
     "nll": lambda p: assert_metric_below(p, "nll", 1e9),
-    "brier": lambda p: assert_metric_below(p, "brier", 2.0),
-    "mce": lambda p: assert_metric_below(p, "mce", 2.0),
+    "brier": lambda p: assert_metric_below(p, "brier", 1.0),
+    "mce": lambda p: assert_metric_below(p, "mce", 1.0),
     "accuracy": lambda p: assert_accuracy_above(p, 0.0),
-    "gap": lambda p: assert_not_overconfident(p, 2.0),
+    "gap": lambda p: assert_not_overconfident(p, 1.0),
     "itself": lambda p: assert_no_regression(p, p, tolerance=0.9, accuracy_tolerance=None),
 }
 

@@ -556,8 +556,15 @@ def test_minus_zero_is_printed_as_zero() -> None:
 @pytest.mark.parametrize("limit", [math.nan, math.inf, -math.inf], ids=str)
 def test_a_limit_must_be_a_finite_number(limit: float) -> None:
     """NaN or infinity as a limit is an error that shows it."""
-    with pytest.raises(MetricError, match=f"limit must be a finite number, got {limit}"):
+    with pytest.raises(MetricError, match=rf"limit of ece must lie in \[0, 1\], got {limit}"):
         judge(measured(0.1), limit)
+
+
+@pytest.mark.parametrize("limit", ["0.1", None, True], ids=repr)
+def test_a_limit_must_be_a_number(limit: object) -> None:
+    """Text or nothing as a limit is an error that shows it."""
+    with pytest.raises(MetricError, match=f"the limit must be a number, got {limit!r}"):
+        judge(measured(0.1), limit)  # type: ignore[arg-type]
 
 
 def test_a_limit_under_the_noise_floor_is_said_with_the_n() -> None:
@@ -572,7 +579,7 @@ def test_a_limit_under_the_noise_floor_is_said_with_the_n() -> None:
     )
     assert "noise floor" not in "\n".join(judge(m, 0.3).notes)
     # Nothing makes a limit of 0 testable, and MCE has no 95 % point to compute an n from.
-    for nothing in (0.0, 1e-200, -1.0):
+    for nothing in (0.0, 1e-200):
         assert "testable" not in judge(m, nothing).explain()
     worst = judge(measure(calibrated(200, 1), "mce"), 0.05)
     assert "lies under the noise floor" in worst.explain()

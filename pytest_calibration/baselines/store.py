@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.baselines.record import Record, is_record, read_record, summarise, to_yaml
-from pytest_calibration.errors import BaselineError, MissingBaseline, UsageError
-from pytest_calibration.predictions import Predictions, digest
+from pytest_calibration.errors import BaselineError, MissingBaseline, UnreadableBaseline, UsageError
+from pytest_calibration.predictions import (
+    Predictions,
+    PredictionsLike,
+    as_predictions,
+    digest,
+)
+from pytest_calibration.strict_yaml import read_mapping
 
 DEFAULT_NAME: Final = "default"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._-]+")
@@ -75,7 +81,7 @@ class Draft:
         return str(Path(self.folder) / self.file)
 
     def write(self) -> Path:
-        """Write items first, then the YAML that names them; remove items nothing names any more.
+        """Write items first, then the YAML that names them; remove the items of what it replaced.
 
         Raises:
             BaselineError: the folder cannot be written.
@@ -85,14 +91,16 @@ class Draft:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _write_atomically(folder / self.items_file, self.items)
+            replaced = _items_named_by(path)
             _write_atomically(path, self.text.encode())
         except OSError as problem:
             raise BaselineError(
                 f"{path}: cannot be written ({problem.strerror or problem}); nothing was recorded."
             ) from None
+        # Only what the replaced record named: another process may be about to name the others.
         for stale in items_files(path):
-            if stale.name != self.items_file:
-                # One that someone holds open stays until the next write.
+            if stale.name == replaced != self.items_file:
+                # One that someone holds open stays; nothing names it any more.
                 with contextlib.suppress(OSError):
                     stale.unlink()
         return path
@@ -109,6 +117,15 @@ def items_files(path: Path) -> Iterator[Path]:
 def stored_records(folder: Path) -> list[Path]:
     """Return the YAML files below a folder that are records; other people's files are not."""
     return [path for path in sorted(folder.rglob("*.yaml")) if is_record(path)]
+
+
+def _items_named_by(path: Path) -> str | None:
+    """Return the items file that a record names; None where there is no record to be read."""
+    try:
+        items = read_mapping(path, UnreadableBaseline)["items"]
+        return str(items["file"])
+    except (UnreadableBaseline, KeyError, TypeError):
+        return None
 
 
 def remove_record(path: Path) -> None:
@@ -237,7 +254,7 @@ class Baselines:
             checksum=summary["checksum"],
         )
 
-    def record(self, predictions: Predictions, *, reason: str | None = None) -> Path:
+    def record(self, predictions: PredictionsLike, *, reason: str | None = None) -> Path:
         """Store these predictions as the baseline of their probe.
 
         Args:
@@ -251,6 +268,7 @@ class Baselines:
             BaselineError: a record exists and no reason is given, or the folder is not writable.
             UnreadableBaseline: a record exists and cannot be trusted.
         """
+        predictions = as_predictions(predictions)
         existing = self.find(predictions.probe)
         if existing is not None and not reason:
             raise BaselineError(f"{existing.path}: is stored already; give a reason to replace it.")

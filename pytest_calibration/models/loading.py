@@ -111,6 +111,8 @@ def load_model(
         except TypeError as problem:
             known = ", ".join(LoadSettings.__dataclass_fields__)
             raise UsageError(f"load_model: {problem}; known settings: {known}.") from None
+    if not isinstance(spec, str | ModelSpec):
+        raise UsageError(f"load_model: pass a directory or a hub id as text, got {spec!r}.")
     if isinstance(spec, str):
         found = resolve([spec])
         if len(found) != 1:

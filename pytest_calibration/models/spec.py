@@ -74,6 +74,11 @@ def parse_spec(text: str) -> ModelSpec:
     elif not location or not revision:
         side = "after" if location else "before"
         raise UsageError(f"model {text!r}: nothing stands {side} the '@'; write id@revision.")
+    if at and Path(location).is_dir():
+        raise UsageError(
+            f"model {text!r}: {location!r} is a directory, and only the hub has revisions; leave "
+            f"out @{revision}."
+        )
     if _is_path(location):
         raise UsageError(f"model {text!r}: there is no such directory.")
     return ModelSpec(location, revision or None, local=False, baseline=label)
@@ -133,6 +138,10 @@ def natural_key(text: str) -> list[tuple[bool, int, str]]:
 def _named(specs: list[ModelSpec]) -> list[ModelSpec]:
     """Name each by the shortest tail of its path that no other shares."""
     tails = [_parts(spec) for spec in specs if not spec.baseline]
+    labels = [spec.baseline for spec in specs if spec.baseline]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UsageError(f"the name {label}= is given to two models; give each its own.")
     names: list[str] = []
     for spec in specs:
         name = spec.baseline or _short(_parts(spec), tails)

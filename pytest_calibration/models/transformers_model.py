@@ -620,7 +620,7 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
                 f"{spec.name}: needs Python code that comes with the checkpoint, which is run only "
                 "where calibration.yaml says model: {trust_remote_code: true}."
             ) from problem
-        where = "directory" if spec.local else "hub id"
+        where = "directory" if spec.local else "hub id (there is no such directory)"
         raise ModelError(
             f"cannot load {where} {spec.text!r}: {first[:300].rstrip('.')}."
         ) from problem

@@ -24,7 +24,6 @@ is printed or written in a run without calibration tests.
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,11 +42,13 @@ from pytest_calibration.plugin.fixtures import (
 )
 from pytest_calibration.plugin.options import add_options
 from pytest_calibration.plugin.rootdir import check_rootdir
-from pytest_calibration.plugin.run import Run
+from pytest_calibration.plugin.run import Run, model_name
 from pytest_calibration.plugin.session_sink import SessionSink, rows_of
 from pytest_calibration.plugin.summary import collection_line, probe_lines, summary_lines
 from pytest_calibration.plugin.tracebacks import at_the_users_line
 from pytest_calibration.sink import SINK
+
+OURS = pytest.StashKey[bool]()
 
 __all__ = [
     "calibration",
@@ -104,6 +105,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not wanted:
         return
     run = metafunc.config.stash[RUN]
+    # What the test parametrises itself is left to it.
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs.get("argnames", "")
+        wanted -= {*(names.replace(",", " ").split() if isinstance(names, str) else names)}
     try:
         if "calibration_model_spec" in wanted and run.options["model"]:
             names = [spec.name for spec in run.models]
@@ -118,8 +123,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark tests that use a calibration fixture, before ``-m`` selects."""
-    if NAMES & {*getattr(item, "fixturenames", ())}:
+    if ours(item):
         item.add_marker("calibration")
+        item.stash[OURS] = True
+
+
+def ours(item: pytest.Item) -> bool:
+    """Whether a test uses one of this plugin's fixtures, and not another of the same name."""
+    known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    for name in NAMES & {*getattr(item, "fixturenames", ())}:
+        nearest = known[name][-1].func.__module__ if known.get(name) else __name__
+        # A project brings its own model by overriding this one fixture.
+        if nearest.startswith("pytest_calibration.") or name == "calibration_model":
+            return True
+    return False
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -132,15 +149,15 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Count the calibration tests, and refuse to record from fewer items than are stored."""
     run = session.config.stash[RUN]
-    marked = [i for i in session.items if i.get_closest_marker("calibration") is not None]
+    marked = [item for item in session.items if item.stash.get(OURS, False)]
     run.collected = len(marked)
+    run.used_models.update(filter(None, map(model_name, marked)))
     writes = run.options["record"] or run.options["accept"]
     if marked and writes and run.options["limit"] and not run.is_worker:
-        for item in marked:
-            run.baselines(item, None)
+        folders = {run.store_of(item).folder for item in marked}
         try:
             run.refuse_smaller(
-                p for f in sorted(run.folders) for p in sorted(Path(f).rglob("*.yaml"))
+                p for folder in sorted(folders) for p in sorted(folder.glob("*.yaml"))
             )
         except CalibrationError as problem:
             raise pytest.UsageError(str(problem)) from None
@@ -157,11 +174,11 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | list[str]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
     """Take the sink away when the test is over."""
-    token = SINK.set(None)
+    before = SINK.set(None)
     try:
         return (yield)
     finally:
-        SINK.reset(token)
+        SINK.set(before)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -179,6 +196,22 @@ def pytest_runtest_makereport(
     return (yield)
 
 
+class Collection:
+    """Watches collection, in every process.
+
+    Args:
+        run: the session.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Remember a file that cannot be collected or skips itself: the run is not a full one."""
+        if report.outcome != "passed":
+            self.run.deselected = True
+
+
 class Reporter:
     """Gathers reports in the process that prints them.
 
@@ -192,9 +225,7 @@ class Reporter:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the verdicts of each test's last attempt."""
         if report.when == "teardown":
-            rows = rows_of(report.user_properties)
-            if rows:
-                self.run.rows[report.nodeid] = rows
+            self.run.rows[report.nodeid] = rows_of(report.user_properties)
         if "calibration" not in report.keywords:
             return
         if report.outcome in ("failed", "skipped", "rerun"):
@@ -206,6 +237,7 @@ class Reporter:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Start gathering in the controller."""
     run = session.config.stash[RUN]
+    session.config.pluginmanager.register(Collection(run), "calibration-collection")
     if not run.is_worker:
         session.config.pluginmanager.register(Reporter(run), "calibration-reporter")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from pytest_calibration.errors import UsageError
 from pytest_calibration.plugin.run import Run
 
 if TYPE_CHECKING:
@@ -75,12 +76,22 @@ def calibration_model_spec(request: pytest.FixtureRequest) -> str:
     """The text of the model spec; one parameter per ``--calibration-model``."""
     run = request.config.stash[RUN]
     name = getattr(request, "param", None)
+    if name is None and run.options["model"]:
+        # Neither a TestCase nor getfixturevalue can be parametrised: one model needs no parameter.
+        if len(run.models) > 1:
+            pytest.fail(
+                f"this test cannot be run once per model, and {len(run.models)} are named; name "
+                "one, or ask for the fixture as an argument of a test function.",
+                pytrace=False,
+            )
+        name = run.models[0].name
     if name is None:
         if run.options["no_model"] == "skip":
             pytest.skip(NO_MODEL)
         pytest.fail(NO_MODEL, pytrace=False)
-    run.current = run.model_named(name)
-    return run.current.text
+    run.used_models.add(name)
+    run.current = run.find_model(name)
+    return run.current.text if run.current is not None else str(name)
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +105,11 @@ def calibration_model(
     current = run.current
     # A project may override the spec fixture alone: then its text is what counts.
     known = current is not None and current.text == calibration_model_spec
+    if current is not None and not known and "model" in run.options.flags:
+        raise UsageError(
+            f"calibration_model_spec is overridden and gives {calibration_model_spec!r}, so "
+            f"--calibration-model {current.text!r} would be ignored; leave one of them out."
+        )
     spec = current if current is not None and known else calibration_model_spec
     model = load_model(spec, run.load_settings)
     yield model
@@ -109,6 +125,12 @@ def calibration(request: pytest.FixtureRequest, calibration_model: LanguageModel
 @pytest.fixture
 def calibration_probe(request: pytest.FixtureRequest) -> str:
     """The name of a selected probe; a test that asks for it runs once per probe."""
+    if not hasattr(request, "param"):
+        pytest.fail(
+            "calibration_probe is run once per probe, which needs an argument of a test function; "
+            "here, name the probe: calibration.run('facts').",
+            pytrace=False,
+        )
     name: str = request.param
     return name
 
@@ -116,11 +138,7 @@ def calibration_probe(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def calibration_baseline(request: pytest.FixtureRequest) -> Baselines:
     """The baselines stored beside the test file; ``.named("sft")`` for one of several."""
-    run = request.config.stash[RUN]
-    params: dict[str, Any] = getattr(getattr(request.node, "callspec", None), "params", {})
-    name = params.get("calibration_model_spec")
-    own = run.model_named(name).baseline if name else None
-    return run.baselines(request.node, own)
+    return request.config.stash[RUN].store_of(request.node)
 
 
 @pytest.fixture(scope="session")

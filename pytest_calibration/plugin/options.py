@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import pytest
 
+from pytest_calibration.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Option:
@@ -144,6 +146,15 @@ def _check(option: Option, value: Any, *, given_by_flag: bool) -> None:
     name = option.flag_name if given_by_flag else option.ini_name
     if value is None:
         return
+    if value in ("", [""]):
+        raise pytest.UsageError(f"{name} needs a value.")
+    if option.name in ("device", "dtype"):
+        from pytest_calibration.models.checkpoint import LoadSettings
+
+        try:
+            LoadSettings(**{option.name: value})
+        except UsageError as problem:
+            raise pytest.UsageError(f"{name}: {problem}") from None
     if option.choices and value not in option.choices:
         raise pytest.UsageError(
             f"{name} must be one of {', '.join(option.choices)}, got {value!r}."

@@ -8,6 +8,8 @@ file would be left unread without a word.
 
 from __future__ import annotations
 
+import os
+import shlex
 from inspect import signature
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +27,8 @@ def check_rootdir(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: with the spelling that pytest cannot misread.
     """
-    args = [str(arg) for arg in config.invocation_params.args]
+    added = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    args = [*added, *(str(arg) for arg in config.invocation_params.args)]
     detached = {
         i + 1
         for i, arg in enumerate(args[:-1])

@@ -12,11 +12,18 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 import pytest
 
-from pytest_calibration.errors import BaselineConflict, BaselineError, CalibrationError, UsageError
+from pytest_calibration.errors import (
+    BaselineConflict,
+    BaselineError,
+    CalibrationError,
+    ProbeError,
+    UsageError,
+)
 from pytest_calibration.plugin.options import OPTIONS, Options, path_of, read_options
 
 if TYPE_CHECKING:
@@ -30,6 +37,9 @@ if TYPE_CHECKING:
     from pytest_calibration.probes.base import Probe
     from pytest_calibration.probes.registry import ProbeSet
 
+# State of the model, identity of the probe, limit; and what came of it.
+Asked: TypeAlias = tuple[str, int, int | None]
+Answer: TypeAlias = "tuple[Probe, Predictions]"
 BASELINES: Final = "calibration_baselines"
 CONFIG: Final = "calibration.yaml"
 PACKAGE: Final = Path(__file__).parent.parent
@@ -48,6 +58,7 @@ class Run:
         drafts: records to write, by YAML file.
         conflicts: node ids that want different content, by YAML file.
         asked: YAML files that tests looked for.
+        used_models: names of the models that tests were parametrised with.
         folders: baseline folders of the calibration tests.
         unfinished: calibration tests that did not pass.
         complete: whether every process of the run finished.
@@ -62,6 +73,7 @@ class Run:
         self.current: ModelSpec | None = None
         self.collected = 0
         self.deselected = False
+        self.used_models: set[str] = set()
         self.folders: set[str] = set()
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.unfinished: set[str] = set()
@@ -71,8 +83,8 @@ class Run:
         self.complete = True
         self.remarks: list[str] = []
         self.errors: list[str] = []
-        self._predictions: dict[tuple[int, str, int | None], Predictions] = {}
-        self._keep: list[object] = []
+        # Weak: a model that its fixture lets go must not be held in memory by its answers.
+        self._answers: WeakKeyDictionary[object, dict[Asked, Answer]] = WeakKeyDictionary()
         self._check()
 
     def _check(self) -> None:
@@ -83,6 +95,9 @@ class Run:
                 f"--calibration-{writes[0]} together with --calibration-parent: a record holds one "
                 "model's numbers; record without the parent."
             )
+        config = path_of(self.config, self.options, "config")
+        if config is not None and "config" in self.options.flags and not config.is_file():
+            raise pytest.UsageError(f"--calibration-config: there is no file {str(config)!r}.")
         if "model" in self.options.flags and not self.is_worker:
             self._usage(lambda: self.models)
         if writes and self.options["model"]:
@@ -120,9 +135,16 @@ class Run:
             texts = [anchored(text, self.config.rootpath) for text in texts]
         return resolve(texts)
 
-    def model_named(self, name: str) -> ModelSpec:
-        """Return the model of this name."""
-        return next(spec for spec in self.models if spec.name == name)
+    def model_names(self) -> list[str]:
+        """Return the names of the models; of a spec that names nothing, the text itself."""
+        try:
+            return [spec.name for spec in self.models]
+        except CalibrationError:
+            return [str(text) for text in self.options["model"]]
+
+    def find_model(self, name: str | None) -> ModelSpec | None:
+        """Return the model of this name; None for a spec that a test names itself."""
+        return next((spec for spec in self.models if spec.name == name), None)
 
     @cached_property
     def project(self) -> Config:
@@ -192,48 +214,71 @@ class Run:
 
     def predict(self, model: LanguageModel, probe: Probe, limit: int | None) -> Predictions:
         """Ask a model, once per session and probe; the parent is asked first and let go."""
-        if limit is None:
-            limit = self.options["limit"]
-        if limit is None:
-            limit = self.project.probe_limit(probe.name)
         parent = self.parent
-        if parent is not None and model is not parent and not self._known(parent, probe, limit):
+        wanted = self._limit(probe, limit)
+        if parent is not None and model is not parent and not self._known(parent, probe, wanted):
             release(model)
-            names = [n for n in self.selected if n != probe.name]
-            for other in [probe, *map(self.probes.get, names)]:
-                self._ask(parent, other, limit)
+            self._ask(parent, probe, wanted)
+            # The others now, too, so that the two models change places once.
+            for name in self.selected:
+                with suppress(CalibrationError):
+                    other = self.probes.get(name)
+                    self._ask(parent, other, self._limit(other, None))
             release(parent)
-        return self._ask(model, probe, limit)
+        return self._ask(model, probe, wanted)
 
-    def _key(
-        self, model: LanguageModel, probe: Probe, limit: int | None
-    ) -> tuple[int, str, int | None]:
-        return id(model), probe.name, limit
+    def _limit(self, probe: Probe, limit: int | None) -> int | None:
+        for said in (limit, self.options["limit"], self.project.probe_limit(probe.name)):
+            if said is not None:
+                return int(said) if isinstance(said, int) else said
+        return None
+
+    def _answers_of(self, model: object) -> dict[Asked, Answer]:
+        """Return what this model was asked; nothing is kept of one that cannot be held weakly."""
+        try:
+            return self._answers.setdefault(model, {})
+        except TypeError:
+            return {}
 
     def _known(self, model: LanguageModel, probe: Probe, limit: int | None) -> bool:
-        return self._key(model, probe, limit) in self._predictions
+        return self._key(model, probe, limit) in self._answers_of(model)
+
+    def _key(self, model: LanguageModel, probe: Probe, limit: int | None) -> Asked:
+        from pytest_calibration.models.loading import LazyModel
+
+        # A checkpoint does not change while it is probed; a model that a project brings may.
+        state = "" if isinstance(model, LazyModel) else str(getattr(model, "fingerprint", ""))
+        return state, id(probe), limit
 
     def _ask(self, model: LanguageModel, probe: Probe, limit: int | None) -> Predictions:
+        from pytest_calibration.predictions import Predictions
+
+        answers = self._answers_of(model)
         key = self._key(model, probe, limit)
-        if key not in self._predictions:
-            self._predictions[key] = probe.run(model, limit=limit)
-            # Held, so that no other model gets this id while the session lasts.
-            self._keep.append(model)
-        return self._predictions[key]
+        if key not in answers:
+            given = probe.run(model, limit=limit)
+            if not isinstance(given, Predictions) or given.probe != probe.name:
+                got = given.probe if isinstance(given, Predictions) else type(given).__name__
+                raise ProbeError(
+                    f"probe {probe.name!r} must return Predictions of its own name, got {got!r}."
+                )
+            # With the probe, so that no other takes its id while the answer is kept.
+            answers[key] = probe, given
+        return answers[key][1]
 
     def parent_predictions(self, predictions: Predictions) -> Iterator[tuple[str, Predictions]]:
-        """Yield the parent's answers to the probe that gave these predictions."""
-        if self.options["parent"] is None:
+        """Yield the parent's answers to the probe of these predictions, the fullest there are."""
+        parent = self.parent if self.options["parent"] is not None else None
+        if parent is None:
             return
-        parent = self.parent
-        for (model, probe, limit), known in self._predictions.items():
-            if known is predictions and parent is not None and model != id(parent):
-                yield parent.name, self._predictions[id(parent), probe, limit]
+        known = [p for _, p in self._answers_of(parent).values() if p.probe == predictions.probe]
+        if known:
+            yield parent.name, max(known, key=len)
 
     # --- baselines ---------------------------------------------------------------------------
 
-    def baselines(self, item: pytest.Item, name: str | None) -> Baselines:
-        """Return the store beside a test file."""
+    def store_of(self, item: pytest.Item) -> Baselines:
+        """Return the store beside a test file, under the name of the test's model if it has one."""
         from pytest_calibration.baselines import Baselines, Policy
 
         folder = path_of(self.config, self.options, "baseline_dir")
@@ -248,7 +293,8 @@ class Run:
             submit=lambda draft: self.submit(replace(draft, origin=item.nodeid)),
             asked=lambda path: self.asked.add(str(path)),
         )
-        return store.named(name) if name else store
+        spec = self.find_model(model_name(item)) or self.current
+        return store.named(spec.baseline) if spec is not None and spec.baseline else store
 
     def submit(self, draft: Draft) -> None:
         """Hold a record until the run has finished.
@@ -259,10 +305,14 @@ class Run:
         """
         self.refuse_smaller([Path(draft.key)])
         known = self.drafts.get(draft.key)
-        if known is not None and known.checksum != draft.checksum and known.origin != draft.origin:
+        if known is not None and known.checksum != draft.checksum:
             self._conflict(draft.key, known.origin, draft.origin)
             raise BaselineConflict(conflict_text(draft.key, [known.origin, draft.origin]))
         self.drafts[draft.key] = draft
+
+    def forget(self, origin: str) -> None:
+        """Drop the drafts of a test that is run again."""
+        self.drafts = {k: d for k, d in self.drafts.items() if d.origin != origin}
 
     def refuse_smaller(self, paths: Iterable[Path]) -> None:
         """Raise UsageError where a record holds more items than ``--calibration-limit`` allows."""
@@ -275,8 +325,8 @@ class Run:
             n = stored_n(path) if path.is_file() else 0
             if n > limit:
                 raise UsageError(
-                    f"recording with --calibration-limit {limit}, below the {n:,} items that "
-                    f"{path.name} holds: leave the limit out when recording."
+                    f"recording with --calibration-limit {limit}, below the {n:,} items "
+                    f"that {path} holds: leave the limit out."
                 )
 
     def _conflict(self, key: str, *origins: str) -> None:
@@ -305,6 +355,7 @@ class Run:
             "deselected": self.deselected,
             "folders": sorted(self.folders),
             "asked": sorted(self.asked),
+            "used_models": sorted(self.used_models),
             "drafts": [asdict(draft) for draft in self.drafts.values()],
             "conflicts": self.conflicts,
         }
@@ -314,8 +365,7 @@ class Run:
         if seen is None:
             self.complete = False
             return
-        from pytest_calibration.baselines import Draft
-
+        self.used_models.update(seen["used_models"])
         self.collected = max(self.collected, seen["collected"])
         self.deselected |= seen["deselected"]
         self.folders.update(seen["folders"])
@@ -323,6 +373,8 @@ class Run:
         for key, origins in seen["conflicts"].items():
             self._conflict(key, *origins)
         for plain in seen["drafts"]:
+            from pytest_calibration.baselines import Draft
+
             draft = Draft(**plain)
             known = self.drafts.get(draft.key)
             if known is not None and known.checksum != draft.checksum:
@@ -350,6 +402,12 @@ class Run:
         self._write()
         if self.options["prune"]:
             self._prune()
+        if self.collected and self._may_skip():
+            self.remarks.append(
+                "nothing was gated: no model is named (calibration_no_model = skip)."
+            )
+        if not failed:
+            self._unused()
         if not failed and self._unchecked():
             self.errors.append(
                 f"{self.collected} calibration test{'s' * (self.collected > 1)} collected and "
@@ -376,12 +434,34 @@ class Run:
 
     def _unchecked(self) -> bool:
         """Whether calibration tests ran without deciding anything."""
-        if not self.collected or self.config.option.collectonly:
+        option = self.config.option
+        planned = getattr(option, "setuponly", False) or getattr(option, "setupplan", False)
+        if not self.collected or option.collectonly or planned:
             return False
-        if self.options["no_model"] == "skip" and not self.options["model"]:
+        if self._may_skip():
             return False
         rows = [row for rows in self.rows.values() for row in rows]
         return not any(row["state"] != "inconclusive" for row in rows)
+
+    def _unused(self) -> None:
+        """Tell a model or parent that was named and that no test looked at."""
+        if not self.collected or self.config.option.collectonly:
+            return
+        rows = [row for rows in self.rows.values() for row in rows]
+        if "model" in self.options.flags and not self.used_models:
+            self.errors.append(
+                "--calibration-model was used by no test: the fixture calibration_model is "
+                "overridden and does not ask for calibration_model_spec."
+            )
+        against = (str(row.get("reference", "")).startswith("parent ") for row in rows)
+        if self.options["parent"] is not None and rows and not any(against):
+            self.errors.append("--calibration-parent was compared with nothing.")
+
+    def _may_skip(self) -> bool:
+        """Whether the project asked for a green run where no model is named."""
+        return self.options["no_model"] == "skip" and not (
+            self.options["model"] or any(self.rows.values())
+        )
 
     def _prune(self) -> None:
         reason = self._not_full()
@@ -399,8 +479,12 @@ class Run:
                     continue
                 shown = path.relative_to(folder.parent).as_posix()
                 if str(path.parent) in used:
-                    remove_record(path)
-                    removed.append(shown)
+                    try:
+                        remove_record(path)
+                    except OSError as problem:
+                        self.errors.append(f"{shown} cannot be removed ({problem.strerror}).")
+                    else:
+                        removed.append(shown)
                 else:
                     left.append(shown)
         self.remarks.append(f"pruned: {', '.join(removed) or 'nothing'}.")
@@ -410,12 +494,16 @@ class Run:
     def _not_full(self) -> str:
         """Say why this run is not one that may prune; empty if it may."""
         if self.deselected:
-            return "some tests were deselected"
+            return "some tests were deselected or could not be collected"
+        option = self.config.option
         if "probe" in self.options.flags:
             return "--calibration-probe runs only a part of the probes"
+        if any(getattr(option, name, None) for name in ("lf", "failedfirst", "stepwise")):
+            return "tests that failed before were chosen"
+        if getattr(option, "override_ini", None):
+            return "an ini key was overridden"
         if self.unfinished:
             return f"{sorted(self.unfinished)[0]} did not pass"
-        option = self.config.option
         if getattr(option, "ignore", None) or getattr(option, "ignore_glob", None):
             return "some files were ignored"
         places = [Path(self.config.invocation_params.dir) / arg.partition("::")[0]
@@ -424,9 +512,18 @@ class Run:
             if "::" in arg or not place.is_dir():
                 return f"{arg} is only a part of the tests"
         for folder in map(Path, self.folders):
-            if not any(folder.is_relative_to(place) for place in places):
+            shared = self.options["baseline_dir"] is not None
+            held = [self.config.rootpath] if shared else [folder]
+            if not any(one.is_relative_to(place) for one in held for place in places):
                 return f"{folder.name} lies outside the folders that were run"
         return ""
+
+
+def model_name(item: pytest.Item) -> str | None:
+    """Return the name of the model that a test is parametrised with."""
+    params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    name: str | None = params.get("calibration_model_spec")
+    return name
 
 
 def conflict_text(key: str, origins: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from pytest_calibration.plugin.run import Run, flag_arguments
+from pytest_calibration.plugin.run import Run, flag_arguments, model_name
 
 if TYPE_CHECKING:
     from pytest_calibration.gate import Settings
@@ -32,6 +32,7 @@ class SessionSink:
         self.run = run
         self.item = item
         self.count = 0
+        run.forget(item.nodeid)
         # A rerun starts anew: only its last attempt is reported.
         item.user_properties[:] = [
             (key, value) for key, value in item.user_properties if not key.startswith(PREFIX)
@@ -66,15 +67,18 @@ class SessionSink:
         return ""
 
     def _command(self, places: list[str], flags: list[str]) -> str:
-        skip = ("model", "parent", "record", "accept", "prune", "list")
+        # A record is of all items, whatever this run was limited to.
+        skip = ("model", "parent", "record", "accept", "prune", "list", "limit")
         kept = flag_arguments(self.run.options, skip)
         return shlex.join(["pytest", *places, *self._model(), *kept, *flags])
 
     def _model(self) -> list[str]:
-        params: dict[str, Any] = getattr(getattr(self.item, "callspec", None), "params", {})
-        if "model" not in self.run.options.flags or "calibration_model_spec" not in params:
+        name = model_name(self.item)
+        if "model" not in self.run.options.flags or name is None:
             return []
-        spec = self.run.model_named(params["calibration_model_spec"])
+        spec = self.run.find_model(name)
+        if spec is None:
+            return []
         label = f"{spec.baseline}=" if spec.baseline else ""
         return [f"--calibration-model={label}{spec.text}"]
 
@@ -129,6 +133,8 @@ def flat(verdict: Verdict) -> dict[str, str | float | int]:
     if verdict.baseline is not None:
         out["baseline"] = verdict.baseline.value
         out["tolerance"] = verdict.tolerance
+    if verdict.above:
+        out["limit_is"] = "floor"
     if verdict.n_needed:
         out["n_needed"] = verdict.n_needed
     if verdict.improved and verdict.reference == "baseline":
@@ -136,11 +142,21 @@ def flat(verdict: Verdict) -> dict[str, str | float | int]:
     fired = [c.name for c in verdict.components if c.fired]
     if fired:
         out["component"] = ", ".join(fired)
+    plain = {key: scalar(value) for key, value in out.items() if value != ""}
     return {
         key: value
-        for key, value in out.items()
-        if value != "" and not (isinstance(value, float) and math.isnan(value))
+        for key, value in plain.items()
+        if not (isinstance(value, float) and math.isnan(value))
     }
+
+
+def scalar(value: object) -> str | float | int:
+    """Return a builtin scalar: what travels between processes must be exactly that."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    return float(value)  # type: ignore[arg-type]
 
 
 def rows_of(properties: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:

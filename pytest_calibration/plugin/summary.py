@@ -14,7 +14,7 @@ def collection_line(run: Run) -> str:
     if not run.collected:
         return ""
     tests = f"{run.collected} test{'s' * (run.collected > 1)}"
-    models = ", ".join(spec.name for spec in run.models) if run.options["model"] else "none named"
+    models = ", ".join(run.model_names()) or "none named"
     parent = f", parent: {run.options['parent']}" if run.options["parent"] else ""
     return f"calibration: {tests}, model: {models}{parent}"
 
@@ -28,12 +28,16 @@ def probe_lines(run: Run) -> Iterator[str]:
         probe = run.probes.get(name)
         mark = "*" if name in selected else " "
         yield f"{mark} {name:<{width}}  {probe.kind:<16}{probe.size:>8,} {probe.unit}"
-    yield "* runs by default here"
+    yield "(* is run here by default)"
 
 
 def summary_lines(run: Run) -> Iterator[str]:
     """Yield the table of verdicts, what else to know, and the count of each state."""
     rows = [row for rows in run.rows.values() for row in rows]
+    # Workers finish in any order; a reader wants one model after the other.
+    order = {name: i for i, name in enumerate(dict.fromkeys(r.get("model", "") for r in rows))}
+    order |= {name: i for i, name in enumerate(run.model_names())}
+    rows.sort(key=lambda row: order[row.get("model", "")])
     if rows:
         yield from summary_table([cells(row) for row in rows])
     for row in rows:
@@ -42,12 +46,19 @@ def summary_lines(run: Run) -> Iterator[str]:
             needed = f"; about {row['n_needed']:,} would decide it" if "n_needed" in row else ""
             yield f"inconclusive: {where}: n = {row['n']:,} is too few{needed}"
         if row.get("improved"):
-            yield f"better than the baseline: {where}; --calibration-accept REASON would store it"
+            yield f"better than the baseline: {where}; --calibration-accept=REASON would store it"
     yield from run.remarks
     for line in run.errors:
         yield f"ERROR: {line}"
     if rows:
-        yield counts_line(row["state"] for row in rows)
+        yield counts_line(state_text(row) for row in rows)
+
+
+def state_text(row: Mapping[str, Any]) -> str:
+    """Name a state as a reader says it; a limit from below is told as such."""
+    if row["state"] == "above_limit" and row.get("limit_is") == "floor":
+        return "below limit"
+    return str(row["state"]).replace("_", " ")
 
 
 def cells(row: Mapping[str, Any]) -> dict[str, str]:
@@ -67,6 +78,5 @@ def cells(row: Mapping[str, Any]) -> dict[str, str]:
         "interval": f"[{row['low']:.3f}, {row['high']:.3f}]",
         "floor": f"{row['noise_floor']:.3f}" if "noise_floor" in row else "",
         "against": against,
-        "state": row["state"].replace("_", " ")
-        + (f" ({row['component']})" if "component" in row else ""),
+        "state": state_text(row) + (f" ({row['component']})" if "component" in row else ""),
     }

@@ -117,7 +117,8 @@ def text_of(row: Row, key: str) -> str:
         raise ValueError(f"the key {key!r} is missing")
     value = row[key]
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{key!r} must be text, got {value!r}")
+        what = "must not be empty" if isinstance(value, str) else f"must be text, got {value!r}"
+        raise ValueError(f"{key!r} {what}")
     return value
 
 
@@ -148,6 +149,8 @@ def item_ids(contents: Sequence[Sequence[object]], own: Sequence[str | None], sa
 
 def check_limit(limit: int | None) -> None:
     """Raise UsageError for a limit below 1."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        raise UsageError(f"a limit must be a whole number, got {limit!r}.")
     if limit is not None and limit < 1:
         raise UsageError(f"a limit must be at least 1, got {limit}.")
 

@@ -19,9 +19,9 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import ProbeError, TokenBoundaryError, UsageError
+from pytest_calibration.errors import ModelError, ProbeError, TokenBoundaryError, UsageError
 from pytest_calibration.models.protocols import LanguageModel
-from pytest_calibration.predictions import Predictions, digest
+from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.probes import builtin
 from pytest_calibration.probes.base import (
     Row,
@@ -211,6 +211,12 @@ class MultipleChoice:
                 raise ProbeError(
                     f"probe {self.name!r}: {len(row)} of {len(item.options)} options of question "
                     f"{i} were scored; none may be dropped."
+                )
+        for item, row in zip(items, logprobs, strict=True):
+            if np.any(np.asarray(row) > LOG_SLACK):
+                raise ModelError(
+                    f"{model.name}: log P(option) is {np.max(row):.3g} for {item.question[:40]!r}, "
+                    "above 0; a model gives log-probabilities, not logits."
                 )
         probabilities = softmax(logprobs)
         labels = np.array([i.answer for i in items], dtype=np.int64)

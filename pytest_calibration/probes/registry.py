@@ -51,7 +51,8 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
     """
     kind = settings.get("kind", name if name in KINDS else None)
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ConfigError(f"{where}: kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+        got = f"got {kind!r}" if "kind" in settings else "and it is missing"
+        raise ConfigError(f"{where}: kind must be one of {', '.join(KINDS)}, {got}.")
     make = kind_named(kind)
     known = [p for p in signature(make).parameters if p != "name"]
     arguments: dict[str, Any] = {}

@@ -129,7 +129,7 @@ def any_predictions(draw: st.DrawFn) -> Predictions:
     groups = draw(st.none() | st.lists(st.text(max_size=3), min_size=n, max_size=n))
     text = st.text(max_size=12)
     return Predictions(
-        probe=draw(st.text(min_size=1, max_size=20)),
+        probe=draw(st.text(min_size=1, max_size=20).filter(str.isprintable)),
         confidence=np.array(draw(st.lists(st.floats(0, 1), min_size=n, max_size=n))),
         correct=np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n))),
         item_ids=np.array(

@@ -152,8 +152,20 @@ def test_names_that_cannot_be_told_apart_are_counted(here: Path) -> None:
     """Two names of one spelling stay two names."""
     for folder in ("m n", "m+n"):
         (here / folder).mkdir()
-    found = resolve(["m n", "m+n", "x=gpt2", "x=runs/base"])
-    assert [s.name for s in found] == ["m-n", "m-n-again", "x", "x-again"]
+    found = resolve(["m n", "m+n"])
+    assert [s.name for s in found] == ["m-n", "m-n-again"]
+
+
+def test_one_name_for_two_models_is_refused(here: Path) -> None:
+    """Two models cannot share the baseline of a name."""
+    with pytest.raises(UsageError, match="the name x= is given to two models; give each its own"):
+        resolve(["x=gpt2", "x=runs/base"])
+
+
+def test_a_directory_has_no_revisions(here: Path) -> None:
+    """A revision of a directory would be ignored without a word."""
+    with pytest.raises(UsageError, match="'runs/base' is a directory, and only the hub has rev"):
+        parse_spec("runs/base@v1")
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), max_size=6))

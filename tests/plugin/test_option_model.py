@@ -99,3 +99,19 @@ def calibration_model():
     result = project.run(*args, "-v")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*test_nothing_got_worse?facts? PASSED*"])
+
+
+def test_revision_of_a_directory_is_a_usage_error(project) -> None:
+    """A revision that would be ignored is refused."""
+    result = project.run("--calibration-model=runs/base@v1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*'runs/base' is a directory, and only the hub has revisions*@v1.*"]
+    )
+
+
+def test_two_models_of_one_name_are_a_usage_error(project) -> None:
+    """Two models cannot share a name of a baseline."""
+    result = project.run("--calibration-model=a=runs/base", "--calibration-model=a=runs/hot")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*the name a= is given to two models; give each its own.*"])

@@ -79,3 +79,36 @@ def test_fixture_gives_the_parent_or_says_what_is_missing(family) -> None:
     result = family.run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["no parent: pass --calibration-parent."])
+
+
+def test_subset_is_held_against_the_parent_too(family) -> None:
+    """Predictions that were limited or given a signature still meet the parent."""
+    family.write(
+        "tests/test_project.py",
+        """
+from pytest_calibration import assert_no_regression
+
+def test_it(calibration, calibration_baseline):
+    facts = calibration.run("facts").limited(2000).with_signature(note="x")
+    assert_no_regression(facts, calibration_baseline)
+""",
+    )
+    result = family.facts("hot", "--calibration-parent=runs/base")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*parent base: ECE*"])
+
+
+def test_parent_that_is_compared_with_nothing_is_red(family) -> None:
+    """A parent that no comparison looked at is told, not taken for a pass."""
+    family.write(
+        "tests/test_project.py",
+        """
+from pytest_calibration import assert_ece_below
+
+def test_it(calibration):
+    assert_ece_below(calibration.run("facts"), 0.9)
+""",
+    )
+    result = family.facts("base", "--calibration-parent=runs/base")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["ERROR: --calibration-parent was compared with nothing."])

@@ -36,7 +36,7 @@ def test_stale_record_is_removed_with_its_items(stale, workers: list[str]) -> No
     ("args", "reason"),
     [
         (["tests/test_project.py"], "is only a part of the tests"),
-        (["-k", "not another"], "some tests were deselected"),
+        (["-k", "not another"], "some tests were deselected or could not be collected"),
         (["--ignore=tests/other.py"], "some files were ignored"),
         (["--calibration-probe=facts"], "runs only a part of the probes"),
     ],
@@ -85,3 +85,12 @@ def test_named_baselines_of_other_models_stay(stale) -> None:
     result = prune(stale)
     assert (stale.baselines / "dpo" / "facts.yaml").is_file()
     result.stdout.fnmatch_lines(["left alone, of a name this run did not use: *dpo/facts.yaml."])
+
+
+def test_file_that_cannot_be_collected_keeps_its_baselines(stale) -> None:
+    """A test file that skips itself or does not import may want what nobody asked for."""
+    stale.write("tests/test_more.py", "import pytest\npytest.importorskip('nope')\n")
+    stored = stale.files()
+    result = prune(stale)
+    assert stale.files() == stored
+    result.stdout.fnmatch_lines(["nothing pruned: *could not be collected."])

@@ -53,7 +53,7 @@ def test_limit_below_the_stored_n_is_a_usage_error(recorded) -> None:
     result = recorded.facts("base", "--calibration-record", "--calibration-limit=100")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        ["*--calibration-limit 100, below the 2,315 items*leave the limit*"]
+        ["*--calibration-limit 100, below the 2,315 items that*facts.yaml holds: leave the limit*"]
     )
 
 
@@ -129,3 +129,19 @@ def test_limit_cannot_be_recorded_by_hand_edits(recorded) -> None:
     path.write_text(text.replace("note: ''", "note: agreed with the team"))
     # The accuracy of the fake is the same on both sides; only its confidence differs.
     assert recorded.facts("hot").ret == 0
+
+
+def test_one_test_with_two_contents_for_one_key_fails(project) -> None:
+    """A test that records twice under one key does not quietly keep the last."""
+    project.write(
+        "tests/test_project.py",
+        """
+from pytest_calibration import assert_no_regression
+
+def test_one(calibration, calibration_baseline):
+    assert_no_regression(calibration.run("facts"), calibration_baseline)
+    assert_no_regression(calibration.run("facts", limit=100), calibration_baseline)
+""",
+    )
+    assert project.facts("base", "--calibration-record").ret == 1
+    assert not (project.baselines / "facts.yaml").exists()

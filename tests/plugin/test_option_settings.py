@@ -140,10 +140,26 @@ def test_load_settings_come_from_flag_ini_and_yaml(project) -> None:
     ],
 )
 def test_unknown_device_or_dtype_is_told(project, flag: str, message: str) -> None:
-    """A device or dtype nobody knows is an error in one sentence, without a traceback."""
-    project.pytester.makeconftest("")
+    """A device or dtype nobody knows is a usage error that names the flag."""
     result = project.facts("base", flag)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_setting_of_the_file_is_told_without_a_traceback(project) -> None:
+    """What goes wrong while a fixture is set up is one sentence, told once."""
+    project.pytester.makeconftest("")
+    project.pytester.mkdir("runs/empty")
+    result = project.facts("empty", "--calibration-parent=gone/away/model")
     assert result.ret == 1
-    result.stdout.fnmatch_lines([message])
+    result.stdout.fnmatch_lines(["*'gone/away/model': there is no such directory.*"])
     result.stdout.no_fnmatch_line("*loading.py*")
     result.stdout.no_fnmatch_line("During handling*")
+
+
+@pytest.mark.parametrize("name", ["accept", "baseline-dir", "config", "device", "parent", "probe"])
+def test_empty_value_is_a_usage_error(project, name: str) -> None:
+    """A flag without its value is no default and no current folder."""
+    result = project.run(f"--calibration-{name}=")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--calibration-{name} needs a value.*"])

@@ -190,3 +190,203 @@ def test_it(calibration, i):
     result = project.facts("base", "-s")
     result.stdout.fnmatch_lines(["*CALLS ?'next_token'?"])
     result.stdout.no_fnmatch_line("*'next_token', 'next_token'*")
+
+
+def test_command_records_all_items_whatever_the_run_was_limited_to(project) -> None:
+    """The printed command leaves out a limit, with which it would record a part."""
+    result = project.facts("base", "--calibration-limit=30")
+    lines = result.outlines
+    at = next(i for i, x in enumerate(lines) if "to record it:" in x)
+    assert "--calibration-record" in lines[at + 1]
+    assert "--calibration-limit" not in lines[at + 1]
+
+
+def test_limit_from_below_is_told_as_such(project) -> None:
+    """An accuracy under its limit is below it, in the table and in the count."""
+    project.write(
+        "tests/test_project.py",
+        """
+from pytest_calibration import assert_accuracy_above
+
+def test_it(calibration):
+    assert_accuracy_above(calibration.run("facts"), 0.99)
+""",
+    )
+    result = project.facts("base")
+    result.stdout.re_match_lines([r"base +facts .* limit 0\.990 +below limit", "1 below limit"])
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
+def test_numpy_scalars_reach_the_report(project, workers: list[str]) -> None:
+    """A limit computed with numpy fails its test in every process; no worker dies of it."""
+    project.write(
+        "tests/test_project.py",
+        """
+import numpy as np
+from pytest_calibration import Predictions, assert_ece_below
+
+BAD = Predictions.from_confidence(np.full(500, 0.99), np.arange(500) % 2 == 0, probe="q")
+
+def test_gate():
+    assert_ece_below(BAD, np.mean([0.04, 0.06]))
+
+def test_other():
+    pass
+""",
+    )
+    project.isolated = True
+    result = project.run(*workers)
+    result.assert_outcomes(failed=1, passed=1)
+    assert result.ret == 1
+
+
+def test_answers_belong_to_one_probe_and_one_state_of_the_model(project) -> None:
+    """Another probe of the same name, and a model that changed, are asked anew."""
+    project.write("a.jsonl", '{"prompt": "Up is not", "answer": "down"}\n')
+    project.write("b.jsonl", '{"prompt": "In is not", "answer": "out"}\n' * 2)
+    project.write(
+        "tests/test_project.py",
+        """
+from pathlib import Path
+from pytest_calibration import Facts
+
+def test_it(calibration):
+    one, two = (Facts("p", path=Path(f"{name}.jsonl")) for name in "ab")
+    assert [len(calibration.run(p)) for p in (one, two, one)] == [1, 2, 1]
+    before = calibration.run("facts").confidence.mean()
+    calibration.model.sharpen = 0.9
+    assert calibration.run("facts").confidence.mean() > before
+""",
+    )
+    result = project.facts("base")
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (
+            "Facts('facts').run(model)",
+            "*probe 'mine' must return Predictions of its own name, got*",
+        ),
+        ("([0.5], [True])", "*probe 'mine' must return Predictions of its own name, got 'tuple'*"),
+    ],
+    ids=["another-name", "a-pair"],
+)
+def test_probe_must_return_its_own_predictions(project, returned: str, message: str) -> None:
+    """What a probe returns is recorded under its name, so it must be of that name."""
+    project.write(
+        "tests/test_project.py",
+        f"""
+from pytest_calibration import Facts
+
+class Mine:
+    name = kind = "mine"
+    unit = "items"
+    size = 1
+    def run(self, model, *, limit=None):
+        return {returned}
+
+def test_it(calibration):
+    calibration.run(Mine())
+""",
+    )
+    project.facts("base").stdout.fnmatch_lines([message])
+
+
+def test_fixture_of_another_meaning_is_left_alone(project) -> None:
+    """A project whose own fixture is called calibration is not measured by our rules."""
+    project.pytester.makeconftest(
+        "import pytest\n@pytest.fixture\ndef calibration():\n    return {'focal': 35.0}\n"
+    )
+    project.write(
+        "tests/test_project.py", "def test_camera(calibration):\n    assert calibration\n"
+    )
+    result = project.run()
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("=* calibration =*")
+
+
+def test_run_without_a_terminal_is_no_crash(project) -> None:
+    """A run without pytest's terminal plugin fails as it would without this one."""
+    project.write("tests/test_project.py", "def test_it(): assert 0\n")
+    assert project.run("-p", "no:terminal").ret == 1
+
+
+def test_model_that_no_test_uses_is_red(project) -> None:
+    """A named model that an override ignores is told, not reported as tested."""
+    project.pytester.makeconftest(
+        """
+import pytest
+from fakes import FakeModel
+
+@pytest.fixture(scope="session")
+def calibration_model():
+    return FakeModel("mine")
+"""
+    )
+    project.facts("hot", "--calibration-record")
+    result = project.facts("hot")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["ERROR: --calibration-model was used by no test*"])
+
+
+def test_one_model_needs_no_parameter(project) -> None:
+    """A TestCase, which cannot be parametrised, gets the only model that is named."""
+    project.write(
+        "tests/test_project.py",
+        """
+import unittest
+import pytest
+from pytest_calibration import assert_ece_below
+
+class TestIt(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def bring(self, request):
+        self.calibration = request.getfixturevalue("calibration")
+
+    def test_facts(self):
+        assert_ece_below(self.calibration.run("facts"), 0.5)
+""",
+    )
+    project.facts("base").assert_outcomes(passed=1)
+    result = project.facts("base", "--calibration-model=runs/hot")
+    result.stdout.fnmatch_lines(["*cannot be run once per model, and 2 are named*"])
+
+
+def test_assertion_in_a_thread_counts(recorded) -> None:
+    """A verdict reached in a thread of the test is the test's."""
+    recorded.write(
+        "tests/test_project.py",
+        """
+from concurrent.futures import ThreadPoolExecutor
+from pytest_calibration import assert_no_regression
+
+def test_it(calibration, calibration_baseline):
+    facts = calibration.run("facts")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(assert_no_regression, facts, calibration_baseline).result()
+""",
+    )
+    result = recorded.facts("base")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["1 passed"])
+
+
+def test_skip_after_a_failed_attempt_leaves_nothing_decided(project) -> None:
+    """The verdict of an earlier attempt does not stand for a rerun that skips."""
+    project.write(
+        "tests/test_project.py",
+        """
+import pytest
+from pytest_calibration import assert_ece_below
+TRIED = []
+
+def test_it(calibration):
+    if TRIED:
+        pytest.skip("later")
+    TRIED.append(1)
+    assert_ece_below(calibration.run("facts"), 0.001)
+""",
+    )
+    assert project.facts("base", "--reruns", "2").ret == 1

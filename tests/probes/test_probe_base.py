@@ -56,7 +56,7 @@ BAD_ROWS = [
     ("facts", without("facts", "prompt"), r"the key 'prompt' is missing"),
     ("facts", without("facts", "answer"), r"the key 'answer' is missing"),
     ("facts", {**ROWS["facts"], "answer": 3}, r"'answer' must be text, got 3"),
-    ("facts", {**ROWS["facts"], "prompt": "  "}, r"'prompt' must be text, got '  '"),
+    ("facts", {**ROWS["facts"], "prompt": "  "}, r"'prompt' must not be empty"),
     ("facts", {**ROWS["facts"], "prompt": None}, r"'prompt' must be text, got None"),
     ("facts", {**ROWS["facts"], "subject": "x"}, r"unknown key 'subject'; known keys: prompt, an"),
     ("next_token", {}, r"the key 'text' is missing"),

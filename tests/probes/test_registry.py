@@ -63,7 +63,7 @@ def test_every_setting_of_a_kind_can_be_written(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, r"kind must be one of next_token, facts, multiple_choice, got None"),
+        ({}, r"kind must be one of next_token, facts, multiple_choice, and it is missing"),
         ({"kind": "fact"}, r"kind must be one of .*, got 'fact'"),
         ({"kind": ["facts"]}, r"kind must be one of .*, got \['facts'\]"),
         ({"kind": "facts", "pth": "x"}, r"unknown setting 'pth' \(did you mean 'path'\?\); known"),
