@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 SMALL = """
@@ -146,7 +148,9 @@ def test_unknown_device_or_dtype_is_told(project, flag: str, message: str) -> No
     result.stderr.fnmatch_lines([message])
 
 
-def test_setting_of_the_file_is_told_without_a_traceback(project) -> None:
+@pytest.mark.torch
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra `hf`")
+def test_missing_parent_is_told_once_without_a_traceback(project) -> None:
     """What goes wrong while a fixture is set up is one sentence, told once."""
     project.pytester.makeconftest("")
     project.pytester.mkdir("runs/empty")
