@@ -620,9 +620,9 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
                 f"{spec.name}: needs Python code that comes with the checkpoint, which is run only "
                 "where calibration.yaml says model: {trust_remote_code: true}."
             ) from problem
-        where = "directory" if spec.local else "hub id (there is no such directory)"
+        where, aside = ("directory", "") if spec.local else ("hub id", " (no such directory here)")
         raise ModelError(
-            f"cannot load {where} {spec.text!r}: {first[:300].rstrip('.')}."
+            f"cannot load {where} {spec.text!r}{aside}: {first[:300].rstrip('.')}."
         ) from problem
 
 
