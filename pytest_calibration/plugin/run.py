@@ -228,10 +228,9 @@ class Run:
         return self._ask(model, probe, wanted)
 
     def _limit(self, probe: Probe, limit: int | None) -> int | None:
-        for said in (limit, self.options["limit"], self.project.probe_limit(probe.name)):
-            if said is not None:
-                return int(said) if isinstance(said, int) else said
-        return None
+        if limit is None:
+            limit = self.options["limit"]
+        return self.project.probe_limit(probe.name) if limit is None else limit
 
     def _answers_of(self, model: object) -> dict[Asked, Answer]:
         """Return what this model was asked; nothing is kept of one that cannot be held weakly."""

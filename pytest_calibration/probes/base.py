@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
@@ -199,9 +199,3 @@ def all_positions_scored(
                 f"probe {name!r}: {len(score.hit)} positions of text {i} were scored where "
                 f"{wanted.get(i, 0)} were chosen; a model scores what `choose` returns."
             )
-
-
-def lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a packaged data file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        yield from file

@@ -37,9 +37,6 @@ def reliability_table(table: BinTable) -> Iterator[str]:
         yield line.rstrip()
 
 
-Row = Mapping[str, str | float]
-
-
 COLUMNS: Final = (
     ("model", "<"),
     ("probe", "<"),
