@@ -20,16 +20,10 @@ from pytest_calibration.metrics import (
     metric_named,
 )
 from pytest_calibration.predictions import FloatArray, Predictions, PredictionsLike, as_predictions
-from pytest_calibration.uncertainty import (
-    NORMAL,
-    binomial_lower_bound,
-    cluster_codes,
-    cross_fitted_ece,
-    mce_noise_floor,
-    noise_floor,
-    standard_error,
-    upper_quantile,
-)
+from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
+from pytest_calibration.uncertainty.noise_floor import mce_noise_floor, noise_floor
+from pytest_calibration.uncertainty.quantiles import NORMAL, binomial_lower_bound, upper_quantile
+from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
 
 CONFIDENCE_LEVEL: Final = 0.95
 EXACT_UP_TO: Final = 30

@@ -14,25 +14,25 @@ from typing import Final
 
 import numpy as np
 
-from pytest_calibration.errors import MetricError
-from pytest_calibration.measurement import RANGES, Measurement, measure
-from pytest_calibration.metrics import DEFAULT_BINS
-from pytest_calibration.predictions import (
-    IntArray,
-    Predictions,
-    PredictionsLike,
-    as_predictions,
-)
-from pytest_calibration.uncertainty import (
+from pytest_calibration.components import (
     Component,
     Paired,
     accuracy_component,
     ece_component,
     gap_component,
     slope_component,
-    smallest_visible,
-    upper_quantile,
 )
+from pytest_calibration.errors import MetricError
+from pytest_calibration.measurement import RANGES, Measurement, measure
+from pytest_calibration.metrics import DEFAULT_BINS
+from pytest_calibration.power import smallest_visible
+from pytest_calibration.predictions import (
+    IntArray,
+    Predictions,
+    PredictionsLike,
+    as_predictions,
+)
+from pytest_calibration.uncertainty.quantiles import upper_quantile
 
 TOLERANCE: Final = 0.02
 ALPHA: Final = 0.05

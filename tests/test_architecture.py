@@ -25,12 +25,14 @@ ROOMS: dict[str, tuple[str, str]] = {
     "": ("", ""),
     "errors": ("", ""),
     "predictions": ("errors", "numpy"),
-    "metrics": ("errors predictions", "numpy"),
-    "uncertainty": ("errors predictions metrics", "numpy"),
+    "metrics": ("errors predictions metrics", "numpy"),
+    "uncertainty": ("errors predictions metrics uncertainty", "numpy"),
+    "components": ("predictions uncertainty", "numpy"),
+    "power": ("predictions uncertainty components", "numpy"),
     "measurement": ("errors predictions metrics uncertainty", "numpy"),
-    "verdict": (CORE, "numpy"),
+    "verdict": (f"{CORE} components power", "numpy"),
     "strict_yaml": ("errors", "yaml"),
-    "baselines": (f"{CORE} strict_yaml baselines", "numpy yaml"),
+    "baselines": (f"{CORE} power strict_yaml baselines", "numpy yaml"),
     "gate": (f"{CORE} verdict baselines", ""),
     "sink": ("", ""),
     "reports": (f"{CORE} verdict", ""),
@@ -47,7 +49,9 @@ ROOMS: dict[str, tuple[str, str]] = {
 HEAVY = frozenset({"torch", "transformers", "peft", "safetensors", "accelerate"})
 HEAVY_ROOMS = frozenset({"models.transformers_model"})
 # What the numpy core knows nothing of, not even inside a function.
-NUMPY_CORE = frozenset({"predictions", "metrics", "uncertainty", "measurement", "verdict"})
+NUMPY_CORE = frozenset(
+    {"predictions", "metrics", "uncertainty", "measurement", "components", "power", "verdict"}
+)
 UNKNOWN_TO_CORE = HEAVY | {"pytest", "_pytest", "yaml"}
 # What a start of pytest must not load.
 LAZY = ("numpy", "yaml", "torch", "transformers")

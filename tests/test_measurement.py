@@ -15,14 +15,10 @@ from pytest_calibration.errors import MetricError, PredictionsError
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import METRICS, ece, equal_mass_ece, mce
 from pytest_calibration.predictions import Predictions, Signature
-from pytest_calibration.uncertainty import (
-    NORMAL,
-    cross_fitted_ece,
-    mce_noise_floor,
-    noise_floor,
-    standard_error,
-    upper_quantile,
-)
+from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
+from pytest_calibration.uncertainty.noise_floor import mce_noise_floor, noise_floor
+from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
+from pytest_calibration.uncertainty.standard_errors import standard_error
 
 of = Predictions.from_confidence
 NAMES = sorted({*METRICS, "cross_fitted_ece"})

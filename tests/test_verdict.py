@@ -14,10 +14,10 @@ from datasets import calibrated, exact, four_way, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_calibration.components import Component
 from pytest_calibration.errors import MetricError
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions, Signature
-from pytest_calibration.uncertainty import Component
 from pytest_calibration.verdict import (
     State,
     Verdict,

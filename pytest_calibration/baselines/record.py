@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, METRICS, bin_table, metric_named
+from pytest_calibration.power import unpaired_visible
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.strict_yaml import read_mapping
-from pytest_calibration.uncertainty import unpaired_visible
 
 FORMAT: Final = 1
 # Tokens of one document say little more than a sample of them; a baseline stays small.
