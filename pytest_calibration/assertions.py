@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pytest_calibration.baselines import Baselines, Record
+from pytest_calibration.decision import TOLERANCE, State
 from pytest_calibration.errors import MetricError, UsageError
 from pytest_calibration.gate import Settings, against, against_record, check, check_limit
 from pytest_calibration.measurement import measure
-from pytest_calibration.metrics import DEFAULT_BINS, bin_table
+from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
 from pytest_calibration.reports.terminal import reliability_table
 from pytest_calibration.sink import SINK, Sink
-from pytest_calibration.verdict import LOWER_IS_BETTER, TOLERANCE, State, Verdict, judge
+from pytest_calibration.verdict import Verdict, judge
 
 
 def assert_ece_below(
@@ -113,7 +114,7 @@ def assert_metric_below(
 
     Args:
         predictions: predictions, or a pair (probabilities, labels).
-        metric: a name of ``metrics.METRICS`` for which lower is better.
+        metric: a name of ``metrics.METRICS``, but for those of which more is better.
         limit: the first value that fails.
         bins: number of bins of a binned metric.
 
@@ -123,13 +124,16 @@ def assert_metric_below(
     """
     __tracebackhide__ = True
     given = as_predictions(predictions)
-    measured = measure(given, metric, bins=bins)
-    if metric not in LOWER_IS_BETTER:
-        raise MetricError(
-            f"higher {metric} is better, so an upper limit makes no sense; "
-            "use assert_accuracy_above."
+    if metric_named(metric).better == "higher":
+        instead = (
+            "use assert_accuracy_above"
+            if metric == "accuracy"
+            else f"assert that metrics.{metric}(predictions) is above it"
         )
-    return _conclude([judge(measured, limit)], given)
+        raise MetricError(
+            f"higher {metric} is better, so an upper limit makes no sense; {instead}."
+        )
+    return _conclude([judge(measure(given, metric, bins=bins), limit)], given)
 
 
 def assert_accuracy_above(predictions: PredictionsLike, limit: float) -> Verdict:

@@ -1,23 +1,41 @@
 """The ways in which a candidate can be worse than its baseline, item by item, in ECE's own units.
 
-Closed form and deterministic: no resampling, no seed.
+Each way is a *direction*: a weight w(c) in [-1, 1] for every confidence, and the statistic is the
+mean of w(c)·(confidence - correct), candidate minus baseline, with a paired standard error. ECE is
+the largest such mean over all directions, so each of them is a lower bound of it. Two directions
+are fixed (all confidences alike; a tilt), one is learned from the candidate on other items than
+those it is then measured on, and the cross-fitted ECE takes the sign of each of ten bins.
+
+Closed form and deterministic: no random numbers. Which folds learn is decided by the item ids.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
-from pytest_calibration.predictions import FloatArray, IntArray, Predictions
+from pytest_calibration.predictions import FloatArray, IdArray, IntArray, Predictions
 from pytest_calibration.uncertainty.cross_fitting import cross_fitted
-from pytest_calibration.uncertainty.quantiles import binomial_lower_bound, upper_quantile
+from pytest_calibration.uncertainty.quantiles import NORMAL, binomial_lower_bound, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
 
 GATE_BINS: Final = 10
 EXACT_BELOW: Final = 25
+# Ten bins of fewer items than this are too thin for their signs to mean anything.
+BINS_FROM: Final = 500
+SHAPE_FROM: Final = 50
+FOLDS: Final = 10
+# A constant, a tilt, a bow and a wave: what is learned has at most three changes of sign.
+SHAPE_TERMS: Final = 4
+# The learned direction says +1 or -1 where it is surer than this many standard errors of a term.
+FULL_WEIGHT_AT: Final = 2.0
+RANK_CELLS: Final = 1000
+# How sure it must be that the baseline erred the other way before a move counts as one through 0.
+ESTABLISHED: Final = NORMAL.inv_cdf(0.99)
 
 
 @dataclass(frozen=True)
@@ -25,15 +43,16 @@ class Component:
     """One way in which calibration can get worse, in ECE's own units.
 
     Attributes:
-        name: ``signed gap``, ``slope``, ``cross-fitted ECE`` or ``accuracy``.
+        name: ``signed gap``, ``slope``, ``shape``, ``cross-fitted ECE`` or ``accuracy``.
         before: value of the baseline.
         after: value of the candidate.
         worsening: how much worse the candidate is; negative is better.
-        standard_error: of the worsening, paired; NaN where an exact bound is used.
+        standard_error: of the worsening, paired.
         bound: one-sided lower bound of the worsening at level 1 - alpha.
         tolerance: what the bound is held against.
         grew: whether the candidate, as measured, is further from calibration than the baseline;
-            a move towards zero, or through it to a smaller size, is no worsening.
+            a move towards zero, or through it to a smaller size, is no worsening. Where the
+            baseline is established to err the other way, it must be further by the tolerance.
         unavailable: why the component does not apply; empty where it does.
     """
 
@@ -55,13 +74,23 @@ class Component:
 
 @dataclass(frozen=True)
 class Paired:
-    """Baseline and candidate on the same items in the same order, as the components read them."""
+    """Baseline and candidate on the same items in the same order, as the components read them.
+
+    Attributes:
+        confidence0: (n,) of the baseline.
+        correct0: (n,) 0 or 1.
+        confidence1: (n,) of the candidate.
+        correct1: (n,) 0 or 1.
+        clusters: (n,) group codes from 0, or None where items are independent.
+        folds: (n,) fold of each item, the same for all items of a group.
+    """
 
     confidence0: FloatArray
     correct0: FloatArray
     confidence1: FloatArray
     correct1: FloatArray
     clusters: IntArray | None
+    folds: IntArray
 
     @classmethod
     def of(cls, baseline: Predictions, candidate: Predictions) -> Paired:
@@ -70,12 +99,14 @@ class Paired:
         def stored(p: Predictions) -> FloatArray:
             return p.confidence.astype(np.float32).astype(np.float64)
 
+        clusters = cluster_codes(baseline if candidate.groups is None else candidate)
         return cls(
             stored(baseline),
             baseline.correct.astype(np.float64),
             stored(candidate),
             candidate.correct.astype(np.float64),
-            cluster_codes(baseline if candidate.groups is None else candidate),
+            clusters,
+            _folds(candidate.item_ids, clusters),
         )
 
     @property
@@ -83,30 +114,73 @@ class Paired:
         """Number of independent units."""
         return len(self.confidence0) if self.clusters is None else int(self.clusters.max()) + 1
 
+    @cached_property
+    def gap0(self) -> FloatArray:
+        """(n,) confidence minus correct of the baseline."""
+        return self.confidence0 - self.correct0
 
-def _signed(
-    name: str, u0: FloatArray, u1: FloatArray, pair: Paired, tol: float, z: float
+    @cached_property
+    def gap1(self) -> FloatArray:
+        """(n,) confidence minus correct of the candidate."""
+        return self.confidence1 - self.correct1
+
+    @cached_property
+    def pooled(self) -> FloatArray:
+        """(2n,) the confidences of both sides, sorted."""
+        return np.sort(np.concatenate([self.confidence0, self.confidence1]))
+
+    def reversed(self) -> Paired:
+        """Return the comparison the other way round: what is worse here is better there."""
+        return Paired(
+            self.confidence1,
+            self.correct1,
+            self.confidence0,
+            self.correct0,
+            self.clusters,
+            self.folds,
+        )
+
+
+def _folds(item_ids: IdArray, clusters: IntArray | None) -> IntArray:
+    """Assign each unit to a fold by its id, so that the order of the items changes nothing."""
+    ids = item_ids
+    if clusters is not None:
+        first = np.full(int(clusters.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
+        np.minimum.at(first, clusters, item_ids)
+        ids = first[clusters]
+    return (ids % np.uint64(FOLDS)).astype(np.int64)
+
+
+def _component(
+    name: str,
+    u0: FloatArray,
+    u1: FloatArray,
+    pair: Paired,
+    tol: float,
+    z: float,
+    *,
+    direction: float | None = None,
 ) -> Component:
+    """Compare the means of one direction's weighted gaps, u0 of the baseline, u1 of the candidate.
+
+    ``direction`` is the sign of an error that grows; by default that of the candidate's mean.
+    """
     before, after = float(u0.mean()), float(u1.mean())
-    direction = 1.0 if after >= 0 else -1.0
+    if direction is None:
+        direction = 1.0 if after >= 0 else -1.0
     worsening = direction * (after - before)
     error = standard_error(u1 - u0, pair.clusters)
-    return Component(
-        name,
-        before,
-        after,
-        worsening,
-        error,
-        worsening - z * error,
-        tol,
-        grew=abs(after) > abs(before),
-    )
+    growth = abs(after) - abs(before)
+    # From one side of zero to the other, pairing says little about the *size* of the error: a
+    # baseline that did err the other way is asked for growth by the tolerance, as measured.
+    crossed = -direction * before > ESTABLISHED * standard_error(u0, pair.clusters)
+    grew = growth > (tol if crossed else 0.0)
+    return Component(name, before, after, worsening, error, worsening - z * error, tol, grew=grew)
 
 
 def gap_component(pair: Paired, tolerance: float, z: float) -> Component:
     """Shift of the signed gap: scaling of all confidences, over- or under-confidence."""
-    u0, u1 = pair.confidence0 - pair.correct0, pair.confidence1 - pair.correct1
-    return _signed("signed gap", u0, u1, pair, tolerance, z)
+    return _component("signed gap", pair.gap0, pair.gap1, pair, tolerance, z)
 
 
 def slope_component(pair: Paired, tolerance: float, z: float) -> Component:
@@ -115,33 +189,98 @@ def slope_component(pair: Paired, tolerance: float, z: float) -> Component:
     k·(c − m)·gap with m the pooled mean confidence and k = mean|c − m| / var(c); a miscalibration
     that is linear in the confidence then counts what it adds to ECE.
     """
-    pool = np.concatenate([pair.confidence0, pair.confidence1])
-    centre, variance = float(pool.mean()), float(pool.var())
+    centre, variance = float(pair.pooled.mean()), float(pair.pooled.var())
     if variance < 1e-12:
-        nothing = math.nan
-        return Component(
-            "slope",
-            nothing,
-            nothing,
-            nothing,
-            nothing,
-            nothing,
-            tolerance,
-            unavailable="all confidences are equal, so there is no slope",
-        )
-    k = float(np.abs(pool - centre).mean()) / variance
-    u0 = k * (pair.confidence0 - centre) * (pair.confidence0 - pair.correct0)
-    u1 = k * (pair.confidence1 - centre) * (pair.confidence1 - pair.correct1)
-    return _signed("slope", u0, u1, pair, tolerance, z)
+        reason = "all confidences are equal, so there is no slope"
+        return _unavailable("slope", reason, tolerance)
+    k = float(np.abs(pair.pooled - centre).mean()) / variance
+    u0 = k * (pair.confidence0 - centre) * pair.gap0
+    u1 = k * (pair.confidence1 - centre) * pair.gap1
+    return _component("slope", u0, u1, pair, tolerance, z)
+
+
+def shape_component(pair: Paired, tolerance: float, z: float) -> Component:
+    """Growth of the miscalibration along a smooth direction learned from the candidate.
+
+    The candidate's gap is fitted by Legendre polynomials up to the third degree in the rank of the
+    confidence (pooled over both sides), each coefficient shrunk by its own noise (James & Stein).
+    The direction is the sign of the fit, weaker where the fit is small against its standard error.
+    The baseline is measured along the same direction, so that noise shared by both sides cancels;
+    but where it is established to err in some direction, along its own: an error that has only
+    changed sides is not a larger one.
+    Ten folds: the items of a fold are measured along what the other nine say, so that noise is not
+    taken for miscalibration.
+    """
+    if pair.units < SHAPE_FROM:
+        reason = f"fewer than {SHAPE_FROM} independent units to learn it from"
+        return _unavailable("shape", reason, tolerance)
+    cells0, cells1, rank = _rank_cells(pair)
+    scale = np.sqrt(2.0 * np.arange(SHAPE_TERMS) + 1)
+    terms = scale[:, None] * np.polynomial.legendre.legvander(2 * rank - 1, SHAPE_TERMS - 1).T
+    fit1, noise1 = _smooth_fit(pair, pair.gap1, cells1, terms)
+    fit0, noise0 = _smooth_fit(pair, pair.gap0, cells0, terms)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kept = np.nan_to_num(1 - noise1 / fit1**2, nan=0.0, neginf=0.0).clip(0)
+    curve1 = (kept * fit1) @ terms
+    full = FULL_WEIGHT_AT * math.sqrt(float(noise1.mean()))
+    weights1 = np.sign(curve1) if full == 0 else np.clip(curve1 / full, -1, 1)
+    curve0 = fit0 @ terms
+    established = np.abs(curve0) > ESTABLISHED * np.sqrt(noise0 @ terms**2)
+    weights0 = np.where(established, np.sign(curve0), weights1)
+    u0 = weights0[pair.folds, cells0] * pair.gap0
+    u1 = weights1[pair.folds, cells1] * pair.gap1
+    # Along a direction made from the side's own errors larger is worse, never smaller.
+    return _component("shape", u0, u1, pair, tolerance, z, direction=1.0)
+
+
+def _smooth_fit(
+    pair: Paired, gap: FloatArray, cells: IntArray, terms: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Fit a gap by orthonormal terms of the rank.
+
+    Returns:
+        (folds, terms) coefficients from all items but those of the fold, and (terms,) the squared
+        standard errors of such coefficients.
+    """
+    size, n = terms.shape[1], len(gap)
+    sums = np.bincount(pair.folds * size + cells, gap, FOLDS * size).reshape(FOLDS, size)
+    totals = sums @ terms.T
+    rest = np.maximum(n - np.bincount(pair.folds, minlength=FOLDS), 1)
+    fitted = (totals.sum(axis=0) - totals) / rest[:, None]
+    errors = [standard_error(term[cells] * gap, pair.clusters) for term in terms]
+    return fitted, np.square(errors) * FOLDS / (FOLDS - 1)
+
+
+def _rank_cells(pair: Paired) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return the cell of each confidence of either side, and the mid-rank in (0, 1) of each cell.
+
+    Up to a thousand cells, equal confidences always in one.
+    """
+    pool = pair.pooled
+    step = max(1, len(pool) // RANK_CELLS)
+    edges = np.unique(pool[step - 1 :: step])
+    above = np.searchsorted(pool, edges, side="right")
+    ends = np.concatenate([[0], above, [len(pool)]]) / len(pool)
+    rank = (ends[1:] + ends[:-1]) / 2
+    return (
+        np.searchsorted(edges, pair.confidence0, side="left"),
+        np.searchsorted(edges, pair.confidence1, side="left"),
+        rank,
+    )
 
 
 def ece_component(pair: Paired, tolerance: float, z: float) -> Component:
-    """Growth of the cross-fitted ECE on ten quantile bins of the pooled confidences."""
-    pool = np.concatenate([pair.confidence0, pair.confidence1])
-    edges = np.unique(np.quantile(pool, np.arange(1, GATE_BINS) / GATE_BINS))
-    gap0, gap1 = pair.confidence0 - pair.correct0, pair.confidence1 - pair.correct1
-    fit0 = cross_fitted(gap0, np.searchsorted(edges, pair.confidence0), pair.clusters)
-    fit1 = cross_fitted(gap1, np.searchsorted(edges, pair.confidence1), pair.clusters)
+    """Growth of the cross-fitted ECE on ten quantile bins of the pooled confidences.
+
+    For whatever the smooth directions miss. Its standard error is the largest, since both sides'
+    signs are learned.
+    """
+    if pair.units < BINS_FROM:
+        reason = f"fewer than {BINS_FROM} independent units for {GATE_BINS} bins"
+        return _unavailable("cross-fitted ECE", reason, tolerance)
+    edges = np.unique(np.quantile(pair.pooled, np.arange(1, GATE_BINS) / GATE_BINS))
+    fit0 = cross_fitted(pair.gap0, np.searchsorted(edges, pair.confidence0), pair.clusters)
+    fit1 = cross_fitted(pair.gap1, np.searchsorted(edges, pair.confidence1), pair.clusters)
     worsening = fit1.value - fit0.value
     error = standard_error(fit1.influence - fit0.influence, pair.clusters)
     return Component(
@@ -152,6 +291,13 @@ def ece_component(pair: Paired, tolerance: float, z: float) -> Component:
         error,
         worsening - z * error,
         tolerance,
+    )
+
+
+def _unavailable(name: str, reason: str, tolerance: float) -> Component:
+    nothing = math.nan
+    return Component(
+        name, nothing, nothing, nothing, nothing, nothing, tolerance, unavailable=reason
     )
 
 
@@ -166,12 +312,21 @@ def accuracy_component(pair: Paired, tolerance: float, alpha: float) -> Componen
     n = len(loss)
     before, after = float(pair.correct0.mean()), float(pair.correct1.mean())
     discordant = int(np.abs(loss).sum())
+    error = standard_error(loss, pair.clusters)
     if discordant < EXACT_BELOW and pair.clusters is None:
         lost = int((loss > 0).sum())
         share = binomial_lower_bound(lost, discordant, alpha)
         bound = discordant * (2 * share - 1) / n if discordant else 0.0
-        error = math.nan
     else:
-        error = standard_error(loss, pair.clusters)
         bound = float(loss.mean()) - upper_quantile(alpha, pair.units) * error
     return Component("accuracy", before, after, before - after, error, bound, tolerance)
+
+
+def calibration_components(pair: Paired, tolerance: float, z: float) -> tuple[Component, ...]:
+    """Return every component but accuracy: the ways in which calibration can get worse."""
+    return (
+        gap_component(pair, tolerance, z),
+        slope_component(pair, tolerance, z),
+        shape_component(pair, tolerance, z),
+        ece_component(pair, tolerance, z),
+    )

@@ -6,19 +6,10 @@ from dataclasses import dataclass, replace
 
 from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.record import MAX_SUPERSEDED
+from pytest_calibration.decision import ALPHA, MAX_UNDETECTED, TOLERANCE, State
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.verdict import (
-    ALPHA,
-    MAX_UNDETECTED,
-    TOLERANCE,
-    State,
-    Verdict,
-    align,
-    compare,
-    difference_reason,
-    judge,
-)
+from pytest_calibration.verdict import Verdict, align, compare, difference_reason, judge
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from pytest_calibration.uncertainty.standard_errors import cluster_codes, standa
 
 CONFIDENCE_LEVEL: Final = 0.95
 EXACT_UP_TO: Final = 30
+# One interval serves them all.
+ECES: Final = frozenset({"ece", "equal_mass_ece", "cross_fitted_ece"})
 
 
 @dataclass(frozen=True)
@@ -76,43 +78,15 @@ class Measurement:
     @property
     def label(self) -> str:
         """Name and binning of the number, as printed: ``ECE (15 equal-width bins)``."""
-        name = METRIC_LABELS.get(self.metric, self.metric)
-        if self.metric not in BINNED:
-            return name
-        return f"{name} ({self.bins} {self.strategy.replace('_', '-')} bins)"
+        metric = metric_named(self.metric)
+        if not metric.binned:
+            return metric.label
+        return f"{metric.label} ({self.bins} {self.strategy.replace('_', '-')} bins)"
 
     def items_to_test(self, limit: float) -> int:
         """Return the n at which a calibrated model stays below ``limit`` 95 % of the time."""
         floor_high = self.noise_floor_high
         return math.ceil(self.n * (floor_high / limit) ** 2)
-
-
-METRIC_LABELS: Final = {
-    "ece": "ECE",
-    "equal_mass_ece": "ECE",
-    "cross_fitted_ece": "cross-fitted ECE",
-    "mce": "MCE",
-    "brier": "Brier score",
-    "nll": "NLL",
-    "accuracy": "accuracy",
-    "mean_confidence": "mean confidence",
-    "signed_gap": "signed gap",
-}
-BINNED: Final = frozenset({"ece", "equal_mass_ece", "cross_fitted_ece", "mce"})
-
-
-# The values a metric can have.
-RANGES: Final = {
-    "ece": (0.0, 1.0),
-    "equal_mass_ece": (0.0, 1.0),
-    "cross_fitted_ece": (-1.0, 1.0),
-    "mce": (0.0, 1.0),
-    "accuracy": (0.0, 1.0),
-    "mean_confidence": (0.0, 1.0),
-    "signed_gap": (-1.0, 1.0),
-    "brier": (0.0, 1.0),
-    "nll": (0.0, math.inf),
-}
 
 
 def measure(
@@ -131,7 +105,7 @@ def measure(
 
     Args:
         predictions: predictions, or a pair (probabilities, labels).
-        metric: a name of ``metrics.METRICS``, or ``cross_fitted_ece``.
+        metric: a name of ``metrics.METRICS``.
         bins: number of bins of a binned metric.
         strategy: binning of a binned metric; ``equal_mass_ece`` fixes it.
 
@@ -162,7 +136,7 @@ def measure(
         n=len(predictions),
         n_clusters=predictions.n_clusters,
         noise_floor=floor_mean,
-        noise_floor_high=floor.high if metric in BINNED - {"mce"} else math.nan,
+        noise_floor_high=floor.high if metric in ECES else math.nan,
         bins=bins,
         strategy=strategy,
         probe=predictions.probe,
@@ -178,7 +152,7 @@ def _interval(
 ) -> tuple[float, float, float]:
     """Return (value, low, high) of the metric."""
     z = upper_quantile((1 - CONFIDENCE_LEVEL) / 2, predictions.n_clusters)
-    if metric in ("ece", "equal_mass_ece", "cross_fitted_ece"):
+    if metric in ECES:
         plug_in = ece(predictions, bins, strategy)
         fitted, error = cross_fitted_ece(predictions, bins, strategy)
         if math.isnan(error):
@@ -189,7 +163,8 @@ def _interval(
         return _mce_interval(predictions, bins, strategy)
     if metric == "accuracy" and predictions.groups is None:
         return _wilson(accuracy(predictions), len(predictions), z)
-    value = metric_named(metric)(predictions)
+    known = metric_named(metric)
+    value = known(predictions)
     per_item: dict[str, FloatArray] = {
         "accuracy": predictions.correct.astype(np.float64),
         "mean_confidence": predictions.confidence,
@@ -198,9 +173,13 @@ def _interval(
     }
     if metric == "nll" and predictions.label_logprobs is not None:
         per_item["nll"] = -predictions.label_logprobs
+    if metric not in per_item:
+        raise MetricError(
+            f"{metric} has no interval, so it is not measured; metrics.{metric}(predictions) gives "
+            "its value."
+        )
     margin = z * standard_error(per_item[metric], cluster_codes(predictions))
-    lowest, highest = RANGES[metric]
-    return value, max(lowest, value - margin), min(highest, value + margin)
+    return value, max(known.lowest, value - margin), min(known.highest, value + margin)
 
 
 def _wilson(share: float, n: int, z: float) -> tuple[float, float, float]:

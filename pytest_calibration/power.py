@@ -1,27 +1,46 @@
-"""What a comparison could see, said after it was made or before."""
+"""What a comparison could see, and how often it cries wolf, said after it was made or before.
+
+The rates are closed form. Those of the whole rule, simulated, stand in ``docs/statistics.md``;
+``benchmarks/gate.py`` makes them.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from pytest_calibration.components import GATE_BINS, Component, Paired
+from pytest_calibration.components import BINS_FROM, Component
+from pytest_calibration.errors import MetricError
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty.cross_fitting import cross_fitted
-from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
-from pytest_calibration.uncertainty.standard_errors import standard_error
+from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile, upper_tail
+from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
 
 POWER: Final = 0.8
+# What a worsening of all confidences, or a tilt, is measured by. The other components are there for
+# what these miss, and take nothing from what these see.
+FIXED: Final = frozenset({"signed gap", "slope"})
+# The direction in which a worsening counts is taken from the data.
+TWO_SIDED: Final = FIXED | {"shape"}
+
+
+def _reach(alpha: float, units: int, power: float = POWER) -> float:
+    """How many standard errors beyond the tolerance a worsening must lie to be seen."""
+    return upper_quantile(alpha, units) + NORMAL.inv_cdf(power)
 
 
 def smallest_visible(
-    components: list[Component], tolerance: float, alpha: float, units: int
+    components: Iterable[Component], tolerance: float, alpha: float, units: int
 ) -> float:
-    """Return the smallest worsening, of any shape, that would be seen at 80 % power."""
-    widest = max((c.standard_error for c in components if not c.unavailable), default=math.nan)
-    return tolerance + (upper_quantile(alpha, units) + NORMAL.inv_cdf(POWER)) * widest
+    """Return the smallest shift or tilt of the confidences that would be seen at 80 % power.
+
+    Tolerance plus (z_α + z_0.8) standard errors, the larger of the two components'.
+    """
+    errors = [c.standard_error for c in components if c.name in FIXED and not c.unavailable]
+    return tolerance + _reach(alpha, units) * max(errors, default=math.nan)
 
 
 def unpaired_visible(
@@ -31,18 +50,149 @@ def unpaired_visible(
 
     As if the candidate's errors were independent of the baseline's: pairing only makes it smaller.
     """
-    pair = Paired.of(predictions, predictions)
-    clusters = pair.clusters
-    gap = pair.confidence0 - pair.correct0
-    pool = pair.confidence0
-    errors = [standard_error(gap, clusters)]
-    if float(pool.var()) > 1e-12:
-        k = float(np.abs(pool - pool.mean()).mean()) / float(pool.var())
-        errors.append(standard_error(k * (pool - pool.mean()) * gap, clusters))
-    edges = np.unique(np.quantile(pool, np.arange(1, GATE_BINS) / GATE_BINS))
-    fitted = cross_fitted(gap, np.searchsorted(edges, pool), clusters)
-    errors.append(standard_error(fitted.influence, clusters))
+    clusters = cluster_codes(predictions)
+    errors = [standard_error(predictions.gap, clusters)]
+    away = predictions.confidence - predictions.confidence.mean()
+    if float(away @ away) > 1e-12 * len(away):
+        k = float(np.abs(away).mean() / np.mean(away**2))
+        errors.append(standard_error(k * away * predictions.gap, clusters))
     if math.isnan(errors[0]):
         return 1.0
-    reach = upper_quantile(alpha, pair.units) + NORMAL.inv_cdf(POWER)
+    reach = _reach(alpha, predictions.n_clusters)
     return min(1.0, tolerance + reach * math.sqrt(2) * max(errors))
+
+
+def false_alarm_rate(components: Iterable[Component], alpha: float, units: int) -> float:
+    """Bound the probability that a comparison fails although nothing changed.
+
+    The sum over all components of P(bound > tolerance) when the true worsening is 0, at the
+    standard errors seen here; a component whose direction comes from the data counts twice. An
+    upper bound, since components overlap.
+    """
+    z = upper_quantile(alpha, units)
+    rate = 0.0
+    for c in components:
+        if c.unavailable or not c.standard_error > 0:
+            continue
+        sides = 2 if c.name in TWO_SIDED else 1
+        rate += sides * upper_tail(z + c.tolerance / c.standard_error, units)
+    return min(1.0, rate)
+
+
+# --- before any model is run ---------------------------------------------------------------------
+
+# The standard errors of the other components over that of the signed gap, when nothing changed
+# (design scenario of benchmarks/gate.py).
+RELATIVE_ERRORS: Final = {"slope": 0.95, "shape": 0.75, "cross-fitted ECE": 1.65}
+# ECE of a perfectly calibrated model of four-way questions over 15 bins, times the root of n.
+TYPICAL_FLOOR: Final = 1.12
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison on so many items will be able to say.
+
+    Attributes:
+        n: number of items.
+        units: number of independent units (items, or groups).
+        tolerance: allowed worsening in ECE units.
+        alpha: one-sided error level of each bound.
+        max_undetected: how much beyond the tolerance may stay invisible.
+        changed: share of the items that only one of the two models answers rightly.
+        standard_error: of the shift of the signed gap.
+        smallest_visible: smallest worsening seen with 80 % power.
+        decides: whether such a comparison decides, instead of being inconclusive.
+        n_needed: items from which on it decides.
+        false_alarm_rate: at most how often an unchanged model fails.
+        noise_floor: ECE that a perfectly calibrated model would show, about.
+    """
+
+    n: int
+    units: int
+    tolerance: float
+    alpha: float
+    max_undetected: float
+    changed: float
+    standard_error: float
+    smallest_visible: float
+    decides: bool
+    n_needed: int
+    false_alarm_rate: float
+    noise_floor: float
+
+    def power(self, worsening: float) -> float:
+        """Return the probability that a true worsening of this size fails the test."""
+        z = upper_quantile(self.alpha, self.units)
+        return NORMAL.cdf((worsening - self.tolerance) / self.standard_error - z)
+
+
+def plan(
+    n: int,
+    *,
+    groups: int | None = None,
+    tolerance: float = 0.02,
+    alpha: float = 0.05,
+    max_undetected: float = 0.05,
+    changed: float = 0.15,
+    min_units: int = 50,
+) -> Plan:
+    """Say what a comparison on n items will see, before any model is run.
+
+    A model whose fine-tuning changes the outcome of a share q of the items has a shift of the
+    signed gap with a standard error of about sqrt(q / n): its confidences move little beside that.
+
+    Args:
+        n: number of items, at least 2.
+        groups: number of groups the items come in; counted as if all items of a group were alike,
+            which is the worst case.
+        tolerance: allowed worsening in ECE units, in [0, 1).
+        alpha: one-sided error level of each bound, in (0, 0.5).
+        max_undetected: how much beyond the tolerance may stay invisible, in (0, 1).
+        changed: share of the items that only one of the two models answers rightly, in (0, 1].
+        min_units: independent units below which no comparison decides.
+
+    Raises:
+        MetricError: a value outside these ranges.
+    """
+    units = n if groups is None else groups
+    checks = (
+        ("n", n, n >= 2, "at least 2"),
+        ("groups", units, 2 <= units <= n, f"between 2 and n = {n}"),
+        ("tolerance", tolerance, 0 <= tolerance < 1, "at least 0 and below 1"),
+        ("alpha", alpha, 0 < alpha < 0.5, "between 0 and 0.5"),
+        ("max_undetected", max_undetected, 0 < max_undetected < 1, "between 0 and 1"),
+        ("changed", changed, 0 < changed <= 1, "above 0 and at most 1"),
+    )
+    for name, value, good, range_ in checks:
+        if not good:
+            raise MetricError(f"{name} must be {range_}, got {value}.")
+    error = math.sqrt(changed / units)
+    components = [_expected("signed gap", error, tolerance), _expected("accuracy", error, 0.02)]
+    for name, relative in RELATIVE_ERRORS.items():
+        if name != "cross-fitted ECE" or units >= BINS_FROM:
+            components.append(_expected(name, relative * error, tolerance))
+    visible = smallest_visible(components, tolerance, alpha, units)
+    needed = max(min_units, math.ceil((_reach(alpha, 10**9) / max_undetected) ** 2 * changed))
+    while tolerance + _reach(alpha, needed) * math.sqrt(changed / needed) > (
+        tolerance + max_undetected
+    ):
+        needed += 1
+    return Plan(
+        n=n,
+        units=units,
+        tolerance=tolerance,
+        alpha=alpha,
+        max_undetected=max_undetected,
+        changed=changed,
+        standard_error=error,
+        smallest_visible=min(1.0, visible),
+        decides=units >= min_units and visible <= tolerance + max_undetected,
+        n_needed=math.ceil(needed * n / units),
+        false_alarm_rate=false_alarm_rate(components, alpha, units),
+        noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(units)),
+    )
+
+
+def _expected(name: str, error: float, tolerance: float) -> Component:
+    """Return a component of an unchanged model, of which only the standard error counts."""
+    return Component(name, 0.0, 0.0, 0.0, error, -error, tolerance)

@@ -9,78 +9,32 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Final
 
 import numpy as np
 
-from pytest_calibration.components import (
-    Component,
-    Paired,
-    accuracy_component,
-    ece_component,
-    gap_component,
-    slope_component,
+from pytest_calibration.components import Component, Paired
+from pytest_calibration.decision import (
+    ALPHA,
+    MAX_UNDETECTED,
+    MIN_UNITS,
+    TOLERANCE,
+    State,
+    decide,
 )
 from pytest_calibration.errors import MetricError
-from pytest_calibration.measurement import RANGES, Measurement, measure
-from pytest_calibration.metrics import DEFAULT_BINS
-from pytest_calibration.power import smallest_visible
+from pytest_calibration.measurement import Measurement, measure
+from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.predictions import (
     IntArray,
     Predictions,
     PredictionsLike,
     as_predictions,
 )
-from pytest_calibration.uncertainty.quantiles import upper_quantile
 
-TOLERANCE: Final = 0.02
-ALPHA: Final = 0.05
-MAX_UNDETECTED: Final = 0.05
-MIN_UNITS: Final = 50
 MIN_OVERLAP: Final = 0.95
 # Below it the items that would make a limit testable are more than anybody has.
 SMALLEST_TESTABLE: Final = 0.001
-
-LOWER_IS_BETTER: Final = frozenset(
-    {
-        "ece",
-        "equal_mass_ece",
-        "cross_fitted_ece",
-        "mce",
-        "brier",
-        "nll",
-        "mean_confidence",
-        "signed_gap",
-    }
-)
-
-
-class State(StrEnum):
-    """What a comparison came to."""
-
-    PASSED = "passed"
-    REGRESSED = "regressed"
-    ABOVE_LIMIT = "above_limit"
-    INCONCLUSIVE = "inconclusive"
-    NOT_COMPARABLE = "not_comparable"
-    NO_BASELINE = "no_baseline"
-    RECORDED = "recorded"
-
-    @property
-    def fails(self) -> bool:
-        """Whether an assertion fails on it."""
-        return self in _FAILING
-
-    @property
-    def decides(self) -> bool:
-        """Whether something was really compared or stored, so that a green run means something."""
-        return self is not State.INCONCLUSIVE
-
-
-_FAILING: Final = frozenset(
-    {State.REGRESSED, State.ABOVE_LIMIT, State.NOT_COMPARABLE, State.NO_BASELINE}
-)
 
 
 @dataclass(frozen=True)
@@ -100,6 +54,7 @@ class Verdict:
         held: what ``judge`` held against it: the value, or the lower end of its interval.
         alpha: one-sided error level of each component's bound.
         smallest_visible: smallest worsening that would be seen at 80 % power; NaN for ``judge``.
+        false_alarm_rate: at most how often an unchanged model would fail; NaN for ``judge``.
         n_needed: items at which an inconclusive comparison would decide; 0 otherwise.
         improved: whether the candidate is better than the baseline beyond the tolerance.
         reason: one sentence on why, where the state is not a matter of numbers.
@@ -119,6 +74,7 @@ class Verdict:
     held: float = math.nan
     alpha: float = ALPHA
     smallest_visible: float = math.nan
+    false_alarm_rate: float = math.nan
     n_needed: int = 0
     improved: bool = False
     reason: str = ""
@@ -168,11 +124,11 @@ def judge(
     if isinstance(limit, bool) or not isinstance(limit, int | float | np.number):
         raise MetricError(f"the limit must be a number, got {limit!r}.")
     limit = float(limit)
-    lowest, highest = RANGES[measurement.metric]
-    if not (math.isfinite(limit) and lowest <= limit <= highest):
+    metric = metric_named(measurement.metric)
+    if not (math.isfinite(limit) and metric.lowest <= limit <= metric.highest):
         raise MetricError(
-            f"the limit of {measurement.metric} must lie in [{lowest:g}, {highest:g}], got {limit}"
-            "; five per cent is 0.05."
+            f"the limit of {metric.name} must lie in [{metric.lowest:g}, {metric.highest:g}], got "
+            f"{limit}; five per cent is 0.05."
         )
     held = measurement.low if debiased else measurement.value
     # Written so that a NaN on the measured side can only fail.
@@ -261,70 +217,33 @@ def compare(
     notes = (remark,) if remark else ()
     candidate, stored = predictions.take(ours), baseline.take(theirs)
     pair = Paired.of(stored, candidate)
-    z = upper_quantile(alpha, pair.units)
-    shape = _shape_components(pair, tolerance, z)
-    guard = []
-    if accuracy_tolerance is not None:
-        guard.append(accuracy_component(pair, accuracy_tolerance, alpha))
-    verdict = replace(
+    decision = decide(
+        pair,
+        tolerance=tolerance,
+        alpha=alpha,
+        accuracy_tolerance=accuracy_tolerance,
+        max_undetected=max_undetected,
+    )
+    for component in decision.components:
+        if not component.unavailable and math.isnan(component.bound) and pair.units >= MIN_UNITS:
+            raise MetricError(
+                f"the {component.name} of probe {predictions.probe!r} is NaN on {len(ours)} items; "
+                "no verdict is given."
+            )
+    return replace(
         verdict,
+        state=decision.state,
         measurement=measured if len(ours) == len(predictions) else measure(candidate, bins=bins),
         baseline=measure(stored, bins=bins),
-        components=(*shape, *guard),
+        components=decision.components,
         n=len(ours),
         units=pair.units,
+        smallest_visible=decision.smallest_visible,
+        false_alarm_rate=decision.false_alarm_rate,
+        n_needed=decision.n_needed,
+        improved=decision.improved,
+        reason=decision.reason,
         notes=notes,
-    )
-    return _decide(verdict, pair, z, max_undetected)
-
-
-def _decide(verdict: Verdict, pair: Paired, z: float, max_undetected: float) -> Verdict:
-    """Turn components into a state."""
-    shape = [c for c in verdict.components if c.name != "accuracy"]
-    if verdict.units < MIN_UNITS:
-        what = "items" if pair.clusters is None else "groups"
-        return replace(
-            verdict,
-            state=State.INCONCLUSIVE,
-            n_needed=math.ceil(verdict.n * MIN_UNITS / verdict.units),
-            reason=f"{verdict.units} {what} are too few to compare; at least {MIN_UNITS} are.",
-        )
-    for component in verdict.components:
-        if not component.unavailable and math.isnan(component.bound):
-            raise MetricError(
-                f"the {component.name} of probe {verdict.measurement.probe!r} is NaN on "
-                f"{verdict.n} items; no verdict is given."
-            )
-    visible = smallest_visible(shape, verdict.tolerance, verdict.alpha, verdict.units)
-    verdict = replace(verdict, smallest_visible=visible)
-    if any(c.fired for c in verdict.components):
-        return replace(verdict, state=State.REGRESSED)
-    # What is certain to be better may be accepted, whether or not a worsening could be seen.
-    backwards = Paired(
-        pair.confidence1, pair.correct1, pair.confidence0, pair.correct0, pair.clusters
-    )
-    better = any(c.fired for c in _shape_components(backwards, verdict.tolerance, z))
-    verdict = replace(verdict, improved=better)
-    if visible > verdict.tolerance + max_undetected:
-        # With nothing allowed to stay invisible, no number of items is enough.
-        scale = ((visible - verdict.tolerance) / max_undetected) ** 2 if max_undetected else 0.0
-        return replace(
-            verdict,
-            state=State.INCONCLUSIVE,
-            n_needed=math.ceil(verdict.n * scale),
-            reason=(
-                f"a worsening of up to {visible:.3f} could have been missed (80 % power), more "
-                f"than the {verdict.tolerance + max_undetected:.3f} that may be."
-            ),
-        )
-    return replace(verdict, state=State.PASSED)
-
-
-def _shape_components(pair: Paired, tolerance: float, z: float) -> tuple[Component, ...]:
-    return (
-        gap_component(pair, tolerance, z),
-        slope_component(pair, tolerance, z),
-        ece_component(pair, tolerance, z),
     )
 
 
@@ -449,13 +368,10 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
 def _numbers(m: Measurement) -> str:
     groups = f" in {m.n_clusters:,} groups" if m.n_clusters != m.n else ""
     # A ceiling keeps a printed interval from excluding the value it belongs to.
-    floor = "" if m.metric not in BINNED_ERRORS else f", noise floor {m.noise_floor:.3f}"
+    floor = f", noise floor {m.noise_floor:.3f}" if metric_named(m.metric).error else ""
     return (
         f"{m.label} {m.value:.3f} [{m.low:.3f}, {m.high:.3f}], n = {m.n:,} {m.unit}s{groups}{floor}"
     )
-
-
-BINNED_ERRORS: Final = frozenset({"ece", "equal_mass_ece", "cross_fitted_ece", "mce", "signed_gap"})
 
 
 def _component_sentence(c: Component, verdict: Verdict) -> str:

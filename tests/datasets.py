@@ -94,6 +94,12 @@ def calibrated(n: int, seed: int) -> Predictions:
     return Predictions.from_logits(*four_way(n, seed))
 
 
+def sharpened(n: int = 2000, seed: int = 7, factor: float = 1.6) -> Predictions:
+    """Return predictions of a four-way model that is too sure: logits times ``factor``."""
+    logits, labels = four_way(n, seed)
+    return Predictions.from_logits(factor * logits, labels)
+
+
 def two_runs(n: int, seed: int, factor: float = 1.0) -> tuple[Predictions, Predictions]:
     """Return (baseline, candidate): noisy readings of the same truth, one in eight flips.
 

@@ -28,21 +28,25 @@ ROOMS: dict[str, tuple[str, str]] = {
     "metrics": ("errors predictions metrics", "numpy"),
     "uncertainty": ("errors predictions metrics uncertainty", "numpy"),
     "components": ("predictions uncertainty", "numpy"),
-    "power": ("predictions uncertainty components", "numpy"),
+    "power": ("errors predictions uncertainty components", "numpy"),
     "measurement": ("errors predictions metrics uncertainty", "numpy"),
-    "verdict": (f"{CORE} components power", "numpy"),
+    "decision": ("uncertainty components power", ""),
+    "verdict": (f"{CORE} components decision", "numpy"),
+    "slices": ("errors predictions metrics uncertainty components", "numpy"),
+    "aa": (f"{CORE} components decision verdict aa", "numpy"),
     "strict_yaml": ("errors", "yaml"),
     "baselines": (f"{CORE} power strict_yaml baselines", "numpy yaml"),
-    "gate": (f"{CORE} verdict baselines", ""),
+    "gate": (f"{CORE} decision verdict baselines", ""),
     "sink": ("", ""),
-    "reports": (f"{CORE} verdict", ""),
-    "assertions": (f"{CORE} verdict baselines gate reports sink", ""),
+    "reports": (f"{CORE} decision verdict", ""),
+    "assertions": (f"{CORE} decision verdict baselines gate reports sink", ""),
     "config": ("errors strict_yaml models.checkpoint", ""),
     "models": ("errors models", ""),
     "models.protocols": ("", "numpy"),
     "models.transformers_model": ("errors models", "numpy torch transformers"),
     "probes": ("errors predictions strict_yaml models.protocols probes", "numpy"),
     "plugin": ("errors sink reports plugin", "pytest"),
+    "cli": ("* errors cli", ""),
     "suite": ("* assertions", "pytest"),
 }
 # What only these may import anywhere, also inside a function.
@@ -50,7 +54,18 @@ HEAVY = frozenset({"torch", "transformers", "peft", "safetensors", "accelerate"}
 HEAVY_ROOMS = frozenset({"models.transformers_model"})
 # What the numpy core knows nothing of, not even inside a function.
 NUMPY_CORE = frozenset(
-    {"predictions", "metrics", "uncertainty", "measurement", "components", "power", "verdict"}
+    [
+        "predictions",
+        "metrics",
+        "uncertainty",
+        "measurement",
+        "components",
+        "power",
+        "slices",
+        "decision",
+        "verdict",
+        "aa",
+    ]
 )
 UNKNOWN_TO_CORE = HEAVY | {"pytest", "_pytest", "yaml"}
 # What a start of pytest must not load.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from pytest_calibration.components import (
     Component,
     Paired,
     accuracy_component,
+    calibration_components,
     ece_component,
     gap_component,
+    shape_component,
     slope_component,
 )
 from pytest_calibration.metrics import ece, signed_gap
@@ -32,7 +35,7 @@ def pair_of(
 ) -> Paired:
     """Pair two runs with known gaps per confidence."""
     pair = Paired.of(exact(gaps0), exact(gaps1))
-    return Paired(pair.confidence0, pair.correct0, pair.confidence1, pair.correct1, groups)
+    return replace(pair, clusters=groups)
 
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -100,20 +103,17 @@ def test_components_use_cluster_robust_errors() -> None:
     before, after = two_runs(600, 1, 1.3)
     pair = Paired.of(before, after)
     clusters = np.arange(600) // 6
-    grouped = Paired(pair.confidence0, pair.correct0, pair.confidence1, pair.correct1, clusters)
+    grouped = replace(pair, clusters=clusters)
     d = (pair.confidence1 - pair.correct1) - (pair.confidence0 - pair.correct0)
     totals = np.bincount(clusters, weights=d - d.mean())
     expected = math.sqrt(100 / 99 * (totals**2).sum()) / 600
     assert gap_component(grouped, 0.02, 1.6).standard_error == pytest.approx(expected)
     assert grouped.units == 100
-    singles = Paired(*(getattr(pair, f) for f in FIELDS), np.arange(600))
-    for component in (gap_component, slope_component, ece_component):
+    singles = replace(pair, clusters=np.arange(600))
+    for component in (gap_component, slope_component, shape_component, ece_component):
         plain, alone = component(pair, 0.02, 1.6), component(singles, 0.02, 1.6)
         assert alone.standard_error == pytest.approx(plain.standard_error, rel=1e-9)
         assert alone.worsening == pytest.approx(plain.worsening, rel=1e-9, abs=1e-12)
-
-
-FIELDS = ("confidence0", "correct0", "confidence1", "correct1")
 
 
 def test_groups_named_on_either_side_count() -> None:
@@ -145,6 +145,169 @@ def test_a_bound_that_is_no_number_never_fires() -> None:
     assert not Component("x", 0, 0, 0, 0, math.nan, 0.02).fired
 
 
+# --- the learned direction ----------------------------------------------------------------------
+
+FINE = tuple(round(0.30 + 0.05 * i, 2) for i in range(12))
+# One period of a bow: over-confident at both ends, under-confident in the middle.
+BOW = dict(zip(FINE, (0.1,) * 3 + (-0.1,) * 6 + (0.1,) * 3, strict=True))
+
+
+def test_shape_sees_a_bow_that_has_neither_mean_nor_tilt() -> None:
+    """Gaps of +0.1, -0.1, +0.1 along the confidence: shape fires, and finds most of the ECE."""
+    pair = pair_of(dict.fromkeys(FINE, 0.0), BOW)
+    assert not gap_component(pair, 0.02, 1.645).fired
+    assert not slope_component(pair, 0.02, 1.645).fired
+    c = shape_component(pair, 0.02, 1.645)
+    assert c.fired
+    assert c.before == pytest.approx(0.0, abs=0.005)
+    assert 0.07 < c.after <= ece(exact(BOW)) + 1e-6
+
+
+def test_an_error_that_only_changes_sides_is_no_larger_shape() -> None:
+    """A bow turned upside down has the same size: each side is measured along its own direction."""
+    pair = pair_of(BOW, {c: -gap for c, gap in BOW.items()})
+    c = shape_component(pair, 0.02, 1.645)
+    assert c.before == pytest.approx(c.after, abs=0.005)
+    assert c.before > 0.07
+    assert not c.fired
+
+
+def test_shape_takes_no_noise_for_miscalibration() -> None:
+    """Over calibrated models the learned growth is 0 on average; without folds it is not."""
+    growth, careless = [], []
+    for seed in range(150):
+        before, after = two_runs(300, seed)
+        pair = Paired.of(before, after)
+        growth.append(shape_component(pair, 0.02, 1.645).worsening)
+        # The same direction, learned on the items it is measured on: every fold holds all.
+        whole = Paired.of(before, after)
+        twice = replace(
+            whole,
+            confidence0=np.tile(whole.confidence0, 10),
+            correct0=np.tile(whole.correct0, 10),
+            confidence1=np.tile(whole.confidence1, 10),
+            correct1=np.tile(whole.correct1, 10),
+            folds=np.repeat(np.arange(10), 300),
+        )
+        careless.append(shape_component(twice, 0.02, 1.645).worsening)
+    error = np.std(growth) / math.sqrt(len(growth))
+    assert abs(np.mean(growth)) < 3 * error
+    assert np.mean(careless) > 4 * error
+
+
+def test_shape_of_equal_runs_is_nothing() -> None:
+    """The same predictions twice: no growth, no error, no failure."""
+    before, _ = two_runs(300, 3, 1.5)
+    c = shape_component(Paired.of(before, before), 0.0, 1.645)
+    assert (c.worsening, c.standard_error, c.fired) == (0.0, 0.0, False)
+
+
+def test_shape_needs_units_to_learn_from() -> None:
+    """Below 50 independent units, items or groups, the direction is not learned, and that is said.
+
+    The ten bins of the cross-fitted ECE ask for 500.
+    """
+    before, after = two_runs(49, 1)
+    c = shape_component(Paired.of(before, after), 0.02, 1.645)
+    assert c.unavailable == "fewer than 50 independent units to learn it from"
+    before, after = two_runs(499, 1)
+    c = ece_component(Paired.of(before, after), 0.02, 1.645)
+    assert c.unavailable == "fewer than 500 independent units for 10 bins"
+    grouped = replace(Paired.of(*two_runs(600, 1)), clusters=np.arange(600) // 15)
+    assert shape_component(grouped, 0.02, 1.645).unavailable
+    assert ece_component(replace(grouped, clusters=None), 0.02, 1.645).unavailable == ""
+
+
+@given(st.integers(0, 10**6), st.integers(2, 7))
+def test_names_and_order_of_groups_change_no_component(seed: int, size: int) -> None:
+    """Groups under other names, and items in another order, give the same components."""
+    n = 60 * size
+    rng = np.random.default_rng(seed)
+    before, after = two_runs(n, seed, 1.3)
+    group = np.arange(n) // size
+    renamed = rng.permutation(60)[group]
+    order = rng.permutation(n)
+
+    def components(names: IntArray, rows: IntArray) -> list[Component]:
+        first, second = (
+            of(p.confidence, p.correct, groups=list(names), item_ids=list(range(n))).take(rows)
+            for p in (before, after)
+        )
+        return list(calibration_components(Paired.of(first, second), 0.02, 1.645))
+
+    straight = components(group, np.arange(n))
+    other = components(renamed, order)
+    for a, b in zip(straight, other, strict=True):
+        assert a.worsening == pytest.approx(b.worsening, abs=1e-9, nan_ok=True)
+        assert a.standard_error == pytest.approx(b.standard_error, abs=1e-9, nan_ok=True)
+
+
+@given(st.integers(0, 10**6))
+def test_groups_are_never_torn_between_folds(seed: int) -> None:
+    """All items of a group are in one fold: half a document must not teach the other half."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 40, 200)
+    p = of(rng.random(200), rng.random(200) < 0.5, groups=list(group))
+    folds = Paired.of(p, p).folds
+    for g in np.unique(group):
+        assert len({*folds[group == g].tolist()}) == 1
+    assert folds.min() >= 0
+    assert folds.max() <= 9
+
+
+@given(st.integers(0, 10**6), st.floats(0.5, 2.0))
+def test_no_direction_weighs_more_than_one(seed: int, factor: float) -> None:
+    """A weighted gap is never larger than the mean absolute gap: |w(c)| ≤ 1."""
+    before, after = two_runs(200, seed, factor)
+    pair = Paired.of(before, after)
+    c = shape_component(pair, 0.02, 1.645)
+    assert abs(c.after) <= np.abs(pair.gap1).mean() + 1e-12
+    assert abs(c.before) <= np.abs(pair.gap0).mean() + 1e-12
+
+
+# --- moves through zero -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fails"),
+    [
+        (-0.05, 0.055, False),  # changed sides, hardly larger
+        (-0.05, 0.08, True),  # changed sides, and larger by more than the tolerance
+        (0.05, -0.055, False),
+        (0.05, -0.08, True),
+        (-0.05, -0.055, False),  # same side: the growth itself is below the tolerance
+        (0.0, 0.055, True),
+    ],
+)
+def test_a_move_through_zero_must_grow_by_the_tolerance(
+    before: float, after: float, fails: bool
+) -> None:
+    """From an established error to one on the other side, the size must grow by the tolerance."""
+    levels = dict.fromkeys(LEVELS, before), dict.fromkeys(LEVELS, after)
+    c = gap_component(Paired.of(exact(levels[0], 4000), exact(levels[1], 4000)), 0.02, 1.645)
+    assert c.worsening == pytest.approx(
+        abs(after) - abs(before) if before * after >= 0 else abs(after - before), abs=1e-6
+    )
+    assert c.fired is fails
+
+
+def test_noise_about_zero_is_no_established_error() -> None:
+    """A baseline 2 standard errors below zero may be calibrated; at 2.5 it is held to err."""
+    n = 2000
+
+    def side(confidence: float, right: int) -> Predictions:
+        return of([confidence] * n, [i < right for i in range(n)])
+
+    error = math.sqrt(0.7 * 0.3 / n)
+    for sigmas, fires in ((2.0, True), (2.5, False)):
+        # The candidate errs a little more to the other side than the baseline did to this one.
+        before = side(0.7, round((0.7 + sigmas * error) * n))
+        after = side(0.7, round((0.7 - sigmas * error - 0.015) * n))
+        c = gap_component(Paired.of(before, after), 0.02, 1.645)
+        assert c.bound > 0.02
+        assert c.fired is fires
+
+
 def accuracy_pair(n: int, lost: int, gained: int, both: int = 0) -> Paired:
     """N items of which the candidate lost some, gained some, and both had some right."""
     before = np.zeros(n)
@@ -153,7 +316,7 @@ def accuracy_pair(n: int, lost: int, gained: int, both: int = 0) -> Paired:
     after[lost : lost + gained] = 1
     before[lost + gained : lost + gained + both] = 1
     after[lost + gained : lost + gained + both] = 1
-    return Paired(np.full(n, 0.5), before, np.full(n, 0.5), after, None)
+    return Paired(np.full(n, 0.5), before, np.full(n, 0.5), after, None, np.arange(n) % 10)
 
 
 @given(st.integers(0, 24), st.data(), st.sampled_from([0.05, 0.01]))
@@ -165,7 +328,6 @@ def test_few_discordant_items_are_decided_by_mcnemars_exact_test(
     tail = sum(math.comb(discordant, i) for i in range(lost, discordant + 1)) / 2**discordant
     c = accuracy_component(accuracy_pair(200, lost, discordant - lost), 0.0, alpha)
     assert c.fired is (tail < alpha)
-    assert math.isnan(c.standard_error)
     assert c.worsening == pytest.approx((2 * lost - discordant) / 200)
 
 
@@ -202,7 +364,7 @@ def test_grouped_items_take_the_clustered_bound() -> None:
     """With groups even few discordant items take the cluster-robust normal bound."""
     pair = accuracy_pair(120, 10, 0)
     groups = np.arange(120) // 2
-    grouped = Paired(*(getattr(pair, f) for f in FIELDS), groups)
+    grouped = replace(pair, clusters=groups)
     c = accuracy_component(grouped, 0.02, 0.05)
     loss = pair.correct0 - pair.correct1
     totals = np.bincount(groups, weights=loss - loss.mean())

@@ -12,6 +12,7 @@ import pytest
 from datasets import exact, four_way
 
 from pytest_calibration.baselines import Baselines, Draft, Policy
+from pytest_calibration.decision import State
 from pytest_calibration.errors import UnreadableBaseline
 from pytest_calibration.gate import (
     Settings,
@@ -23,7 +24,6 @@ from pytest_calibration.gate import (
 )
 from pytest_calibration.metrics import ece
 from pytest_calibration.predictions import Predictions, Signature
-from pytest_calibration.verdict import State
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
 CALIBRATED = exact()
@@ -76,7 +76,7 @@ def test_settings_reach_the_comparison() -> None:
     settings = Settings(0.05, alpha=0.01, accuracy_tolerance=0.1, max_undetected=0.3)
     v = against(CALIBRATED, CALIBRATED, settings, "parent base")
     assert (v.tolerance, v.alpha, v.reference) == (0.05, 0.01, "parent base")
-    assert [c.tolerance for c in v.components] == [0.05, 0.05, 0.05, 0.1]
+    assert [c.tolerance for c in v.components] == [0.05, 0.05, 0.05, 0.05, 0.1]
     tight = replace(settings, max_undetected=0.001, tolerance=0.2)
     assert against(OVER, CALIBRATED, tight).state is State.INCONCLUSIVE
 

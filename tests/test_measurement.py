@@ -11,9 +11,10 @@ from datasets import calibrated, exact, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_calibration.baselines.record import STORED_METRICS
 from pytest_calibration.errors import MetricError, PredictionsError
 from pytest_calibration.measurement import measure
-from pytest_calibration.metrics import METRICS, ece, equal_mass_ece, mce
+from pytest_calibration.metrics import ece, equal_mass_ece, mce
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
 from pytest_calibration.uncertainty.noise_floor import mce_noise_floor, noise_floor
@@ -21,7 +22,7 @@ from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 of = Predictions.from_confidence
-NAMES = sorted({*METRICS, "cross_fitted_ece"})
+NAMES = sorted({*STORED_METRICS, "cross_fitted_ece"})
 rows_of = st.lists(
     st.tuples(st.integers(0, 100).map(lambda k: k / 100), st.booleans()), min_size=1, max_size=60
 )

@@ -19,6 +19,7 @@ from pytest_calibration.assertions import (
     assert_no_regression,
     assert_not_overconfident,
 )
+from pytest_calibration.decision import State
 from pytest_calibration.errors import CalibrationError, PredictionsError
 from pytest_calibration.metrics import accuracy
 from pytest_calibration.predictions import (
@@ -30,7 +31,7 @@ from pytest_calibration.predictions import (
     positional_ids,
 )
 from pytest_calibration.sink import SINK
-from pytest_calibration.verdict import State, compare
+from pytest_calibration.verdict import compare
 
 
 @pytest.fixture(autouse=True)

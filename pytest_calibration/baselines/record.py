@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
 from pytest_calibration.measurement import measure
-from pytest_calibration.metrics import DEFAULT_BINS, METRICS, bin_table, metric_named
+from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.power import unpaired_visible
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.strict_yaml import read_mapping
@@ -36,6 +36,17 @@ MAX_TOKENS: Final = 4000
 MAX_ITEMS: Final = 10_000_000
 MAX_SUPERSEDED: Final = 3
 DIGITS: Final = 6
+# A file made to be reviewed: the numbers a reviewer reads, whatever else can be computed.
+STORED_METRICS: Final = (
+    "ece",
+    "equal_mass_ece",
+    "mce",
+    "brier",
+    "nll",
+    "accuracy",
+    "mean_confidence",
+    "signed_gap",
+)
 HAND_EDITED: Final = ("note", "tolerance", "limit")
 HEADER: Final = (
     "# Calibration baseline, written by pytest --calibration-record and --calibration-accept.\n"
@@ -131,8 +142,8 @@ def summarise(
     table = bin_table(predictions)
     metrics = {
         metric: _rounded(metric_named(metric)(predictions), metric)
-        for metric in METRICS
-        if metric != "nll" or predictions.label_logprobs is not None
+        for metric in STORED_METRICS
+        if metric_named(metric).applies_to(predictions)
     }
     brief = {k: metrics[k] for k in ("ece", "accuracy", "signed_gap")} | {"n": len(predictions)}
     summary: Summary = {

@@ -109,7 +109,7 @@ def first(*values: float | None) -> float:
 
 def flat(verdict: Verdict) -> dict[str, str | float | int]:
     """Return a verdict as flat scalars; what does not apply is left out."""
-    from pytest_calibration.verdict import BINNED_ERRORS
+    from pytest_calibration.metrics import metric_named
 
     m = verdict.measurement
     out: dict[str, str | float | int] = {
@@ -121,13 +121,14 @@ def flat(verdict: Verdict) -> dict[str, str | float | int]:
         "value": m.value,
         "low": m.low,
         "high": m.high,
-        "noise_floor": m.noise_floor if m.metric in BINNED_ERRORS else math.nan,
+        "noise_floor": m.noise_floor if metric_named(m.metric).error else math.nan,
         "accuracy": m.accuracy,
         "mean_confidence": m.mean_confidence,
         "limit": verdict.limit,
         "difference": verdict.difference,
         "bound": verdict.bound,
         "smallest_visible": verdict.smallest_visible,
+        "false_alarm_rate": verdict.false_alarm_rate,
         "reference": verdict.reference if verdict.baseline is not None else "",
     }
     if verdict.baseline is not None:

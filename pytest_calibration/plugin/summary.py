@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_calibration.plugin.run import Run
@@ -47,11 +48,23 @@ def summary_lines(run: Run) -> Iterator[str]:
             yield f"inconclusive: {where}: n = {row['n']:,} is too few{needed}"
         if row.get("improved"):
             yield f"better than the baseline: {where}; --calibration-accept=REASON would store it"
+    yield from alarm_lines(rows)
     yield from run.remarks
     for line in run.errors:
         yield f"ERROR: {line}"
     if rows:
         yield counts_line(state_text(row) for row in rows)
+
+
+def alarm_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say how many failures to expect from comparisons that all had nothing to find."""
+    rates = [row["false_alarm_rate"] for row in rows if "false_alarm_rate" in row]
+    if rates:
+        total = sum(rates)
+        # Rounded up: what is said is an upper bound.
+        at_most = f"{math.ceil(total * 1000) / 1000:.3f}" if total >= 0.001 else "0.001"
+        many = f"{len(rates)} comparison{'s' * (len(rates) > 1)}"
+        yield f"expected false alarms, had nothing changed: at most {at_most} in {many}"
 
 
 def state_text(row: Mapping[str, Any]) -> str:
@@ -75,7 +88,7 @@ def cells(row: Mapping[str, Any]) -> dict[str, str]:
         "n": f"{row['n']:,}",
         "metric": row["metric"].replace(" (15 equal-width bins)", ""),
         "value": f"{row['value']:.3f}",
-        "interval": f"[{row['low']:.3f}, {row['high']:.3f}]",
+        "interval": f"[{row['low']:.3f}, {row['high']:.3f}]" if "low" in row else "",
         "floor": f"{row['noise_floor']:.3f}" if "noise_floor" in row else "",
         "against": against,
         "state": state_text(row) + (f" ({row['component']})" if "component" in row else ""),

@@ -1,64 +1,40 @@
-"""The cross-fitted ECE: debiased bin by bin, with a standard error, in closed form."""
+"""The cross-fitted ECE with its standard error."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_calibration.metrics import DEFAULT_BINS, Strategy, bin_index
-from pytest_calibration.predictions import FloatArray, IntArray, Predictions
+from pytest_calibration.metrics.binning import DEFAULT_BINS, Strategy, bin_index
+from pytest_calibration.metrics.cross_fitted import CrossFitted, cross_fitted
+from pytest_calibration.predictions import FloatArray, Predictions
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
 
+__all__ = ["CrossFitted", "cross_fitted", "cross_fitted_ece", "debiased_size"]
 
-@dataclass(frozen=True)
-class CrossFitted:
-    """The debiased ECE of one model and the per-item values its standard error is made of.
-
-    Attributes:
-        value: about 0 when calibrated, about the plug-in ECE when not; may be negative.
-        influence: (n,) sign of the item's bin times its gap.
-    """
-
-    value: float
-    influence: FloatArray
+_ERF = np.frompyfunc(math.erf, 1, 1)
 
 
-def cross_fitted(gap: FloatArray, bins: IntArray, clusters: IntArray | None = None) -> CrossFitted:
-    """Compute the cross-fitted ECE in closed form.
+def erf(x: FloatArray) -> FloatArray:
+    """Return the error function of each value."""
+    return np.asarray(_ERF(x), dtype=np.float64)
 
-    With S_b = Σ gap and s_b its standard error in bin b, and a = |S_b| / s_b::
 
-        ECE_cf = (1/n) Σ_b [ |S_b| (2 Φ(a) − 1) − 2 s_b φ(a) ]
+def debiased_size(total: FloatArray, spread: FloatArray) -> FloatArray:
+    """|total| less what noise adds to it: |S|(2Φ(a) − 1) − 2s·φ(a) with a = |S|/s.
 
-    which is the expectation of choosing each bin's sign on one half of the data and measuring it on
-    the other. s_b is computed over groups where there are any.
+    See :func:`pytest_calibration.metrics.cross_fitted.cross_fitted`.
 
     Args:
-        gap: (n,) confidence minus correct.
-        bins: (n,) bin of each item.
-        clusters: (n,) group codes, or None.
+        total: noisy values, of any shape.
+        spread: their standard deviations; 0 leaves the value as it is.
     """
-    size = int(bins.max()) + 1
-    total = np.bincount(bins, weights=gap, minlength=size)
-    count = np.maximum(np.bincount(bins, minlength=size), 1)
-    residual = gap - (total / count)[bins]
-    if clusters is None:
-        squares = np.bincount(bins, weights=residual**2, minlength=size)
-    else:
-        cell = clusters * size + bins
-        sums = np.bincount(cell, weights=residual)
-        squares = np.bincount(np.arange(len(sums)) % size, weights=sums**2, minlength=size)
-    spread = np.sqrt(squares)
-    size_of = np.abs(total)
+    size = np.abs(total)
     with np.errstate(divide="ignore", invalid="ignore"):
-        a = np.where(spread > 0, size_of / spread, np.inf)
-    phi = np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
-    erf = np.array([math.erf(x / math.sqrt(2)) for x in a])  # 2 Φ(a) − 1
-    value = float((size_of * erf - 2 * spread * phi).sum() / len(gap))
-    # A bin that balances to exactly 0 is as uncertain as its neighbours: it takes a sign too.
-    return CrossFitted(value, np.where(total < 0, -1.0, 1.0)[bins] * gap)
+        a = np.where(spread > 0, size / spread, np.inf)
+    density = np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
+    return np.asarray(size * erf(a / math.sqrt(2)) - 2 * spread * density)
 
 
 def cross_fitted_ece(

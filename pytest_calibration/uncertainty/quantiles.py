@@ -44,6 +44,13 @@ def upper_quantile(alpha: float, clusters: int) -> float:
     return (low + high) / 2
 
 
+def upper_tail(x: float, clusters: int) -> float:
+    """Return P(X > x) for x ≥ 0, with X as in :func:`upper_quantile`."""
+    if clusters >= SMALL_SAMPLE:
+        return NORMAL.cdf(-x)
+    return 1 - _t_cdf(x, max(clusters - 1, 1))
+
+
 def binomial_lower_bound(k: int, n: int, alpha: float) -> float:
     """Return the exact (Clopper–Pearson) one-sided lower bound of a proportion, k of n."""
     if k == 0:

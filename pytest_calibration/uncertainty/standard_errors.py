@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import math
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from pytest_calibration.predictions import FloatArray, IntArray, Predictions
 
+# Sorting a million group names takes longer than any metric does; predictions never change.
+_CODES: WeakKeyDictionary[Predictions, IntArray | None] = WeakKeyDictionary()
+
 
 def cluster_codes(predictions: Predictions) -> IntArray | None:
-    """Return the group of each item as numbers from 0, or None where items are independent."""
+    """Return the group of each item as numbers from 0, or None where items are independent.
+
+    Items of which each has a group to itself are independent.
+    """
+    if predictions not in _CODES:
+        _CODES[predictions] = _coded(predictions)
+    return _CODES[predictions]
+
+
+def _coded(predictions: Predictions) -> IntArray | None:
     if predictions.groups is None:
         return None
-    return np.unique(predictions.groups, return_inverse=True)[1].astype(np.int64)
+    names, codes = np.unique(predictions.groups, return_inverse=True)
+    return None if len(names) == predictions.n else codes.astype(np.int64)
 
 
 def standard_error(values: FloatArray, clusters: IntArray | None = None) -> float:
@@ -26,3 +40,33 @@ def standard_error(values: FloatArray, clusters: IntArray | None = None) -> floa
     if units < 2:
         return math.nan
     return math.sqrt(units / (units - 1) * float(residual @ residual)) / n
+
+
+def design_effects(
+    residual: FloatArray, index: IntArray, size: int, clusters: IntArray | None
+) -> FloatArray:
+    """How many times larger grouping makes the variance of each bin's total; (size,), at least 1.
+
+    One correlation ρ of the items that share a group and a bin is estimated from all bins
+    together, since most bins alone hold too few such pairs; it is taken as 0 where negative. The
+    total of a bin of n_b items, of which group g has n_gb, then has 1 + ρ·(Σ_g n_gb² / n_b − 1)
+    times the variance that it would have if they were independent (Kish 1965).
+
+    Args:
+        residual: (n,) values less the mean of their bin.
+        index: (n,) bin of each item, below ``size``.
+        size: number of bins.
+        clusters: (n,) group codes from 0, or None.
+    """
+    if clusters is None:
+        return np.ones(size)
+    cell = clusters * size + index
+    pairs = np.bincount(cell).astype(np.float64)
+    together = float((np.bincount(cell, weights=residual) ** 2).sum() - residual @ residual)
+    bin_of = np.arange(len(pairs)) % size
+    count = np.maximum(np.bincount(index, minlength=size), 1)
+    squares = np.bincount(bin_of, weights=pairs**2, minlength=size)
+    variance = np.bincount(index, weights=residual**2, minlength=size) / count
+    expected = float(variance @ (squares - np.bincount(index, minlength=size)))
+    correlation = min(max(together / expected, 0.0), 1.0) if expected > 0 else 0.0
+    return np.asarray(1 + correlation * np.maximum(squares / count - 1, 0))

@@ -1,0 +1,313 @@
+"""``pytest-calibration aa``: how often the gate fails a model that did not change."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_calibration.cli.arguments import (
+    add_gate_settings,
+    gate_settings,
+    number,
+    record_at,
+    whole,
+)
+from pytest_calibration.cli.output import as_json, percent, table
+from pytest_calibration.errors import UsageError
+
+if TYPE_CHECKING:
+    from pytest_calibration.aa import Check, Rate
+    from pytest_calibration.cli.arguments import Subparsers
+    from pytest_calibration.config import Config
+    from pytest_calibration.gate import Settings
+    from pytest_calibration.predictions import Predictions
+
+CONFIG: Final = "calibration.yaml"
+FOR_MODELS: Final = ("parent", "probe", "config", "limit")
+
+
+def add(subparsers: Subparsers) -> None:
+    """Add the parser of this command."""
+    parser = subparsers.add_parser(
+        "aa",
+        help="measure the gate's false alarms and power on your own data",
+        description="Resample the predictions of a stored record or of a model, and count how "
+        "often the gate fails where nothing changed, and how often where something did.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("record", nargs="?", metavar="RECORD.yaml", help="a stored record")
+    parser.add_argument(
+        "--against",
+        metavar="OTHER.yaml",
+        help="a second record of the same probe: the two change places at random",
+    )
+    parser.add_argument("--model", metavar="SPEC", help="a model to run the probes on")
+    parser.add_argument("--parent", metavar="SPEC", help="a second model, as --against")
+    parser.add_argument(
+        "--probe", action="append", metavar="NAME", help="probe to run (repeatable)"
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"configuration of probes and model (default: {CONFIG})"
+    )
+    parser.add_argument(
+        "--limit", type=whole(1), metavar="N", help="ask the model at most so many items per probe"
+    )
+    parser.add_argument(
+        "--n", type=whole(2, 1_000_000), metavar="N", help="items per trial (default: as given)"
+    )
+    parser.add_argument(
+        "--trials", type=whole(1, 1_000_000), metavar="K", help="pairs drawn (default: 400)"
+    )
+    add_gate_settings(parser)
+    parser.add_argument(
+        "--accuracy-tolerance",
+        type=_accuracy_tolerance,
+        metavar="T",
+        help="allowed loss of accuracy, or none (default: 0.02)",
+    )
+    parser.add_argument(
+        "--changed",
+        type=number(0, 1),
+        metavar="Q",
+        help="share of the items that only one of two unchanged runs answers rightly "
+        "(default: 0.15)",
+    )
+    parser.add_argument("--seed", type=whole(0), metavar="S", help="of the random numbers")
+    parser.add_argument("--json", action="store_true", help="print numbers for a program")
+    parser.set_defaults(run=run)
+
+
+def _accuracy_tolerance(text: str) -> float | str:
+    return text if text == "none" else number(0, 0.99)(text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the check on each probe and print a block of each.
+
+    Raises:
+        UsageError: arguments that contradict each other.
+        CalibrationError: whatever else is wrong with records, probes or models.
+    """
+    _check_usage(options)
+    trees: dict[str, Any] = {}
+    for predictions, other, settings in _inputs(options):
+        found = _check(predictions, other, settings, options)
+        if options.json:
+            trees[found.probe] = tree(found)
+        else:
+            print("\n".join(lines(found)), flush=True)
+    if options.json:
+        print(as_json({"probes": trees}))
+    return 0
+
+
+def _check_usage(options: argparse.Namespace) -> None:
+    if (options.record is None) == (options.model is None):
+        raise UsageError("aa needs one of two things: a stored record, or --model SPEC.")
+    if options.model is None:
+        for name in FOR_MODELS:
+            if getattr(options, name) is not None:
+                raise UsageError(f"aa: --{name} goes with --model, not with a record.")
+    elif options.against is not None:
+        raise UsageError("aa: --against goes with a record; a second model is --parent.")
+    if options.changed is not None and (options.against or options.parent):
+        raise UsageError("aa: --changed is for one set; two sets have their own differences.")
+
+
+def _inputs(
+    options: argparse.Namespace,
+) -> Iterator[tuple[Predictions, Predictions | None, Settings]]:
+    """Yield what each check is made on; its tolerance is that of ``settings``, in full."""
+    if options.record is not None:
+        record = record_at(options.record)
+        other = None if options.against is None else record_at(options.against).predictions
+        settings = gate_settings(options, project_tolerance=record.tolerance)
+        yield record.predictions, other, settings
+        return
+    project = _project(options)
+    for predictions, other in _asked(options, project):
+        settings = gate_settings(
+            options,
+            project_tolerance=project.probe_tolerance(predictions.probe),
+            project_alpha=project.alpha,
+        )
+        yield predictions, other, settings
+
+
+def _project(options: argparse.Namespace) -> Config:
+    from pytest_calibration.config import Config, read_config
+
+    path = Path(options.config or CONFIG)
+    return read_config(path) if options.config is not None or path.is_file() else Config()
+
+
+def _asked(
+    options: argparse.Namespace, project: Config
+) -> list[tuple[Predictions, Predictions | None]]:
+    """Ask the models; one at a time is in memory."""
+    from pytest_calibration.models.loading import load_model
+    from pytest_calibration.probes.registry import probe_set
+
+    source = project.path.name if project.path is not None else CONFIG
+    probes = probe_set(project.probes, project.folder, source)
+    names = probes.select(options.probe or [])
+    answers: list[list[Predictions]] = []
+    for spec in (options.model, options.parent):
+        if spec is None:
+            continue
+        model = load_model(spec, project.load_settings())
+        answers.append([])
+        for name in names:
+            limit = project.probe_limit(name) if options.limit is None else options.limit
+            answers[-1].append(probes.get(name).run(model, limit=limit))
+        model.release()
+    others: list[Predictions | None] = [None] * len(names)
+    return list(zip(answers[0], answers[1] if len(answers) > 1 else others, strict=True))
+
+
+def _check(
+    predictions: Predictions,
+    other: Predictions | None,
+    settings: Settings,
+    options: argparse.Namespace,
+) -> Check:
+    from pytest_calibration.aa import CHANGED, TRIALS, check
+
+    guard = settings.accuracy_tolerance
+    if options.accuracy_tolerance is not None:
+        guard = None if options.accuracy_tolerance == "none" else options.accuracy_tolerance
+    trials = TRIALS if options.trials is None else options.trials
+    with _Progress(f"{predictions.probe}: trial", trials) as progress:
+        return check(
+            predictions,
+            other,
+            n=options.n,
+            trials=trials,
+            tolerance=settings.tolerance_for(),
+            alpha=settings.alpha,
+            accuracy_tolerance=guard,
+            max_undetected=settings.max_undetected,
+            changed=CHANGED if options.changed is None else options.changed,
+            seed=options.seed,
+            progress=progress,
+        )
+
+
+class _Progress:
+    """A counter on stderr, where somebody watches; it leaves nothing behind.
+
+    Args:
+        label: what is counted.
+        total: how many there will be.
+    """
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label = label
+        self._total = total
+        self._watched = sys.stderr.isatty()
+        self._width = 0
+
+    def __enter__(self) -> Callable[[int], None]:
+        return self._count
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
+
+    def _count(self, done: int) -> None:
+        if self._watched and (done % 10 == 0 or done == self._total):
+            line = f"{self._label} {done:,} of {self._total:,}"
+            self._width = max(self._width, len(line))
+            print(f"\r{line}", end="", file=sys.stderr, flush=True)
+
+
+# --- output --------------------------------------------------------------------------------------
+
+
+def lines(found: Check) -> Iterator[str]:
+    """Yield the block of one probe."""
+    grouped = f" in {found.units:,} groups" if found.units != found.n else ""
+    yield f"{found.probe}: {found.trials:,} pairs of {found.n:,} {found.unit}s{grouped}"
+    source = "two sets that change places" if found.two_sets else "one set of predictions"
+    yield (
+        f"  drawn from {source}: ECE {found.ece:.3f}, accuracy {found.accuracy:.3f}, mean "
+        f"confidence {found.mean_confidence:.3f}"
+    )
+    together = ""
+    if found.within_groups > 0:
+        together = f"; those of a group go together (correlation {found.within_groups:.2f})"
+    yield f"  {percent(found.changed)} of the answers are right on one side only{together}"
+    yield f"  tolerance {found.tolerance:g}, alpha {found.alpha:g}, seed {found.seed}"
+    alarms = found.false_alarms
+    yield f"  false alarms: {_counted(alarms)} of the pairs without change fail"
+    by = [f"{name} {percent(rate.share)}" for name, rate in found.components.items() if rate.count]
+    if by:
+        yield f"    by component: {', '.join(by)}"
+    if not math.isnan(found.bound):
+        yield f"    bound that a verdict states: at most {percent(found.bound)}"
+    yield f"  inconclusive: {_counted(found.inconclusive)} of the pairs without change"
+    yield "  power: how often a candidate fails that is worse by so much, with 95 % interval"
+    yield from table(_power(found), indent="    ")
+
+
+def _counted(rate: Rate) -> str:
+    return (
+        f"{percent(rate.share)} [{percent(rate.low)}, {percent(rate.high)}] "
+        f"({rate.count:,} of {rate.trials:,})"
+    )
+
+
+def _power(found: Check) -> Iterator[list[str]]:
+    kinds = list(dict.fromkeys(one.how for one in found.power))
+    yield ["worsening", *kinds]
+    for worsening in dict.fromkeys(one.worsening for one in found.power):
+        cells = {
+            one.how: f"out of reach (at most {one.largest:.3f})"
+            if one.rate is None
+            else f"{percent(one.rate.share)} [{percent(one.rate.low)}, {percent(one.rate.high)}]"
+            for one in found.power
+            if one.worsening == worsening
+        }
+        yield [f"{worsening:g}", *(cells[kind] for kind in kinds)]
+
+
+def tree(found: Check) -> dict[str, Any]:
+    """Return the numbers of one probe, named."""
+    plain = (
+        "n",
+        "units",
+        "trials",
+        "seed",
+        "two_sets",
+        "tolerance",
+        "alpha",
+        "ece",
+        "accuracy",
+        "mean_confidence",
+        "changed",
+        "within_groups",
+        "bound",
+    )
+    power: dict[str, dict[str, Any]] = {}
+    for one in found.power:
+        rate = {} if one.rate is None else _numbers(one.rate)
+        power.setdefault(one.how, {})[f"{one.worsening:g}"] = {
+            "largest": one.largest,
+            "setting": one.setting,
+            **rate,
+        }
+    return {
+        **{name: getattr(found, name) for name in plain},
+        "false_alarms": _numbers(found.false_alarms),
+        "components": {name: rate.share for name, rate in found.components.items()},
+        "inconclusive": _numbers(found.inconclusive),
+        "power": power,
+    }
+
+
+def _numbers(rate: Rate) -> dict[str, float]:
+    return {"share": rate.share, "low": rate.low, "high": rate.high, "count": rate.count}

@@ -1,0 +1,37 @@
+"""How subcommands print: percentages, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage; one that is not 0 is never written as 0."""
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def table(rows: Iterable[Sequence[str]], indent: str = "  ") -> Iterator[str]:
+    """Yield rows with every column aligned to the right; the first row holds the heads."""
+    held = list(rows)
+    widths = [max(map(len, column)) for column in zip(*held, strict=True)]
+    for row in held:
+        cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        yield indent + "  ".join(cells)
+
+
+def as_json(tree: Mapping[str, Any]) -> str:
+    """Write a tree whose leaves are numbers: yes is 1, no is 0, what does not apply is left out."""
+    return json.dumps(_numbers(tree), indent=2, allow_nan=False)
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _numbers(v) for key, v in value.items() if not _absent(v)}
+    return int(value) if isinstance(value, int) else float(value)
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

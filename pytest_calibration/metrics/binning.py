@@ -1,0 +1,305 @@
+"""Which bin a confidence lies in, and the sums per bin that every binned metric derives from.
+
+Binning is part of the number. The equal-width rule is ``(a, b]`` with 0 in the first bin and 1 in
+the last, and edges snapped by 1e-6, so that a confidence printed as 0.3 lies in the bin that ends
+at 0.3 whether it came as float32 or float64.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+
+from pytest_calibration.errors import MetricError
+from pytest_calibration.predictions import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    PredictionsLike,
+    as_predictions,
+)
+
+Strategy: TypeAlias = Literal["equal_width", "equal_mass"]
+
+DEFAULT_BINS: Final = 15
+EDGE_SNAP: Final = 1e-6
+# Half the spacing of float32 below 1, doubled: what storing a confidence can move it by.
+FLOAT32_STEP: Final = 2.0**-24
+# Items that are summed at a time: 256 KiB of float64.
+BLOCK: Final = 32768
+
+
+@dataclass(frozen=True)
+class BinTable:
+    """Per-bin sums, from which every binned metric derives. Empty bins are kept.
+
+    Attributes:
+        strategy: ``equal_width`` or ``equal_mass``.
+        lower: (b,) left edges, open (the first bin holds 0).
+        upper: (b,) right edges, closed.
+        count: (b,) number of items.
+        sum_confidence: (b,) total confidence.
+        sum_correct: (b,) number of correct answers.
+        sum_squared_gap: (b,) total of (confidence - correct)².
+    """
+
+    strategy: Strategy
+    lower: FloatArray
+    upper: FloatArray
+    count: IntArray
+    sum_confidence: FloatArray
+    sum_correct: FloatArray
+    sum_squared_gap: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    @property
+    def n(self) -> int:
+        """Number of items in all bins."""
+        return int(self.count.sum())
+
+    @property
+    def confidence(self) -> FloatArray:
+        """(b,) mean confidence; NaN in an empty bin."""
+        return _ratio(self.sum_confidence, self.count)
+
+    @property
+    def accuracy(self) -> FloatArray:
+        """(b,) share of correct answers; NaN in an empty bin."""
+        return _ratio(self.sum_correct, self.count)
+
+    @property
+    def gap(self) -> FloatArray:
+        """(b,) mean confidence minus accuracy; 0 in an empty bin."""
+        return np.nan_to_num(_ratio(self.sum_confidence - self.sum_correct, self.count))
+
+
+def _ratio(total: FloatArray, count: IntArray) -> FloatArray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(total / count, dtype=np.float64)
+
+
+def bin_edges(confidence: FloatArray, bins: int, strategy: Strategy) -> FloatArray:
+    """Return the edges of the bins, from 0 to 1.
+
+    Equal mass takes the quantiles at 1/b … (b-1)/b of the confidences (linear interpolation, as
+    ``numpy.quantile``) and drops repeated ones, so there may be fewer than b bins.
+
+    Raises:
+        MetricError: bins below 1 or an unknown strategy.
+    """
+    _check_binning(bins, strategy)
+    if strategy == "equal_width":
+        return np.arange(bins + 1, dtype=np.float64) / bins
+    return _mass_edges(np.sort(confidence), bins)
+
+
+def _mass_edges(ordered: FloatArray, bins: int) -> FloatArray:
+    """Edges at the quantiles of sorted confidences, bit for bit those of ``numpy.quantile``."""
+    position = np.arange(1, bins) / bins * (len(ordered) - 1)
+    below = position.astype(np.int64)
+    step = position - below
+    left, right = ordered[below], ordered[np.minimum(below + 1, len(ordered) - 1)]
+    near = np.where(step < 0.5, left + (right - left) * step, right - (right - left) * (1 - step))
+    inner = np.unique(near)
+    inner = inner[inner < 1]  # an edge at 1 would only add an empty bin
+    return np.concatenate([[0.0], inner, [1.0]])
+
+
+def bin_index(confidence: FloatArray, bins: int, strategy: Strategy = "equal_width") -> IntArray:
+    """Return the bin of each confidence in [0, 1], counted from 0.
+
+    Equal values always share a bin, so the result does not depend on the order of the items.
+
+    Raises:
+        MetricError: bins below 1 or an unknown strategy.
+    """
+    _check_binning(bins, strategy)
+    if strategy == "equal_width":
+        # Truncation is the right-closed rule, since the snap moves what lies on an edge below it;
+        # and it leaves 0, which is snapped below 0, in the first bin.
+        scaled = confidence * bins
+        scaled -= min(max(EDGE_SNAP, bins * FLOAT32_STEP), 0.5)
+        return scaled.astype(np.int64)
+    inner = bin_edges(confidence, bins, strategy)[1:-1]
+    return np.searchsorted(inner, confidence, side="left").astype(np.int64)
+
+
+class BinSums(ABC):
+    """Items sorted into bins. A sum is computed when it is asked for: no metric reads them all.
+
+    Attributes:
+        edges: (b + 1,) edges of the bins.
+        n: number of items.
+    """
+
+    edges: FloatArray
+    n: int
+
+    @property
+    @abstractmethod
+    def count(self) -> IntArray:
+        """(b,) number of items."""
+
+    @property
+    @abstractmethod
+    def correct(self) -> FloatArray:
+        """(b,) number of correct answers."""
+
+    @property
+    @abstractmethod
+    def gap(self) -> FloatArray:
+        """(b,) total of confidence minus correct."""
+
+    @property
+    @abstractmethod
+    def squared_gap(self) -> FloatArray:
+        """(b,) total of (confidence - correct)²."""
+
+    @property
+    def mean_gap(self) -> FloatArray:
+        """(b,) mean confidence minus accuracy; 0 in an empty bin."""
+        return np.asarray(self.gap / np.maximum(self.count, 1))
+
+
+class _ByWidth(BinSums):
+    """Equal-width bins: each item is counted into its bin, in any order.
+
+    A sum goes through the items block by block, so that what it computes on the way stays in the
+    processor's cache, and takes no memory to speak of.
+    """
+
+    def __init__(self, confidence: FloatArray, correct: BoolArray, bins: int) -> None:
+        self.edges = bin_edges(confidence, bins, "equal_width")
+        self.n = len(confidence)
+        self._confidence, self._correct = confidence, correct
+
+    def _total(self, weigh: Callable[[FloatArray, BoolArray], FloatArray] | None) -> FloatArray:
+        bins = len(self.edges) - 1
+        total = np.zeros(bins)
+        for start in range(0, self.n, BLOCK):
+            confidence = self._confidence[start : start + BLOCK]
+            correct = self._correct[start : start + BLOCK]
+            weights = None if weigh is None else weigh(confidence, correct)
+            total += np.bincount(bin_index(confidence, bins), weights=weights, minlength=bins)
+        return total
+
+    @cached_property
+    def count(self) -> IntArray:
+        return self._total(None).astype(np.int64)
+
+    @cached_property
+    def correct(self) -> FloatArray:
+        return self._total(lambda _, correct: correct.astype(np.float64))
+
+    @cached_property
+    def gap(self) -> FloatArray:
+        return self._total(lambda confidence, correct: confidence - correct)
+
+    @cached_property
+    def squared_gap(self) -> FloatArray:
+        return self._total(lambda confidence, correct: (confidence - correct) ** 2)
+
+
+class _ByMass(BinSums):
+    """Equal-mass bins: in sorted confidences each bin is one stretch, cut at its edges."""
+
+    def __init__(self, confidence: FloatArray, correct: BoolArray, bins: int) -> None:
+        self._all, self._right = np.sort(confidence), np.sort(confidence[correct])
+        self.edges = _mass_edges(self._all, bins)
+        self.n = len(confidence)
+
+    def _ends(self, ordered: FloatArray) -> IntArray:
+        return np.searchsorted(ordered, self.edges[1:], side="right")
+
+    def _total(self, ordered: FloatArray, values: FloatArray) -> FloatArray:
+        ends = self._ends(ordered)
+        starts = np.concatenate([[0], ends[:-1]])
+        full = ends > starts
+        out = np.zeros(len(ends))
+        if full.any():
+            out[full] = np.add.reduceat(values, starts[full])
+        return out
+
+    @cached_property
+    def count(self) -> IntArray:
+        return np.diff(self._ends(self._all), prepend=0)
+
+    @cached_property
+    def correct(self) -> FloatArray:
+        return np.diff(self._ends(self._right), prepend=0).astype(np.float64)
+
+    @cached_property
+    def gap(self) -> FloatArray:
+        return self._total(self._all, self._all) - self.correct
+
+    @cached_property
+    def squared_gap(self) -> FloatArray:
+        # A right answer counts (c - 1)² instead of c².
+        wrong = self._total(self._all, self._all**2)
+        return wrong + self._total(self._right, 1 - 2 * self._right)
+
+
+def bin_sums(
+    predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
+) -> BinSums:
+    """Sort predictions into bins.
+
+    Raises:
+        MetricError: bins below 1 or an unknown strategy.
+    """
+    predictions = as_predictions(predictions)
+    return bin_sums_of_pairs(predictions.confidence, predictions.correct, bins, strategy)
+
+
+def bin_sums_of_pairs(
+    confidence: FloatArray, correct: BoolArray, bins: int, strategy: Strategy
+) -> BinSums:
+    """Sort pairs into bins: (n,) values in [0, 1], and whether the event came about.
+
+    Raises:
+        MetricError: bins below 1 or an unknown strategy.
+    """
+    _check_binning(bins, strategy)
+    by = _ByWidth if strategy == "equal_width" else _ByMass
+    return by(confidence, correct, bins)
+
+
+def bin_table(
+    predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
+) -> BinTable:
+    """Sum confidence and correctness per bin.
+
+    Args:
+        predictions: n items, or a pair (probabilities, labels).
+        bins: number of bins, at least 1.
+        strategy: ``equal_width`` over [0, 1], or ``equal_mass`` over the quantiles.
+
+    Raises:
+        MetricError: bins below 1 or an unknown strategy.
+    """
+    sums = bin_sums(predictions, bins, strategy)
+    return BinTable(
+        strategy=strategy,
+        lower=sums.edges[:-1],
+        upper=sums.edges[1:],
+        count=sums.count,
+        sum_confidence=sums.gap + sums.correct,
+        sum_correct=sums.correct,
+        sum_squared_gap=sums.squared_gap,
+    )
+
+
+def _check_binning(bins: int, strategy: Strategy) -> None:
+    if bins < 1:
+        raise MetricError(f"bins must be at least 1, got {bins}.")
+    if strategy not in ("equal_width", "equal_mass"):
+        raise MetricError(
+            f"unknown binning strategy {strategy!r}; use 'equal_width' or 'equal_mass'."
+        )

@@ -1,0 +1,122 @@
+"""Proper scores: calibration and sharpness in one number, and the parts of the Brier score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pytest_calibration.errors import MetricError
+from pytest_calibration.metrics.averages import accuracy
+from pytest_calibration.metrics.binning import DEFAULT_BINS, Strategy, bin_sums
+from pytest_calibration.metrics.needs import labels_of, probabilities_of
+from pytest_calibration.predictions import PredictionsLike, as_predictions
+
+
+def brier(predictions: PredictionsLike) -> float:
+    """Top-label Brier score: mean of (confidence − correct)², in [0, 1] (Brier 1950)."""
+    return float(np.mean(as_predictions(predictions).gap ** 2))
+
+
+def brier_multiclass(predictions: PredictionsLike) -> float:
+    """Brier score over all options: mean of Σ_j (p_j − [label = j])², in [0, 2] (Brier 1950).
+
+    With two options it is twice the score of either; it is not halved here.
+
+    Raises:
+        MetricError: predictions without probabilities or labels.
+    """
+    predictions = as_predictions(predictions)
+    table = probabilities_of(predictions, "brier_multiclass")
+    labels = labels_of(predictions, "brier_multiclass")
+    right = table[np.arange(len(table)), labels]
+    # Item by item, so that rounding cannot make a perfect score negative.
+    others = np.einsum("ij,ij->i", table, table) - right * right
+    return float(np.mean(np.maximum(others, 0) + (1 - right) ** 2))
+
+
+@dataclass(frozen=True)
+class BrierDecomposition:
+    """The top-label Brier score in four parts.
+
+    ``score == reliability − resolution + uncertainty + within``, exactly but for rounding.
+
+    Attributes:
+        reliability: Σ_b (n_b / n) (conf_b − acc_b)², the squared RMS calibration error; lower is
+            better.
+        resolution: Σ_b (n_b / n) (acc_b − acc)², how far bins tell right from wrong; higher is
+            better.
+        uncertainty: acc (1 − acc), which belongs to the questions as answered, not the confidences.
+        within: variance of the confidences within bins, less twice their covariance with
+            correctness; 0 where all confidences of a bin are equal.
+    """
+
+    reliability: float
+    resolution: float
+    uncertainty: float
+    within: float
+
+    @property
+    def score(self) -> float:
+        """The Brier score."""
+        return self.reliability - self.resolution + self.uncertainty + self.within
+
+
+def brier_decomposition(
+    predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
+) -> BrierDecomposition:
+    """Split the top-label Brier score into reliability, resolution, uncertainty and the rest.
+
+    Source: Murphy 1973; the part within bins is that of Stephenson, Coelho & Jolliffe 2008.
+
+    Raises:
+        MetricError: bins below 1 or an unknown strategy.
+    """
+    sums = bin_sums(predictions, bins, strategy)
+    n, share = sums.n, float(sums.correct.sum() / sums.n)
+    right = sums.correct / np.maximum(sums.count, 1)
+    squares = sums.gap * sums.mean_gap
+    return BrierDecomposition(
+        reliability=float(squares.sum() / n),
+        resolution=float((sums.count * (right - share) ** 2).sum() / n),
+        uncertainty=share * (1 - share),
+        within=float((sums.squared_gap - squares - sums.correct * (1 - right)).sum() / n),
+    )
+
+
+def brier_reliability(
+    predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
+) -> float:
+    """Reliability part of the Brier score, in [0, 1]; see :func:`brier_decomposition`."""
+    return brier_decomposition(predictions, bins, strategy).reliability
+
+
+def brier_resolution(
+    predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
+) -> float:
+    """Resolution part of the Brier score, in [0, 1/4]; see :func:`brier_decomposition`."""
+    return brier_decomposition(predictions, bins, strategy).resolution
+
+
+def brier_uncertainty(predictions: PredictionsLike) -> float:
+    """Uncertainty part of the Brier score: accuracy · (1 − accuracy), in [0, 1/4]; no bins."""
+    share = accuracy(predictions)
+    return share * (1 - share)
+
+
+def nll(predictions: PredictionsLike) -> float:
+    """Negative log-likelihood of the right answer: mean of −log P(label), in nats, ≥ 0.
+
+    A probability of 0 counts as the smallest normal float64, so the mean stays finite.
+
+    Raises:
+        MetricError: the predictions carry no probability of the right answer (confidence and
+            correctness alone do not determine it).
+    """
+    predictions = as_predictions(predictions)
+    if predictions.label_logprobs is None:
+        raise MetricError(
+            f"nll needs the probability of the right answer, and the predictions of probe "
+            f"{predictions.probe!r} carry confidence and correctness only; use brier instead."
+        )
+    return float(-predictions.label_logprobs.mean())

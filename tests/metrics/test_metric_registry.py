@@ -1,0 +1,225 @@
+"""The table of metrics: names, ranges, directions, and what holds for every metric in it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+from datasets import calibrated, two_runs
+from drawn import answers, built, tables
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import pytest_calibration
+from pytest_calibration import metrics
+from pytest_calibration.errors import MetricError
+from pytest_calibration.metrics import METRICS, Metric, metric_named
+from pytest_calibration.predictions import Predictions
+
+names = st.sampled_from(sorted(METRICS))
+# Their bins, pairs or coverages change with n; every other metric is a function of shares.
+OF_N = {"equal_mass_ece", "cross_fitted_ece", "debiased_rms_ce", "debiased_squared_ce", "aurc"}
+
+
+def one_outcome(p: Predictions) -> bool:
+    """Whether all answers are right, or all wrong."""
+    return len(set(p.correct.tolist())) == 1
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_is_the_function_of_its_name(name: str) -> None:
+    """The name, the function in ``metrics`` and the public name are one thing."""
+    metric = METRICS[name]
+    assert metric.name == name == metric.compute.__name__
+    assert metric.compute is getattr(metrics, name) is getattr(pytest_calibration, name)
+    assert metric.label
+    assert metric.label.isascii()
+    assert metric.lowest < metric.highest
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_bins_are_declared_where_they_are_taken(name: str) -> None:
+    """A metric is binned exactly where its function takes bins, with a strategy or a fixed one."""
+    metric = METRICS[name]
+    taken = inspect.signature(metric.compute).parameters
+    assert metric.binned == ("bins" in taken)
+    assert ("strategy" in taken) == (metric.binned and metric.strategy is None)
+
+
+def test_two_metrics_are_told_apart_by_what_is_printed() -> None:
+    """No two metrics have one label, but for ECE and its other binning."""
+    printed = [(m.label, m.strategy) for m in METRICS.values()]
+    assert len(set(printed)) == len(printed)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_named_metric_is_a_finite_number(name: str) -> None:
+    """Every metric of the table gives a plain finite float on ordinary predictions."""
+    value = metric_named(name)(calibrated(100, 1))
+    assert type(value) is float
+    assert np.isfinite(value)
+
+
+def test_a_metric_takes_the_bins_it_is_given() -> None:
+    """Bins and strategy reach a binned metric, a fixed strategy stays, and others ignore them."""
+    p = calibrated(400, 2)
+    assert METRICS["mce"](p, 7, "equal_mass") == metrics.mce(p, 7, "equal_mass")
+    assert METRICS["mce"](p, 7) == metrics.mce(p, 7) != metrics.mce(p)
+    assert METRICS["equal_mass_ece"](p, 7) == metrics.ece(p, 7, "equal_mass")
+    assert METRICS["classwise_ece"](p, 7, "equal_mass") == metrics.classwise_ece(p, 7)
+    assert METRICS["brier"](p, 7, "equal_mass") == metrics.brier(p)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_what_a_metric_needs_is_what_it_reads(name: str) -> None:
+    """Without the fields it needs it is refused by name; without any other field it works."""
+    p = calibrated(50, 3)
+    metric = METRICS[name]
+    bare = Predictions("bare", p.confidence, p.correct, p.item_ids)
+    assert metric.applies_to(p)
+    assert metric.applies_to(bare) == (not metric.needs)
+    if metric.needs:
+        with pytest.raises(MetricError, match=f"^{name} needs .* probe 'bare' "):
+            metric(bare)
+    given = {field: getattr(p, field) for field in metric.needs}
+    just = Predictions("just", p.confidence, p.correct, p.item_ids, **given)
+    assert metric(just) == metric(p)
+
+
+SEES_SHARPENING = (
+    *("ece", "equal_mass_ece", "cross_fitted_ece", "mce", "rms_ce", "debiased_rms_ce"),
+    *("debiased_squared_ce", "classwise_ece", "overconfidence", "smooth_ece", "ks_ce", "brier"),
+    *("brier_multiclass", "brier_reliability", "nll"),
+)
+SEES_INDIFFERENCE = ("brier_resolution", "auroc", "selective_accuracy", "selective_risk", "aurc")
+
+
+@pytest.mark.parametrize("name", SEES_SHARPENING)
+def test_sharpening_is_worse(name: str) -> None:
+    """Twice the logits of a calibrated model: every error grows, and less of it was better."""
+    calibrated_model, sharpened = two_runs(20_000, 1)[1], two_runs(20_000, 1, 2.0)[1]
+    assert METRICS[name].better == "lower"
+    assert METRICS[name](sharpened) > METRICS[name](calibrated_model) + 0.005
+
+
+@pytest.mark.parametrize("name", SEES_INDIFFERENCE)
+def test_one_confidence_for_all_is_worse(name: str) -> None:
+    """A model that says the same of every answer selects worse, in the direction of the table."""
+    p = calibrated(20_000, 1)
+    indifferent = Predictions.from_confidence([0.5] * len(p), p.correct)
+    sign = {"lower": 1, "higher": -1}[METRICS[name].better]
+    assert sign * METRICS[name](indifferent) > sign * METRICS[name](p) + 0.005
+
+
+def test_every_direction_is_accounted_for() -> None:
+    """What the tests above leave out only describes, or has a test of its own."""
+    rest = {n for n, m in METRICS.items() if m.better != "neither"}
+    assert rest - {*SEES_SHARPENING, *SEES_INDIFFERENCE} == {"accuracy", "underconfidence"}
+    p, doubting = two_runs(20_000, 1)[1], two_runs(20_000, 1, 0.5)[1]
+    assert METRICS["underconfidence"].better == "lower"
+    assert METRICS["underconfidence"](doubting) > METRICS["underconfidence"](p) + 0.05
+    assert METRICS["accuracy"].better == "higher"
+
+
+def test_unknown_metric_suggests_the_nearest() -> None:
+    """An unknown metric name is answered with the nearest one and the list."""
+    with pytest.raises(MetricError, match=r"unknown metric 'breir' \(did you mean 'brier'\?\)"):
+        metric_named("breir")
+    with pytest.raises(MetricError, match=r"unknown metric 'xyz'; known metrics: ece, .*entropy\."):
+        metric_named("xyz")
+
+
+# --- what holds for all of them -----------------------------------------------------------------
+
+
+def held(metric: Metric, p: Predictions) -> float:
+    """The metric's value, where it has one."""
+    assume(metric.applies_to(p))
+    assume(metric.name != "auroc" or not one_outcome(p))
+    return metric(p)
+
+
+@given(tables(), names)
+def test_every_value_lies_in_its_range(p: Predictions, name: str) -> None:
+    """From lowest to highest, finite and a plain float, whatever the predictions."""
+    value = held(METRICS[name], p)
+    assert type(value) is float
+    assert math.isfinite(value)
+    assert METRICS[name].lowest - 1e-12 <= value <= METRICS[name].highest + 1e-12
+
+
+@given(answers, names)
+def test_every_value_of_confidences_lies_in_its_range(
+    rows: list[tuple[float, bool]], name: str
+) -> None:
+    """The same of confidences alone, with every tie and edge there is."""
+    value = held(METRICS[name], built(rows))
+    assert math.isfinite(value)
+    assert METRICS[name].lowest - 1e-12 <= value <= METRICS[name].highest + 1e-12
+
+
+@given(tables(), names, st.randoms(use_true_random=False))
+def test_no_metric_depends_on_the_order_of_the_items(
+    p: Predictions, name: str, random: object
+) -> None:
+    """Shuffling the items changes no metric."""
+    order = list(range(len(p)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    value = held(METRICS[name], p)
+    assert METRICS[name](p.take(np.array(order))) == pytest.approx(value, abs=1e-12)
+
+
+@given(tables(), names, st.randoms(use_true_random=False))
+def test_no_metric_depends_on_the_order_of_the_options(
+    p: Predictions, name: str, random: object
+) -> None:
+    """Renaming the options, labels and all, changes no metric."""
+    assert p.probabilities is not None
+    assert p.labels is not None
+    # Of equal options the first is the answer, so ties at the top depend on the names.
+    top = p.probabilities.max(axis=1, keepdims=True)
+    assume(((p.probabilities == top).sum(axis=1) == 1).all())
+    order = list(range(p.probabilities.shape[1]))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    place = np.argsort(order)
+    renamed = Predictions.from_probabilities(p.probabilities[:, order], place[p.labels])
+    value = held(METRICS[name], p)
+    assert METRICS[name](renamed) == pytest.approx(value, abs=1e-12)
+
+
+@given(tables(), st.sampled_from(sorted(set(METRICS) - OF_N)), st.integers(2, 4))
+def test_repeating_the_data_changes_no_plug_in_metric(
+    p: Predictions, name: str, times: int
+) -> None:
+    """A plug-in metric is a function of the distribution: n copies give the same number."""
+    value = held(METRICS[name], p)
+    often = Predictions.from_probabilities(
+        np.tile(p.probabilities, (times, 1)), np.tile(p.labels, times)
+    )
+    assert METRICS[name](often) == pytest.approx(value, abs=1e-10)
+
+
+def test_arrays_are_predictions_to_every_metric() -> None:
+    """A pair (probabilities, labels) gives what predictions give."""
+    p = calibrated(60, 4)
+    for metric in METRICS.values():
+        assert metric((p.probabilities, p.labels)) == metric(p)
+
+
+def test_all_metrics_of_many_items_take_little_memory() -> None:
+    """At n = 200,000 no metric holds more than 150 bytes an item at a time."""
+    p = calibrated(200_000, 0)
+    for name, metric in METRICS.items():
+        tracemalloc.start()
+        try:
+            metric(p)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 150 * len(p), f"{name} took {peak / len(p):.0f} bytes an item"

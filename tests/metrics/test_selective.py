@@ -1,0 +1,193 @@
+"""AUROC, selective accuracy and the risk-coverage curve against enumeration in fractions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from datasets import calibrated, two_runs
+from drawn import Rows, answers, built, said
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from pytest_calibration.errors import MetricError
+from pytest_calibration.metrics import (
+    accuracy,
+    aurc,
+    auroc,
+    selective_accuracy,
+    selective_risk,
+)
+from pytest_calibration.predictions import Predictions
+
+of = Predictions.from_confidence
+few = st.lists(
+    st.tuples(st.sampled_from([0.2, 0.5, 0.5, 0.9]), st.booleans()), min_size=1, max_size=6
+)
+
+
+def orders(rows: Rows) -> list[tuple[bool, ...]]:
+    """Outcomes, most confident first, in every order in which equal confidences can stand."""
+    ways = itertools.permutations(rows)
+    return [
+        tuple(h for _, h in way)
+        for way in ways
+        if all(a[0] >= b[0] for a, b in itertools.pairwise(way))
+    ]
+
+
+def mean(values: list[Fraction]) -> Fraction:
+    """Mean of some fractions."""
+    return sum(values, Fraction(0)) / len(values)
+
+
+# --- AUROC --------------------------------------------------------------------------------------
+
+
+@given(said)
+def test_auroc_is_the_share_of_pairs_in_order(rows: Rows) -> None:
+    """Over all pairs of a right and a wrong answer: 1 for more confidence, 1/2 for as much."""
+    right, wrong = [c for c, h in rows if h], [c for c, h in rows if not h]
+    assume(right and wrong)
+    pairs = [Fraction(a > b) + Fraction(a == b, 2) for a, b in itertools.product(right, wrong)]
+    assert auroc(built(rows)) == pytest.approx(float(mean(pairs)), abs=1e-12)
+
+
+def test_auroc_of_what_tells_all_and_nothing() -> None:
+    """Sure of the right answers only: 1; of the wrong only: 0; equally sure of all: 1/2."""
+    assert auroc(of([0.9, 0.8, 0.3], [1, 1, 0])) == 1
+    assert auroc(of([0.9, 0.8, 0.3], [0, 0, 1])) == 0
+    assert auroc(of([0.7] * 5, [1, 1, 0, 0, 1])) == 0.5
+
+
+@given(said)
+def test_auroc_of_the_opposite_outcomes_is_the_rest(rows: Rows) -> None:
+    """Right and wrong exchanged, the two values sum to 1."""
+    outcomes = {h for _, h in rows}
+    assume(len(outcomes) == 2)
+    opposite = built([(c, not h) for c, h in rows])
+    assert auroc(built(rows)) + auroc(opposite) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(("outcome", "word"), [(True, "right"), (False, "wrong")])
+def test_auroc_needs_right_and_wrong_answers(outcome: bool, word: str) -> None:
+    """With answers of one kind only there is no pair, and the error says which kind."""
+    with pytest.raises(
+        MetricError,
+        match=rf"auroc needs right and wrong answers, and all 1,200 answers of probe 'confidence' "
+        rf"are {word}\.",
+    ):
+        auroc(of([0.5] * 1200, [outcome] * 1200))
+
+
+# --- selective accuracy -------------------------------------------------------------------------
+
+
+def test_selective_accuracy_by_hand() -> None:
+    """Of five answers the four most confident hold three right ones."""
+    p = of([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0])
+    assert selective_accuracy(p) == pytest.approx(3 / 4)
+    assert selective_accuracy(p, 0.4) == pytest.approx(1.0)
+    assert selective_accuracy(p, 0.6) == pytest.approx(2 / 3)
+    # Half of five items are two and a half: the third counts half.
+    assert selective_accuracy(p, 0.5) == pytest.approx(2 / 2.5)
+
+
+@given(few)
+def test_selective_accuracy_is_the_mean_over_orders_of_ties(rows: Rows) -> None:
+    """For each whole number of items: the mean accuracy over all orders of the ties."""
+    for kept in range(1, len(rows) + 1):
+        expected = mean([Fraction(sum(way[:kept]), kept) for way in orders(rows)])
+        value = selective_accuracy(built(rows), kept / len(rows))
+        assert value == pytest.approx(float(expected), abs=1e-12)
+
+
+@given(answers, st.floats(0.01, 1))
+def test_risk_and_accuracy_are_the_whole(rows: Rows, coverage: float) -> None:
+    """Risk is one minus accuracy; both are shares; at full coverage it is plain accuracy."""
+    p = built(rows)
+    value = selective_accuracy(p, coverage)
+    assert -1e-12 <= value <= 1 + 1e-12
+    assert selective_risk(p, coverage) == pytest.approx(1 - value, abs=1e-12)
+    assert selective_accuracy(p, 1.0) == pytest.approx(accuracy(p), abs=1e-12)
+
+
+@pytest.mark.parametrize("coverage", [0.0, -0.2, 1.0001, math.nan])
+def test_a_coverage_that_is_none_is_refused(coverage: float) -> None:
+    """Coverage is a share above 0 and at most 1."""
+    for call in (selective_accuracy, selective_risk):
+        with pytest.raises(MetricError, match=rf"above 0 and at most 1, got {coverage}"):
+            call(of([0.5], [True]), coverage)
+
+
+# --- risk and coverage --------------------------------------------------------------------------
+
+
+def test_aurc_by_hand() -> None:
+    """Right, wrong, right, most confident first: risks 0, 1/2, 1/3 and their mean."""
+    assert aurc(of([0.9, 0.8, 0.7], [1, 0, 1])) == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
+
+
+@given(few)
+def test_aurc_is_the_mean_over_orders_of_ties(rows: Rows) -> None:
+    """In fractions: the mean risk over all coverages and all orders of the ties."""
+    every = []
+    for way in orders(rows):
+        risks = [Fraction(way[:m].count(False), m) for m in range(1, len(way) + 1)]
+        every.append(mean(risks))
+    assert aurc(built(rows)) == pytest.approx(float(mean(every)), abs=1e-12)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=200))
+def test_aurc_without_ties_is_the_mean_of_running_risks(outcomes: list[bool]) -> None:
+    """With all confidences distinct: (1/n) Σ (wrong among the first m) / m."""
+    n = len(outcomes)
+    running = np.cumsum(~np.array(outcomes)) / np.arange(1, n + 1)
+    p = of(np.linspace(0.95, 0.05, n), outcomes)
+    assert aurc(p) == pytest.approx(running.mean(), abs=1e-12)
+
+
+@given(said)
+def test_aurc_of_confidence_that_says_nothing_is_the_risk(rows: Rows) -> None:
+    """With all confidences equal every coverage has the same expected risk."""
+    p = of([0.7] * len(rows), [h for _, h in rows])
+    assert aurc(p) == pytest.approx(1 - accuracy(p), abs=1e-12)
+
+
+@given(said)
+def test_no_order_of_the_same_outcomes_has_a_smaller_aurc_than_the_best(rows: Rows) -> None:
+    """Right answers first is the least, wrong answers first the most there can be."""
+    outcomes = sorted((h for _, h in rows), reverse=True)
+    grid = np.linspace(0.9, 0.1, len(rows))
+    least, most = aurc(of(grid, outcomes)), aurc(of(grid, outcomes[::-1]))
+    assert least - 1e-12 <= aurc(built(rows)) <= most + 1e-12
+
+
+# --- only the order of confidences counts -------------------------------------------------------
+
+
+@given(said, st.lists(st.floats(0, 1), min_size=21, max_size=21, unique=True))
+def test_increasing_maps_change_nothing(rows: Rows, values: list[float]) -> None:
+    """Other confidences in the same order: the same AUROC, AURC and selective accuracy."""
+    ladder = sorted(values)
+    mapped = built([(ladder[round(20 * c)], h) for c, h in rows])
+    metrics = [aurc, selective_accuracy, lambda p: selective_accuracy(p, 0.37)]
+    if len({h for _, h in rows}) == 2:
+        metrics.append(auroc)
+    for metric in metrics:
+        assert metric(mapped) == metric(built(rows))
+
+
+def test_a_sharper_model_with_the_same_order_selects_as_well() -> None:
+    """Squaring confidences spoils calibration and leaves what confidence tells apart."""
+    p = calibrated(2000, 1)
+    squared = of(p.confidence**2, p.correct)
+    for metric in (auroc, aurc, selective_accuracy):
+        assert metric(squared) == metric(p)
+    assert 0.6 < auroc(p) < 0.8
+    assert selective_accuracy(p) > accuracy(p)
+    assert aurc(p) < 1 - accuracy(p)
+    assert auroc(two_runs(2000, 1)[0]) == pytest.approx(auroc(p), abs=0.05)
