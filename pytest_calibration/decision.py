@@ -13,8 +13,13 @@ from pytest_calibration.components import (
     accuracy_component,
     calibration_components,
 )
-from pytest_calibration.power import false_alarm_rate, smallest_visible
-from pytest_calibration.uncertainty.quantiles import upper_quantile
+from pytest_calibration.power import (
+    bound_quantile,
+    false_alarm_rate,
+    smallest_visible,
+    units_to_decide,
+)
+from pytest_calibration.uncertainty.quantiles import upper_quantile, upper_tail
 
 TOLERANCE: Final = 0.02
 ALPHA: Final = 0.05
@@ -55,6 +60,7 @@ class Decision:
 
     state: State
     components: tuple[Component, ...]
+    level: float
     smallest_visible: float = math.nan
     false_alarm_rate: float = math.nan
     n_needed: int = 0
@@ -75,11 +81,18 @@ def decide(
     What ``verdict.compare`` does once both sides are paired; nothing is measured or printed here.
     """
     units, n = pair.units, len(pair.gap0)
-    z = upper_quantile(alpha, units)
+    asked, z = alpha, upper_quantile(alpha, units)
     components = calibration_components(pair, tolerance, z)
     if accuracy_tolerance is not None:
         components = (*components, accuracy_component(pair, accuracy_tolerance, alpha))
-    decision = Decision(State.INCONCLUSIVE, components)
+    stricter = bound_quantile(components, alpha, units)
+    if stricter > z:
+        z, alpha = stricter, upper_tail(stricter, units)
+        components = tuple(replace(c, bound=c.worsening - z * c.standard_error) for c in components)
+        if accuracy_tolerance is not None:
+            guard = accuracy_component(pair, accuracy_tolerance, alpha)
+            components = (*components[:-1], guard)
+    decision = Decision(State.INCONCLUSIVE, components, level=1 - alpha)
     if units < MIN_UNITS:
         what = "items" if pair.clusters is None else "groups"
         return replace(
@@ -87,11 +100,11 @@ def decide(
             n_needed=math.ceil(n * MIN_UNITS / units),
             reason=f"{units} {what} are too few to compare; at least {MIN_UNITS} are.",
         )
-    visible = smallest_visible(components, tolerance, alpha, units)
+    visible = smallest_visible(components, tolerance, z)
     decision = replace(
         decision,
         smallest_visible=visible,
-        false_alarm_rate=false_alarm_rate(components, alpha, units),
+        false_alarm_rate=false_alarm_rate(components, z, units),
     )
     if any(c.fired for c in components):
         return replace(decision, state=State.REGRESSED)
@@ -102,10 +115,10 @@ def decide(
     if visible <= tolerance + max_undetected:
         return replace(decision, state=State.PASSED)
     # With nothing allowed to stay invisible, no number of items is enough.
-    scale = ((visible - tolerance) / max_undetected) ** 2 if max_undetected else 0.0
+    needed = units_to_decide(components, tolerance, asked, units, max_undetected, MIN_UNITS)
     return replace(
         decision,
-        n_needed=0 if math.isnan(scale) else math.ceil(n * scale),
+        n_needed=math.ceil(n * needed / units),
         reason=(
             f"a worsening of up to {visible:.3f} could have been missed (80 % power), more "
             f"than the {tolerance + max_undetected:.3f} that may be."

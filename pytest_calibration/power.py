@@ -7,8 +7,8 @@ The rates are closed form. Those of the whole rule, simulated, stand in ``docs/s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -27,20 +27,25 @@ FIXED: Final = frozenset({"signed gap", "slope"})
 TWO_SIDED: Final = FIXED | {"shape"}
 
 
-def _reach(alpha: float, units: int, power: float = POWER) -> float:
-    """How many standard errors beyond the tolerance a worsening must lie to be seen."""
-    return upper_quantile(alpha, units) + NORMAL.inv_cdf(power)
+# The standard errors of the other components over that of the signed gap, when nothing changed
+# (design scenario of benchmarks/gate.py).
+RELATIVE_ERRORS: Final = {"slope": 0.95, "shape": 0.75, "cross-fitted ECE": 1.65}
+# How often a comparison may fail although nothing changed, in units of alpha: 2 % by default.
+UNCHANGED: Final = 0.4
 
 
-def smallest_visible(
-    components: Iterable[Component], tolerance: float, alpha: float, units: int
-) -> float:
+def _visible(tolerance: float, z: float, error: float) -> float:
+    """Smallest worsening whose bound lies beyond the tolerance with 80 % power."""
+    return tolerance + (z + NORMAL.inv_cdf(POWER)) * error
+
+
+def smallest_visible(components: Iterable[Component], tolerance: float, z: float) -> float:
     """Return the smallest shift or tilt of the confidences that would be seen at 80 % power.
 
-    Tolerance plus (z_α + z_0.8) standard errors, the larger of the two components'.
+    Tolerance plus (z + z_0.8) standard errors, the larger of the two components'.
     """
     errors = [c.standard_error for c in components if c.name in FIXED and not c.unavailable]
-    return tolerance + _reach(alpha, units) * max(errors, default=math.nan)
+    return _visible(tolerance, z, max(errors, default=math.nan))
 
 
 def unpaired_visible(
@@ -58,18 +63,17 @@ def unpaired_visible(
         errors.append(standard_error(k * away * predictions.gap, clusters))
     if math.isnan(errors[0]):
         return 1.0
-    reach = _reach(alpha, predictions.n_clusters)
-    return min(1.0, tolerance + reach * math.sqrt(2) * max(errors))
+    z = upper_quantile(alpha, predictions.n_clusters)
+    return min(1.0, _visible(tolerance, z, math.sqrt(2) * max(errors)))
 
 
-def false_alarm_rate(components: Iterable[Component], alpha: float, units: int) -> float:
+def false_alarm_rate(components: Iterable[Component], z: float, units: int) -> float:
     """Bound the probability that a comparison fails although nothing changed.
 
-    The sum over all components of P(bound > tolerance) when the true worsening is 0, at the
-    standard errors seen here; a component whose direction comes from the data counts twice. An
+    The sum over all components of P(worsening - z·SE > tolerance) when the true worsening is 0, at
+    the standard errors seen here; a component whose direction comes from the data counts twice. An
     upper bound, since components overlap.
     """
-    z = upper_quantile(alpha, units)
     rate = 0.0
     for c in components:
         if c.unavailable or not c.standard_error > 0:
@@ -79,11 +83,81 @@ def false_alarm_rate(components: Iterable[Component], alpha: float, units: int) 
     return min(1.0, rate)
 
 
+def bound_quantile(components: Iterable[Component], alpha: float, units: int) -> float:
+    """Return how many standard errors below a worsening its bound lies.
+
+    That of level alpha, or as many more as keep the false alarms of an unchanged model at
+    0.4·alpha: on few items, or where many answers change, the components together would cry wolf
+    more often than any of them.
+    """
+    components = list(components)
+    low = upper_quantile(alpha, units)
+    allowed = UNCHANGED * alpha
+    if false_alarm_rate(components, low, units) <= allowed:
+        return low
+    high = 2 * low + 1
+    while false_alarm_rate(components, high, units) > allowed:
+        high *= 2
+    for _ in range(40):
+        middle = (low + high) / 2
+        too_many = false_alarm_rate(components, middle, units) > allowed
+        low, high = (middle, high) if too_many else (low, middle)
+    return high
+
+
+def units_to_decide(
+    components: Iterable[Component],
+    tolerance: float,
+    alpha: float,
+    units: int,
+    max_undetected: float,
+    least: int,
+) -> int:
+    """Return from how many units on such a comparison would decide; 0 where no number does.
+
+    The standard errors are those seen on ``units`` units, and fall with the root of their number.
+    """
+    components = list(components)
+    if not max_undetected or math.isnan(smallest_visible(components, tolerance, 0.0)):
+        return 0
+
+    def decides(many: int) -> bool:
+        scaled = _scaled(components, units, many)
+        z = bound_quantile(scaled, alpha, many)
+        return smallest_visible(scaled, tolerance, z) <= tolerance + max_undetected
+
+    return _least(decides, least)
+
+
+def _scaled(components: Iterable[Component], units: int, many: int) -> list[Component]:
+    """Return the components as ``many`` units of the same kind would show them."""
+    factor = math.sqrt(units / many)
+    out = []
+    for c in components:
+        error = c.standard_error
+        if c.name == "cross-fitted ECE" and c.unavailable and many >= BINS_FROM:
+            gaps = [other.standard_error for other in components if other.name == "signed gap"]
+            error = RELATIVE_ERRORS[c.name] * max(gaps, default=math.nan)
+            c = replace(c, unavailable="")  # noqa: PLW2901  the same component, now applicable
+        out.append(replace(c, standard_error=factor * error))
+    return out
+
+
+def _least(holds: Callable[[int], bool], low: int) -> int:
+    """Return the smallest whole number from ``low`` on from which a property holds."""
+    if holds(low):
+        return low
+    high = 2 * low
+    while not holds(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
 # --- before any model is run ---------------------------------------------------------------------
 
-# The standard errors of the other components over that of the signed gap, when nothing changed
-# (design scenario of benchmarks/gate.py).
-RELATIVE_ERRORS: Final = {"slope": 0.95, "shape": 0.75, "cross-fitted ECE": 1.65}
 # ECE of a perfectly calibrated model of four-way questions over 15 bins, times the root of n.
 TYPICAL_FLOOR: Final = 1.12
 
@@ -122,8 +196,8 @@ class Plan:
 
     def power(self, worsening: float) -> float:
         """Return the probability that a true worsening of this size fails the test."""
-        z = upper_quantile(self.alpha, self.units)
-        return NORMAL.cdf((worsening - self.tolerance) / self.standard_error - z)
+        spare = worsening - self.smallest_visible
+        return NORMAL.cdf(spare / self.standard_error + NORMAL.inv_cdf(POWER))
 
 
 def plan(
@@ -166,17 +240,14 @@ def plan(
     for name, value, good, range_ in checks:
         if not good:
             raise MetricError(f"{name} must be {range_}, got {value}.")
-    error = math.sqrt(changed / units)
-    components = [_expected("signed gap", error, tolerance), _expected("accuracy", error, 0.02)]
-    for name, relative in RELATIVE_ERRORS.items():
-        if name != "cross-fitted ECE" or units >= BINS_FROM:
-            components.append(_expected(name, relative * error, tolerance))
-    visible = smallest_visible(components, tolerance, alpha, units)
-    needed = max(min_units, math.ceil((_reach(alpha, 10**9) / max_undetected) ** 2 * changed))
-    while tolerance + _reach(alpha, needed) * math.sqrt(changed / needed) > (
-        tolerance + max_undetected
-    ):
-        needed += 1
+    one = [_expected("signed gap", math.sqrt(changed), tolerance)]
+    one += [_expected(k, r * math.sqrt(changed), tolerance) for k, r in RELATIVE_ERRORS.items()]
+    # The guard's tolerance is its own.
+    one.append(_expected("accuracy", math.sqrt(changed), 0.02))
+    components = _scaled(one, 1, units)
+    z = bound_quantile(components, alpha, units)
+    visible = smallest_visible(components, tolerance, z)
+    needed = units_to_decide(one, tolerance, alpha, 1, max_undetected, min_units)
     return Plan(
         n=n,
         units=units,
@@ -184,15 +255,16 @@ def plan(
         alpha=alpha,
         max_undetected=max_undetected,
         changed=changed,
-        standard_error=error,
+        standard_error=components[0].standard_error,
         smallest_visible=min(1.0, visible),
         decides=units >= min_units and visible <= tolerance + max_undetected,
         n_needed=math.ceil(needed * n / units),
-        false_alarm_rate=false_alarm_rate(components, alpha, units),
+        false_alarm_rate=false_alarm_rate(components, z, units),
         noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(units)),
     )
 
 
 def _expected(name: str, error: float, tolerance: float) -> Component:
     """Return a component of an unchanged model, of which only the standard error counts."""
-    return Component(name, 0.0, 0.0, 0.0, error, -error, tolerance)
+    few = "few units" if name == "cross-fitted ECE" else ""
+    return Component(name, 0.0, 0.0, 0.0, error, -error, tolerance, unavailable=few)

@@ -230,7 +230,8 @@ def shifts(
     reference = cut.reference_units.tolist()
     p = np.full(len(n), math.nan)
     for i in np.flatnonzero(tested).tolist():
-        p[i] = min(1.0, 2 * upper_tail(float(score[i]), reference[i]))
+        # A tail too thin for double precision may come out a hair below 0.
+        p[i] = min(1.0, max(0.0, 2 * upper_tail(float(score[i]), reference[i])))
     q = np.full(len(n), math.nan)
     q[tested] = benjamini_hochberg(p[tested])
 
@@ -242,8 +243,9 @@ def shifts(
     rows = np.stack(columns, axis=1).tolist()
     names, sizes, units = cut.names, n.tolist(), cut.units.tolist()
     reason = ["" if enough else cut.too_few(i) for i, enough in enumerate(tested.tolist())]
-    # A p-value may be rounded to 0, so the score decides among equals; then size, then name.
-    order = np.lexsort((np.arange(len(n)), -n, np.where(tested, -score, 0.0), p, ~tested))
+    # A p-value may be rounded to 0, so the score decides among equals; then size, then name. NaN
+    # sorts last.
+    order = np.lexsort((np.arange(len(n)), -n, np.where(tested, -score, 0.0), p))
     return tuple(SliceShift(names[i], sizes[i], units[i], reason[i], *rows[i]) for i in order)
 
 

@@ -52,7 +52,9 @@ class Verdict:
         tolerance: what worsening is allowed.
         limit: the fixed limit, for ``judge``; NaN otherwise.
         held: what ``judge`` held against it: the value, or the lower end of its interval.
-        alpha: one-sided error level of each component's bound.
+        alpha: one-sided error level of each component's bound, as asked.
+        level: one-sided confidence of the bounds; above 1 - alpha where more is needed to keep
+            the false alarms of an unchanged model at 0.4·alpha.
         smallest_visible: smallest worsening that would be seen at 80 % power; NaN for ``judge``.
         false_alarm_rate: at most how often an unchanged model would fail; NaN for ``judge``.
         n_needed: items at which an inconclusive comparison would decide; 0 otherwise.
@@ -73,6 +75,7 @@ class Verdict:
     limit: float = math.nan
     held: float = math.nan
     alpha: float = ALPHA
+    level: float = 1 - ALPHA
     smallest_visible: float = math.nan
     false_alarm_rate: float = math.nan
     n_needed: int = 0
@@ -236,6 +239,7 @@ def compare(
         measurement=measured if len(ours) == len(predictions) else measure(candidate, bins=bins),
         baseline=measure(stored, bins=bins),
         components=decision.components,
+        level=decision.level,
         n=len(ours),
         units=pair.units,
         smallest_visible=decision.smallest_visible,
@@ -376,7 +380,7 @@ def _numbers(m: Measurement) -> str:
 
 def _component_sentence(c: Component, verdict: Verdict) -> str:
     bound, tolerance = distinct(c.bound, c.tolerance)
-    level = f"{100 * (1 - verdict.alpha):g} %"
+    level = f"{100 * verdict.level:.3g} %"
     change = f"{c.before:.3f} -> {c.after:.3f}"
     verb = "fell" if c.name == "accuracy" else "worsened"
     return (

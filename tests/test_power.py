@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -21,7 +22,13 @@ from pytest_calibration.components import (
 )
 from pytest_calibration.decision import State, decide
 from pytest_calibration.errors import MetricError
-from pytest_calibration.power import false_alarm_rate, plan, smallest_visible, unpaired_visible
+from pytest_calibration.power import (
+    bound_quantile,
+    false_alarm_rate,
+    plan,
+    smallest_visible,
+    unpaired_visible,
+)
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.quantiles import upper_quantile
 
@@ -37,9 +44,9 @@ def test_smallest_visible_by_hand() -> None:
         Component("accuracy", 0, 0, 0, 9.0, 0, 0.02),
     ]
     expected = 0.02 + (1.644854 + 0.841621) * 0.02
-    assert smallest_visible(parts, 0.02, 0.05, 1000) == pytest.approx(expected, abs=1e-6)
+    assert smallest_visible(parts, 0.02, 1.644854) == pytest.approx(expected, abs=1e-6)
     flat = replace(parts[1], unavailable="all confidences are equal")
-    assert smallest_visible([parts[0], flat], 0.02, 0.05, 1000) == pytest.approx(
+    assert smallest_visible([parts[0], flat], 0.02, 1.644854) == pytest.approx(
         0.02 + (1.644854 + 0.841621) * 0.01, abs=1e-6
     )
 
@@ -68,7 +75,7 @@ def test_unpaired_visible_is_an_upper_end_of_what_pairing_shows() -> None:
     z = upper_quantile(0.05, 1000)
     parts = [f(pair, 0.02, z) for f in (gap_component, slope_component, ece_component)]
     promised = unpaired_visible(before)
-    assert smallest_visible(parts, 0.02, 0.05, 1000) <= promised
+    assert smallest_visible(parts, 0.02, z) <= promised
     four_times = of(np.tile(before.confidence, 4), np.tile(before.correct, 4))
     assert unpaired_visible(four_times) - 0.02 == pytest.approx((promised - 0.02) / 2, rel=0.01)
 
@@ -91,7 +98,7 @@ def test_false_alarm_rate_by_hand() -> None:
         Component("shape", 0, 0, 0, 0.0, 0, 0.02),
     ]
     # P(Z > 1.6449 + 2) = 0.000134, P(Z > 1.6449 + 1) = 0.004087
-    assert false_alarm_rate(parts, 0.05, 1000) == pytest.approx(
+    assert false_alarm_rate(parts, 1.644854, 1000) == pytest.approx(
         2 * 0.00013377 + 0.0040868, rel=1e-3
     )
 
@@ -110,20 +117,62 @@ def test_false_alarms_stay_below_what_is_said(n: int) -> None:
     assert 0.001 * trials < said < 0.06 * trials
 
 
+@given(
+    st.lists(st.floats(0.0, 0.2), min_size=5, max_size=5),
+    st.floats(0.0, 0.1),
+    st.floats(0.001, 0.3),
+    st.integers(50, 5000),
+)
+def test_bounds_are_as_strict_as_false_alarms_ask(
+    errors: list[float], tolerance: float, alpha: float, units: int
+) -> None:
+    """At most 0.4·alpha false alarms: by bounds of level alpha if these do, else just so many."""
+    names = ("signed gap", "slope", "shape", "cross-fitted ECE", "accuracy")
+    parts = [
+        Component(name, 0, 0, 0, error, 0, tolerance)
+        for name, error in zip(names, errors, strict=True)
+    ]
+    z = bound_quantile(parts, alpha, units)
+    rate = false_alarm_rate(parts, z, units)
+    assert rate <= 0.4 * alpha
+    least = upper_quantile(alpha, units)
+    assert z == least or (z > least and rate == pytest.approx(0.4 * alpha, rel=1e-3))
+
+
 # --- plans --------------------------------------------------------------------------------------
 
 
 def test_plan_by_hand() -> None:
-    """500 items, 15 % changed: the error is sqrt(0.15 / 500), visible 0.02 + 2.4865 errors."""
-    p = plan(500)
-    error = math.sqrt(0.15 / 500)
+    """2,000 items, 15 % changed: the error is sqrt(0.15 / 2000), visible 0.02 + 2.4865 errors."""
+    p = plan(2000)
+    error = math.sqrt(0.15 / 2000)
     assert p.standard_error == pytest.approx(error)
     assert p.smallest_visible == pytest.approx(0.02 + 2.486475 * error, abs=1e-6)
     assert p.decides
     assert p.power(p.smallest_visible) == pytest.approx(0.8, abs=1e-6)
-    # (2.4865 / 0.05)² · 0.15 = 370.96
-    assert p.n_needed == 371
     assert p.power(0.02) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_a_small_plan_by_hand() -> None:
+    """On 300 items the bounds lie further out: so far that five tails sum to 0.02."""
+    p = plan(300)
+    error = math.sqrt(0.15 / 300)
+    optimize = pytest.importorskip("scipy.optimize")
+    tail = NormalDist().cdf
+    # Signed gap, slope and shape count twice; the cross-fitted ECE asks for 500 items.
+    z = optimize.brentq(
+        lambda z: (
+            2 * sum(tail(-z - 0.02 / (r * error)) for r in (1, 0.95, 0.75))
+            + tail(-z - 0.02 / error)
+            - 0.02
+        ),
+        1,
+        4,
+    )
+    assert z > 1.645
+    assert p.smallest_visible == pytest.approx(0.02 + (z + 0.841621) * error, abs=1e-6)
+    assert p.false_alarm_rate == pytest.approx(0.02, abs=1e-6)
+    assert not p.decides
 
 
 @given(st.floats(0.01, 0.4), st.floats(0.01, 0.2), st.floats(0.02, 1.0), st.floats(0.005, 0.1))

@@ -437,6 +437,16 @@ def test_a_rise_on_whole_documents_counts_the_documents() -> None:
     assert row.standard_error == near(math.sqrt(0.2 * 0.8 / 12))
 
 
+def test_documents_that_even_out_make_nothing_surer_than_their_items() -> None:
+    """Where each document gains an answer and loses one, the rise still has its own variance."""
+    before, after = np.tile([False, True], 30), np.tile([True, False], 30)
+    groups = np.repeat(np.arange(30), 2)
+    first = sliced([0.5] * 60, before, groups=groups)
+    (row,) = shifts(sliced([0.55] * 60, after, ["x"] * 60, groups), first)
+    assert row.shift == near(0.05)
+    assert row.standard_error == near(math.sqrt(0.05 * 0.95 / 60))
+
+
 @pytest.mark.parametrize("n", [12, 20, 40])
 @pytest.mark.parametrize("alpha", [0.05, 0.01, 0.001])
 def test_the_exact_size_of_the_test(n: int, alpha: float) -> None:
@@ -511,6 +521,15 @@ def test_slices_that_moved_more_surely_come_first() -> None:
     scores = [abs(r.shift) / r.standard_error for r in rows]
     assert all(one >= other for one, other in pairwise(scores))
     assert all(one.p_value <= other.p_value for one, other in pairwise(rows))
+
+
+@pytest.mark.parametrize("units", [10, 30, 80, 150])
+def test_a_p_value_is_a_probability_however_small(units: int) -> None:
+    """What is certain beyond double precision has a p-value of at least 0."""
+    right, groups = np.arange(40 * units) % 2 == 0, np.arange(40 * units) % units
+    before = sliced([0.5] * len(right), right, groups=groups)
+    (row,) = shifts(sliced([1.0] * len(right), right, ["x"] * len(right), groups), before)
+    assert 0 <= row.p_value <= 0.02
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from pytest_calibration.uncertainty.standard_errors import cluster_codes
 POPULATION: Final = 20_000
 # Confidences that take so many values or fewer (words, tenths, twentieths) keep to them.
 GRID_UP_TO: Final = 101
-# The standard normal distribution function, to be looked up; interpolation errs by 1e-6 at most.
+# The standard normal distribution function, to be looked up: a chance is 1e-6 off at most.
 _Z: Final = np.linspace(-8.0, 8.0, 3201)
 _PHI: Final = np.array([NORMAL.cdf(z) for z in _Z])
 
@@ -138,9 +138,10 @@ class OneSet:
         chance = rng.standard_normal((2, POPULATION))
         self.population = self._noisy(base, rng.standard_normal(POPULATION))
         other = self._noisy(base, rng.standard_normal(POPULATION))
+        marks = self._mark(self.population), self._mark(other)
 
         def differ(likeness: float) -> float:
-            first, second = self._outcomes(chance, likeness, self.population, other)
+            first, second = _outcomes(chance, likeness, *marks)
             return float(np.mean(first != second))
 
         self._likeness = 1 - rising_to(changed, lambda unlike: differ(1 - unlike))
@@ -158,7 +159,7 @@ class OneSet:
         if self.units.grouped:
             common = rng.standard_normal((2, units))[:, draw]
             chance = math.sqrt(self._shared) * common + math.sqrt(1 - self._shared) * chance
-        correct = self._outcomes(chance, self._likeness, first, second)
+        correct = _outcomes(chance, self._likeness, self._mark(first), self._mark(second))
         return self.units.pair(position, draw, (first, correct[0]), (second, correct[1]))
 
     def _noisy(self, confidence: FloatArray, noise: FloatArray) -> FloatArray:
@@ -169,15 +170,9 @@ class OneSet:
         between = (self._grid[1:] + self._grid[:-1]) / 2
         return np.asarray(self._grid[np.searchsorted(between, moved)])
 
-    def _outcomes(
-        self, chance: FloatArray, likeness: float, first: FloatArray, second: FloatArray
-    ) -> tuple[BoolArray, BoolArray]:
-        """Turn two standard normal numbers per item into two outcomes, as like as asked for."""
-        alike = likeness * chance[0] + math.sqrt(1 - likeness**2) * chance[1]
-        return (
-            np.interp(chance[0], _Z, _PHI) < self.curve(first),
-            np.interp(alike, _Z, _PHI) < self.curve(second),
-        )
+    def _mark(self, confidence: FloatArray) -> FloatArray:
+        """Return what a standard normal number stays below with probability P(correct)."""
+        return np.interp(self.curve(confidence), _PHI, _Z)
 
     def _correlation(self, correct: BoolArray) -> float:
         """Estimate it from all pairs of items of a group: the residuals of the curve, by moments.
@@ -203,12 +198,28 @@ class OneSet:
             return 0.0
         mine, theirs = self.curve(self.population), self.curve(partner)
         possible = float(np.sqrt(mine * (1 - mine)) @ np.sqrt(theirs * (1 - theirs)))
+        marks = self._mark(self.population), self._mark(partner)
 
         def correlation(shared: float) -> float:
-            first, second = self._outcomes(chance, shared, self.population, partner)
+            first, second = _outcomes(chance, shared, *marks)
             return float((first - mine) @ (second - theirs)) / possible
 
         return rising_to(self.within_groups, correlation)
+
+
+def _outcomes(
+    chance: FloatArray, likeness: float, first: FloatArray, second: FloatArray
+) -> tuple[BoolArray, BoolArray]:
+    """Turn two standard normal numbers per item into two outcomes, as like as asked for.
+
+    Args:
+        chance: (2, m) the numbers.
+        likeness: correlation of what the two outcomes are made of.
+        first: (m,) what the number stays below where the first is right.
+        second: (m,) the same of the second.
+    """
+    other = likeness * chance[0] + math.sqrt(1 - likeness**2) * chance[1]
+    return chance[0] < first, other < second
 
 
 class TwoSets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -29,7 +29,6 @@ from pytest_calibration.verdict import align, compare
 TRIALS: Final = 400
 CHANGED: Final = 0.15
 JITTER: Final = 0.3
-# How far beyond the tolerance the worsenings lie that a candidate is given.
 EXCESSES: Final = (0.02, 0.035, 0.06, 0.1)
 MOST: Final = 1_000_000
 MAX_JITTER: Final = 10
@@ -153,6 +152,7 @@ def check(
     max_undetected: float = MAX_UNDETECTED,
     changed: float = CHANGED,
     jitter: float = JITTER,
+    excesses: Sequence[float] = EXCESSES,
     seed: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Check:
@@ -171,6 +171,8 @@ def check(
         changed: share of the items that only one of two unchanged runs answers rightly, in
             [0, 1]; as near to it as the confidences allow.
         jitter: standard deviation of the noise of a run, on the logit of the confidence.
+        excesses: how far beyond the tolerance the worsenings lie that a candidate is given; none
+            counts false alarms alone, and is faster.
         seed: of the random numbers, at least 0; by default made from the ids of the items.
         progress: called after each trial with the number of trials done.
 
@@ -183,6 +185,8 @@ def check(
     _check_range("trials", trials, 1, MOST)
     _check_range("changed", changed, 0, 1)
     _check_range("jitter", jitter, 0, MAX_JITTER)
+    for excess in excesses:
+        _check_range("each of excesses", excess, 0, 1)
     if n is not None:
         _check_range("n", n, 2, MOST)
     if seed is not None:
@@ -215,7 +219,7 @@ def check(
     truth = source.curve(source.population)
     n = predictions.n if n is None else n
     units = max(2, round(n * len(source.units) / predictions.n))
-    asked = (round(tolerance + excess, 9) for excess in EXCESSES)
+    asked = (round(tolerance + excess, 9) for excess in excesses)
     worse = [
         (one, _Tally())
         for one in worse_candidates(source.population, truth, tuple(w for w in asked if w < 1))

@@ -21,9 +21,8 @@ from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
     from pytest_calibration.aa import Check, Rate
-    from pytest_calibration.cli.arguments import Subparsers
+    from pytest_calibration.cli.arguments import GateSettings, Subparsers
     from pytest_calibration.config import Config
-    from pytest_calibration.gate import Settings
     from pytest_calibration.predictions import Predictions
 
 CONFIG: Final = "calibration.yaml"
@@ -120,22 +119,17 @@ def _check_usage(options: argparse.Namespace) -> None:
 
 def _inputs(
     options: argparse.Namespace,
-) -> Iterator[tuple[Predictions, Predictions | None, Settings]]:
-    """Yield what each check is made on; its tolerance is that of ``settings``, in full."""
+) -> Iterator[tuple[Predictions, Predictions | None, GateSettings]]:
+    """Yield what each check is made on, and the settings of the gate there."""
     if options.record is not None:
         record = record_at(options.record)
         other = None if options.against is None else record_at(options.against).predictions
-        settings = gate_settings(options, project_tolerance=record.tolerance)
-        yield record.predictions, other, settings
+        yield record.predictions, other, gate_settings(options, record.tolerance)
         return
     project = _project(options)
     for predictions, other in _asked(options, project):
-        settings = gate_settings(
-            options,
-            project_tolerance=project.probe_tolerance(predictions.probe),
-            project_alpha=project.alpha,
-        )
-        yield predictions, other, settings
+        tolerance = project.probe_tolerance(predictions.probe)
+        yield predictions, other, gate_settings(options, tolerance, project.alpha)
 
 
 def _project(options: argparse.Namespace) -> Config:
@@ -172,14 +166,13 @@ def _asked(
 def _check(
     predictions: Predictions,
     other: Predictions | None,
-    settings: Settings,
+    settings: GateSettings,
     options: argparse.Namespace,
 ) -> Check:
     from pytest_calibration.aa import CHANGED, TRIALS, check
+    from pytest_calibration.decision import TOLERANCE
 
-    guard = settings.accuracy_tolerance
-    if options.accuracy_tolerance is not None:
-        guard = None if options.accuracy_tolerance == "none" else options.accuracy_tolerance
+    guard = TOLERANCE if options.accuracy_tolerance is None else options.accuracy_tolerance
     trials = TRIALS if options.trials is None else options.trials
     with _Progress(f"{predictions.probe}: trial", trials) as progress:
         return check(
@@ -187,10 +180,8 @@ def _check(
             other,
             n=options.n,
             trials=trials,
-            tolerance=settings.tolerance_for(),
-            alpha=settings.alpha,
-            accuracy_tolerance=guard,
-            max_undetected=settings.max_undetected,
+            accuracy_tolerance=None if guard == "none" else guard,
+            **settings._asdict(),
             changed=CHANGED if options.changed is None else options.changed,
             seed=options.seed,
             progress=progress,

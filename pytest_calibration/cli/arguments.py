@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Record
-    from pytest_calibration.gate import Settings
 
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -64,25 +63,35 @@ def add_gate_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def gate_settings(
-    options: argparse.Namespace,
-    *,
-    project_tolerance: float | None = None,
-    project_alpha: float | None = None,
-) -> Settings:
-    """Return the settings of the gate: those given, else the project's, else the gate's own.
+class GateSettings(NamedTuple):
+    """How strict the gate is.
 
-    Its ``tolerance_for`` puts the tolerance of a record between the first two.
+    Attributes:
+        tolerance: allowed worsening in ECE units.
+        alpha: one-sided error level of each bound.
+        max_undetected: how much beyond the tolerance may stay invisible.
     """
-    from pytest_calibration.gate import Settings
 
-    said = {
-        "tolerance": options.tolerance,
-        "project_tolerance": project_tolerance,
-        "alpha": project_alpha if options.alpha is None else options.alpha,
-        "max_undetected": options.max_undetected,
-    }
-    return Settings(**{key: value for key, value in said.items() if value is not None})
+    tolerance: float
+    alpha: float
+    max_undetected: float
+
+
+def gate_settings(
+    options: argparse.Namespace, tolerance: float | None = None, alpha: float | None = None
+) -> GateSettings:
+    """Return the settings given, else those of the record or project, else the gate's own."""
+    from pytest_calibration.decision import ALPHA, MAX_UNDETECTED, TOLERANCE
+
+    return GateSettings(
+        _first(options.tolerance, tolerance, TOLERANCE),
+        _first(options.alpha, alpha, ALPHA),
+        _first(options.max_undetected, MAX_UNDETECTED),
+    )
+
+
+def _first(*values: float | None) -> float:
+    return next(float(value) for value in values if value is not None)
 
 
 def record_at(path: str) -> Record:

@@ -19,7 +19,7 @@ from pytest_calibration.cli.output import as_json, percent, table
 from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
-    from pytest_calibration.cli.arguments import Subparsers
+    from pytest_calibration.cli.arguments import GateSettings, Subparsers
     from pytest_calibration.power import Plan
 
 SIZES: Final = (200, 500, 1000, 2000, 5000)
@@ -88,9 +88,7 @@ class Basis:
         unit: what an item is.
         units: number of independent units among them.
         grouped: whether those are groups.
-        tolerance: allowed worsening.
-        alpha: one-sided error level of each bound.
-        max_undetected: how much beyond the tolerance may stay invisible.
+        settings: how strict the gate is.
         changed: share of the items whose outcome changes; above 1 where units are so unequal that
             they count for fewer.
         floor: mean ECE of a calibrated model, times the root of the number of units; None for the
@@ -103,9 +101,7 @@ class Basis:
     unit: str
     units: int
     grouped: bool
-    tolerance: float
-    alpha: float
-    max_undetected: float
+    settings: GateSettings
     changed: float
     floor: float | None
     high_over_floor: float
@@ -120,9 +116,9 @@ class Basis:
             n,
             groups=max(2, math.floor(units / max(1.0, self.changed))),
             changed=min(1.0, self.changed),
-            tolerance=self.tolerance,
-            alpha=self.alpha,
-            max_undetected=self.max_undetected,
+            tolerance=self.settings.tolerance,
+            alpha=self.settings.alpha,
+            max_undetected=self.settings.max_undetected,
         )
         floor = found.noise_floor
         if self.floor is not None:
@@ -147,9 +143,7 @@ def _typical(options: argparse.Namespace) -> Basis:
         unit="item",
         units=options.n if options.groups is None else options.groups,
         grouped=options.groups is not None,
-        tolerance=settings.tolerance_for(),
-        alpha=settings.alpha,
-        max_undetected=settings.max_undetected,
+        settings=settings,
         changed=changed,
         floor=None,
         high_over_floor=HIGH_OVER_FLOOR,
@@ -166,23 +160,25 @@ def _recorded(options: argparse.Namespace) -> Basis:
         if getattr(options, name) is not None:
             raise UsageError(f"plan: --{name} together with --baseline: the record says it.")
     from pytest_calibration.measurement import measure
-    from pytest_calibration.power import unpaired_visible
+    from pytest_calibration.power import POWER, unpaired_visible
+    from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 
     record = record_at(options.baseline)
-    predictions, settings = record.predictions, gate_settings(options)
-    units, tolerance = predictions.n_clusters, settings.tolerance_for(record)
+    predictions, settings = record.predictions, gate_settings(options, record.tolerance)
+    units, tolerance = predictions.n_clusters, settings.tolerance
     if units < 2:
         raise UsageError(f"{options.baseline}: holds one independent unit; a plan needs 2.")
     floor = measure(predictions)
+    worst = unpaired_visible(predictions, tolerance, settings.alpha)
+    reach = upper_quantile(settings.alpha, units) + NORMAL.inv_cdf(POWER)
     basis = Basis(
         n=predictions.n,
         unit=predictions.unit,
         units=units,
         grouped=predictions.groups is not None,
-        tolerance=tolerance,
-        alpha=settings.alpha,
-        max_undetected=settings.max_undetected,
-        changed=CHANGED,
+        settings=settings,
+        # The share of changed outcomes that has the standard error of two independent runs.
+        changed=units * ((worst - tolerance) / reach) ** 2,
         floor=floor.noise_floor * math.sqrt(units),
         high_over_floor=floor.noise_floor_high / (floor.noise_floor or 1.0),
         remarks=(
@@ -191,10 +187,6 @@ def _recorded(options: argparse.Namespace) -> Basis:
             "sees more",
         ),
     )
-    # Errors grow with the root of the share: which one gives those of two independent runs?
-    known = basis.plan(basis.n).smallest_visible
-    worst = unpaired_visible(predictions, tolerance, settings.alpha)
-    basis = replace(basis, changed=CHANGED * ((worst - tolerance) / (known - tolerance)) ** 2)
     n = basis.n if options.n is None else options.n
     return replace(basis, n=n, units=max(2, round(units * n / basis.n)))
 

@@ -72,7 +72,7 @@ class _SmoothedGaps:
         self._waves = np.fft.rfft(circle)
         # Diffusion from node to node: its kernel is never negative, whatever the bandwidth, and is
         # the Gaussian one from a few cells on.
-        self._decay = CELLS**2 * (np.cos(np.pi * np.arange(CELLS + 1) / CELLS) - 1)
+        self._decay = -2 * (CELLS * np.sin(np.pi * np.arange(CELLS + 1) / (2 * CELLS))) ** 2
 
     def size(self, sigma: float) -> float:
         """∫ |smoothed gap| over [0, 1]."""

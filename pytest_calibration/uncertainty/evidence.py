@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+import numpy as np
+
 from pytest_calibration.metrics.binning import Strategy, bin_index
 from pytest_calibration.predictions import IntArray, Predictions
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import cluster_codes
 
 CONFIDENCE_LEVEL: Final = 0.95
-# Probability that an interval ends too high, and that it ends too low.
+# Probability that an interval ends too low, and that it ends too high.
 TAIL: Final = (1 - CONFIDENCE_LEVEL) / 2
 NORMAL_TAIL: Final = NORMAL.inv_cdf(1 - TAIL)
 
@@ -20,7 +22,8 @@ NORMAL_TAIL: Final = NORMAL.inv_cdf(1 - TAIL)
 def unseen_share(units: int) -> float:
     """Return the share of a population that may have escaped ``units`` independent draws.
 
-    What has a larger share stays unseen in less than 2.5 % of samples; about 3.7 / units.
+    What is more frequent than 1 − 0.025^(1/units), about 3.7/units, is missing from fewer than one
+    sample in forty: the rule of three.
     """
     return float(1 - TAIL ** (1 / units))
 
@@ -46,13 +49,20 @@ class Evidence:
 
     @cached_property
     def units(self) -> int:
-        """Number of independent units."""
+        """Number of independent units: groups where there are any, else items."""
         return self.predictions.n if self.clusters is None else int(self.clusters.max()) + 1
 
     @cached_property
     def z(self) -> float:
-        """Standard errors from the estimate to either end; Student's below 200 units."""
-        return upper_quantile(TAIL, self.units)
+        """Standard errors from the estimate to either end; Student's below 200 units.
+
+        Groups of unequal size count as the smaller number n² / Σ n_g² of equal ones, since few
+        large groups make the standard error itself uncertain (Carter, Schnepel & Steigerwald 2017).
+        """
+        units = float(self.units)
+        if self.clusters is not None:
+            units = self.predictions.n**2 / float((np.bincount(self.clusters) ** 2.0).sum())
+        return upper_quantile(TAIL, int(units + 1e-9))
 
     @cached_property
     def unseen(self) -> float:

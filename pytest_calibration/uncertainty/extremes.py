@@ -8,69 +8,82 @@ from typing import Final
 import numpy as np
 
 from pytest_calibration.metrics.binless import ks_ce
-from pytest_calibration.metrics.binned import mce
-from pytest_calibration.uncertainty.bins import totals_of
-from pytest_calibration.uncertainty.evidence import CONFIDENCE_LEVEL, Evidence
+from pytest_calibration.metrics.binning import DEFAULT_BINS, bin_index
+from pytest_calibration.uncertainty.bins import BinTotals, totals_of
+from pytest_calibration.uncertainty.evidence import CONFIDENCE_LEVEL, NORMAL_TAIL, Evidence
 from pytest_calibration.uncertainty.means import Ends, wilson
 from pytest_calibration.uncertainty.quantiles import NORMAL, binomial_lower_bound
 from pytest_calibration.uncertainty.standard_errors import design_effects
 
 EXACT_UP_TO: Final = 30
-# P(max |B| <= 2.2414) = 0.95 for Brownian motion B on [0, 1].
-BROWNIAN: Final = 2.2414027276049454
+# 95 % point of the largest absolute value of Brownian motion on [0, 1], and its mean sqrt(π/2).
+BROWNIAN: Final = 2.2414027
 
 
 def mce_interval(evidence: Evidence) -> Ends:
-    """Bounds that hold for all non-empty bins at once (Bonferroni), from each bin's accuracy.
+    """Bounds that hold for all bins at once that hold items (Bonferroni).
 
-    A bin's accuracy lies within Wilson's interval, or with few items within the exact one: there a
-    single wrong answer at confidence 0.95 must not count as proof.
+    Of bins without items, nothing is said.
     """
     totals = totals_of(evidence)
-    full = np.flatnonzero(totals.count)
-    z = NORMAL.inv_cdf(1 - (1 - CONFIDENCE_LEVEL) / 2 / len(full))
-    alpha = 1 - NORMAL.cdf(z)
+    full = np.flatnonzero(totals.count).tolist()
     effects = design_effects(totals.residual, totals.index, totals.size, totals.clusters)
-    right = np.bincount(totals.index, weights=totals.correct, minlength=totals.size)
     low = high = 0.0
-    for b in full.tolist():
-        count, share = int(totals.count[b]), float(right[b] / totals.count[b])
-        confidence = float(totals.total[b] / count) + share
-        effective = max(1.0, count / float(effects[b]))
-        if effective <= EXACT_UP_TO:
-            n = int(effective + 1e-9)
-            least = binomial_lower_bound(math.floor(share * n + 1e-9), n, alpha)
-            most = 1 - binomial_lower_bound(math.floor((1 - share) * n + 1e-9), n, alpha)
-        else:
-            if 0 < share < 1:
-                alone = float(np.var(totals.gap[totals.index == b])) / (share * (1 - share))
-                effective /= max(1.0, alone)
-            least, most = wilson(share, effective, z)
+    for b in full:
+        right, count = int(totals.right[b]), int(totals.count[b])
+        confidence = (float(totals.total[b]) + right) / count
+        effect = max(float(effects[b]), _spread_ratio(totals, b))
+        least, most = _accuracy_ends(right, count, effect, len(full))
         low = max(low, confidence - most, least - confidence)
         high = max(high, confidence - least, most - confidence)
-    return low, min(1.0, max(high, mce(evidence.predictions, evidence.bins, evidence.strategy)))
+    return low, high
+
+
+def _spread_ratio(totals: BinTotals, b: int) -> float:
+    """Variance of a bin's gaps over that of its correctness; 1 where all answers agree."""
+    share = float(totals.right[b] / totals.count[b])
+    if not 0 < share < 1:
+        return 1.0
+    gap = totals.gap[totals.index == b]
+    return float(gap.var()) / (share * (1 - share))
+
+
+def _accuracy_ends(right: int, count: int, effect: float, bins: int) -> Ends:
+    """Ends of the accuracy of one of several bins.
+
+    Wilson's, or with few items the exact ones: a single wrong answer at confidence 0.95 must not
+    count as proof. Grouped items count as ``count / effect`` independent ones.
+    """
+    z = NORMAL.inv_cdf(1 - (1 - CONFIDENCE_LEVEL) / 2 / bins)
+    n = max(1.0, count / effect)
+    if n > EXACT_UP_TO:
+        return wilson(right / count, n, z)
+    alpha, whole = 1 - NORMAL.cdf(z), int(n + 1e-9)
+    # Rounded towards the wider interval.
+    least = binomial_lower_bound(int(right / count * whole + 1e-9), whole, alpha)
+    most = 1 - binomial_lower_bound(int((1 - right / count) * whole + 1e-9), whole, alpha)
+    return least, most
 
 
 def ks_interval(evidence: Evidence) -> Ends:
-    """KS error less the 95 % point of the largest noise, and plus that of the noise at one place.
+    """The error less the 95 % point of the largest noise, and plus z times the largest noise.
+
+    The noise of the cumulated gaps stays within that of Brownian motion with their variance. The
+    upper end needs it at one threshold only, where the true error is largest.
     """
     p = evidence.predictions
-    if evidence.units < 2:
-        return 0.0, 1.0
     value = ks_ce(p)
     if evidence.clusters is None:
         error = math.sqrt(float(p.gap @ p.gap)) / p.n
     else:
-        # largest over thresholds of the deviation of the cumulated gaps
-        size = 32
-        edges = np.quantile(p.confidence, np.arange(1, size) / size)
-        cell = np.searchsorted(edges, p.confidence)
-        groups = evidence.units
-        sums = np.bincount(evidence.clusters * size + cell, weights=p.gap, minlength=groups * size)
-        running = sums.reshape(groups, size).cumsum(axis=1)
-        error = math.sqrt(float((running**2).sum(axis=0).max()) * groups / (groups - 1)) / p.n
-    z = evidence.z
-    ratio = z / 1.959963984540054
-    down = max(BROWNIAN * ratio * error, evidence.unseen)
-    up = max(z * error, evidence.unseen * (1 - value))
-    return max(0.0, value - down), min(1.0, value + up)
+        # Gaps of a group may balance in the end and not half-way: the largest of some thresholds.
+        cell = evidence.clusters * DEFAULT_BINS + bin_index(
+            p.confidence, DEFAULT_BINS, "equal_mass"
+        )
+        sums = np.bincount(cell, weights=p.gap, minlength=evidence.units * DEFAULT_BINS)
+        cumulated = sums.reshape(-1, DEFAULT_BINS).cumsum(axis=1)
+        factor = evidence.units / (evidence.units - 1)
+        error = math.sqrt(factor * float((cumulated**2).sum(axis=0).max())) / p.n
+    down = evidence.z / NORMAL_TAIL * BROWNIAN * error
+    up = evidence.z * error
+    return value - max(down, evidence.unseen), value + max(up, evidence.unseen * (1 - value))

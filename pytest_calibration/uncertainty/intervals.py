@@ -9,49 +9,130 @@ from typing import Final
 import numpy as np
 
 from pytest_calibration.metrics.binning import EDGE_SNAP
+from pytest_calibration.metrics.needs import labels_of, probabilities_of
+from pytest_calibration.metrics.registry import Metric
 from pytest_calibration.metrics.sharpness import SURE
 from pytest_calibration.uncertainty.bins import (
-    classwise_interval, ece_interval, overconfidence_interval, underconfidence_interval,
+    classwise_interval,
+    ece_interval,
+    overconfidence_interval,
+    underconfidence_interval,
 )
 from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.extremes import ks_interval, mce_interval
-from pytest_calibration.uncertainty.means import Ends, mean_interval, share_interval, wilson
+from pytest_calibration.uncertainty.means import Ends, mean_interval, share_interval
 from pytest_calibration.uncertainty.ranking import (
-    aurc_interval, auroc_interval, selective_accuracy_interval, selective_risk_interval,
+    aurc_interval,
+    auroc_interval,
+    selective_accuracy_interval,
+    selective_risk_interval,
 )
 from pytest_calibration.uncertainty.smoothing import smooth_ece_interval
 from pytest_calibration.uncertainty.squares import (
-    reliability_interval, resolution_interval, rms_interval,
+    reliability_interval,
+    resolution_interval,
+    rms_interval,
 )
 
+# The smallest probability that NLL knows.
+TINY: Final = float(np.finfo(np.float64).tiny)
 
-def _accuracy(e): return share_interval(e.predictions.correct, e)
-def _mean_confidence(e): return mean_interval(e.predictions.confidence, e)
-def _brier(e): return mean_interval(e.predictions.gap**2, e)
-def _nll(e): return mean_interval(-e.predictions.label_logprobs, e, 0.0, math.inf)
-def _signed_gap(e): return mean_interval(e.predictions.gap, e, -1.0, 1.0)
-def _share(e): return share_interval(e.predictions.confidence >= SURE - EDGE_SNAP, e)
-def _multi(e):
-    p = e.predictions
-    t = p.probabilities
-    own = t[np.arange(p.n), p.labels]
-    return mean_interval(np.einsum("ij,ij->i", t, t) - own**2 + (1-own)**2, e, 0.0, 2.0)
-def _entropy(e):
-    t = e.predictions.probabilities
-    v = -(t * np.log(np.where(t > 0, t, 1.0))).sum(axis=1)
-    return mean_interval(v, e, 0.0, math.log(t.shape[1]))
-def _uncertainty(e):
-    low, high = _accuracy(e)
-    ends = low*(1-low), high*(1-high)
-    return min(ends), 0.25 if low <= .5 <= high else max(ends)
 
-INTERVALS = dict(
-    ece=ece_interval, equal_mass_ece=ece_interval, cross_fitted_ece=ece_interval, mce=mce_interval,
-    rms_ce=rms_interval, debiased_rms_ce=rms_interval, debiased_squared_ce=reliability_interval,
-    brier_reliability=reliability_interval, brier_resolution=resolution_interval,
-    brier_uncertainty=_uncertainty, classwise_ece=classwise_interval, overconfidence=overconfidence_interval,
-    underconfidence=underconfidence_interval, smooth_ece=smooth_ece_interval, ks_ce=ks_interval,
-    brier=_brier, brier_multiclass=_multi, nll=_nll, accuracy=_accuracy, mean_confidence=_mean_confidence,
-    signed_gap=_signed_gap, auroc=auroc_interval, selective_accuracy=selective_accuracy_interval,
-    selective_risk=selective_risk_interval, aurc=aurc_interval, share_confident=_share, mean_entropy=_entropy,
-)
+def _accuracy(evidence: Evidence) -> Ends:
+    return share_interval(evidence.predictions.correct, evidence)
+
+
+def _share_confident(evidence: Evidence) -> Ends:
+    return share_interval(evidence.predictions.confidence >= SURE - EDGE_SNAP, evidence)
+
+
+def _mean_confidence(evidence: Evidence) -> Ends:
+    return mean_interval(evidence.predictions.confidence, evidence)
+
+
+def _signed_gap(evidence: Evidence) -> Ends:
+    return mean_interval(evidence.predictions.gap, evidence, lowest=-1.0)
+
+
+def _brier(evidence: Evidence) -> Ends:
+    return mean_interval(evidence.predictions.gap**2, evidence)
+
+
+def _brier_multiclass(evidence: Evidence) -> Ends:
+    p = evidence.predictions
+    table = probabilities_of(p, "brier_multiclass")
+    right = table[np.arange(p.n), labels_of(p, "brier_multiclass")]
+    others = np.einsum("ij,ij->i", table, table) - right * right
+    return mean_interval(others + (1 - right) ** 2, evidence, highest=2.0)
+
+
+def _nll(evidence: Evidence) -> Ends:
+    p = evidence.predictions
+    assert p.label_logprobs is not None  # the metric itself refuses what has none
+    # Nothing bounds it; a wrong answer given as surely as the surest one seen is allowed for.
+    worst = -math.log(max(1 - float(p.confidence.max()), TINY))
+    return mean_interval(-p.label_logprobs, evidence, highest=worst)
+
+
+def _mean_entropy(evidence: Evidence) -> Ends:
+    table = probabilities_of(evidence.predictions, "mean_entropy")
+    values = -np.einsum("ij,ij->i", table, np.log(np.where(table > 0, table, 1.0)))
+    return mean_interval(values, evidence, highest=math.log(table.shape[1]))
+
+
+def _brier_uncertainty(evidence: Evidence) -> Ends:
+    """Image of the interval of accuracy a under a(1 − a), which is largest at 1/2."""
+    low, high = _accuracy(evidence)
+    ends = low * (1 - low), high * (1 - high)
+    return min(ends), 0.25 if low <= 0.5 <= high else max(ends)
+
+
+INTERVALS: Final[dict[str, Callable[[Evidence], Ends]]] = {
+    "ece": ece_interval,
+    "equal_mass_ece": ece_interval,
+    "cross_fitted_ece": ece_interval,
+    "mce": mce_interval,
+    "rms_ce": rms_interval,
+    "debiased_rms_ce": rms_interval,
+    "debiased_squared_ce": reliability_interval,
+    "classwise_ece": classwise_interval,
+    "overconfidence": overconfidence_interval,
+    "underconfidence": underconfidence_interval,
+    "smooth_ece": smooth_ece_interval,
+    "ks_ce": ks_interval,
+    "brier": _brier,
+    "brier_multiclass": _brier_multiclass,
+    "brier_reliability": reliability_interval,
+    "brier_resolution": resolution_interval,
+    "brier_uncertainty": _brier_uncertainty,
+    "nll": _nll,
+    "accuracy": _accuracy,
+    "mean_confidence": _mean_confidence,
+    "signed_gap": _signed_gap,
+    "auroc": auroc_interval,
+    "selective_accuracy": selective_accuracy_interval,
+    "selective_risk": selective_risk_interval,
+    "aurc": aurc_interval,
+    "share_confident": _share_confident,
+    "mean_entropy": _mean_entropy,
+}
+# What may be negative in a population; a debiased estimate may be, what it estimates may not.
+SIGNED: Final = frozenset({"signed_gap"})
+
+
+def interval(metric: Metric, value: float, evidence: Evidence) -> Ends:
+    """Return the ends of the 95 % interval of a metric, within the range of its population value.
+
+    It is stretched to hold the value, but where that lies outside the range (debiased errors may be
+    negative). One unit says nothing about its own spread: its interval is the whole range.
+
+    Args:
+        metric: what was measured.
+        value: its value on these predictions.
+        evidence: the predictions.
+    """
+    lowest = metric.lowest if metric.name in SIGNED else 0.0
+    if evidence.units < 2:
+        return lowest, metric.highest
+    low, high = INTERVALS[metric.name](evidence)
+    return max(lowest, min(low, value)), min(metric.highest, max(high, value))

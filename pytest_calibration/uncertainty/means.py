@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -11,8 +11,11 @@ from pytest_calibration.predictions import BoolArray, FloatArray
 from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
-RARE = (0.05129329, 0.35536151, 0.81769145)
+# Lower and upper end of an interval.
 Ends: TypeAlias = tuple[float, float]
+
+# The smallest Poisson means with which 1, 2 and 3 events, or more, are seen in 5 % of samples.
+RARE: Final = (0.0512933, 0.3553615, 0.8176914)
 
 
 def mean_interval(
@@ -20,54 +23,78 @@ def mean_interval(
 ) -> Ends:
     """Mean ± z standard errors, and room for what was not seen.
 
-    A share of the population that may have escaped the sample could lie at an end of the range;
-    the interval is never narrower than that allows, so that items which all agree do not give
-    an interval without width (the rule of three).
+    The share of the population that may have escaped the sample could lie at an end of the range.
+    The interval leaves at least that room, so that items which all agree do not give an interval
+    without width.
 
     Args:
         values: (n,) what is averaged.
-        evidence: the items.
-        lowest: smallest value an item can have.
-        highest: largest value an item can have; may be infinite.
+        evidence: the n items.
+        lowest: smallest value that an item may have.
+        highest: largest value that an item may have.
     """
-    if evidence.units < 2:
-        return lowest, highest
     mean = float(values.mean())
-    error = standard_error(values, evidence.clusters)
-    margin = evidence.z * error
-    per_unit = unit_means(values, evidence)
-    down = evidence.unseen * (float(per_unit.min()) - lowest)
-    up = evidence.unseen * (float(per_unit.max()) - highest)
-    if math.isinf(highest):
-        up = -math.inf if error == 0 else 0.0
-    return max(lowest, mean - max(margin, down)), min(highest, mean + max(margin, -up))
+    margin = evidence.z * standard_error(values, evidence.clusters)
+    down, up = unseen_margins(values, evidence, lowest, highest)
+    return mean - max(margin, down), mean + max(margin, up)
 
 
-def unit_means(values: FloatArray, evidence: Evidence) -> FloatArray:
-    """(units,) mean of each independent unit."""
-    if evidence.clusters is None:
-        return values
-    return np.asarray(
-        np.bincount(evidence.clusters, weights=values) / np.bincount(evidence.clusters)
-    )
+def unseen_margins(
+    values: FloatArray, evidence: Evidence, lowest: float, highest: float
+) -> tuple[float, float]:
+    """Return how far unseen units beyond all that were seen may move a mean: (down, up)."""
+    if evidence.clusters is not None:
+        totals = np.bincount(evidence.clusters, weights=values)
+        values = totals / np.bincount(evidence.clusters)
+    share = evidence.unseen
+    return share * (float(values.min()) - lowest), share * (highest - float(values.max()))
 
 
 def share_interval(which: BoolArray, evidence: Evidence) -> Ends:
-    """Wilson's interval of a share; with groups the interval of a mean."""
+    """Wilson's interval of the share of items for which ``which`` (n,) holds.
+
+    With groups, n is the number of independent items that would give the cluster-robust standard
+    error, n itself at most; and there is room for groups that were not seen.
+    """
     values = which.astype(np.float64)
-    if evidence.clusters is not None:
-        return mean_interval(values, evidence)
-    n, count = evidence.predictions.n, int(which.sum())
-    low, high = wilson(count / n, n, evidence.z)
-    if 0 < count <= len(RARE):
-        low = min(low, RARE[count - 1] / n)
-    if 0 < n - count <= len(RARE):
-        high = max(high, 1 - RARE[n - count - 1] / n)
-    return low, high
+    share = float(values.mean())
+    if evidence.clusters is None:
+        return wilson(share, evidence.predictions.n, evidence.z)
+    error = standard_error(values, evidence.clusters)
+    low, high = wilson(share, effective_number(share, error, evidence, 1.0), evidence.z)
+    down, up = unseen_margins(values, evidence, 0.0, 1.0)
+    return min(low, share - down), max(high, share + up)
+
+
+def effective_number(share: float, error: float, evidence: Evidence, used: float) -> float:
+    """Return the number of independent items of which a share has this standard error.
+
+    At most the part ``used`` of the items. Where the items show no spread at all, that part of the
+    units.
+    """
+    spread = share * (1 - share)
+    if spread <= 0 or error <= 0:
+        return used * evidence.units
+    return min(spread / error**2, used * evidence.predictions.n)
 
 
 def wilson(share: float, n: float, z: float) -> Ends:
-    """Wilson's interval: the p with (share − p)² ≤ z²·p(1 − p)/n."""
+    """Wilson's interval: the p with (share − p)² ≤ z²·p(1 − p)/n.
+
+    Up to three events from an end of [0, 1] its near end lies too close, and Poisson's is taken
+    (Brown, Cai & DasGupta 2001).
+    """
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = centre - half, centre + half
+    if share <= 0.5:
+        return min(low, _fewest(share * n) / n), high
+    return low, max(high, 1 - _fewest((1 - share) * n) / n)
+
+
+def _fewest(events: float) -> float:
+    """Return the smallest mean number that goes with so few events; else infinity."""
+    seen = math.ceil(events - 1e-9)
+    if seen > len(RARE):
+        return math.inf
+    return RARE[seen - 1] if seen > 0 else 0.0

@@ -3,147 +3,185 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 
-from pytest_calibration.metrics.levels import Levels
-from pytest_calibration.metrics.selective import DEFAULT_COVERAGE, aurc, selective_accuracy
+from pytest_calibration.metrics.levels import levels_of
+from pytest_calibration.metrics.selective import (
+    DEFAULT_COVERAGE,
+    aurc,
+    auroc,
+    selective_accuracy,
+)
 from pytest_calibration.predictions import FloatArray, IntArray, Predictions
 from pytest_calibration.uncertainty.evidence import TAIL, Evidence, unseen_share
-from pytest_calibration.uncertainty.means import Ends, mean_interval, unit_means, wilson
+from pytest_calibration.uncertainty.means import Ends, effective_number, wilson
 from pytest_calibration.uncertainty.quantiles import upper_quantile
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 
-def _levels(p: Predictions) -> tuple[FloatArray, FloatArray, IntArray]:
-    """count, right per level (ascending), level of each item."""
-    order = np.argsort(p.confidence, kind="stable")
-    confidence = p.confidence[order]
-    first = np.concatenate([[True], confidence[1:] != confidence[:-1]])
-    starts = np.flatnonzero(first)
-    level = np.empty(p.n, dtype=np.int64)
-    level[order] = np.cumsum(first) - 1
-    count = np.diff(starts, append=p.n).astype(np.float64)
-    right = np.add.reduceat(p.correct[order].astype(np.float64), starts)
-    return count, right, level
+def _level_of(predictions: Predictions, confidence: FloatArray) -> IntArray:
+    """(n,) position of each item's confidence among the distinct ones."""
+    return np.searchsorted(confidence, predictions.confidence)
 
 
-def placements(p: Predictions) -> FloatArray:
-    """(n,) of a right item the share of wrong ones below it, of a wrong one of right ones above."""
-    count, right, level = _levels(p)
-    wrong = count - right
-    below = np.cumsum(wrong) - wrong / 2
-    above = right.sum() - np.cumsum(right) + right / 2
-    return np.where(p.correct, below[level] / wrong.sum(), above[level] / right.sum())
+def _logit_interval(value: float, margin: float) -> Ends:
+    """Ends on the scale of log-odds, where what lies near 0 or 1 is less skewed."""
+    if not 0 < value < 1:
+        return value, value
+    centre, half = math.log(value / (1 - value)), margin / (value * (1 - value))
+    return _expit(centre - half), _expit(centre + half)
+
+
+def _expit(x: float) -> float:
+    return (1 + math.tanh(x / 2)) / 2
+
+
+# --- AUROC ---------------------------------------------------------------------------------------
+
+
+def placements(predictions: Predictions) -> FloatArray:
+    """(n,) of a right item the share of wrong ones below it, of a wrong one of right ones above.
+
+    Ties count half. The mean over the right items, and over the wrong ones, is AUROC.
+    """
+    levels = levels_of(predictions)
+    level = _level_of(predictions, levels.confidence)
+    below = (np.cumsum(levels.wrong) - levels.wrong / 2) / levels.wrong.sum()
+    above = (levels.right.sum() - np.cumsum(levels.right) + levels.right / 2) / levels.right.sum()
+    placed: FloatArray = np.where(predictions.correct, below[level], above[level])
+    return placed
+
+
+def auroc_error(predictions: Predictions, clusters: IntArray | None) -> float:
+    """Standard error of AUROC (DeLong et al. 1988); over groups, that of Obuchowski 1997.
+
+    NaN where all right items, or all wrong ones, are of one group.
+    """
+    right = predictions.correct
+    codes = np.arange(predictions.n) if clusters is None else clusters
+    groups = int(codes.max()) + 1
+    place = placements(predictions)
+    place -= auroc(predictions)
+    variance, sums = 0.0, []
+    for side in (right, ~right):
+        units = len(np.unique(codes[side]))
+        if units < 2:
+            return math.nan
+        total = np.bincount(codes[side], weights=place[side], minlength=groups) / int(side.sum())
+        variance += units / (units - 1) * float(total @ total)
+        sums.append(total)
+    variance += 2 * groups / (groups - 1) * float(sums[0] @ sums[1])
+    return math.sqrt(max(0.0, variance))
 
 
 def auroc_interval(evidence: Evidence) -> Ends:
+    """AUROC ± z standard errors on the scale of log-odds.
+
+    The rarer of right and wrong decides how much is known: it gives the degrees of freedom and,
+    where the two are all but separated, the room for an unseen item on the wrong side. With k of
+    them and none misplaced that is 0.025^(1/k), the exact bound from k disjoint pairs.
+    """
     p = evidence.predictions
-    place = placements(p)
-    right = p.correct
-    m, w = int(right.sum()), int(p.n - right.sum())
-    area = float(place[right].mean())
-    residual = place - area
-    clusters = evidence.clusters
-    codes = np.arange(p.n) if clusters is None else clusters
-    units_r = len(np.unique(codes[right]))
-    units_w = len(np.unique(codes[~right]))
-    k = min(units_r, units_w)
-    if k < 2:
+    value = auroc(p)
+    rarer = _rarer_units(evidence)
+    if rarer < 2:
         return 0.0, 1.0
-    groups = evidence.units
-    s_r = np.bincount(codes[right], weights=residual[right], minlength=groups) / m
-    s_w = np.bincount(codes[~right], weights=residual[~right], minlength=groups) / w
-    variance = (
-        units_r / (units_r - 1) * s_r @ s_r
-        + units_w / (units_w - 1) * s_w @ s_w
-        + 2 * groups / (groups - 1) * s_r @ s_w
-    )
-    error = math.sqrt(max(variance, 0.0))
-    z = upper_quantile(TAIL, k)
-    low = high = area
-    if 0 < area < 1:
-        logit = math.log(area / (1 - area))
-        half = z * error / (area * (1 - area))
-        low, high = (1 / (1 + math.exp(-x)) for x in (logit - half, logit + half))
-    unseen = unseen_share(k)
-    least = min(float(place[right].min()), float(place[~right].min()))
-    most = max(float(place[right].max()), float(place[~right].max()))
-    return (
-        max(0.0, min(low, area - unseen * least)),
-        min(1.0, max(high, area + unseen * (1 - most))),
-    )
+    margin = upper_quantile(TAIL, rarer) * auroc_error(p, evidence.clusters)
+    low, high = _logit_interval(value, margin)
+    place, share = placements(p), unseen_share(rarer)
+    low = min(low, value - share * float(place.min()))
+    return low, max(high, value + share * (1 - float(place.max())))
 
 
-def selective_influence(p: Predictions, coverage: float = DEFAULT_COVERAGE) -> FloatArray:
-    count, right, level = _levels(p)
-    answered = coverage * p.n
-    # items above the level, per level
-    above = p.n - np.cumsum(count)
-    cut = int(np.flatnonzero(above < answered)[0])  # lowest level that is (partly) answered
-    weight = np.clip((answered - above) / count, 0, 1)[level]
-    # accuracy at the threshold, from the items whose ranks are nearest
-    reach = max(0.5 * p.n ** (2 / 3), 1.0)
-    ends = np.cumsum(count)
-    position = p.n - answered
-    lo = np.searchsorted(ends, max(position - reach, 0), side="right")
-    hi = np.searchsorted(ends, min(position + reach, p.n), side="left")
-    near = slice(min(lo, cut), max(hi, cut) + 1)
-    at = right[near].sum() / count[near].sum()
-    value = selective_accuracy(p, coverage)
-    return weight * (p.correct - at) / coverage - (value - at)
+def _rarer_units(evidence: Evidence) -> int:
+    """Return the number of units with a right item, or with a wrong one: the smaller of the two."""
+    p = evidence.predictions
+    if evidence.clusters is None:
+        return min(int(p.correct.sum()), int(p.n - p.correct.sum()))
+    return min(len(np.unique(evidence.clusters[side])) for side in (p.correct, ~p.correct))
+
+
+# --- selective accuracy --------------------------------------------------------------------------
+
+
+def selective_influence(predictions: Predictions, coverage: float = DEFAULT_COVERAGE) -> FloatArray:
+    """(n,) how each item moves the selective accuracy: its share of it, and of the threshold.
+
+    Of an answered item, (correct − m) / coverage counts, with m the accuracy at the threshold, as
+    the n^(2/3) items around it show it: one more answered item pushes out one of those.
+    """
+    n, levels = predictions.n, levels_of(predictions)
+    level = _level_of(predictions, levels.confidence)
+    ends = np.cumsum(levels.count)
+    threshold = n - coverage * n
+    # Part of each level that is answered: all, none, or where the threshold runs through it, some.
+    part = np.clip((ends - threshold) / levels.count, 0, 1)
+    reach = n ** (2 / 3) / 2
+    first = int(np.searchsorted(ends, threshold - reach, side="right"))
+    last = int(np.searchsorted(ends, threshold + reach))
+    near = slice(first, last + 1)
+    accuracy_there = float(levels.right[near].sum() / levels.count[near].sum())
+    own = part[level] * (predictions.correct - accuracy_there) / coverage
+    return np.asarray(own + accuracy_there - selective_accuracy(predictions, coverage))
 
 
 def selective_accuracy_interval(evidence: Evidence) -> Ends:
-    p = evidence.predictions
-    value = selective_accuracy(p)
-    if evidence.units < 2:
-        return 0.0, 1.0
-    error = standard_error(selective_influence(p), evidence.clusters)
-    n = DEFAULT_COVERAGE * evidence.units
-    if error > 0 and 0 < value < 1:
-        n = value * (1 - value) / error**2
+    """Wilson's interval, for as many items as the standard error is worth."""
+    value = selective_accuracy(evidence.predictions)
+    error = standard_error(selective_influence(evidence.predictions), evidence.clusters)
+    n = effective_number(value, error, evidence, DEFAULT_COVERAGE)
     return wilson(value, n, evidence.z)
 
 
 def selective_risk_interval(evidence: Evidence) -> Ends:
+    """One minus the interval of the selective accuracy."""
     low, high = selective_accuracy_interval(evidence)
     return 1 - high, 1 - low
 
 
-def aurc_influence(p: Predictions) -> FloatArray:
-    """(n,) influence on AURC."""
-    count, right, level = _levels(p)
-    count, wrong = count[::-1] / p.n, (count - right)[::-1] / p.n
-    end = np.cumsum(count)
+# --- AURC ----------------------------------------------------------------------------------------
+
+
+def aurc_influence(predictions: Predictions) -> FloatArray:
+    """(n,) how each item moves the area under the risk-coverage curve, with mean 0.
+
+    With G(c) the share of items at c or above, a wrong item adds −ln G of its own confidence, and
+    any item lowers the risk at all coverages that reach it: 1 − Σ_j wrong_j·1{c_j ≤ c}/(n·G(c_j)).
+    This is the derivative with ties counted as the mean over all orders.
+    """
+    n, levels = predictions.n, levels_of(predictions)
+    level = _level_of(predictions, levels.confidence)
+    count, wrong = levels.count[::-1] / n, levels.wrong[::-1] / n
+    end = np.cumsum(levels.count[::-1]) / n
     start = end - count
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log = np.where(start > 0, np.log(end / np.where(start > 0, start, 1)), 0.0)
-    rate = wrong / count
+    start[0] = 0.0
     before = np.cumsum(wrong) - wrong
-    inv = np.where(start > 0, 1 / np.where(start > 0, start, 1), 0)
+    rate = wrong / count
+    # The area is Σ wrong + (before − start·rate)·log(end/start) over the levels, the surest first.
+    # No item lies above the first level, where the second part is 0.
+    safe = np.where(start > 0, start, 1.0)
+    log = np.where(start > 0, np.log(end / safe), 0.0)
     by_wrong = 1 - start / count * log - np.log(end)
-    own = start * rate / count * log + (before - start * rate) / end
-    own = np.where(start > 0, own, 0.0)
-    later = -rate * log + (before - start * rate) * (1 / end - inv)
-    later = np.where(start > 0, later, 0)
-    after = later.sum() - np.cumsum(later)
-    base = own + after
-    lev = len(count) - 1 - level
-    out = base[lev] + np.where(p.correct, 0.0, by_wrong[lev])
-    return out - out.mean()
+    excess = np.where(start > 0, before - start * rate, 0.0)
+    by_own = start * rate / count * log + excess / end
+    by_start = np.where(start > 0, excess * (1 / end - 1 / safe) - rate * log, 0.0)
+    later = by_start.sum() - np.cumsum(by_start)
+    position = len(count) - 1 - level
+    moved = (by_own + later)[position] + np.where(predictions.correct, 0.0, by_wrong[position])
+    return np.asarray(moved - moved.mean())
 
 
 def aurc_interval(evidence: Evidence) -> Ends:
-    p = evidence.predictions
-    if evidence.units < 2:
-        return 0.0, 1.0
-    value = aurc(p)
-    error = standard_error(aurc_influence(p), evidence.clusters)
-    low = high = value
-    if 0 < value < 1:
-        logit = math.log(value / (1 - value))
-        half = upper_quantile(TAIL, max(2, min(int(p.correct.sum()), int(p.n - p.correct.sum()), evidence.units))) * error / (value * (1 - value))
-        low, high = (1 / (1 + math.exp(-x)) for x in (logit - half, logit + half))
-    return low, high
+    """AURC ± z standard errors on the scale of log-odds.
+
+    The rarer of right and wrong gives the degrees of freedom. Wrong answers that were not seen are
+    taken to be as likely at any confidence.
+    """
+    value = aurc(evidence.predictions)
+    error = standard_error(aurc_influence(evidence.predictions), evidence.clusters)
+    z = max(evidence.z, upper_quantile(TAIL, max(2, _rarer_units(evidence))))
+    low, high = _logit_interval(value, z * error)
+    wrong = float((~evidence.predictions.correct).mean())
+    room = evidence.unseen
+    return min(low, value - room * wrong), max(high, value + room * (1 - wrong))

@@ -1,4 +1,4 @@
-"""Interval of the smooth ECE."""
+"""Interval and noise floor of the smooth ECE."""
 
 from __future__ import annotations
 
@@ -13,86 +13,125 @@ from pytest_calibration.predictions import FloatArray
 from pytest_calibration.uncertainty.cross_fitting import debiased_size
 from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.means import Ends
-from pytest_calibration.uncertainty.standard_errors import design_effects
+from pytest_calibration.uncertainty.standard_errors import design_effects, standard_error
 
+# Coarser than the grid of the metric: here the third digit is enough.
 CELLS: Final = 1024
+NODES: Final = np.arange(CELLS + 1) / CELLS
+# Integrates over [0, 1] what is given at the nodes.
+TRAPEZIUM: Final = np.concatenate([[0.5], np.ones(CELLS - 1), [0.5]]) / CELLS
+# A Gaussian of fewer cells than two is not one any more.
+SMALLEST_SIGMA: Final = 2 / CELLS
+DECAY: Final = CELLS**2 * (np.cos(np.pi * np.arange(CELLS + 1) / CELLS) - 1)
+HALVINGS: Final = 12
 
 
 def deposit(position: FloatArray, weight: FloatArray) -> FloatArray:
-    """Share weights between the two nodes around each position: (CELLS + 1,)."""
-    at = position * CELLS
-    cell = np.minimum(at.astype(np.int64), CELLS - 1)
-    upper = weight * (at - cell)
+    """Sum weights at the grid's nodes; each is shared by the two around its position.
+
+    Args:
+        position: (n,) in [0, 1].
+        weight: (n,) what lies there.
+    """
+    scaled = position * CELLS
+    cell = np.minimum(scaled.astype(np.int64), CELLS - 1)
+    upper = weight * (scaled - cell)
     nodes = np.bincount(cell, weights=weight - upper, minlength=CELLS + 1)
     nodes[1:] += np.bincount(cell, weights=upper, minlength=CELLS)
-    return nodes
+    return nodes.astype(np.float64)
 
 
-_DECAY = CELLS**2 * (np.cos(np.pi * np.arange(CELLS + 1) / CELLS) - 1)
+def smoothed(field: FloatArray, sigma: float) -> FloatArray:
+    """Smooth values at the nodes, (CELLS + 1,), with the kernel that [0, 1] reflects."""
+    circle = np.concatenate([field, field[-2:0:-1]])
+    waves = np.fft.rfft(circle) * np.exp(sigma * sigma * DECAY)
+    return np.asarray(np.fft.irfft(waves)[: CELLS + 1])
 
 
-def diffuse(nodes: FloatArray, sigma: float, *, field: bool = False) -> FloatArray:
-    """Smooth with reflection. Masses in, density * (1/CELLS) out; or a field of values."""
-    circle = np.concatenate([nodes, nodes[-2:0:-1]])
-    if not field:
-        circle[[0, CELLS]] *= 2
-    smoothed = np.fft.irfft(np.fft.rfft(circle) * np.exp(sigma * sigma * _DECAY))
-    return smoothed[: CELLS + 1]
+def density(masses: FloatArray, sigma: float) -> FloatArray:
+    """Σ_i mass_i·K_σ(t, c_i) at the nodes t, from masses at the nodes."""
+    # An end node stands for half a cell.
+    return smoothed(masses / (TRAPEZIUM * CELLS), sigma) * CELLS
 
 
-class SmoothEvidence:
+def squared_density(masses: FloatArray, sigma: float) -> FloatArray:
+    """Σ_i mass_i·K_σ(t, c_i)² at the nodes t.
+
+    The square of a Gaussian is a narrower one. The product of a Gaussian and its mirror image at an
+    end is one factor of t times one of c.
+    """
+    out = density(masses, sigma / math.sqrt(2)) / (2 * sigma * math.sqrt(math.pi))
+    for end in (0.0, 1.0):
+        near = np.exp(-(((NODES - end) / sigma) ** 2))
+        out += near * float(masses @ near) / (math.pi * sigma**2)
+    return out
+
+
+class SmoothedEvidence:
+    """Gaps on the grid, with what their noise is made of."""
+
     def __init__(self, evidence: Evidence) -> None:
         p = evidence.predictions
         self.n = p.n
         self.evidence = evidence
-        self.confidence, self.gap = p.confidence, p.gap
-        self.gaps = deposit(p.confidence, p.gap)
-        self.squares = deposit(p.confidence, p.gap**2)
-        w = np.ones(CELLS + 1)
-        w[[0, CELLS]] = 0.5
-        self.w = w / CELLS
-        self.deff = 1.0
-        if evidence.clusters is not None:
-            z = np.zeros(p.n, dtype=np.int64)
-            self.deff = float(design_effects(p.gap - p.gap.mean(), z, 1, evidence.clusters)[0])
+        self._gaps = deposit(p.confidence, p.gap)
+        self._squares = deposit(p.confidence, p.gap**2)
+
+    @cached_property
+    def _design_effect(self) -> float:
+        """How many times larger grouping makes the variance; of all items as of one bin.
+
+        Pairs of a group count however far apart their confidences lie, which is the safe side.
+        """
+        gap = self.evidence.predictions.gap
+        one_bin = np.zeros(self.n, dtype=np.int64)
+        return float(design_effects(gap - gap.mean(), one_bin, 1, self.evidence.clusters)[0])
 
     def at(self, sigma: float) -> tuple[float, float, float]:
-        """plug-in, debiased, SE at sigma."""
-        n = self.n
-        r = diffuse(self.gaps, sigma) * CELLS / n
-        spread = np.sqrt(np.maximum(self.square_of_kernel(self.squares, sigma) / n - r * r, 0) / n * self.deff)
-        plug = float(np.abs(r) @ self.w)
-        deb = float(debiased_size(r, spread) @ self.w)
-        sign = np.where(r < 0, -1.0, 1.0)
-        weight = diffuse(sign, sigma, field=True)
-        if self.evidence.clusters is None:
-            mean = plug
-            second = float(self.squares @ weight**2) / n
-            se = math.sqrt(max(second - mean**2, 0) / (n - 1))
-        else:
-            infl = self.gap * np.interp(self.confidence, np.linspace(0, 1, CELLS + 1), weight)
-            from pytest_calibration.uncertainty.standard_errors import standard_error
-            se = standard_error(infl, self.evidence.clusters)
-        return plug, deb, se
+        """Return (plug-in, cross-fitted, standard error) of the error at this bandwidth.
 
-    def square_of_kernel(self, masses: FloatArray, sigma: float) -> FloatArray:
-        """Σ mass_i K(t, c_i)²."""
-        t = np.linspace(0, 1, CELLS + 1)
-        base = diffuse(masses, sigma / math.sqrt(2)) * CELLS / (2 * sigma * math.sqrt(math.pi))
-        out = base
-        for end in (0.0, 1.0):
-            near = np.exp(-((t - end) / sigma) ** 2)
-            out = out + 2 * near * float(masses @ near) / (2 * math.pi * sigma**2)
-        return out
+        As for ECE, with the sign of the smoothed gap at each point in place of the sign of a bin.
+        """
+        field = density(self._gaps, sigma) / self.n
+        mean_square = squared_density(self._squares, sigma) / self.n
+        variance = np.maximum(mean_square - field**2, 0.0) / self.n
+        spread = np.sqrt(variance * self._design_effect)
+        plug_in = float(np.abs(field) @ TRAPEZIUM)
+        debiased = float(debiased_size(field, spread) @ TRAPEZIUM)
+        # An item moves the error by its gap times the mean sign around it.
+        weight = smoothed(np.where(field < 0, -1.0, 1.0), sigma)
+        if self.evidence.clusters is None:
+            second = float(self._squares @ weight**2) / self.n
+            error = math.sqrt(max(0.0, second - plug_in**2) / (self.n - 1))
+        else:
+            p = self.evidence.predictions
+            influence = p.gap * np.interp(p.confidence, NODES, weight)
+            error = standard_error(influence, self.evidence.clusters)
+        return plug_in, debiased, error
+
+    def null_mean(self) -> float:
+        """Return the smooth ECE that a calibrated model with these confidences would show."""
+        confidence = self.evidence.predictions.confidence
+        masses = deposit(confidence, confidence * (1 - confidence))
+        low, high = SMALLEST_SIGMA, 1.0
+        for _ in range(HALVINGS):
+            sigma = (low + high) / 2
+            variance = np.maximum(squared_density(masses, sigma), 0.0) * self._design_effect
+            mean = math.sqrt(2 / math.pi) * float(np.sqrt(variance) @ TRAPEZIUM) / self.n
+            low, high = (sigma, high) if mean > sigma else (low, sigma)
+        return high
 
 
 def smooth_ece_interval(evidence: Evidence) -> Ends:
-    if evidence.units < 2:
-        return 0.0, 1.0
-    s = SmoothEvidence(evidence)
-    z = evidence.z
-    value = smooth_ece(evidence.predictions)
-    plug, deb, se = s.at(max(value, 2e-3))
-    low = deb - max(z * se, evidence.unseen * (1 + plug))
-    high = plug + max(z * se, evidence.unseen * (1 - plug))
-    return max(0.0, min(low, value)), min(1.0, max(high, value))
+    """From the cross-fitted smooth ECE − z standard errors to the plug-in one + z of them.
+
+    Both at the bandwidth that the items chose. They hold for the error of the population with its
+    own automatic bandwidth too, since the error falls as the bandwidth grows: where it is at least
+    L at bandwidth σ, it is at least min(L, σ) where it equals its bandwidth.
+    """
+    sigma = max(smooth_ece(evidence.predictions), SMALLEST_SIGMA)
+    plug_in, debiased, error = SmoothedEvidence(evidence).at(sigma)
+    margin = evidence.z * error
+    low = debiased - max(margin, evidence.unseen * (1 + plug_in))
+    high = plug_in + max(margin, evidence.unseen * (1 - plug_in))
+    return min(sigma, low), max(sigma, high)

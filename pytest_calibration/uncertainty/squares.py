@@ -1,9 +1,13 @@
-"""Intervals of squared errors over bins: RMS calibration error, Brier reliability, resolution."""
+"""Intervals of squared errors over bins: RMS calibration error, Brier reliability and resolution.
+
+With S the totals of the bins, each of these is a quadratic form S'AS. Noise of covariance Σ adds
+tr(AΣ) to it on average, which is taken off again, and 2·tr(AΣAΣ) to its variance, which alone is
+left at calibration (Sun et al. 2024).
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,56 +18,60 @@ from pytest_calibration.uncertainty.means import Ends
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 
-def square_interval(totals: BinTotals, evidence: Evidence, *, centred: bool = False) -> Ends:
-    """Ends of Σ_b π_b·μ_b² with μ_b the mean gap of bin b and π_b its share of the population."""
-    n = len(totals.gap)
-    count = np.maximum(totals.count, 1)
-    mean = totals.total / count
-    plug_in = float(totals.total @ mean) / n
-    first = standard_error((2 * totals.gap - mean[totals.index]) * mean[totals.index], totals.clusters)
-    def parts(variance):
-        if totals.unit_totals is None:
-            cov = np.diag(variance)
-        else:
-            k = totals.unit_totals
-            cov = k.T @ k * (len(k) / (len(k) - 1))
-            cov[np.diag_indices(len(cov))] = variance
-        form = np.diag(1 / (n * count))
-        if centred:
-            form = form - 1 / n**2
-        prod = form @ cov
-        return float(np.trace(prod)), 2 * float(np.sum(prod * prod.T))
-    bias, second = parts(totals.seen_variance)
-    bias_f, second_f = parts(totals.variance)
-    total_var = max(first**2 - second, 0) + second_f
-    z = evidence.z
-    low = plug_in - bias_f - z * math.sqrt(total_var)
-    # score-like upper end
-    centre = plug_in - bias
-    c = 4 * float(totals.variance.sum()) / n / n
-    b = centre + z * z * c / 2
-    q = b + math.sqrt(max(b * b - centre * centre + z * z * second_f, 0))
-    high = max(centre + z * math.sqrt(total_var), q, plug_in)
-    return max(0.0, low), high
-
-
 def reliability_interval(evidence: Evidence) -> Ends:
-    if evidence.units < 2:
-        return 0.0, 1.0
-    low, high = square_interval(totals_of(evidence), evidence)
-    return low, min(1.0, high)
+    """Ends of the squared RMS calibration error, which is the reliability of the Brier score."""
+    totals = totals_of(evidence)
+    weights = np.diag(1 / (len(totals.gap) * np.maximum(totals.count, 1)))
+    return _form_interval(totals, weights, evidence.z)
 
 
 def rms_interval(evidence: Evidence) -> Ends:
+    """Square roots of the ends of the squared error."""
     low, high = reliability_interval(evidence)
-    return math.sqrt(low), math.sqrt(high)
+    return math.sqrt(max(0.0, low)), math.sqrt(high)
 
 
 def resolution_interval(evidence: Evidence) -> Ends:
-    if evidence.units < 2:
-        return 0.0, 0.25
+    """Ends of Σ_b π_b·(a_b − a)², with a_b the accuracy of bin b and a that of all items."""
     p = evidence.predictions
     correct = p.correct.astype(np.float64)
     totals = BinTotals(correct - correct.mean(), p.correct, evidence.index, evidence.clusters)
-    low, high = square_interval(totals, evidence, centred=True)
-    return low, min(0.25, high)
+    # The accuracy of all items is estimated too, which takes off its own square.
+    weights = np.diag(1 / (p.n * np.maximum(totals.count, 1))) - 1 / p.n**2
+    return _form_interval(totals, weights, evidence.z)
+
+
+def _form_interval(totals: BinTotals, weights: FloatArray, z: float) -> Ends:
+    """Ends of the quadratic form of the true totals, given the weights A, (b, b).
+
+    The lower end is the debiased form less z standard errors. The variance of the form grows with
+    the form itself, so the upper end is the largest Q of which the debiased form is z standard
+    errors away: (Q − form)² = z²·(noise + Q·slope).
+    """
+    n = len(totals.gap)
+    mean = totals.total / np.maximum(totals.count, 1)
+    plug_in = float(totals.total @ mean) / n
+    own = mean[totals.index]
+    # As measured, this holds the variance of the noise alone twice over.
+    first_order = standard_error((2 * totals.gap - own) * own, totals.clusters) ** 2
+    seen_bias, seen_noise = _noise(totals, totals.seen_variance, weights)
+    bias, noise = _noise(totals, totals.variance, weights)
+    variance = max(first_order + noise - seen_noise, noise)
+    low = plug_in - bias - z * math.sqrt(variance)
+    centre = plug_in - seen_bias
+    slope = first_order / plug_in if plug_in > 0 else 0.0
+    middle = centre + z * z * slope / 2
+    reach = math.sqrt(max(0.0, middle**2 - centre**2 + z * z * noise))
+    return low, max(middle + reach, plug_in)
+
+
+def _noise(totals: BinTotals, variance: FloatArray, weights: FloatArray) -> tuple[float, float]:
+    """Return the mean of the form of pure noise, and its variance if the noise is normal."""
+    if totals.unit_totals is None:
+        covariance = np.diag(variance)
+    else:
+        groups = len(totals.unit_totals)
+        covariance = totals.unit_totals.T @ totals.unit_totals * (groups / (groups - 1))
+        np.fill_diagonal(covariance, variance)
+    product = weights @ covariance
+    return float(np.trace(product)), 2 * float(np.sum(product * product.T))

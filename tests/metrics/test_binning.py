@@ -124,6 +124,8 @@ def test_equal_mass_drops_repeated_edges() -> None:
     edges = bin_edges(np.array([0.1] * 50 + [0.9] * 50), 10, "equal_mass")
     assert len(np.unique(edges)) == len(edges)
     assert len(edges) < 11
+    # Nor is there an empty bin from 1 to 1 where most are certain.
+    assert bin_edges(np.array([0.5] + [1.0] * 99), 10, "equal_mass").tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

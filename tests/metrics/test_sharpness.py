@@ -52,6 +52,8 @@ def test_entropy_by_hand() -> None:
     assert mean_entropy(([[1.0, 0.0]], [0])) == 0
     assert mean_entropy(([[0.5, 0.25, 0.25]], [0])) == pytest.approx(1.5 * math.log(2))
     assert mean_entropy(([[0.5, 0.5], [1.0, 0.0]], [0, 0])) == pytest.approx(0.5 * math.log(2))
+    small = -0.001 * math.log(0.001) - 0.999 * math.log(0.999)
+    assert mean_entropy(([[0.999, 0.001]], [0])) == pytest.approx(small)
 
 
 @given(tables())

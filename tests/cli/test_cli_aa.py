@@ -1,0 +1,405 @@
+"""``pytest-calibration aa``."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import calibrated, exact
+from fakes import FakeModel
+
+from pytest_calibration import aa
+from pytest_calibration.errors import MissingExtra
+from pytest_calibration.predictions import Predictions, Signature
+from pytest_calibration.probes.facts import Facts
+from pytest_calibration.verdict import compare
+
+EXAMPLE = Path(__file__).parents[2] / "example_project"
+
+
+class Model(FakeModel):
+    """A fake that can be let go, as a loaded model can.
+
+    Args:
+        name: also says what it does: ``hot`` is over-confident, ``other`` knows other things.
+        log: where it writes what is done with it.
+    """
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        super().__init__(name, sharpen=0.6 if name == "hot" else 0.0, salt=name * (name == "other"))
+        self.log = log
+
+    def next_token(self, *args: Any, **settings: Any) -> Any:
+        """Score, and write that down."""
+        self.log.append(f"{self.name} scores")
+        return super().next_token(*args, **settings)
+
+    def release(self) -> None:
+        """Write that down."""
+        self.log.append(f"{self.name} released")
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Work in an empty folder with fakes for models; return what is done with them."""
+    log: list[str] = []
+
+    def load(spec: str, settings: Any) -> Model:
+        log.append(f"load {spec} {settings.dtype}")
+        return Model(spec, log)
+
+    monkeypatch.setattr("pytest_calibration.models.loading.load_model", load)
+    monkeypatch.chdir(tmp_path)
+    return log
+
+
+def probes_of(text: str) -> list[str]:
+    """Return the probes that blocks were printed for."""
+    return re.findall(r"^([\w-]+): \d+ pairs of", text, re.MULTILINE)
+
+
+# --- records -------------------------------------------------------------------------------------
+
+
+def test_a_record_is_checked_in_words(command, stored, runs) -> None:
+    """The block holds the numbers of ``aa.check`` on the stored items, each named."""
+    record = stored(runs[0])
+    found = command("aa", record.path, "--trials", 60)
+    assert (found.code, found.err) == (0, "")
+    known = aa.check(on_disk(record.predictions), trials=60)
+    text = found.out
+    assert text.startswith("quiz: 60 pairs of 400 items in 100 groups\n")
+    assert (
+        f"drawn from one set of predictions: ECE {known.ece:.3f}, accuracy {known.accuracy:.3f}, "
+        f"mean confidence {known.mean_confidence:.3f}\n"
+    ) in text
+    assert f"  {100 * known.changed:.1f} % of the answers are right on one side only" in text
+    assert f"tolerance 0.02, alpha 0.05, seed {known.seed}\n" in text
+    rate = known.false_alarms
+    assert (
+        f"false alarms: {100 * rate.share:.1f} % [{100 * rate.low:.1f} %, {100 * rate.high:.1f} %] "
+        f"({rate.count} of 60) of the pairs without change fail\n"
+    ) in text
+    assert f"bound that a verdict states: at most {100 * known.bound:.1f} %\n" in text
+    few = known.inconclusive
+    assert f"inconclusive: {100 * few.share:.1f} % [" in text
+    assert f"({few.count} of 60) of the pairs without change\n" in text
+    heads, *rows = (re.split(r" {2,}", line.strip()) for line in found.lines[-5:])
+    assert heads == ["worsening", "sharpened", "flattened"]
+    for row, sharpened, flattened in zip(rows, known.power[:4], known.power[4:], strict=True):
+        assert row[0] == f"{sharpened.worsening:g}"
+        for cell, one in ((row[1], sharpened), (row[2], flattened)):
+            assert one.rate is not None
+            shares = (one.rate.share, one.rate.low, one.rate.high)
+            assert cell == "{:.1f} % [{:.1f} %, {:.1f} %]".format(*(100 * s for s in shares))
+
+
+def on_disk(predictions: Predictions) -> Predictions:
+    """Return predictions as a record holds them: float32."""
+    return replace(predictions, confidence=predictions.confidence.astype(np.float32))
+
+
+def test_components_are_named_where_they_fail(command, stored, runs) -> None:
+    """With a strict gate there are false alarms, and each component that fails is named."""
+    path = stored(runs[0]).path
+    strict = ("--trials", 50, "--tolerance", 0, "--alpha", 0.3)
+    tree = json.loads(command("aa", path, *strict, "--json").out)["probes"]["quiz"]
+    assert tree["false_alarms"]["count"] > 5
+    (line,) = (x for x in command("aa", path, *strict).lines if "by component: " in x)
+    named = dict(re.findall(r"([\w -]+?) ([\d.]+) %", line.partition(": ")[2].replace(", ", ",")))
+    for name, share in tree["components"].items():
+        assert (name in named) == (share > 0)
+        if share > 0:
+            assert float(named[name]) == pytest.approx(100 * share, abs=0.06)
+
+
+def test_json_holds_the_numbers_of_the_check(command, stored, runs) -> None:
+    """Every leaf is a number, under the names of the check."""
+    record = stored(runs[0])
+    out = command(
+        "aa", record.path, "--trials", 20, "--n", 200, "--tolerance", 0.03, "--alpha", 0.1,
+        "--accuracy-tolerance", 0.05, "--max-undetected", 0.2, "--changed", 0.2, "--seed", 9,
+        "--json",
+    ).out  # fmt: skip
+    known = aa.check(
+        on_disk(record.predictions),
+        trials=20,
+        n=200,
+        tolerance=0.03,
+        alpha=0.1,
+        accuracy_tolerance=0.05,
+        max_undetected=0.2,
+        changed=0.2,
+        seed=9,
+    )
+    tree = json.loads(out)["probes"]["quiz"]
+    for key in ("n", "units", "trials", "seed", "tolerance", "alpha", "ece", "accuracy",
+                "mean_confidence", "changed", "within_groups", "bound"):  # fmt: skip
+        assert tree[key] == pytest.approx(getattr(known, key)), key
+    assert tree["false_alarms"]["count"] == known.false_alarms.count
+    assert tree["inconclusive"]["share"] == known.inconclusive.share
+    assert tree["two_sets"] == 0
+    assert set(tree["components"]) == set(known.components)
+    for one in known.power:
+        assert one.rate is not None
+        entry = tree["power"][one.how][f"{one.worsening:g}"]
+        assert entry["setting"] == pytest.approx(one.setting)
+        assert (entry["count"], entry["low"]) == (one.rate.count, one.rate.low)
+
+
+def test_no_accuracy_guard(command, stored, runs) -> None:
+    """``none`` switches the guard off, and nothing else."""
+    path = stored(runs[0]).path
+    tree = json.loads(
+        command("aa", path, "--trials", 2, "--accuracy-tolerance", "none", "--json").out
+    )
+    assert "accuracy" not in tree["probes"]["quiz"]["components"]
+    assert "signed gap" in tree["probes"]["quiz"]["components"]
+
+
+def test_what_is_out_of_reach_is_told(command, stored) -> None:
+    """A model that is certain cannot be made surer or flatter: the table says so, JSON too."""
+    path = stored(exact({1.0: 0.2}, each=100)).path
+    found = command("aa", path, "--trials", 3)
+    assert found.code == 0
+    assert found.out.count("out of reach (at most 0.000)") == 8
+    tree = json.loads(command("aa", path, "--trials", 3, "--json").out)["probes"]["exact"]
+    assert tree["power"]["sharpened"]["0.04"] == {"largest": 0.0}
+
+
+def test_too_few_items_have_no_bound(command, stored) -> None:
+    """Below 50 items nothing is decided: everything is inconclusive and no bound is printed."""
+    found = command("aa", stored(calibrated(30, 1)).path, "--trials", 5)
+    assert "inconclusive: 100.0 %" in found.out
+    assert "bound" not in found.out
+
+
+def test_the_tolerance_of_a_record_counts_unless_one_is_given(command, stored, runs) -> None:
+    """What was written into the record by hand is the tolerance; a flag wins over it."""
+    path = stored(runs[0], tolerance=0.04).path
+    assert "tolerance 0.04," in command("aa", path, "--trials", 1).out
+    assert "tolerance 0.01," in command("aa", path, "--trials", 1, "--tolerance", 0.01).out
+
+
+def test_two_records_change_places(command, stored, runs) -> None:
+    """With --against the real differences of two records are used, and said."""
+    first, second = stored(runs[0]), stored(runs[1], "second")
+    found = command("aa", first.path, "--against", second.path, "--trials", 30)
+    assert found.code == 0
+    known = aa.check(on_disk(first.predictions), on_disk(second.predictions), trials=30)
+    assert "drawn from two sets that change places: " in found.out
+    differ = np.mean(runs[0].correct != runs[1].correct)
+    assert f"  {100 * differ:.1f} % of the answers are right on one side only\n" in found.out
+    tree = json.loads(
+        command("aa", first.path, "--against", second.path, "--trials", 30, "--json").out
+    )["probes"]["quiz"]
+    assert tree["two_sets"] == 1
+    assert tree["false_alarms"]["count"] == known.false_alarms.count
+    assert "within_groups" not in tree
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def test_a_model_is_asked_each_probe(command, models) -> None:
+    """Each probe named is run once, under the limit, and gets a block of its own."""
+    found = command(
+        "aa", "--model", "base", "--probe", "facts", "--probe", "next_token", "--probe", "facts",
+        "--limit", 120, "--trials", 3,
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    assert probes_of(found.out) == ["facts", "next_token"]
+    assert models[0] == "load base auto"
+    assert models[-1] == "base released"
+    predictions = Facts("facts").run(Model("base", []), limit=120)
+    assert f"facts: 3 pairs of {predictions.n:,} items" in found.out
+    assert f"seed {int(predictions.items_digest, 16)}" in found.out
+
+
+def test_a_parent_changes_places_with_the_model(command, models) -> None:
+    """With --parent both are asked, one after the other in memory, and paired by item."""
+    found = command(
+        "aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--limit", 200,
+        "--trials", 60, "--json",
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    assert models == [
+        "load base auto", "base scores", "base released",
+        "load hot auto", "hot scores", "hot released",
+    ]  # fmt: skip
+    tree = json.loads(found.out)["probes"]["facts"]
+    assert (tree["two_sets"], tree["changed"]) == (1, 0.0)
+    base, hot = (Facts("facts").run(Model(name, []), limit=200) for name in ("base", "hot"))
+    assert compare(hot, base).state == "regressed"
+    assert tree["false_alarms"]["share"] < 0.1
+
+
+CONFIG = """
+model: {dtype: float32}
+tolerance: 0.05
+alpha: 0.02
+probes:
+  mine: {kind: facts, path: rows.jsonl, limit: 60}
+  strict: {kind: facts, path: rows.jsonl, tolerance: 0.01}
+"""
+
+
+@pytest.fixture
+def project(models: list[str], tmp_path: Path) -> Path:
+    """Write a configuration with two probes into the working folder."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    rows = [{"prompt": f"The number after {i} is", "answer": str(i + 1)} for i in range(100)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    path = folder / "calibration.yaml"
+    path.write_text(CONFIG, "utf-8")
+    return path
+
+
+def test_a_configuration_says_probes_and_settings(command, models, project) -> None:
+    """Probes, limits, tolerances, alpha and model settings come from the file that is named."""
+    found = command("aa", "--model", "base", "--config", project, "--trials", 2, "--json")
+    assert found.code == 0, found.err
+    trees = json.loads(found.out)["probes"]
+    assert [(name, t["n"], t["tolerance"], t["alpha"]) for name, t in trees.items()] == [
+        ("mine", 60, 0.05, 0.02), ("strict", 100, 0.01, 0.02),
+    ]  # fmt: skip
+    assert models[0] == "load base float32"
+    found = command(
+        "aa", "--model", "base", "--config", project, "--trials", 2, "--json",
+        "--tolerance", 0.03, "--alpha", 0.1, "--limit", 80, "--probe", "mine",
+    )  # fmt: skip
+    ((name, one),) = json.loads(found.out)["probes"].items()
+    assert (name, one["n"], one["tolerance"], one["alpha"]) == ("mine", 80, 0.03, 0.1)
+
+
+def test_the_configuration_of_the_folder_is_found(command, project, monkeypatch) -> None:
+    """As for the plugin, calibration.yaml of the working folder counts without being named."""
+    monkeypatch.chdir(project.parent)
+    found = command("aa", "--model", "base", "--trials", 1)
+    assert probes_of(found.out) == ["mine", "strict"]
+
+
+def test_built_in_probes_without_a_configuration(command, models, monkeypatch) -> None:
+    """Without a configuration the built-in probes are run."""
+    found = command("aa", "--model", "base", "--limit", 60, "--trials", 1)
+    assert probes_of(found.out) == ["next_token", "facts", "multiple_choice"]
+
+
+# --- progress ------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+def test_progress_is_for_a_terminal_only(command, stored, runs, monkeypatch) -> None:
+    """A terminal sees trials counted, and the line wiped in the end; a log sees nothing."""
+    path = stored(runs[0]).path
+    assert command("aa", path, "--trials", 25).err == ""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    found = command("aa", path, "--trials", 25)
+    shown = [part for part in terminal.getvalue().split("\r") if part.strip()]
+    assert shown == [f"quiz: trial {n} of 25" for n in (10, 20, 25)]
+    assert terminal.getvalue().endswith(f"\r{' ' * len(shown[-1])}\r")
+    assert "trial" not in found.out
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "aa needs one of two things: a stored record, or --model SPEC."),
+        (["a.yaml", "--model", "m"], "aa needs one of two things: a stored record, or --model"),
+        (["a.yaml", "--probe", "facts"], "aa: --probe goes with --model, not with a record."),
+        (["a.yaml", "--parent", "m"], "aa: --parent goes with --model, not with a record."),
+        (["a.yaml", "--config", "c"], "aa: --config goes with --model, not with a record."),
+        (["a.yaml", "--limit", "5"], "aa: --limit goes with --model, not with a record."),
+        (["--model", "m", "--against", "b"], "aa: --against goes with a record; a second model is"),
+        (["a.yaml", "--against", "b", "--changed", "0"], "aa: --changed is for one set; two sets "),
+        (["--model", "m", "--parent", "b", "--changed", ".1"], "aa: --changed is for one set; two"),
+        (["a.yaml"], "a.yaml: cannot be read"),
+        (["a.yaml", "--trials", "0"], "argument --trials: must lie between 1 and 1,000,000, got 0"),
+        (["a.yaml", "--n", "1"], "argument --n: must lie between 2 and 1,000,000, got 1"),
+        (["a.yaml", "--seed", "-1"], "argument --seed: must lie between 0 and 1,000,000,000, got"),
+        (["a.yaml", "--changed", "2"], "argument --changed: must lie between 0 and 1, got 2.0"),
+        (["a.yaml", "--tolerance", "1"], "argument --tolerance: must lie between 0 and 0.99, got"),
+        (["a.yaml", "--accuracy-tolerance", "off"], "argument --accuracy-tolerance: must be a num"),
+        (["--model", "m", "--probe", "fact"], "unknown probe 'fact' (did you mean 'facts'?)"),
+        (["--model", "m", "--config", "gone.yaml"], "gone.yaml: cannot be read"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(command, models, arguments: list[str], message: str) -> None:
+    """A wrong value or combination exits 2 with one line that names it."""
+    found = command("aa", *arguments)
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith(f"pytest-calibration: error: {message}")
+    assert found.err.count("\n") == 1
+    assert "load m auto" not in models
+
+
+def test_records_that_cannot_be_compared_are_told(command, stored, runs) -> None:
+    """Two records of different settings, or of different items, are refused by name."""
+    first = stored(runs[0])
+    shots = replace(runs[1], signature=Signature({"shots": "3"}))
+    found = command("aa", first.path, "--against", stored(shots, "second").path)
+    assert found.code == 2
+    assert "probe 'quiz' cannot be compared: the probe is not the same: shots is" in found.err
+    other = stored(calibrated(400, 3), "third")
+    found = command("aa", first.path, "--against", other.path)
+    assert found.code == 2
+    assert "cannot be compared: the " in found.err
+
+
+def test_a_missing_engine_is_told(command, monkeypatch, models) -> None:
+    """Without torch the error holds the install command."""
+
+    def missing(spec: str, settings: Any) -> None:
+        raise MissingExtra('torch is not installed: pip install "pytest-calibration[hf]"')
+
+    monkeypatch.setattr("pytest_calibration.models.loading.load_model", missing)
+    found = command("aa", "--model", "m", "--probe", "facts")
+    assert (found.code, found.out) == (2, "")
+    assert 'pip install "pytest-calibration[hf]"' in found.err
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra `hf`")
+@pytest.mark.skipif(not EXAMPLE.is_dir(), reason="the example project is not beside these tests")
+def test_a_real_checkpoint_agrees_with_its_record(command) -> None:
+    """The example's checkpoint, asked anew, gives the check of its committed record.
+
+    Confidences differ in the last digits from one machine to the next, so the rates are held
+    against each other within a few trials.
+    """
+    settings = ("--trials", 60, "--json")
+    probe = "almanac-facts"
+    asked = command(
+        "aa", "--model", EXAMPLE / "checkpoints" / "base", "--config",
+        EXAMPLE / "calibration.yaml", "--probe", probe, *settings,
+    )  # fmt: skip
+    assert asked.code == 0, asked.err
+    record = EXAMPLE / "tests" / "calibration_baselines" / f"{probe}.yaml"
+    (one,), (other,) = (
+        json.loads(found.out)["probes"].values()
+        for found in (asked, command("aa", record, *settings))
+    )
+    assert (one["n"], one["units"], one["seed"]) == (other["n"], other["units"], other["seed"])
+    assert one["ece"] == pytest.approx(other["ece"], abs=0.005)
+    assert one["false_alarms"]["share"] == pytest.approx(other["false_alarms"]["share"], abs=0.05)
+    assert one["false_alarms"]["share"] < 0.05
