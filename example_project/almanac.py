@@ -200,7 +200,13 @@ def _stranger(surnames: Sequence[str], rng: random.Random) -> Fact:
 def fact_rows() -> list[dict[str, object]]:
     """Return the rows of the free-answer probe, one for each held-out fact."""
     return [
-        {"id": fact.identifier, "prompt": fact.prompt, "answer": fact.answer, "group": fact.person}
+        {
+            "id": fact.identifier,
+            "prompt": fact.prompt,
+            "answer": fact.answer,
+            "group": fact.person,
+            "slice": fact.attribute.name,
+        }
         for fact in held_out_facts()
     ]
 
@@ -223,6 +229,7 @@ def question_rows() -> list[dict[str, object]]:
             "options": _options(fact, position, rng),
             "answer": position,
             "group": fact.person,
+            "slice": fact.attribute.name,
         }
         for fact, position in zip(held_out, positions, strict=True)
     ]

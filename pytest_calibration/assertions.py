@@ -17,7 +17,7 @@ from pytest_calibration.gate import Settings, against, against_record, check, ch
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
-from pytest_calibration.reports.terminal import reliability_table
+from pytest_calibration.reports.terminal import reliability_table, slices_table
 from pytest_calibration.sink import SINK, Sink
 from pytest_calibration.verdict import Verdict, judge
 
@@ -205,11 +205,16 @@ def _conclude(verdicts: Sequence[Verdict], predictions: Predictions) -> Verdict:
 def message(
     failing: Sequence[Verdict], predictions: Predictions, sink: Sink | None = None
 ) -> Iterator[str]:
-    """Yield the lines of a failure: the explanation, a reliability table, and what to do."""
+    """Yield the lines of a failure: the story, the bins, what moved where, and what to do."""
     for verdict in failing:
         yield verdict.explain()
         yield ""
     yield from reliability_table(bin_table(predictions, failing[0].measurement.bins))
+    for verdict in failing:
+        table = [*slices_table(verdict.slices)]
+        if table:
+            yield ""
+            yield from table
     remedies = (sink.remedy(v) if sink is not None else remedy(v) for v in failing)
     for text in dict.fromkeys(filter(None, remedies)):
         yield ""

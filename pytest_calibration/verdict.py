@@ -31,6 +31,7 @@ from pytest_calibration.predictions import (
     PredictionsLike,
     as_predictions,
 )
+from pytest_calibration.slices import SliceShift, shifts
 
 MIN_OVERLAP: Final = 0.95
 # Below it the items that would make a limit testable are more than anybody has.
@@ -60,6 +61,7 @@ class Verdict:
         n_needed: items at which an inconclusive comparison would decide; 0 otherwise.
         improved: whether the candidate is better than the baseline beyond the tolerance.
         reason: one sentence on why, where the state is not a matter of numbers.
+        slices: what moved where, if the items name slices or come in groups; decides nothing.
         notes: further sentences a reader must see.
         above: for ``judge``, whether the limit is a floor (accuracy) instead of a ceiling.
     """
@@ -81,6 +83,7 @@ class Verdict:
     n_needed: int = 0
     improved: bool = False
     reason: str = ""
+    slices: tuple[SliceShift, ...] = ()
     notes: tuple[str, ...] = ()
     above: bool = False
 
@@ -247,6 +250,7 @@ def compare(
         n_needed=decision.n_needed,
         improved=decision.improved,
         reason=decision.reason,
+        slices=shifts(candidate, stored),
         notes=notes,
     )
 

@@ -31,7 +31,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "power": ("errors predictions uncertainty components", "numpy"),
     "measurement": ("errors predictions metrics uncertainty", "numpy"),
     "decision": ("uncertainty components power", ""),
-    "verdict": (f"{CORE} components decision", "numpy"),
+    "verdict": (f"{CORE} components decision slices", "numpy"),
     "slices": ("errors predictions metrics uncertainty components", "numpy"),
     "aa": (f"{CORE} components decision verdict aa", "numpy"),
     "strict_yaml": ("errors", "yaml"),

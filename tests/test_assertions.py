@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ def failure(call: Any, *args: Any, **settings: Any) -> str:
     with pytest.raises(AssertionError) as caught:
         call(*args, **settings)
     return str(caught.value)
+
+
+# --- what moved where ---------------------------------------------------------------------------
+
+
+def test_a_regression_says_which_slices_moved() -> None:
+    """Only half of the items became over-confident: the failure names their slice, and only it."""
+    half = np.arange(2000) % 2 == 0
+    subjects = np.where(half, "history", "law")
+    confidence = np.where(half, np.minimum(CALIBRATED.confidence + 0.09, 1), CALIBRATED.confidence)
+    candidate = replace(CALIBRATED, confidence=confidence, slices=subjects)
+    text = failure(assert_no_regression, candidate, CALIBRATED)
+    rows = [
+        line.split() for line in text.splitlines() if line.split()[:1] in (["history"], ["law"])
+    ]
+    assert [(row[0], row[-1]) for row in rows] == [("history", "worse"), ("law", "1.000")]
+    assert "1 moved (false discovery rate 5 %)" in text
 
 
 # --- a limit ------------------------------------------------------------------------------------

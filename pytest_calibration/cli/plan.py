@@ -178,7 +178,7 @@ def _recorded(options: argparse.Namespace) -> Basis:
         grouped=predictions.groups is not None,
         settings=settings,
         # The share of changed outcomes that has the standard error of two independent runs.
-        changed=units * ((worst - tolerance) / reach) ** 2,
+        changed=max(1e-6, units * ((worst - tolerance) / reach) ** 2),
         floor=floor.noise_floor * math.sqrt(units),
         high_over_floor=floor.noise_floor_high / (floor.noise_floor or 1.0),
         remarks=(

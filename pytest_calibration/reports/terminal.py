@@ -93,9 +93,10 @@ def slices_table(shifts: Sequence[SliceShift], *, most: int = 10) -> Iterator[st
         shifts: as ``slices.shifts`` gives them, the surest first.
         most: how many lines at most.
 
-    Nothing is printed for fewer than two slices: the whole probe then says as much.
+    Nothing is printed for fewer than two slices, where the whole probe says as much, nor where all
+    of them are too small to test.
     """
-    if len(shifts) < 2:
+    if len(shifts) < 2 or all(s.untested for s in shifts):
         return
     from pytest_calibration.slices import FDR
     from pytest_calibration.verdict import distinct

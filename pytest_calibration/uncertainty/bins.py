@@ -81,8 +81,10 @@ class BinTotals:
         """(b,) number of independent units with an item in the bin."""
         if self.clusters is None:
             return self.count
-        present = np.unique(self.clusters * self.size + self.index) % self.size
-        return np.bincount(present, minlength=self.size)
+        cells = (int(self.clusters.max()) + 1) * self.size
+        cell = self.clusters * self.size + self.index
+        held = np.bincount(cell, minlength=cells).reshape(-1, self.size) > 0
+        return np.asarray(held.sum(axis=0), dtype=np.int64)
 
     @cached_property
     def seen_variance(self) -> FloatArray:

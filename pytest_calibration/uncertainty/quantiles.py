@@ -48,7 +48,7 @@ def upper_tail(x: float, clusters: int) -> float:
     """Return P(X > x) for x ≥ 0, with X as in :func:`upper_quantile`."""
     if clusters >= SMALL_SAMPLE:
         return NORMAL.cdf(-x)
-    return 1 - _t_cdf(x, max(clusters - 1, 1))
+    return max(0.0, 1 - _t_cdf(x, max(clusters - 1, 1)))
 
 
 def binomial_lower_bound(k: int, n: int, alpha: float) -> float:

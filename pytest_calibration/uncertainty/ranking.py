@@ -10,10 +10,9 @@ from pytest_calibration.metrics.levels import levels_of
 from pytest_calibration.metrics.selective import (
     DEFAULT_COVERAGE,
     aurc,
-    auroc,
     selective_accuracy,
 )
-from pytest_calibration.predictions import FloatArray, IntArray, Predictions
+from pytest_calibration.predictions import BoolArray, FloatArray, IntArray, Predictions
 from pytest_calibration.uncertainty.evidence import TAIL, Evidence, unseen_share
 from pytest_calibration.uncertainty.means import Ends, effective_number, wilson
 from pytest_calibration.uncertainty.quantiles import upper_quantile
@@ -53,26 +52,39 @@ def placements(predictions: Predictions) -> FloatArray:
     return placed
 
 
-def auroc_error(predictions: Predictions, clusters: IntArray | None) -> float:
+def auroc_error(place: FloatArray, right: BoolArray, clusters: IntArray | None) -> float:
     """Standard error of AUROC (DeLong et al. 1988); over groups, that of Obuchowski 1997.
 
-    NaN where all right items, or all wrong ones, are of one group.
+    Args:
+        place: (n,) placements.
+        right: (n,) which items are right; both kinds must come from two groups at least.
+        clusters: (n,) group codes from 0, or None.
     """
-    right = predictions.correct
-    codes = np.arange(predictions.n) if clusters is None else clusters
+    codes = np.arange(len(place)) if clusters is None else clusters
     groups = int(codes.max()) + 1
-    place = placements(predictions)
-    place -= auroc(predictions)
+    residual = place - place[right].mean()
     variance, sums = 0.0, []
     for side in (right, ~right):
-        units = len(np.unique(codes[side]))
-        if units < 2:
-            return math.nan
-        total = np.bincount(codes[side], weights=place[side], minlength=groups) / int(side.sum())
+        units = _units(side, clusters)
+        weights = residual[side] / int(side.sum())
+        total = np.bincount(codes[side], weights=weights, minlength=groups)
         variance += units / (units - 1) * float(total @ total)
         sums.append(total)
     variance += 2 * groups / (groups - 1) * float(sums[0] @ sums[1])
     return math.sqrt(max(0.0, variance))
+
+
+def _units(which: BoolArray, clusters: IntArray | None) -> int:
+    """Return the number of independent units with an item for which ``which`` holds."""
+    if clusters is None:
+        return int(which.sum())
+    return int(np.count_nonzero(np.bincount(clusters[which])))
+
+
+def _rarer_units(evidence: Evidence) -> int:
+    """Return the number of units with a right item, or with a wrong one: the smaller of the two."""
+    right = evidence.predictions.correct
+    return min(_units(side, evidence.clusters) for side in (right, ~right))
 
 
 def auroc_interval(evidence: Evidence) -> Ends:
@@ -82,24 +94,16 @@ def auroc_interval(evidence: Evidence) -> Ends:
     where the two are all but separated, the room for an unseen item on the wrong side. With k of
     them and none misplaced that is 0.025^(1/k), the exact bound from k disjoint pairs.
     """
-    p = evidence.predictions
-    value = auroc(p)
-    rarer = _rarer_units(evidence)
+    right, rarer = evidence.predictions.correct, _rarer_units(evidence)
     if rarer < 2:
         return 0.0, 1.0
-    margin = upper_quantile(TAIL, rarer) * auroc_error(p, evidence.clusters)
+    place = placements(evidence.predictions)
+    value = float(place[right].mean())
+    margin = upper_quantile(TAIL, rarer) * auroc_error(place, right, evidence.clusters)
     low, high = _logit_interval(value, margin)
-    place, share = placements(p), unseen_share(rarer)
-    low = min(low, value - share * float(place.min()))
-    return low, max(high, value + share * (1 - float(place.max())))
-
-
-def _rarer_units(evidence: Evidence) -> int:
-    """Return the number of units with a right item, or with a wrong one: the smaller of the two."""
-    p = evidence.predictions
-    if evidence.clusters is None:
-        return min(int(p.correct.sum()), int(p.n - p.correct.sum()))
-    return min(len(np.unique(evidence.clusters[side])) for side in (p.correct, ~p.correct))
+    unseen = unseen_share(rarer)
+    low = min(low, value - unseen * float(place.min()))
+    return low, max(high, value + unseen * (1 - float(place.max())))
 
 
 # --- selective accuracy --------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from pytest_calibration.measurement import measure
 from pytest_calibration.power import plan, unpaired_visible
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.noise_floor import noise_floor
+from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
 from pytest_calibration.verdict import judge
 
 Z95, Z80 = 1.6448536, 0.8416212
@@ -27,21 +28,17 @@ def rows_of(lines: list[str]) -> list[list[str]]:
 
 
 def test_a_plan_says_what_its_numbers_are(command) -> None:
-    """500 items: standard error sqrt(0.15 / 500), and all that follows from it, in words."""
-    error = math.sqrt(0.15 / 500)
+    """2000 items: standard error sqrt(0.15 / 2000), and all that follows from it, in words."""
+    error = math.sqrt(0.15 / 2000)
     visible = 0.02 + (Z95 + Z80) * error
-    needed = math.ceil(((Z95 + Z80) / 0.05) ** 2 * 0.15)
-    found = command("plan", "--n", 500)
+    found = command("plan", "--n", 2000)
     assert (found.code, found.err) == (0, "")
     text = found.out
-    assert "a comparison on 500 items, tolerance 0.02, alpha 0.05\n" in text
+    assert "a comparison on 2,000 items, tolerance 0.02, alpha 0.05\n" in text
     assert "15.0 % of the answers right in one of the two runs only" in text
     assert f"smallest worsening seen with 80 % power: {visible:.3f}\n" in text
-    assert (
-        f"it decides: a worsening of 0.07 must be seen with 80 % power; {needed} items do" in text
-    )
-    assert "noise floor: a perfectly calibrated model shows an ECE of about 0.050\n" in text
-    assert re.search(r"false alarms: at most \d\.\d % of unchanged models fail", text)
+    assert "noise floor: a perfectly calibrated model shows an ECE of about 0.025\n" in text
+    assert re.search(r"false alarms: at most (< )?\d\.\d % of unchanged models fail", text)
     (power,) = (line for line in found.lines if "a true worsening fails" in line)
     told = dict(re.findall(r"of ([\d.]+) in ([\d.]+) %", power))
     for worsening in (0.04, 0.055, 0.08, 0.12):
@@ -50,18 +47,28 @@ def test_a_plan_says_what_its_numbers_are(command) -> None:
         assert float(told[f"{worsening:g}"]) == pytest.approx(expected, abs=0.06)
 
 
-def test_too_few_items_are_told(command) -> None:
-    """Where 80 % power is not reached the plan says inconclusive, and how many would do."""
-    found = command("plan", "--n", 200)
-    assert "INCONCLUSIVE unless it fails: a worsening of 0.07 must be seen" in found.out
-    assert "; 371 items do" in found.out
-    fewest = command("plan", "--n", 49, "--tolerance", 0.3, "--max-undetected", 0.5)
-    assert "INCONCLUSIVE, whatever comes out: 49 items are too few to compare; 50 items" in (
-        fewest.out
-    )
-    assert "false alarms" not in fewest.out.partition("\n\n")[0]
-    grouped = command("plan", "--n", 400, "--groups", 40)
-    assert "whatever comes out: 40 groups are too few to compare; 3,710 items" in grouped.out
+def test_the_n_told_is_where_it_decides(command) -> None:
+    """The number of items told is the smallest that decides, whatever n was asked for."""
+    needed = json.loads(command("plan", "--n", 200, "--json").out)["n_needed"]
+    below, at = command("plan", "--n", needed - 1), command("plan", "--n", needed)
+    must = f"a worsening of 0.07 must be seen with 80 % power; {needed} items do"
+    assert f"  INCONCLUSIVE unless it fails: {must}\n" in below.out
+    assert f"  it decides: {must}\n" in at.out
+
+
+def test_too_few_units_are_told(command) -> None:
+    """Below 50 items or groups nothing is decided, so neither power nor false alarms are told."""
+    for arguments, what in (
+        (("--n", 49, "--tolerance", 0.3, "--max-undetected", 0.5), "49 items"),
+        (("--n", 400, "--groups", 40), "40 groups"),
+    ):
+        found = command("plan", *arguments)
+        above = found.out.partition("\n\n")[0]
+        assert f"INCONCLUSIVE, whatever comes out: {what} are too few to compare; " in above
+        assert "false alarms" not in above
+        assert "fails:" not in above
+    fifty = command("plan", "--n", 50, "--tolerance", 0.3, "--max-undetected", 0.5)
+    assert "it decides" in fifty.out
 
 
 def test_the_table_covers_usual_sizes_and_the_one_asked_for(command) -> None:
@@ -70,7 +77,8 @@ def test_the_table_covers_usual_sizes_and_the_one_asked_for(command) -> None:
     heads, *rows = rows_of(found.lines)
     assert heads == ["n", "smallest", "decides", "0.04", "0.055", "0.08", "0.12", "alarms", "floor"]
     assert [row[0] for row in rows] == ["200", "500", "700", "1,000", "2,000", "5,000"]
-    assert [row[2] for row in rows] == ["no", "yes", "yes", "yes", "yes", "yes"]
+    assert rows[0][2] == "no"
+    assert [row[2] for row in rows][-3:] == ["yes", "yes", "yes"]
     table = found.lines[-7:]
     assert len({len(line) for line in table}) == 1
     for column in (1, -1):
@@ -173,7 +181,7 @@ def grouped_model(n: int = 900) -> Predictions:
 
 
 def test_a_record_brings_its_own_numbers(command, stored) -> None:
-    """Items, groups, noise floor and standard error are the record's, the last unpaired."""
+    """Items, groups and noise floor are the record's; so is the error, of two independent runs."""
     record = stored(grouped_model())
     found = command("plan", "--baseline", record.path)
     assert "a comparison on 900 items in 300 groups" in found.out
@@ -183,21 +191,32 @@ def test_a_record_brings_its_own_numbers(command, stored) -> None:
     assert (tree["n"], tree["units"]) == (900, 300)
     # What is stored is float32.
     predictions = record.predictions
-    assert tree["smallest_visible"] == pytest.approx(unpaired_visible(predictions), rel=1e-6)
     assert tree["noise_floor"] == pytest.approx(measure(predictions).noise_floor, rel=1e-6)
-    # Two independent runs differ in more answers than two runs of one model.
-    assert tree["changed"] > 0.3
+    error = math.sqrt(2) * standard_error(predictions.gap, cluster_codes(predictions))
+    assert tree["changed"] == pytest.approx(300 * error**2, rel=1e-5)
+    known = plan(900, groups=300, changed=tree["changed"])
+    assert tree["smallest_visible"] == pytest.approx(known.smallest_visible)
+    assert tree["smallest_visible"] >= unpaired_visible(predictions)
+
+
+def test_on_many_items_a_record_sees_what_was_promised(command, stored) -> None:
+    """Where bounds are not widened for few items, it is ``unpaired_visible``, as in the record."""
+    record = stored(calibrated(8000, 7))
+    tree = json.loads(command("plan", "--baseline", record.path, "--json").out)
+    assert tree["smallest_visible"] == pytest.approx(unpaired_visible(record.predictions), rel=1e-5)
 
 
 def test_a_record_scales_to_another_n(command, stored) -> None:
-    """With --n the same items are imagined more numerous: errors and floor shrink by the root."""
+    """With --n the same items are imagined more numerous: groups grow, the floor shrinks."""
     path = stored(grouped_model()).path
     here = json.loads(command("plan", "--baseline", path, "--json").out)
     four = json.loads(command("plan", "--baseline", path, "--n", 3600, "--json").out)
-    assert four["units"] == 4 * here["units"]
+    assert (four["n"], four["units"]) == (3600, 1200)
     assert four["noise_floor"] == pytest.approx(here["noise_floor"] / 2)
-    assert four["smallest_visible"] - 0.02 == pytest.approx((here["smallest_visible"] - 0.02) / 2)
+    assert four["changed"] == here["changed"]
     assert four["n_needed"] == here["n_needed"]
+    row = here["table"]["2000"]
+    assert row["units"] == round(300 * 2000 / 900)
 
 
 def test_a_limit_against_a_record_is_judged_as_by_the_gate(command, stored) -> None:
@@ -225,10 +244,10 @@ def test_groups_of_very_unequal_size_count_for_fewer(command, stored) -> None:
     correct = np.concatenate([np.full(600, True), rng.random(200) < 0.7])
     record = stored(Predictions.from_confidence(rng.random(800), correct, groups=groups))
     tree = json.loads(command("plan", "--baseline", record.path, "--json").out)
-    visible = unpaired_visible(record.predictions)
     assert tree["changed"] > 1
     assert tree["units"] == 201
-    assert tree["smallest_visible"] == pytest.approx(visible, rel=0.15)
+    fewer = plan(800, groups=int(201 / tree["changed"]), changed=1.0)
+    assert tree["smallest_visible"] == fewer.smallest_visible
 
 
 def test_a_record_of_a_certain_model_has_no_floor(command, stored) -> None:
@@ -238,6 +257,13 @@ def test_a_record_of_a_certain_model_has_no_floor(command, stored) -> None:
     assert found.code == 0
     assert "an ECE of about 0.000" in found.out
     assert "limit 0.01 can be tested: from 0 items on" in found.out
+
+
+def test_a_record_without_any_error_is_no_error(command, stored) -> None:
+    """Certain and always right: nothing varies, and the plan still says so."""
+    found = command("plan", "--baseline", stored(exact({1.0: 0.0}, each=100)).path)
+    assert found.code == 0, found.err
+    assert "smallest worsening seen with 80 % power: 0.02" in found.out
 
 
 # --- errors --------------------------------------------------------------------------------------

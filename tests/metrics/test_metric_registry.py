@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics import METRICS, Metric, metric_named
 from pytest_calibration.predictions import Predictions
 
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 names = st.sampled_from(sorted(METRICS))
 # Their bins, pairs or coverages change with n; every other metric is a function of shares.
 OF_N = {"equal_mass_ece", "cross_fitted_ece", "debiased_rms_ce", "debiased_squared_ce", "aurc"}
@@ -133,6 +136,26 @@ def test_unknown_metric_suggests_the_nearest() -> None:
         metric_named("breir")
     with pytest.raises(MetricError, match=r"unknown metric 'xyz'; known metrics: ece, .*entropy\."):
         metric_named("xyz")
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of this copy")
+def test_the_documentation_names_every_metric_with_its_range_and_direction() -> None:
+    """One row of ``docs/metrics.md`` per metric, in order, with the facts of the table."""
+    signs = str.maketrans({"−": "-", "¼": "0.25"})
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `") and "…" in line
+    ]
+    assert [row[0].strip("`") for row in rows] == list(METRICS)
+    for row in rows:
+        metric = METRICS[row[0].strip("`")]
+        low, high = row[2].translate(signs).split(" … ")
+        assert float(low) == metric.lowest, row
+        assert (math.inf if high in ("∞", "log k") else float(high)) == metric.highest, row
+        assert {"–": "neither"}.get(row[3], row[3]) == metric.better, row
+        needs = {"table": ("probabilities", "labels"), "": ()}.get(row[4], (row[4].strip("`"),))
+        assert needs == metric.needs, row
 
 
 # --- what holds for all of them -----------------------------------------------------------------

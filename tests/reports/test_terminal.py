@@ -170,6 +170,13 @@ def test_fewer_than_two_slices_are_no_table(rows: list[SliceShift]) -> None:
     assert list(slices_table(rows)) == []
 
 
+def test_slices_too_small_to_test_are_no_table() -> None:
+    """Five hundred documents of three items each would fill a page and say nothing."""
+    small = [shift(f"document {i}", n=3, untested="fewer than 10 units") for i in range(5)]
+    assert list(slices_table(small)) == []
+    assert len(list(slices_table([*small, shift("capital", q=0.001)], most=2))) == 4
+
+
 def test_what_is_left_out_is_counted() -> None:
     """Ten of 1 234 slices are shown, the first ones; the rest are counted over all slices."""
     rows = [shift(f"s{i}", q=0.01) for i in range(12)]
