@@ -5,8 +5,8 @@ One set of predictions
     of a pair reads an item with noise of its own, a jitter of the logit, and has an outcome drawn
     from the curve; outcomes are as like as it takes for a given share of them to differ.
 Two sets of predictions
-    Items are drawn with both their readings, and the two readings change places at random: the
-    differences are the real ones.
+    The population is the data themselves. Items are drawn with both their readings, and the two
+    readings change places at random: the differences are the real ones.
 
 Either way the two sides are exchangeable: nothing tells the baseline from the candidate. Groups are
 drawn whole, and a group drawn twice is two groups.
@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 
-from pytest_calibration.aa.curve import fit_curve
+from pytest_calibration.aa.curve import Curve, fit_curve, isotonic
 from pytest_calibration.components import FOLDS, Paired
 from pytest_calibration.predictions import BoolArray, FloatArray, IntArray, Predictions
 from pytest_calibration.uncertainty.quantiles import NORMAL
@@ -131,7 +131,7 @@ class OneSet:
         self.units = Units(predictions)
         self.curve = fit_curve(predictions)
         self._confidence = predictions.confidence[self.units.order]
-        self._jitter = jitter
+        self._centre, self._kept, self._jitter = _noise(self._confidence, jitter)
         distinct = np.unique(self._confidence)
         self._grid = distinct if len(distinct) <= min(GRID_UP_TO, len(predictions) / 2) else None
         base = spread(self._confidence)
@@ -164,7 +164,8 @@ class OneSet:
 
     def _noisy(self, confidence: FloatArray, noise: FloatArray) -> FloatArray:
         """Move confidences by noise on their logit; those of a grid stay on it, 0 and 1 stay."""
-        moved = sigmoid(logit(confidence) + self._jitter * noise)
+        away = logit(confidence) - self._centre
+        moved = sigmoid(self._centre + self._kept * away + self._jitter * noise)
         if self._grid is None:
             return moved
         between = (self._grid[1:] + self._grid[:-1]) / 2
@@ -231,7 +232,7 @@ class TwoSets:
 
     Attributes:
         units: what is drawn.
-        curve: P(correct | confidence) of both sets together.
+        curve: P(correct | confidence) in both sets together.
         population: (POPULATION,) confidences of both sets together.
         changed: share of the items that only one of the two answers rightly.
         within_groups: NaN; the outcomes are the real ones.
@@ -244,13 +245,10 @@ class TwoSets:
         order = self.units.order
         self._confidence = np.stack([predictions.confidence[order], other.confidence[order]])
         self._correct = np.stack([predictions.correct[order], other.correct[order]])
-        # The two readings of an item are no independent witnesses of the curve.
-        unit = np.repeat(np.arange(len(self.units)), self.units.sizes)
-        both = Predictions.from_confidence(
-            self._confidence.ravel(), self._correct.ravel(), groups=np.tile(unit, 2).tolist()
-        )
-        self.curve = fit_curve(both)
-        self.population = spread(both.confidence)
+        confidence, correct = self._confidence.ravel(), self._correct.ravel().astype(np.float64)
+        # Nothing is drawn from the curve here: what it says is what is in the data, noise and all.
+        self.curve = Curve(*isotonic(confidence, correct), share=1.0)
+        self.population = spread(confidence)
         self.changed = float(np.mean(self._correct[0] != self._correct[1]))
 
     def draw(self, rng: np.random.Generator, units: int) -> Paired:
@@ -262,6 +260,20 @@ class TwoSets:
             for side in (swapped, 1 - swapped)
         ]
         return self.units.pair(position, draw, sides[0], sides[1])
+
+
+def _noise(confidence: FloatArray, jitter: float) -> tuple[float, float, float]:
+    """Return centre, share kept and noise of the logits of one side.
+
+    The confidences given are a noisy reading themselves. Noise added to them would spread them more
+    than any run does, so the distance from their mean shrinks by what noise adds to their variance.
+    """
+    logits = logit(confidence)
+    logits = logits[np.isfinite(logits)]
+    if not len(logits) or not logits.std() > 0:
+        return 0.0, 1.0, 0.0
+    jitter = min(jitter, float(logits.std()))
+    return float(logits.mean()), math.sqrt(1 - (jitter / float(logits.std())) ** 2), jitter
 
 
 def logit(p: FloatArray) -> FloatArray:

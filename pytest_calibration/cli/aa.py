@@ -16,7 +16,7 @@ from pytest_calibration.cli.arguments import (
     record_at,
     whole,
 )
-from pytest_calibration.cli.output import as_json, percent, table
+from pytest_calibration.cli.output import as_json, at_most, percent, table
 from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def lines(found: Check) -> Iterator[str]:
     if by:
         yield f"    by component: {', '.join(by)}"
     if not math.isnan(found.bound):
-        yield f"    bound that a verdict states: at most {percent(found.bound)}"
+        yield f"    bound that a verdict states: at most {at_most(found.bound)}"
     yield f"  inconclusive: {_counted(found.inconclusive)} of the pairs without change"
     yield "  power: how often a candidate fails that is worse by so much, with 95 % interval"
     yield from table(_power(found), indent="    ")

@@ -13,6 +13,11 @@ def percent(share: float) -> str:
     return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 
+def at_most(bound: float) -> str:
+    """Write an upper bound of a share as a percentage, rounded up: it stays an upper bound."""
+    return f"{math.ceil(1000 * bound - 1e-6) / 10:.1f} %"
+
+
 def table(rows: Iterable[Sequence[str]], indent: str = "  ") -> Iterator[str]:
     """Yield rows with every column aligned to the right; the first row holds the heads."""
     held = list(rows)

@@ -15,7 +15,7 @@ from pytest_calibration.cli.arguments import (
     record_at,
     whole,
 )
-from pytest_calibration.cli.output import as_json, percent, table
+from pytest_calibration.cli.output import as_json, at_most, percent, table
 from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _lines(basis: Basis, at: Plan, rows: list[Plan], limit: float | None) -> Ite
         yield f"  {'it decides' if at.decides else 'INCONCLUSIVE unless it fails'}: {seen}"
         power = (f"of {w:g} in {percent(at.power(w))}" for w in _worsenings(at))
         yield f"  a true worsening fails: {', '.join(power)} of the runs"
-        yield f"  false alarms: at most {percent(at.false_alarm_rate)} of unchanged models fail"
+        yield f"  false alarms: at most {at_most(at.false_alarm_rate)} of unchanged models fail"
     yield f"  noise floor: a perfectly calibrated model shows an ECE of about {at.noise_floor:.3f}"
     if limit is not None:
         needed = basis.items_to_test(limit, at)
@@ -245,13 +245,13 @@ def _table(basis: Basis, rows: list[Plan]) -> Iterator[list[str]]:
     heads = (f"{w:g}" for w in worsenings)
     yield ["n", *groups, "smallest", "decides", *heads, "alarms", "floor"]
     for at in rows:
-        rates = [*map(at.power, worsenings), at.false_alarm_rate]
+        rates = [*(percent(at.power(w)) for w in worsenings), at_most(at.false_alarm_rate)]
         yield [
             f"{at.n:,}",
             *([f"{at.units:,}"] if groups else []),
             f"{at.smallest_visible:.3f}",
             "yes" if at.decides else "no",
-            *("-" if _too_few(at) else percent(rate) for rate in rates),
+            *("-" if _too_few(at) else rate for rate in rates),
             f"{at.noise_floor:.3f}",
         ]
 

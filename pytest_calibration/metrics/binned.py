@@ -30,7 +30,7 @@ def ece(
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
-    sums = bin_sums(predictions, bins, strategy)
+    sums = bin_sums(predictions, bins, strategy, "gap")
     return float(np.abs(sums.gap).sum() / sums.n)
 
 
@@ -56,7 +56,7 @@ def mce(
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
-    return float(np.abs(bin_sums(predictions, bins, strategy).mean_gap).max())
+    return float(np.abs(bin_sums(predictions, bins, strategy, "count", "gap").mean_gap).max())
 
 
 def rms_ce(
@@ -69,7 +69,7 @@ def rms_ce(
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
-    sums = bin_sums(predictions, bins, strategy)
+    sums = bin_sums(predictions, bins, strategy, "count", "gap")
     return math.sqrt(float(sums.gap @ sums.mean_gap) / sums.n)
 
 
@@ -88,7 +88,7 @@ def debiased_squared_ce(
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
-    sums = bin_sums(predictions, bins, strategy)
+    sums = bin_sums(predictions, bins, strategy, "count", "gap", "squared_gap")
     pairs = (sums.gap**2 - sums.squared_gap) / np.maximum(sums.count - 1, 1)
     return float(pairs.sum() / sums.n)
 
@@ -123,7 +123,7 @@ def classwise_ece(predictions: PredictionsLike, bins: int = DEFAULT_BINS) -> flo
     labels = labels_of(predictions, "classwise_ece")
     total = 0.0
     for option in range(table.shape[1]):
-        sums = bin_sums_of_pairs(table[:, option], labels == option, bins, "equal_width")
+        sums = bin_sums_of_pairs(table[:, option], labels == option, bins, "equal_width", "gap")
         total += float(np.abs(sums.gap).sum())
     return total / table.size
 
@@ -138,7 +138,7 @@ def overconfidence(
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
-    sums = bin_sums(predictions, bins, strategy)
+    sums = bin_sums(predictions, bins, strategy, "gap")
     return float(np.maximum(sums.gap, 0).sum() / sums.n)
 
 
@@ -150,5 +150,5 @@ def underconfidence(
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
-    sums = bin_sums(predictions, bins, strategy)
+    sums = bin_sums(predictions, bins, strategy, "gap")
     return float(np.maximum(-sums.gap, 0).sum() / sums.n)

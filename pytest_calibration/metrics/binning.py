@@ -7,10 +7,8 @@ at 0.3 whether it came as float32 or float64.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -131,144 +129,129 @@ def bin_index(confidence: FloatArray, bins: int, strategy: Strategy = "equal_wid
     return np.searchsorted(inner, confidence, side="left").astype(np.int64)
 
 
-class BinSums(ABC):
-    """Items sorted into bins. A sum is computed when it is asked for: no metric reads them all.
+Sum: TypeAlias = Literal["count", "correct", "gap", "squared_gap"]
+ALL_SUMS: Final[tuple[Sum, ...]] = ("count", "correct", "gap", "squared_gap")
+
+
+@dataclass(frozen=True)
+class BinSums:
+    """Sums over the items of each bin. Only those that were asked for are there.
 
     Attributes:
         edges: (b + 1,) edges of the bins.
         n: number of items.
+        totals: (b,) sums by name.
     """
 
     edges: FloatArray
     n: int
+    totals: Mapping[Sum, FloatArray]
 
     @property
-    @abstractmethod
-    def count(self) -> IntArray:
+    def count(self) -> FloatArray:
         """(b,) number of items."""
+        return self.totals["count"]
 
     @property
-    @abstractmethod
     def correct(self) -> FloatArray:
         """(b,) number of correct answers."""
+        return self.totals["correct"]
 
     @property
-    @abstractmethod
     def gap(self) -> FloatArray:
         """(b,) total of confidence minus correct."""
+        return self.totals["gap"]
 
     @property
-    @abstractmethod
     def squared_gap(self) -> FloatArray:
         """(b,) total of (confidence - correct)²."""
+        return self.totals["squared_gap"]
 
     @property
     def mean_gap(self) -> FloatArray:
-        """(b,) mean confidence minus accuracy; 0 in an empty bin."""
+        """(b,) mean confidence minus accuracy; 0 in an empty bin. Reads count and gap."""
         return np.asarray(self.gap / np.maximum(self.count, 1))
 
 
-class _ByWidth(BinSums):
-    """Equal-width bins: each item is counted into its bin, in any order.
-
-    A sum goes through the items block by block, so that what it computes on the way stays in the
-    processor's cache, and takes no memory to speak of.
-    """
-
-    def __init__(self, confidence: FloatArray, correct: BoolArray, bins: int) -> None:
-        self.edges = bin_edges(confidence, bins, "equal_width")
-        self.n = len(confidence)
-        self._confidence, self._correct = confidence, correct
-
-    def _total(self, weigh: Callable[[FloatArray, BoolArray], FloatArray] | None) -> FloatArray:
-        bins = len(self.edges) - 1
-        total = np.zeros(bins)
-        for start in range(0, self.n, BLOCK):
-            confidence = self._confidence[start : start + BLOCK]
-            correct = self._correct[start : start + BLOCK]
-            weights = None if weigh is None else weigh(confidence, correct)
-            total += np.bincount(bin_index(confidence, bins), weights=weights, minlength=bins)
-        return total
-
-    @cached_property
-    def count(self) -> IntArray:
-        return self._total(None).astype(np.int64)
-
-    @cached_property
-    def correct(self) -> FloatArray:
-        return self._total(lambda _, correct: correct.astype(np.float64))
-
-    @cached_property
-    def gap(self) -> FloatArray:
-        return self._total(lambda confidence, correct: confidence - correct)
-
-    @cached_property
-    def squared_gap(self) -> FloatArray:
-        return self._total(lambda confidence, correct: (confidence - correct) ** 2)
+_WEIGHTS: Final[dict[Sum, Callable[[FloatArray, BoolArray], FloatArray | None]]] = {
+    "count": lambda *_: None,
+    "correct": lambda _, correct: correct.astype(np.float64),
+    "gap": lambda confidence, correct: confidence - correct,
+    "squared_gap": lambda confidence, correct: (confidence - correct) ** 2,
+}
 
 
-class _ByMass(BinSums):
-    """Equal-mass bins: in sorted confidences each bin is one stretch, cut at its edges."""
-
-    def __init__(self, confidence: FloatArray, correct: BoolArray, bins: int) -> None:
-        self._all, self._right = np.sort(confidence), np.sort(confidence[correct])
-        self.edges = _mass_edges(self._all, bins)
-        self.n = len(confidence)
-
-    def _ends(self, ordered: FloatArray) -> IntArray:
-        return np.searchsorted(ordered, self.edges[1:], side="right")
-
-    def _total(self, ordered: FloatArray, values: FloatArray) -> FloatArray:
-        ends = self._ends(ordered)
-        starts = np.concatenate([[0], ends[:-1]])
-        full = ends > starts
-        out = np.zeros(len(ends))
-        if full.any():
-            out[full] = np.add.reduceat(values, starts[full])
-        return out
-
-    @cached_property
-    def count(self) -> IntArray:
-        return np.diff(self._ends(self._all), prepend=0)
-
-    @cached_property
-    def correct(self) -> FloatArray:
-        return np.diff(self._ends(self._right), prepend=0).astype(np.float64)
-
-    @cached_property
-    def gap(self) -> FloatArray:
-        return self._total(self._all, self._all) - self.correct
-
-    @cached_property
-    def squared_gap(self) -> FloatArray:
-        # A right answer counts (c - 1)² instead of c².
-        wrong = self._total(self._all, self._all**2)
-        return wrong + self._total(self._right, 1 - 2 * self._right)
-
-
-def bin_sums(
-    predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
+def _by_width(
+    confidence: FloatArray, correct: BoolArray, bins: int, read: tuple[Sum, ...]
 ) -> BinSums:
-    """Sort predictions into bins.
+    """Count each item into its bin, block by block.
+
+    What a block computes on the way stays in the processor's cache, and takes no memory to speak
+    of.
+    """
+    totals = {name: np.zeros(bins) for name in read}
+    for start in range(0, len(confidence), BLOCK):
+        block = confidence[start : start + BLOCK], correct[start : start + BLOCK]
+        index = bin_index(block[0], bins)
+        for name in read:
+            weights = _WEIGHTS[name](*block)
+            totals[name] += np.bincount(index, weights=weights, minlength=bins)
+    return BinSums(bin_edges(confidence, bins, "equal_width"), len(confidence), totals)
+
+
+def _by_mass(
+    confidence: FloatArray, correct: BoolArray, bins: int, read: tuple[Sum, ...]
+) -> BinSums:
+    """Cut the sorted confidences at the edges: each bin is one stretch."""
+    ordered, right = np.sort(confidence), np.sort(confidence[correct])
+    edges = _mass_edges(ordered, bins)
+    ends = np.searchsorted(ordered, edges[1:], side="right")
+    right_ends = np.searchsorted(right, edges[1:], side="right")
+    hits = np.diff(right_ends, prepend=0).astype(np.float64)
+    totals: dict[Sum, FloatArray] = {
+        "count": np.diff(ends, prepend=0).astype(np.float64),
+        "correct": hits,
+    }
+    if "gap" in read:
+        totals["gap"] = _stretches(ordered, ends) - hits
+    if "squared_gap" in read:
+        # A right answer counts (c - 1)² instead of c².
+        wrong = _stretches(ordered**2, ends)
+        totals["squared_gap"] = wrong + _stretches(1 - 2 * right, right_ends)
+    return BinSums(edges, len(confidence), totals)
+
+
+def _stretches(values: FloatArray, ends: IntArray) -> FloatArray:
+    """Sum the values up to each end from the end before; 0 where there are none."""
+    starts = np.concatenate([[0], ends[:-1]])
+    full = ends > starts
+    out = np.zeros(len(ends))
+    if full.any():
+        out[full] = np.add.reduceat(values, starts[full])
+    return out
+
+
+def bin_sums(predictions: PredictionsLike, bins: int, strategy: Strategy, *read: Sum) -> BinSums:
+    """Sum over the items of each bin what is to be read of them.
 
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
     predictions = as_predictions(predictions)
-    return bin_sums_of_pairs(predictions.confidence, predictions.correct, bins, strategy)
+    return bin_sums_of_pairs(predictions.confidence, predictions.correct, bins, strategy, *read)
 
 
 def bin_sums_of_pairs(
-    confidence: FloatArray, correct: BoolArray, bins: int, strategy: Strategy
+    confidence: FloatArray, correct: BoolArray, bins: int, strategy: Strategy, *read: Sum
 ) -> BinSums:
-    """Sort pairs into bins: (n,) values in [0, 1], and whether the event came about.
+    """Sum over pairs: (n,) values in [0, 1], and whether the event came about.
 
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
     _check_binning(bins, strategy)
-    by = _ByWidth if strategy == "equal_width" else _ByMass
-    return by(confidence, correct, bins)
+    by = _by_width if strategy == "equal_width" else _by_mass
+    return by(confidence, correct, bins, read)
 
 
 def bin_table(
@@ -284,12 +267,12 @@ def bin_table(
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
-    sums = bin_sums(predictions, bins, strategy)
+    sums = bin_sums(predictions, bins, strategy, *ALL_SUMS)
     return BinTable(
         strategy=strategy,
         lower=sums.edges[:-1],
         upper=sums.edges[1:],
-        count=sums.count,
+        count=sums.count.astype(np.int64),
         sum_confidence=sums.gap + sums.correct,
         sum_correct=sums.correct,
         sum_squared_gap=sums.squared_gap,

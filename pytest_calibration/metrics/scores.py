@@ -8,7 +8,7 @@ import numpy as np
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics.averages import accuracy
-from pytest_calibration.metrics.binning import DEFAULT_BINS, Strategy, bin_sums
+from pytest_calibration.metrics.binning import ALL_SUMS, DEFAULT_BINS, Strategy, bin_sums
 from pytest_calibration.metrics.needs import labels_of, probabilities_of
 from pytest_calibration.predictions import PredictionsLike, as_predictions
 
@@ -72,7 +72,7 @@ def brier_decomposition(
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
-    sums = bin_sums(predictions, bins, strategy)
+    sums = bin_sums(predictions, bins, strategy, *ALL_SUMS)
     n, share = sums.n, float(sums.correct.sum() / sums.n)
     right = sums.correct / np.maximum(sums.count, 1)
     squares = sums.gap * sums.mean_gap

@@ -19,6 +19,8 @@ from pytest_calibration.uncertainty.standard_errors import standard_error
 
 # A bin so many standard errors to one side of 0 has no part in the error of the other side.
 CLEAR: Final = 2.0
+# The total of a bin in balance may come out as this much, by the order of its items.
+ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class BinTotals:
     @cached_property
     def sign(self) -> FloatArray:
         """(b,) 1 or -1. A bin in balance is as uncertain as its neighbours: it takes a sign too."""
-        return np.where(self.total < 0, -1.0, 1.0)
+        return np.where(self.total < -ROUNDING, -1.0, 1.0)
 
     @property
     def plug_in(self) -> float:
@@ -176,7 +178,9 @@ def _one_sided(evidence: Evidence, side: float) -> Ends:
     own = side * totals.total
     gap = float(own.sum()) / len(totals.gap)
     value = (totals.plug_in + gap) / 2
-    low = (totals.debiased + gap) / 2 - evidence.z * totals.error(np.where(own > 0, 1.0, 0.0))
+    low = (totals.debiased + gap) / 2 - evidence.z * totals.error(
+        np.where(own > ROUNDING, 1.0, 0.0)
+    )
     open_bins = own > -CLEAR * np.sqrt(totals.variance)
     margin = evidence.z * totals.error(np.where(open_bins, 1.0, 0.0))
     return low, value + max(margin, evidence.unseen * (1 - value))
@@ -197,7 +201,8 @@ def classwise_interval(evidence: Evidence) -> Ends:
         influence += totals.sign[index] * totals.gap
         debiased += totals.debiased
         plug_in += totals.plug_in
-        room += float(totals.room.sum())
-    error = math.sqrt(standard_error(influence, evidence.clusters) ** 2 + room / p.n**2)
+        # What is not seen of one option may hang together with what is not seen of another.
+        room += math.sqrt(float(totals.room.sum())) / p.n
+    error = math.hypot(standard_error(influence, evidence.clusters), room)
     margin = evidence.z * error
     return (debiased - margin) / options, (plug_in + margin) / options

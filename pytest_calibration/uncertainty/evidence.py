@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from pytest_calibration.metrics.binning import Strategy, bin_index
-from pytest_calibration.predictions import IntArray, Predictions
+from pytest_calibration.predictions import BoolArray, IntArray, Predictions
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import cluster_codes
 
@@ -26,6 +26,13 @@ def unseen_share(units: int) -> float:
     sample in forty: the rule of three.
     """
     return float(1 - TAIL ** (1 / units))
+
+
+def units_with(which: BoolArray, clusters: IntArray | None) -> int:
+    """Return the number of independent units with an item for which ``which`` (n,) holds."""
+    if clusters is None:
+        return int(which.sum())
+    return int(np.count_nonzero(np.bincount(clusters[which])))
 
 
 @dataclass(frozen=True)
@@ -53,16 +60,35 @@ class Evidence:
         return self.predictions.n if self.clusters is None else int(self.clusters.max()) + 1
 
     @cached_property
-    def z(self) -> float:
-        """Standard errors from the estimate to either end; Student's below 200 units.
+    def equal_units(self) -> int:
+        """Number of units of equal size that make a standard error as uncertain as these do.
 
-        Groups of unequal size count as the smaller number n² / Σ n_g² of equal ones, since few
-        large groups make the standard error itself uncertain (Carter, Schnepel & Steigerwald 2017).
+        n² / Σ n_g²: few large groups say little of it (Carter, Schnepel & Steigerwald 2017).
         """
-        units = float(self.units)
-        if self.clusters is not None:
-            units = self.predictions.n**2 / float((np.bincount(self.clusters) ** 2.0).sum())
-        return upper_quantile(TAIL, int(units + 1e-9))
+        if self.clusters is None:
+            return self.units
+        sizes = np.bincount(self.clusters).astype(np.float64)
+        return int(self.predictions.n**2 / float(sizes @ sizes) + 1e-9)
+
+    @cached_property
+    def z(self) -> float:
+        """Standard errors from the estimate to either end; Student's below 200 units."""
+        return upper_quantile(TAIL, self.equal_units)
+
+    @cached_property
+    def rarer(self) -> int:
+        """Number of units with a right answer, or with a wrong one: the smaller of the two."""
+        right = self.predictions.correct
+        return min(units_with(side, self.clusters) for side in (right, ~right))
+
+    @cached_property
+    def outcome_z(self) -> float:
+        """The same for what a few wrong (or right) answers decide: Student's for so few of them.
+
+        With k of them the degrees of freedom are k + 2, which comes near the exact ends of a
+        Poisson mean.
+        """
+        return upper_quantile(TAIL, min(self.equal_units, self.rarer + 3))
 
     @cached_property
     def unseen(self) -> float:

@@ -51,11 +51,11 @@ def _mean_confidence(evidence: Evidence) -> Ends:
 
 
 def _signed_gap(evidence: Evidence) -> Ends:
-    return mean_interval(evidence.predictions.gap, evidence, lowest=-1.0)
+    return mean_interval(evidence.predictions.gap, evidence, lowest=-1.0, of_outcomes=True)
 
 
 def _brier(evidence: Evidence) -> Ends:
-    return mean_interval(evidence.predictions.gap**2, evidence)
+    return mean_interval(evidence.predictions.gap**2, evidence, of_outcomes=True)
 
 
 def _brier_multiclass(evidence: Evidence) -> Ends:
@@ -63,15 +63,19 @@ def _brier_multiclass(evidence: Evidence) -> Ends:
     table = probabilities_of(p, "brier_multiclass")
     right = table[np.arange(p.n), labels_of(p, "brier_multiclass")]
     others = np.einsum("ij,ij->i", table, table) - right * right
-    return mean_interval(others + (1 - right) ** 2, evidence, highest=2.0)
+    return mean_interval(others + (1 - right) ** 2, evidence, highest=2.0, of_outcomes=True)
 
 
 def _nll(evidence: Evidence) -> Ends:
     p = evidence.predictions
     assert p.label_logprobs is not None  # the metric itself refuses what has none
-    # Nothing bounds it; a wrong answer given as surely as the surest one seen is allowed for.
-    worst = -math.log(max(1 - float(p.confidence.max()), TINY))
-    return mean_interval(-p.label_logprobs, evidence, highest=worst)
+    values = -p.label_logprobs
+    worst = float(values.max())
+    if p.correct.all():
+        # Nothing bounds it, and what a wrong answer costs was not seen: as much as the surest one
+        # would have, had it been wrong.
+        worst = max(worst, -math.log(max(1 - float(p.confidence.max()), TINY)))
+    return mean_interval(values, evidence, highest=worst, of_outcomes=True)
 
 
 def _mean_entropy(evidence: Evidence) -> Ends:

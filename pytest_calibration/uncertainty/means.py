@@ -19,42 +19,40 @@ RARE: Final = (0.0512933, 0.3553615, 0.8176914)
 
 
 def mean_interval(
-    values: FloatArray, evidence: Evidence, lowest: float = 0.0, highest: float = 1.0
+    values: FloatArray,
+    evidence: Evidence,
+    lowest: float = 0.0,
+    highest: float = 1.0,
+    *,
+    of_outcomes: bool = False,
 ) -> Ends:
     """Mean ± z standard errors, and room for what was not seen.
 
     The share of the population that may have escaped the sample could lie at an end of the range.
-    The interval leaves at least that room, so that items which all agree do not give an interval
-    without width.
+    The interval leaves at least that room beyond the outermost items, so that items which all agree
+    do not give an interval without width.
 
     Args:
         values: (n,) what is averaged.
         evidence: the n items.
         lowest: smallest value that an item may have.
         highest: largest value that an item may have.
+        of_outcomes: whether wrong (or right) answers decide the value, so that few of them make
+            even its error uncertain.
     """
     mean = float(values.mean())
-    margin = evidence.z * standard_error(values, evidence.clusters)
-    down, up = unseen_margins(values, evidence, lowest, highest)
+    z = evidence.outcome_z if of_outcomes else evidence.z
+    margin = z * standard_error(values, evidence.clusters)
+    down = evidence.unseen * (float(values.min()) - lowest)
+    up = evidence.unseen * (highest - float(values.max()))
     return mean - max(margin, down), mean + max(margin, up)
-
-
-def unseen_margins(
-    values: FloatArray, evidence: Evidence, lowest: float, highest: float
-) -> tuple[float, float]:
-    """Return how far unseen units beyond all that were seen may move a mean: (down, up)."""
-    if evidence.clusters is not None:
-        totals = np.bincount(evidence.clusters, weights=values)
-        values = totals / np.bincount(evidence.clusters)
-    share = evidence.unseen
-    return share * (float(values.min()) - lowest), share * (highest - float(values.max()))
 
 
 def share_interval(which: BoolArray, evidence: Evidence) -> Ends:
     """Wilson's interval of the share of items for which ``which`` (n,) holds.
 
     With groups, n is the number of independent items that would give the cluster-robust standard
-    error, n itself at most; and there is room for groups that were not seen.
+    error, n itself at most; and there is room for groups of a kind that was not seen.
     """
     values = which.astype(np.float64)
     share = float(values.mean())
@@ -62,7 +60,9 @@ def share_interval(which: BoolArray, evidence: Evidence) -> Ends:
         return wilson(share, evidence.predictions.n, evidence.z)
     error = standard_error(values, evidence.clusters)
     low, high = wilson(share, effective_number(share, error, evidence, 1.0), evidence.z)
-    down, up = unseen_margins(values, evidence, 0.0, 1.0)
+    of_group = np.bincount(evidence.clusters, weights=values) / np.bincount(evidence.clusters)
+    down = evidence.unseen * float(of_group.min())
+    up = evidence.unseen * (1 - float(of_group.max()))
     return min(low, share - down), max(high, share + up)
 
 

@@ -14,7 +14,7 @@ from pytest_calibration.metrics.needs import labels_of, probabilities_of
 from pytest_calibration.predictions import BoolArray, FloatArray, IntArray, Predictions
 from pytest_calibration.uncertainty.bins import BinTotals
 from pytest_calibration.uncertainty.evidence import Evidence
-from pytest_calibration.uncertainty.smoothing import SmoothedEvidence
+from pytest_calibration.uncertainty.smoothing import smooth_noise_floor
 from pytest_calibration.uncertainty.standard_errors import design_effects
 
 # One-sided 95 % point of the normal distribution.
@@ -209,7 +209,7 @@ FLOORS: Final[dict[str, Callable[[Evidence], NoiseFloor]]] = {
     "classwise_ece": _classwise,
     "overconfidence": _half_ece,
     "underconfidence": _half_ece,
-    "smooth_ece": lambda evidence: NoiseFloor(SmoothedEvidence(evidence).null_mean()),
+    "smooth_ece": lambda evidence: NoiseFloor(smooth_noise_floor(evidence)),
     "ks_ce": lambda evidence: NoiseFloor(BROWNIAN_MEAN * _total_error(evidence)),
     "brier_reliability": lambda evidence: NoiseFloor(float(_bins(evidence).noise.sum())),
     "signed_gap": lambda evidence: NoiseFloor(FOLDED * _total_error(evidence)),

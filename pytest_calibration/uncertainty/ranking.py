@@ -13,7 +13,12 @@ from pytest_calibration.metrics.selective import (
     selective_accuracy,
 )
 from pytest_calibration.predictions import BoolArray, FloatArray, IntArray, Predictions
-from pytest_calibration.uncertainty.evidence import TAIL, Evidence, unseen_share
+from pytest_calibration.uncertainty.evidence import (
+    TAIL,
+    Evidence,
+    units_with,
+    unseen_share,
+)
 from pytest_calibration.uncertainty.means import Ends, effective_number, wilson
 from pytest_calibration.uncertainty.quantiles import upper_quantile
 from pytest_calibration.uncertainty.standard_errors import standard_error
@@ -65,26 +70,13 @@ def auroc_error(place: FloatArray, right: BoolArray, clusters: IntArray | None) 
     residual = place - place[right].mean()
     variance, sums = 0.0, []
     for side in (right, ~right):
-        units = _units(side, clusters)
+        units = units_with(side, clusters)
         weights = residual[side] / int(side.sum())
         total = np.bincount(codes[side], weights=weights, minlength=groups)
         variance += units / (units - 1) * float(total @ total)
         sums.append(total)
     variance += 2 * groups / (groups - 1) * float(sums[0] @ sums[1])
     return math.sqrt(max(0.0, variance))
-
-
-def _units(which: BoolArray, clusters: IntArray | None) -> int:
-    """Return the number of independent units with an item for which ``which`` holds."""
-    if clusters is None:
-        return int(which.sum())
-    return int(np.count_nonzero(np.bincount(clusters[which])))
-
-
-def _rarer_units(evidence: Evidence) -> int:
-    """Return the number of units with a right item, or with a wrong one: the smaller of the two."""
-    right = evidence.predictions.correct
-    return min(_units(side, evidence.clusters) for side in (right, ~right))
 
 
 def auroc_interval(evidence: Evidence) -> Ends:
@@ -94,7 +86,7 @@ def auroc_interval(evidence: Evidence) -> Ends:
     where the two are all but separated, the room for an unseen item on the wrong side. With k of
     them and none misplaced that is 0.025^(1/k), the exact bound from k disjoint pairs.
     """
-    right, rarer = evidence.predictions.correct, _rarer_units(evidence)
+    right, rarer = evidence.predictions.correct, evidence.rarer
     if rarer < 2:
         return 0.0, 1.0
     place = placements(evidence.predictions)
@@ -179,13 +171,11 @@ def aurc_influence(predictions: Predictions) -> FloatArray:
 def aurc_interval(evidence: Evidence) -> Ends:
     """AURC ± z standard errors on the scale of log-odds.
 
-    The rarer of right and wrong gives the degrees of freedom. Wrong answers that were not seen are
-    taken to be as likely at any confidence.
+    Wrong answers that were not seen are taken to be as likely at any confidence.
     """
     value = aurc(evidence.predictions)
     error = standard_error(aurc_influence(evidence.predictions), evidence.clusters)
-    z = max(evidence.z, upper_quantile(TAIL, max(2, _rarer_units(evidence))))
-    low, high = _logit_interval(value, z * error)
+    low, high = _logit_interval(value, evidence.outcome_z * error)
     wrong = float((~evidence.predictions.correct).mean())
     room = evidence.unseen
     return min(low, value - room * wrong), max(high, value + room * (1 - wrong))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 
-from pytest_calibration.metrics.binless import smooth_ece
 from pytest_calibration.predictions import FloatArray
 from pytest_calibration.uncertainty.cross_fitting import debiased_size
 from pytest_calibration.uncertainty.evidence import Evidence
@@ -24,6 +24,8 @@ TRAPEZIUM: Final = np.concatenate([[0.5], np.ones(CELLS - 1), [0.5]]) / CELLS
 SMALLEST_SIGMA: Final = 2 / CELLS
 DECAY: Final = CELLS**2 * (np.cos(np.pi * np.arange(CELLS + 1) / CELLS) - 1)
 HALVINGS: Final = 12
+# A smoothed gap in balance may come out as this much.
+ROUNDING: Final = 1e-12
 
 
 def deposit(position: FloatArray, weight: FloatArray) -> FloatArray:
@@ -99,7 +101,7 @@ class SmoothedEvidence:
         plug_in = float(np.abs(field) @ TRAPEZIUM)
         debiased = float(debiased_size(field, spread) @ TRAPEZIUM)
         # An item moves the error by its gap times the mean sign around it.
-        weight = smoothed(np.where(field < 0, -1.0, 1.0), sigma)
+        weight = smoothed(np.where(field < -ROUNDING, -1.0, 1.0), sigma)
         if self.evidence.clusters is None:
             second = float(self._squares @ weight**2) / self.n
             error = math.sqrt(max(0.0, second - plug_in**2) / (self.n - 1))
@@ -109,29 +111,46 @@ class SmoothedEvidence:
             error = standard_error(influence, self.evidence.clusters)
         return plug_in, debiased, error
 
-    def null_mean(self) -> float:
-        """Return the smooth ECE that a calibrated model with these confidences would show."""
+    def size(self, sigma: float) -> float:
+        """Smooth ECE at this bandwidth."""
+        return float(np.abs(density(self._gaps, sigma)) @ TRAPEZIUM) / self.n
+
+    def null_size(self, sigma: float) -> float:
+        """Mean of it for a calibrated model with these confidences."""
+        variance = np.maximum(squared_density(self._null_masses, sigma), 0.0) * self._design_effect
+        return math.sqrt(2 / math.pi) * float(np.sqrt(variance) @ TRAPEZIUM) / self.n
+
+    @cached_property
+    def _null_masses(self) -> FloatArray:
         confidence = self.evidence.predictions.confidence
-        masses = deposit(confidence, confidence * (1 - confidence))
-        low, high = SMALLEST_SIGMA, 1.0
-        for _ in range(HALVINGS):
-            sigma = (low + high) / 2
-            variance = np.maximum(squared_density(masses, sigma), 0.0) * self._design_effect
-            mean = math.sqrt(2 / math.pi) * float(np.sqrt(variance) @ TRAPEZIUM) / self.n
-            low, high = (sigma, high) if mean > sigma else (low, sigma)
-        return high
+        return deposit(confidence, confidence * (1 - confidence))
+
+
+def own_bandwidth(size: Callable[[float], float]) -> float:
+    """Return the bandwidth at which a falling error equals it."""
+    low, high = SMALLEST_SIGMA, 1.0
+    for _ in range(HALVINGS):
+        sigma = (low + high) / 2
+        low, high = (sigma, high) if size(sigma) > sigma else (low, sigma)
+    return high
 
 
 def smooth_ece_interval(evidence: Evidence) -> Ends:
     """From the cross-fitted smooth ECE − z standard errors to the plug-in one + z of them.
 
-    Both at the bandwidth that the items chose. They hold for the error of the population with its
+    Both at the bandwidth that the items choose. They hold for the error of the population with its
     own automatic bandwidth too, since the error falls as the bandwidth grows: where it is at least
     L at bandwidth σ, it is at least min(L, σ) where it equals its bandwidth.
     """
-    sigma = max(smooth_ece(evidence.predictions), SMALLEST_SIGMA)
-    plug_in, debiased, error = SmoothedEvidence(evidence).at(sigma)
+    smoothed_gaps = SmoothedEvidence(evidence)
+    sigma = own_bandwidth(smoothed_gaps.size)
+    plug_in, debiased, error = smoothed_gaps.at(sigma)
     margin = evidence.z * error
     low = debiased - max(margin, evidence.unseen * (1 + plug_in))
     high = plug_in + max(margin, evidence.unseen * (1 - plug_in))
     return min(sigma, low), max(sigma, high)
+
+
+def smooth_noise_floor(evidence: Evidence) -> float:
+    """Return the smooth ECE that a calibrated model with these confidences would show."""
+    return own_bandwidth(SmoothedEvidence(evidence).null_size)

@@ -54,12 +54,13 @@ def _form_interval(totals: BinTotals, weights: FloatArray, z: float) -> Ends:
     own = mean[totals.index]
     # As measured, this holds the variance of the noise alone twice over.
     first_order = standard_error((2 * totals.gap - own) * own, totals.clusters) ** 2
+    first_order += 4 * float(mean**2 @ totals.room) / n**2
     seen_bias, seen_noise = _noise(totals, totals.seen_variance, weights)
     bias, noise = _noise(totals, totals.variance, weights)
     variance = max(first_order + noise - seen_noise, noise)
     low = plug_in - bias - z * math.sqrt(variance)
     centre = plug_in - seen_bias
-    slope = first_order / plug_in if plug_in > 0 else 0.0
+    slope = first_order / plug_in if plug_in > 0 else 4 * float(totals.variance.sum()) / n**2
     middle = centre + z * z * slope / 2
     reach = math.sqrt(max(0.0, middle**2 - centre**2 + z * z * noise))
     return low, max(middle + reach, plug_in)

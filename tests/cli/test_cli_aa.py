@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import sys
 from dataclasses import replace
@@ -88,7 +89,8 @@ def test_a_record_is_checked_in_words(command, stored, runs) -> None:
         f"false alarms: {100 * rate.share:.1f} % [{100 * rate.low:.1f} %, {100 * rate.high:.1f} %] "
         f"({rate.count} of 60) of the pairs without change fail\n"
     ) in text
-    assert f"bound that a verdict states: at most {100 * known.bound:.1f} %\n" in text
+    bound = math.ceil(1000 * known.bound - 1e-6) / 10
+    assert f"bound that a verdict states: at most {bound:.1f} %\n" in text
     few = known.inconclusive
     assert f"inconclusive: {100 * few.share:.1f} % [" in text
     assert f"({few.count} of 60) of the pairs without change\n" in text
@@ -125,7 +127,7 @@ def test_json_holds_the_numbers_of_the_check(command, stored, runs) -> None:
     """Every leaf is a number, under the names of the check."""
     record = stored(runs[0])
     out = command(
-        "aa", record.path, "--trials", 20, "--n", 200, "--tolerance", 0.03, "--alpha", 0.1,
+        "aa", record.path, "--trials", 20, "--n", 200, "--tolerance", 0.015, "--alpha", 0.1,
         "--accuracy-tolerance", 0.05, "--max-undetected", 0.2, "--changed", 0.2, "--seed", 9,
         "--json",
     ).out  # fmt: skip
@@ -133,7 +135,7 @@ def test_json_holds_the_numbers_of_the_check(command, stored, runs) -> None:
         on_disk(record.predictions),
         trials=20,
         n=200,
-        tolerance=0.03,
+        tolerance=0.015,
         alpha=0.1,
         accuracy_tolerance=0.05,
         max_undetected=0.2,

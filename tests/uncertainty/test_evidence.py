@@ -1,0 +1,58 @@
+"""What an interval starts from: units, quantiles, and what may go unseen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from datasets import calibrated
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import evidence, grouped
+
+from pytest_calibration.metrics import bin_index
+from pytest_calibration.predictions import Predictions
+from pytest_calibration.uncertainty.evidence import unseen_share
+from pytest_calibration.uncertainty.quantiles import upper_quantile
+
+of = Predictions.from_confidence
+
+
+@given(st.integers(1, 10**6))
+def test_what_may_go_unseen_is_missed_by_one_sample_in_forty(units: int) -> None:
+    """A share p is missing from (1 - p)^n of samples; at the share returned that is 2.5 %."""
+    assert (1 - unseen_share(units)) ** units == pytest.approx(0.025, rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [60, 199, 200, 1000])
+def test_independent_items_are_the_units(n: int) -> None:
+    """Without groups n items are n units, and the quantile is that of n."""
+    e = evidence(calibrated(n, 1))
+    assert (e.units, e.clusters) == (n, None)
+    assert e.z == upper_quantile(0.025, n)
+    assert e.unseen == unseen_share(n)
+
+
+def test_groups_of_one_size_are_the_units() -> None:
+    """600 items in groups of four are 150 units, with Student's quantile of 149."""
+    e = evidence(grouped(calibrated(600, 1), 4))
+    assert e.units == 150
+    assert e.z == upper_quantile(0.025, 150)
+
+
+def test_groups_of_unequal_size_count_as_fewer() -> None:
+    """One group of 90 and ten of one: 11 units, worth 100² / (90² + 10) = 1.2 for the quantile."""
+    names = ["large"] * 90 + [f"small{i}" for i in range(10)]
+    e = evidence(of([0.5] * 100, [True] * 100, groups=names))
+    assert e.units == 11
+    assert e.z == upper_quantile(0.025, 1)
+    sizes = np.array([10, 20, 30])
+    e = evidence(of([0.5] * 60, [True] * 60, groups=np.repeat(np.arange(3), sizes).tolist()))
+    assert e.z == upper_quantile(0.025, int(60**2 / (sizes**2).sum()))
+
+
+def test_items_are_binned_as_asked() -> None:
+    """The bins are those of the metric."""
+    p = calibrated(200, 1)
+    np.testing.assert_array_equal(evidence(p, 7).index, bin_index(p.confidence, 7))
+    mass = evidence(p, 7, "equal_mass").index
+    np.testing.assert_array_equal(mass, bin_index(p.confidence, 7, "equal_mass"))
