@@ -340,7 +340,7 @@ class Predictions:
                 f"{where}: labels[{outside[0]}] is {gold[outside[0]]}, but the probabilities have "
                 f"columns 0 to {k - 1}."
             )
-        sums = table.sum(axis=1)
+        sums = np.einsum("ij->i", table)
         off = np.flatnonzero(np.abs(sums - 1) > SUM_SLACK)
         if len(off):
             raise PredictionsError(
@@ -457,9 +457,9 @@ def _floats(values: Any, name: str, where: str, ndim: int) -> FloatArray:
         shape = "(n,)" if ndim == 1 else "(n, k)"
         raise PredictionsError(f"{where}: {name} must have shape {shape}, got {array.shape}.")
     out = np.array(array, dtype=np.float64)
-    bad = np.argwhere(~np.isfinite(out))
-    if len(bad):
-        index = tuple(int(i) for i in bad[0])
+    # Both ends are finite where all values are; only a bad table is searched.
+    if out.size and not (np.isfinite(out.min()) and np.isfinite(out.max())):
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
         at = ", ".join(map(str, index))
         raise PredictionsError(
             f"{where}: {name}[{at}] is {out[index]}; NaN and infinity are no probabilities."
@@ -468,6 +468,9 @@ def _floats(values: Any, name: str, where: str, ndim: int) -> FloatArray:
 
 
 def _unit_interval(array: FloatArray, where: str, name: str = "confidence") -> FloatArray:
+    low, high = (array.min(), array.max()) if array.size else (0.0, 1.0)
+    if low >= 0 and high <= 1:
+        return array
     bad = np.argwhere((array < -RANGE_SLACK) | (array > 1 + RANGE_SLACK))
     if len(bad):
         index = tuple(int(i) for i in bad[0])

@@ -155,7 +155,8 @@ def offences(module: str, found: list[Import], known: set[str]) -> list[str]:
         where = f"{module or PACKAGE}, line {one.line}"
         if top in HEAVY and module not in HEAVY_ROOMS:
             out.append(f"{where}: only {', '.join(HEAVY_ROOMS)} may import {top}")
-        if top in UNKNOWN_TO_CORE and module in NUMPY_CORE:
+        in_core = any(within(module, room) for room in NUMPY_CORE)
+        if top in UNKNOWN_TO_CORE and in_core:
             out.append(f"{where}: the numpy core does not know {top}")
         if one.for_types or not one.at_load:
             continue

@@ -178,6 +178,9 @@ def test_a_metric_where_higher_is_better_is_refused() -> None:
         assert_metric_below(OVER, "accuracy", 0.9)
     with pytest.raises(MetricError, match=r"unknown metric 'ecee' \(did you mean 'ece'\?\)"):
         assert_metric_below(OVER, "ecee", 0.9)
+    sentence = "higher auroc is better.*assert that metrics.auroc\\(predictions\\) is above it"
+    with pytest.raises(MetricError, match=sentence):
+        assert_metric_below(OVER, "auroc", 0.9)
 
 
 def test_accuracy_above_is_a_floor() -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from datasets import calibrated, exact, two_runs
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pytest_calibration.baselines.record import STORED_METRICS
 from pytest_calibration.errors import MetricError, PredictionsError
 from pytest_calibration.measurement import measure
-from pytest_calibration.metrics import ece, equal_mass_ece, mce
+from pytest_calibration.metrics import METRICS, ece, equal_mass_ece, mce
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
 from pytest_calibration.uncertainty.noise_floor import mce_noise_floor, noise_floor
@@ -22,24 +22,37 @@ from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 of = Predictions.from_confidence
-NAMES = sorted({*STORED_METRICS, "cross_fitted_ece"})
+DEBIASED = {"cross_fitted_ece", "debiased_squared_ce"}
 rows_of = st.lists(
     st.tuples(st.integers(0, 100).map(lambda k: k / 100), st.booleans()), min_size=1, max_size=60
 )
 
 
-@given(rows_of, st.sampled_from(sorted({*NAMES} - {"nll", "cross_fitted_ece"})), st.booleans())
-def test_intervals_hold_their_value_and_stay_in_range(
-    rows: list[tuple[float, bool]], name: str, grouped: bool
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_measured(name: str) -> None:
+    """The value is the metric's, within its interval, with a noise floor if it is an error."""
+    p = two_runs(400, 2, 1.3)[1]
+    m = measure(p, name)
+    assert m.value == METRICS[name](p)
+    assert m.low <= m.value <= m.high
+    assert m.low < m.high
+    assert METRICS[name].lowest <= m.low
+    assert m.high <= METRICS[name].highest
+    assert math.isnan(m.noise_floor) is not METRICS[name].error
+    assert measure(p, name) == m
+
+
+@given(rows_of, st.sampled_from([name for name, m in METRICS.items() if not m.needs]))
+def test_intervals_hold_their_value_whatever_the_data(
+    rows: list[tuple[float, bool]], name: str
 ) -> None:
-    """Low <= value <= high, finite, within the range of the metric; whatever the data."""
-    groups = [i % 3 for i in range(len(rows))] if grouped else None
+    """Low <= value <= high in groups of three, but for debiased values below 0."""
+    assume(name != "auroc" or len({hit for _, hit in rows}) == 2)
+    groups = [i // 3 for i in range(len(rows))]
     m = measure(of([c for c, _ in rows], [h for _, h in rows], groups=groups), name)
-    lowest = -1 if name == "signed_gap" else 0
-    assert lowest <= m.low <= m.value + 1e-12
+    assert m.low <= m.high
     assert m.value <= m.high + 1e-12
-    assert m.high <= 1
-    assert math.isfinite(m.noise_floor)
+    assert m.low <= max(m.value, 0 if name in DEBIASED else -1) + 1e-12
 
 
 @given(rows_of)
@@ -50,20 +63,6 @@ def test_debiased_interval_is_the_one_of_ece(rows: list[tuple[float, bool]]) -> 
     assert (fitted.low, fitted.high) == (plain.low, plain.high)
     assert fitted.value == cross_fitted_ece(p)[0]
     assert fitted.value <= plain.value + 1e-12
-
-
-@pytest.mark.parametrize("n", [150, 800])
-def test_ece_interval_by_formula(n: int) -> None:
-    """From cross-fitted ECE - z·SE, at least 0, to plug-in ECE + z·SE; Student below 200 items."""
-    p = two_runs(n, 1, 2.0)[1]
-    m = measure(p)
-    fitted, error = cross_fitted_ece(p)
-    z = upper_quantile(0.025, n)
-    assert (z > 1.97) is (n < 200)
-    assert m.value == ece(p)
-    assert m.low == pytest.approx(fitted - z * error)
-    assert m.low > 0
-    assert m.high == pytest.approx(ece(p) + z * error)
 
 
 def test_lower_end_of_ece_covers_calibrated_models() -> None:
@@ -93,14 +92,13 @@ def test_accuracy_interval_is_wilsons(share: float, n: int) -> None:
     assert m.low < m.high
 
 
-def test_grouped_accuracy_takes_the_clustered_interval() -> None:
-    """With groups the interval of accuracy is the mean and z cluster-robust errors."""
+def test_groups_are_the_units() -> None:
+    """With groups the units are groups, and standard errors are over them."""
     p = calibrated(600, 3)
-    grouped = of(p.confidence, p.correct, groups=[i // 2 for i in range(600)])
-    m = measure(grouped, "accuracy")
-    error = standard_error(p.correct.astype(float), np.arange(600) // 2)
+    m = measure(of(p.confidence, p.correct, groups=[i // 2 for i in range(600)]), "mean_confidence")
+    error = standard_error(p.confidence, np.arange(600) // 2)
     assert m.high - m.value == pytest.approx(upper_quantile(0.025, 300) * error)
-    assert m.n_clusters == 300
+    assert (m.n, m.n_clusters) == (600, 300)
 
 
 @pytest.mark.parametrize("name", ["brier", "mean_confidence", "signed_gap", "nll"])
@@ -127,15 +125,12 @@ def test_mce_interval_holds_for_all_bins_at_once() -> None:
         assert np.mean(covered) >= 0.93
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in METRICS if name != "auroc"])
 def test_one_item_says_nothing_and_its_interval_shows_it(name: str) -> None:
-    """One item has a value, and an interval of the whole range for what it cannot know."""
-    p = Predictions.from_probabilities([[0.75, 0.25]], [0])
-    m = measure(p, name)
+    """One item has a value, and an interval of the whole range of what is estimated."""
+    m = measure(Predictions.from_probabilities([[0.75, 0.25]], [0]), name)
     assert m.n == 1
-    if name not in ("accuracy", "mce"):
-        ends = {"signed_gap": (-1, 1), "nll": (0, math.inf)}.get(name, (0, 1))
-        assert (m.low, m.high) == ends
+    assert (m.low, m.high) == (-1 if name == "signed_gap" else 0, METRICS[name].highest)
 
 
 def test_noise_floors_beside_each_metric() -> None:
@@ -236,11 +231,22 @@ def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], message: s
         measure(of([0.5, 0.6], [True, False]), **settings)
 
 
-def test_a_metric_that_is_nan_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should a metric come out as NaN all the same, measuring raises and names probe and n."""
-    monkeypatch.setattr("pytest_calibration.measurement.ece", lambda *_: math.nan)
+@pytest.mark.parametrize("ends", [(math.nan, 1.0), (0.0, math.nan)])
+def test_an_end_that_is_nan_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, ends: tuple[float, float]
+) -> None:
+    """Should an end come out as NaN all the same, measuring raises and names probe and n."""
+    monkeypatch.setattr("pytest_calibration.measurement.interval", lambda *_: ends)
     with pytest.raises(MetricError, match="ece of probe 'confidence' is NaN on 2 items"):
         measure(of([0.5, 0.6], [True, False]))
+
+
+def test_a_value_that_is_nan_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same of the value."""
+    broken = replace(METRICS["brier"], compute=lambda _: math.nan)
+    monkeypatch.setitem(METRICS, "brier", broken)
+    with pytest.raises(MetricError, match="brier of probe 'confidence' is NaN on 2 items"):
+        measure(of([0.5, 0.6], [True, False]), "brier")
 
 
 def test_foreign_values_are_refused() -> None:

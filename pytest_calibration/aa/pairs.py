@@ -235,10 +235,10 @@ class TwoSets:
         curve: P(correct | confidence) in both sets together.
         population: (POPULATION,) confidences of both sets together.
         changed: share of the items that only one of the two answers rightly.
-        within_groups: NaN; the outcomes are the real ones.
+        within_groups: None; the outcomes are the real ones.
     """
 
-    within_groups = math.nan
+    within_groups = None
 
     def __init__(self, predictions: Predictions, other: Predictions) -> None:
         self.units = Units(predictions)

@@ -78,7 +78,7 @@ class Caught:
             which stays what it is).
         worsening: growth of the population's ECE that was asked for.
         largest: the largest that this kind of change can make here.
-        setting: factor on the logit, or on the distance from the mean; NaN if out of reach.
+        setting: factor on the logit, or on the distance from the mean; None if out of reach.
         rate: how often the gate fails it; None if out of reach.
         components: by name, how often each component is among the reasons.
     """
@@ -86,7 +86,7 @@ class Caught:
     how: str
     worsening: float
     largest: float
-    setting: float
+    setting: float | None
     rate: Rate | None
     components: Mapping[str, Rate] = field(default_factory=dict)
 
@@ -109,13 +109,13 @@ class Check:
         accuracy: of the population.
         mean_confidence: of the population.
         changed: share of the items that only one of the two sides answers rightly.
-        within_groups: correlation of the outcomes of a group, beyond what confidences say; NaN for
+        within_groups: correlation of the outcomes of a group, beyond what confidences say; None for
             two sets, which have their own.
         false_alarms: how often the gate fails although nothing changed.
         components: by name, how often each component is among the reasons.
         inconclusive: how often a pair without change is too little to decide.
         bound: at most how often it fails, in closed form as a verdict has it (mean over the
-            trials); NaN where no trial had enough units.
+            trials); None where no trial had enough units.
         power: what it makes of candidates that are worse.
     """
 
@@ -132,11 +132,11 @@ class Check:
     accuracy: float
     mean_confidence: float
     changed: float
-    within_groups: float
+    within_groups: float | None
     false_alarms: Rate
     components: Mapping[str, Rate]
     inconclusive: Rate
-    bound: float
+    bound: float | None
     power: tuple[Caught, ...]
 
 
@@ -294,8 +294,8 @@ class _Tally:
     def components(self) -> dict[str, Rate]:
         return {name: Rate(count, self._states.total()) for name, count in self._fired.items()}
 
-    def bound(self) -> float:
-        return math.fsum(self._bounds) / len(self._bounds) if self._bounds else math.nan
+    def bound(self) -> float | None:
+        return math.fsum(self._bounds) / len(self._bounds) if self._bounds else None
 
 
 def _aligned(predictions: Predictions, other: Predictions) -> tuple[Predictions, Predictions]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
@@ -21,14 +20,14 @@ class Worse(NamedTuple):
         how: a name of ``KINDS``.
         worsening: growth of the population's ECE that was asked for.
         largest: the largest that this kind can make here.
-        setting: factor on the logit, or on the distance from the mean; NaN if out of reach.
+        setting: factor on the logit, or on the distance from the mean; None if out of reach.
         change: what it makes of confidences; None if out of reach.
     """
 
     how: str
     worsening: float
     largest: float
-    setting: float
+    setting: float | None
     change: Change | None
 
 
@@ -77,7 +76,7 @@ def worse_candidates(
         largest = max(0.0, grown(1.0))
         for worsening in worsenings:
             if worsening > largest:
-                yield Worse(how, worsening, largest, math.nan, None)
+                yield Worse(how, worsening, largest, None, None)
             else:
                 factor = strongest ** rising_to(worsening, grown)
                 yield Worse(how, worsening, largest, factor, by(factor))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -229,7 +228,7 @@ def lines(found: Check) -> Iterator[str]:
         f"confidence {found.mean_confidence:.3f}"
     )
     together = ""
-    if found.within_groups > 0:
+    if found.within_groups:
         together = f"; those of a group go together (correlation {found.within_groups:.2f})"
     yield f"  {percent(found.changed)} of the answers are right on one side only{together}"
     yield f"  tolerance {found.tolerance:g}, alpha {found.alpha:g}, seed {found.seed}"
@@ -238,7 +237,7 @@ def lines(found: Check) -> Iterator[str]:
     by = [f"{name} {percent(rate.share)}" for name, rate in found.components.items() if rate.count]
     if by:
         yield f"    by component: {', '.join(by)}"
-    if not math.isnan(found.bound):
+    if found.bound is not None:
         yield f"    bound that a verdict states: at most {at_most(found.bound)}"
     yield f"  inconclusive: {_counted(found.inconclusive)} of the pairs without change"
     yield "  power: how often a candidate fails that is worse by so much, with 95 % interval"

@@ -29,7 +29,8 @@ ROOT_OF_NORMAL: Final = 2**0.25 * math.gamma(0.75) / math.sqrt(4 * math.pi)
 BROWNIAN_MEAN: Final = math.sqrt(math.pi / 2)
 # With less variance than this, the number of right answers in a bin is counted exactly.
 SPARSE: Final = 100.0
-GRID: Final = np.linspace(0.0, 1.0, 1001)
+# Middles of a thousand steps from 0 to 1.
+GRID: Final = (np.arange(1000) + 0.5) / 1000
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class NullBins:
         return NoiseFloor(FOLDED * deviation, ONE_SIDED * deviation)
 
     def rms(self) -> NoiseFloor:
-        """Floor of the RMS error: the root of the mean square, less half its relative variance."""
+        """Floor of the RMS error: the root of the mean square, less what its bend takes off."""
         square = float(self.noise.sum())
         if square == 0:
             return NoiseFloor(0.0)
@@ -109,16 +110,16 @@ class NullBins:
 
     def mce(self) -> NoiseFloor:
         """Floor of MCE: ∫ 1 − Π_b P(|gap_b| ≤ t) dt over [0, 1]."""
-        outside = np.ones_like(GRID)
+        inside = np.ones_like(GRID)
         for b in np.flatnonzero(self.count).tolist():
             count, effect = int(self.count[b]), float(self.effect[b])
             variance = float(self.variance[b])
+            # Of count / effect independent items, which have the same mean gap.
             if variance / effect**2 < SPARSE:
-                outside *= _within(max(1, round(count / effect)), float(self.confidence[b]))
+                inside *= _within(max(1, round(count / effect)), float(self.confidence[b]))
             else:
-                outside *= _normal_within(math.sqrt(variance) / count)
-        outside = 1 - outside
-        return NoiseFloor(float((outside[1:] + outside[:-1]).sum() / 2 * (GRID[1] - GRID[0])))
+                inside *= _normal_within(math.sqrt(variance) / count)
+        return NoiseFloor(float((1 - inside).mean()))
 
 
 def _normal_within(deviation: float) -> FloatArray:

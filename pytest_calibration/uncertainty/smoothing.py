@@ -142,9 +142,9 @@ def smooth_ece_interval(evidence: Evidence) -> Ends:
     own automatic bandwidth too, since the error falls as the bandwidth grows: where it is at least
     L at bandwidth σ, it is at least min(L, σ) where it equals its bandwidth.
     """
-    smoothed_gaps = SmoothedEvidence(evidence)
-    sigma = own_bandwidth(smoothed_gaps.size)
-    plug_in, debiased, error = smoothed_gaps.at(sigma)
+    gaps = SmoothedEvidence(evidence)
+    sigma = own_bandwidth(gaps.size)
+    plug_in, debiased, error = gaps.at(sigma)
     margin = evidence.z * error
     low = debiased - max(margin, evidence.unseen * (1 + plug_in))
     high = plug_in + max(margin, evidence.unseen * (1 - plug_in))
@@ -153,4 +153,5 @@ def smooth_ece_interval(evidence: Evidence) -> Ends:
 
 def smooth_noise_floor(evidence: Evidence) -> float:
     """Return the smooth ECE that a calibrated model with these confidences would show."""
-    return own_bandwidth(SmoothedEvidence(evidence).null_size)
+    gaps = SmoothedEvidence(evidence)
+    return gaps.null_size(own_bandwidth(gaps.null_size))

@@ -84,6 +84,21 @@ def test_classwise_error_is_the_mean_of_yes_or_no_questions() -> None:
     assert classwise_ece(p, 12) == pytest.approx(np.mean(each), rel=1e-12)
 
 
+def test_confidence_one_lies_in_the_last_bin() -> None:
+    """0.95 right and 1.0 wrong share the last of 10 bins: |0.975 - 0.5| = 0.475, not 0.525."""
+    p = of([0.95, 1.0], [1, 0])
+    assert ece(p, 10) == pytest.approx(0.475, abs=1e-15)
+    assert ece(of(np.array([0.95, 1.0], np.float32), [1, 0]), 10) == pytest.approx(0.475, abs=1e-7)
+
+
+def test_more_items_than_one_block_are_all_counted() -> None:
+    """100,000 items are summed in blocks, and every one of them is in the table."""
+    p = exact({0.45: 0.1, 0.75: -0.2}, each=50_000)
+    assert bin_table(p).n == 100_000
+    assert ece(p) == pytest.approx(0.15)
+    assert mce(p) == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_known_gaps_give_known_errors(strategy: Strategy) -> None:
     """With gaps of 0.1, -0.2 and 0.05 in equal shares every error is known."""

@@ -76,7 +76,7 @@ def test_mce_of_one_wide_bin_knows_that_confidence_varies() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.random(2000)
     against = of(confidence, rng.random(2000) > confidence)
-    low, high = ends(against, "mce", 1)
+    high = ends(against, "mce", 1)[1]
     share = float(against.correct.mean())
     z = NORMAL.inv_cdf(0.975)
     half = z * float(against.gap.std()) / math.sqrt(2000)
@@ -97,7 +97,7 @@ def test_ks_takes_the_bound_of_brownian_motion_below_and_of_one_place_above() ->
 
 
 def test_ks_of_groups_that_balance_in_the_end_is_not_certain() -> None:
-    """Groups of one error up and one down, far apart in confidence: the total is sure, not the way."""
+    """Groups of one error up and one down, far apart in confidence: only their total is sure."""
     rng = np.random.default_rng(0)
     luck = rng.random(300) < 0.5
     confidence = np.where(np.arange(600) % 2 == 0, 0.3, 0.7)

@@ -136,7 +136,7 @@ ERRORS = (
 @pytest.mark.parametrize("name", ERRORS)
 @pytest.mark.parametrize("n", [100, 1000])
 def test_certain_and_right_leaves_room_for_what_was_not_seen(n: int, name: str) -> None:
-    """n certain right answers: up to 1 - 0.025^(1/n) of all may be wrong (the rule of three)."""
+    """Certain right answers: up to 1 - 0.025^(1/n) of all may be wrong (the rule of three)."""
     p = Predictions.from_confidence([1.0] * n, [True] * n)
     low, high = ends(p, name)
     unseen = 1 - 0.025 ** (1 / n)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
 from datasets import calibrated, exact
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import copied, grouped
 
-from pytest_calibration.metrics import ece, mce
+from pytest_calibration.metrics import METRICS, ece, mce
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty.noise_floor import mce_noise_floor, noise_floor
+from pytest_calibration.uncertainty.cross_fitting import debiased_size
+from pytest_calibration.uncertainty.evidence import Evidence
+from pytest_calibration.uncertainty.noise_floor import (
+    CROSS_FITTED,
+    FLOORS,
+    ROOT_OF_NORMAL,
+    floor_of,
+    mce_noise_floor,
+    noise_floor,
+)
 
 of = Predictions.from_confidence
 
@@ -77,22 +88,111 @@ def test_copies_within_groups_do_not_lower_the_floor() -> None:
     assert noise_floor(q).mean == pytest.approx(noise_floor(p).mean, rel=1e-6)
 
 
-def test_certain_confidences_have_no_floor() -> None:
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.error])
+def test_certain_confidences_have_no_floor(name: str) -> None:
     """Confidences of 0 and 1 leave no room for noise."""
+    p = Predictions.from_probabilities([[0.0, 1.0], [1.0, 0.0]] * 30, [1, 0] * 30)
+    assert floor_of(name, Evidence(p, 15, "equal_width")).mean == 0
     floor = noise_floor(of([0.0, 1.0] * 30, [False, True] * 30))
     assert (floor.mean, floor.high) == (0.0, 0.0)
 
 
-def test_mce_floor_is_what_redrawn_outcomes_show() -> None:
-    """For well filled bins, the floor of MCE is the mean over outcomes redrawn."""
-    rng = np.random.default_rng(0)
-    confidence = np.repeat(np.arange(8) / 15 + 0.45, 100)
-    values = [mce(of(confidence, rng.random(800) < confidence)) for _ in range(400)]
-    floor = mce_noise_floor(of(confidence, confidence > 0.5))
-    assert floor == pytest.approx(np.mean(values), rel=0.04)
-
-
 def test_mce_floor_of_one_bin_is_the_mean_absolute_gap() -> None:
-    """With one bin the floor is E|N(0, s²)| = s·sqrt(2/π)."""
-    floor = mce_noise_floor(exact({0.8: 0.0}, each=100))
-    assert floor == pytest.approx(0.04 * math.sqrt(2 / math.pi), abs=1e-5)
+    """With one bin the floor is E|K/n - 0.8| of a binomial K; with many items s·sqrt(2/π)."""
+    stats = pytest.importorskip("scipy.stats")
+    k = np.arange(101)
+    expected = float(np.abs(k / 100 - 0.8) @ stats.binom.pmf(k, 100, 0.8))
+    assert mce_noise_floor(exact({0.8: 0.0}, each=100)) == pytest.approx(expected, abs=1e-4)
+    many = math.sqrt(0.16 / 40_000) * math.sqrt(2 / math.pi)
+    assert mce_noise_floor(exact({0.8: 0.0}, each=40_000)) == pytest.approx(many, abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [15, 40, 120, 800])
+def test_mce_floor_is_what_redrawn_outcomes_show(n: int) -> None:
+    """Also with a few items per bin, the floor of MCE is the mean over outcomes redrawn."""
+    rng = np.random.default_rng(n)
+    confidence = rng.beta(3, 1, n)
+    values = [mce(of(confidence, rng.random(n) < confidence)) for _ in range(1500)]
+    floor = mce_noise_floor(of(confidence, confidence > 0.5))
+    assert floor == pytest.approx(np.mean(values), rel=0.03)
+
+
+# --- every error has its own ----------------------------------------------------------------------
+
+ERRORS = [name for name, metric in METRICS.items() if metric.error]
+
+
+def redrawn(p: Predictions, seed: int) -> Predictions:
+    """Labels drawn from the table: a calibrated model with the same confidences."""
+    assert p.probabilities is not None
+    rng = np.random.default_rng(seed)
+    reached = rng.random((len(p), 1)) > p.probabilities.cumsum(axis=1)
+    labels = reached.sum(axis=1).clip(0, p.probabilities.shape[1] - 1)
+    return Predictions.from_probabilities(p.probabilities, labels)
+
+
+def test_what_is_no_error_has_no_floor() -> None:
+    """The table of floors has the errors, all of them and nothing else."""
+    assert list(FLOORS) == ERRORS
+    p = calibrated(50, 1)
+    assert math.isnan(floor_of("brier", Evidence(p, 15, "equal_width")).mean)
+
+
+@cache
+def shown(n: int) -> tuple[list[Predictions], Predictions]:
+    """Calibrated models of one set of confidences, and an over-confident one with the same."""
+    p = calibrated(n, 3)
+    return [redrawn(p, seed) for seed in range(400)], p
+
+
+@pytest.mark.parametrize("n", [300, 2000])
+@pytest.mark.parametrize("name", ERRORS)
+def test_each_floor_is_the_mean_size_over_redrawn_outcomes(name: str, n: int) -> None:
+    """Over calibrated models with these confidences, the mean absolute value is the floor."""
+    models, p = shown(n)
+    metric = METRICS[name]
+    values = np.abs([metric(q) for q in models])
+    floor = floor_of(name, Evidence(p, 15, metric.strategy or "equal_width")).mean
+    assert floor == pytest.approx(values.mean(), rel=ROUGH.get(name, 0.06))
+
+
+# Brownian motion passes more thresholds than there are items; a sum of squares is not normal.
+ROUGH = {"ks_ce": 0.1, "smooth_ece": 0.1, "cross_fitted_ece": 0.1}
+ROUGH |= {"debiased_squared_ce": 0.1, "debiased_rms_ce": 0.15}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_copies_within_groups_have_the_floor_of_the_items(name: str) -> None:
+    """Five copies of each item, grouped, show what the items show."""
+    p = calibrated(300, 1)
+    strategy = METRICS[name].strategy or "equal_width"
+    floor = floor_of(name, Evidence(p, 15, strategy)).mean
+    together = floor_of(name, Evidence(copied(p, 5), 15, strategy)).mean
+    assert together == pytest.approx(floor, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["ece", "mce", "signed_gap", "ks_ce"])
+def test_groups_raise_the_floor(name: str) -> None:
+    """Documents of ten whose items share their luck: the mean over redrawn documents, grouped."""
+    metric = METRICS[name]
+    values, floors = [], []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        confidence = rng.beta(3, 2, 60).repeat(10)
+        luck = np.where(rng.random(600) < 0.7, rng.random(60).repeat(10), rng.random(600))
+        p = grouped(of(confidence, luck < confidence), 10)
+        values.append(abs(metric(p)))
+        floors.append(floor_of(name, Evidence(p, 15, "equal_width")).mean)
+    alone = floor_of(name, Evidence(of(p.confidence, p.correct), 15, "equal_width")).mean
+    assert np.mean(floors) == pytest.approx(np.mean(values), rel=0.1)
+    assert np.mean(floors) > 1.5 * alone
+
+
+def test_constants_are_what_they_stand_for() -> None:
+    """The spread of a cross-fitted bin and the mean root of a normal variable, by quadrature."""
+    x = np.linspace(-10, 10, 400_001)
+    density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi) * (x[1] - x[0])
+    fitted = debiased_size(x, np.ones_like(x))
+    assert (fitted * density).sum() == pytest.approx(0, abs=1e-9)
+    assert math.sqrt((fitted**2 * density).sum()) == pytest.approx(CROSS_FITTED, abs=5e-5)
+    assert (np.sqrt(np.maximum(x, 0)) * density).sum() == pytest.approx(ROOT_OF_NORMAL, abs=1e-6)

@@ -10,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
+from pytest_calibration.uncertainty.standard_errors import (
+    cluster_codes,
+    design_effects,
+    standard_error,
+)
 
 of = Predictions.from_confidence
 
@@ -59,3 +63,64 @@ def test_cluster_codes_count_from_zero() -> None:
     assert codes is not None
     assert codes.tolist() == [1, 0, 1]
     assert cluster_codes(of([0.5], [True])) is None
+
+
+def test_groups_of_one_item_each_are_no_groups() -> None:
+    """Where every item has a group to itself, items are independent: there are no codes."""
+    assert cluster_codes(of([0.5] * 3, [True] * 3, groups=["b", "a", "c"])) is None
+
+
+def test_codes_are_computed_once() -> None:
+    """The same predictions give the same array; equal ones one of their own."""
+    p, q = (of([0.5] * 3, [True] * 3, groups=["b", "a", "b"]) for _ in range(2))
+    assert cluster_codes(p) is cluster_codes(p)
+    assert cluster_codes(p) is not cluster_codes(q)
+
+
+# --- design effects -------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=30), st.integers(2, 6))
+def test_copies_have_the_design_effect_of_their_number(values: list[float], times: int) -> None:
+    """Items that come m times, together, have m times the variance."""
+    array = np.array(values) - np.mean(values)
+    if np.abs(array).max() < 1e-3:
+        return
+    clusters = np.repeat(np.arange(len(values)), times)
+    bins = np.zeros(len(clusters), dtype=np.int64)
+    effect = design_effects(np.repeat(array, times), bins, 1, clusters)
+    assert effect == pytest.approx(times)
+
+
+def test_without_groups_nothing_is_larger() -> None:
+    """The design effect of independent items is 1 in every bin, also in an empty one."""
+    bins = np.array([0, 2, 2])
+    np.testing.assert_array_equal(design_effects(np.array([0.0, 1, -1]), bins, 4, None), np.ones(4))
+
+
+def test_items_of_a_group_in_different_bins_do_not_count() -> None:
+    """Pairs are those of a group and a bin: two items a group, one in each bin, make none."""
+    rng = np.random.default_rng(0)
+    value = rng.standard_normal(100)
+    bins, clusters = np.tile([0, 1], 100), np.repeat(np.arange(100), 2)
+    effect = design_effects(np.repeat(value, 2), bins, 2, clusters)
+    np.testing.assert_array_equal(effect, [1, 1])
+
+
+def test_opposites_within_groups_are_taken_as_independent() -> None:
+    """A negative correlation lowers no variance: the effect is 1."""
+    value = np.tile([1.0, -1.0], 50)
+    effect = design_effects(value, np.zeros(100, dtype=np.int64), 1, np.repeat(np.arange(50), 2))
+    assert effect == pytest.approx(1)
+
+
+def test_bins_with_larger_groups_have_the_larger_effect() -> None:
+    """Of one correlation 1/2: 1 + (10 - 1)/2 in a bin of groups of ten, 1 + (2 - 1)/2 of two."""
+    rng = np.random.default_rng(1)
+    sizes = np.concatenate([np.full(400, 10), np.full(2000, 2)])
+    clusters = np.repeat(np.arange(2400), sizes)
+    bins = (clusters >= 400).astype(np.int64)
+    value = rng.standard_normal(2400)[clusters] + rng.standard_normal(len(clusters))
+    for b in (0, 1):
+        value[bins == b] -= value[bins == b].mean()
+    assert design_effects(value, bins, 2, clusters) == pytest.approx([5.5, 1.5], rel=0.1)

@@ -1,0 +1,200 @@
+"""Intervals of ranks: DeLong by brute force, influences by the jackknife."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from datasets import calibrated, two_runs
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from samples import copied, ends, grouped, jackknife_error, samples
+
+from pytest_calibration.metrics import aurc, auroc, selective_accuracy
+from pytest_calibration.predictions import FloatArray, Predictions
+from pytest_calibration.uncertainty.quantiles import upper_quantile
+from pytest_calibration.uncertainty.ranking import (
+    aurc_influence,
+    auroc_error,
+    placements,
+    selective_influence,
+)
+from pytest_calibration.uncertainty.standard_errors import cluster_codes
+
+of = Predictions.from_confidence
+
+
+def rounded(p: Predictions) -> Predictions:
+    """The same with confidences on a grid of 0.05: many ties."""
+    return of(np.round(p.confidence * 20) / 20, p.correct)
+
+
+def wins(p: Predictions) -> FloatArray:
+    """(right, wrong) 1 where the right item has more confidence, 1/2 where equal."""
+    right, wrong = p.confidence[p.correct], p.confidence[~p.correct]
+    return (right[:, None] > wrong) + 0.5 * (right[:, None] == wrong)
+
+
+# --- AUROC ----------------------------------------------------------------------------------------
+
+
+@given(samples())
+def test_placements_are_shares_of_pairs(p: Predictions) -> None:
+    """Each item's placement is the share of items of the other kind that it is in order with."""
+    assume(0 < p.correct.sum() < len(p))
+    place, won = placements(p), wins(p)
+    np.testing.assert_allclose(place[p.correct], won.mean(axis=1), atol=1e-12)
+    np.testing.assert_allclose(place[~p.correct], won.mean(axis=0), atol=1e-12)
+    assert place[p.correct].mean() == pytest.approx(auroc(p))
+    assert place[~p.correct].mean() == pytest.approx(auroc(p))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_error_of_auroc_is_delongs(seed: int, ties: bool) -> None:
+    """Var = S10/m + S01/n, from the variances of the structural components (DeLong et al. 1988)."""
+    p = rounded(calibrated(300, seed)) if ties else calibrated(300, seed)
+    won = wins(p)
+    m, n = won.shape
+    s10, s01 = won.mean(axis=1).var(ddof=1), won.mean(axis=0).var(ddof=1)
+    expected = math.sqrt(s10 / m + s01 / n)
+    assert auroc_error(placements(p), p.correct, None) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_error_of_auroc_by_hand() -> None:
+    """Right 3, 2 and wrong 2, 1: components 1, 3/4 and 3/4, 1, so sqrt(2 · (1/32)/2)."""
+    p = of([0.3, 0.2, 0.2, 0.1], [True, True, False, False])
+    assert auroc(p) == pytest.approx(0.875)
+    expected = math.sqrt(2 * np.var([1, 0.75], ddof=1) / 2)
+    assert auroc_error(placements(p), p.correct, None) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_error_of_auroc_over_groups_is_obuchowskis(seed: int) -> None:
+    """Sums of components over groups, with their covariance, by the formulas of Obuchowski 1997."""
+    p = grouped(rounded(calibrated(240, seed)), 4)
+    codes = cluster_codes(p)
+    assert codes is not None
+    won, area = wins(p), auroc(p)
+    m, n = won.shape
+    groups = 60
+    tens, ones = np.zeros(groups), np.zeros(groups)
+    for value, g in zip(won.mean(axis=1), codes[p.correct], strict=True):
+        tens[g] += value - area
+    for value, g in zip(won.mean(axis=0), codes[~p.correct], strict=True):
+        ones[g] += value - area
+    i10, i01 = len({*codes[p.correct].tolist()}), len({*codes[~p.correct].tolist()})
+    s10 = i10 / ((i10 - 1) * m) * (tens**2).sum()
+    s01 = i01 / ((i01 - 1) * n) * (ones**2).sum()
+    s11 = groups / (groups - 1) * (tens * ones).sum()
+    expected = math.sqrt(s10 / m + s01 / n + 2 * s11 / (m * n))
+    assert auroc_error(placements(p), p.correct, codes) == pytest.approx(expected, rel=1e-12)
+
+
+def test_copies_within_groups_leave_the_error_of_auroc() -> None:
+    """Three copies of each item are no more evidence than the item."""
+    few = calibrated(200, 5)
+    many = copied(few, 3)
+    error = auroc_error(placements(few), few.correct, None)
+    assert auroc_error(placements(many), many.correct, cluster_codes(many)) == pytest.approx(error)
+
+
+def test_the_interval_of_auroc_is_symmetrical_in_log_odds() -> None:
+    """Log-odds ± t·SE/(A(1 - A)), with Student's t for the rarer of right and wrong."""
+    p = calibrated(300, 2)
+    low, high = ends(p, "auroc")
+    area, rarer = auroc(p), min(int(p.correct.sum()), int((~p.correct).sum()))
+    half = upper_quantile(0.025, rarer) * auroc_error(placements(p), p.correct, None)
+    centre = math.log(area / (1 - area))
+    for end, sign in ((low, -1), (high, 1)):
+        assert math.log(end / (1 - end)) == pytest.approx(
+            centre + sign * half / (area * (1 - area))
+        )
+
+
+@given(st.integers(2, 300), st.integers(2, 300))
+def test_perfect_separation_has_the_bound_of_disjoint_pairs(right: int, wrong: int) -> None:
+    """Of k disjoint pairs, all in order with probability A^k: A is at least 0.025^(1/k)."""
+    p = of([0.9] * right + [0.1] * wrong, [True] * right + [False] * wrong)
+    low, high = ends(p, "auroc")
+    assert high == 1
+    assert low == pytest.approx(0.025 ** (1 / min(right, wrong)))
+    turned = ends(of([0.1] * right + [0.9] * wrong, p.correct), "auroc")
+    assert turned == pytest.approx((0, 1 - low), abs=1e-12)
+
+
+def test_a_single_wrong_answer_says_nothing_of_auroc() -> None:
+    """One wrong item has one placement: the interval is [0, 1]."""
+    p = of([0.9] * 50 + [0.1], [True] * 50 + [False])
+    assert ends(p, "auroc") == (0, 1)
+
+
+# --- selective accuracy and AURC ------------------------------------------------------------------
+
+INFLUENCES: dict[str, tuple[Callable[..., float], Callable[..., FloatArray], float]] = {
+    "aurc": (aurc, aurc_influence, 0.01),
+    "selective_accuracy": (selective_accuracy, selective_influence, 0.03),
+}
+
+
+@pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
+@pytest.mark.parametrize("name", INFLUENCES)
+@pytest.mark.parametrize("p", [calibrated(700, 1), two_runs(700, 2, 2.0)[1]], ids=["flat", "sure"])
+def test_influences_give_the_error_of_the_jackknife(p: Predictions, name: str, ties: bool) -> None:
+    """Leaving out each item in turn gives the same standard error."""
+    metric, influence, tolerance = INFLUENCES[name]
+    p = rounded(p) if ties else p
+    keep = np.arange(len(p))
+    left = np.array([metric(p.take(np.delete(keep, i))) for i in keep])
+    error = float(influence(p).std(ddof=1)) / math.sqrt(len(p))
+    # Where nothing is tied, one item's part of the threshold is one neighbour's, not the mean of
+    # those around it: the jackknife of a quantile is rough.
+    rough = 0.15 if name == "selective_accuracy" and not ties else tolerance
+    assert error == pytest.approx(jackknife_error(left), rel=rough)
+
+
+@pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
+def test_each_influence_on_aurc_is_that_of_leaving_the_item_out(ties: bool) -> None:
+    """(n - 1)·(AURC - AURC without the item), item by item, but for what vanishes with n."""
+    p = two_runs(1200, 3, 1.5)[1]
+    p = rounded(p) if ties else p
+    keep = np.arange(len(p))
+    left = np.array([aurc(p.take(np.delete(keep, i))) for i in keep])
+    pseudo = (len(p) - 1) * (left.mean() - left)
+    influence = aurc_influence(p)
+    assert np.corrcoef(pseudo, influence)[0, 1] > 0.999
+    # The surest items of all decide the first coverages alone, where a derivative is no guide.
+    middle = p.confidence < np.quantile(p.confidence, 0.98)
+    np.testing.assert_allclose(pseudo[middle], influence[middle], atol=0.03)
+
+
+def test_selective_influence_follows_the_simulated_spread() -> None:
+    """Over 500 samples the selective accuracy spreads by the error of its influences."""
+    models = [calibrated(600, seed) for seed in range(500)]
+    spread = float(np.std([selective_accuracy(p) for p in models]))
+    errors = [float(selective_influence(p).std(ddof=1)) / math.sqrt(600) for p in models]
+    assert np.mean(errors) == pytest.approx(spread, rel=0.1)
+
+
+@given(samples())
+def test_influences_average_to_nothing(p: Predictions) -> None:
+    """The mean influence of AURC is 0; that of the selective accuracy nearly so."""
+    assert aurc_influence(p).mean() == pytest.approx(0, abs=1e-12)
+    assert selective_influence(p).mean() == pytest.approx(0, abs=1e-9)
+
+
+def test_the_risk_mirrors_the_accuracy() -> None:
+    """Selective risk has one minus the ends of the selective accuracy."""
+    p = calibrated(300, 1)
+    low, high = ends(p, "selective_accuracy")
+    assert ends(p, "selective_risk") == pytest.approx((1 - high, 1 - low))
+
+
+def test_full_marks_leave_room_in_the_answered_share() -> None:
+    """All of 500 right: Wilson's interval of 400 answered items, all right."""
+    low, high = ends(of(np.linspace(0.3, 0.9, 500), [True] * 500), "selective_accuracy")
+    z = upper_quantile(0.025, 500)
+    assert high == 1
+    assert low == pytest.approx(1 / (1 + z * z / 400))
