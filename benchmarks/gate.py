@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/gate.py                     # print the tables (about ten minutes, two cores)
+    python benchmarks/gate.py                     # print the tables (about a quarter of an hour, two cores)
     python benchmarks/gate.py --quick             # a tenth of the trials
     python benchmarks/gate.py --write docs/statistics.md
 
@@ -570,7 +570,7 @@ START, END = "<!-- begin: benchmarks/gate.py -->", "<!-- end: benchmarks/gate.py
 def main() -> None:
     """Print the tables, or put them between the marks of a page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--quick", action="store_true", help="a tenth of the trials")
     parser.add_argument("--slow", type=int, default=200, help="trials of the bootstrap")
     parser.add_argument("--workers", type=int, default=os.cpu_count())

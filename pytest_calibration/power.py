@@ -30,8 +30,10 @@ TWO_SIDED: Final = FIXED | {"shape"}
 # The standard errors of the other components over that of the signed gap, when nothing changed
 # (design scenario of benchmarks/gate.py).
 RELATIVE_ERRORS: Final = {"slope": 0.95, "shape": 0.75, "cross-fitted ECE": 1.65}
-# How often a comparison may fail although nothing changed, in units of alpha: 2 % by default.
-UNCHANGED: Final = 0.4
+# How often a comparison may fail although nothing changed, in units of alpha: on up to 375 units
+# (2 % by default), and beyond that this over their number (1.5 % on 500, 0.75 % on 1,000).
+UNCHANGED_FEW: Final = 0.4
+UNCHANGED_MANY: Final = 150
 
 
 def _visible(tolerance: float, z: float, error: float) -> float:
@@ -87,12 +89,12 @@ def bound_quantile(components: Iterable[Component], alpha: float, units: int) ->
     """Return how many standard errors below a worsening its bound lies.
 
     That of level alpha, or as many more as keep the false alarms of an unchanged model at
-    0.4·alpha: on few items, or where many answers change, the components together would cry wolf
-    more often than any of them.
+    min(0.4, 150 / units)·alpha: on few items, or where many answers change, the components
+    together would cry wolf more often than any of them; and with more items there is less excuse.
     """
     components = list(components)
     low = upper_quantile(alpha, units)
-    allowed = UNCHANGED * alpha
+    allowed = min(UNCHANGED_FEW, UNCHANGED_MANY / units) * alpha
     if false_alarm_rate(components, low, units) <= allowed:
         return low
     high = 2 * low + 1

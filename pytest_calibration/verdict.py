@@ -55,7 +55,7 @@ class Verdict:
         held: what ``judge`` held against it: the value, or the lower end of its interval.
         alpha: one-sided error level of each component's bound, as asked.
         level: one-sided confidence of the bounds; above 1 - alpha where more is needed to keep
-            the false alarms of an unchanged model at 0.4·alpha.
+            the false alarms of an unchanged model low (``power.bound_quantile``).
         smallest_visible: smallest worsening that would be seen at 80 % power; NaN for ``judge``.
         false_alarm_rate: at most how often an unchanged model would fail; NaN for ``judge``.
         n_needed: items at which an inconclusive comparison would decide; 0 otherwise.

@@ -35,7 +35,7 @@ def upper_quantile(alpha: float, clusters: int) -> float:
     freedom, which is wider.
     """
     if clusters >= SMALL_SAMPLE:
-        return NORMAL.inv_cdf(1 - alpha)
+        return -NORMAL.inv_cdf(alpha)
     dof = max(clusters - 1, 1)
     low, high = -1e6, 1e6
     for _ in range(200):

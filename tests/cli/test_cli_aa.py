@@ -167,6 +167,21 @@ def test_no_accuracy_guard(command, stored, runs) -> None:
     assert "signed gap" in tree["probes"]["quiz"]["components"]
 
 
+def test_groups_that_go_together_are_told(command, stored) -> None:
+    """Outcomes alike within a group are told with their correlation; without groups, nothing is."""
+    alike = calibrated(100, 1)
+    four = Predictions.from_confidence(
+        np.repeat(alike.confidence, 4),
+        np.repeat(alike.correct, 4),
+        groups=np.repeat(np.arange(100), 4),
+        probe="quiz",
+    )
+    told = "; those of a group go together (correlation "
+    (line,) = (x for x in command("aa", stored(four).path, "--trials", 1).lines if told in x)
+    assert float(line.partition(told)[2].rstrip(")")) > 0.9
+    assert told not in command("aa", stored(alike, "second").path, "--trials", 1).out
+
+
 def test_what_is_out_of_reach_is_told(command, stored) -> None:
     """A model that is certain cannot be made surer or flatter: the table says so, JSON too."""
     path = stored(exact({1.0: 0.2}, each=100)).path

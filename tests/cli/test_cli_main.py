@@ -66,6 +66,7 @@ def test_version_and_help(command) -> None:
     [
         ((), "the following arguments are required: COMMAND"),
         (("guess",), "argument COMMAND: invalid choice: 'guess'"),
+        (("--vers", "plan"), "unrecognized arguments: --vers"),
         (("plan", "--guess"), "unrecognized arguments: --guess"),
         (("plan", "--gro", "3"), "unrecognized arguments: --gro 3"),
         (("plan", "--n"), "argument --n: expected one argument"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from datasets import calibrated
@@ -48,6 +50,35 @@ def test_groups_of_unequal_size_count_as_fewer() -> None:
     sizes = np.array([10, 20, 30])
     e = evidence(of([0.5] * 60, [True] * 60, groups=np.repeat(np.arange(3), sizes).tolist()))
     assert e.z == upper_quantile(0.025, int(60**2 / (sizes**2).sum()))
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 5, 40, 350])
+def test_few_wrong_answers_have_students_quantile_for_so_few(wrong: int) -> None:
+    """With k wrong (or right) of 400, k + 2 degrees of freedom; groups count as units."""
+    p = of([0.9] * 400, [i >= wrong for i in range(400)])
+    rarer = min(wrong, 400 - wrong)
+    assert evidence(p).rarer == rarer
+    assert evidence(p).outcome_z == upper_quantile(0.025, rarer + 3)
+    pairs = evidence(grouped(p, 2))
+    assert pairs.rarer == math.ceil(rarer / 2)
+    assert pairs.outcome_z == upper_quantile(0.025, math.ceil(rarer / 2) + 3)
+
+
+def test_few_units_keep_their_own_quantile() -> None:
+    """20 items, half of them wrong: Student's quantile of 12, not more than that of 20 items."""
+    p = of([0.5] * 20, [i < 10 for i in range(20)])
+    assert evidence(p).outcome_z == upper_quantile(0.025, 13) > evidence(p).z
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 3, 5, 10, 20])
+def test_the_quantile_of_few_comes_near_poissons_end(wrong: int) -> None:
+    """Between k + 1.96·sqrt(k), which is low, and the exact upper end of a Poisson mean."""
+    stats = pytest.importorskip("scipy.stats")
+    exact_end = stats.chi2.ppf(0.975, 2 * wrong + 2) / 2
+    p = of([0.9] * 1000, [i >= wrong for i in range(1000)])
+    near = wrong + evidence(p).outcome_z * math.sqrt(wrong)
+    assert wrong + 1.96 * math.sqrt(wrong) < near < exact_end
+    assert near > 0.75 * exact_end
 
 
 def test_items_are_binned_as_asked() -> None:

@@ -124,3 +124,11 @@ def test_bins_with_larger_groups_have_the_larger_effect() -> None:
     for b in (0, 1):
         value[bins == b] -= value[bins == b].mean()
     assert design_effects(value, bins, 2, clusters) == pytest.approx([5.5, 1.5], rel=0.1)
+
+
+def test_no_correlation_is_above_one() -> None:
+    """Three items far off in one group, nine near by on their own: ρ is 1, the effect 18/12."""
+    value = np.array([1.0] * 3 + [-1 / 3] * 9)
+    clusters = np.array([0] * 3 + list(range(1, 10)))
+    effect = design_effects(value, np.zeros(12, dtype=np.int64), 1, clusters)
+    assert effect == pytest.approx((3**2 + 9 * 1**2) / 12)
