@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from pytest_calibration.power import Plan
 
 SIZES: Final = (200, 500, 1000, 2000, 5000)
-# What a calibrated model stays below 95 % of the time, over what it shows on average: ECE over 15
-# bins, four-way questions, by the formulas of uncertainty.noise_floor.
-HIGH_OVER_FLOOR: Final = 1.41
 CHANGED: Final = 0.15
 
 
@@ -136,6 +133,8 @@ class Basis:
 def _typical(options: argparse.Namespace) -> Basis:
     if options.n is None:
         raise UsageError("plan needs --n, the number of items, or --baseline, a stored record.")
+    from pytest_calibration.power import HIGH_OVER_FLOOR
+
     settings = gate_settings(options)
     changed = CHANGED if options.changed is None else options.changed
     return Basis(

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from datasets import calibrated, exact
 
-from pytest_calibration.cli.plan import HIGH_OVER_FLOOR
 from pytest_calibration.measurement import measure
-from pytest_calibration.power import plan, unpaired_visible
+from pytest_calibration.power import HIGH_OVER_FLOOR, plan, unpaired_visible
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.noise_floor import noise_floor
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
