@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/gate.py                     # print the tables (about a quarter of an hour, two cores)
+    python benchmarks/gate.py                     # print the tables (20 minutes on two cores)
     python benchmarks/gate.py --quick             # a tenth of the trials
     python benchmarks/gate.py --write docs/statistics.md
 
