@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/coverage.py                        # print the tables (minutes, two cores)
+    python benchmarks/coverage.py                        # print the tables (ten minutes, two cores)
     python benchmarks/coverage.py --quick                # a tenth of the trials
     python benchmarks/coverage.py --only ece,auroc       # these metrics
     python benchmarks/coverage.py --write docs/intervals.md
@@ -383,7 +383,7 @@ START, END = "<!-- begin: benchmarks/coverage.py -->", "<!-- end: benchmarks/cov
 def main() -> None:
     """Print the tables, or put them between the marks of a page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--quick", action="store_true", help="a tenth of the trials")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--only", default="", help="metrics, with commas between them")

@@ -71,6 +71,11 @@ class Component:
         """The one predicate of the gate: the worsening is beyond the tolerance, and is one."""
         return not self.unavailable and self.grew and self.bound > self.tolerance
 
+    @property
+    def changed_sides(self) -> bool:
+        """Whether it moved by more than the tolerance, through zero, and to no larger size."""
+        return not self.unavailable and not self.grew and self.bound > self.tolerance
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -151,6 +156,15 @@ def _folds(item_ids: IdArray, clusters: IntArray | None) -> IntArray:
     return (ids % np.uint64(FOLDS)).astype(np.int64)
 
 
+def _paired_error(u0: FloatArray, u1: FloatArray, pair: Paired) -> float:
+    """Standard error of the mean of u1 - u0, and never less than three changed answers make.
+
+    Where no answer changed, as many as three in n may (rule of three); a sample in which nothing
+    happened to vary must not count as one in which nothing can.
+    """
+    return max(standard_error(u1 - u0, pair.clusters), math.sqrt(3) / len(u0))
+
+
 def _component(
     name: str,
     u0: FloatArray,
@@ -169,7 +183,7 @@ def _component(
     if direction is None:
         direction = 1.0 if after >= 0 else -1.0
     worsening = direction * (after - before)
-    error = standard_error(u1 - u0, pair.clusters)
+    error = _paired_error(u0, u1, pair)
     growth = abs(after) - abs(before)
     # From one side of zero to the other, pairing says little about the *size* of the error: a
     # baseline that did err the other way is asked for growth by the tolerance, as measured.
@@ -282,7 +296,7 @@ def ece_component(pair: Paired, tolerance: float, z: float) -> Component:
     fit0 = cross_fitted(pair.gap0, np.searchsorted(edges, pair.confidence0), pair.clusters)
     fit1 = cross_fitted(pair.gap1, np.searchsorted(edges, pair.confidence1), pair.clusters)
     worsening = fit1.value - fit0.value
-    error = standard_error(fit1.influence - fit0.influence, pair.clusters)
+    error = _paired_error(fit0.influence, fit1.influence, pair)
     return Component(
         "cross-fitted ECE",
         fit0.value,

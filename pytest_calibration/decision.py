@@ -94,11 +94,14 @@ def decide(
             components = (*components[:-1], guard)
     decision = Decision(State.INCONCLUSIVE, components, level=1 - alpha)
     if units < MIN_UNITS:
-        what = "items" if pair.clusters is None else "groups"
+        what = ("item" if pair.clusters is None else "group") + "s" * (units != 1)
         return replace(
             decision,
             n_needed=math.ceil(n * MIN_UNITS / units),
-            reason=f"{units} {what} are too few to compare; at least {MIN_UNITS} are.",
+            reason=(
+                f"{units} {what} {'is' if units == 1 else 'are'} too few to compare; at least "
+                f"{MIN_UNITS} are."
+            ),
         )
     visible = smallest_visible(components, tolerance, z)
     decision = replace(

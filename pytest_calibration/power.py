@@ -100,7 +100,7 @@ def bound_quantile(components: Iterable[Component], alpha: float, units: int) ->
     high = 2 * low + 1
     while false_alarm_rate(components, high, units) > allowed:
         high *= 2
-    for _ in range(40):
+    for _ in range(24):
         middle = (low + high) / 2
         too_many = false_alarm_rate(components, middle, units) > allowed
         low, high = (middle, high) if too_many else (low, middle)

@@ -91,7 +91,11 @@ class Verdict:
     def deciding(self) -> Component | None:
         """The component that fired with the largest excess, else the one nearest to firing."""
         usable = [c for c in self.components if not c.unavailable and not math.isnan(c.bound)]
-        return max(usable, key=lambda c: (c.fired, c.bound - c.tolerance), default=None)
+        return max(
+            usable,
+            key=lambda c: (c.fired, not c.changed_sides, c.bound - c.tolerance),
+            default=None,
+        )
 
     @property
     def difference(self) -> float:
@@ -152,12 +156,26 @@ def judge(
             f"the limit {low} lies under the noise floor {high}: a perfectly calibrated model "
             f"would show that much on {measurement.n:,} {measurement.unit}s{needed}."
         )
+    few = debiased and measurement.n_clusters < MIN_UNITS
     if debiased:
         notes.append(
             "judged by the cross-fitted ECE and the lower end of its interval (debiased=True)."
         )
+    state = State.PASSED if ok else State.ABOVE_LIMIT
+    reason, n_needed = "", 0
+    if ok and few:
+        # The lower end of an interval of so few units lies below nearly every limit.
+        what = "item" if measurement.n_clusters == measurement.n else "group"
+        reason = (
+            f"{counted(measurement.n_clusters, what)} cannot show an ECE above the limit by the "
+            f"lower end of its interval; at least {MIN_UNITS} are needed."
+        )
+        state = State.INCONCLUSIVE
+        n_needed = math.ceil(measurement.n * MIN_UNITS / measurement.n_clusters)
     return Verdict(
-        state=State.PASSED if ok else State.ABOVE_LIMIT,
+        state=state,
+        reason=reason,
+        n_needed=n_needed,
         measurement=measurement,
         n=measurement.n,
         units=measurement.n_clusters,
@@ -181,10 +199,11 @@ def compare(
 ) -> Verdict:
     """Decide whether calibration got worse than the baseline, on the items both sides share.
 
-    Fails when the one-sided lower bound of a worsening lies beyond the tolerance in any of three
-    closed-form components, all in ECE's own units: the signed gap (scaling), the slope (shape at
-    an unchanged mean) and the cross-fitted ECE (whatever the first two miss); or when the lower
-    bound of the accuracy lost does so, since a model that only guesses has an ECE near 0.
+    Fails when the one-sided lower bound of a worsening lies beyond the tolerance in any of four
+    closed-form components, all in ECE's own units: the signed gap (scaling), the slope (a tilt at
+    an unchanged mean), a learned smooth shape and the cross-fitted ECE (whatever these miss); or
+    when the lower bound of the accuracy lost does so, since a model that only guesses has an ECE
+    near 0.
     Inconclusive when fewer than 50 independent units are shared, or when a worsening of
     ``tolerance + max_undetected`` could have been missed (80 % power).
 
@@ -262,7 +281,14 @@ def _check_settings(
         ("tolerance", tolerance),
         ("accuracy_tolerance", accuracy_tolerance),
         ("max_undetected", max_undetected),
+        ("alpha", alpha),
     ):
+        absent = value is None and name == "accuracy_tolerance"
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not absent and not number:
+            raise MetricError(f"{name} must be a number, got {value!r}.")
+        if name == "alpha":
+            continue
         if value is not None and not 0 <= value < 1:
             raise MetricError(f"{name} must be at least 0 and below 1, got {value}.")
     if not 0 < alpha < 0.5:
@@ -305,6 +331,11 @@ def align(
 # --- text ----------------------------------------------------------------------------------------
 
 
+def counted(many: int, what: str) -> str:
+    """Write a number of things: ``1 item``, ``1,500 items``."""
+    return f"{many:,} {what}{'s' * (many != 1)}"
+
+
 def distinct(*values: float, digits: int = 3) -> list[str]:
     """Format numbers with as few digits as still show which is larger (at least ``digits``)."""
     for places in range(digits, 17):
@@ -338,7 +369,8 @@ _NAMES: Final = {
 def _explanation(verdict: Verdict) -> Iterator[str]:
     m = verdict.measurement
     name = _NAMES[verdict.state]
-    fired = [c for c in verdict.components if c.fired]
+    undecided = verdict.state is State.INCONCLUSIVE
+    fired = [] if undecided else [c for c in verdict.components if c.fired]
     if fired and all(c.name == "accuracy" for c in fired):
         name = "accuracy regressed"
     if verdict.above and verdict.state is State.ABOVE_LIMIT:
@@ -401,7 +433,11 @@ def _component_table(verdict: Verdict) -> Iterator[str]:
             yield f"  {c.name:<18} not applicable: {c.unavailable}"
             continue
         bound, tolerance = distinct(c.bound, c.tolerance)
-        mark = "  <- fails" if c.fired else ""
+        mark = ""
+        if c.changed_sides:
+            mark = "  (changed sides, and is no larger)"
+        elif c.fired:
+            mark = "  <- would fail" if verdict.state is State.INCONCLUSIVE else "  <- fails"
         yield (
             f"  {c.name:<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
             f"{bound:>10}{tolerance:>9}{mark}"

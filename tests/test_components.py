@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,8 @@ def test_gap_component_measures_the_shift_away_from_zero(before: float, after: f
     if after:
         assert c.worsening == pytest.approx(math.copysign(1, after) * (after - before), abs=1e-6)
     d = pair.confidence1 - pair.correct1 - pair.confidence0 + pair.correct0
-    assert c.standard_error == pytest.approx(d.std(ddof=1) / math.sqrt(len(d)))
+    least = math.sqrt(3) / len(d)
+    assert c.standard_error == pytest.approx(max(d.std(ddof=1) / math.sqrt(len(d)), least))
     assert c.bound == pytest.approx(c.worsening - 1.645 * c.standard_error)
     if abs(abs(after) - abs(before)) > 1e-6:
         assert c.grew is (abs(after) > abs(before))
@@ -196,10 +198,11 @@ def test_shape_takes_no_noise_for_miscalibration() -> None:
 
 
 def test_shape_of_equal_runs_is_nothing() -> None:
-    """The same predictions twice: no growth, no error, no failure."""
+    """The same predictions twice: no growth, no failure, the least of errors."""
     before, _ = two_runs(300, 3, 1.5)
     c = shape_component(Paired.of(before, before), 0.0, 1.645)
-    assert (c.worsening, c.standard_error, c.fired) == (0.0, 0.0, False)
+    assert (c.worsening, c.fired) == (0.0, False)
+    assert c.standard_error == pytest.approx(math.sqrt(3) / 300)
 
 
 def test_shape_needs_units_to_learn_from() -> None:
@@ -392,3 +395,17 @@ def test_the_simulated_runs_are_what_the_published_rates_were_measured_on() -> N
     assert before.correct.mean() == pytest.approx(0.567, abs=0.004)
     assert (before.correct != after.correct).mean() == pytest.approx(0.135, abs=0.004)
     assert abs(signed_gap(before)) < 3 * standard_error(before.gap)
+
+
+@pytest.mark.parametrize(
+    "component", [gap_component, slope_component, shape_component, ece_component]
+)
+def test_what_did_not_vary_is_not_certain(component: Any) -> None:
+    """Where no answer changed three in n still may: the error is at least sqrt(3) / n."""
+    n = 600
+    confidence = np.linspace(0.9, 0.98, n)
+    before = of(confidence, np.ones(n, bool))
+    after = of(confidence + 0.001, np.ones(n, bool))
+    c = component(Paired.of(before, after), 0.02, 1.645)
+    assert c.standard_error == pytest.approx(math.sqrt(3) / n, rel=1e-6)
+    assert c.bound == pytest.approx(c.worsening - 1.645 * math.sqrt(3) / n, abs=1e-9)

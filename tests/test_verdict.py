@@ -57,11 +57,11 @@ def test_states_that_fail() -> None:
 
 
 def test_equal_runs_pass_even_without_tolerance() -> None:
-    """A run compared with itself passes at tolerance 0, and could have seen any worsening."""
+    """A run compared with itself passes at tolerance 0; three changed answers could be missed."""
     v = compare(CALIBRATED, CALIBRATED, tolerance=0, accuracy_tolerance=0)
     assert v.state is State.PASSED
     assert v.difference == 0
-    assert v.smallest_visible == 0
+    assert 0 < v.smallest_visible < 4 * math.sqrt(3) / 2000
     assert not v.improved
     assert not fired(v)
 
@@ -704,3 +704,61 @@ def test_the_deciding_component_is_the_one_that_fired_furthest() -> None:
     assert empty.deciding is None
     assert math.isnan(empty.difference)
     assert math.isnan(empty.bound)
+
+
+# --- what a reader must not misread ---------------------------------------------------------------
+
+
+def test_a_move_through_zero_says_why_it_passes() -> None:
+    """From 0.1 under- to 0.1 over-confident: it passes, the row says why, and is not the bound."""
+    v = compare(
+        exact(dict.fromkeys(LEVELS, 0.1), each=2000),
+        exact(dict.fromkeys(LEVELS, -0.1), each=2000),
+        accuracy_tolerance=None,
+    )
+    assert v.state is State.PASSED
+    (row,) = [line for line in lines(v) if line.startswith("signed gap ")]
+    assert row.endswith("(changed sides, and is no larger)")
+    assert v.bound <= v.tolerance
+    assert v.deciding is not None
+    assert v.deciding.name != "signed gap"
+
+
+def test_an_undecided_comparison_claims_no_failure() -> None:
+    """49 of 49 answers lost is too few to compare: no sentence says that anything failed."""
+    v = compare(of(np.ones(49), np.zeros(49, bool)), of(np.ones(49), np.ones(49, bool)))
+    assert v.state is State.INCONCLUSIVE
+    text = v.explain()
+    assert "worsened by" not in text
+    assert "<- would fail" in text
+    assert "<- fails" not in text
+
+
+@pytest.mark.parametrize(("n", "state"), [(50, State.INCONCLUSIVE), (2000, State.PASSED)])
+def test_a_lucky_draw_is_not_taken_for_certainty(n: int, state: State) -> None:
+    """Where every answer is right on both sides, fifty items do not decide, two thousand do."""
+    sure = of(np.full(n, 0.99), np.ones(n, bool))
+    v = compare(sure, sure)
+    assert v.state is state
+    assert v.smallest_visible >= 0.02 + 2.48 * math.sqrt(3) / n
+
+
+def test_few_items_cannot_pass_by_the_lower_end_of_an_interval() -> None:
+    """A debiased limit on 49 wrong and certain answers is inconclusive, on 50 it fails."""
+    for n, state in ((1, "inconclusive"), (2, "inconclusive"), (50, "above_limit")):
+        wrong = of(np.ones(n), np.zeros(n, bool))
+        v = judge(measure(wrong, "cross_fitted_ece"), 0.01, debiased=True)
+        assert v.state == state
+    one = judge(measure(of([1.0], [False]), "cross_fitted_ece"), 0.01, debiased=True)
+    assert one.reason == (
+        "1 item cannot show an ECE above the limit by the lower end of its interval; at least 50 "
+        "are needed."
+    )
+    assert one.n_needed == 50
+
+
+@pytest.mark.parametrize("name", ["tolerance", "alpha", "accuracy_tolerance", "max_undetected"])
+def test_a_setting_that_is_no_number_is_named(name: str) -> None:
+    """Text where a number belongs is one clear sentence."""
+    with pytest.raises(MetricError, match=f"{name} must be a number, got '0.1'"):
+        compare(CALIBRATED, CALIBRATED, **{name: "0.1"})  # type: ignore[arg-type]

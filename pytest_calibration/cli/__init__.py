@@ -80,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code: int = options.run(options)
         except SystemExit as end:  # --help and --version have printed what they should
             code = end.code if isinstance(end.code, int) else 0
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except CalibrationError as problem:
         print(f"{PROGRAM}: error: {' '.join(str(problem).splitlines())}", file=sys.stderr)
         return USAGE
@@ -90,4 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes once more at its end, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
+    except OSError as problem:
+        print(f"{PROGRAM}: error: cannot write the output ({problem.strerror}).", file=sys.stderr)
+        # What is left in the buffer cannot be written either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return USAGE
     return code

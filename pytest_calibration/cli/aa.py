@@ -74,7 +74,9 @@ def add(subparsers: Subparsers) -> None:
         help="share of the items that only one of two unchanged runs answers rightly "
         "(default: 0.15)",
     )
-    parser.add_argument("--seed", type=whole(0), metavar="S", help="of the random numbers")
+    parser.add_argument(
+        "--seed", type=whole(0, 2**64 - 1), metavar="S", help="of the random numbers"
+    )
     parser.add_argument("--json", action="store_true", help="print numbers for a program")
     parser.set_defaults(run=run)
 

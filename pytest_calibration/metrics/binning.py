@@ -25,6 +25,8 @@ from pytest_calibration.predictions import (
 Strategy: TypeAlias = Literal["equal_width", "equal_mass"]
 
 DEFAULT_BINS: Final = 15
+# More than this many are a slip of the pen, and would fill the memory.
+MOST_BINS: Final = 2**25
 EDGE_SNAP: Final = 1e-6
 # Half the spacing of float32 below 1, doubled: what storing a confidence can move it by.
 FLOAT32_STEP: Final = 2.0**-24
@@ -280,8 +282,12 @@ def bin_table(
 
 
 def _check_binning(bins: int, strategy: Strategy) -> None:
+    if isinstance(bins, bool) or not isinstance(bins, int | np.integer):
+        raise MetricError(f"bins must be a whole number, got {bins!r}.")
     if bins < 1:
         raise MetricError(f"bins must be at least 1, got {bins}.")
+    if bins > MOST_BINS:
+        raise MetricError(f"bins must be at most {MOST_BINS:,}, got {bins}.")
     if strategy not in ("equal_width", "equal_mass"):
         raise MetricError(
             f"unknown binning strategy {strategy!r}; use 'equal_width' or 'equal_mass'."

@@ -178,11 +178,10 @@ def _one_sided(evidence: Evidence, side: float) -> Ends:
     own = side * totals.total
     gap = float(own.sum()) / len(totals.gap)
     value = (totals.plug_in + gap) / 2
-    low = (totals.debiased + gap) / 2 - evidence.z * totals.error(
-        np.where(own > ROUNDING, 1.0, 0.0)
-    )
-    open_bins = own > -CLEAR * np.sqrt(totals.variance)
-    margin = evidence.z * totals.error(np.where(open_bins, 1.0, 0.0))
+    on_side = np.where(own > ROUNDING, 1.0, 0.0)
+    low = (totals.debiased + gap) / 2 - evidence.z * totals.error(on_side)
+    maybe = np.where(own > -CLEAR * np.sqrt(totals.variance), 1.0, 0.0)
+    margin = evidence.z * totals.error(maybe)
     return low, value + max(margin, evidence.unseen * (1 - value))
 
 

@@ -55,8 +55,8 @@ def _form_interval(totals: BinTotals, weights: FloatArray, z: float) -> Ends:
     # As measured, this holds the variance of the noise alone twice over.
     first_order = standard_error((2 * totals.gap - own) * own, totals.clusters) ** 2
     first_order += 4 * float(mean**2 @ totals.room) / n**2
-    seen_bias, seen_noise = _noise(totals, totals.seen_variance, weights)
-    bias, noise = _noise(totals, totals.variance, weights)
+    seen_bias, seen_noise = noise_of_form(totals, totals.seen_variance, weights)
+    bias, noise = noise_of_form(totals, totals.variance, weights)
     variance = max(first_order + noise - seen_noise, noise)
     low = plug_in - bias - z * math.sqrt(variance)
     centre = plug_in - seen_bias
@@ -66,8 +66,16 @@ def _form_interval(totals: BinTotals, weights: FloatArray, z: float) -> Ends:
     return low, max(middle + reach, plug_in)
 
 
-def _noise(totals: BinTotals, variance: FloatArray, weights: FloatArray) -> tuple[float, float]:
-    """Return the mean of the form of pure noise, and its variance if the noise is normal."""
+def noise_of_form(
+    totals: BinTotals, variance: FloatArray, weights: FloatArray
+) -> tuple[float, float]:
+    """Return the mean of the form of pure noise, and its variance if the noise is normal.
+
+    Args:
+        totals: the bins; groups with items in several of them make their totals covary.
+        variance: (b,) of each total.
+        weights: (b, b) of the form.
+    """
     if totals.unit_totals is None:
         covariance = np.diag(variance)
     else:

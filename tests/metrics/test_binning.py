@@ -156,6 +156,20 @@ def test_bins_below_one_are_refused(call: Callable[..., Any], bins: int) -> None
         call(of([0.5], [True]), bins)
 
 
+@pytest.mark.parametrize(
+    ("bins", "message"),
+    [
+        (10**9, "bins must be at most 33,554,432, got 1000000000"),
+        (1.5, "bins must be a whole number, got 1.5"),
+        (True, "bins must be a whole number, got True"),
+    ],
+)
+def test_bins_that_are_a_slip_of_the_pen_are_refused(bins: Any, message: str) -> None:
+    """Bins that would fill the memory, or are no whole number, are an error with the value."""
+    with pytest.raises(MetricError, match=message):
+        ece(of([0.5], [True]), bins)
+
+
 def test_bins_of_options_are_checked_too() -> None:
     """Class-wise ECE refuses what ECE refuses."""
     with pytest.raises(MetricError, match="bins must be at least 1, got 0"):

@@ -10,7 +10,7 @@ SMALL = """
 from pytest_calibration import assert_no_regression
 
 def test_small(calibration, calibration_baseline):
-    assert_no_regression(calibration.run("facts", limit=200), calibration_baseline)
+    assert_no_regression(calibration.run("facts", limit=80), calibration_baseline)
 """
 
 
@@ -19,9 +19,7 @@ def test_inconclusive_passes_with_a_line_and_the_n_it_needs(recorded) -> None:
     recorded.write("tests/test_small.py", SMALL)
     result = recorded.facts("other", "tests/test_small.py")
     result.assert_outcomes(passed=1)
-    result.stdout.re_match_lines(
-        [r"inconclusive: facts on other: n = 200 is too few; about \S+ wo"]
-    )
+    result.stdout.re_match_lines([r"inconclusive: facts on other: n = 80 is too few; about \S+ wo"])
     # Beside a comparison that decides, the run is green.
     assert recorded.facts("base", "--calibration-model=runs/other").ret == 0
 

@@ -160,6 +160,13 @@ def test_all_right_at_a_half_is_certainly_not_calibrated() -> None:
     assert (low, high) == pytest.approx((0.5 - unseen, 0.5 + unseen), rel=1e-3)
 
 
+def test_sure_of_being_wrong_leaves_room_below() -> None:
+    """All of 300 wrong at 0: some that were not seen may be right, a signed gap below 0."""
+    low, high = ends(Predictions.from_confidence([0.0] * 300, [False] * 300), "signed_gap")
+    unseen = 1 - 0.025 ** (1 / 300)
+    assert (low, high) == pytest.approx((-unseen, unseen))
+
+
 def test_nll_of_right_answers_allows_for_a_wrong_one() -> None:
     """All right at 0.99: an unseen wrong answer costs -log 0.01 at least; none costs nothing."""
     p = Predictions.from_probabilities([[0.99, 0.01]] * 300, [0] * 300)

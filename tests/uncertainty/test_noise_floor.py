@@ -117,6 +117,16 @@ def test_mce_floor_is_what_redrawn_outcomes_show(n: int) -> None:
     assert floor == pytest.approx(np.mean(values), rel=0.03)
 
 
+def test_the_floor_of_the_rms_error_knows_that_a_root_bends() -> None:
+    """E sqrt(X) ≈ sqrt(m)·(1 - v/(8m²)): with k equal bins, m = k·q and v = 2k·q², 1 - 1/(4k)."""
+    for gaps in ({0.8: 0.0}, dict.fromkeys((0.3, 0.7), 0.0)):
+        p = exact(gaps, each=100)
+        c = next(iter(gaps))
+        mean_square = c * (1 - c) / 100
+        floor = floor_of("rms_ce", Evidence(p, 15, "equal_width")).mean
+        assert floor == pytest.approx(math.sqrt(mean_square) * (1 - 1 / (4 * len(gaps))))
+
+
 # --- every error has its own ----------------------------------------------------------------------
 
 ERRORS = [name for name, metric in METRICS.items() if metric.error]

@@ -185,6 +185,17 @@ def test_influences_average_to_nothing(p: Predictions) -> None:
     assert selective_influence(p).mean() == pytest.approx(0, abs=1e-9)
 
 
+def test_the_interval_of_aurc_is_symmetrical_in_log_odds() -> None:
+    """Log-odds ± z·SE/(A(1 - A)), with the error of the influences."""
+    p = calibrated(900, 4)
+    low, high = ends(p, "aurc")
+    area = aurc(p)
+    half = 1.959964 * float(aurc_influence(p).std(ddof=1)) / 30 / (area * (1 - area))
+    centre = math.log(area / (1 - area))
+    assert math.log(low / (1 - low)) == pytest.approx(centre - half, rel=1e-6)
+    assert math.log(high / (1 - high)) == pytest.approx(centre + half, rel=1e-6)
+
+
 def test_the_risk_mirrors_the_accuracy() -> None:
     """Selective risk has one minus the ends of the selective accuracy."""
     p = calibrated(300, 1)

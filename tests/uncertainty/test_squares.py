@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from datasets import calibrated, exact, two_runs
 from hypothesis import given
-from samples import copied, ends, evidence, jackknife_error, samples
+from samples import copied, ends, evidence, grouped, jackknife_error, samples
 
 from pytest_calibration.metrics import (
     bin_index,
@@ -17,7 +17,8 @@ from pytest_calibration.metrics import (
     debiased_squared_ce,
 )
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty.squares import reliability_interval
+from pytest_calibration.uncertainty.bins import totals_of
+from pytest_calibration.uncertainty.squares import noise_of_form, reliability_interval
 
 Z = 1.959964
 
@@ -92,3 +93,54 @@ def test_one_bin_resolves_nothing() -> None:
     low, high = ends(p, "brier_resolution", 1)
     assert low == 0
     assert high < 0.02
+
+
+def test_noise_of_independent_bins_by_hand() -> None:
+    """Three bins of variance 1, 2, 3 weighed 1: mean 6 and variance 2·(1 + 4 + 9)."""
+    totals = totals_of(evidence(calibrated(60, 1), 3))
+    found = noise_of_form(totals, np.array([1.0, 2.0, 3.0]), np.eye(3))
+    assert found == pytest.approx((6, 28))
+    # Less the square of the sum: 1'Σ1 is taken off, and (A Σ)² has cross terms.
+    form = np.eye(3) - 1 / 3
+    sigma = np.diag([1.0, 2.0, 3.0])
+    expected = (np.trace(form @ sigma), 2 * np.trace(form @ sigma @ form @ sigma))
+    assert noise_of_form(totals, np.diag(sigma), form) == pytest.approx(expected)
+
+
+def test_noise_of_bins_that_share_groups() -> None:
+    """Pairs that err together, one item in each of two bins: their totals are as good as one."""
+    rng = np.random.default_rng(2)
+    luck = rng.random(300) < 0.5
+    p = Predictions.from_confidence(np.tile([0.3, 0.8], 300), luck.repeat(2))
+    apart, together = (
+        noise_of_form(totals, totals.variance, np.eye(totals.size))
+        for totals in (totals_of(evidence(p)), totals_of(evidence(grouped(p, 2))))
+    )
+    assert together[0] == pytest.approx(apart[0])
+    # Of (x, x) the square has variance 2·(2s²)², of (x, y) only 2·2·s⁴.
+    assert together[1] == pytest.approx(2 * apart[1], rel=0.01)
+
+
+def test_resolution_is_debiased_by_one_bin_less() -> None:
+    """Confidence that says nothing, two bins: noise adds a(1 - a)/n, and the lower end is below 0.
+
+    The plug-in value is at 0 here, so that what is taken off is seen: one variance, not two.
+    """
+    p = exact({0.3: -0.2, 0.8: 0.3}, each=200)
+    v = 0.25 / 200 / 400 * 200 / 199  # s² / (n·n_b), in each bin
+    weights = np.diag([1 / (400 * 200)] * 2) - 1 / 400**2
+    totals = totals_of(evidence(p))
+    held = np.flatnonzero(totals.count)
+    form = np.zeros((totals.size, totals.size))
+    form[np.ix_(held, held)] = weights
+    mean, variance = noise_of_form(totals, totals.variance, form)
+    assert mean == pytest.approx(v * 200, rel=1e-6)
+    assert variance == pytest.approx(2 * mean**2, rel=1e-6)
+    high = ends(p, "brier_resolution")[1]
+    assert high == pytest.approx(ends_of_one_degree(mean), rel=0.02)
+
+
+def ends_of_one_degree(v: float) -> float:
+    """Upper end of a square that is -v after debiasing, with noise 2v² and slope 4v."""
+    middle = -v + Z * Z * 4 * v / 2
+    return middle + math.sqrt(middle**2 - v * v + Z * Z * 2 * v * v)
