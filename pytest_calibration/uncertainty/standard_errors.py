@@ -27,7 +27,11 @@ def _coded(predictions: Predictions) -> IntArray | None:
     if predictions.groups is None:
         return None
     names, codes = np.unique(predictions.groups, return_inverse=True)
-    return None if len(names) == predictions.n else codes.astype(np.int64)
+    if len(names) == predictions.n:
+        return None
+    codes = codes.astype(np.int64)
+    codes.setflags(write=False)
+    return codes
 
 
 def standard_error(values: FloatArray, clusters: IntArray | None = None) -> float:

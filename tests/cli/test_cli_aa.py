@@ -353,7 +353,7 @@ def test_progress_is_for_a_terminal_only(command, stored, runs, monkeypatch) -> 
         (["a.yaml"], "a.yaml: cannot be read"),
         (["a.yaml", "--trials", "0"], "argument --trials: must lie between 1 and 1,000,000, got 0"),
         (["a.yaml", "--n", "1"], "argument --n: must lie between 2 and 1,000,000, got 1"),
-        (["a.yaml", "--seed", "-1"], "argument --seed: must lie between 0 and 1,000,000,000, got"),
+        (["a.yaml", "--seed", "-1"], "argument --seed: must lie between 0 and 18,446,744,073,709"),
         (["a.yaml", "--changed", "2"], "argument --changed: must lie between 0 and 1, got 2.0"),
         (["a.yaml", "--tolerance", "1"], "argument --tolerance: must lie between 0 and 0.99, got"),
         (["a.yaml", "--accuracy-tolerance", "off"], "argument --accuracy-tolerance: must be a num"),

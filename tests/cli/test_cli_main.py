@@ -161,3 +161,22 @@ def test_a_subcommand_is_a_module_with_add_and_run(name: str) -> None:
     options = cli.parser().parse_args([name])
     assert options.run is module.run
     assert module.__doc__.startswith(f"``pytest-calibration {name}``: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_an_output_that_cannot_be_written_is_told() -> None:
+    """A full disk is one line on stderr and exit code 2, which is no regression."""
+    code = (
+        "import sys; from pytest_calibration.cli import main; sys.exit(main(['plan', '--n', '9']))"
+    )
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert found.returncode == 2
+    assert found.stderr.startswith("pytest-calibration: error: cannot write the output (")
+    assert "Traceback" not in found.stderr
