@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from pytest_calibration.metrics import METRICS
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.intervals import INTERVALS, SIGNED
 
+PAGE = Path(__file__).parents[2] / "docs" / "intervals.md"
 names = st.sampled_from(sorted(METRICS))
 
 
@@ -30,6 +33,17 @@ def test_every_metric_has_an_interval() -> None:
     """The table of intervals has a row for each metric, and none for anything else."""
     assert list(INTERVALS) == list(METRICS)
     assert set(METRICS) >= SIGNED
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of this copy")
+def test_the_documentation_says_how_each_is_made() -> None:
+    """Every metric stands once in the first table of ``docs/intervals.md``, and in those below."""
+    made, _, measured_there = PAGE.read_text(encoding="utf-8").partition("## Measured coverage")
+    rows = [line.split("|")[1] for line in made.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(METRICS)
+    for name in METRICS:
+        assert f"\n| {name} |" in measured_there
 
 
 # --- whatever the data ---------------------------------------------------------------------------
