@@ -109,8 +109,6 @@ def first(*values: float | None) -> float:
 
 def flat(verdict: Verdict) -> dict[str, str | float | int]:
     """Return a verdict as flat scalars; what does not apply is left out."""
-    from pytest_calibration.metrics import metric_named
-
     m = verdict.measurement
     out: dict[str, str | float | int] = {
         "state": str(verdict.state),
@@ -121,7 +119,7 @@ def flat(verdict: Verdict) -> dict[str, str | float | int]:
         "value": m.value,
         "low": m.low,
         "high": m.high,
-        "noise_floor": m.noise_floor if metric_named(m.metric).error else math.nan,
+        "noise_floor": m.noise_floor,
         "accuracy": m.accuracy,
         "mean_confidence": m.mean_confidence,
         "limit": verdict.limit,
