@@ -26,11 +26,12 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import publish
 
 from pytest_calibration import Predictions, measure
 from pytest_calibration.metrics import METRICS, Strategy, bin_edges, bin_index
@@ -344,16 +345,15 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
         f"the truth, and of upper ends at or above it, at n = {sizes} items (nominal 97.5)."
     )
     chosen = [name for name in metrics if name in CONSERVATIVE]
+    columns = [metrics.index(name) for name in chosen]
+
+    def one_side(side: int, place: tuple[str, int], column: int) -> str:
+        return f"{100 * (1 - means[place][columns[column], side]):.1f}"
+
     for side, label in ((0, "lower end"), (1, "upper end")):
         yield ""
         yield f"{label[0].upper()}{label[1:]}:"
-        columns = {name: metrics.index(name) for name in chosen}
-        yield from table(
-            chosen,
-            lambda place, column, side=side, columns=columns: (  # type: ignore[misc]
-                f"{100 * (1 - means[place][columns[chosen[column]], side]):.1f}"
-            ),
-        )
+        yield from table(chosen, partial(one_side, side))
     lowest = min((float(np.nanmin(rates)), place) for place, rates in coverage.items())
     name = metrics[int(np.nanargmin(coverage[lowest[1]]))]
     error = 100 * math.sqrt(0.95 * 0.05 / options.trials)
@@ -377,9 +377,6 @@ def table(metrics: Sequence[str], cell: Callable[[tuple[str, int], int], str]) -
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
-START, END = "<!-- begin: benchmarks/coverage.py -->", "<!-- end: benchmarks/coverage.py -->"
-
-
 def main() -> None:
     """Print the tables, or put them between the marks of a page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -391,14 +388,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.trials //= 10
-    text = "\n".join(tables(options))
-    if options.write is None:
-        print(text)
-        return
-    page = options.write.read_text(encoding="utf-8")
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    options.write.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    publish("\n".join(tables(options)), options.write, "benchmarks/coverage.py")
 
 
 if __name__ == "__main__":

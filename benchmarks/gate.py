@@ -33,11 +33,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import publish
 
 from pytest_calibration import Predictions, State, ece
 from pytest_calibration.components import (
@@ -285,9 +287,7 @@ class Real:
 
 def example_pairs() -> dict[str, tuple[Predictions, Predictions]]:
     """Fine-tune the example both ways and score it; empty without torch."""
-    try:
-        import torch  # noqa: F401
-    except ImportError:
+    if find_spec("torch") is None:
         return {}
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from pytest_calibration import load_model
@@ -564,9 +564,6 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
         yield f"| {n:,} | {per_cent(row[0])} | {per_cent(row[6])} | {per_cent(row[5])} |"
 
 
-START, END = "<!-- begin: benchmarks/gate.py -->", "<!-- end: benchmarks/gate.py -->"
-
-
 def main() -> None:
     """Print the tables, or put them between the marks of a page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -580,14 +577,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.trials, options.slow = options.trials // 10, options.slow // 10
-    text = "\n".join(tables(options))
-    if options.write is None:
-        print(text)
-        return
-    page = options.write.read_text(encoding="utf-8")
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    options.write.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    publish("\n".join(tables(options)), options.write, "benchmarks/gate.py")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from typing import Final
 
 import numpy as np
 
+from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.predictions import FloatArray, IdArray, IntArray, Predictions
-from pytest_calibration.uncertainty.cross_fitting import cross_fitted
 from pytest_calibration.uncertainty.quantiles import NORMAL, binomial_lower_bound, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
 

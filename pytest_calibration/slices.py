@@ -19,6 +19,7 @@ from pytest_calibration.components import Paired
 from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics import bin_index
 from pytest_calibration.predictions import FloatArray, IntArray, Predictions, StrArray
+from pytest_calibration.uncertainty.means import score_interval
 from pytest_calibration.uncertainty.quantiles import SMALL_SAMPLE, upper_quantile, upper_tail
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, design_effects
 
@@ -398,11 +399,9 @@ def _gap_intervals(
     missed = right - accuracy[cut.code]
     together = np.maximum(_ratio(cut.sum_of_squares(missed), cut.sum(missed**2), 1.0), 1.0)
     size = np.where((accuracy == 0) | (accuracy == 1), cut.effective, n / together)
-    shrink = 1 + z**2 / size
-    centre = (accuracy + z**2 / (2 * size)) / shrink
-    wilson = z * np.sqrt(accuracy * (1 - accuracy) / size + (z / (2 * size)) ** 2) / shrink
-    low = np.minimum(signed - half, confidence - centre - wilson)
-    high = np.maximum(signed + half, confidence - centre + wilson)
+    least, most = score_interval(accuracy, size, z)
+    low = np.minimum(signed - half, confidence - most)
+    high = np.maximum(signed + half, confidence - least)
     known = certain >= 2
     return np.where(known, low, -1.0).clip(-1, 1), np.where(known, high, 1.0).clip(-1, 1)
 

@@ -760,5 +760,6 @@ def test_few_items_cannot_pass_by_the_lower_end_of_an_interval() -> None:
 @pytest.mark.parametrize("name", ["tolerance", "alpha", "accuracy_tolerance", "max_undetected"])
 def test_a_setting_that_is_no_number_is_named(name: str) -> None:
     """Text where a number belongs is one clear sentence."""
+    wrong: dict[str, Any] = {name: "0.1"}
     with pytest.raises(MetricError, match=f"{name} must be a number, got '0.1'"):
-        compare(CALIBRATED, CALIBRATED, **{name: "0.1"})  # type: ignore[arg-type]
+        compare(CALIBRATED, CALIBRATED, **wrong)

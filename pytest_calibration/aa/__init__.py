@@ -18,7 +18,6 @@ same input has the same answer.
 """
 
 from pytest_calibration.aa.trials import (
-    CHANGED,
     EXCESSES,
     JITTER,
     TRIALS,
@@ -28,4 +27,4 @@ from pytest_calibration.aa.trials import (
     check,
 )
 
-__all__ = ["CHANGED", "EXCESSES", "JITTER", "TRIALS", "Caught", "Check", "Rate", "check"]
+__all__ = ["EXCESSES", "JITTER", "TRIALS", "Caught", "Check", "Rate", "check"]

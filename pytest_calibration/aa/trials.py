@@ -22,12 +22,13 @@ from pytest_calibration.decision import (
     decide,
 )
 from pytest_calibration.errors import MetricError
+from pytest_calibration.planning import CHANGED
 from pytest_calibration.predictions import Predictions, PredictionsLike, Unit, as_predictions
+from pytest_calibration.uncertainty.means import score_interval
 from pytest_calibration.uncertainty.quantiles import NORMAL
 from pytest_calibration.verdict import align, compare
 
 TRIALS: Final = 400
-CHANGED: Final = 0.15
 JITTER: Final = 0.3
 EXCESSES: Final = (0.02, 0.035, 0.06, 0.1)
 MOST: Final = 1_000_000
@@ -62,11 +63,8 @@ class Rate:
         return min(1.0, self._interval()[1])
 
     def _interval(self) -> tuple[float, float]:
-        """Return both p that lie z standard errors, sqrt(p(1 - p) / trials), from the share."""
-        z2 = NORMAL.inv_cdf(0.975) ** 2
-        centre = self.count + z2 / 2
-        half = math.sqrt(z2 * (self.count * (self.trials - self.count) / self.trials + z2 / 4))
-        return (centre - half) / (self.trials + z2), (centre + half) / (self.trials + z2)
+        low, high = score_interval(self.share, self.trials, NORMAL.inv_cdf(0.975))
+        return float(low), float(high)
 
 
 @dataclass(frozen=True)

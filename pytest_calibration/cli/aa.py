@@ -170,8 +170,9 @@ def _check(
     settings: GateSettings,
     options: argparse.Namespace,
 ) -> Check:
-    from pytest_calibration.aa import CHANGED, TRIALS, check
+    from pytest_calibration.aa import TRIALS, check
     from pytest_calibration.decision import TOLERANCE
+    from pytest_calibration.planning import CHANGED
 
     guard = TOLERANCE if options.accuracy_tolerance is None else options.accuracy_tolerance
     trials = TRIALS if options.trials is None else options.trials

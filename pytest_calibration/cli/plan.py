@@ -20,10 +20,9 @@ from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import GateSettings, Subparsers
-    from pytest_calibration.power import Plan
+    from pytest_calibration.planning import Plan
 
 SIZES: Final = (200, 500, 1000, 2000, 5000)
-CHANGED: Final = 0.15
 
 
 def add(subparsers: Subparsers) -> None:
@@ -106,7 +105,7 @@ class Basis:
 
     def plan(self, n: int) -> Plan:
         """Plan a comparison on n items that are otherwise like these."""
-        from pytest_calibration.power import plan
+        from pytest_calibration.planning import plan
 
         units = max(2, round(self.units * n / self.n))
         found = plan(
@@ -133,7 +132,7 @@ class Basis:
 def _typical(options: argparse.Namespace) -> Basis:
     if options.n is None:
         raise UsageError("plan needs --n, the number of items, or --baseline, a stored record.")
-    from pytest_calibration.power import HIGH_OVER_FLOOR
+    from pytest_calibration.planning import CHANGED, HIGH_OVER_FLOOR
 
     settings = gate_settings(options)
     changed = CHANGED if options.changed is None else options.changed
@@ -159,7 +158,8 @@ def _recorded(options: argparse.Namespace) -> Basis:
         if getattr(options, name) is not None:
             raise UsageError(f"plan: --{name} together with --baseline: the record says it.")
     from pytest_calibration.measurement import measure
-    from pytest_calibration.power import POWER, unpaired_visible
+    from pytest_calibration.planning import unpaired_visible
+    from pytest_calibration.power import POWER
     from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 
     record = record_at(options.baseline)

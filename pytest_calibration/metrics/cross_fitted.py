@@ -10,6 +10,29 @@ import numpy as np
 from pytest_calibration.metrics.binning import DEFAULT_BINS, Strategy, bin_index
 from pytest_calibration.predictions import FloatArray, IntArray, PredictionsLike, as_predictions
 
+_ERF = np.frompyfunc(math.erf, 1, 1)
+
+
+def erf(x: FloatArray) -> FloatArray:
+    """Return the error function of each value."""
+    return np.asarray(_ERF(x), dtype=np.float64)
+
+
+def debiased_size(total: FloatArray, spread: FloatArray) -> FloatArray:
+    """|total| less what noise adds to it: |S|(2Φ(a) − 1) − 2s·φ(a) with a = |S|/s.
+
+    The expectation of choosing the sign on one half of the data and measuring it on the other.
+
+    Args:
+        total: noisy values, of any shape.
+        spread: their standard deviations; 0 leaves the value as it is.
+    """
+    size = np.abs(total)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a = np.where(spread > 0, size / spread, np.inf)
+    density = np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
+    return np.asarray(size * erf(a / math.sqrt(2)) - 2 * spread * density)
+
 
 @dataclass(frozen=True)
 class CrossFitted:
@@ -40,7 +63,7 @@ def cross_fitted(gap: FloatArray, bins: IntArray, clusters: IntArray | None = No
         clusters: (n,) group codes, or None.
     """
     size = int(bins.max()) + 1
-    total = np.bincount(bins, weights=gap, minlength=size)
+    total = np.bincount(bins, weights=gap, minlength=size).astype(np.float64)
     count = np.maximum(np.bincount(bins, minlength=size), 1)
     residual = gap - (total / count)[bins]
     if clusters is None:
@@ -49,13 +72,7 @@ def cross_fitted(gap: FloatArray, bins: IntArray, clusters: IntArray | None = No
         cell = clusters * size + bins
         sums = np.bincount(cell, weights=residual)
         squares = np.bincount(np.arange(len(sums)) % size, weights=sums**2, minlength=size)
-    spread = np.sqrt(squares)
-    size_of = np.abs(total)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        a = np.where(spread > 0, size_of / spread, np.inf)
-    phi = np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
-    erf = np.array([math.erf(x / math.sqrt(2)) for x in a])  # 2 Φ(a) − 1
-    value = float((size_of * erf - 2 * spread * phi).sum() / len(gap))
+    value = float(debiased_size(total, np.sqrt(squares)).sum() / len(gap))
     # A bin that balances to exactly 0 is as uncertain as its neighbours: it takes a sign too.
     return CrossFitted(value, np.where(total < 0, -1.0, 1.0)[bins] * gap)
 

@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 
 from pytest_calibration.metrics.binning import bin_index
+from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.metrics.needs import labels_of, probabilities_of
 from pytest_calibration.predictions import BoolArray, FloatArray, IntArray
-from pytest_calibration.uncertainty.cross_fitting import debiased_size
 from pytest_calibration.uncertainty.evidence import NORMAL_TAIL, TAIL, Evidence
 from pytest_calibration.uncertainty.means import Ends
 from pytest_calibration.uncertainty.standard_errors import standard_error

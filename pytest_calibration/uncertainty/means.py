@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from pytest_calibration.uncertainty.standard_errors import standard_error
 
 # Lower and upper end of an interval.
 Ends: TypeAlias = tuple[float, float]
+# One share, or many.
+Shares = TypeVar("Shares", float, FloatArray)
 
 # The smallest Poisson means with which 1, 2 and 3 events, or more, are seen in 5 % of samples.
 RARE: Final = (0.0512933, 0.3553615, 0.8176914)
@@ -78,15 +80,27 @@ def effective_number(share: float, error: float, evidence: Evidence, used: float
     return min(spread / error**2, used * evidence.predictions.n)
 
 
+def score_interval(share: Shares, n: Shares, z: Shares) -> tuple[Shares, Shares]:
+    """Return the ends of the p with (share − p)² ≤ z²·p(1 − p)/n (Wilson 1927).
+
+    Args:
+        share: observed shares, a number or (k,).
+        n: how many each is a share of, as many.
+        z: normal quantile, as many.
+    """
+    shrink = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / shrink
+    half = z / shrink * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    return centre - half, centre + half
+
+
 def wilson(share: float, n: float, z: float) -> Ends:
-    """Wilson's interval: the p with (share − p)² ≤ z²·p(1 − p)/n.
+    """Wilson's interval, see :func:`score_interval`, mended for rare events.
 
     Up to three events from an end of [0, 1] its near end lies too close, and Poisson's is taken
     (Brown, Cai & DasGupta 2001).
     """
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = centre - half, centre + half
+    low, high = map(float, score_interval(share, n, z))
     if share <= 0.5:
         return min(low, _fewest(share * n) / n), high
     return low, max(high, 1 - _fewest((1 - share) * n) / n)

@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.predictions import FloatArray
-from pytest_calibration.uncertainty.cross_fitting import debiased_size
 from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.means import Ends
 from pytest_calibration.uncertainty.standard_errors import design_effects, standard_error

@@ -77,13 +77,11 @@ def stored(tmp_path: Path) -> Callable[..., Stored]:
 @pytest.fixture
 def runs() -> tuple[Predictions, Predictions]:
     """Two calibrated runs on the same 400 questions, in groups of four."""
-    return tuple(  # type: ignore[return-value]
+    groups = [i // 4 for i in range(400)]
+    first, second = (
         Predictions.from_confidence(
-            run.confidence,
-            run.correct,
-            item_ids=range(400),
-            groups=[i // 4 for i in range(400)],
-            probe="quiz",
+            run.confidence, run.correct, item_ids=range(400), groups=groups, probe="quiz"
         )
         for run in two_runs(400, 1)
     )
+    return first, second

@@ -11,7 +11,7 @@ import pytest
 from datasets import calibrated, exact
 
 from pytest_calibration.measurement import measure
-from pytest_calibration.power import HIGH_OVER_FLOOR, plan, unpaired_visible
+from pytest_calibration.planning import HIGH_OVER_FLOOR, plan, unpaired_visible
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.noise_floor import noise_floor
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
@@ -102,7 +102,7 @@ def test_groups_are_the_units(command) -> None:
 
 
 def test_settings_reach_the_plan(command) -> None:
-    """Tolerance, alpha, changed and max_undetected are those of ``power.plan``."""
+    """Tolerance, alpha, changed and max_undetected are those of ``planning.plan``."""
     out = command(
         "plan", "--n", 800, "--tolerance", 0.03, "--alpha", 0.01, "--changed", 0.3,
         "--max-undetected", 0.04, "--json",

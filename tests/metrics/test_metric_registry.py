@@ -7,6 +7,7 @@ import math
 import re
 import tracemalloc
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -189,18 +190,18 @@ def test_every_value_of_confidences_lies_in_its_range(
 
 @given(tables(), names, st.randoms(use_true_random=False))
 def test_no_metric_depends_on_the_order_of_the_items(
-    p: Predictions, name: str, random: object
+    p: Predictions, name: str, random: Random
 ) -> None:
     """Shuffling the items changes no metric."""
     order = list(range(len(p)))
-    random.shuffle(order)  # type: ignore[attr-defined]
+    random.shuffle(order)
     value = held(METRICS[name], p)
     assert METRICS[name](p.take(np.array(order))) == pytest.approx(value, abs=1e-12)
 
 
 @given(tables(), names, st.randoms(use_true_random=False))
 def test_no_metric_depends_on_the_order_of_the_options(
-    p: Predictions, name: str, random: object
+    p: Predictions, name: str, random: Random
 ) -> None:
     """Renaming the options, labels and all, changes no metric."""
     assert p.probabilities is not None
@@ -209,7 +210,7 @@ def test_no_metric_depends_on_the_order_of_the_options(
     top = p.probabilities.max(axis=1, keepdims=True)
     assume(((p.probabilities == top).sum(axis=1) == 1).all())
     order = list(range(p.probabilities.shape[1]))
-    random.shuffle(order)  # type: ignore[attr-defined]
+    random.shuffle(order)
     place = np.argsort(order)
     renamed = Predictions.from_probabilities(p.probabilities[:, order], place[p.labels])
     value = held(METRICS[name], p)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,9 +122,9 @@ def test_states_are_counted_in_the_order_they_come() -> None:
 # --- slices --------------------------------------------------------------------------------------
 
 
-def shift(name: str = "x", n: int = 60, q: float = 0.5, **fields: float | str) -> SliceShift:
+def shift(name: str = "x", n: int = 60, q: float = 0.5, **fields: Any) -> SliceShift:
     """A slice that went from balanced to 0.3 over-confident, or as the fields say."""
-    row: dict[str, float | str] = {
+    row: dict[str, Any] = {
         "accuracy_before": 0.7,
         "accuracy_after": 0.65,
         "gap_before": -0.012,
@@ -134,7 +135,7 @@ def shift(name: str = "x", n: int = 60, q: float = 0.5, **fields: float | str) -
         "untested": "",
         **fields,
     }
-    return SliceShift(name=name, n=n, units=n, standard_error=0.07, q_value=q, **row)  # type: ignore[arg-type]
+    return SliceShift(name=name, n=n, units=n, standard_error=0.07, q_value=q, **row)
 
 
 def untested(name: str, n: int = 3) -> SliceShift:

@@ -11,9 +11,10 @@ from hypothesis import given
 from samples import ends, evidence, grouped, samples
 
 from pytest_calibration.metrics import METRICS, bin_index, ece
+from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.predictions import FloatArray, Predictions
 from pytest_calibration.uncertainty.bins import BinTotals, totals_of
-from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece, debiased_size
+from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 
 of = Predictions.from_confidence

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_calibration.metrics import bin_index, ece
+from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.cross_fitting import cross_fitted, cross_fitted_ece
+from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
 from pytest_calibration.uncertainty.quantiles import NORMAL
 
 of = Predictions.from_confidence

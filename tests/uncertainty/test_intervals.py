@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -69,12 +70,12 @@ def test_an_interval_holds_its_value_and_stays_in_range(p: Predictions, name: st
 
 @given(samples(), names, st.randoms(use_true_random=False))
 def test_the_order_of_the_items_changes_no_interval(
-    p: Predictions, name: str, random: object
+    p: Predictions, name: str, random: Random
 ) -> None:
     """Shuffled items have the same interval."""
     assume(name != "auroc" or not one_outcome(p))
     order = list(range(len(p)))
-    random.shuffle(order)  # type: ignore[attr-defined]
+    random.shuffle(order)
     shuffled = p.take(np.array(order))
     assert ends(shuffled, name) == pytest.approx(ends(p, name), abs=1e-7)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from samples import copied, grouped
 
 from pytest_calibration.metrics import METRICS, ece, mce
+from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty.cross_fitting import debiased_size
 from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.noise_floor import (
     CROSS_FITTED,

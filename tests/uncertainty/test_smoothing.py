@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from samples import copied, ends, evidence, jackknife_error
 
 from pytest_calibration.metrics import smooth_ece
+from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.cross_fitting import debiased_size
 from pytest_calibration.uncertainty.smoothing import (
     CELLS,
     NODES,
