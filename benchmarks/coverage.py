@@ -35,10 +35,11 @@ from pages import publish
 
 from pytest_calibration import Predictions, measure
 from pytest_calibration.metrics import METRICS, Strategy, bin_edges, bin_index
+from pytest_calibration.metrics.binless import deposit
 from pytest_calibration.metrics.binning import DEFAULT_BINS, EDGE_SNAP
 from pytest_calibration.metrics.selective import DEFAULT_COVERAGE
 from pytest_calibration.metrics.sharpness import SURE
-from pytest_calibration.uncertainty.smoothing import TRAPEZIUM, density, deposit
+from pytest_calibration.uncertainty.smoothing import CELLS, TRAPEZIUM, density
 
 Array = NDArray[np.float64]
 SIZES = (500, 1000, 5000)
@@ -250,7 +251,7 @@ def averages(c: Array, p: Array) -> dict[str, float]:
 
 def smooth(c: Array, p: Array) -> float:
     """Smooth ECE where it equals its bandwidth."""
-    gaps = deposit(c, c - p) / len(c)
+    gaps = deposit(c, c - p, CELLS) / len(c)
     low, high = 0.0, 1.0
     for _ in range(40):
         sigma = (low + high) / 2

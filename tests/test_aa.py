@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import calibrated, d3, exact, two_runs
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pytest_calibration import aa
@@ -662,6 +662,8 @@ def test_pairs_of_arrays_will_do() -> None:
 
 
 @given(st.integers(1, 2000), st.floats(0, 1))
+@example(60, 1.0)
+@example(60, 0.0)
 def test_interval_of_a_rate_is_wilsons(trials: int, share: float) -> None:
     """The ends are scipy's Wilson interval."""
     stats = pytest.importorskip("scipy.stats")

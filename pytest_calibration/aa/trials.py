@@ -55,12 +55,12 @@ class Rate:
     @property
     def low(self) -> float:
         """Lower end of its interval."""
-        return max(0.0, self._interval()[0])
+        return self._interval()[0]
 
     @property
     def high(self) -> float:
         """Upper end of its interval."""
-        return min(1.0, self._interval()[1])
+        return self._interval()[1]
 
     def _interval(self) -> tuple[float, float]:
         low, high = score_interval(self.share, self.trials, NORMAL.inv_cdf(0.975))

@@ -54,17 +54,30 @@ def smooth_ece(predictions: PredictionsLike, sigma: float | None = None) -> floa
     return field.size(high)
 
 
+def deposit(position: FloatArray, weight: FloatArray, cells: int) -> FloatArray:
+    """Sum weights at the nodes of a grid of [0, 1]; each is shared by the two around its position.
+
+    Args:
+        position: (n,) in [0, 1].
+        weight: (n,) what lies there.
+        cells: number of cells of the grid.
+
+    Returns:
+        (cells + 1,) what the nodes hold.
+    """
+    scaled = position * cells
+    cell = np.minimum(scaled.astype(np.int64), cells - 1)
+    upper = weight * (scaled - cell)
+    nodes = np.bincount(cell, weights=weight - upper, minlength=cells + 1).astype(np.float64)
+    nodes[1:] += np.bincount(cell, weights=upper, minlength=cells)
+    return nodes
+
+
 class _SmoothedGaps:
     """Gaps on a grid of [0, 1], and what remains of them after smoothing."""
 
     def __init__(self, predictions: Predictions) -> None:
-        position = predictions.confidence * CELLS
-        cell = np.minimum(position.astype(np.int64), CELLS - 1)
-        position -= cell
-        gap = predictions.gap
-        upper = gap * position
-        nodes = np.bincount(cell, weights=gap - upper, minlength=CELLS + 1)
-        nodes[1:] += np.bincount(cell, weights=upper, minlength=CELLS)
+        nodes = deposit(predictions.confidence, predictions.gap, CELLS)
         # Reflection makes a circle of twice the length. An end node is its own mirror image, and
         # takes its mass twice, as any other node has it twice.
         circle = np.concatenate([nodes, nodes[-2:0:-1]]) / predictions.n

@@ -83,6 +83,8 @@ def effective_number(share: float, error: float, evidence: Evidence, used: float
 def score_interval(share: Shares, n: Shares, z: Shares) -> tuple[Shares, Shares]:
     """Return the ends of the p with (share − p)² ≤ z²·p(1 − p)/n (Wilson 1927).
 
+    They lie in [0, 1], the share between them.
+
     Args:
         share: observed shares, a number or (k,).
         n: how many each is a share of, as many.
@@ -91,7 +93,8 @@ def score_interval(share: Shares, n: Shares, z: Shares) -> tuple[Shares, Shares]
     shrink = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / shrink
     half = z / shrink * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
-    return centre - half, centre + half
+    # Where the share is 0 or 1 it is an end itself, which rounding may miss on either side.
+    return np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0)
 
 
 def wilson(share: float, n: float, z: float) -> Ends:

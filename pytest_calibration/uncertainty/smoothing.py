@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from pytest_calibration.metrics.binless import deposit
 from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.predictions import FloatArray
 from pytest_calibration.uncertainty.evidence import Evidence
@@ -26,21 +27,6 @@ DECAY: Final = CELLS**2 * (np.cos(np.pi * np.arange(CELLS + 1) / CELLS) - 1)
 HALVINGS: Final = 12
 # A smoothed gap in balance may come out as this much.
 ROUNDING: Final = 1e-12
-
-
-def deposit(position: FloatArray, weight: FloatArray) -> FloatArray:
-    """Sum weights at the grid's nodes; each is shared by the two around its position.
-
-    Args:
-        position: (n,) in [0, 1].
-        weight: (n,) what lies there.
-    """
-    scaled = position * CELLS
-    cell = np.minimum(scaled.astype(np.int64), CELLS - 1)
-    upper = weight * (scaled - cell)
-    nodes = np.bincount(cell, weights=weight - upper, minlength=CELLS + 1)
-    nodes[1:] += np.bincount(cell, weights=upper, minlength=CELLS)
-    return nodes.astype(np.float64)
 
 
 def smoothed(field: FloatArray, sigma: float) -> FloatArray:
@@ -76,8 +62,8 @@ class SmoothedEvidence:
         p = evidence.predictions
         self.n = p.n
         self.evidence = evidence
-        self._gaps = deposit(p.confidence, p.gap)
-        self._squares = deposit(p.confidence, p.gap**2)
+        self._gaps = deposit(p.confidence, p.gap, CELLS)
+        self._squares = deposit(p.confidence, p.gap**2, CELLS)
 
     @cached_property
     def _design_effect(self) -> float:
@@ -123,7 +109,7 @@ class SmoothedEvidence:
     @cached_property
     def _null_masses(self) -> FloatArray:
         confidence = self.evidence.predictions.confidence
-        return deposit(confidence, confidence * (1 - confidence))
+        return deposit(confidence, confidence * (1 - confidence), CELLS)
 
 
 def own_bandwidth(size: Callable[[float], float]) -> float:

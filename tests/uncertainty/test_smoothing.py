@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from samples import copied, ends, evidence, jackknife_error
 
 from pytest_calibration.metrics import smooth_ece
+from pytest_calibration.metrics.binless import deposit
 from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.predictions import FloatArray, Predictions
 from pytest_calibration.uncertainty.smoothing import (
@@ -20,7 +21,6 @@ from pytest_calibration.uncertainty.smoothing import (
     TRAPEZIUM,
     SmoothedEvidence,
     density,
-    deposit,
     own_bandwidth,
     smoothed,
     squared_density,
@@ -45,7 +45,7 @@ def kernel(t: FloatArray, c: float, sigma: float) -> FloatArray:
 def test_deposits_keep_mass_and_place(items: list[tuple[float, float]]) -> None:
     """What lies on the grid sums to the weights, and its mean position is theirs."""
     position, weight = np.array(items).T
-    nodes = deposit(position, weight)
+    nodes = deposit(position, weight, CELLS)
     assert nodes.sum() == pytest.approx(weight.sum(), abs=1e-9)
     assert nodes @ NODES == pytest.approx(weight @ position, abs=1e-9)
 
@@ -54,7 +54,7 @@ def test_deposits_keep_mass_and_place(items: list[tuple[float, float]]) -> None:
 @pytest.mark.parametrize("c", [0.0, 0.02, 0.31, 0.5, 0.97, 1.0])
 def test_the_density_of_a_point_is_the_reflected_kernel(c: float, sigma: float) -> None:
     """K_σ(t, c) at all nodes, also at the ends; and its square."""
-    one = deposit(np.array([c]), np.ones(1))
+    one = deposit(np.array([c]), np.ones(1), CELLS)
     expected = kernel(NODES, c, sigma)
     np.testing.assert_allclose(density(one, sigma), expected, atol=0.004 * expected.max())
     squared = squared_density(one, sigma)
