@@ -7,7 +7,7 @@ records and add the command that records or accepts; without one they are pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pytest_calibration.baselines import Baselines, Record
@@ -15,10 +15,12 @@ from pytest_calibration.decision import TOLERANCE, State
 from pytest_calibration.errors import MetricError, UsageError
 from pytest_calibration.gate import Settings, against, against_record, check, check_limit
 from pytest_calibration.measurement import measure
-from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
+from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
-from pytest_calibration.reports.terminal import reliability_table, slices_table
-from pytest_calibration.sink import SINK, Sink
+from pytest_calibration.reports.terminal import failure_lines
+from pytest_calibration.reports.terminal.layout import WIDTH
+from pytest_calibration.results import Result, result_of
+from pytest_calibration.sink import SINK
 from pytest_calibration.verdict import Verdict, judge
 
 
@@ -191,34 +193,22 @@ def _conclude(verdicts: Sequence[Verdict], predictions: Predictions) -> Verdict:
     """Count the verdicts, and raise with the whole story where any of them fails."""
     __tracebackhide__ = True
     sink = SINK.get()
-    failing = []
-    for verdict in verdicts:
-        if sink is not None:
-            sink.seen(verdict)
-        if sink.fails(verdict) if sink is not None else verdict.state.fails:
-            failing.append(verdict)
+    if sink is not None:
+        sink.scored(predictions)
+    # A limit is held against one number; its story needs the items behind it.
+    told = [replace(v, candidate=predictions) if v.candidate is None else v for v in verdicts]
+    results = [sink.seen(v) if sink is not None else _alone(v) for v in told]
+    failing = [result for result in results if result.fails]
     if failing:
-        raise AssertionError("\n".join(message(failing, predictions, sink)))
-    return verdicts[-1]
+        width = WIDTH if sink is None else sink.width
+        raise AssertionError("\n".join(failure_lines(failing, width=width)))
+    return told[-1]
 
 
-def message(
-    failing: Sequence[Verdict], predictions: Predictions, sink: Sink | None = None
-) -> Iterator[str]:
-    """Yield the lines of a failure: the story, the bins, what moved where, and what to do."""
-    for verdict in failing:
-        yield verdict.explain()
-        yield ""
-    yield from reliability_table(bin_table(predictions, failing[0].measurement.bins))
-    for verdict in failing:
-        table = [*slices_table(verdict.slices)]
-        if table:
-            yield ""
-            yield from table
-    remedies = (sink.remedy(v) if sink is not None else remedy(v) for v in failing)
-    for text in dict.fromkeys(filter(None, remedies)):
-        yield ""
-        yield text
+def _alone(verdict: Verdict) -> Result:
+    """Return the result of a verdict outside a test session."""
+    fails = verdict.state.fails
+    return result_of(verdict, remedy=remedy(verdict), detailed=fails, words=True)
 
 
 def remedy(verdict: Verdict) -> str:

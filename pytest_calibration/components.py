@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 
 from pytest_calibration.metrics.cross_fitted import cross_fitted
-from pytest_calibration.predictions import FloatArray, IdArray, IntArray, Predictions
+from pytest_calibration.predictions import FloatArray, IntArray, Predictions
+from pytest_calibration.uncertainty.folds import folds_by_id
 from pytest_calibration.uncertainty.quantiles import NORMAL, binomial_lower_bound, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
 
@@ -111,7 +112,7 @@ class Paired:
             stored(candidate),
             candidate.correct.astype(np.float64),
             clusters,
-            _folds(candidate.item_ids, clusters),
+            folds_by_id(candidate.item_ids, clusters, FOLDS),
         )
 
     @property
@@ -144,16 +145,6 @@ class Paired:
             self.clusters,
             self.folds,
         )
-
-
-def _folds(item_ids: IdArray, clusters: IntArray | None) -> IntArray:
-    """Assign each unit to a fold by its id, so that the order of the items changes nothing."""
-    ids = item_ids
-    if clusters is not None:
-        first = np.full(int(clusters.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
-        np.minimum.at(first, clusters, item_ids)
-        ids = first[clusters]
-    return (ids % np.uint64(FOLDS)).astype(np.int64)
 
 
 def _paired_error(u0: FloatArray, u1: FloatArray, pair: Paired) -> float:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.record import MAX_SUPERSEDED
 from pytest_calibration.decision import ALPHA, MAX_UNDETECTED, TOLERANCE, State
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.verdict import Verdict, align, compare, difference_reason, judge
+from pytest_calibration.verdict import Past, Verdict, align, compare, difference_reason, judge
+
+PAST_NUMBERS: Final = ("n", "ece", "accuracy", "signed_gap")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,32 @@ def against(
 def against_record(predictions: Predictions, record: Record, settings: Settings) -> Verdict:
     """Compare with a stored record, and add what else its reader must know."""
     verdict = against(predictions, record.predictions, settings, record=record)
-    return replace(verdict, notes=(*verdict.notes, *remarks(predictions, record, verdict)))
+    notes = (*verdict.notes, *remarks(predictions, record, verdict))
+    return replace(verdict, notes=notes, past=past_of(record))
+
+
+def past_of(record: Record) -> tuple[Past, ...]:
+    """Return what was stored under the key of this record, the oldest first, and the record."""
+    steps = [dict(one) for one in reversed(record.superseded)]
+    # The file keeps the last few steps, and what was recorded first.
+    if len(steps) == MAX_SUPERSEDED and record.anchor:
+        first = {key: steps[0].get(key) for key in record.anchor}
+        if first != dict(record.anchor):
+            steps.insert(0, {**record.anchor, "reason": "recorded first"})
+    now: dict[str, object] = {**record.metrics, "n": record.n}
+    now["model"] = record.predictions.signature.soft.get("model", "")
+    return tuple(
+        Past(
+            model=str(step.get("model", "")),
+            n=int(step["n"]),
+            ece=float(step["ece"]),
+            accuracy=float(step["accuracy"]),
+            signed_gap=float(step["signed_gap"]),
+            replaced=str(step.get("reason", "")),
+        )
+        for step in (*steps, now)
+        if all(isinstance(step.get(key), int | float) for key in PAST_NUMBERS)
+    )
 
 
 def check(predictions: Predictions, store: Baselines, settings: Settings) -> Verdict:
@@ -107,6 +135,7 @@ def _absent(predictions: Predictions, store: Baselines) -> Verdict:
     verdict = Verdict(
         state=State.NO_BASELINE,
         measurement=measure(predictions),
+        candidate=predictions,
         n=len(predictions),
         units=predictions.n_clusters,
         reason=f"nothing is stored at {path}.",
@@ -144,7 +173,14 @@ def check_limit(
     ours, theirs, remark = align(predictions, record.predictions)
     if differing or ours is None or theirs is None:
         reason = difference_reason(differing, "baseline") if differing else remark
-        verdict = Verdict(State.NOT_COMPARABLE, measured, reason=reason, n=len(predictions))
+        verdict = Verdict(
+            State.NOT_COMPARABLE,
+            measured,
+            reason=reason,
+            n=len(predictions),
+            candidate=predictions,
+            past=past_of(record),
+        )
         return _accepted(verdict, predictions, stored)
     here, there = predictions.take(ours), record.predictions.take(theirs)
     measured, before = measure(here, metric, bins=bins), measure(there, metric, bins=bins)
@@ -154,7 +190,15 @@ def check_limit(
     verdict = judge(measured, float(limit), debiased=debiased)
     notes = (*verdict.notes, remark) if remark else verdict.notes
     own = f"the limit is the baseline's own, {record.path}." if record.limit is not None else ""
-    verdict = replace(verdict, baseline=before, notes=notes, reason=own)
+    verdict = replace(
+        verdict,
+        baseline=before,
+        notes=notes,
+        reason=own,
+        candidate=here,
+        stored=there,
+        past=past_of(record),
+    )
     # A limit written by hand stays what it is, whatever is accepted.
     if verdict.state is State.ABOVE_LIMIT and record.limit is None:
         return _accepted(verdict, predictions, stored)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError
+from pytest_calibration.item_text import ItemText, ItemTexts
 
 FloatArray: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -119,6 +120,7 @@ class Predictions:
             questions on one passage), so standard errors are computed over groups.
         slices: (n,) text; what an item is about (subject, relation). For tables only: it changes
             no standard error.
+        texts: what the items say, for a reader; never compared and never stored in a baseline.
         unit: what one item is; token-level probes keep a sample in their baseline.
         signature: the settings that made these numbers.
 
@@ -137,6 +139,7 @@ class Predictions:
     option_mass: FloatArray | None = None
     groups: StrArray | None = None
     slices: StrArray | None = None
+    texts: ItemTexts | None = field(default=None, repr=False)
     unit: Unit = "item"
     signature: Signature = field(default_factory=Signature)
 
@@ -182,6 +185,7 @@ class Predictions:
             "option_mass",
             "groups",
             "slices",
+            "texts",
         ):
             array = getattr(self, name)
             if array is not None and len(array) != n:
@@ -240,6 +244,7 @@ class Predictions:
             option_mass=pick(self.option_mass),
             groups=pick(self.groups),
             slices=pick(self.slices),
+            texts=None if self.texts is None else self.texts.take(index),
         )
 
     def limited(self, limit: int | None) -> Predictions:
@@ -294,6 +299,7 @@ class Predictions:
             correct=_truths(correct, where),
             item_ids=ids,
             groups=None if groups is None else np.array([str(g) for g in groups]),
+            texts=_named(item_ids),
             signature=signature,
         )
 
@@ -359,6 +365,7 @@ class Predictions:
             labels=gold,
             label_logprobs=np.log(np.maximum(own, np.finfo(np.float64).tiny)),
             groups=None if groups is None else np.array([str(g) for g in groups]),
+            texts=_named(item_ids),
             signature=signature,
         )
 
@@ -390,6 +397,13 @@ class Predictions:
             probe=probe,
             signature=signature,
         )
+
+
+def _named(item_ids: Sequence[object] | None) -> ItemTexts | None:
+    """Keep the ids that a caller gave, so that a report can name an item by its own."""
+    if item_ids is None:
+        return None
+    return ItemTexts.held([ItemText(name=str(item)) for item in item_ids])
 
 
 PredictionsLike: TypeAlias = Predictions | tuple[Any, Any]

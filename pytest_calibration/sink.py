@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from pytest_calibration.gate import Settings
     from pytest_calibration.predictions import Predictions
+    from pytest_calibration.results import Result
     from pytest_calibration.verdict import Verdict
 
 
 class Sink(Protocol):
     """What a test session offers to the assertions of the running test."""
 
-    def seen(self, verdict: Verdict) -> None:
-        """Count a verdict."""
+    @property
+    def width(self) -> int:
+        """Columns that the text of a failure has."""
 
-    def fails(self, verdict: Verdict) -> bool:
-        """Whether this session fails on the verdict (a project may refuse inconclusive ones)."""
+    def scored(self, predictions: Predictions) -> None:
+        """Take note of what is being judged."""
 
-    def remedy(self, verdict: Verdict) -> str:
-        """Return the command that records or accepts; empty where there is none."""
+    def seen(self, verdict: Verdict) -> Result:
+        """Count a verdict, and return what a reader sees of it.
+
+        A project may refuse inconclusive ones; and the session knows the command that records.
+        """
 
     def settings(self, predictions: Predictions) -> Settings:
         """Return what the project's configuration says."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -39,6 +39,27 @@ SMALLEST_TESTABLE: Final = 0.001
 
 
 @dataclass(frozen=True)
+class Past:
+    """What was stored before under the same key.
+
+    Attributes:
+        model: name of the model that was measured; empty where it is not known.
+        n: number of items.
+        ece: ECE as stored.
+        accuracy: accuracy as stored.
+        signed_gap: mean confidence minus accuracy, as stored.
+        replaced: the reason with which it was replaced; empty for what counts now.
+    """
+
+    model: str
+    n: int
+    ece: float
+    accuracy: float
+    signed_gap: float
+    replaced: str = ""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The outcome of one comparison.
 
@@ -64,6 +85,9 @@ class Verdict:
         slices: what moved where, if the items name slices or come in groups; decides nothing.
         notes: further sentences a reader must see.
         above: for ``judge``, whether the limit is a floor (accuracy) instead of a ceiling.
+        candidate: the items that were measured; None for ``judge``, which sees one number.
+        stored: the items they were held against, in the same order; None where there are none.
+        past: what was stored before, the oldest first; the last is what counts now.
     """
 
     state: State
@@ -86,6 +110,9 @@ class Verdict:
     slices: tuple[SliceShift, ...] = ()
     notes: tuple[str, ...] = ()
     above: bool = False
+    candidate: Predictions | None = field(default=None, repr=False, compare=False)
+    stored: Predictions | None = field(default=None, repr=False, compare=False)
+    past: tuple[Past, ...] = field(default=(), repr=False)
 
     @property
     def deciding(self) -> Component | None:
@@ -232,6 +259,7 @@ def compare(
         reference=reference,
         tolerance=tolerance,
         alpha=alpha,
+        candidate=predictions,
     )
     differing = predictions.signature.hard_differences(baseline.signature)
     if differing:
@@ -271,6 +299,8 @@ def compare(
         reason=decision.reason,
         slices=shifts(candidate, stored),
         notes=notes,
+        candidate=candidate,
+        stored=stored,
     )
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Final
 
 from pytest_calibration.baselines.record import Record, is_record, read_record, summarise, to_yaml
 from pytest_calibration.errors import BaselineError, MissingBaseline, UnreadableBaseline, UsageError
+from pytest_calibration.files import write_atomically
 from pytest_calibration.predictions import (
     Predictions,
     PredictionsLike,
@@ -90,9 +89,9 @@ class Draft:
         path = folder / self.file
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write_atomically(folder / self.items_file, self.items)
+            write_atomically(folder / self.items_file, self.items)
             replaced = _items_named_by(path)
-            _write_atomically(path, self.text.encode())
+            write_atomically(path, self.text.encode())
         except OSError as problem:
             raise BaselineError(
                 f"{path}: cannot be written ({problem.strerror or problem}); nothing was recorded."
@@ -133,27 +132,6 @@ def remove_record(path: Path) -> None:
     items = list(items_files(path))
     for file in [path, *items]:
         file.unlink(missing_ok=True)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write so that a reader sees the old file or the new one, never a part."""
-    if path.is_file() and path.read_bytes() == content:
-        return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a baseline is as public as its neighbours.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def write_draft(draft: Draft) -> None:

@@ -23,6 +23,8 @@ class NextTokenScores:
         hit: (t,) bool, whether that token is the one in the text.
         target_logprob: (t,) float64, log P(target token) in nats.
         token_ids: (t,) int64, the target tokens; their digest tells two tokenizers apart.
+        top_text: (t,) the most likely tokens as text, for a reader; empty where a model does not
+            say.
     """
 
     spans: NDArray[np.int64]
@@ -30,6 +32,7 @@ class NextTokenScores:
     hit: NDArray[np.bool_]
     target_logprob: NDArray[np.float64]
     token_ids: NDArray[np.int64]
+    top_text: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ class TransformersModel:
         self.max_tokens = _max_tokens(base.config) - virtual
         self._vocabulary = _vocabulary(base)
         self._closing = _closing(self.tokenizer)
+        self._token_texts: dict[int, str] = {}
         self._check_causal()
 
     def _check_causal(self) -> None:
@@ -330,13 +331,23 @@ class TransformersModel:
         top, logprob = joined("top_logprob"), joined("target_logprob")
         if not (np.isfinite(top).all() and np.isfinite(logprob).all()):
             raise ModelError(f"{self.name}: not a finite score in {_excerpt(text)}.")
+        top_ids = joined("top_id")
         return NextTokenScores(
             spans=spans,
             top_probability=np.exp(np.minimum(top, 0.0)),
-            hit=joined("top_id") == ids,
+            hit=top_ids == ids,
             target_logprob=logprob,
             token_ids=ids,
+            top_text=[self._token_text(int(i)) for i in top_ids],
         )
+
+    def _token_text(self, token: int) -> str:
+        """Return a token as text; each is decoded once."""
+        if token not in self._token_texts:
+            self._token_texts[token] = self.tokenizer.decode(
+                [token], clean_up_tokenization_spaces=False
+            )
+        return self._token_texts[token]
 
     def _score(self, rows: list[Row]) -> list[RowScores]:
         """Score all rows, longest first, in batches of at most ``batch_tokens`` padded tokens."""

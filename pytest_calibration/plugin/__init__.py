@@ -9,7 +9,9 @@
 ``rootdir``
     a path given to a flag must not be taken for a place of tests.
 ``session_sink``
-    what assertions tell the session, as flat test properties.
+    what assertions tell the session.
+``reporting``
+    report files, step summary and annotations.
 ``summary``
     the lines at the end of a run.
 ``tracebacks``
@@ -24,7 +26,7 @@ is printed or written in a run without calibration tests.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -41,13 +43,15 @@ from pytest_calibration.plugin.fixtures import (
     calibration_probe,
 )
 from pytest_calibration.plugin.options import add_options
+from pytest_calibration.plugin.reporting import annotation_lines
 from pytest_calibration.plugin.rootdir import check_rootdir
 from pytest_calibration.plugin.run import Run, model_name
-from pytest_calibration.plugin.session_sink import SessionSink, rows_of
-from pytest_calibration.plugin.summary import collection_line, probe_lines, summary_lines
+from pytest_calibration.plugin.session_sink import SessionSink
+from pytest_calibration.plugin.summary import collection_line, probe_lines, session_lines
 from pytest_calibration.plugin.tracebacks import at_the_users_line
 from pytest_calibration.sink import SINK
 
+RESULTS: Final = "calibration_results"
 OURS = pytest.StashKey[bool]()
 
 __all__ = [
@@ -191,9 +195,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show an error a user can cause at the user's own line."""
+    """Show an error a user can cause at the user's own line; add what the assertions saw."""
     at_the_users_line(item, call)
-    return (yield)
+    report = yield
+    sink = SINK.get()
+    if isinstance(sink, SessionSink) and sink.item is item:
+        if report.when == "call" and report.failed:
+            report.sections.extend(sink.sections())
+        if report.when == "teardown" and sink.results:
+            from pytest_calibration.results import plain
+
+            # An attribute of a report travels from a worker to the controller.
+            setattr(report, RESULTS, plain(tuple(sink.results)))
+    return report
 
 
 class Collection:
@@ -225,9 +239,15 @@ class Reporter:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the verdicts of each test's last attempt."""
         if report.when == "teardown":
-            self.run.rows[report.nodeid] = rows_of(report.user_properties)
+            self.run.results.pop(report.nodeid, None)
+            if hasattr(report, RESULTS):
+                from pytest_calibration.results import Result, revived
+
+                given = getattr(report, RESULTS)
+                self.run.results[report.nodeid] = [revived(Result, one) for one in given]
         if "calibration" not in report.keywords:
             return
+        self.run.lines[report.nodeid] = report.location[0], (report.location[1] or 0) + 1
         if report.outcome in ("failed", "skipped", "rerun"):
             self.run.unfinished.add(report.nodeid)
         elif report.when == "call":
@@ -271,10 +291,11 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print the verdicts; nothing where there is none."""
-    lines = list(summary_lines(config.stash[RUN]))
+    run = config.stash[RUN]
+    lines = list(session_lines(run, terminalreporter))
     if lines:
         terminalreporter.write_sep("=", "calibration")
-        for line in lines:
+        for line in (*lines, *annotation_lines(run)):
             terminalreporter.write_line(line)
 
 

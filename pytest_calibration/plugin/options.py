@@ -15,6 +15,9 @@ import pytest
 
 from pytest_calibration.errors import UsageError
 
+# What a report may end in, which says what it is.
+REPORTS: Final = (".html", ".md", ".json", ".txt", ".png", ".svg")
+
 
 @dataclass(frozen=True)
 class Option:
@@ -68,6 +71,11 @@ OPTIONS: Final = (
     Option("prune", "remove baselines that no test of a full, finished run asked for", kind=None),
     Option("baseline_dir", "folder of the baselines, instead of calibration_baselines beside each "
            "test file", metavar="DIR"),
+    Option("report", "write a report: .html, .md, .json, .txt (OpenMetrics), .png or .svg "
+           "(repeatable)", "args", many=True, metavar="FILE"),
+    Option("dump", "write all items that were scored as JSON lines into a folder", metavar="DIR"),
+    Option("item_text", "where prompts and answers may appear: terminal, none or reports",
+           flag=False, choices=("terminal", "none", "reports")),
     Option("device", "cpu, cuda, mps or auto", metavar="DEVICE"),
     Option("dtype", "float32, bfloat16, float16 or auto", metavar="DTYPE"),
     Option("batch_tokens", "padded tokens per forward pass", "int", metavar="N"),
@@ -165,6 +173,13 @@ def _check(option: Option, value: Any, *, given_by_flag: bool) -> None:
         raise pytest.UsageError(f"{name} must be at least 0 and below 1, got {value}.")
     if option.name == "alpha" and not 0 < value < 0.5:
         raise pytest.UsageError(f"{name} must lie between 0 and 0.5, got {value}.")
+    if option.name == "report":
+        for file in value:
+            if Path(file).suffix.lower() not in REPORTS:
+                raise pytest.UsageError(
+                    f"{name}: {file!r} must end in one of {', '.join(REPORTS)}, which says what "
+                    "is written."
+                )
     if option.name == "accept" and not value.strip():
         raise pytest.UsageError(f"{name} needs a reason that a reviewer can read.")
 
@@ -172,7 +187,13 @@ def _check(option: Option, value: Any, *, given_by_flag: bool) -> None:
 def path_of(config: pytest.Config, options: Options, name: str) -> Path | None:
     """Return a path option: a flag's relative to where pytest was started, an ini's to rootdir."""
     value = options[name]
-    if value is None:
-        return None
-    base = config.invocation_params.dir if name in options.flags else config.rootpath
-    return Path(base) / str(value)
+    return None if value is None else _base(config, options, name) / str(value)
+
+
+def paths_of(config: pytest.Config, options: Options, name: str) -> list[Path]:
+    """Return the paths of an option that may be repeated, each as :func:`path_of`."""
+    return [_base(config, options, name) / str(value) for value in options[name] or ()]
+
+
+def _base(config: pytest.Config, options: Options, name: str) -> Path:
+    return Path(config.invocation_params.dir if name in options.flags else config.rootpath)

@@ -7,6 +7,7 @@ workers saw, and alone writes files, after a run that finished.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -25,6 +26,7 @@ from pytest_calibration.errors import (
     UsageError,
 )
 from pytest_calibration.plugin.options import OPTIONS, Options, path_of, read_options
+from pytest_calibration.plugin.reporting import write_reports
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines, Draft
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.probes.base import Probe
     from pytest_calibration.probes.registry import ProbeSet
+    from pytest_calibration.results import Result
 
 # State of the model, identity of the probe, limit; and what came of it.
 Asked: TypeAlias = tuple[str, int, int | None]
@@ -54,7 +57,7 @@ class Run:
         current: the model that the running tests are parametrised with.
         collected: number of calibration tests collected.
         deselected: whether any test was deselected.
-        rows: verdict rows by node id, as flat mappings; the last attempt of a test counts.
+        results: what came of each test, by node id; the last attempt of a test counts.
         drafts: records to write, by YAML file.
         conflicts: node ids that want different content, by YAML file.
         asked: YAML files that tests looked for.
@@ -62,6 +65,9 @@ class Run:
         folders: baseline folders of the calibration tests.
         unfinished: calibration tests that did not pass.
         complete: whether every process of the run finished.
+        finished: whether every test was run.
+        lines: file and line of each calibration test, by node id.
+        width: columns of the terminal.
         remarks: lines for the end of the summary.
         errors: lines that make the session fail.
     """
@@ -75,12 +81,15 @@ class Run:
         self.deselected = False
         self.used_models: set[str] = set()
         self.folders: set[str] = set()
-        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.results: dict[str, list[Result]] = {}
         self.unfinished: set[str] = set()
         self.drafts: dict[str, Draft] = {}
         self.conflicts: dict[str, list[str]] = {}
         self.asked: set[str] = set()
         self.complete = True
+        self.finished = False
+        self.lines: dict[str, tuple[str, int]] = {}
+        self.width = int(self.given.get("width", 0)) or _terminal_width()
         self.remarks: list[str] = []
         self.errors: list[str] = []
         # Weak: a model that its fixture lets go must not be held in memory by its answers.
@@ -120,6 +129,17 @@ class Run:
     def is_worker(self) -> bool:
         """Whether this is an xdist worker."""
         return hasattr(self.config, "workerinput")
+
+    @property
+    def verdicts(self) -> list[Result]:
+        """Every verdict of the run, one model after the other.
+
+        Workers finish in any order; a reader wants the models in theirs.
+        """
+        found = [result for results in self.results.values() for result in results]
+        order = {name: i for i, name in enumerate(dict.fromkeys(r.model for r in found))}
+        order |= {name: i for i, name in enumerate(self.model_names() if found else ())}
+        return sorted(found, key=lambda result: order[result.model])
 
     # --- what is probed ----------------------------------------------------------------------
 
@@ -263,6 +283,7 @@ class Run:
                 )
             # With the probe, so that no other takes its id while the answer is kept.
             answers[key] = probe, given
+            self.dump(given)
         return answers[key][1]
 
     def parent_predictions(self, predictions: Predictions) -> Iterator[tuple[str, Predictions]]:
@@ -273,6 +294,19 @@ class Run:
         known = [p for _, p in self._answers_of(parent).values() if p.probe == predictions.probe]
         if known:
             yield parent.name, max(known, key=len)
+
+    def dump(self, predictions: Predictions) -> None:
+        """Write all items, where the run asks for it.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        folder = path_of(self.config, self.options, "dump")
+        if folder is None:
+            return
+        from pytest_calibration.dump import write_dump
+
+        write_dump(folder, predictions, words=self.options["item_text"] != "none")
 
     # --- baselines ---------------------------------------------------------------------------
 
@@ -336,7 +370,7 @@ class Run:
 
     def for_worker(self) -> dict[str, Any]:
         """Return what the controller resolved, as plain values."""
-        out: dict[str, Any] = {}
+        out: dict[str, Any] = {"width": self.width}
         # What cannot be resolved is told where it belongs: by the test that needs it.
         with suppress(CalibrationError):
             if self.options["model"]:
@@ -389,7 +423,10 @@ class Run:
             finished: whether every test was run.
             failed: whether any test failed; a run that is red needs no further reason.
         """
-        if not finished or not self.complete:
+        self.finished = finished
+        if finished and self.complete:
+            self._conclude(failed=failed)
+        else:
             if self.drafts:
                 n = len(self.drafts)
                 self.errors.append(
@@ -397,7 +434,11 @@ class Run:
                 )
             if self.options["prune"]:
                 self.remarks.append("nothing pruned: the run did not finish.")
-            return 0 if not self.errors else 1
+        write_reports(self)
+        return len(self.errors)
+
+    def _conclude(self, *, failed: bool) -> None:
+        """After a run that finished: write baselines, and fail one that decided nothing."""
         self._write()
         if self.options["prune"]:
             self._prune()
@@ -413,7 +454,6 @@ class Run:
                 "nothing was decided (every comparison was inconclusive, skipped or never made): "
                 "this run is not green."
             )
-        return len(self.errors)
 
     def _write(self) -> None:
         written = 0
@@ -439,28 +479,24 @@ class Run:
             return False
         if self._may_skip():
             return False
-        rows = [row for rows in self.rows.values() for row in rows]
-        return not any(row["state"] != "inconclusive" for row in rows)
+        return not any(result.state != "inconclusive" for result in self.verdicts)
 
     def _unused(self) -> None:
         """Tell a model or parent that was named and that no test looked at."""
         if not self.collected or self.config.option.collectonly:
             return
-        rows = [row for rows in self.rows.values() for row in rows]
         if "model" in self.options.flags and not self.used_models:
             self.errors.append(
                 "--calibration-model was used by no test: the fixture calibration_model is "
                 "overridden and does not ask for calibration_model_spec."
             )
-        against = (str(row.get("reference", "")).startswith("parent ") for row in rows)
-        if self.options["parent"] is not None and rows and not any(against):
+        against = (result.reference.startswith("parent ") for result in self.verdicts)
+        if self.options["parent"] is not None and self.verdicts and not any(against):
             self.errors.append("--calibration-parent was compared with nothing.")
 
     def _may_skip(self) -> bool:
         """Whether the project asked for a green run where no model is named."""
-        return self.options["no_model"] == "skip" and not (
-            self.options["model"] or any(self.rows.values())
-        )
+        return self.options["no_model"] == "skip" and not (self.options["model"] or self.verdicts)
 
     def _prune(self) -> None:
         reason = self._not_full()
@@ -516,6 +552,11 @@ class Run:
             if not any(one.is_relative_to(place) for one in held for place in places):
                 return f"{folder.name} lies outside the folders that were run"
         return ""
+
+
+def _terminal_width() -> int:
+    """Columns of the terminal; a line of prose fits the most there are."""
+    return max(40, min(shutil.get_terminal_size((96, 24)).columns, 120))
 
 
 def model_name(item: pytest.Item) -> str | None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from pytest_calibration.plugin.reporting import wants_details
 from pytest_calibration.plugin.run import Run, flag_arguments, model_name
 
 if TYPE_CHECKING:
     from pytest_calibration.gate import Settings
     from pytest_calibration.predictions import Predictions
+    from pytest_calibration.results import Result
     from pytest_calibration.verdict import Verdict
 
 PREFIX: Final = "calibration."
+EVIDENCE: Final = "calibration: worst items"
+# What pytest puts before each line of an error.
+MARGIN: Final = 8
 
 
 class SessionSink:
@@ -31,18 +35,55 @@ class SessionSink:
     def __init__(self, run: Run, item: pytest.Item) -> None:
         self.run = run
         self.item = item
-        self.count = 0
+        self.results: list[Result] = []
+        self.evidence: tuple[Predictions, Predictions | None] | None = None
         run.forget(item.nodeid)
         # A rerun starts anew: only its last attempt is reported.
         item.user_properties[:] = [
             (key, value) for key, value in item.user_properties if not key.startswith(PREFIX)
         ]
 
-    def seen(self, verdict: Verdict) -> None:
-        """Attach the verdict to the test as ``calibration.<k>.<field>`` properties."""
-        self.count += 1
-        for key, value in flat(verdict).items():
-            self.item.user_properties.append((f"{PREFIX}{self.count}.{key}", value))
+    @property
+    def width(self) -> int:
+        """Columns that the text of a failure has: the terminal's, less what pytest puts before."""
+        return self.run.width - MARGIN
+
+    def scored(self, predictions: Predictions) -> None:
+        """Write the items where the run dumps them."""
+        self.run.dump(predictions)
+
+    def seen(self, verdict: Verdict) -> Result:
+        """Keep what a reader sees of the verdict; attach its numbers to the test as properties."""
+        from pytest_calibration.results import result_of
+
+        fails = self.fails(verdict)
+        shows = self.run.options["item_text"]
+        result = result_of(
+            verdict,
+            test=self.item.nodeid,
+            fails=fails,
+            remedy=self.remedy(verdict),
+            detailed=fails or wants_details(self.run),
+            words=shows == "reports",
+        )
+        self.results.append(result)
+        for key, value in flat(result).items():
+            self.item.user_properties.append((f"{PREFIX}{len(self.results)}.{key}", value))
+        # A report, and JUnit's file, hold the text of a failure: item texts go to the terminal.
+        if fails and shows in (None, "terminal") and verdict.candidate is not None:
+            self.evidence = verdict.candidate, verdict.stored
+        return result
+
+    def sections(self) -> Iterator[tuple[str, str]]:
+        """Yield what is printed below a failure and nowhere else: (title, text)."""
+        if self.evidence is None:
+            return
+        from pytest_calibration.reports.terminal.failure import WORST, worst_lines
+        from pytest_calibration.results import worst_items
+
+        worst = worst_items(*self.evidence, most=WORST, words=True)
+        if any(item.words for item in worst):
+            yield EVIDENCE, "\n".join(worst_lines(worst, width=self.run.width))
 
     def fails(self, verdict: Verdict) -> bool:
         """Fail on what fails everywhere, and on inconclusive where the project says so."""
@@ -68,7 +109,10 @@ class SessionSink:
 
     def _command(self, places: list[str], flags: list[str]) -> str:
         # A record is of all items, whatever this run was limited to.
-        skip = ("model", "parent", "record", "accept", "prune", "list", "limit")
+        skip = (
+            *("model", "parent", "record", "accept", "prune", "list", "limit"),
+            *("report", "dump"),
+        )
         kept = flag_arguments(self.run.options, skip)
         return shlex.join(["pytest", *places, *self._model(), *kept, *flags])
 
@@ -107,63 +151,32 @@ def first(*values: float | None) -> float:
     return next(float(v) for v in values if v is not None)
 
 
-def flat(verdict: Verdict) -> dict[str, str | float | int]:
-    """Return a verdict as flat scalars; what does not apply is left out."""
-    m = verdict.measurement
-    out: dict[str, str | float | int] = {
-        "state": str(verdict.state),
-        "model": m.model,
-        "probe": m.probe,
-        "metric": m.label,
-        "n": verdict.n or m.n,
-        "value": m.value,
-        "low": m.low,
-        "high": m.high,
-        "noise_floor": m.noise_floor,
-        "accuracy": m.accuracy,
-        "mean_confidence": m.mean_confidence,
-        "limit": verdict.limit,
-        "difference": verdict.difference,
-        "bound": verdict.bound,
-        "smallest_visible": verdict.smallest_visible,
-        "false_alarm_rate": verdict.false_alarm_rate,
-        "reference": verdict.reference if verdict.baseline is not None else "",
+def flat(result: Result) -> dict[str, str | float | int]:
+    """Return a result as flat scalars; what does not apply is left out."""
+    number, base = result.number, result.baseline
+    out: dict[str, str | float | int | None] = {
+        "state": result.state,
+        "model": result.model,
+        "probe": result.probe,
+        "metric": number.label,
+        "n": result.n,
+        "value": number.value,
+        "low": number.low,
+        "high": number.high,
+        "noise_floor": number.noise_floor,
+        "accuracy": result.accuracy,
+        "mean_confidence": result.mean_confidence,
+        "limit": result.limit,
+        "difference": result.difference,
+        "bound": result.bound,
+        "smallest_visible": result.smallest_visible,
+        "false_alarm_rate": result.false_alarm_rate,
+        "reference": result.reference,
+        "baseline": None if base is None else base.value,
+        "tolerance": result.tolerance,
+        "limit_is": "floor" if result.above else "",
+        "n_needed": result.n_needed or None,
+        "improved": 1 if result.improved and result.reference == "baseline" else None,
+        "component": ", ".join(result.fired),
     }
-    if verdict.baseline is not None:
-        out["baseline"] = verdict.baseline.value
-        out["tolerance"] = verdict.tolerance
-    if verdict.above:
-        out["limit_is"] = "floor"
-    if verdict.n_needed:
-        out["n_needed"] = verdict.n_needed
-    if verdict.improved and verdict.reference == "baseline":
-        out["improved"] = 1
-    fired = [c.name for c in verdict.components if c.fired]
-    if fired:
-        out["component"] = ", ".join(fired)
-    plain = {key: scalar(value) for key, value in out.items() if value != ""}
-    return {
-        key: value
-        for key, value in plain.items()
-        if not (isinstance(value, float) and math.isnan(value))
-    }
-
-
-def scalar(value: object) -> str | float | int:
-    """Return a builtin scalar: what travels between processes must be exactly that."""
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, int):
-        return int(value)
-    return float(value)  # type: ignore[arg-type]
-
-
-def rows_of(properties: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
-    """Gather the verdicts back from a report's properties, in order."""
-    rows: dict[int, dict[str, Any]] = {}
-    for key, value in properties:
-        if key.startswith(PREFIX):
-            number, _, field = key.removeprefix(PREFIX).partition(".")
-            if number.isdigit() and field:
-                rows.setdefault(int(number), {})[field] = value
-    return [rows[number] for number in sorted(rows)]
+    return {key: value for key, value in out.items() if value is not None and value != ""}

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ProbeError, TokenBoundaryError, UsageError
+from pytest_calibration.item_text import ItemText, ItemTexts
 from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.probes import builtin
@@ -120,8 +121,9 @@ class Facts:
             confidence = np.array([s.top_probability[0] for s in scores])
             correct = np.array([bool(s.hit[0]) for s in scores])
             logprobs = np.array([s.target_logprob[0] for s in scores])
+            answers = [s.top_text[0] if s.top_text else "" for s in scores]
         else:
-            confidence, correct = self._whole(model, items, scores)
+            confidence, correct, answers = self._whole(model, items, scores)
             logprobs = np.array([float(s.target_logprob.sum()) for s in scores])
         grouped = any(i.group for i in items)
         sliced = any(i.slice for i in items)
@@ -135,6 +137,12 @@ class Facts:
             if grouped
             else None,
             slices=np.array([i.slice or "" for i in items]) if sliced else None,
+            texts=ItemTexts.held(
+                [
+                    ItemText(i.prompt, i.answer, answer.strip(), name=i.id or "")
+                    for i, answer in zip(items, answers, strict=True)
+                ]
+            ),
             signature=signature(
                 model,
                 {
@@ -176,8 +184,8 @@ class Facts:
 
     def _whole(
         self, model: LanguageModel, items: Sequence[FactItem], scores: Sequence[NextTokenScores]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Confidence of the model's own continuation, as many tokens long as the entity.
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
+        """Confidence, truth and text of the model's own continuation, as long as the entity.
 
         Where every token of the entity is the most likely one, that continuation is the entity and
         its probability is known already; only the others are generated.
@@ -190,9 +198,11 @@ class Facts:
             max_new_tokens=[len(scores[i].hit) for i in wrong],
         )
         all_scored(self.name, len(wrong), len(written))
+        answers = [item.answer for item in items]
         for i, generation in zip(wrong, written, strict=True):
             confidence[i] = float(np.exp(generation.token_logprobs.sum()))
-        return np.minimum(confidence, 1.0), correct
+            answers[i] = generation.text
+        return np.minimum(confidence, 1.0), correct, answers
 
 
 def _builtin_items() -> list[FactItem]:

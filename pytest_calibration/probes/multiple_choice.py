@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, ProbeError, TokenBoundaryError, UsageError
+from pytest_calibration.item_text import ItemText, ItemTexts
 from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.probes import builtin
@@ -238,6 +239,9 @@ class MultipleChoice:
             if grouped
             else None,
             slices=np.array([i.slice or "" for i in items]) if sliced else None,
+            texts=ItemTexts.held(
+                [_in_words(i, int(a)) for i, a in zip(items, answers, strict=True)]
+            ),
             signature=signature(
                 model,
                 {
@@ -266,6 +270,16 @@ class MultipleChoice:
             return model.option_logprobs(prompts, spaced), "with leading space"
         except TokenBoundaryError:
             return model.option_logprobs(prompts, options), "without leading space"
+
+
+def _in_words(item: Question, answer: int) -> ItemText:
+    return ItemText(
+        prompt=item.question,
+        gold=item.options[item.answer],
+        answer=item.options[answer],
+        options=item.options,
+        name=item.id or "",
+    )
 
 
 def _builtin_items() -> list[Question]:

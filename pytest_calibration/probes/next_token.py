@@ -7,7 +7,7 @@ by default a fixed sample of positions per document is scored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ProbeError, UsageError
+from pytest_calibration.item_text import ItemText, ItemTexts
 from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest, hash_ids
 from pytest_calibration.probes.base import (
@@ -32,6 +33,8 @@ from pytest_calibration.probes.base import (
 from pytest_calibration.probes.builtin import DATA
 
 POSITIONS: Final = 50
+# Characters before a position that a reader is shown.
+CONTEXT: Final = 300
 KEYS: Final = ("text", "id", "group")
 
 
@@ -135,6 +138,7 @@ class NextToken:
             label_logprobs=np.concatenate([s.target_logprob for s in scores]),
             groups=np.repeat(np.array(groups), counts),
             unit="token",
+            texts=ItemTexts(self._in_words(scores), np.arange(sum(counts))),
             signature=signature(model, self._hard(scores)),
         )
         return predictions.limited(limit)
@@ -147,6 +151,24 @@ class NextToken:
             seen[start, end] = seen.get((start, end), 0) + 1
             keys.append(f"{document}:{start}:{end}:{seen[start, end]}")
         return hash_ids(keys, self.digest)
+
+    def _in_words(self, scores: Sequence[NextTokenScores]) -> Callable[[int], ItemText]:
+        """Return what gives a position in words: what stands before it, and what comes."""
+        starts = np.cumsum([0, *(len(s.hit) for s in scores)])
+
+        def words(row: int) -> ItemText:
+            document = int(np.searchsorted(starts, row, side="right")) - 1
+            score, place = scores[document], row - int(starts[document])
+            passage = self.passages[document]
+            start, end = score.spans[place].tolist()
+            return ItemText(
+                prompt=passage.text[max(0, start - CONTEXT) : start],
+                gold=passage.text[start:end],
+                answer=score.top_text[place] if score.top_text else "",
+                name=f"{passage.id}:{start}" if passage.id else "",
+            )
+
+        return words
 
     def _hard(self, scores: list[NextTokenScores]) -> Mapping[str, object]:
         encoded = (s.token_ids.tobytes() + s.spans.tobytes() for s in scores)

@@ -1,0 +1,141 @@
+"""What a session leaves behind: report files, a step summary on GitHub, annotations.
+
+All are written by the controller, once, from one :class:`pytest_calibration.results.Results`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pytest_calibration.errors import CalibrationError
+from pytest_calibration.plugin.options import paths_of
+
+if TYPE_CHECKING:
+    from pytest_calibration.plugin.run import Run
+    from pytest_calibration.results import Results
+
+STEP_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
+ANNOTATES: Final = "pytest_github_actions_annotate_failures"
+# Where continuous integration says which commit it tests.
+COMMITS: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "BUILD_VCS_NUMBER", "GIT_COMMIT")
+
+
+def wants_details(run: Run) -> bool:
+    """Whether anything of this session shows what stands behind a verdict that does not fail."""
+    if run.options["report"] or os.environ.get(STEP_SUMMARY):
+        return True
+    return bool(run.config.get_verbosity() > 0)
+
+
+def results_of(run: Run) -> Results:
+    """Gather what came of the session so far."""
+    from pytest_calibration import __version__
+    from pytest_calibration.results import Results
+
+    return Results(
+        version=__version__,
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        commit=next(filter(None, (os.environ.get(name) for name in COMMITS)), ""),
+        tests=run.collected,
+        finished=run.finished and run.complete,
+        results=tuple(run.verdicts),
+        remarks=tuple(run.remarks),
+        errors=tuple(run.errors),
+    )
+
+
+def write_reports(run: Run) -> None:
+    """Write every report that was asked for; one that cannot be written fails the session."""
+    paths = paths_of(run.config, run.options, "report")
+    summary = os.environ.get(STEP_SUMMARY)
+    if not run.collected:
+        if "report" in run.options.flags:
+            names = ", ".join(path.name for path in paths)
+            run.remarks.append(f"no calibration test was collected: {names} not written.")
+        return
+    if not paths and not summary:
+        return
+    results = results_of(run)
+    written: list[str] = []
+    for path in paths:
+        with _told(run, str(path)):
+            written.extend(_write(path, results))
+    if summary:
+        with _told(run, STEP_SUMMARY):
+            _append(Path(summary), results)
+    if written:
+        run.remarks.append(f"written: {', '.join(written)}")
+
+
+@contextmanager
+def _told(run: Run, what: str) -> Iterator[None]:
+    """Turn what keeps a report from being written into a line that fails the session."""
+    try:
+        yield
+    except OSError as problem:
+        run.errors.append(f"{what}: cannot be written ({problem.strerror or problem}).")
+    except CalibrationError as problem:
+        run.errors.append(f"{what}: not written: {problem}")
+
+
+def _write(path: Path, results: Results) -> Iterator[str]:
+    """Write one report and yield the names of the files."""
+    from pytest_calibration.files import replacing
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = path.suffix.lower()
+    if suffix in (".png", ".svg"):
+        from pytest_calibration.reports.plots import plots_of
+
+        for picture, content in plots_of(results, path):
+            with replacing(picture) as file:
+                file.write(content)
+            yield picture.name
+        return
+    with replacing(path) as file:
+        for piece in _pieces(suffix, results):
+            # A lone surrogate cannot be encoded; it is shown as an escape sequence.
+            file.write(piece.encode("utf-8", errors="backslashreplace"))
+    yield path.name
+
+
+def _pieces(suffix: str, results: Results) -> Iterable[str]:
+    if suffix == ".html":
+        from pytest_calibration.reports.html import html_report
+
+        return html_report(results)
+    if suffix == ".md":
+        from pytest_calibration.reports.markdown import COMMENT, markdown_report
+
+        return markdown_report(results, most_bytes=COMMENT)
+    if suffix == ".json":
+        from pytest_calibration.reports.json_report import json_report
+
+        return json_report(results)
+    from pytest_calibration.reports.openmetrics import openmetrics_report
+
+    return openmetrics_report(results)
+
+
+def _append(path: Path, results: Results) -> None:
+    from pytest_calibration.reports.markdown import markdown_report
+
+    text = "".join(markdown_report(results))
+    with path.open("ab") as file:
+        file.write(text.encode("utf-8", errors="backslashreplace"))
+
+
+def annotation_lines(run: Run) -> Iterator[str]:
+    """Yield GitHub's workflow commands, one per failing test, where nothing else does."""
+    if os.environ.get("GITHUB_ACTIONS") != "true" or not run.verdicts:
+        return
+    if run.config.pluginmanager.hasplugin(ANNOTATES):
+        return
+    from pytest_calibration.reports.annotations import annotations
+
+    yield from annotations(results_of(run), run.lines)

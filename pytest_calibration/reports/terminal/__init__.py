@@ -1,0 +1,26 @@
+"""Plain text for a terminal.
+
+``diagram``
+    the reliability diagram of one model.
+``slices``
+    where a model is off, or where it moved.
+``summary``
+    the lines at the end of a session.
+``failure``
+    the story of one failing test.
+``layout``
+    widths, cuts and colours.
+"""
+
+from pytest_calibration.reports.terminal.diagram import reliability_diagram
+from pytest_calibration.reports.terminal.failure import failure_lines
+from pytest_calibration.reports.terminal.slices import slices_table
+from pytest_calibration.reports.terminal.summary import counts_line, summary_lines
+
+__all__ = [
+    "counts_line",
+    "failure_lines",
+    "reliability_diagram",
+    "slices_table",
+    "summary_lines",
+]

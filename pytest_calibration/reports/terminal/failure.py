@@ -1,0 +1,60 @@
+"""The story of one failing test: what happened, why, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from pytest_calibration.item_text import visible
+from pytest_calibration.reports.items import item_lines
+from pytest_calibration.reports.terminal.diagram import reliability_diagram
+from pytest_calibration.reports.terminal.layout import WIDTH, wrapped
+from pytest_calibration.reports.terminal.slices import slices_table
+
+if TYPE_CHECKING:
+    from pytest_calibration.results import Item, Result
+
+WORST: Final = 3
+
+
+def failure_lines(failing: Sequence[Result], *, width: int = WIDTH) -> Iterator[str]:
+    """Yield the lines of a failure: in plain words first, then the numbers, then what to do.
+
+    Args:
+        failing: the verdicts that fail the test, all on the same predictions.
+        width: columns there are.
+    """
+    for result in failing:
+        yield visible(result.headline)
+        why = result.detail.why if result.detail is not None else None
+        if why is not None:
+            yield from wrapped(why.paragraph, width, "  ")
+            yield ""
+        yield from (f"  {visible(line)}" for line in result.story)
+        yield ""
+    detail = failing[0].detail
+    if detail is not None:
+        diagram = reliability_diagram(detail.candidate.reliability, width=width - 2)
+        yield from (f"  {line}" for line in diagram)
+    for result in failing:
+        if result.detail is None:
+            continue
+        table = [*slices_table(result.detail.slices, left_out=result.detail.slices_left_out)]
+        lines = result.detail.why.lines if result.detail.why is not None else ()
+        for block in (table, lines):
+            if block:
+                yield ""
+                yield from (f"  {visible(line)}" for line in block)
+    if detail is not None and detail.worst:
+        yield ""
+        yield from (f"  {line}" for line in worst_lines(detail.worst, width=width - 2))
+    for text in dict.fromkeys(filter(None, (result.remedy for result in failing))):
+        yield ""
+        yield text
+
+
+def worst_lines(worst: Sequence[Item], *, most: int = WORST, width: int = WIDTH) -> Iterator[str]:
+    """Yield the most over-confident wrong items, with a header."""
+    yield f"surest wrong answers{':' if worst else ': none'}"
+    for item in worst[:most]:
+        yield from item_lines(item, width=width)

@@ -1,0 +1,125 @@
+"""Results of a session as reports get them, with a text in every field that could do harm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pytest_calibration.item_text import ItemText, ItemTexts
+from pytest_calibration.measurement import measure
+from pytest_calibration.predictions import Predictions, Signature, hash_ids
+from pytest_calibration.results import Result, Results, result_of
+from pytest_calibration.verdict import Past, Verdict, compare, judge
+
+# What a page, a terminal, a Markdown table or a spreadsheet might obey instead of showing.
+HOSTILE = (
+    "<script>alert('x')</script> </script> \"quoted\" & | `code` **bold** <!-- [a](javascript:x) "
+    "\u202eright to left\u202c \x1b[31mred\x1b[0m \x07 ::error::no\r\n# line two\ttab \\ %0A @all"
+)
+OPTIONS = 4
+
+
+def predictions(
+    seed: int = 0,
+    *,
+    probe: str = "support-mcq",
+    n: int = 600,
+    sharpen: float = 1.0,
+    model: str = "base",
+    table: bool = True,
+    groups: bool = True,
+    hostile: bool = True,
+) -> Predictions:
+    """Answers of a model whose logits are ``sharpen`` times those of a calibrated one.
+
+    The same seed gives the same questions and the same answers, whatever ``sharpen`` is.
+    """
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.6, (n, OPTIONS))
+    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(OPTIONS, p=row) for row in honest])
+    sharp = np.exp(sharpen * logits)
+    sharp /= sharp.sum(axis=1, keepdims=True)
+    answers = sharp.argmax(axis=1)
+    rows = np.arange(n)
+    bad = HOSTILE if hostile else "question"
+    texts = [
+        ItemText(
+            prompt=f"{bad} {i}?",
+            gold=f"right {bad}" if hostile else f"right {i}",
+            answer=f"wrong {bad}" if hostile else f"wrong {i}",
+            options=tuple(f"{bad} {letter}" for letter in "ABCD"),
+            name=f"row-{i} {bad}" if hostile and i % 2 else "",
+        )
+        for i in range(n)
+    ]
+    return Predictions(
+        probe=probe,
+        confidence=sharp[rows, answers],
+        correct=answers == labels,
+        item_ids=hash_ids(range(n), f"{probe}{seed}"),
+        probabilities=sharp if table else None,
+        labels=labels if table else None,
+        label_logprobs=np.log(sharp[rows, labels]) if table else None,
+        option_mass=np.full(n, 0.8) if table else None,
+        groups=np.array([f"passage-{i // 3}" for i in range(n)]) if groups else None,
+        slices=np.array([f"{bad} subject {i % 5}" for i in range(n)]),
+        texts=ItemTexts.held(texts),
+        signature=Signature(
+            {"kind": "multiple_choice", "shots": "3"},
+            {"model": model, "dtype": "float32", "torch": "2.13.0"},
+        ),
+    )
+
+
+def verdicts() -> list[Verdict]:
+    """One verdict of every state, on two probes and three models."""
+    base = predictions()
+    hot = predictions(sharpen=2.5, model=f"sft <b>{HOSTILE}")
+    facts = predictions(1, probe="facts", table=False, n=900)
+    facts_hot = predictions(1, probe="facts", table=False, n=900, sharpen=1.05, model="sft")
+    few = predictions(2, probe="few", n=60)
+    past = (
+        Past("first", 600, 0.051, 0.70, 0.01, "new <i>data</i>"),
+        Past("base", 600, 0.032, 0.71, -0.01),
+    )
+    limit = replace(judge(measure(hot), 0.05), candidate=hot)
+    absent = compare(base, base)
+    return [
+        compare(base, base),
+        replace(compare(hot, base), past=past),
+        compare(facts_hot, facts),
+        compare(few, predictions(2, probe="few", n=60, sharpen=1.3)),
+        limit,
+        compare(hot, base, reference="parent base"),
+        compare(replace(base, signature=Signature({"shots": "5"}, {"model": "other"})), base),
+        replace(absent, state=type(absent.state).NO_BASELINE, baseline=None, components=(),
+                stored=None, reason="nothing is stored at tests/x.yaml."),
+    ]  # fmt: skip
+
+
+def results(*, words: bool = True, detailed: bool = True) -> Results:
+    """A session with one verdict of every state."""
+    made: list[Result] = [
+        result_of(
+            verdict,
+            test=f"tests/test_x.py::test_it[{i}-{verdict.measurement.probe}]",
+            remedy="pytest tests/test_x.py '--calibration-accept=REASON'"
+            if verdict.state.fails
+            else "",
+            detailed=detailed,
+            words=words,
+        )
+        for i, verdict in enumerate(verdicts())
+    ]
+    return Results(
+        version="0.1.0",
+        created="2026-01-02T03:04:05Z",
+        commit="0123456789abcdef",
+        tests=len(made),
+        finished=True,
+        results=tuple(made),
+        remarks=("2 baselines written.",),
+        errors=(f"tests/x.yaml: {HOSTILE}",),
+    )
