@@ -1,13 +1,37 @@
-"""Files that others may read at any time: a reader sees the old one or the new one."""
+"""Files that others may read at any time: their names, and how they are written.
+
+A reader sees the old file or the new one, never a part.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._-]+")
+# Names that Windows reserves; a repository is cloned there too.
+_RESERVED: Final = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+def file_stem(name: str) -> str:
+    """Return the file name (without ending) of a probe, baseline or model.
+
+    The name itself where every file system takes it, else a readable slug with 8 hexadecimal digits
+    of its digest, so that two names never share a file.
+    """
+    plain = _PLAIN.fullmatch(name) and not _RESERVED.fullmatch(name)
+    if plain and not name.startswith(".") and not name.endswith(".") and len(name) <= 100:
+        return name
+    # Loads numpy, which a start of pytest must not.
+    from pytest_calibration.predictions import digest
+
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "probe"
+    return f"{slug}-{digest(name, size=4)}"
 
 
 @contextlib.contextmanager

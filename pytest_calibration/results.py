@@ -6,6 +6,7 @@ travel between processes and into JSON. Nothing here is NaN: what does not apply
 
 from __future__ import annotations
 
+import contextlib
 import math
 import types
 from collections import Counter
@@ -26,6 +27,7 @@ import numpy as np
 
 from pytest_calibration.components import Component
 from pytest_calibration.decision import State
+from pytest_calibration.errors import MetricError
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.predictions import Predictions
@@ -154,11 +156,12 @@ class Side:
     @classmethod
     def of(cls, predictions: Predictions, bins: int) -> Side:
         """Measure everything that a report shows of a model."""
-        metrics = {
-            name: Number.of(measure(predictions, name, bins=bins))
-            for name, metric in METRICS.items()
-            if metric.applies_to(predictions)
-        }
+        metrics = {}
+        for name, metric in METRICS.items():
+            if metric.applies_to(predictions):
+                # There is no ranking of answers that are all right, or all wrong.
+                with contextlib.suppress(MetricError):
+                    metrics[name] = Number.of(measure(predictions, name, bins=bins))
         return cls(
             model=predictions.signature.soft.get("model", ""),
             n=predictions.n,

@@ -23,6 +23,7 @@ from pytest_calibration.decision import (
     decide,
 )
 from pytest_calibration.errors import MetricError
+from pytest_calibration.item_text import visible
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.predictions import (
@@ -405,7 +406,7 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
         name = "accuracy regressed"
     if verdict.above and verdict.state is State.ABOVE_LIMIT:
         name = "below the limit"
-    on = f" on {m.model}" if m.model else ""
+    on = f" on {visible(m.model)}" if m.model else ""
     yield f"{name}: probe {m.probe}{on}"
     if verdict.reason:
         yield f"  {verdict.reason}"

@@ -30,6 +30,8 @@ from pytest_calibration.decision import State
 from pytest_calibration.errors import MetricError, PredictionsError, UsageError
 from pytest_calibration.gate import Settings
 from pytest_calibration.metrics import ece
+from pytest_calibration.reports.terminal.layout import WIDTH
+from pytest_calibration.results import Result, result_of
 from pytest_calibration.sink import SINK
 from pytest_calibration.verdict import Verdict
 
@@ -108,14 +110,15 @@ def test_a_failure_says_direction_numbers_and_where(
     assert "0.100 > limit 0.050 (must be below the limit)" in text
     assert re.search(r"ECE \(15 equal-width bins\) 0\.100 \[0\.0\d\d, 0\.1\d\d\], n = 2,000", text)
     assert f"{word} by 0.100 (mean confidence 0.700, accuracy {accuracy:.3f})" in text
-    table = text.split("confidence          n   mean    acc     gap\n")[1].splitlines()
-    assert len(table) == 5
+    table = text.split("confidence          n   mean    acc     gap")[1].splitlines()[1:6]
     for line, level in zip(table, LEVELS, strict=True):
-        mean, acc, gap, bar = line.split()[3:]
+        mean, acc, gap, *plot = line.split()[3:]
         assert float(mean) == pytest.approx(level, abs=1e-3)
         assert float(acc) == pytest.approx(level - float(f"{sign}0.1"), abs=1e-3)
         assert gap == f"{sign}0.100"
-        assert bar == sign * 4
+        # Accuracy lies left of confidence where it is the smaller one.
+        drawn = "".join(plot)
+        assert (drawn.index("#") < drawn.index("|")) is (sign == "+")
 
 
 def test_bins_are_part_of_the_number_and_of_the_table() -> None:
@@ -206,7 +209,7 @@ def test_not_overconfident_lets_underconfidence_pass() -> None:
 def test_a_regression_names_component_direction_bins_and_remedy() -> None:
     """The text holds the fired component with its digits, both sides, the table and what to do."""
     text = failure(assert_no_regression, OVER, CALIBRATED)
-    head, _, rest = text.partition("\n\n")
+    head, _, rest = text.partition("\n  confidence ")
     assert head.startswith("calibration regressed: probe exact\n")
     assert re.search(
         r"signed gap worsened by 0\.100 \(0\.000 -> 0\.100\); at least (0\.0\d\d) with 95 % "
@@ -215,9 +218,11 @@ def test_a_regression_names_component_direction_bins_and_remedy() -> None:
     )
     assert re.search(r"ECE \(15 equal-width bins\) 0\.100 \[.*\n  baseline: ECE .* 0\.000 \[", head)
     assert "over-confident by 0.100" in head
+    # In plain words first.
+    assert head.lower().index("over-confident by") < head.index("signed gap worsened")
     for name in ("signed gap", "slope", "cross-fitted ECE", "accuracy"):
         assert re.search(rf"^  {name}  +-?\d", head, re.MULTILINE)
-    assert "+0.100  ++++" in rest
+    assert "+0.100" in rest
     assert rest.endswith(
         'to replace the baseline: Baselines(folder).record(predictions, reason="...")'
     )
@@ -310,21 +315,25 @@ class FakeSession:
 
     def __init__(self, parents: list[tuple[str, Predictions]] | None = None) -> None:
         self.verdicts: list[Verdict] = []
+        self.judged: list[Predictions] = []
         self.strict = False
         self.project = Settings()
         self._parents = parents or []
 
-    def seen(self, verdict: Verdict) -> None:
+    @property
+    def width(self) -> int:
+        """As wide as usual."""
+        return WIDTH
+
+    def scored(self, predictions: Predictions) -> None:
         """Remember."""
+        self.judged.append(predictions)
+
+    def seen(self, verdict: Verdict) -> Result:
+        """Remember; fail on inconclusive too, where strict; name the state as remedy."""
         self.verdicts.append(verdict)
-
-    def fails(self, verdict: Verdict) -> bool:
-        """Fail on inconclusive too, where strict."""
-        return verdict.state.fails or (self.strict and verdict.state is State.INCONCLUSIVE)
-
-    def remedy(self, verdict: Verdict) -> str:
-        """Name the state."""
-        return f"remedy for {verdict.state}"
+        fails = verdict.state.fails or (self.strict and verdict.state is State.INCONCLUSIVE)
+        return result_of(verdict, fails=fails, remedy=f"remedy for {verdict.state}")
 
     def settings(self, _: Predictions) -> Settings:
         """Return the project's settings."""

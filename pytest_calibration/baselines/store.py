@@ -11,32 +11,15 @@ from typing import Any, Final
 
 from pytest_calibration.baselines.record import Record, is_record, read_record, summarise, to_yaml
 from pytest_calibration.errors import BaselineError, MissingBaseline, UnreadableBaseline, UsageError
-from pytest_calibration.files import write_atomically
+from pytest_calibration.files import file_stem, write_atomically
 from pytest_calibration.predictions import (
     Predictions,
     PredictionsLike,
     as_predictions,
-    digest,
 )
 from pytest_calibration.strict_yaml import read_mapping
 
 DEFAULT_NAME: Final = "default"
-_PLAIN: Final = re.compile(r"[A-Za-z0-9._-]+")
-# Names that Windows reserves; a repository is cloned there too.
-_RESERVED: Final = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
-
-
-def file_stem(name: str) -> str:
-    """Return the file name (without ending) of a probe or baseline name.
-
-    The name itself where every file system takes it, else a readable slug with 8 hexadecimal digits
-    of its digest, so that two names never share a file.
-    """
-    plain = _PLAIN.fullmatch(name) and not _RESERVED.fullmatch(name)
-    if plain and not name.startswith(".") and not name.endswith(".") and len(name) <= 100:
-        return name
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "probe"
-    return f"{slug}-{digest(name, size=4)}"
 
 
 @dataclass(frozen=True)

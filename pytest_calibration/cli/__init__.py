@@ -37,7 +37,7 @@ from pytest_calibration import __version__
 from pytest_calibration.errors import CalibrationError, UsageError
 
 PROGRAM: Final = "pytest-calibration"
-COMMANDS: Final = ("plan", "aa")
+COMMANDS: Final = ("plan", "aa", "show")
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 UNREAD: Final = 141

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from pytest_calibration.predictions import FloatArray
+from pytest_calibration.predictions import FloatArray, IntArray
 
 # A round over all blocks at once is worth it while it pools at least one block in so many.
 WORTHWHILE: Final = 8
@@ -45,7 +45,7 @@ def isotonic(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
             return at, _one_by_one(total, weight, length)
 
 
-def _one_by_one(total: FloatArray, weight: FloatArray, length: FloatArray) -> FloatArray:
+def _one_by_one(total: FloatArray, weight: FloatArray, length: IntArray) -> FloatArray:
     """Pool blocks from left to right; each is pooled once at most."""
     totals: list[float] = []
     weights: list[float] = []

@@ -9,7 +9,7 @@ import pytest
 from datasets import calibrated
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import evidence, grouped
+from evidences import evidence, grouped
 
 from pytest_calibration.metrics import bin_index
 from pytest_calibration.predictions import Predictions

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from datasets import calibrated, exact
-from samples import copied, ends, grouped
+from evidences import copied, ends, grouped
 
 from pytest_calibration.metrics import ks_ce, mce
 from pytest_calibration.predictions import Predictions

@@ -14,7 +14,7 @@ import pytest
 from datasets import calibrated, exact, four_way, two_runs
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from samples import DEBIASED, copied, ends, grouped, samples
+from evidences import DEBIASED, copied, ends, grouped, samples
 
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import METRICS

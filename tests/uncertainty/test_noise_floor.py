@@ -10,7 +10,7 @@ import pytest
 from datasets import calibrated, exact
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import copied, grouped
+from evidences import copied, grouped
 
 from pytest_calibration.metrics import METRICS, ece, mce
 from pytest_calibration.metrics.cross_fitted import debiased_size

@@ -10,7 +10,7 @@ import pytest
 from datasets import calibrated, two_runs
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from samples import copied, ends, grouped, jackknife_error, samples
+from evidences import copied, ends, grouped, jackknife_error, samples
 
 from pytest_calibration.metrics import aurc, auroc, selective_accuracy
 from pytest_calibration.predictions import FloatArray, Predictions

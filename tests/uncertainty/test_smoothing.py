@@ -9,7 +9,7 @@ import pytest
 from datasets import calibrated, exact, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import copied, ends, evidence, jackknife_error
+from evidences import copied, ends, evidence, jackknife_error
 
 from pytest_calibration.metrics import smooth_ece
 from pytest_calibration.metrics.binless import deposit

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from datasets import calibrated, exact, two_runs
 from hypothesis import given
-from samples import copied, ends, evidence, grouped, jackknife_error, samples
+from evidences import copied, ends, evidence, grouped, jackknife_error, samples
 
 from pytest_calibration.metrics import (
     bin_index,

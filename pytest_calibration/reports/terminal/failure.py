@@ -12,7 +12,7 @@ from pytest_calibration.reports.terminal.layout import WIDTH, wrapped
 from pytest_calibration.reports.terminal.slices import slices_table
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Item, Result
+    from pytest_calibration.results import Item, Result, Why
 
 WORST: Final = 3
 
@@ -26,7 +26,7 @@ def failure_lines(failing: Sequence[Result], *, width: int = WIDTH) -> Iterator[
     """
     for result in failing:
         yield visible(result.headline)
-        why = result.detail.why if result.detail is not None else None
+        why = _why(result)
         if why is not None:
             yield from wrapped(why.paragraph, width, "  ")
             yield ""
@@ -40,7 +40,8 @@ def failure_lines(failing: Sequence[Result], *, width: int = WIDTH) -> Iterator[
         if result.detail is None:
             continue
         table = [*slices_table(result.detail.slices, left_out=result.detail.slices_left_out)]
-        lines = result.detail.why.lines if result.detail.why is not None else ()
+        why = _why(result)
+        lines = () if why is None else why.lines
         for block in (table, lines):
             if block:
                 yield ""
@@ -51,6 +52,11 @@ def failure_lines(failing: Sequence[Result], *, width: int = WIDTH) -> Iterator[
     for text in dict.fromkeys(filter(None, (result.remedy for result in failing))):
         yield ""
         yield text
+
+
+def _why(result: Result) -> Why | None:
+    """Return the diagnosis; of a model that is only not accurate enough it has nothing to say."""
+    return None if result.detail is None or result.above else result.detail.why
 
 
 def worst_lines(worst: Sequence[Item], *, most: int = WORST, width: int = WIDTH) -> Iterator[str]:

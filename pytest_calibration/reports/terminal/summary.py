@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.reports.terminal.diagram import reliability_diagram
 from pytest_calibration.reports.terminal.layout import (
+    NARROWEST,
     WIDTH,
     Paint,
     Style,
@@ -36,6 +37,7 @@ COLUMNS: Final = (
 # What a narrow terminal does without, in this order.
 DISPENSABLE: Final = ("interval", "floor", "metric", "n", "against")
 NAME_WIDTH: Final = 32
+NARROW_NAME: Final = 14
 # Longer lines of prose are hard to read.
 PROSE: Final = 100
 STYLES: Final[dict[str, Style]] = {
@@ -90,22 +92,25 @@ def summary_table(
         return
     rows = [_cells(result) for result in results]
     names = [name for name, _ in COLUMNS if any(row[name] for row in rows)]
-    widths = {n: max(len(n), *(columns(row[n]) for row in rows)) for n in names}
 
     def room() -> int:
         # What follows the state in brackets may be broken off; the state may not.
         state = max(columns(r.said) for r in results)
-        return sum(widths[n] for n in names if n != "state") + 2 * (len(names) - 1) + state
+        kept = sum(_width(rows, name) for name in names if name != "state")
+        return kept + 2 * (len(names) - 1) + state
 
     for name in DISPENSABLE:
         if room() > width and name in names:
             names.remove(name)
     if room() > width:
+        for row in rows:
+            row |= {name: fitted(row[name], NARROW_NAME) for name in ("model", "probe")}
+    if room() > width:
         for result, row in zip(results, rows, strict=True):
-            yield from wrapped(result.subject, width, further="  ")
-            state = paint(row["state"], _style(result))
-            yield f"  {row['metric']} {row['value']} {state}"
+            yield fitted(result.subject, max(width, NARROWEST))
+            yield f"  {row['metric']} {row['value']} {paint(result.said, _style(result))}"
         return
+    widths = {name: _width(rows, name) for name in names}
     side = dict(COLUMNS)
     head = "  ".join(padded(name, widths[name], side[name]) for name in names)
     yield paint(head.rstrip(), "head")
@@ -113,6 +118,10 @@ def summary_table(
         cells = [padded(row[name], widths[name], side[name]) for name in names]
         cells[-1] = paint(cells[-1].rstrip(), _style(result))
         yield "  ".join(cells)
+
+
+def _width(rows: Sequence[Mapping[str, str]], name: str) -> int:
+    return max(len(name), *(columns(row[name]) for row in rows))
 
 
 def counts_line(results: Results, paint: Paint = unpainted) -> str:

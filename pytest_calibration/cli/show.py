@@ -1,0 +1,269 @@
+"""``pytest-calibration show``: what is behind a number, down to single items."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pytest_calibration.cli.arguments import record_at, whole
+from pytest_calibration.errors import UsageError
+
+if TYPE_CHECKING:
+    from pytest_calibration.cli.arguments import Subparsers
+    from pytest_calibration.predictions import Predictions
+    from pytest_calibration.results import Item, Side, SliceRow, Why
+
+WORST: Final = 20
+NARROWEST, USUAL, WIDEST = 40, 100, 120
+# What a reader looks at first; all metrics are in the output of --json.
+METRICS: Final = (
+    "ece",
+    "equal_mass_ece",
+    "smooth_ece",
+    "signed_gap",
+    "accuracy",
+    "mean_confidence",
+    "brier",
+    "nll",
+    "auroc",
+)
+SLICES_NAMED: Final = 8
+NAME: Final = 60
+
+
+def add(subparsers: Subparsers) -> None:
+    """Add the parser of this command."""
+    parser = subparsers.add_parser(
+        "show",
+        help="show what is behind a number: bins, slices, diagnosis, worst items",
+        description="Show a dump of items, or a stored record: its metrics, bins, slices and "
+        "diagnosis, and the wrong answers that the model was surest of.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", metavar="FILE", help="a dump (.jsonl) or a stored record (.yaml)")
+    parser.add_argument(
+        "--worst",
+        type=whole(0),
+        default=WORST,
+        metavar="N",
+        help=f"how many items to show (default: {WORST})",
+    )
+    parser.add_argument("--slice", metavar="NAME", help="only the items of one slice")
+    parser.add_argument(
+        "--correct",
+        action="store_true",
+        help="the right answers that the model was least sure of, instead of the wrong ones",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything for a program")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what a file holds.
+
+    Raises:
+        UsageError: no file of this kind, or a slice that it does not name.
+        PredictionsError: the file is no dump.
+        UnreadableBaseline: the file is no record.
+    """
+    shown = _shown(options)
+    if options.json:
+        from pytest_calibration.results import plain
+
+        print(json.dumps(plain(shown), indent=2, allow_nan=False))
+    else:
+        for line in _lines(shown, correct=options.correct, most=options.worst):
+            print(line)
+    return 0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One model on one probe, as it is printed.
+
+    Attributes:
+        file: where it comes from.
+        kind: ``dump`` or ``record``.
+        probe: name of the probe.
+        model: name of the model; empty where it has none.
+        unit: what an item is.
+        measured: number of items that were measured; a record of tokens holds fewer.
+        side: the metrics and bins of the items.
+        why: the diagnosis.
+        slices: the slices, the surest to be off (or to have moved) first.
+        eligible: number of wrong answers, or of right ones where these are asked for.
+        items: the foremost of them.
+    """
+
+    file: str
+    kind: str
+    probe: str
+    model: str
+    unit: str
+    measured: int
+    side: Side
+    why: Why
+    slices: tuple[SliceRow, ...]
+    eligible: int
+    items: tuple[Item, ...]
+
+
+def _shown(options: argparse.Namespace) -> Shown:
+    from pytest_calibration.diagnosis import diagnose
+    from pytest_calibration.metrics import DEFAULT_BINS
+    from pytest_calibration.results import Side, Why, slice_rows
+    from pytest_calibration.slices import shifts
+
+    kind, found, before, measured = _read(options.file)
+    if options.slice is not None:
+        found, before = _of_slice(options, kind, found, before)
+        measured = found.n
+    moved = () if before is None else shifts(found, before)
+    return Shown(
+        file=options.file,
+        kind=kind,
+        probe=found.probe,
+        model=found.signature.soft.get("model", ""),
+        unit=found.unit,
+        measured=measured,
+        side=Side.of(found, DEFAULT_BINS),
+        why=Why.of(diagnose(found, before)),
+        # The groups of a record have lost their names.
+        slices=slice_rows(found, moved) if kind == "dump" else (),
+        eligible=int((found.correct == options.correct).sum()),
+        items=_items(found, before, options),
+    )
+
+
+def _read(file: str) -> tuple[str, Predictions, Predictions | None, int]:
+    """Return the kind of a file, its items, the baseline beside them, and how many there were."""
+    from pytest_calibration.dump import ENDING, read_both
+
+    ending = Path(file).suffix.lower()
+    if ending == ENDING:
+        found, before = read_both(Path(file))
+        return "dump", found, before, found.n
+    if ending in (".yaml", ".yml"):
+        record = record_at(file)
+        return "record", record.predictions, None, record.n
+    raise UsageError(f"{file}: show reads a dump (.jsonl) or a stored record (.yaml).")
+
+
+def _of_slice(
+    options: argparse.Namespace, kind: str, found: Predictions, before: Predictions | None
+) -> tuple[Predictions, Predictions | None]:
+    """Return the items of one slice; where there are no slices, groups stand for them."""
+    names = found.groups if found.slices is None else found.slices
+    if kind != "dump" or names is None:
+        raise UsageError(f"{options.file}: names no slices, so --slice finds nothing in it.")
+    inside = names == options.slice
+    if not inside.any():
+        known = sorted(set(names.tolist()))
+        named = ", ".join(_quoted(name) for name in known[:SLICES_NAMED])
+        more = f" and {len(known) - SLICES_NAMED:,} more" if len(known) > SLICES_NAMED else ""
+        raise UsageError(
+            f"{options.file}: has no slice {_quoted(options.slice)}; there are {named}{more}."
+        )
+    return found.take(inside), None if before is None else before.take(inside)
+
+
+def _quoted(name: str) -> str:
+    return repr(name if len(name) <= NAME else f"{name[: NAME - 3]}...")
+
+
+def _items(
+    predictions: Predictions, before: Predictions | None, options: argparse.Namespace
+) -> tuple[Item, ...]:
+    """Return the surest wrong answers, or the least sure right ones; ties by id."""
+    import numpy as np
+
+    from pytest_calibration.results import item_of, worst_items
+
+    if not options.correct:
+        return worst_items(predictions, before, most=options.worst, words=True)
+    right = np.flatnonzero(predictions.correct)
+    order = np.lexsort((predictions.item_ids[right], predictions.confidence[right]))
+    first = right[order[: options.worst]]
+    return tuple(item_of(predictions, int(i), before) for i in first)
+
+
+# --- output --------------------------------------------------------------------------------------
+
+
+def _lines(shown: Shown, *, correct: bool, most: int) -> Iterator[str]:
+    from pytest_calibration.item_text import visible
+    from pytest_calibration.reports.terminal import reliability_diagram, slices_table
+    from pytest_calibration.reports.terminal.layout import wrapped
+
+    width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size((USUAL, 24)).columns))
+    side = shown.side
+    subject = f"{shown.probe} on {shown.model}" if shown.model else shown.probe
+    yield from wrapped(f"{visible(subject)}: {_counted(shown)}", width, further="  ")
+    yield from wrapped(f"from the {shown.kind} {visible(shown.file)}", width, "  ", "    ")
+    yield from wrapped(shown.why.paragraph, width, "  ")
+    yield ""
+    yield from _metrics(side, width)
+    yield ""
+    unicode = (getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
+    yield from reliability_diagram(side.reliability, width=width, unicode=unicode)
+    table = [*slices_table(shown.slices)]
+    if table:
+        yield ""
+        yield from table
+    if most:
+        yield ""
+        yield from _evidence(shown, correct, width)
+
+
+def _counted(shown: Shown) -> str:
+    """Say how many items there are, in how many groups, and of how many they are a sample."""
+    n, units = shown.side.n, shown.side.units
+    told = f"{n:,} {shown.unit}{'s' * (n != 1)}"
+    if n < shown.measured:
+        told = f"{n:,} of {shown.measured:,} {shown.unit}s"
+    return told if units == n else f"{told} in {units:,} group{'s' * (units != 1)}"
+
+
+def _metrics(side: Side, width: int) -> Iterator[str]:
+    """Yield the foremost metrics, each with its interval, and the noise floor where it has one."""
+    numbers = [side.metrics[name] for name in METRICS if name in side.metrics]
+    widest = max(len("metric"), *(len(number.label) for number in numbers))
+    has_room = width >= widest + 44
+    yield f"{'metric':<{widest}}{'value':>9}  {'95 % interval':<16}{'  noise floor' * has_room}"
+    for number in numbers:
+        sign = "+" if number.metric == "signed_gap" else ""
+        value, low, high = (f"{x:{sign}z.3f}" for x in (number.value, number.low, number.high))
+        interval = f"[{low}, {high}]"
+        floor = "" if number.noise_floor is None else f"{number.noise_floor:>13.3f}"
+        yield f"{number.label:<{widest}}{value:>9}  {interval:<16}{floor * has_room}".rstrip()
+
+
+def _evidence(shown: Shown, correct: bool, width: int) -> Iterator[str]:
+    """Yield the items asked for."""
+    from pytest_calibration.reports.items import item_lines
+    from pytest_calibration.reports.terminal.layout import wrapped
+
+    what = "right answers it was least sure of" if correct else "wrong answers it was surest of"
+    if not shown.items:
+        kind = "right" if correct else "wrong"
+        yield f"no answer is {kind}"
+        return
+    yield f"{what}, {len(shown.items):,} of {shown.eligible:,}:"
+    if not any(item.words for item in shown.items):
+        told = {
+            "dump": "this dump holds no text of the items, only their ids",
+            "record": "a record holds no text of the items, only their ids; pytest "
+            "--calibration-dump DIR writes it",
+        }
+        yield from wrapped(f"({told[shown.kind]})", width)
+    digits = len(str(len(shown.items)))
+    for number, item in enumerate(shown.items, start=1):
+        lead = f"{number:>{digits}}. "
+        for i, line in enumerate(item_lines(item, width=width - len(lead))):
+            yield f"{' ' * len(lead) if i else lead}{line}"

@@ -1,0 +1,154 @@
+"""How far a model has come to prefer one answer, and how much it thinks of the options at all."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from pytest_calibration.diagnosis.findings import (
+    Collapse,
+    Contrast,
+    Favourite,
+    Interval,
+    OptionMass,
+)
+from pytest_calibration.diagnosis.means import evidence_of, mean_of
+from pytest_calibration.diagnosis.temperature import scale_of
+from pytest_calibration.metrics.binning import EDGE_SNAP
+from pytest_calibration.metrics.sharpness import SURE
+from pytest_calibration.predictions import FloatArray, Predictions
+from pytest_calibration.uncertainty.evidence import TAIL
+from pytest_calibration.uncertainty.quantiles import upper_quantile
+from pytest_calibration.uncertainty.standard_errors import standard_error
+
+# An option counts as a favourite that is surely answered so much more often than it is right.
+TOO_OFTEN: Final = 0.05
+# A mean option mass below it is small, and so is one below it on a quarter of the items.
+HALF: Final = 0.5
+OFTEN: Final = 0.25
+
+
+def contrast(
+    predictions: Predictions,
+    values: FloatArray,
+    before: FloatArray | None,
+    highest: float = 1.0,
+) -> Contrast:
+    """Put a mean over (n,) values in [0, highest] beside that of the baseline."""
+    value = float(values.mean())
+    if before is None:
+        return Contrast(value, None, None)
+    change = mean_of(values - before, evidence_of(predictions), -highest, highest)
+    return Contrast(value, float(before.mean()), change)
+
+
+def entropies(table: FloatArray) -> FloatArray:
+    """(n,) entropy of each row in nats."""
+    return np.abs(np.einsum("ij,ij->i", table, np.log(np.where(table > 0, table, 1.0))))
+
+
+def collapse_of(predictions: Predictions, baseline: Predictions | None) -> Collapse:
+    """Measure it.
+
+    Args:
+        predictions: n items.
+        baseline: the same items in the same order, or None.
+    """
+    confidence = predictions.confidence
+    sure = (confidence >= SURE - EDGE_SNAP).astype(np.float64)
+    confidence_before = sure_before = None
+    if baseline is not None:
+        confidence_before = baseline.confidence
+        sure_before = (baseline.confidence >= SURE - EDGE_SNAP).astype(np.float64)
+    table = predictions.probabilities
+    if table is None:
+        return Collapse(
+            mean_confidence=contrast(predictions, confidence, confidence_before),
+            share_confident=contrast(predictions, sure, sure_before),
+            mean_entropy=None,
+            answered=None,
+            right=None,
+            answered_before=None,
+            favourite=None,
+        )
+    k = table.shape[1]
+    before = None if baseline is None else baseline.probabilities
+    if before is not None and before.shape[1] != k:
+        before = None
+    answered, answered_before = _shares(table), None if before is None else _shares(before)
+    known = scale_of(predictions) == "logits" and predictions.labels is not None
+    right = np.bincount(predictions.labels, minlength=k) / len(table) if known else None  # type: ignore[arg-type]
+    return Collapse(
+        mean_confidence=contrast(predictions, confidence, confidence_before),
+        share_confident=contrast(predictions, sure, sure_before),
+        mean_entropy=contrast(
+            predictions,
+            entropies(table),
+            None if before is None else entropies(before),
+            float(np.log(max(k, 2))),
+        ),
+        answered=tuple(answered.tolist()),
+        right=None if right is None else tuple(right.tolist()),
+        answered_before=None if answered_before is None else tuple(answered_before.tolist()),
+        favourite=None if right is None else _favourite(predictions, answered_before),
+    )
+
+
+def _shares(table: FloatArray) -> FloatArray:
+    return np.asarray(np.bincount(table.argmax(axis=1), minlength=table.shape[1]) / len(table))
+
+
+def _favourite(predictions: Predictions, before: FloatArray | None) -> Favourite | None:
+    """Find the option that is answered too often by most, beyond noise."""
+    table, labels = predictions.probabilities, predictions.labels
+    assert table is not None
+    assert labels is not None
+    evidence, k = evidence_of(predictions), table.shape[1]
+    answer = table.argmax(axis=1)
+    answered = np.bincount(answer, minlength=k) / len(table)
+    right = np.bincount(labels, minlength=k) / len(table)
+    option = int((answered - right).argmax())
+    if k < 2 or evidence.units < 2:
+        return None
+    values = (answer == option).astype(np.float64) - (labels == option)
+    excess = float(answered[option] - right[option])
+    # Any of the k options might have come out first.
+    half = upper_quantile(TAIL / k, evidence.equal_units) * standard_error(
+        values, evidence.clusters
+    )
+    if excess - half <= TOO_OFTEN:
+        return None
+    return Favourite(
+        option=option,
+        options=k,
+        answered=float(answered[option]),
+        right=float(right[option]),
+        baseline=None if before is None else float(before[option]),
+        excess=Interval(excess, excess - half, min(1.0, excess + half)),
+    )
+
+
+def option_mass_of(
+    predictions: Predictions, shared: tuple[Predictions, Predictions] | None
+) -> OptionMass | None:
+    """Measure it; None where it is not known.
+
+    Args:
+        predictions: n items.
+        shared: the items both sides have, in the same order, or None.
+    """
+    if predictions.option_mass is None:
+        return None
+    mass = np.clip(predictions.option_mass, 0.0, 1.0)
+    mean = mean_of(mass, evidence_of(predictions), 0.0)
+    below = float((mass < HALF).mean())
+    beside = None
+    if shared is not None and shared[1].option_mass is not None:
+        assert shared[0].option_mass is not None
+        beside = contrast(
+            shared[0],
+            np.clip(shared[0].option_mass, 0.0, 1.0),
+            np.clip(shared[1].option_mass, 0.0, 1.0),
+        )
+    return OptionMass(mean, below, beside, mean.value < HALF or below >= OFTEN)

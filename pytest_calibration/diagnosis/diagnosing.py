@@ -1,0 +1,190 @@
+"""Everything a diagnosis looks at, in one go."""
+
+from __future__ import annotations
+
+from pytest_calibration.diagnosis.change import base_temperature, change_of, shared_items
+from pytest_calibration.diagnosis.collapse import collapse_of, option_mass_of
+from pytest_calibration.diagnosis.direction import (
+    direction_of,
+    narrow,
+    slope_of,
+    worst_bins,
+    worst_slices,
+)
+from pytest_calibration.diagnosis.findings import (
+    Diagnosis,
+    EceReading,
+    Interval,
+    Recalibrated,
+    Regime,
+    TemperatureFit,
+    VerdictWord,
+)
+from pytest_calibration.diagnosis.means import as_interval, evidence_of
+from pytest_calibration.diagnosis.recalibration import (
+    MIN_UNITS,
+    judge_recalibrated,
+    read_ece,
+    straightened,
+    tempered,
+)
+from pytest_calibration.diagnosis.regime import own_regime, regime_against
+from pytest_calibration.diagnosis.temperature import fit_temperature
+from pytest_calibration.diagnosis.wording import HARDLY_RANKS
+from pytest_calibration.measurement import measure
+from pytest_calibration.metrics import DEFAULT_BINS
+from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
+
+
+def diagnose(
+    predictions: PredictionsLike,
+    baseline: PredictionsLike | None = None,
+    *,
+    reference: str = "baseline",
+    bins: int = DEFAULT_BINS,
+    base_model: bool = False,
+) -> Diagnosis:
+    """Say what happened to calibration, and whether recalibration would mend it.
+
+    Everything is closed form or a convex fit, deterministic, and the same whatever the order of the
+    items; with groups, every interval is over groups.
+
+    Args:
+        predictions: n items, or a pair (probabilities, labels).
+        baseline: what to compare with, on the same items: those of the same id count, the others
+            are ignored, and so is all of it where none is shared.
+        reference: what the baseline is called in a sentence.
+        bins: number of equal-width bins of every ECE.
+        base_model: whether the baseline is the parent, the model before it was fine-tuned. It may
+            then say what was attainable (``regime``), if it is calibrated itself, and how far to
+            flatten the model (``base_temperature``), if both have a table of as many options.
+
+    Raises:
+        PredictionsError: what was given cannot be read as predictions.
+        MetricError: bins below 1.
+    """
+    p = as_predictions(predictions)
+    ece = read_ece(p, bins)
+    gap, slope = as_interval(measure(p, "signed_gap")), slope_of(p)
+    notes: list[str] = []
+    fit = fit_temperature(p)
+    notes += _notes_on_fit(p, fit)
+
+    units = evidence_of(p).units
+    scaled, after_temperature, after_isotonic = None, None, None
+    if units >= MIN_UNITS:
+        if fit is not None:
+            scaled = tempered(p)
+            after_temperature = judge_recalibrated(ece, scaled, bins)
+        after_isotonic = judge_recalibrated(ece, straightened(p), bins)
+    else:
+        notes.append(
+            f"Recalibration is not tried on held-out folds: {units} independent "
+            f"unit{'s' * (units != 1)}, and {MIN_UNITS} are needed."
+        )
+
+    shared = _shared(p, baseline, reference, notes)
+    regime = _regime(shared, reference, bins, notes) if shared and base_model else None
+    auroc = None if p.correct.all() or not p.correct.any() else as_interval(measure(p, "auroc"))
+    return Diagnosis(
+        n=p.n,
+        units=units,
+        unit=p.unit,
+        bins=bins,
+        reference=reference if shared else "",
+        accuracy=float(p.correct.mean()),
+        mean_confidence=float(p.confidence.mean()),
+        direction=direction_of(gap, slope, ece),
+        signed_gap=gap,
+        slope=slope,
+        ece=ece,
+        auroc=auroc,
+        worst_bins=worst_bins(p, bins),
+        worst_slices=worst_slices(p),
+        temperature=fit,
+        after_temperature=after_temperature,
+        after_isotonic=after_isotonic,
+        verdict_word=_verdict(gap, ece, auroc, fit, after_temperature, after_isotonic),
+        regime=regime or own_regime(p, None if scaled is None else scaled.confidence),
+        collapse=collapse_of(*shared) if shared else collapse_of(p, None),
+        option_mass=option_mass_of(p, shared),
+        change=change_of(*shared) if shared else None,
+        base_temperature=base_temperature(*shared, bins) if shared and base_model else None,
+        notes=tuple(notes),
+    )
+
+
+def _notes_on_fit(predictions: Predictions, fit: TemperatureFit | None) -> list[str]:
+    if fit is None:
+        return ["No temperature changes these confidences."]
+    if not fit.impossible:
+        return []
+    what = "right option" if fit.scale == "logits" else "outcome"
+    many = f"{fit.impossible:,} of the {predictions.n:,} {predictions.unit}s"
+    return [
+        f"On {many} the {what} has probability 0, which no temperature changes; they have no say "
+        "in the temperature."
+    ]
+
+
+def _shared(
+    predictions: Predictions,
+    baseline: PredictionsLike | None,
+    reference: str,
+    notes: list[str],
+) -> tuple[Predictions, Predictions] | None:
+    if baseline is None:
+        return None
+    other = as_predictions(baseline)
+    shared = shared_items(predictions, other)
+    if shared is None:
+        notes.append(f"The {reference} shares no item with these, so nothing is compared.")
+    elif shared[0].n < predictions.n:
+        notes.append(
+            f"Compared with the {reference} on the {shared[0].n:,} of {predictions.n:,} "
+            f"{predictions.unit}s that it has too."
+        )
+    return shared
+
+
+def _regime(
+    shared: tuple[Predictions, Predictions], reference: str, bins: int, notes: list[str]
+) -> Regime | None:
+    """Take the parent for reference, or say why it is none."""
+    base_ece = read_ece(shared[1], bins)
+    regime = regime_against(*shared, base_ece, reference)
+    if regime is None and not base_ece.at_floor:
+        notes.append(
+            f"The {reference} is no reference for the regime: its own ECE, {base_ece.value:.3f}, "
+            f"is above its noise floor, {base_ece.noise_floor:.3f}."
+        )
+    return regime
+
+
+def _verdict(
+    gap: Interval,
+    ece: EceReading,
+    auroc: Interval | None,
+    fit: TemperatureFit | None,
+    by_temperature: Recalibrated | None,
+    by_isotonic: Recalibrated | None,
+) -> VerdictWord:
+    """Name the kind of problem; only what the held-out folds support."""
+    if ece.at_floor and not gap.sign:
+        return "none" if narrow(gap) else "undecided"
+    if by_isotonic is None:
+        return "undecided"
+    improves = by_isotonic.mended and by_isotonic.value < ece.value
+    blind = auroc is None or (auroc.low <= 0.5 and auroc.high < HARDLY_RANKS)
+    if blind and improves:
+        return "ranking"
+    if by_temperature is not None:
+        if by_temperature.mended and fit is not None and fit.differs_from_one:
+            return "scaling" if by_temperature.value < ece.value else "undecided"
+        if not by_temperature.left:
+            return "undecided"
+    if by_isotonic.left:
+        return "not mended"
+    if not improves:
+        return "undecided"
+    return "shape" if auroc is None or auroc.high >= HARDLY_RANKS else "ranking"

@@ -1,0 +1,374 @@
+"""What a diagnosis finds, as values: every number with its interval, never NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pytest_calibration.diagnosis import wording
+from pytest_calibration.slices import SliceMeasurement
+
+Direction: TypeAlias = Literal[
+    "over-confident",
+    "under-confident",
+    "too extreme",
+    "too flat",
+    "uneven",
+    "calibrated",
+    "undetermined",
+]
+VerdictWord: TypeAlias = Literal["none", "scaling", "shape", "ranking", "not mended", "undecided"]
+RegimeName: TypeAlias = Literal["calibratable", "non-calibratable", "undetermined"]
+Scale: TypeAlias = Literal["logits", "log-odds"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and its 95 % interval.
+
+    Attributes:
+        value: the number itself.
+        low: lower end.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval lies on one side of 0, else 0."""
+        return (self.low > 0) - (self.high < 0)
+
+
+@dataclass(frozen=True)
+class EceReading:
+    """An ECE, its 95 % interval and what noise alone would show.
+
+    Attributes:
+        value: ECE over all items.
+        low: lower end of its interval.
+        high: upper end.
+        noise_floor: what a calibrated model with these confidences would show on average.
+        noise_floor_high: what that model would stay below 95 % of the time.
+        at_floor: whether the value is not above ``noise_floor_high``.
+    """
+
+    value: float
+    low: float
+    high: float
+    noise_floor: float
+    noise_floor_high: float
+    at_floor: bool
+
+
+@dataclass(frozen=True)
+class Recalibrated(EceReading):
+    """The ECE of confidences that were recalibrated by what other items say.
+
+    Attributes:
+        mended: whether ECE is at its noise floor, or at most a fifth of what it had above its floor
+            is left.
+        left: whether more is left, beyond noise: the interval of ECE excludes 0. With few items
+            neither may hold.
+    """
+
+    mended: bool
+    left: bool
+
+
+@dataclass(frozen=True)
+class BinFinding:
+    """A bin of confidence that is off by more than noise.
+
+    Attributes:
+        lower: left edge, open (closed where it is 0).
+        upper: right edge, closed.
+        n: number of items.
+        confidence: their mean confidence.
+        accuracy: share of right answers.
+        gap: mean confidence minus accuracy; positive is too sure.
+        low: lower end of the interval of the gap; 95 % for all bins at once (Wilson, Bonferroni).
+        high: upper end.
+        share: what part of the ECE this bin makes, in (0, 1].
+    """
+
+    lower: float
+    upper: float
+    n: int
+    confidence: float
+    accuracy: float
+    gap: float
+    low: float
+    high: float
+    share: float
+
+
+@dataclass(frozen=True)
+class TemperatureFit:
+    """The temperature T that minimises the negative log-likelihood.
+
+    Attributes:
+        value: T, by which the logits (or log-odds) are divided; above 1 makes a model less sure.
+            One of the limits 0.01 and 100 where ``at_limit``.
+        low: lower end of its 95 % interval; None where ``at_limit``.
+        high: upper end; None where ``at_limit``.
+        scale: ``logits`` with a table of options; ``log-odds`` of the confidence without.
+        nll_before: mean −log P in nats as the model is, over the items that have a say: P of the
+            right option, or on log-odds of what came about (the answer being right, or not).
+        nll_after: the same at T.
+        at_limit: NLL still falls at the limit, as when all answers are right (T → 0), or none is
+            likelier than chance (T → ∞).
+        impossible: number of items whose right option (or outcome) has probability 0. No
+            temperature changes that, so they have no say in the fit.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    scale: Scale
+    nll_before: float
+    nll_after: float
+    at_limit: bool
+    impossible: int
+
+    @property
+    def differs_from_one(self) -> bool:
+        """Whether the interval excludes 1, at which nothing changes."""
+        return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
+
+
+@dataclass(frozen=True)
+class BaseTemperature:
+    """The temperature that brings a model closest to its parent, found without labels.
+
+    Attributes:
+        value: T that minimises the mean KL(base ‖ softmax(z / T)) (He et al. 2023).
+        low: lower end of its 95 % interval; None where ``at_limit``.
+        high: upper end; None where ``at_limit``.
+        kl_before: mean KL in nats at T = 1.
+        kl_after: the same at T.
+        at_limit: KL still falls at the limit, 0.01 or 100.
+        ece: ECE of the model at T, measured on the labels, which the fit has not seen.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    kl_before: float
+    kl_after: float
+    at_limit: bool
+    ece: EceReading
+
+
+@dataclass(frozen=True)
+class Regime:
+    """The regime of Xiao et al. 2025, as far as it can be estimated; a description, no proof.
+
+    Attributes:
+        name: ``calibratable`` where accuracy is below what the reference believed attainable,
+            ``non-calibratable`` where it is above; else ``undetermined``.
+        reference: what that belief is, in words; empty where there is none.
+        margin: accuracy minus the mean confidence of the reference; None without a reference.
+        caveat: what this cannot tell.
+    """
+
+    name: RegimeName
+    reference: str
+    margin: Interval | None
+    caveat: str
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A mean over the items, beside that of the baseline.
+
+    Attributes:
+        value: of the model.
+        baseline: of the baseline; None where there is none.
+        change: value minus baseline, item by item; None where there is no baseline.
+    """
+
+    value: float
+    baseline: float | None
+    change: Interval | None
+
+
+@dataclass(frozen=True)
+class Favourite:
+    """An option that is answered much more often than it is right.
+
+    Attributes:
+        option: its index.
+        options: number of options.
+        answered: share of the items for which it is the answer.
+        right: share of the items for which it is right.
+        baseline: share of the items for which it was the answer of the baseline, or None.
+        excess: answered minus right; 95 % for all options at once (Bonferroni).
+    """
+
+    option: int
+    options: int
+    answered: float
+    right: float
+    baseline: float | None
+    excess: Interval
+
+    @property
+    def sentence(self) -> str:
+        """Say so in words."""
+        return wording.favourite(self)
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """How far a model has come to prefer one answer, right or wrong.
+
+    All on the items shared with the baseline, where there is one.
+
+    Attributes:
+        mean_confidence: mean probability of the own answer.
+        share_confident: share of the items with a confidence of at least 0.9.
+        mean_entropy: of the options' probabilities, in nats; None without a table.
+        answered: share of the items for which each option is the answer; None without a table.
+        right: share of the items for which each option is right; None without a table.
+        answered_before: ``answered`` of the baseline; None where it has no table of as many.
+        favourite: an option that takes more than 0.05 too much, beyond noise; else None.
+    """
+
+    mean_confidence: Contrast
+    share_confident: Contrast
+    mean_entropy: Contrast | None
+    answered: tuple[float, ...] | None
+    right: tuple[float, ...] | None
+    answered_before: tuple[float, ...] | None
+    favourite: Favourite | None
+
+
+@dataclass(frozen=True)
+class OptionMass:
+    """The probability of all options together, before it was made to sum to 1.
+
+    Attributes:
+        mean: its mean.
+        share_below_half: share of the items on which it is below 0.5.
+        contrast: the mean beside the baseline's, on shared items; None where that has none.
+        small: whether it is below 0.5 on average, or on a quarter of the items.
+    """
+
+    mean: Interval
+    share_below_half: float
+    contrast: Contrast | None
+    small: bool
+
+    @property
+    def sentence(self) -> str:
+        """Say what the number means."""
+        return wording.option_mass(self)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What moved against the baseline, item by item, on the items both sides have.
+
+    ``signed_gap.value == confidence.value - accuracy.value``, exactly.
+
+    Attributes:
+        n: number of shared items.
+        accuracy_before: of the baseline.
+        accuracy_after: of the model.
+        confidence_before: mean confidence of the baseline.
+        confidence_after: mean confidence of the model.
+        accuracy: change of the accuracy; negative where it fell.
+        confidence: change of the mean confidence.
+        signed_gap: change of the signed gap; positive is towards over-confidence.
+    """
+
+    n: int
+    accuracy_before: float
+    accuracy_after: float
+    confidence_before: float
+    confidence_after: float
+    accuracy: Interval
+    confidence: Interval
+    signed_gap: Interval
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What happened to the calibration of one model on one probe, and what would mend it.
+
+    Attributes:
+        n: number of items.
+        units: number of independent units: groups, or items where there are none.
+        unit: what an item is (``item``, ``token``).
+        bins: number of equal-width bins of every ECE here.
+        reference: what the baseline is called; empty where there is none.
+        accuracy: share of right answers.
+        mean_confidence: mean confidence.
+        direction: where it errs. ``over-confident`` or ``under-confident`` where the interval of
+            the signed gap excludes 0. Otherwise, where ECE is above its noise floor,
+            ``too extreme`` (too sure where it is sure, not sure enough where it is not),
+            ``too flat`` (the reverse) or ``uneven`` (neither). Otherwise ``calibrated`` where the
+            items could have told a gap of 0.05, else ``undetermined``.
+        signed_gap: mean confidence minus accuracy.
+        slope: how the gap rises with the confidence, in units of ECE; None where all confidences
+            are equal. Positive is too extreme.
+        ece: ECE of the model as it is.
+        auroc: chance that a right answer has more confidence than a wrong one; None where all
+            answers are right, or all wrong.
+        worst_bins: up to 3 bins that are off by more than noise, the largest part of ECE first.
+        worst_slices: up to 3 slices that are off by more than noise, the surest first; among all
+            that pass, 5 % are expected to be there by chance (Benjamini-Hochberg).
+        temperature: the T of least NLL over all items; None where T changes nothing.
+        after_temperature: ECE after temperature scaling, out of fold; None below 50 units.
+        after_isotonic: ECE after isotonic regression, out of fold; None below 50 units.
+        verdict_word: what kind of problem it is. ``none``: ECE is at its noise floor, and no gap.
+            ``scaling``: a temperature mends it. ``shape``: no temperature does, a monotone map
+            does. ``ranking``: such a map does, but confidence hardly tells right from wrong (AUROC
+            surely below 0.6, or all right or all wrong), so that it makes all confidences alike.
+            ``not mended``: neither does, on folds that it was not learned from (on endless items a
+            monotone map always would). ``undecided``: the items do not tell.
+        regime: accuracy against what a reference believed attainable.
+        collapse: how far it has come to prefer one answer.
+        option_mass: probability of all options together; None where it is not known.
+        change: what moved against the baseline; None without one.
+        base_temperature: temperature found without labels; None without a parent's table.
+        notes: further sentences: what could not be computed, and why.
+    """
+
+    n: int
+    units: int
+    unit: str
+    bins: int
+    reference: str
+    accuracy: float
+    mean_confidence: float
+    direction: Direction
+    signed_gap: Interval
+    slope: Interval | None
+    ece: EceReading
+    auroc: Interval | None
+    worst_bins: tuple[BinFinding, ...]
+    worst_slices: tuple[SliceMeasurement, ...]
+    temperature: TemperatureFit | None
+    after_temperature: Recalibrated | None
+    after_isotonic: Recalibrated | None
+    verdict_word: VerdictWord
+    regime: Regime
+    collapse: Collapse
+    option_mass: OptionMass | None
+    change: Change | None
+    base_temperature: BaseTemperature | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def paragraph(self) -> str:
+        """What happened and what would mend it, in one paragraph of plain words."""
+        return wording.paragraph(self)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the figures below the paragraph, each line at most 100 columns wide."""
+        return wording.lines(self)

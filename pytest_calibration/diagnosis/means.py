@@ -1,0 +1,45 @@
+"""Means with their intervals, of one model or of the difference of two."""
+
+from __future__ import annotations
+
+from pytest_calibration.diagnosis.findings import Interval
+from pytest_calibration.measurement import Measurement
+from pytest_calibration.predictions import FloatArray, Predictions
+from pytest_calibration.uncertainty.evidence import Evidence
+from pytest_calibration.uncertainty.means import mean_interval
+
+
+def evidence_of(predictions: Predictions) -> Evidence:
+    """Return what an interval of a mean is computed from; it has no bins."""
+    return Evidence(predictions, 1, "equal_width")
+
+
+def mean_of(
+    values: FloatArray,
+    evidence: Evidence,
+    lowest: float = -1.0,
+    highest: float = 1.0,
+    *,
+    of_outcomes: bool = False,
+) -> Interval:
+    """Mean of ``values`` (n,) with its 95 % interval, over groups where there are any.
+
+    One unit says nothing about its own spread: its interval is the whole range.
+
+    Args:
+        values: what is averaged.
+        evidence: the n items.
+        lowest: smallest value an item may have.
+        highest: largest value an item may have.
+        of_outcomes: whether wrong (or right) answers decide the value.
+    """
+    value = float(values.mean())
+    if evidence.units < 2:
+        return Interval(value, min(lowest, value), max(highest, value))
+    low, high = mean_interval(values, evidence, lowest, highest, of_outcomes=of_outcomes)
+    return Interval(value, max(lowest, min(low, value)), min(highest, max(high, value)))
+
+
+def as_interval(measurement: Measurement) -> Interval:
+    """Return value and ends of a measurement."""
+    return Interval(measurement.value, measurement.low, measurement.high)

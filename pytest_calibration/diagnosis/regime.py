@@ -1,0 +1,77 @@
+"""The regime of Xiao et al. 2025: is accuracy within what the model could honestly believe?
+
+Let ACC be the accuracy of a model and ACC* the mean confidence of a model that believes no more
+than the data warrant. Since ECE ≥ |ACC − mean confidence|, a model that keeps the beliefs of the
+latter and has ACC > ACC* (answers learned by heart) has an ECE of ACC − ACC* at least:
+*non-calibratable*. With ACC < ACC* its confidence has only to come down: *calibratable*.
+
+Both are said relative to the reference. Recalibration is free to leave the reference's beliefs, and
+on a population it always reaches an ECE of 0; what is left out of fold after it is the operational
+test, and stands beside the regime. The paper's own threshold is not reproduced here: this is a
+reconstruction of its picture.
+
+Only a parent that is itself calibrated can serve as a reference. The mean confidence of the model
+after temperature scaling cannot: the fit makes it follow the accuracy, whatever that is made of. A
+model that has learned its test items by heart is then as near to its own reference as any other. So
+that margin is reported, for what temperature scaling leaves of the gap, and names no regime.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytest_calibration.diagnosis.findings import EceReading, Regime
+from pytest_calibration.diagnosis.means import evidence_of, mean_of
+from pytest_calibration.diagnosis.recalibration import MIN_UNITS
+from pytest_calibration.predictions import FloatArray, Predictions
+
+RELATIVE: Final = (
+    "It is said relative to that reference and is no proof: a model may have learned what its "
+    "parent did not know, and recalibration is not bound to the parent's beliefs."
+)
+SELF: Final = (
+    "Temperature scaling lets mean confidence follow accuracy, so this margin says what scaling "
+    "leaves of the gap, not what was learned by heart, and names no regime; a calibrated parent "
+    "on the same items would."
+)
+NONE: Final = (
+    "There is no reference: no calibrated parent on the same items, and too few of them for "
+    "temperature scaling on held-out folds."
+)
+
+
+def own_regime(predictions: Predictions, scaled: FloatArray | None) -> Regime:
+    """Hold accuracy against the model's own confidence after temperature scaling, out of fold.
+
+    Args:
+        predictions: n items.
+        scaled: (n,) those confidences, or None.
+    """
+    if scaled is None:
+        return Regime("undetermined", "", None, NONE)
+    margin = mean_of(predictions.correct - scaled, evidence_of(predictions), of_outcomes=True)
+    reference = "mean confidence of this model after cross-fitted temperature scaling"
+    return Regime("undetermined", reference, margin, SELF)
+
+
+def regime_against(
+    predictions: Predictions, base: Predictions, ece: EceReading, name: str
+) -> Regime | None:
+    """Hold accuracy against what a parent believes of the same items.
+
+    Args:
+        predictions: n items.
+        base: the same items in the same order, as the parent answers them.
+        ece: of the parent on them.
+        name: what the parent is called.
+
+    Returns:
+        None where the parent is no reference: not calibrated itself, or on fewer than 50 units.
+    """
+    evidence = evidence_of(predictions)
+    if not ece.at_floor or evidence.units < MIN_UNITS:
+        return None
+    margin = mean_of(predictions.correct - base.confidence, evidence, of_outcomes=True)
+    reference = f"mean confidence of {name}, whose own ECE ({ece.value:.3f}) is at its noise floor"
+    word = ("undetermined", "non-calibratable", "calibratable")[margin.sign]
+    return Regime(word, reference, margin, RELATIVE)  # type: ignore[arg-type]

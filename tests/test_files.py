@@ -1,0 +1,60 @@
+"""Files that are replaced whole."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pytest_calibration.files import replacing, write_atomically
+
+
+def test_the_old_file_stays_until_the_block_ends(tmp_path: Path) -> None:
+    """A reader sees the old content while the new is being written."""
+    path = tmp_path / "x.json"
+    path.write_bytes(b"old")
+    with replacing(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_block_that_raises_leaves_all_as_it_was(tmp_path: Path) -> None:
+    """The old file stays, and no temporary one."""
+    path = tmp_path / "x.json"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_temporary_files_end_in_tmp(tmp_path: Path) -> None:
+    """No reader of the folder takes one for a finished file."""
+    with replacing(tmp_path / "x.yaml"):
+        (name,) = os.listdir(tmp_path)
+        assert name.endswith(".tmp")
+
+
+def test_equal_content_is_not_written_again(tmp_path: Path) -> None:
+    """The file keeps its identity, so that nothing that watches it wakes up."""
+    path = tmp_path / "x"
+    write_atomically(path, b"same")
+    before = path.stat().st_ino
+    write_atomically(path, b"same")
+    assert path.stat().st_ino == before
+    write_atomically(path, b"other")
+    assert path.stat().st_ino != before
+
+
+def test_a_written_file_is_as_public_as_its_neighbours(tmp_path: Path) -> None:
+    """Its mode is that of any new file, not that of a private temporary one."""
+    neighbour, path = tmp_path / "a", tmp_path / "b"
+    neighbour.write_bytes(b"")
+    write_atomically(path, b"")
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(neighbour.stat().st_mode)
