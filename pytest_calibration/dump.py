@@ -435,9 +435,12 @@ def _says(text: ItemText) -> bool:
 def _row(line: bytes) -> dict[str, Any]:
     """Return the known keys of a line, checked; raise ValueError with what is wrong."""
     try:
-        row = json.loads(line.decode(), parse_constant=_no_number)
+        row = json.loads(line.decode().rstrip(), parse_constant=_no_number)
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8") from None
+    except json.JSONDecodeError as problem:
+        # Its own message counts lines too, from the start of this one.
+        raise ValueError(f"is no JSON ({problem.msg}, column {problem.pos + 1})") from None
     except (ValueError, RecursionError) as problem:
         raise ValueError(f"is no JSON ({problem})") from None
     if not isinstance(row, dict):

@@ -66,7 +66,9 @@ def against_record(predictions: Predictions, record: Record, settings: Settings)
     """Compare with a stored record, and add what else its reader must know."""
     verdict = against(predictions, record.predictions, settings, record=record)
     notes = (*verdict.notes, *remarks(predictions, record, verdict))
-    return replace(verdict, notes=notes, past=past_of(record))
+    return replace(
+        verdict, notes=notes, past=past_of(record), sharpness_before=record.sharpness
+    )
 
 
 def past_of(record: Record) -> tuple[Past, ...]:
@@ -197,6 +199,7 @@ def check_limit(
         reason=own,
         candidate=here,
         stored=there,
+        sharpness_before=record.sharpness,
         past=past_of(record),
     )
     # A limit written by hand stays what it is, whatever is accepted.

@@ -26,6 +26,7 @@ from pytest_calibration.errors import MetricError
 from pytest_calibration.item_text import visible
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
+from pytest_calibration.metrics.sharpness import Sharpness
 from pytest_calibration.predictions import (
     IntArray,
     Predictions,
@@ -88,6 +89,7 @@ class Verdict:
         above: for ``judge``, whether the limit is a floor (accuracy) instead of a ceiling.
         candidate: the items that were measured; None for ``judge``, which sees one number.
         stored: the items they were held against, in the same order; None where there are none.
+        sharpness_before: how sure the baseline was, where only a summary of it is stored.
         past: what was stored before, the oldest first; the last is what counts now.
     """
 
@@ -113,6 +115,7 @@ class Verdict:
     above: bool = False
     candidate: Predictions | None = field(default=None, repr=False, compare=False)
     stored: Predictions | None = field(default=None, repr=False, compare=False)
+    sharpness_before: Sharpness | None = field(default=None, repr=False)
     past: tuple[Past, ...] = field(default=(), repr=False)
 
     @property

@@ -15,7 +15,7 @@ import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
+from pytest_calibration.metrics.sharpness import Sharpness, sharpness
 from pytest_calibration.planning import unpaired_visible
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.strict_yaml import read_mapping
@@ -65,6 +66,7 @@ class Record:
         probe: name of the probe.
         name: name of the baseline (``default``, or a stage such as ``sft``).
         metrics: metric name to value, of all n items.
+        sharpness: how sure the model was, and which options it preferred, on all n items.
         predictions: the stored items; for token-level probes a sample of at most 4000.
         n: number of items measured.
         note: free text, hand-editable.
@@ -79,6 +81,7 @@ class Record:
     probe: str
     name: str
     metrics: Mapping[str, float]
+    sharpness: Sharpness
     predictions: Predictions
     n: int
     note: str = ""
@@ -154,6 +157,7 @@ def summarise(
         "metrics": metrics,
         "interval": {"ece": [_rounded(measured.low), _rounded(measured.high)], "level": 0.95},
         "noise_floor": _rounded(measured.noise_floor),
+        "sharpness": _sharpness(predictions),
         "smallest_visible_regression": _rounded(unpaired_visible(predictions)),
         "binning": {"bins": DEFAULT_BINS, "strategy": "equal_width"},
         "bins": [
@@ -197,6 +201,20 @@ def summarise(
             summary[key] = previous.data.get(key, summary[key])
     summary["checksum"] = checksum(summary)
     return summary, payload
+
+
+def _sharpness(predictions: Predictions) -> Summary:
+    """Return what does apply, for a line of the file."""
+    held = sharpness(predictions)
+    numbers = {
+        "share_confident": held.share_confident,
+        "mean_entropy": held.mean_entropy,
+        "option_mass": held.option_mass,
+    }
+    out: Summary = {k: _rounded(v, k) for k, v in numbers.items() if v is not None}
+    if held.answers:
+        out["answers"] = [_rounded(share) for share in held.answers]
+    return out
 
 
 def _rounded(value: float, what: str = "a number") -> float:
@@ -278,6 +296,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "metrics": (dict,),
     "interval": (dict,),
     "noise_floor": _NUMBER,
+    "sharpness": (dict,),
     "smallest_visible_regression": _NUMBER,
     "binning": (dict,),
     "bins": (list,),
@@ -340,6 +359,7 @@ def read_record(path: Path, probe: str, name: str) -> Record:
         probe=probe,
         name=name,
         metrics=data["metrics"],
+        sharpness=_read_sharpness(path, data["sharpness"]),
         predictions=_read_items(path, data),
         n=data["n"],
         note=data["note"],
@@ -414,6 +434,27 @@ def _check_numbers(path: Path, data: Mapping[str, Any]) -> None:
                 f"{path}: signature.{part} must map text to text, got {fields!r}."
             )
     _check_fields(path, data["items"], _ITEMS_TYPES, "items.")
+
+
+def _read_sharpness(path: Path, data: Mapping[str, Any]) -> Sharpness:
+    known = {f.name for f in fields(Sharpness)}
+    for key, value in data.items():
+        if key not in known:
+            raise UnreadableBaseline(
+                f"{path}: unknown field sharpness.{key}; known fields: {', '.join(sorted(known))}."
+            )
+        listed = value if isinstance(value, list) else [value]
+        for one in listed:
+            if isinstance(one, bool) or not isinstance(one, _NUMBER) or not math.isfinite(one):
+                raise UnreadableBaseline(
+                    f"{path}: sharpness.{key} must be finite numbers, got {value!r}."
+                )
+        if isinstance(value, list) is not (key == "answers"):
+            what = "a list of numbers" if key == "answers" else "a number"
+            raise UnreadableBaseline(f"{path}: sharpness.{key} must be {what}, got {value!r}.")
+    if "share_confident" not in data:
+        raise UnreadableBaseline(f"{path}: the field sharpness.share_confident is missing.")
+    return Sharpness(**{k: tuple(v) if k == "answers" else float(v) for k, v in data.items()})
 
 
 def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:

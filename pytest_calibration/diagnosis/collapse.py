@@ -45,7 +45,8 @@ def contrast(
 
 def entropies(table: FloatArray) -> FloatArray:
     """(n,) entropy of each row in nats."""
-    return np.abs(np.einsum("ij,ij->i", table, np.log(np.where(table > 0, table, 1.0))))
+    terms = np.einsum("ij,ij->i", table, np.log(np.where(table > 0, table, 1.0)))
+    return np.asarray(np.abs(terms))
 
 
 def collapse_of(predictions: Predictions, baseline: Predictions | None) -> Collapse:

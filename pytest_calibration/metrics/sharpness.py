@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -72,3 +73,39 @@ def label_histogram(predictions: PredictionsLike) -> FloatArray:
     size = probabilities_of(predictions, "label_histogram").shape[1]
     labels = labels_of(predictions, "label_histogram")
     return np.asarray(np.bincount(labels, minlength=size) / predictions.n)
+
+
+# Letters run from A to Z; a histogram over the classes of a large classifier is nothing to read.
+MOST_OPTIONS: Final = 26
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """How sure a model is and which options it prefers: what collapses under fine-tuning.
+
+    Attributes:
+        share_confident: share of items with a confidence of 0.9 or above.
+        mean_entropy: of the options' probabilities in nats; None without them.
+        option_mass: mean probability of all options together, before renormalisation; None where
+            it is not known.
+        answers: (k,) share of the items for which each option is the answer; empty without
+            probabilities, and for more than 26 options.
+    """
+
+    share_confident: float
+    mean_entropy: float | None = None
+    option_mass: float | None = None
+    answers: tuple[float, ...] = ()
+
+
+def sharpness(predictions: PredictionsLike) -> Sharpness:
+    """Return what there is to say of these predictions."""
+    p = as_predictions(predictions)
+    table = p.probabilities
+    listed = table is not None and table.shape[1] <= MOST_OPTIONS
+    return Sharpness(
+        share_confident=share_confident(p),
+        mean_entropy=None if table is None else mean_entropy(p),
+        option_mass=None if p.option_mass is None else float(p.option_mass.mean()),
+        answers=tuple(answer_histogram(p).tolist()) if listed else (),
+    )

@@ -38,6 +38,7 @@ from pytest_calibration.baselines.record import (
 )
 from pytest_calibration.errors import MissingBaseline, PredictionsError, UnreadableBaseline
 from pytest_calibration.metrics import METRICS
+from pytest_calibration.metrics.sharpness import Sharpness
 from pytest_calibration.predictions import positional_ids
 
 # What the engine says about itself at most, beside the fields of a multiple-choice probe.
@@ -813,3 +814,44 @@ def test_crafted_bytes_never_crash(at: int, value: int) -> None:
         except UnreadableBaseline:
             return
         assert read.predictions.n == 4
+
+
+# --- sharpness -----------------------------------------------------------------------------------
+
+
+def test_how_sure_the_model_was_is_stored(tmp_path: Path) -> None:
+    """One line of the file, which comes back to six digits."""
+    table = np.array([[0.95, 0.05], [0.3, 0.7], [0.6, 0.4]])
+    p = Predictions.from_probabilities(table, [0, 1, 1], probe="facts")
+    path = Baselines(tmp_path).record(p)
+    line = next(x for x in path.read_text().splitlines() if x.startswith("sharpness:"))
+    entropy = -float((table * np.log(table)).sum()) / 3
+    assert line == (
+        f"sharpness: {{share_confident: 0.333333, mean_entropy: {entropy:.6f}, "
+        "answers: [0.666667, 0.333333]}"
+    )
+    read = Baselines(tmp_path).load("facts").sharpness
+    assert read == Sharpness(0.333333, pytest.approx(entropy, abs=1e-6), None, (0.666667, 0.333333))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"answers": []}, "the field sharpness.share_confident is missing."),
+        ({"share_confident": 0.5, "x": 1}, "unknown field sharpness.x; known fields: answers, "),
+        ({"share_confident": True}, "sharpness.share_confident must be finite numbers, got True."),
+        ({"share_confident": [0.5]}, "sharpness.share_confident must be a number, got [0.5]."),
+        ({"share_confident": 0.5, "answers": 1.0}, "sharpness.answers must be a list of numbers"),
+        ({"share_confident": math.inf}, "sharpness.share_confident must be finite numbers"),
+    ],
+)
+def test_bad_sharpness_is_named(tmp_path: Path, value: dict[str, object], message: str) -> None:
+    """A record whose checksum fits and whose field makes no sense is told by the field."""
+    p = Predictions.from_confidence([0.5, 0.9], [True, False], probe="facts")
+    path = Baselines(tmp_path).record(p)
+    data = dict(Baselines(tmp_path).load("facts").data)
+    data["sharpness"] = value
+    data["checksum"] = checksum(data)
+    path.write_text(to_yaml(data), encoding="utf-8")
+    with pytest.raises(UnreadableBaseline, match=re.escape(message)):
+        Baselines(tmp_path).load("facts")

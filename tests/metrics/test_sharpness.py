@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pytest_calibration.metrics import (
     mean_entropy,
     share_confident,
 )
+from pytest_calibration.metrics.sharpness import Sharpness, sharpness
 from pytest_calibration.predictions import Predictions
 
 of = Predictions.from_confidence
@@ -104,3 +106,26 @@ def test_histograms_need_a_table(call: object) -> None:
     assert answer_histogram(bare).tolist() == [1, 0]
     with pytest.raises(MetricError, match="label_histogram needs the index of each right option"):
         label_histogram(bare)
+
+
+def test_sharpness_gathers_what_there_is() -> None:
+    """Each part is its own metric's; what does not apply is left out."""
+    table = np.array([[0.95, 0.05], [0.3, 0.7], [0.6, 0.4], [0.8, 0.2]])
+    p = replace(
+        Predictions.from_probabilities(table, [0, 1, 1, 0]),
+        option_mass=np.array([0.5, 0.7, 0.9, 0.9]),
+    )
+    held = sharpness(p)
+    assert held.share_confident == 0.25
+    assert held.mean_entropy == mean_entropy(p)
+    assert held.option_mass == pytest.approx(0.75)
+    assert held.answers == (0.75, 0.25)
+    bare = sharpness(Predictions.from_confidence([0.95, 0.5], [True, False]))
+    assert bare == Sharpness(0.5)
+
+
+def test_the_options_of_a_large_classifier_are_not_listed() -> None:
+    """Twenty-six letters are a histogram to read, a thousand classes are none."""
+    for k, listed in ((26, 26), (27, 0)):
+        table = np.full((3, k), 1 / k)
+        assert len(sharpness(Predictions.from_probabilities(table, [0, 1, 2])).answers) == listed

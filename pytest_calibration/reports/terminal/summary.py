@@ -60,7 +60,7 @@ def summary_lines(
     Args:
         results: the session.
         width: columns there are.
-        verbosity: below 0, only what fails and the counts; 1 adds the diagnosis of every verdict,
+        verbosity: below 0, only what fails, was done or is wrong; 1 adds the diagnosis of every verdict,
             2 its reliability diagram and slices.
         unicode: whether the terminal shows more than ASCII.
         paint: gives a piece of text its colour.
@@ -70,9 +70,9 @@ def summary_lines(
     if verbosity >= 1:
         for result in shown:
             yield from _account(result, width, verbosity >= 2, unicode, paint)
-    if verbosity >= 0:
-        for line in [*_hints(results.results), *_alarms(results), *results.remarks]:
-            yield from wrapped(line, width, further="  ")
+    hints = [*_hints(results.results), *_alarms(results)] if verbosity >= 0 else []
+    for line in (*hints, *results.remarks):
+        yield from wrapped(line, width, further="  ")
     for line in results.errors:
         for text in wrapped(f"ERROR: {line}", width, further="  "):
             yield paint(text, "bad")
