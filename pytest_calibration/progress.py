@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import get_ident
 from typing import Final, Protocol
 
@@ -134,22 +134,29 @@ class Slot:
             share: share of the work done, in [0, 1], where the items are not alike; by default
                 ``done / total``.
         """
-        work = self._work
-        if work is None or get_ident() != self._thread:
+        if self._work is None or get_ident() != self._thread:
             return
         now = self._clock()
         if done == 0:
             self._zero = now
-        elif now < self._next:
+        if now < self._next:
             return
-        if total < 1:
-            return
-        share = min(max(done / total if share is None else share, 0.0), 1.0)
-        counting = now - self._zero
-        self._work = Work(
-            work.model, work.probe, False, done, total, unit, share, counting, now - self._began
-        )
-        if now >= self._next:
+        try:
+            share = min(max(done / total if share is None else share, 0.0), 1.0)
+            self._work = replace(
+                self._work,
+                loading=False,
+                done=done,
+                total=total,
+                unit=unit,
+                share=share,
+                counting=now - self._zero,
+                seconds=now - self._began,
+            )
+        except Exception:
+            # Numbers that are none; a test must not fail where they happen to be looked at.
+            self._next = math.inf
+        else:
             self._tell(now)
 
     def _enter(self, model: str, probe: str, *, loading: bool = False) -> Work | None:
@@ -165,10 +172,12 @@ class Slot:
     def _leave(self, before: Work | None) -> None:
         if self._listener is None or get_ident() != self._thread:
             return
-        self._work = before
         if before is not None:
-            self._tell(self._clock())
+            now = self._clock()
+            self._work = replace(before, seconds=now - self._began)
+            self._tell(now)
             return
+        self._work = None
         try:
             self._listener.clear()
         except Exception:
@@ -191,9 +200,7 @@ def _name(thing: object, otherwise: str) -> str:
 # --- in words ------------------------------------------------------------------------------------
 
 
-def count_text(
-    done: int, total: int, unit: str, seconds: float, share: float | None = None
-) -> str:
+def count_text(done: int, total: int, unit: str, seconds: float, share: float | None = None) -> str:
     """Write a count: ``1,200 of 2,000 rows, 350/s, 0:03 left``.
 
     Args:

@@ -42,14 +42,15 @@ ROOMS: dict[str, tuple[str, str]] = {
     "baselines": (f"{CORE} planning strict_yaml baselines", "numpy yaml"),
     "gate": (f"{CORE} decision verdict baselines", ""),
     "sink": ("", ""),
+    "progress": ("", ""),
     "reports": (f"{CORE} decision verdict", ""),
     "assertions": (f"{CORE} decision verdict baselines gate reports sink", ""),
     "config": ("errors strict_yaml models.checkpoint", ""),
-    "models": ("errors models", ""),
+    "models": ("errors progress models", ""),
     "models.protocols": ("", "numpy"),
-    "models.transformers_model": ("errors models", "numpy torch transformers"),
+    "models.transformers_model": ("errors progress models", "numpy torch transformers"),
     "probes": ("errors predictions strict_yaml models.protocols probes", "numpy"),
-    "plugin": ("errors sink reports plugin", "pytest"),
+    "plugin": ("errors sink progress reports plugin", "pytest"),
     "cli": ("* errors cli", ""),
     "suite": ("* assertions", "pytest"),
 }
@@ -321,10 +322,12 @@ def loaded_by(code: str) -> list[str]:
     return result.stdout.split()
 
 
-@pytest.mark.parametrize("module", [PACKAGE, f"{PACKAGE}.plugin", f"{PACKAGE}.sink"])
+@pytest.mark.parametrize(
+    "module", [PACKAGE, *(f"{PACKAGE}.{name}" for name in ("plugin", "sink", "progress"))]
+)
 def test_a_start_of_pytest_loads_nothing_heavy(module: str) -> None:
     """Whoever has the package installed pays nothing for it in other projects."""
-    assert loaded_by(f"import {module}") == []
+    assert loaded_by(f"import {PACKAGE}{module}") == []
 
 
 def test_a_run_of_other_tests_loads_nothing_heavy(pytester: pytest.Pytester) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_calibration.results import Item, Side, SliceRow, Why
 
 WORST: Final = 20
-NARROWEST, USUAL, WIDEST = 40, 100, 120
+NARROWEST, USUAL, WIDEST = 54, 100, 120
 # What a reader looks at first; all metrics are in the output of --json.
 METRICS: Final = (
     "ece",

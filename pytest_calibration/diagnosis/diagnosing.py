@@ -153,10 +153,10 @@ def _regime(
     """Take the parent for reference, or say why it is none."""
     base_ece = read_ece(shared[1], bins)
     regime = regime_against(*shared, base_ece, reference)
-    if regime is None and not base_ece.at_floor:
+    if regime is None and base_ece.beyond_noise:
         notes.append(
             f"The {reference} is no reference for the regime: its own ECE, {base_ece.value:.3f}, "
-            f"is above its noise floor, {base_ece.noise_floor:.3f}."
+            f"is more than noise makes (up to {base_ece.noise_floor_high:.3f})."
         )
     return regime
 

@@ -59,10 +59,10 @@ def direction_of(gap: Interval, slope: Interval | None, ece: EceReading) -> Dire
     """Say where a model errs; only what an interval supports."""
     if gap.sign:
         return "over-confident" if gap.sign > 0 else "under-confident"
-    if not ece.at_floor:
+    if ece.beyond_noise:
         side = slope.sign if slope else 0
         return "too extreme" if side > 0 else "too flat" if side < 0 else "uneven"
-    return "calibrated" if narrow(gap) else "undetermined"
+    return "calibrated" if ece.at_floor and narrow(gap) else "undetermined"
 
 
 def narrow(gap: Interval) -> bool:

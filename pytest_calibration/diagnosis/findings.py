@@ -63,6 +63,11 @@ class EceReading:
     noise_floor_high: float
     at_floor: bool
 
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether noise surely does not explain it: above the floor, and its interval above 0."""
+        return not self.at_floor and self.low > 0
+
 
 @dataclass(frozen=True)
 class Recalibrated(EceReading):
@@ -71,8 +76,7 @@ class Recalibrated(EceReading):
     Attributes:
         mended: whether ECE is at its noise floor, or at most a fifth of what it had above its floor
             is left.
-        left: whether more is left, beyond noise: the interval of ECE excludes 0. With few items
-            neither may hold.
+        left: whether more is left, and that surely no noise. With few items neither may hold.
     """
 
     mended: bool
@@ -309,10 +313,11 @@ class Diagnosis:
         accuracy: share of right answers.
         mean_confidence: mean confidence.
         direction: where it errs. ``over-confident`` or ``under-confident`` where the interval of
-            the signed gap excludes 0. Otherwise, where ECE is above its noise floor,
+            the signed gap excludes 0. Otherwise, where ECE is surely more than noise,
             ``too extreme`` (too sure where it is sure, not sure enough where it is not),
-            ``too flat`` (the reverse) or ``uneven`` (neither). Otherwise ``calibrated`` where the
-            items could have told a gap of 0.05, else ``undetermined``.
+            ``too flat`` (the reverse) or ``uneven`` (neither). Otherwise ``calibrated`` where ECE
+            is at its noise floor and the items could have told a gap of 0.05, else
+            ``undetermined``.
         signed_gap: mean confidence minus accuracy.
         slope: how the gap rises with the confidence, in units of ECE; None where all confidences
             are equal. Positive is too extreme.

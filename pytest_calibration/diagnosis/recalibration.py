@@ -116,4 +116,4 @@ def judge_recalibrated(before: EceReading, predictions: Predictions, bins: int) 
     excess = before.value - before.noise_floor
     rest = after.value - after.noise_floor
     mended = after.at_floor or rest <= RESIDUE * excess
-    return Recalibrated(**asdict(after), mended=mended, left=not mended and after.low > 0)
+    return Recalibrated(**asdict(after), mended=mended, left=not mended and after.beyond_noise)

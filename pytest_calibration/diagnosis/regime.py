@@ -69,9 +69,10 @@ def regime_against(
         None where the parent is no reference: not calibrated itself, or on fewer than 50 units.
     """
     evidence = evidence_of(predictions)
-    if not ece.at_floor or evidence.units < MIN_UNITS:
+    if ece.beyond_noise or evidence.units < MIN_UNITS:
         return None
     margin = mean_of(predictions.correct - base.confidence, evidence, of_outcomes=True)
-    reference = f"mean confidence of {name}, whose own ECE ({ece.value:.3f}) is at its noise floor"
+    at = "at its noise floor" if ece.at_floor else "not surely more than noise"
+    reference = f"mean confidence of {name}, whose own ECE ({ece.value:.3f}) is {at}"
     word = ("undetermined", "non-calibratable", "calibratable")[margin.sign]
     return Regime(word, reference, margin, RELATIVE)  # type: ignore[arg-type]

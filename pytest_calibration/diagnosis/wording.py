@@ -124,8 +124,9 @@ def option_mass(found: OptionMass) -> str:
         return f"{numbers}: the model does answer with an option."
     where, there = ("", "") if found.mean.value < 0.5 else ("on those ", " there")
     return (
-        f"{numbers}: {where}the model would rather write something else, and its confidence{there}, "
-        "which counts the options alone, may be about the format more than the answer."
+        f"{numbers}: {where}the model would rather write something else, and its "
+        f"confidence{there}, which counts the options alone, may be about the format more than "
+        "the answer."
     )
 
 

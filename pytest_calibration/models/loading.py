@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_calibration.errors import UsageError
 from pytest_calibration.models.checkpoint import LoadSettings, fingerprint, require
 from pytest_calibration.models.spec import ModelSpec, resolve
+from pytest_calibration.progress import PROGRESS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,9 +44,11 @@ class LazyModel:
             ModelError: it cannot be loaded.
         """
         if self._model is None:
-            from pytest_calibration.models.transformers_model import TransformersModel
+            with PROGRESS.loading(self):
+                # Importing torch takes its time, too.
+                from pytest_calibration.models.transformers_model import TransformersModel
 
-            self._model = TransformersModel(self.spec, self.settings)
+                self._model = TransformersModel(self.spec, self.settings)
         return self._model
 
     def release(self) -> None:

@@ -30,6 +30,7 @@ from pytest_calibration.models.checkpoint import (
 )
 from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
 from pytest_calibration.models.spec import ModelSpec
+from pytest_calibration.progress import PROGRESS
 
 # Vocabulary rows reduced at a time: larger blocks fall out of the cache and are slower.
 ROWS_AT_ONCE: Final = 64
@@ -254,7 +255,13 @@ class TransformersModel:
         while active:
             for i in active:
                 self._check_length(len(ids[i]), prompts[i])
-            scores = self._score([Row(ids[i], [len(ids[i]) - 1], [0]) for i in active])
+            before = sum(map(len, logprobs))
+            # At most; a continuation that ends early takes fewer.
+            rest = sum(max_new_tokens[i] - len(logprobs[i]) for i in active)
+            scores = self._score(
+                [Row(ids[i], [len(ids[i]) - 1], [0]) for i in active],
+                count=(before, before + rest, "tokens"),
+            )
             for i, score in zip(active, scores, strict=True):
                 if not np.isfinite(score.top_logprob[0]):
                     raise ModelError(f"{self.name}: not a finite score for {_excerpt(prompts[i])}.")
@@ -349,8 +356,16 @@ class TransformersModel:
             )
         return self._token_texts[token]
 
-    def _score(self, rows: list[Row]) -> list[RowScores]:
-        """Score all rows, longest first, in batches of at most ``batch_tokens`` padded tokens."""
+    def _score(
+        self, rows: list[Row], *, count: tuple[int, int, str] | None = None
+    ) -> list[RowScores]:
+        """Score all rows, longest first, in batches of at most ``batch_tokens`` padded tokens.
+
+        Args:
+            rows: what to score.
+            count: (done before, total, unit) of the work that the rows are a part of; by default
+                they are all of it.
+        """
         for row in rows:
             if max(*row.ids, *row.targets) >= self._vocabulary:
                 raise ModelError(
@@ -360,11 +375,17 @@ class TransformersModel:
                 )
         out: list[RowScores | None] = [None] * len(rows)
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
+        before, total, unit = count or (0, len(rows), "rows")
+        # Long rows come first and take longer: how much is left is counted in tokens.
+        tokens = left = sum(len(row.ids) for row in rows)
         with torch.inference_mode():
             while order:
+                share = None if count else 1 - left / tokens
+                PROGRESS.report(before + len(rows) - len(order), total, unit, share)
                 longest = len(rows[order[0]].ids)
                 size = max(1, self.settings.batch_tokens // max(1, longest))
                 batch, order = order[:size], order[size:]
+                left -= sum(len(rows[i].ids) for i in batch)
                 scores = self._score_batch([rows[i] for i in batch])
                 for i, score in zip(batch, scores, strict=True):
                     out[i] = score

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import pytest
 
@@ -93,6 +93,7 @@ class Run:
         self.remarks: list[str] = []
         self.errors: list[str] = []
         # Weak: a model that its fixture lets go must not be held in memory by its answers.
+        self._dumped: WeakSet[Predictions] = WeakSet()
         self._answers: WeakKeyDictionary[object, dict[Asked, Answer]] = WeakKeyDictionary()
         self._check()
 
@@ -302,8 +303,9 @@ class Run:
             UsageError: the folder cannot be written.
         """
         folder = path_of(self.config, self.options, "dump")
-        if folder is None:
+        if folder is None or predictions in self._dumped:
             return
+        self._dumped.add(predictions)
         from pytest_calibration.dump import write_dump
 
         write_dump(folder, predictions, words=self.options["item_text"] != "none")

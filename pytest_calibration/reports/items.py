@@ -36,7 +36,7 @@ def item_lines(item: Item, *, width: int = 100) -> Iterator[str]:
 
     Args:
         item: the item; without its words only its name and numbers are shown.
-        width: columns there are, at least 40.
+        width: columns there are, at least 50.
     """
     yield from _broken(_head(item), width, "", "  ")
     words = item.words

@@ -348,9 +348,8 @@ def test_copies_in_groups_add_no_certainty() -> None:
     assert math.log(ungrouped.value / ungrouped.low) < 0.4 * math.log(a.value / a.low)
 
 
-def test_the_interval_is_the_sandwich(  # the formula, written out
-) -> None:
-    """log T ± 1.96·sqrt(Σ s²) / (Σ h · β), with s the derivative and h the curvature of an item."""
+def test_the_interval_is_the_sandwich() -> None:
+    """Log T ± 1.96·sqrt(Σ s²) / (β·Σ h), where s is an item's derivative and h its curvature."""
     p = sharpened(1000, 9, 1.5)
     fit = fitted(p)
     assert p.probabilities is not None

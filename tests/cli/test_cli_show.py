@@ -1,0 +1,446 @@
+"""``pytest-calibration show``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from samples import HOSTILE, predictions
+
+from pytest_calibration.diagnosis import diagnose
+from pytest_calibration.dump import dump_lines, write_dump
+from pytest_calibration.item_text import ItemText, ItemTexts
+from pytest_calibration.measurement import measure
+from pytest_calibration.metrics import METRICS
+from pytest_calibration.predictions import Predictions, Signature
+from pytest_calibration.reports.terminal import reliability_diagram, slices_table
+from pytest_calibration.results import slice_rows
+from pytest_calibration.slices import shifts
+from pytest_calibration.uncertainty.reliability import reliability
+
+# Confidence, correct, slice; the rows are not in the order in which they should be shown.
+QUIZ = [
+    (0.5, True, "rivers"),
+    (0.9, False, "rivers"),
+    (0.3, True, "towns"),
+    (0.7, False, "towns"),
+    (0.99, True, "towns"),
+    (0.95, False, "towns"),
+]
+
+
+@pytest.fixture(autouse=True)
+def columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every terminal be 100 columns wide."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def quiz(**more: Any) -> Predictions:
+    """Six items with names and words; what is said of them can be counted by hand."""
+    confidence, correct, slices = zip(*QUIZ, strict=True)
+    given: dict[str, Any] = {
+        "slices": np.array(slices),
+        "texts": ItemTexts.held(
+            [ItemText(f"Question {i}?", f"gold {i}", f"said {i}", name=f"row-{i}") for i in range(6)]
+        ),
+        "signature": Signature(soft={"model": "sft"}),
+    }
+    return Predictions(
+        "quiz",
+        np.array(confidence),
+        np.array(correct),
+        np.arange(6, dtype=np.uint64),
+        **{**given, **more},
+    )
+
+
+@pytest.fixture
+def dumped(tmp_path: Path) -> Callable[[Predictions], Path]:
+    """Write predictions as a dump."""
+    return lambda made: write_dump(tmp_path, made)
+
+
+def shown_items(lines: list[str]) -> list[str]:
+    """Return the names of the items that are shown, in order."""
+    return re.findall(r"^ *\d+\. (\S+?)(?: \(|:)", "\n".join(lines), re.MULTILINE)
+
+
+# --- what is printed -----------------------------------------------------------------------------
+
+
+def test_a_dump_is_shown_from_the_whole_to_the_single_item(command, dumped) -> None:
+    """What it is, why, the metrics, the bins, the slices, the items: each as its room makes it."""
+    made = predictions(n=400, hostile=False, sharpen=2.5)
+    path = dumped(made)
+    found = command("show", path)
+    assert (found.code, found.err) == (0, "")
+    blocks = found.out.split("\n\n")
+    assert len(blocks) == 5
+    head, metrics, bins, slices, items = (block.splitlines() for block in blocks)
+    assert head[0] == "support-mcq on base: 400 items in 134 groups"
+    assert head[1] == f"  from the dump {path}"
+    assert " ".join(line.strip() for line in head[2:]) == diagnose(made).paragraph
+    assert bins in (
+        list(reliability_diagram(reliability(made), width=100, unicode=unicode))
+        for unicode in (True, False)
+    )
+    assert slices == list(slices_table(slice_rows(made, ())))
+    assert metrics[0].split() == ["metric", "value", "95", "%", "interval", "noise", "floor"]
+    assert items[0].startswith("wrong answers it was surest of, 20 of ")
+
+
+def test_metrics_stand_with_interval_and_noise_floor(command, dumped) -> None:
+    """The foremost metrics as ``measure`` gives them, aligned, with signs where they have one."""
+    made = predictions(n=400, hostile=False, sharpen=2.5)
+    metrics = command("show", dumped(made)).out.split("\n\n")[1].splitlines()[1:]
+    names = (
+        "ece", "equal_mass_ece", "smooth_ece", "signed_gap", "accuracy", "mean_confidence",
+        "brier", "nll", "auroc",
+    )  # fmt: skip
+    assert len(metrics) == len(names)
+    for name, line in zip(names, metrics, strict=True):
+        m = measure(made, name)
+        sign = "+" if name == "signed_gap" else ""
+        numbers = [f"{m.value:{sign}.3f}", f"[{m.low:{sign}.3f},", f"{m.high:{sign}.3f}]"]
+        if METRICS[name].error or name == "signed_gap":
+            numbers.append(f"{m.noise_floor:.3f}")
+        assert line.split()[-len(numbers) :] == numbers
+        assert line.startswith(f"{m.label} ")
+
+
+def test_the_surest_wrong_answers_come_first(command, dumped) -> None:
+    """By confidence; all there are where more are asked for; with what was asked and answered."""
+    found = command("show", dumped(quiz()))
+    assert found.out.endswith(
+        "wrong answers it was surest of, 3 of 3:\n"
+        "1. row-5 (slice: towns): sure 0.950, wrong\n"
+        "     Question 5?\n"
+        '     answered "said 5", right "gold 5"\n'
+        "2. row-1 (slice: rivers): sure 0.900, wrong\n"
+        "     Question 1?\n"
+        '     answered "said 1", right "gold 1"\n'
+        "3. row-3 (slice: towns): sure 0.700, wrong\n"
+        "     Question 3?\n"
+        '     answered "said 3", right "gold 3"\n'
+    )
+
+
+def test_worst_says_how_many(command, dumped) -> None:
+    """The first N; none at all for 0; every one for more than there are."""
+    path = dumped(quiz())
+    two = command("show", path, "--worst", 2)
+    assert shown_items(two.lines) == ["row-5", "row-1"]
+    assert "wrong answers it was surest of, 2 of 3:" in two.lines
+    none = command("show", path, "--worst", 0)
+    assert none.code == 0
+    assert "answers it was" not in none.out
+    assert "row-" not in none.out
+    assert not none.out.endswith("\n\n")
+    assert shown_items(command("show", path, "--worst", 10**9).lines) == ["row-5", "row-1", "row-3"]
+
+
+def test_correct_shows_the_right_answers_it_was_least_sure_of(command, dumped) -> None:
+    """The other end: where the model knows more than it thinks."""
+    found = command("show", dumped(quiz()), "--correct", "--worst", 2)
+    assert "right answers it was least sure of, 2 of 3:" in found.lines
+    assert shown_items(found.lines) == ["row-2", "row-0"]
+    assert "2. row-0 (slice: rivers): sure 0.500, right" in found.lines
+
+
+def test_many_items_are_numbered_in_line(command, dumped) -> None:
+    """The numbers of ten and more items end in one column, and so do the lines below begin."""
+    found = command("show", dumped(predictions(n=100, hostile=False)), "--worst", 11)
+    items = found.lines[-66:]
+    assert items[0].startswith(" 1. ")
+    assert items[-6].startswith("11. ")
+    assert items[1].startswith("      question")
+    assert items[-5].startswith("      question")
+
+
+def test_nothing_wrong_is_told(command, dumped) -> None:
+    """A model that is always right, and one that never is, have no such items to show."""
+    right, wrong = quiz(correct=np.ones(6, bool)), quiz(correct=np.zeros(6, bool))
+    found = command("show", dumped(right))
+    assert (found.code, found.lines[-1]) == (0, "no answer is wrong")
+    found = command("show", dumped(wrong), "--correct")
+    assert (found.code, found.lines[-1]) == (0, "no answer is right")
+    assert "AUROC" not in found.out
+
+
+def test_ties_are_shown_in_one_order(command, tmp_path) -> None:
+    """Equal confidences go by id, wherever the lines stand."""
+    made = replace(predictions(n=60, hostile=False), confidence=np.full(60, 0.7))
+    lines = list(dump_lines(made))
+    path = tmp_path / "x.jsonl"
+    outputs = set()
+    for order in (lines, lines[::-1]):
+        path.write_text("\n".join(order), "ascii")
+        outputs.add((command("show", path).out, command("show", path, "--correct").out))
+    assert len(outputs) == 1
+
+
+def test_one_slice_alone(command, dumped) -> None:
+    """Everything is then about its items, and the slices are not listed."""
+    made = predictions(n=400, hostile=False, sharpen=2.5)
+    found = command("show", dumped(made), "--slice", "question subject 2")
+    assert found.lines[0] == "support-mcq on base: 80 items in 80 groups"[:33]
+    part = made.take(made.slices == "question subject 2")
+    assert f" {measure(part).value:.3f} " in found.out
+    assert f"{min(20, int((~part.correct).sum()))} of {int((~part.correct).sum())}:" in found.out
+    assert not any(line.startswith("slice ") for line in found.lines)
+
+
+def test_groups_stand_for_slices_where_there_are_none(command, dumped) -> None:
+    """As in the table of slices."""
+    made = replace(predictions(n=60, hostile=False), slices=None)
+    found = command("show", dumped(made), "--slice", "passage-3")
+    assert found.lines[0] == "support-mcq on base: 3 items in 1 group"
+
+
+def test_a_baseline_in_the_dump_is_told(command, tmp_path) -> None:
+    """Lines that hold both runs show what moved, and what the baseline made of each item."""
+    made, before = (predictions(n=400, hostile=False, sharpen=s) for s in (2.5, 1.0))
+    path = tmp_path / "both.jsonl"
+    path.write_text("\n".join(dump_lines(made, before)), "ascii")
+    found = command("show", path)
+    assert list(slices_table(slice_rows(made, shifts(made, before)))) == (
+        found.out.split("\n\n")[3].splitlines()
+    )
+    assert " ".join(found.out.split()).count(" ".join(diagnose(made, before).paragraph.split()))
+    assert found.out.count("; the baseline: ") == 20
+
+
+def test_one_item_is_enough(command, dumped) -> None:
+    """A dump of a single item is shown, with what can be said of it."""
+    found = command("show", dumped(quiz().take(np.array([1]))))
+    assert (found.code, found.err) == (0, "")
+    assert found.lines[0] == "quiz on sft: 1 item"
+    assert shown_items(found.lines) == ["row-1"]
+
+
+def test_a_dump_without_text_shows_ids(command, tmp_path) -> None:
+    """What was left out when the dump was written is said to be left out."""
+    found = command("show", write_dump(tmp_path, quiz(), words=False))
+    assert "(this dump holds no text of the items, only their ids)" in found.lines
+    assert found.lines[-1] == "3. row-3 (slice: towns): sure 0.700, wrong"
+
+
+def test_tokens_are_called_tokens(command, dumped) -> None:
+    """The unit is that of the probe."""
+    assert command("show", dumped(quiz(unit="token"))).lines[0] == "quiz on sft: 6 tokens"
+
+
+# --- a stored record -----------------------------------------------------------------------------
+
+
+def test_a_record_shows_all_but_text_and_slices(command, stored, runs) -> None:
+    """The items of a record have ids; its groups have lost their names, and it has no slices."""
+    record = stored(runs[0])
+    found = command("show", record.path)
+    assert (found.code, found.err) == (0, "")
+    assert found.lines[:2] == [
+        "quiz: 400 items in 100 groups",
+        f"  from the record {record.path}",
+    ]
+    told = (
+        "(a record holds no text of the items, only their ids; pytest --calibration-dump DIR writes"
+        " it)"
+    )
+    assert " ".join(line for line in found.lines[-22:-20]).endswith(told[-3:]) or told in found.out
+    made = runs[0]
+    assert f"{measure(made).value:.3f}" in found.out
+    wrong = np.flatnonzero(~made.correct)
+    surest = wrong[np.argmax(made.confidence[wrong])]
+    assert shown_items(found.lines)[0] == f"#{int(made.item_ids[surest]):016x}"
+    assert not any(line.startswith("slice ") for line in found.lines)
+
+
+def test_a_record_of_a_sample_says_of_how_many(command, stored) -> None:
+    """A baseline of tokens keeps 4000 of them; the number measured is told beside it."""
+    n = 5000
+    rng = np.random.default_rng(0)
+    tokens = Predictions(
+        "prose",
+        rng.random(n),
+        rng.random(n) < 0.5,
+        np.arange(n, dtype=np.uint64),
+        unit="token",
+        groups=np.arange(n) // 50,
+    )
+    found = command("show", stored(tokens).path)
+    assert found.lines[0] == "prose: 4,000 of 5,000 tokens in 80 groups"
+
+
+# --- for a program -------------------------------------------------------------------------------
+
+
+def test_json_holds_everything(command, dumped) -> None:
+    """All metrics, bins, slices, the diagnosis and the items, as numbers and text."""
+    made = predictions(n=200, sharpen=2.5)
+    path = dumped(made)
+    found = command("show", path, "--json", "--worst", 3)
+    assert (found.code, found.err) == (0, "")
+    assert found.out.isascii()
+    tree = json.loads(found.out)
+    assert list(tree) == [
+        "file", "kind", "probe", "model", "unit", "measured", "side", "why", "slices", "eligible",
+        "items",
+    ]  # fmt: skip
+    assert (tree["file"], tree["kind"], tree["probe"], tree["measured"]) == (
+        str(path), "dump", "support-mcq", 200,
+    )  # fmt: skip
+    assert set(tree["side"]["metrics"]) == set(METRICS)
+    assert tree["side"]["metrics"]["ece"]["value"] == measure(made).value
+    assert [b["n"] for b in tree["side"]["reliability"]] == [b.n for b in reliability(made)]
+    assert tree["why"]["paragraph"] == diagnose(made).paragraph
+    assert len(tree["slices"]) == 5
+    assert tree["eligible"] == int((~made.correct).sum())
+    assert len(tree["items"]) == 3
+    surest = int(np.flatnonzero(~made.correct)[np.argmax(made.confidence[~made.correct])])
+    first = tree["items"][0]
+    assert first["id"] == f"{int(made.item_ids[surest]):016x}"
+    assert first["words"]["prompt"] == f"{HOSTILE} {surest}?"
+    assert first["probabilities"] == made.probabilities[surest].tolist()
+    assert first["confidence_before"] is None
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_shown_is_one_line(command, dumped, stored, runs, tmp_path) -> None:
+    """Exit code 2, nothing on stdout, and what is wrong with which file."""
+    path, record = dumped(quiz()), stored(runs[0]).path
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"probe": "x"}\n')
+    for arguments, message in (
+        ((tmp_path / "none.jsonl",), f"{tmp_path / 'none.jsonl'}: there is no such file."),
+        ((bad,), f"{bad}, line 1: the key 'id' is missing."),
+        (
+            (tmp_path / "x.csv",),
+            f"{tmp_path / 'x.csv'}: show reads a dump (.jsonl) or a stored record (.yaml).",
+        ),
+        (
+            (path, "--slice", "Towns"),
+            f"{path}: has no slice 'Towns'; there are 'rivers', 'towns'.",
+        ),
+        (
+            (record, "--slice", "0"),
+            f"{record}: names no slices, so --slice finds nothing in it.",
+        ),
+        ((path, "--worst", -1), "argument --worst: must lie between 0 and 1,000,000,000, got -1"),
+        ((path, "--worst", "x"), "argument --worst: must be a whole number, got 'x'"),
+        ((), "the following arguments are required: FILE"),
+    ):
+        found = command("show", *arguments)
+        assert (found.code, found.out) == (2, "")
+        assert found.err.startswith(f"pytest-calibration: error: {message}")
+        assert found.err.count("\n") == 1
+    assert command("show", tmp_path / "none.yaml").code == 2
+    plain = tmp_path / "plain.yml"
+    plain.write_text("a: 1\n")
+    found = command("show", plain)
+    assert (found.code, found.out) == (2, "")
+    assert str(plain) in found.err
+
+
+def test_an_unknown_slice_names_some_that_are_known(command, dumped) -> None:
+    """Eight of them at most, cut where they are long, and the number of the others."""
+    made = predictions(n=600, hostile=False)
+    names = np.array([f"{'very ' * 20}{i % 20:02}" if i % 20 else HOSTILE for i in range(600)])
+    found = command("show", dumped(replace(made, slices=names)), "--slice", "\x1b[31m")
+    assert found.code == 2
+    assert "has no slice '\\x1b[31m'; there are " in found.err
+    assert found.err.rstrip().endswith(" and 12 more.")
+    assert found.err.rstrip("\n").isprintable()
+    assert len(found.err) < 1000
+    neither = dumped(replace(made, slices=None, groups=None))
+    assert "names no slices" in command("show", neither, "--slice", "x").err
+
+
+# --- terminals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("--correct",), ("--json",)])
+def test_hostile_text_is_shown_as_text(command, dumped, arguments: tuple[str, ...]) -> None:
+    """Nothing in a dump moves the cursor, changes colours or turns the direction of writing."""
+    one = predictions(n=100, model=HOSTILE)
+    found = command("show", dumped(one), *arguments)
+    assert found.code == 0
+    assert found.out.replace("\n", "").isprintable()
+    assert "\\u202e" in found.out
+
+
+@pytest.mark.parametrize("width", [20, 54, 60, 79, 100, 120, 500])
+def test_the_width_of_the_terminal_is_kept(command, dumped, monkeypatch, width: int) -> None:
+    """Lines fit between 54 and 120 columns but for the table of slices, and use no more."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    made = replace(predictions(n=100, sharpen=3), slices=None, groups=None)
+    lines = [line for line in command("show", dumped(made)).lines if "from the dump" not in line]
+    limit = max(54, min(120, width))
+    assert all(len(line) <= limit for line in lines if "/" not in line), lines
+    assert ("noise floor" in "\n".join(lines[:9])) == (limit >= 69)
+
+
+def in_process(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    code = "import sys; from pytest_calibration.cli import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **more,
+    )
+
+
+def test_a_terminal_that_knows_only_ascii(dumped) -> None:
+    """The diagram is drawn in ASCII there, and other letters are spelt out."""
+    words = ItemTexts.held([ItemText("首都?", "é", "b")] * 6)
+    path = dumped(quiz(texts=words))
+    encoding = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "100"}
+    found = in_process("show", path, env=encoding)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.isascii()
+    assert "\\u9996\\u90fd?" in found.stdout
+    assert "o # accuracy" in found.stdout
+    wide = in_process("show", path, env={**encoding, "PYTHONIOENCODING": "utf-8"}, encoding="utf-8")
+    assert "首都?" in wide.stdout
+    assert "○ ● accuracy" in wide.stdout
+
+
+def test_a_reader_who_stops_reading_ends_it(dumped) -> None:
+    """``show FILE | head -1`` is no error, and leaves no traceback."""
+    path = dumped(predictions(n=3000, hostile=False))
+    code = "import sys; from pytest_calibration.cli import main; sys.exit(main(sys.argv[1:]))"
+    shown = subprocess.Popen(
+        [sys.executable, "-c", code, "show", str(path), "--worst", "3000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert shown.stdout is not None
+    assert shown.stderr is not None
+    assert shown.stdout.readline().startswith(b"support-mcq on base: 3,000 items")
+    shown.stdout.close()
+    with shown.stderr:
+        assert shown.stderr.read() == b""
+    assert shown.wait() == 141
+
+
+def test_a_hundred_thousand_items_take_seconds(command, dumped) -> None:
+    """Large dumps can be looked at: reading and all that is shown is linear, or nearly."""
+    path = dumped(predictions(n=100_000, hostile=False, sharpen=2))
+    start = time.perf_counter()
+    found = command("show", path)
+    assert found.code == 0
+    assert found.lines[0] == "support-mcq on base: 100,000 items in 33,334 groups"
+    assert time.perf_counter() - start < 30
