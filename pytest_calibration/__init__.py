@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from pytest_calibration.baselines import Baselines
     from pytest_calibration.decision import State
+    from pytest_calibration.diagnosis import Diagnosis, diagnose
     from pytest_calibration.errors import CalibrationError
     from pytest_calibration.measurement import Measurement, measure
     from pytest_calibration.metrics import (
@@ -73,6 +74,7 @@ _HOME = {
     ),
     "baselines": ("Baselines",),
     "decision": ("State",),
+    "diagnosis": ("Diagnosis", "diagnose"),
     "errors": ("CalibrationError",),
     "measurement": ("Measurement", "measure"),
     "metrics": (
@@ -120,6 +122,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Baselines",
     "CalibrationError",
+    "Diagnosis",
     "Facts",
     "Measurement",
     "MultipleChoice",
@@ -149,6 +152,7 @@ __all__ = [
     "cross_fitted_ece",
     "debiased_rms_ce",
     "debiased_squared_ce",
+    "diagnose",
     "ece",
     "equal_mass_ece",
     "judge",

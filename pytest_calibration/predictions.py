@@ -274,6 +274,8 @@ class Predictions:
         *,
         item_ids: Sequence[object] | None = None,
         groups: Sequence[object] | None = None,
+        slices: Sequence[object] | None = None,
+        texts: Sequence[str] | None = None,
         probe: str = "confidence",
         signature: Signature | None = None,
     ) -> Predictions:
@@ -284,6 +286,8 @@ class Predictions:
             correct: (n,) booleans, or numbers that are 0 or 1.
             item_ids: (n,) distinct ids; without them items pair by position.
             groups: (n,) cluster of each item.
+            slices: (n,) what each item is about, for tables.
+            texts: (n,) what was asked, for a reader of a failure.
             probe: name under which a baseline is stored.
             signature: settings that made the numbers.
 
@@ -299,7 +303,8 @@ class Predictions:
             correct=_truths(correct, where),
             item_ids=ids,
             groups=None if groups is None else np.array([str(g) for g in groups]),
-            texts=_named(item_ids),
+            slices=None if slices is None else np.array([str(one) for one in slices]),
+            texts=_in_words(item_ids, texts, len(conf), where),
             signature=signature,
         )
 
@@ -311,6 +316,8 @@ class Predictions:
         *,
         item_ids: Sequence[object] | None = None,
         groups: Sequence[object] | None = None,
+        slices: Sequence[object] | None = None,
+        texts: Sequence[str] | None = None,
         probe: str = "probabilities",
         signature: Signature | None = None,
     ) -> Predictions:
@@ -325,6 +332,8 @@ class Predictions:
             item_ids: (n,) distinct ids; without them items pair by position, and the labels'
                 digest is part of the signature, so that a shuffled set is not comparable.
             groups: (n,) cluster of each item.
+            slices: (n,) what each item is about, for tables.
+            texts: (n,) what was asked, for a reader of a failure.
             probe: name under which a baseline is stored.
             signature: settings that made the numbers.
 
@@ -365,7 +374,8 @@ class Predictions:
             labels=gold,
             label_logprobs=np.log(np.maximum(own, np.finfo(np.float64).tiny)),
             groups=None if groups is None else np.array([str(g) for g in groups]),
-            texts=_named(item_ids),
+            slices=None if slices is None else np.array([str(one) for one in slices]),
+            texts=_in_words(item_ids, texts, n, where),
             signature=signature,
         )
 
@@ -377,6 +387,8 @@ class Predictions:
         *,
         item_ids: Sequence[object] | None = None,
         groups: Sequence[object] | None = None,
+        slices: Sequence[object] | None = None,
+        texts: Sequence[str] | None = None,
         probe: str = "probabilities",
         signature: Signature | None = None,
     ) -> Predictions:
@@ -394,16 +406,29 @@ class Predictions:
             labels,
             item_ids=item_ids,
             groups=groups,
+            slices=slices,
+            texts=texts,
             probe=probe,
             signature=signature,
         )
 
 
-def _named(item_ids: Sequence[object] | None) -> ItemTexts | None:
-    """Keep the ids that a caller gave, so that a report can name an item by its own."""
-    if item_ids is None:
+def _in_words(
+    item_ids: Sequence[object] | None, texts: Sequence[str] | None, n: int, where: str
+) -> ItemTexts | None:
+    """Keep ids and texts that a caller gave, so that a report can name an item by its own."""
+    if item_ids is None and texts is None:
         return None
-    return ItemTexts.held([ItemText(name=str(item)) for item in item_ids])
+    for name, given in (("item_ids", item_ids), ("texts", texts)):
+        if given is not None and len(given) != n:
+            raise PredictionsError(
+                f"{where}: {name} has {len(given)} entries for {n} items; give one entry per item."
+            )
+    names = [""] * n if item_ids is None else [str(item) for item in item_ids]
+    asked = [""] * n if texts is None else [str(text) for text in texts]
+    return ItemTexts.held(
+        [ItemText(prompt=text, name=name) for text, name in zip(asked, names, strict=True)]
+    )
 
 
 PredictionsLike: TypeAlias = Predictions | tuple[Any, Any]

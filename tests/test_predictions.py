@@ -504,3 +504,28 @@ def test_replacing_a_field_validates_again() -> None:
     """Predictions made from others are checked like any."""
     with pytest.raises(PredictionsError, match=r"confidence\[0\] is nan"):
         replace(small(), confidence=np.array([math.nan, 0.5, 0.5]))
+
+
+# --- for a reader --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda **k: Predictions.from_probabilities([[0.6, 0.4]] * 3, [0, 1, 0], **k),
+        lambda **k: Predictions.from_logits([[0.6, 0.4]] * 3, [0, 1, 0], **k),
+        lambda **k: Predictions.from_confidence([0.6] * 3, [True, False, True], **k),
+    ],
+    ids=["probabilities", "logits", "confidence"],
+)
+def test_slices_and_texts_are_kept_beside_the_numbers(build: Any) -> None:
+    """What an item is about and what it says follow the items, and change no number."""
+    given = build(slices=["a", "b", "a"], texts=["x?", "y?", "z?"], item_ids=[7, 8, 9])
+    assert given.slices.tolist() == ["a", "b", "a"]
+    last = given.take(np.array([2]))
+    assert (last.texts[0].prompt, last.texts[0].name, last.slices.tolist()) == ("z?", "9", ["a"])
+    np.testing.assert_array_equal(given.confidence, build().confidence)
+    with pytest.raises(PredictionsError, match="texts has 2 entries for 3 items"):
+        build(texts=["x?", "y?"])
+    with pytest.raises(PredictionsError, match="slices has 1 entries for 3 confidences"):
+        build(slices=["a"])

@@ -205,7 +205,8 @@ def _lines(shown: Shown, *, correct: bool, most: int) -> Iterator[str]:
     side = shown.side
     subject = f"{shown.probe} on {shown.model}" if shown.model else shown.probe
     yield from wrapped(f"{visible(subject)}: {_counted(shown)}", width, further="  ")
-    yield from wrapped(f"from the {shown.kind} {visible(shown.file)}", width, "  ", "    ")
+    # In one line, however long: a path is there to be copied.
+    yield f"  from the {shown.kind} {visible(shown.file)}"
     yield from wrapped(shown.why.paragraph, width, "  ")
     yield ""
     yield from _metrics(side, width)
