@@ -73,7 +73,7 @@ def _is_truth(value: object) -> bool:
 
 
 def _is_whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 1 << 63:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 1 << 80:
         raise ValueError("must be a whole number")
     return value
 
@@ -236,7 +236,7 @@ def dump_name(predictions: Predictions) -> str:
     return f"{stem}-{predictions.n}-{twice}{ENDING}"
 
 
-def write_dump(folder: Path, predictions: Predictions, *, words: bool = True) -> Path:
+def write_dump(folder: Path | str, predictions: Predictions, *, words: bool = True) -> Path:
     """Write all items into a file of their own, named by :func:`dump_name`.
 
     The same items of the same model replace what an earlier run wrote. A smaller selection of them
@@ -272,7 +272,7 @@ def write_dump(folder: Path, predictions: Predictions, *, words: bool = True) ->
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read_dump(path: Path) -> Predictions:
+def read_dump(path: Path | str) -> Predictions:
     """Read the items that a dump holds, with their texts.
 
     Lines may have been left out or reordered, and further keys added; null counts as left out.
@@ -284,7 +284,7 @@ def read_dump(path: Path) -> Predictions:
     return read_both(path)[0]
 
 
-def read_both(path: Path) -> tuple[Predictions, Predictions | None]:
+def read_both(path: Path | str) -> tuple[Predictions, Predictions | None]:
     """Read a dump, and the baseline on the same items where its lines hold one.
 
     Raises:

@@ -21,7 +21,7 @@ class Work:
     """What is being done.
 
     Attributes:
-        model: name of the model.
+        model: name of the model; empty where none is asked.
         probe: name of the probe; empty where a model is loaded outside of any.
         loading: whether the weights are being read.
         done: how many are done; 0 where nothing is counted.
@@ -61,7 +61,7 @@ class Work:
 
     @property
     def _name(self) -> str:
-        return f"{self.model}, {self.probe}" if self.probe else self.model
+        return ", ".join(filter(None, (self.model, self.probe)))
 
 
 class Listener(Protocol):
@@ -105,8 +105,8 @@ class Slot:
         """Say that a model is asked a probe, as long as the block runs.
 
         Args:
-            model: what has a name.
-            probe: what has a name.
+            model: what has a name, or its name.
+            probe: what has a name, or its name.
         """
         before = self._enter(_name(model, "model"), _name(probe, "probe"))
         try:
@@ -194,7 +194,7 @@ class Slot:
 
 
 def _name(thing: object, otherwise: str) -> str:
-    return str(getattr(thing, "name", otherwise))
+    return thing if isinstance(thing, str) else str(getattr(thing, "name", otherwise))
 
 
 # --- in words ------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import GateSettings, Subparsers
     from pytest_calibration.config import Config
     from pytest_calibration.predictions import Predictions
+    from pytest_calibration.progress import Work
 
 CONFIG: Final = "calibration.yaml"
+# Seconds between two states of the line that counts.
+EVERY: Final = 0.25
 FOR_MODELS: Final = ("parent", "probe", "config", "limit")
 
 
@@ -92,14 +96,20 @@ def run(options: argparse.Namespace) -> int:
         UsageError: arguments that contradict each other.
         CalibrationError: whatever else is wrong with records, probes or models.
     """
+    from pytest_calibration.progress import PROGRESS
+
     _check_usage(options)
     trees: dict[str, Any] = {}
-    for predictions, other, settings in _inputs(options):
-        found = _check(predictions, other, settings, options)
-        if options.json:
-            trees[found.probe] = tree(found)
-        else:
-            print("\n".join(lines(found)), flush=True)
+    before = PROGRESS.set(_Line() if sys.stderr.isatty() else None)
+    try:
+        for predictions, other, settings in _inputs(options):
+            found = _check(predictions, other, settings, options)
+            if options.json:
+                trees[found.probe] = tree(found)
+            else:
+                print("\n".join(lines(found)), flush=True)
+    finally:
+        PROGRESS.set(before)
     if options.json:
         print(as_json({"probes": trees}))
     return 0
@@ -146,6 +156,7 @@ def _asked(
     """Ask the models; one at a time is in memory."""
     from pytest_calibration.models.loading import load_model
     from pytest_calibration.probes.registry import probe_set
+    from pytest_calibration.progress import PROGRESS
 
     source = project.path.name if project.path is not None else CONFIG
     probes = probe_set(project.probes, project.folder, source)
@@ -158,7 +169,9 @@ def _asked(
         answers.append([])
         for name in names:
             limit = project.probe_limit(name) if options.limit is None else options.limit
-            answers[-1].append(probes.get(name).run(model, limit=limit))
+            probe = probes.get(name)
+            with PROGRESS.of(model, probe):
+                answers[-1].append(probe.run(model, limit=limit))
         model.release()
     others: list[Predictions | None] = [None] * len(names)
     return list(zip(answers[0], answers[1] if len(answers) > 1 else others, strict=True))
@@ -173,10 +186,12 @@ def _check(
     from pytest_calibration.aa import TRIALS, check
     from pytest_calibration.decision import TOLERANCE
     from pytest_calibration.planning import CHANGED
+    from pytest_calibration.progress import PROGRESS
 
     guard = TOLERANCE if options.accuracy_tolerance is None else options.accuracy_tolerance
     trials = TRIALS if options.trials is None else options.trials
-    with _Progress(f"{predictions.probe}: trial", trials) as progress:
+    with PROGRESS.of("", predictions.probe):
+        PROGRESS.report(0, trials, "trials")
         return check(
             predictions,
             other,
@@ -186,36 +201,31 @@ def _check(
             **settings._asdict(),
             changed=CHANGED if options.changed is None else options.changed,
             seed=options.seed,
-            progress=progress,
+            progress=lambda done: PROGRESS.report(done, trials, "trials"),
         )
 
 
-class _Progress:
-    """A counter on stderr, where somebody watches; it leaves nothing behind.
+class _Line:
+    """A line on stderr that is rewritten in place and leaves nothing behind."""
 
-    Args:
-        label: what is counted.
-        total: how many there will be.
-    """
-
-    def __init__(self, label: str, total: int) -> None:
-        self._label = label
-        self._total = total
-        self._watched = sys.stderr.isatty()
+    def __init__(self) -> None:
         self._width = 0
 
-    def __enter__(self) -> Callable[[int], None]:
-        return self._count
+    def show(self, work: Work) -> float:
+        """Write how far it is."""
+        from pytest_calibration.reports.terminal.layout import columns, fitted
 
-    def __exit__(self, *_: object) -> None:
+        text = fitted(str(work), shutil.get_terminal_size().columns - 1)
+        self.clear()
+        self._width = columns(text)
+        print(text, end="", file=sys.stderr, flush=True)
+        return EVERY
+
+    def clear(self) -> None:
+        """Wipe it."""
         if self._width:
             print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
-
-    def _count(self, done: int) -> None:
-        if self._watched and (done % 10 == 0 or done == self._total):
-            line = f"{self._label} {done:,} of {self._total:,}"
-            self._width = max(self._width, len(line))
-            print(f"\r{line}", end="", file=sys.stderr, flush=True)
+            self._width = 0
 
 
 # --- output --------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from pytest_calibration.errors import UsageError
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.results import Item, Side, SliceRow, Why
+    from pytest_calibration.results import Item, Result, Side, SliceRow, Why
 
+KINDS: Final = "a dump (.jsonl), a stored record (.yaml) or a report (.json)"
 WORST: Final = 20
 NARROWEST, USUAL, WIDEST = 54, 100, 120
 # What a reader looks at first; all metrics are in the output of --json.
@@ -33,6 +34,12 @@ METRICS: Final = (
     "nll",
     "auroc",
 )
+NO_TEXT: Final = {
+    "dump": "(this dump holds no text of the items, only their ids)",
+    "record": "(a record holds no text of the items, only their ids; pytest --calibration-dump=DIR "
+    "writes it)",
+    "report": "(this report holds no text of the items, only their ids)",
+}
 SLICES_NAMED: Final = 8
 NAME: Final = 60
 
@@ -42,11 +49,16 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "show",
         help="show what is behind a number: bins, slices, diagnosis, worst items",
-        description="Show a dump of items, or a stored record: its metrics, bins, slices and "
+        description="Show a dump of items, a stored record or a report: metrics, bins, slices and "
         "diagnosis, and the wrong answers that the model was surest of.",
         allow_abbrev=False,
     )
-    parser.add_argument("file", metavar="FILE", help="a dump (.jsonl) or a stored record (.yaml)")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="a dump (.jsonl), a stored record (.yaml) or a report (.json)",
+    )
     parser.add_argument(
         "--worst",
         type=whole(0),
@@ -68,18 +80,27 @@ def run(options: argparse.Namespace) -> int:
     """Print what a file holds.
 
     Raises:
-        UsageError: no file of this kind, or a slice that it does not name.
-        PredictionsError: the file is no dump.
-        UnreadableBaseline: the file is no record.
+        UsageError: no file of a known kind, or a slice that it does not name.
+        CalibrationError: the file cannot be read as what its ending says.
     """
-    shown = _shown(options)
+    if options.file is None:
+        raise UsageError(f"show needs a file: {KINDS}.")
+    kind, shown = _shown(options)
     if options.json:
         from pytest_calibration.results import plain
 
-        print(json.dumps(plain(shown), indent=2, allow_nan=False))
-    else:
-        for line in _lines(shown, correct=options.correct, most=options.worst):
+        tree = {"file": options.file, "kind": kind, "shown": plain(shown)}
+        print(json.dumps(tree, indent=2, allow_nan=False))
+        return 0
+    for number, one in enumerate(shown):
+        if number:
+            print("\n")
+        for line in _lines(one, kind, options):
             print(line)
+    if not shown:
+        from pytest_calibration.item_text import visible
+
+        print(f"the report {visible(options.file)} holds no verdict")
     return 0
 
 
@@ -88,71 +109,110 @@ class Shown:
     """One model on one probe, as it is printed.
 
     Attributes:
-        file: where it comes from.
-        kind: ``dump`` or ``record``.
         probe: name of the probe.
         model: name of the model; empty where it has none.
         unit: what an item is.
         measured: number of items that were measured; a record of tokens holds fewer.
-        side: the metrics and bins of the items.
+        test: node id of the test, in a report.
+        headline: the verdict in one line, in a report.
+        side: the metrics and bins of the items; None where a report was written without.
         why: the diagnosis.
         slices: the slices, the surest to be off (or to have moved) first.
+        slices_left_out: how many more there are.
         eligible: number of wrong answers, or of right ones where these are asked for.
         items: the foremost of them.
     """
 
-    file: str
-    kind: str
     probe: str
     model: str
     unit: str
     measured: int
-    side: Side
-    why: Why
+    test: str
+    headline: str
+    side: Side | None
+    why: Why | None
     slices: tuple[SliceRow, ...]
+    slices_left_out: int
     eligible: int
     items: tuple[Item, ...]
 
 
-def _shown(options: argparse.Namespace) -> Shown:
+def _shown(options: argparse.Namespace) -> tuple[str, list[Shown]]:
+    """Read the file that was named; return its kind, and what there is to print."""
+    from pytest_calibration.dump import ENDING, read_both
+
+    path = Path(options.file)
+    ending = path.suffix.lower()
+    if ending == ENDING:
+        found, before = read_both(path)
+        return "dump", [_of_items(options, "dump", found, before, found.n)]
+    if ending in (".yaml", ".yml"):
+        record = record_at(options.file)
+        return "record", [_of_items(options, "record", record.predictions, None, record.n)]
+    if ending == ".json":
+        from pytest_calibration.reports.json_report import read_json
+
+        if options.correct or options.slice is not None:
+            raise UsageError(
+                f"{options.file}: --correct and --slice need all items, and a report holds the "
+                "worst alone; pytest --calibration-dump=DIR writes all."
+            )
+        return "report", [_of_result(result, options.worst) for result in read_json(path).results]
+    raise UsageError(f"{options.file}: show reads {KINDS}.")
+
+
+def _of_items(
+    options: argparse.Namespace,
+    kind: str,
+    found: Predictions,
+    before: Predictions | None,
+    measured: int,
+) -> Shown:
+    """Measure what is printed of some items."""
     from pytest_calibration.diagnosis import diagnose
     from pytest_calibration.metrics import DEFAULT_BINS
     from pytest_calibration.results import Side, Why, slice_rows
     from pytest_calibration.slices import shifts
 
-    kind, found, before, measured = _read(options.file)
     if options.slice is not None:
         found, before = _of_slice(options, kind, found, before)
         measured = found.n
     moved = () if before is None else shifts(found, before)
     return Shown(
-        file=options.file,
-        kind=kind,
         probe=found.probe,
         model=found.signature.soft.get("model", ""),
         unit=found.unit,
         measured=measured,
+        test="",
+        headline="",
         side=Side.of(found, DEFAULT_BINS),
         why=Why.of(diagnose(found, before)),
         # The groups of a record have lost their names.
         slices=slice_rows(found, moved) if kind == "dump" else (),
+        slices_left_out=0,
         eligible=int((found.correct == options.correct).sum()),
         items=_items(found, before, options),
     )
 
 
-def _read(file: str) -> tuple[str, Predictions, Predictions | None, int]:
-    """Return the kind of a file, its items, the baseline beside them, and how many there were."""
-    from pytest_calibration.dump import ENDING, read_both
-
-    ending = Path(file).suffix.lower()
-    if ending == ENDING:
-        found, before = read_both(Path(file))
-        return "dump", found, before, found.n
-    if ending in (".yaml", ".yml"):
-        record = record_at(file)
-        return "record", record.predictions, None, record.n
-    raise UsageError(f"{file}: show reads a dump (.jsonl) or a stored record (.yaml).")
+def _of_result(result: Result, most: int) -> Shown:
+    """Return what a report holds of one verdict."""
+    detail = result.detail
+    side = None if detail is None else detail.candidate
+    return Shown(
+        probe=result.probe,
+        model=result.model,
+        unit=result.unit,
+        measured=result.n,
+        test=result.test,
+        headline=result.headline,
+        side=side,
+        why=None if detail is None else detail.why,
+        slices=() if detail is None else detail.slices,
+        slices_left_out=0 if detail is None else detail.slices_left_out,
+        eligible=0 if side is None else round(side.n * (1 - side.metrics["accuracy"].value)),
+        items=() if detail is None else detail.worst[:most],
+    )
 
 
 def _of_slice(
@@ -196,35 +256,42 @@ def _items(
 # --- output --------------------------------------------------------------------------------------
 
 
-def _lines(shown: Shown, *, correct: bool, most: int) -> Iterator[str]:
+def _lines(shown: Shown, kind: str, options: argparse.Namespace) -> Iterator[str]:
     from pytest_calibration.item_text import visible
     from pytest_calibration.reports.terminal import reliability_diagram, slices_table
     from pytest_calibration.reports.terminal.layout import wrapped
 
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size((USUAL, 24)).columns))
-    side = shown.side
     subject = f"{shown.probe} on {shown.model}" if shown.model else shown.probe
     yield from wrapped(f"{visible(subject)}: {_counted(shown)}", width, further="  ")
     # In one line, however long: a path is there to be copied.
-    yield f"  from the {shown.kind} {visible(shown.file)}"
-    yield from wrapped(shown.why.paragraph, width, "  ")
+    yield f"  from the {kind} {visible(options.file)}"
+    if shown.test:
+        yield f"  test {visible(shown.test)}"
+    yield from wrapped(shown.headline, width, "  ", "    ")
+    if shown.why is not None:
+        yield from wrapped(shown.why.paragraph, width, "  ")
+    if shown.side is None:
+        yield "  nothing more is stored of this verdict"
+        return
     yield ""
-    yield from _metrics(side, width)
+    yield from _metrics(shown.side, width)
     yield ""
     unicode = (getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
-    yield from reliability_diagram(side.reliability, width=width, unicode=unicode)
-    table = [*slices_table(shown.slices)]
+    yield from reliability_diagram(shown.side.reliability, width=width, unicode=unicode)
+    table = [*slices_table(shown.slices, left_out=shown.slices_left_out)]
     if table:
         yield ""
         yield from table
-    if most:
+    if options.worst:
         yield ""
-        yield from _evidence(shown, correct, width)
+        yield from _evidence(shown, kind, options.correct, width)
 
 
 def _counted(shown: Shown) -> str:
     """Say how many items there are, in how many groups, and of how many they are a sample."""
-    n, units = shown.side.n, shown.side.units
+    n = shown.measured if shown.side is None else shown.side.n
+    units = n if shown.side is None else shown.side.units
     told = f"{n:,} {shown.unit}{'s' * (n != 1)}"
     if n < shown.measured:
         told = f"{n:,} of {shown.measured:,} {shown.unit}s"
@@ -245,24 +312,18 @@ def _metrics(side: Side, width: int) -> Iterator[str]:
         yield f"{number.label:<{widest}}{value:>9}  {interval:<16}{floor * has_room}".rstrip()
 
 
-def _evidence(shown: Shown, correct: bool, width: int) -> Iterator[str]:
+def _evidence(shown: Shown, kind: str, correct: bool, width: int) -> Iterator[str]:
     """Yield the items asked for."""
     from pytest_calibration.reports.items import item_lines
     from pytest_calibration.reports.terminal.layout import wrapped
 
-    what = "right answers it was least sure of" if correct else "wrong answers it was surest of"
     if not shown.items:
-        kind = "right" if correct else "wrong"
-        yield f"no answer is {kind}"
+        yield f"no answer is {'right' if correct else 'wrong'}"
         return
+    what = "right answers it was least sure of" if correct else "wrong answers it was surest of"
     yield f"{what}, {len(shown.items):,} of {shown.eligible:,}:"
     if not any(item.words for item in shown.items):
-        told = {
-            "dump": "this dump holds no text of the items, only their ids",
-            "record": "a record holds no text of the items, only their ids; pytest "
-            "--calibration-dump DIR writes it",
-        }
-        yield from wrapped(f"({told[shown.kind]})", width)
+        yield from wrapped(NO_TEXT[kind], width)
     digits = len(str(len(shown.items)))
     for number, item in enumerate(shown.items, start=1):
         lead = f"{number:>{digits}}. "

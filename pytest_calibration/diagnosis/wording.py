@@ -426,7 +426,9 @@ def _beside(d: Diagnosis) -> Iterator[tuple[str, str]]:
         if collapse.answered_before is not None:
             yield "  before", _answers(collapse.answered_before)
     if d.option_mass is not None:
-        yield "option mass", d.option_mass.sentence
+        beside = d.option_mass.contrast
+        moved = f"{_contrast(beside)}. " if beside is not None else ""
+        yield "option mass", f"{moved}{d.option_mass.sentence}"
 
 
 def _contrast(found: Contrast) -> str:

@@ -428,15 +428,17 @@ def read_told(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def joined(told: list[tuple[str, str, str]], room: int) -> str:
-    """Return one line about all workers: in full where it fits, else what fits in brief."""
+    """Return one line about all workers: in full where it fits, else as many as fit in brief."""
     if len(told) == 1 and len(told[0][1]) <= room:
         return told[0][1]
-    for column in (1, 2):
-        texts = [f"[{one[0]}] {one[column]}" for one in told]
-        if len("; ".join(texts)) <= room:
-            return "; ".join(texts)
-    for kept in range(len(texts) - 1, 0, -1):
-        line = "; ".join([*texts[:kept], f"{len(texts) - kept} more"])
+    full = "; ".join(f"[{name}] {text}" for name, text, _ in told)
+    if len(full) <= room:
+        return full
+    brief = [text for _, _, text in told]
+    for left in range(len(brief)):
+        shown = brief[: len(brief) - left]
+        line = "; ".join([*shown, f"{left} more"] if left else shown)
         if len(line) <= room:
             return line
-    return texts[0]
+    # Cut by whoever writes it.
+    return line

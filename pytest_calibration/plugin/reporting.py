@@ -81,6 +81,11 @@ def _told(run: Run, what: str) -> Iterator[None]:
         run.errors.append(f"{what}: cannot be written ({problem.strerror or problem}).")
     except CalibrationError as problem:
         run.errors.append(f"{what}: not written: {problem}")
+    except Exception as problem:  # a defect of one report must not hide what the tests said
+        run.errors.append(
+            f"{what}: not written, by a defect of pytest-calibration "
+            f"({type(problem).__name__}: {problem}); please report it."
+        )
 
 
 def _write(path: Path, results: Results) -> Iterator[str]:

@@ -324,15 +324,33 @@ class Terminal(io.StringIO):
 
 def test_progress_is_for_a_terminal_only(command, stored, runs, monkeypatch) -> None:
     """A terminal sees trials counted, and the line wiped in the end; a log sees nothing."""
+    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", 0.0)
     path = stored(runs[0]).path
     assert command("aa", path, "--trials", 25).err == ""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     found = command("aa", path, "--trials", 25)
     shown = [part for part in terminal.getvalue().split("\r") if part.strip()]
-    assert shown == [f"quiz: trial {n} of 25" for n in (10, 20, 25)]
+    assert shown[:2] == ["quiz", "quiz: 0 of 25 trials"]
+    assert [text.partition(",")[0] for text in shown[2:]] == [
+        f"quiz: {n} of 25 trials" for n in range(1, 26)
+    ]
+    assert re.fullmatch(r"quiz: 24 of 25 trials, [\d,.]+/s, 0:0\d left", shown[-2])
     assert terminal.getvalue().endswith(f"\r{' ' * len(shown[-1])}\r")
     assert "trial" not in found.out
+
+
+def test_progress_is_cut_to_the_terminal(command, stored, runs, monkeypatch) -> None:
+    """A line that took two rows could not be wiped."""
+    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", 0.0)
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = Terminal()
+    path = stored(runs[0]).path
+    monkeypatch.setattr(sys, "stderr", terminal)
+    command("aa", path, "--trials", 25)
+    parts = terminal.getvalue().split("\r")
+    assert "quiz: 25 of 25 t..." in parts
+    assert max(map(len, parts)) < 20
 
 
 # --- errors --------------------------------------------------------------------------------------

@@ -15,16 +15,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from samples import HOSTILE, predictions
+from samples import HOSTILE, predictions, results
 
 from pytest_calibration.diagnosis import diagnose
 from pytest_calibration.dump import dump_lines, write_dump
-from pytest_calibration.item_text import ItemText, ItemTexts
+from pytest_calibration.item_text import ItemText, ItemTexts, visible
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.predictions import Predictions, Signature
+from pytest_calibration.reports.json_report import json_report
 from pytest_calibration.reports.terminal import reliability_diagram, slices_table
-from pytest_calibration.results import slice_rows
+from pytest_calibration.results import Results, slice_rows
 from pytest_calibration.slices import shifts
 from pytest_calibration.uncertainty.reliability import reliability
 
@@ -258,7 +259,7 @@ def test_a_record_shows_all_but_text_and_slices(command, stored, runs) -> None:
     ]
     (told,) = (line for line in found.lines if "holds no text" in line)
     assert told == (
-        "(a record holds no text of the items, only their ids; pytest --calibration-dump DIR "
+        "(a record holds no text of the items, only their ids; pytest --calibration-dump=DIR "
         "writes it)"
     )
     made = runs[0]
@@ -285,6 +286,82 @@ def test_a_record_of_a_sample_says_of_how_many(command, stored) -> None:
     assert found.lines[0] == "prose: 4,000 of 5,000 tokens in 80 groups"
 
 
+# --- a report ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Callable[..., tuple[Path, Results]]:
+    """Write a session with a verdict of every state as a JSON report."""
+
+    def write(**settings: bool) -> tuple[Path, Results]:
+        made = results(**settings)
+        path = tmp_path / "report.json"
+        path.write_text("".join(json_report(made)), "utf-8")
+        return path, made
+
+    return write
+
+
+def test_a_report_shows_every_verdict(command, report) -> None:
+    """One part each: the test, the headline, and what the report holds behind it."""
+    path, made = report()
+    found = command("show", path, "--worst", 2)
+    assert (found.code, found.err) == (0, "")
+    assert found.out.replace("\n", "").isprintable()
+    parts = found.out.split("\n\n\n")
+    assert len(parts) == len(made.results) > 5
+    for part, result in zip(parts, made.results, strict=True):
+        said = " ".join(part.split())
+        detail = result.detail
+        assert part.startswith(f"{result.probe}")
+        assert f"  from the report {path}\n  test {result.test}\n" in part
+        assert " ".join(visible(result.headline).split()) in said
+        assert " ".join(visible(detail.why.paragraph).split()) in said
+        assert f"{detail.candidate.metrics['ece'].value:.3f}" in part
+        wrong = sum(bar.wrong for bar in detail.candidate.histogram)
+        assert f"wrong answers it was surest of, 2 of {wrong:,}:" in part
+        shown = " ".join(part.partition("wrong answers it was surest of")[2].split())
+        for item in detail.worst[:2]:
+            assert " ".join(visible(item.words.prompt).split()) in shown
+
+
+def test_a_report_without_text_or_details_is_shown_as_far_as_it_goes(command, report) -> None:
+    """Ids where the report has no text; the headline where it has nothing else."""
+    path, _ = report(words=False)
+    found = command("show", path)
+    assert "(this report holds no text of the items, only their ids)" in found.lines
+    assert "?" not in found.out.partition("wrong answers it was surest of")[2].partition("\n\n")[0]
+    path, made = report(detailed=False)
+    found = command("show", path)
+    assert found.code == 0
+    assert found.lines.count("  nothing more is stored of this verdict") == len(made.results)
+    assert found.lines[0] == "support-mcq on base: 600 items"
+    assert "metric" not in found.out
+
+
+def test_a_report_as_json(command, report) -> None:
+    """One entry a verdict, with its test and headline."""
+    path, made = report()
+    tree = json.loads(command("show", path, "--json", "--worst", 1).out)
+    assert tree["kind"] == "report"
+    assert [one["test"] for one in tree["shown"]] == [r.test for r in made.results]
+    assert [one["headline"] for one in tree["shown"]] == [r.headline for r in made.results]
+    assert {len(one["items"]) for one in tree["shown"]} == {1}
+
+
+def test_a_report_of_nothing(command, tmp_path) -> None:
+    """A session without a verdict is told in one line; a file that is no report is an error."""
+    path = tmp_path / "report.json"
+    path.write_text("".join(json_report(replace(results(detailed=False), results=()))), "utf-8")
+    found = command("show", path)
+    assert (found.code, found.out) == (0, f"the report {path} holds no verdict\n")
+    assert json.loads(command("show", path, "--json").out)["shown"] == []
+    path.write_text("{}")
+    found = command("show", path)
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith(f"pytest-calibration: error: {path}: ")
+
+
 # --- for a program -------------------------------------------------------------------------------
 
 
@@ -295,14 +372,15 @@ def test_json_holds_everything(command, dumped) -> None:
     found = command("show", path, "--json", "--worst", 3)
     assert (found.code, found.err) == (0, "")
     assert found.out.isascii()
-    tree = json.loads(found.out)
+    whole = json.loads(found.out)
+    assert list(whole) == ["file", "kind", "shown"]
+    assert (whole["file"], whole["kind"]) == (str(path), "dump")
+    (tree,) = whole["shown"]
     assert list(tree) == [
-        "file", "kind", "probe", "model", "unit", "measured", "side", "why", "slices", "eligible",
-        "items",
+        "probe", "model", "unit", "measured", "test", "headline", "side", "why", "slices",
+        "slices_left_out", "eligible", "items",
     ]  # fmt: skip
-    assert (tree["file"], tree["kind"], tree["probe"], tree["measured"]) == (
-        str(path), "dump", "support-mcq", 200,
-    )  # fmt: skip
+    assert (tree["probe"], tree["model"], tree["measured"]) == ("support-mcq", "base", 200)
     assert set(tree["side"]["metrics"]) == set(METRICS)
     assert tree["side"]["metrics"]["ece"]["value"] == measure(made).value
     assert [b["n"] for b in tree["side"]["reliability"]] == [b.n for b in reliability(made)]
@@ -331,7 +409,8 @@ def test_what_cannot_be_shown_is_one_line(command, dumped, stored, runs, tmp_pat
         ((bad,), f"{bad}, line 1: the key 'id' is missing."),
         (
             (tmp_path / "x.csv",),
-            f"{tmp_path / 'x.csv'}: show reads a dump (.jsonl) or a stored record (.yaml).",
+            f"{tmp_path / 'x.csv'}: show reads a dump (.jsonl), a stored record (.yaml) or a "
+            "report (.json).",
         ),
         (
             (path, "--slice", "Towns"),
@@ -343,7 +422,18 @@ def test_what_cannot_be_shown_is_one_line(command, dumped, stored, runs, tmp_pat
         ),
         ((path, "--worst", -1), "argument --worst: must lie between 0 and 1,000,000,000, got -1"),
         ((path, "--worst", "x"), "argument --worst: must be a whole number, got 'x'"),
-        ((), "the following arguments are required: FILE"),
+        (
+            (),
+            "show needs a file: a dump (.jsonl), a stored record (.yaml) or a report (.json).",
+        ),
+        *(
+            (
+                (tmp_path / "x.json", *more),
+                f"{tmp_path / 'x.json'}: --correct and --slice need all items, and a report holds "
+                "the worst alone; pytest --calibration-dump=DIR writes all.",
+            )
+            for more in (["--correct"], ["--slice", "a"])
+        ),
     ):
         found = command("show", *arguments)
         assert (found.code, found.out) == (2, "")

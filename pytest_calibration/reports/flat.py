@@ -1,0 +1,55 @@
+"""The numbers of a session by model and probe, for programs that compare two sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pytest_calibration.results import Result, Results
+
+UNNAMED: Final = "(no name)"
+
+
+def flat_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]:
+    """Return ``{model: {probe: {"ece": 0.1, "items": 600, ...}}}``, every leaf a number.
+
+    A probe that several tests judged is there once: with the numbers of the verdict on most items,
+    the first of those. Beside the metrics stand ``items``, ``bins`` (of the binned metrics, where
+    they are known) and ``failures``, the number of verdicts on this model and probe that failed.
+
+    Args:
+        results: the session.
+    """
+    verdicts: dict[tuple[str, str], list[Result]] = {}
+    for result in results.results:
+        verdicts.setdefault((result.model or UNNAMED, result.probe), []).append(result)
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for (model, probe), found in verdicts.items():
+        most = max(map(_items, found))
+        leaves: dict[str, float] = {"items": most, "failures": sum(r.fails for r in found)}
+        # What was measured in full first: its numbers share one binning.
+        whole = [r for r in found if _items(r) == most]
+        for result in sorted(whole, key=lambda r: r.detail is None):
+            for name, value in _numbers(result).items():
+                leaves.setdefault(name, value)
+        out.setdefault(model, {})[probe] = leaves
+    return out
+
+
+def _items(result: Result) -> int:
+    return result.n if result.detail is None else result.detail.candidate.n
+
+
+def _numbers(result: Result) -> dict[str, float]:
+    if result.detail is not None:
+        side = result.detail.candidate
+        return {
+            "bins": side.bins,
+            **{name: number.value for name, number in side.metrics.items()},
+        }
+    return {
+        result.number.metric: result.number.value,
+        "accuracy": result.accuracy,
+        "mean_confidence": result.mean_confidence,
+        "signed_gap": result.mean_confidence - result.accuracy,
+    }

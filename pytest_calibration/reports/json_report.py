@@ -1,0 +1,96 @@
+"""A session as JSON, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from pytest_calibration.errors import CalibrationError
+from pytest_calibration.reports.flat import flat_metrics
+
+if TYPE_CHECKING:
+    from pytest_calibration.results import Results
+
+
+def json_report(results: Results) -> Iterator[str]:
+    """Yield the pieces of a JSON document that holds all there is of a session.
+
+    It fits the published schema (``results-1.schema.json`` in this package) and comes back equal
+    from ``read_json``. Its ``metrics`` hold the same numbers by model, probe and metric, with
+    numbers for leaves, as programs want them that compare two files. ASCII only: what text may
+    hold is escaped, so that nothing in it acts on a terminal or hides from a reader.
+
+    Args:
+        results: the session.
+    """
+    from pytest_calibration.results import plain
+
+    tree = {**plain(results), "metrics": flat_metrics(results)}
+    yield from json.JSONEncoder(indent=1, allow_nan=False).iterencode(tree)
+    yield "\n"
+
+
+def read_json(path: Path) -> Results:
+    """Read a JSON report.
+
+    Raises:
+        CalibrationError: the file cannot be read, is no such report, or one of a newer format.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise CalibrationError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
+    try:
+        # Windows PowerShell begins a file with a byte order mark.
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise CalibrationError(
+            f"{path}: is not UTF-8 text (byte {problem.start}); name a JSON report."
+        ) from None
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str, name: str = "the report") -> Results:
+    """Read the text of a JSON report.
+
+    Args:
+        text: the whole document.
+        name: what an error calls it.
+
+    Raises:
+        CalibrationError: it is no such report, or one of a newer format.
+    """
+    from pytest_calibration.reports.schema import problems
+    from pytest_calibration.results import FORMAT, Results, revived
+
+    try:
+        document = json.loads(text, parse_constant=_not_json)
+    except json.JSONDecodeError as problem:
+        raise CalibrationError(
+            f"{name}, line {problem.lineno}: is not JSON: {problem.msg}; name a JSON report."
+        ) from None
+    except (ValueError, RecursionError) as problem:
+        raise CalibrationError(f"{name}: is not JSON: {problem}; name a JSON report.") from None
+    found = document.get("format") if isinstance(document, dict) else None
+    if not isinstance(found, int) or isinstance(found, bool) or "results" not in document:
+        raise CalibrationError(
+            f"{name}: is no JSON report of pytest-calibration (it has no format and results); "
+            "name a file that --calibration-report=FILE.json wrote."
+        )
+    if found > FORMAT:
+        raise CalibrationError(
+            f"{name}: has format {found}, this version reads up to {FORMAT}: update "
+            "pytest-calibration."
+        )
+    wrong = next(problems(document), None)
+    if wrong is not None:
+        raise CalibrationError(
+            f"{name}: is no JSON report of format {FORMAT}: {wrong}; write it again."
+        )
+    return revived(Results, document)
+
+
+def _not_json(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number in JSON")

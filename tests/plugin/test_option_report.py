@@ -1,0 +1,210 @@
+"""Reports as files: by what their name ends in, from the controller, with nothing lost."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Project
+
+from pytest_calibration.probes.facts import Facts
+
+WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
+TEXT_ENDINGS = ("html", "md", "json", "txt")
+PROMPTS = [item.prompt for item in Facts().items]
+
+
+def session(path: Path) -> dict[str, Any]:
+    """The session that a JSON report holds."""
+    document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return document
+
+
+def verdicts(path: Path) -> list[dict[str, Any]]:
+    """Its verdicts."""
+    found: list[dict[str, Any]] = session(path)["results"]
+    return found
+
+
+@WORKERS
+def test_every_format_is_written_from_the_same_session(
+    recorded: Project, workers: list[str]
+) -> None:
+    """Each file tells of the failing model; the summary names the files."""
+    flags = [f"--calibration-report=out/report.{ending}" for ending in TEXT_ENDINGS]
+    result = recorded.facts("hot", "--calibration-model=runs/base", *flags, *workers)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["written: report.html, report.md, report.json, report.txt"])
+    texts = {e: (recorded.path / f"out/report.{e}").read_text("utf-8") for e in TEXT_ENDINGS}
+    assert texts["html"].startswith("<!DOCTYPE html>")
+    assert texts["txt"].endswith("# EOF\n")
+    found = verdicts(recorded.path / "out/report.json")
+    assert [(v["model"], v["state"]) for v in found] == [("hot", "regressed"), ("base", "passed")]
+    for text in texts.values():
+        assert "hot" in text
+        assert f"{found[0]['number']['value']:.3f}" in text or str(found[0]["number"]["value"]) in text
+
+
+@WORKERS
+def test_details_stand_behind_passing_verdicts_too(recorded: Project, workers: list[str]) -> None:
+    """Bins, metrics, diagnosis and both sides are in the report of a run that passes."""
+    recorded.facts("base", "--calibration-report=r.json", *workers)
+    (verdict,) = verdicts(recorded.path / "r.json")
+    detail = verdict["detail"]
+    assert sum(b["n"] for b in detail["candidate"]["reliability"]) == verdict["n"]
+    assert detail["baseline"]["metrics"]["ece"]["value"] == verdict["baseline"]["value"]
+    assert detail["why"]["paragraph"]
+
+
+@pytest.mark.parametrize("ending", TEXT_ENDINGS)
+def test_item_text_is_in_no_report_unless_it_may(recorded: Project, ending: str) -> None:
+    """By default items are named by id; with calibration_item_text = reports they are shown."""
+    path = recorded.path / f"r.{ending}"
+    recorded.facts("hot", f"--calibration-report=r.{ending}")
+    assert not any(prompt in path.read_text("utf-8") for prompt in PROMPTS)
+    recorded.facts("hot", f"--calibration-report=r.{ending}", "-o",
+                   "calibration_item_text=reports")  # fmt: skip
+    if ending != "txt":
+        shown = path.read_text("utf-8").replace("&#x27;", "'").replace("&amp;", "&")
+        assert any(prompt in shown for prompt in PROMPTS)
+
+
+def test_pictures_have_a_file_per_verdict(recorded: Project) -> None:
+    """A name that ends in .svg or .png is that of a family of pictures."""
+    pytest.importorskip("matplotlib")
+    result = recorded.facts("hot", "--calibration-report=plot.svg", "--calibration-report=plot.png")
+    result.stdout.re_match_lines([r"written: plot.*\.svg, plot.*\.png"])
+    (svg,) = recorded.path.glob("plot*.svg")
+    (png,) = recorded.path.glob("plot*.png")
+    assert svg.read_text("utf-8").startswith("<?xml")
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_run_is_reported_as_one(recorded: Project) -> None:
+    """What was decided before is in the report, which says that the run did not finish."""
+    recorded.write(
+        "tests/test_zz.py",
+        "def test_stop(calibration):\n    raise KeyboardInterrupt\n",
+    )
+    result = recorded.facts("base", "--calibration-report=r.json")
+    assert result.ret == 2
+    report = session(recorded.path / "r.json")
+    assert report["finished"] is False
+    assert report["green"] is False
+    assert [v["state"] for v in report["results"]] == ["passed"]
+
+
+@WORKERS
+def test_a_rerun_is_reported_once(recorded: Project, workers: list[str]) -> None:
+    """Only the last attempt of a test counts."""
+    recorded.facts("hot", "--reruns=2", "--calibration-report=r.json", *workers)
+    assert len(verdicts(recorded.path / "r.json")) == 1
+
+
+def test_an_unknown_ending_is_a_usage_error(project: Project) -> None:
+    """It is told before any test runs."""
+    result = project.facts("base", "--calibration-report=report.pdf")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["*--calibration-report: 'report.pdf' must end in one of .html, .md, .json, .txt, .png, "
+         ".svg, which says what is written."]
+    )  # fmt: skip
+
+
+def test_a_report_that_cannot_be_written_fails_the_run(recorded: Project) -> None:
+    """A green run without the report that was asked for would be a silent loss."""
+    recorded.write("out", "a file")
+    result = recorded.facts("base", "--calibration-report=out/r.json")
+    assert result.ret == 1
+    result.stdout.re_match_lines([r"ERROR: .*out/r\.json: cannot be written \(.*\)\."])
+
+
+def test_a_run_without_calibration_tests_writes_nothing(project: Project) -> None:
+    """It says so where a flag asked for a report, and is silent where an ini key did."""
+    project.write("tests/test_project.py", "def test_other():\n    pass\n")
+    result = project.run("--calibration-report=r.html")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["no calibration test was collected: r.html not written."])
+    project.pytester.makeini("[pytest]\ncalibration_report = r.html\n")
+    project.run().stdout.no_fnmatch_line("*calibration*")
+    assert not (project.path / "r.html").exists()
+
+
+def test_the_ini_key_is_relative_to_rootdir(recorded: Project) -> None:
+    """Several files in one key, each beside the ini file."""
+    recorded.pytester.makeini("[pytest]\ncalibration_report = a.json b.md\n")
+    recorded.facts("base")
+    assert (recorded.path / "a.json").is_file()
+    assert (recorded.path / "b.md").is_file()
+
+
+def test_collecting_writes_nothing(recorded: Project) -> None:
+    """A listing is no session to report."""
+    recorded.facts("base", "--collect-only", "--calibration-report=r.html")
+    assert not (recorded.path / "r.html").exists()
+
+
+# --- GitHub --------------------------------------------------------------------------------------
+
+
+@WORKERS
+def test_the_step_summary_is_written_unasked(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch, workers: list[str]
+) -> None:
+    """Where GitHub names a file for it, Markdown is added to what stands there."""
+    path = recorded.write("summary.md", "before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    recorded.facts("hot", *workers)
+    text = path.read_text("utf-8")
+    assert text.startswith("before\n")
+    assert "calibration regressed" in text
+    assert "| " in text
+    assert not any(prompt in text for prompt in PROMPTS)
+
+
+def test_no_step_summary_without_calibration_tests(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other runs of the same job leave it alone."""
+    path = project.write("summary.md", "")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    project.write("tests/test_project.py", "def test_other():\n    pass\n")
+    project.run()
+    assert path.read_text() == ""
+
+
+def annotations(result: pytest.RunResult) -> list[str]:
+    """The workflow commands that were printed."""
+    return [line for line in result.outlines if line.startswith("::")]
+
+
+@WORKERS
+def test_each_failing_test_has_one_annotation(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch, workers: list[str]
+) -> None:
+    """From the controller, at the file and line of the test; none outside GitHub."""
+    plugin = ["-p", "no:pytest_github_actions_annotate_failures"]
+    assert annotations(recorded.facts("hot", *workers, *plugin)) == []
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    (line,) = annotations(recorded.facts("hot", *workers, *plugin))
+    assert re.match(r"::error file=tests/test_project\.py,line=4,title=", line)
+    assert "regressed" in line
+    assert annotations(recorded.facts("base", *workers, *plugin)) == []
+
+
+def test_no_annotation_where_another_plugin_makes_them(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With pytest-github-actions-annotate-failures there is one annotation, and it is theirs."""
+    pytest.importorskip("pytest_github_actions_annotate_failures")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    recorded.isolated = True
+    result = recorded.facts("hot")
+    lines = [*result.outlines, *result.errlines]
+    (line,) = [text for text in lines if text.startswith("::error")]
+    assert "title=" not in line
+    # Theirs holds our whole text, in which no item is quoted.
+    assert not any(prompt in line for prompt in PROMPTS)
