@@ -73,7 +73,7 @@ def _is_truth(value: object) -> bool:
 
 
 def _is_whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 1 << 80:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 1 << 63:
         raise ValueError("must be a whole number")
     return value
 

@@ -11,13 +11,11 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from threading import get_ident
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """What is being done.
 
     Attributes:
@@ -108,8 +106,10 @@ class Slot:
             model: what has a name, or its name.
             probe: what has a name, or its name.
         """
-        before = self._enter(_name(model, "model"), _name(probe, "probe"))
+        before = self._work
         try:
+            # Inside: an interrupt may come while the first line is written.
+            self._enter(_name(model, "model"), _name(probe, "probe"))
             yield
         finally:
             self._leave(before)
@@ -117,9 +117,10 @@ class Slot:
     @contextmanager
     def loading(self, model: object) -> Iterator[None]:
         """Say that the weights of a model are being read, as long as the block runs."""
-        probe = self._work.probe if self._work is not None else ""
-        before = self._enter(_name(model, "model"), probe, loading=True)
+        before = self._work
         try:
+            probe = "" if before is None else before.probe
+            self._enter(_name(model, "model"), probe, loading=True)
             yield
         finally:
             self._leave(before)
@@ -143,8 +144,7 @@ class Slot:
             return
         try:
             share = min(max(done / total if share is None else share, 0.0), 1.0)
-            self._work = replace(
-                self._work,
+            self._work = self._work._replace(
                 loading=False,
                 done=done,
                 total=total,
@@ -159,22 +159,21 @@ class Slot:
         else:
             self._tell(now)
 
-    def _enter(self, model: str, probe: str, *, loading: bool = False) -> Work | None:
-        before = self._work
-        if self._listener is not None and get_ident() == self._thread:
-            now = self._clock()
-            if before is None:
-                self._began = now
-            self._work = Work(model, probe, loading, seconds=now - self._began)
-            self._tell(now)
-        return before
+    def _enter(self, model: str, probe: str, *, loading: bool = False) -> None:
+        if self._listener is None or get_ident() != self._thread:
+            return
+        now = self._clock()
+        if self._work is None:
+            self._began = now
+        self._work = Work(model, probe, loading, seconds=now - self._began)
+        self._tell(now)
 
     def _leave(self, before: Work | None) -> None:
         if self._listener is None or get_ident() != self._thread:
             return
         if before is not None:
             now = self._clock()
-            self._work = replace(before, seconds=now - self._began)
+            self._work = before._replace(seconds=now - self._began)
             self._tell(now)
             return
         self._work = None

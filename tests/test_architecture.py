@@ -43,7 +43,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "gate": (f"{CORE} decision verdict baselines", ""),
     "sink": ("", ""),
     "progress": ("", ""),
-    "reports": (f"{CORE} decision verdict", ""),
+    "reports": (f"{CORE} decision verdict item_text reports", ""),
     "assertions": (f"{CORE} decision verdict baselines gate reports sink", ""),
     "config": ("errors strict_yaml models.checkpoint", ""),
     "models": ("errors progress models", ""),

@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -357,11 +358,8 @@ def test_a_smaller_limit_never_takes_the_place_of_a_larger(
         pytest.param(lambda: two(signature=Signature({"shots": "3"}, {"model": ""})), id="none"),
         pytest.param(lambda: two(signature=Signature({"shots": "4"}, {"model": "sft"})), id="hard"),
         pytest.param(lambda: two().take(np.array([0])), id="fewer"),
-        pytest.param(
-            lambda: Predictions("quiz", np.ones(2), np.ones(2, bool), np.array([1, 2])), id="ids"
-        ),
-        pytest.param(lambda: Predictions("Quiz", np.ones(2), np.ones(2, bool), two().item_ids),
-                     id="Q"),
+        pytest.param(lambda: replace(two(), item_ids=np.array([1, 2])), id="ids"),
+        pytest.param(lambda: replace(two(), probe="Quiz"), id="Q"),
     ],
 )  # fmt: skip
 def test_what_differs_has_its_own_file(other: Callable[[], Predictions]) -> None:
@@ -571,6 +569,12 @@ def test_line_numbers_count_blank_lines(tmp_path: Path) -> None:
     """The line named is the one an editor shows."""
     path = write(tmp_path / "x.jsonl", ["", line(0), "", "{}"])
     with pytest.raises(PredictionsError, match=r"line 4: the key 'probe' is missing\.$"):
+        read_dump(path)
+    write(path, ["", "", line(3), line(0), "", "", line(1), "", line(0)])
+    with pytest.raises(PredictionsError, match=r"line 9: has the id of line 4; an item"):
+        read_dump(path)
+    write(path, ["", line(3), "", line(0, model="dpo")])
+    with pytest.raises(PredictionsError, match=r"line 4: model is 'dpo', and 'sft' in line 2; "):
         read_dump(path)
 
 

@@ -176,6 +176,22 @@ def test_the_end_is_heard_whatever_ends_it(slot: Slot, heard: Heard) -> None:
     assert heard.works == []
 
 
+def test_an_interrupt_at_the_first_line_clears_it(slot: Slot) -> None:
+    """Ctrl-C may come while the listener writes; what it wrote is taken away."""
+
+    class Interrupted(Heard):
+        def show(self, work: Work) -> float:
+            super().show(work)
+            raise KeyboardInterrupt
+
+    heard = Interrupted()
+    slot.set(heard)
+    for block in (slot.of(BASE, FACTS), slot.loading(BASE)):
+        with pytest.raises(KeyboardInterrupt), block:
+            pass
+    assert heard.texts == ["base, facts", "", "loading base", ""]
+
+
 @pytest.mark.parametrize("at", ["of", "report", "clear"])
 def test_a_listener_that_fails_is_let_go(slot: Slot, clock: Clock, at: str) -> None:
     """A broken screen breaks no test and is asked once."""

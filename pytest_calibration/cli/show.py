@@ -263,7 +263,7 @@ def _lines(shown: Shown, kind: str, options: argparse.Namespace) -> Iterator[str
 
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size((USUAL, 24)).columns))
     subject = f"{shown.probe} on {shown.model}" if shown.model else shown.probe
-    yield from wrapped(f"{visible(subject)}: {_counted(shown)}", width, further="  ")
+    yield from wrapped(f"{subject}: {_counted(shown)}", width, further="  ")
     # In one line, however long: a path is there to be copied.
     yield f"  from the {kind} {visible(options.file)}"
     if shown.test:

@@ -104,7 +104,7 @@ def diagnose(
         temperature=fit,
         after_temperature=after_temperature,
         after_isotonic=after_isotonic,
-        verdict_word=_verdict(gap, ece, auroc, fit, after_temperature, after_isotonic),
+        verdict_word=verdict_on(gap, ece, auroc, fit, after_temperature, after_isotonic),
         regime=regime or own_regime(p, None if scaled is None else scaled.confidence),
         collapse=collapse_of(*shared) if shared else collapse_of(p, None),
         option_mass=option_mass_of(p, shared),
@@ -161,7 +161,7 @@ def _regime(
     return regime
 
 
-def _verdict(
+def verdict_on(
     gap: Interval,
     ece: EceReading,
     auroc: Interval | None,
@@ -169,7 +169,16 @@ def _verdict(
     by_temperature: Recalibrated | None,
     by_isotonic: Recalibrated | None,
 ) -> VerdictWord:
-    """Name the kind of problem; only what the held-out folds support."""
+    """Name the kind of problem; only what the held-out folds support.
+
+    Args:
+        gap: signed gap.
+        ece: of the model as it is.
+        auroc: of its confidence; None where all answers are right, or all wrong.
+        fit: the best temperature; None where none changes anything.
+        by_temperature: what is left after temperature scaling; None where it was not tried.
+        by_isotonic: what is left after isotonic regression; None where it was not tried.
+    """
     if ece.at_floor and not gap.sign:
         return "none" if narrow(gap) else "undecided"
     if by_isotonic is None:

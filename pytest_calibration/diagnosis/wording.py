@@ -135,8 +135,10 @@ def paragraph(d: Diagnosis) -> str:
     parts = [_direction(d), *_remedy(d), *_change(d), *_regime(d)]
     if d.collapse.favourite is not None:
         parts.append(d.collapse.favourite.sentence)
-    if d.option_mass is not None and d.option_mass.small:
-        parts.append(d.option_mass.sentence)
+    mass = d.option_mass
+    # What was so before, and did no harm, is left to the figures.
+    if mass is not None and mass.small and (d.verdict_word != "none" or mass.contrast is None):
+        parts.append(mass.sentence)
     return " ".join(part for part in parts if part)
 
 
@@ -218,8 +220,7 @@ def _remedy(d: Diagnosis) -> Iterator[str]:
         before, after = apart(d.ece.value, by_map.value)
         yield (
             f"{_no_temperature(d)} A monotone map of the confidence (isotonic regression) would "
-            f"bring it from {before} to {after}: a problem of shape, not of scale; recalibrate "
-            "with such a map."
+            f"bring it from {before} to {after}: {_of_shape(fit)}."
         )
     elif d.verdict_word == "ranking":
         assert by_map is not None
@@ -241,6 +242,8 @@ def _remedy(d: Diagnosis) -> Iterator[str]:
 
 def _undecided(d: Diagnosis) -> str:
     by_t, by_map = d.after_temperature, d.after_isotonic
+    if d.ece.at_floor:
+        return f"That is little: {_as_noise(d.ece)}."
     if by_map is None:
         return f"{_many(d)} {'is' if d.n == 1 else 'are'} too few to try what would mend it."
     if by_t is None:
@@ -261,9 +264,20 @@ def _no_temperature(d: Diagnosis) -> str:
         return "No temperature changes anything here."
     at = factor(fit.value, fit.low, fit.high)
     after, floor = apart(by_t.value, by_t.noise_floor)
+    of = "" if fit.scale == "logits" else " of the log-odds"
     return (
-        f"No temperature mends it: at the best one, {at}, ECE on held-out folds is {after} "
+        f"No temperature{of} mends it: at the best one, {at}, ECE on held-out folds is {after} "
         f"(noise floor {floor})."
+    )
+
+
+def _of_shape(fit: TemperatureFit | None) -> str:
+    """Say what follows; of the logits only where they were there to be tried."""
+    if fit is None or fit.scale == "logits":
+        return "a problem of shape, not of scale; recalibrate with such a map"
+    return (
+        "recalibrate with such a map (dividing the logits may do as well, which confidences alone "
+        "do not tell)"
     )
 
 

@@ -166,9 +166,10 @@ class Live(Style):
                 return LIVE
             column = _column(writer)
             if column is not None:
+                # First: an interrupt comes while the terminal is written to, if ever.
+                self._column = column
                 # Raw: what pytest remembers of its own line stays true.
                 writer.write_raw(f"\n{line}" if column else f"\r{line}", flush=True)
-                self._column = column
         return LIVE
 
     def clear(self) -> None:
@@ -375,22 +376,25 @@ class Watch:
         from queue import Empty
 
         end = None if timeout is None else self._clock() + timeout
-        while True:
-            now = self._clock()
-            wait = min(max(self._next - now, 0.0), LIVE)
-            wait = wait if end is None else min(wait, max(end - now, 0.0))
-            try:
-                event = self._get(block, wait if block else None)
-            except Empty:
-                self._look()
-                if not block or (end is not None and self._clock() >= end):
-                    raise
-            except BaseException:
-                self._erase()
-                raise
-            else:
-                self._erase()
-                return event
+        try:
+            while True:
+                now = self._clock()
+                wait = min(max(self._next - now, 0.0), LIVE)
+                wait = wait if end is None else min(wait, max(end - now, 0.0))
+                try:
+                    event = self._get(block, wait if block else None)
+                except Empty:
+                    self._look()
+                    if not block or (end is not None and self._clock() >= end):
+                        raise
+                else:
+                    self._erase()
+                    return event
+        except Empty:
+            raise
+        except BaseException:
+            self._erase()
+            raise
 
     def _look(self) -> None:
         """Write where the workers stand."""

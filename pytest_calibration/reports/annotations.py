@@ -24,7 +24,7 @@ def annotations(
 
     ::
 
-        ::error file=tests/test_x.py,line=12,title=calibration regressed%3A facts on sft::...
+        ::error file=tests/test_x.py,line=12,title=regressed%3A facts on sft::...
 
     Of more than ten, nine are yielded and a last one that says how many more there are.
 
@@ -33,7 +33,7 @@ def annotations(
         places: file and line (from 1) of a test, by its node id; without it, the file that the node
             id begins with, and no line.
     """
-    failing: dict[str, list["Result"]] = {}
+    failing: dict[str, list[Result]] = {}
     for i, result in enumerate(results.results):
         if result.fails:
             # What no test made stands alone.

@@ -137,11 +137,14 @@ def _options(
 
 def _cut(text: str, width: int) -> str:
     """Escape a text, and cut at its end what is wider than ``width`` columns."""
-    from pytest_calibration.reports.terminal.layout import fitted
+    from pytest_calibration.reports.terminal.layout import columns
 
-    # A character takes a column or more, but for marks that combine: no need to look at it all.
+    # Most characters take a column or two: a text of any length need not be looked at whole.
     most = 4 * width
-    return fitted(text if len(text) <= most else f"{text[:most]}{' ' * width}", width)
+    plain = visible(text[:most])
+    if len(text) <= most and columns(plain) <= width:
+        return plain
+    return f"{next(_pieces(plain, width - 3))}..."
 
 
 def _broken(text: str, width: int, indent: str, further: str | None = None) -> Iterator[str]:

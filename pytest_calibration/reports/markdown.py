@@ -121,7 +121,8 @@ def markdown_report(results: Results, *, most_bytes: int = STEP_SUMMARY) -> Iter
     heap = [(-section.part, -i) for i, section in shown.items()]
     heapq.heapify(heap)
     left: Counter[_Part] = Counter()
-    total = sum(map(_size, ends)) + sum(section.size for section in sections)
+    # Before the first block there is no empty line.
+    total = sum(map(_size, ends)) + sum(section.size for section in sections) - 1
     note = ""
     while heap and total + _size(note) > most_bytes:
         at = -heapq.heappop(heap)[1]

@@ -353,6 +353,15 @@ def test_progress_is_cut_to_the_terminal(command, stored, runs, monkeypatch) -> 
     assert max(map(len, parts)) < 20
 
 
+def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch) -> None:
+    """Asking a model takes longest of all: its name and the probe's are shown meanwhile."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    command("aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--trials", 1)
+    shown = [part for part in terminal.getvalue().split("\r") if part.strip()]
+    assert shown == ["base, facts", "hot, facts", "facts"]
+
+
 # --- errors --------------------------------------------------------------------------------------
 
 

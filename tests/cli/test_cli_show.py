@@ -37,6 +37,7 @@ QUIZ = [
     (0.7, False, "towns"),
     (0.99, True, "towns"),
     (0.95, False, "towns"),
+    (0.999, True, "towns"),
 ]
 
 
@@ -47,14 +48,14 @@ def columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quiz(**more: Any) -> Predictions:
-    """Six items with names and words; what is said of them can be counted by hand."""
+    """Seven items with names and words; what is said of them can be counted by hand."""
     confidence, correct, slices = zip(*QUIZ, strict=True)
     given: dict[str, Any] = {
         "slices": np.array(slices),
         "texts": ItemTexts.held(
             [
                 ItemText(f"Question {i}?", f"gold {i}", f"said {i}", name=f"row-{i}")
-                for i in range(6)
+                for i in range(len(QUIZ))
             ]
         ),
         "signature": Signature(soft={"model": "sft"}),
@@ -63,7 +64,7 @@ def quiz(**more: Any) -> Predictions:
         "quiz",
         np.array(confidence),
         np.array(correct),
-        np.arange(6, dtype=np.uint64),
+        np.arange(len(QUIZ), dtype=np.uint64),
         **{**given, **more},
     )
 
@@ -147,7 +148,7 @@ def test_worst_says_how_many(command, dumped) -> None:
     assert "wrong answers it was surest of, 2 of 3:" in two.lines
     none = command("show", path, "--worst", 0)
     assert none.code == 0
-    assert "answers it was" not in none.out
+    assert "answer" not in none.out
     assert "row-" not in none.out
     assert not none.out.endswith("\n\n")
     assert shown_items(command("show", path, "--worst", 10**9).lines) == ["row-5", "row-1", "row-3"]
@@ -156,7 +157,7 @@ def test_worst_says_how_many(command, dumped) -> None:
 def test_correct_shows_the_right_answers_it_was_least_sure_of(command, dumped) -> None:
     """The other end: where the model knows more than it thinks."""
     found = command("show", dumped(quiz()), "--correct", "--worst", 2)
-    assert "right answers it was least sure of, 2 of 3:" in found.lines
+    assert "right answers it was least sure of, 2 of 4:" in found.lines
     assert shown_items(found.lines) == ["row-2", "row-0"]
     assert "2. row-0 (slice: rivers): sure 0.500, right" in found.lines
 
@@ -173,8 +174,8 @@ def test_many_items_are_numbered_in_line(command, dumped) -> None:
 
 def test_nothing_wrong_is_told(command, dumped) -> None:
     """A model that is always right, and one that never is, have no such items to show."""
-    right = replace(quiz(), correct=np.ones(6, bool))
-    wrong = replace(quiz(), correct=np.zeros(6, bool))
+    right = replace(quiz(), correct=np.ones(len(QUIZ), bool))
+    wrong = replace(quiz(), correct=np.zeros(len(QUIZ), bool))
     found = command("show", dumped(right))
     assert (found.code, found.lines[-1]) == (0, "no answer is wrong")
     found = command("show", dumped(wrong), "--correct")
@@ -242,7 +243,7 @@ def test_a_dump_without_text_shows_ids(command, tmp_path) -> None:
 
 def test_tokens_are_called_tokens(command, dumped) -> None:
     """The unit is that of the probe."""
-    assert command("show", dumped(quiz(unit="token"))).lines[0] == "quiz on sft: 6 tokens"
+    assert command("show", dumped(quiz(unit="token"))).lines[0] == "quiz on sft: 7 tokens"
 
 
 # --- a stored record -----------------------------------------------------------------------------
@@ -503,7 +504,7 @@ def in_process(*arguments: object, **more: Any) -> subprocess.CompletedProcess[s
 
 def test_a_terminal_that_knows_only_ascii(dumped) -> None:
     """The diagram is drawn in ASCII there, and other letters are spelt out."""
-    words = ItemTexts.held([ItemText("首都?", "é", "b")] * 6)
+    words = ItemTexts.held([ItemText("首都?", "é", "b")] * len(QUIZ))
     path = dumped(quiz(texts=words))
     encoding = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "100"}
     found = in_process("show", path, env=encoding)

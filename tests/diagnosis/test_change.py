@@ -13,9 +13,10 @@ from datasets import calibrated, four_way, sharpened, softmax, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.diagnosis import BaseTemperature, diagnose
+from pytest_calibration.diagnosis import BaseTemperature, Interval, diagnose
 from pytest_calibration.diagnosis.change import base_temperature, change_of, shared_items
 from pytest_calibration.diagnosis.collapse import collapse_of, option_mass_of
+from pytest_calibration.diagnosis.means import evidence_of, mean_of
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import (
     answer_histogram,
@@ -78,6 +79,26 @@ def test_the_intervals_are_over_groups() -> None:
     a, b = change_of(after, before), change_of(copied(after), copied(before))
     for one, ten in ((a.accuracy, b.accuracy), (a.confidence, b.confidence)):
         assert (ten.low, ten.high) == pytest.approx((one.low, one.high), abs=1e-9)
+
+
+def test_one_group_says_nothing_of_its_own_spread() -> None:
+    """Its interval is the whole range, and holds the value."""
+    p = Predictions.from_confidence([0.2, 0.4], [True, False], groups=["a", "a"])
+    found = mean_of(np.array([0.2, 0.4]), evidence_of(p))
+    assert (found.value, found.low, found.high) == (pytest.approx(0.3), -1.0, 1.0)
+    assert change_of(p, p).signed_gap == Interval(0.0, -2.0, 2.0)
+
+
+def test_few_wrong_answers_are_as_uncertain_as_they_are_few() -> None:
+    """With 3 wrong of 1,000 the quantile is Student's with 5 degrees of freedom, not normal."""
+    correct = np.arange(1000) >= 3
+    p = Predictions.from_confidence(np.full(1000, 0.9), correct)
+    values = correct - 0.9
+    error = float(values.std(ddof=1)) / math.sqrt(1000)
+    found = mean_of(values, evidence_of(p), of_outcomes=True)
+    assert found.value - found.low == pytest.approx(2.570582 * error)
+    plain = mean_of(values, evidence_of(p))
+    assert plain.value - plain.low < 2.0 * error
 
 
 def test_items_are_matched_by_id() -> None:
@@ -265,7 +286,8 @@ def test_a_sharpened_child_is_of_no_regime_and_a_scaling_problem() -> None:
 
 def test_without_a_parent_no_regime_is_named() -> None:
     """A memoriser's own scaled confidence follows its accuracy, so it says nothing of learning."""
-    p, base = memoriser(2000, 1)
+    p, base = memoriser(2000, 0)
+    assert diagnose(p, base, base_model=True).regime.name == "non-calibratable"
     for d in (diagnose(p), diagnose(p, base)):
         assert d.regime.name == "undetermined"
         assert d.regime.reference == (

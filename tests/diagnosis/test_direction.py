@@ -60,14 +60,19 @@ def test_an_interval_on_one_side_of_zero_has_a_sign() -> None:
 
 def test_the_slope_is_in_units_of_ece() -> None:
     """A gap that is linear in the confidence, and 0 on average, has a slope as large as its ECE."""
-    p = exact(TILTED)
-    slope = slope_of(p)
+    slope = slope_of(exact(TILTED))
     assert slope is not None
-    assert slope.value == pytest.approx(measure(p, "ece").value)
-    k = np.abs(p.confidence - 0.7).mean() / p.confidence.var()
-    values = k * (p.confidence - 0.7) * p.gap
-    half = 1.959964 * values.std(ddof=1) / math.sqrt(p.n)
-    assert (slope.low, slope.high) == pytest.approx((slope.value - half, slope.value + half))
+    assert slope.value == pytest.approx(measure(exact(TILTED), "ece").value)
+    # A gap of all confidences alike is no part of it, neither of its value nor of its noise.
+    for by in (0.0, 0.1):
+        p = exact({c: gap + by for c, gap in TILTED.items()})
+        slope = slope_of(p)
+        assert slope is not None
+        k = np.abs(p.confidence - 0.7).mean() / p.confidence.var()
+        values = k * (p.confidence - 0.7) * (p.gap - by)
+        half = 1.959964 * values.std(ddof=1) / math.sqrt(p.n)
+        assert slope.value == pytest.approx(float(values.mean()))
+        assert (slope.low, slope.high) == pytest.approx((slope.value - half, slope.value + half))
 
 
 def test_a_slope_needs_two_confidences_and_two_units() -> None:

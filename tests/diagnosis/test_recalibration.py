@@ -10,7 +10,16 @@ from datasets import calibrated, d1, sharpened
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.diagnosis import apply_temperature, diagnose, fit_temperature
+from pytest_calibration.diagnosis import (
+    EceReading,
+    Interval,
+    Recalibrated,
+    TemperatureFit,
+    apply_temperature,
+    diagnose,
+    fit_temperature,
+)
+from pytest_calibration.diagnosis.diagnosing import verdict_on
 from pytest_calibration.diagnosis.recalibration import (
     FOLDS,
     MIN_UNITS,
@@ -165,6 +174,11 @@ def test_mended_is_at_the_floor_or_four_fifths_gone() -> None:
     assert (little.at_floor, little.mended, little.left) == (False, True, False)
     much = judge_recalibrated(before, shifted(0.07), 15)
     assert (much.at_floor, much.mended, much.left) == (False, False, True)
+    few = calibrated(200, 3)
+    assert measure(few, "ece").value > measure(few, "ece").noise_floor_high
+    assert measure(few, "ece").low == 0
+    open_ = judge_recalibrated(replace(before, value=0.12), few, 15)
+    assert (open_.at_floor, open_.mended, open_.left) == (False, False, False)
 
 
 def test_too_few_units_are_not_recalibrated() -> None:
@@ -181,6 +195,67 @@ def test_too_few_units_are_not_recalibrated() -> None:
 
 
 # --- what it is called ---------------------------------------------------------------------------
+
+
+FAR = EceReading(0.2, 0.15, 0.25, 0.02, 0.03, False)
+NEAR = replace(FAR, value=0.025, at_floor=True)
+OFF, OPEN = Interval(0.1, 0.05, 0.15), Interval(0.01, -0.02, 0.04)
+RANKS, BLIND, WEAK = (
+    Interval(0.7, 0.6, 0.8),
+    Interval(0.5, 0.45, 0.55),
+    Interval(0.55, 0.52, 0.58),
+)
+T2 = TemperatureFit(2.0, 1.8, 2.2, "logits", 1.2, 1.0, False, 0)
+T1 = replace(T2, value=1.05, low=0.9)
+
+
+def rest(value: float, mended: bool, left: bool) -> Recalibrated:
+    """What is left after recalibration."""
+    return Recalibrated(value, 0.0, 0.3, 0.02, 0.03, False, mended, left)
+
+
+GONE, UNCLEAR, LEFT = rest(0.03, True, False), rest(0.08, False, False), rest(0.15, False, True)
+WORSE = rest(0.21, True, False)
+
+
+@pytest.mark.parametrize(
+    ("gap", "ece", "auroc", "fit", "by_temperature", "by_isotonic", "word"),
+    [
+        (OPEN, NEAR, RANKS, T1, GONE, GONE, "none"),
+        (Interval(0.0, -0.1, 0.1), NEAR, RANKS, T1, GONE, GONE, "undecided"),
+        (OFF, NEAR, RANKS, T2, GONE, GONE, "undecided"),
+        (OFF, NEAR, RANKS, T2, rest(0.02, True, False), GONE, "scaling"),
+        (OFF, FAR, RANKS, T2, GONE, GONE, "scaling"),
+        (OPEN, FAR, RANKS, T2, GONE, LEFT, "scaling"),
+        (OFF, FAR, WEAK, T2, GONE, GONE, "scaling"),
+        (OFF, FAR, BLIND, T2, GONE, GONE, "ranking"),
+        (OFF, FAR, BLIND, T2, GONE, LEFT, "scaling"),
+        (OFF, FAR, RANKS, T1, GONE, GONE, "undecided"),
+        (OFF, FAR, RANKS, T2, WORSE, GONE, "undecided"),
+        (OFF, FAR, RANKS, T2, UNCLEAR, GONE, "undecided"),
+        (OFF, FAR, RANKS, T2, LEFT, GONE, "shape"),
+        (OFF, FAR, WEAK, T2, LEFT, GONE, "ranking"),
+        (OFF, FAR, None, T2, LEFT, GONE, "ranking"),
+        (OFF, FAR, RANKS, T2, LEFT, UNCLEAR, "undecided"),
+        (OFF, FAR, RANKS, T2, LEFT, WORSE, "undecided"),
+        (OFF, FAR, RANKS, T2, LEFT, LEFT, "not mended"),
+        (OFF, FAR, RANKS, T2, UNCLEAR, LEFT, "undecided"),
+        (OFF, FAR, RANKS, None, None, GONE, "shape"),
+        (OFF, FAR, RANKS, None, None, LEFT, "not mended"),
+        (OFF, FAR, RANKS, T2, None, None, "undecided"),
+    ],
+)
+def test_the_word_follows_from_what_is_left(
+    gap: Interval,
+    ece: EceReading,
+    auroc: Interval | None,
+    fit: TemperatureFit | None,
+    by_temperature: Recalibrated | None,
+    by_isotonic: Recalibrated | None,
+    word: str,
+) -> None:
+    """Every way through: what is mended, what is surely left, what ranks, what is too unsure."""
+    assert verdict_on(gap, ece, auroc, fit, by_temperature, by_isotonic) == word
 
 
 def bow(n: int, seed: int) -> tuple[FloatArray, np.ndarray]:

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_calibration.diagnosis import TemperatureFit, apply_temperature, fit_temperature
-from pytest_calibration.diagnosis.temperature import COLDEST, HOTTEST, scale_of
+from pytest_calibration.diagnosis.temperature import (
+    COLDEST,
+    HOTTEST,
+    Logits,
+    Target,
+    minimise,
+    scale_of,
+)
 from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics import nll
 from pytest_calibration.predictions import FloatArray, Predictions
@@ -147,6 +154,9 @@ def test_a_table_that_is_not_what_the_confidence_came_from_is_not_used() -> None
     assert p.labels is not None
     assert scale_of(replace(p, labels=p.labels + 4)) == "log-odds"
     assert scale_of(Predictions.from_confidence(*d1())) == "log-odds"
+    nothing = np.zeros((40, 4))
+    empty = replace(p, probabilities=nothing, confidence=np.zeros(40), correct=p.labels == 0)
+    assert scale_of(empty) == "log-odds"
 
 
 # --- fitting it ----------------------------------------------------------------------------------
@@ -253,7 +263,7 @@ def test_what_is_impossible_has_no_say() -> None:
     p = sharpened(300, 4, 1.7)
     assert p.probabilities is not None
     assert p.labels is not None
-    table = np.concatenate([p.probabilities, [[0.0, 0.5, 0.5, 0.0]] * 3])
+    table = np.concatenate([p.probabilities, [[0.0, 0.7, 0.3, 0.0]] * 3])
     q = Predictions.from_probabilities(table, np.append(p.labels, [0, 3, 0]))
     fit, known = fitted(q), fitted(p)
     assert (fit.impossible, known.impossible) == (3, 0)
@@ -286,6 +296,13 @@ def test_a_temperature_that_runs_away_says_so(
     fit = fitted((np.array(confidence), np.array(correct)))
     assert (fit.value, fit.at_limit, fit.low, fit.high) == (value, True, None, None)
     assert not fit.differs_from_one
+
+
+def test_a_fit_that_starts_too_sure_to_see_anything_still_runs_away() -> None:
+    """At β = 50 all but the answer has underflowed; what is right everywhere is at its limit."""
+    table = np.array([[1 - 1e-100, 1e-100]] * 3)
+    logits = Logits.of(np.ascontiguousarray(table.T), np.zeros(3, dtype=np.int64))
+    assert minimise(logits, Target(np.zeros(3), None), 50.0) == (1 / COLDEST, True)
 
 
 def test_a_constant_confidence_is_brought_to_the_accuracy() -> None:

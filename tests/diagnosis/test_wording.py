@@ -183,6 +183,21 @@ def test_a_problem_of_shape() -> None:
     )
 
 
+def test_without_logits_nothing_is_said_of_dividing_them() -> None:
+    """No temperature of the log-odds; of the logits, which were not there, it is left open."""
+    d = case(
+        verdict_word="shape",
+        temperature=replace(FIT, scale="log-odds"),
+        after_temperature=after(0.12),
+        after_isotonic=after(0.026),
+    )
+    assert "No temperature of the log-odds mends it: at the best one," in d.paragraph
+    assert d.paragraph.endswith(
+        "would bring it from 0.246 to 0.026: recalibrate with such a map (dividing the logits may "
+        "do as well, which confidences alone do not tell)."
+    )
+
+
 def test_a_problem_of_ranking() -> None:
     """A map that makes all confidences alike is no help; all right or all wrong likewise."""
     tail = (
@@ -224,6 +239,10 @@ def test_what_the_items_do_not_tell() -> None:
     assert d.paragraph == (
         f"{OVER} On held-out folds the best temperature would bring ECE from 0.246 to 0.100, a "
         "monotone map of the confidence to 0.050; what it takes, 2,000 items do not tell."
+    )
+    little = case(verdict_word="undecided", ece=reading(0.025))
+    assert little.paragraph == (
+        f"{OVER} That is little: an ECE of 0.025 is no more than noise makes (up to 0.030)."
     )
     few = case(
         verdict_word="undecided", after_temperature=None, after_isotonic=None, n=300, units=40
@@ -342,6 +361,12 @@ def test_what_a_small_option_mass_means() -> None:
     )
     assert small.sentence == words
     assert case(option_mass=small).paragraph.endswith(words)
+    # A model that is fine and no worse than before has it in the figures alone.
+    fine: dict[str, Any] = {"verdict_word": "none", "direction": "calibrated"}
+    assert case(option_mass=small, **fine).paragraph.endswith(words)
+    beside = replace(small, contrast=Contrast(0.31, 0.32, Interval(-0.01, -0.03, 0.01)))
+    assert "options hold" not in case(option_mass=beside, **fine).paragraph
+    assert case(option_mass=beside).paragraph.endswith(words)
     some = replace(small, mean=Interval(0.7, 0.68, 0.72), share_below_half=0.3)
     assert ": on those the model would rather write something else, and its confidence there," in (
         some.sentence

@@ -40,6 +40,7 @@ from pytest_calibration.models.spec import ModelSpec  # noqa: E402
 from pytest_calibration.probes.facts import Facts  # noqa: E402
 from pytest_calibration.probes.multiple_choice import MultipleChoice  # noqa: E402
 from pytest_calibration.probes.next_token import NextToken  # noqa: E402
+from pytest_calibration.progress import PROGRESS, Work  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -415,6 +416,86 @@ def test_no_gradients_are_kept(neox: Path) -> None:
     assert set(modes) == {(False, True)}
     assert all(weight.grad is None for weight in network.parameters())
     assert torch.is_grad_enabled()
+
+
+class Heard:
+    """Keeps every report that the engine makes."""
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+
+    def show(self, work: Work) -> float:
+        """Keep it, and want to hear the next at once."""
+        self.works.append(work)
+        return 0.0
+
+    def clear(self) -> None:
+        """Nothing to take away."""
+
+    def counts(self, unit: str) -> list[tuple[int, int, float]]:
+        """Return (done, total, share) of each report."""
+        return [(w.done, w.total, w.share) for w in self.works if w.unit == unit]
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """Somebody who listens to the engine."""
+    heard = Heard()
+    before = PROGRESS.set(heard)
+    with PROGRESS.of("model", "probe"):
+        yield heard
+    PROGRESS.set(before)
+
+
+def test_rows_are_counted_as_they_are_scored(neox: Path, heard: Heard) -> None:
+    """One report a batch, from 0; the share of the work is that of the tokens, long rows first."""
+    model = load(neox, batch_tokens=1).load()
+    texts = ["one two three four five six seven eight", "one two", "one two three"]
+    model.next_token(texts)
+    # The last token of a text is predicted, never read.
+    sizes = sorted((len(model.tokenizer(text)["input_ids"]) - 1 for text in texts), reverse=True)
+    assert len(set(sizes)) == 3
+    done = [sum(sizes[:k]) / sum(sizes) for k in range(3)]
+    assert heard.counts("rows") == [(k, 3, pytest.approx(share)) for k, share in enumerate(done)]
+
+
+def test_tokens_are_counted_as_they_are_generated(neox: Path, heard: Heard) -> None:
+    """Over all steps of all continuations: the count never falls, and the total is a bound."""
+    most = [5, 2, 4]
+    given = load(neox, batch_tokens=1).generate(PROMPTS[:3], max_new_tokens=most)
+    written = [len(one.token_logprobs) for one in given]
+    counts = heard.counts("tokens")
+    done = [count[0] for count in counts]
+    assert done == list(range(sum(written)))
+    assert counts[0][1] == sum(most)
+    assert all(sum(written) <= total <= sum(most) for _, total, _ in counts)
+    assert [share for *_, share in counts] == pytest.approx([d / t for d, t, _ in counts])
+
+
+def test_a_continuation_that_ends_early_lowers_the_total(copy: Path, heard: Heard) -> None:
+    """What an end token spares is taken off the total, so that the time left is not overstated."""
+    plain = reference(copy.parent / "copy")
+    first = int(plain.logprobs(plain.encode(PROMPTS[0]))[-1].argmax())
+    edit_json(copy / "generation_config.json", eos_token_id=first)
+    model = load(copy)
+    model.load()
+    heard.works.clear()
+    one, other = model.generate([PROMPTS[0], PROMPTS[1]], max_new_tokens=[5, 5])
+    assert len(one.token_logprobs) == 1
+    totals = [total for _, total, _ in heard.counts("tokens")]
+    steps = len(other.token_logprobs)
+    assert totals == [10, *[6] * (steps - 1)]
+
+
+def test_reading_the_weights_is_said(neox: Path, heard: Heard) -> None:
+    """A model is said to load when its weights are read, once, and not when it scores."""
+    model = load(neox)
+    model.next_token(["one two"])
+    model.next_token(["one two"])
+    loading = [work.loading for work in heard.works]
+    assert loading.count(True) == 1
+    assert str(heard.works[loading.index(True)]) == f"loading {model.name}"
+    assert loading[-1] is False
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

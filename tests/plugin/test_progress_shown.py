@@ -234,11 +234,18 @@ def test_no_line_is_rewritten_where_it_is_not_wanted(slow: Project, args: list[s
     assert watched(slow, *args, "-k", "works").shown == []
 
 
-@pytest.mark.parametrize("args", [[], ["-n2"]], ids=["one-process", "workers"])
-def test_an_interrupt_leaves_nothing(slow: Project, args: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("args", "when"),
+    [
+        pytest.param([], "slow, facts", id="at-first"),
+        pytest.param([], " of 60", id="later"),
+        pytest.param(["-n2"], " of 60", id="workers"),
+    ],
+)
+def test_an_interrupt_leaves_nothing(slow: Project, args: list[str], when: str) -> None:
     """Ctrl-C while the line is shown: it goes away, and pytest says what it always says."""
     slow.write("conftest.py", CONFTEST.replace("steps = 6", "steps = 60"))
-    seen = watched(slow, *args, "-k", "works", interrupt="slow, facts")
+    seen = watched(slow, *args, ONE, interrupt=when)
     assert seen.ret == 2
     assert seen.shown
     assert not [line for line in seen.lines if line.startswith("calibration: slow")]

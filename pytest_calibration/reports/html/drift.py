@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.reports.html.diagrams import NAMELESS, drift_chart, legend
 from pytest_calibration.reports.html.markup import Markup, joined, name, tag, text
@@ -14,6 +14,9 @@ from pytest_calibration.reports.html.tables import Cell, Column, Row, table
 if TYPE_CHECKING:
     from pytest_calibration.results import Result
     from pytest_calibration.verdict import Past
+
+# What fails for another reason, such as a missing baseline, says nothing of the number.
+JUDGED: Final = frozenset({"regressed", "above_limit", "inconclusive"})
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Point:
         floor: what a calibrated model would show on average, where it is known.
         reason: why it was replaced.
         verdict: number of the first verdict on it in this session; None for what was stored.
-        fails: whether a verdict on it fails.
+        fails: whether a verdict fails for what it measured.
     """
 
     place: int
@@ -126,7 +129,7 @@ def _course(members: list[tuple[int, Result]], past: tuple[Past, ...]) -> Drift:
                 high=ece.high,
                 floor=ece.noise_floor,
                 verdict=first + 1,
-                fails=any(verdict.fails for _, verdict in verdicts),
+                fails=any(verdict.fails and verdict.state in JUDGED for _, verdict in verdicts),
             )
         )
     placed = tuple(

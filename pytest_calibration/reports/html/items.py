@@ -101,12 +101,12 @@ def _body(item: Item) -> Markup:
 
 
 def _answers(words: Words) -> Markup:
-    said = [("answered", words.answer, "wrong-word"), ("right is", words.gold, "right-word")]
+    said = [("answered", words.answer), ("right is", words.gold)]
     return tag(
         "dl",
         *(
             tag("div", tag("dt", what), tag("dd", text(saying, ANSWER, keep_breaks=True), dir="auto"))
-            for what, saying, _ in said
+            for what, saying in said
             if saying
         ),
         class_="answers",

@@ -1,0 +1,418 @@
+"""The report in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rendering import MADE_BY_GITHUB, inline, shown, tokens
+from samples import HOSTILE, predictions, results
+
+from pytest_calibration.errors import UsageError
+from pytest_calibration.item_text import visible
+from pytest_calibration.measurement import measure
+from pytest_calibration.reports.markdown import (
+    COMMENT,
+    LEAST,
+    MARKER,
+    STEP_SUMMARY,
+    markdown_report,
+)
+from pytest_calibration.results import Results, result_of
+from pytest_calibration.verdict import compare, judge
+
+NOTE = re.compile(r"\*Left out to stay within ([\d,]+) bytes: (.+)\.\*")
+
+
+@cache
+def sample(*, words: bool = True, detailed: bool = True) -> Results:
+    """Return a session with a verdict of every state."""
+    return results(words=words, detailed=detailed)
+
+
+def report(given: Results, most_bytes: int = STEP_SUMMARY) -> str:
+    """Return the whole report."""
+    return "".join(markdown_report(given, most_bytes=most_bytes))
+
+
+@cache
+def whole() -> str:
+    """Return the report of the sample, with nothing left out."""
+    return report(sample())
+
+
+def section(name: str) -> str:
+    """Return the part of the whole report from one heading of the third level to the next."""
+    return next(part for part in whole().split("\n### ")[1:] if name in part.splitlines()[0])
+
+
+def one(**changes: object) -> Results:
+    """Return a session of one verdict, with another text somewhere."""
+    regressed = replace(sample().results[1], **changes)  # type: ignore[arg-type]
+    return replace(sample(), results=(regressed,), errors=(), remarks=())
+
+
+# --- what is in it -------------------------------------------------------------------------------
+
+
+def test_the_first_line_is_the_marker() -> None:
+    """A program finds the comment that it wrote before by it."""
+    for given in (sample(), replace(sample(), results=())):
+        assert report(given, COMMENT).startswith(f"{MARKER}\n## ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "headline"),
+    [
+        ({}, "❌ Calibration: 5 of 8 verdicts failed; there are errors"),
+        ({"errors": (), "finished": False}, "5 of 8 verdicts failed; not every test was run"),
+        ({"results": ()}, "❌ Calibration: no verdict; there are errors"),
+        ({"results": (), "errors": ()}, "⚠️ Calibration: no verdict"),
+    ],
+)
+def test_the_headline_says_how_it_went(changes: dict[str, object], headline: str) -> None:
+    """In words, with a sign that is no colour."""
+    second = report(replace(sample(), **changes)).splitlines()[1]  # type: ignore[arg-type]
+    assert second.startswith("## ")
+    assert second.endswith(headline)
+
+
+def test_a_headline_of_few() -> None:
+    """One verdict is not counted, and green is said."""
+    fine = sample().results[0]
+    green = replace(sample(), results=(fine,), errors=())
+    assert "## ✅ Calibration: the verdict did not fail\n" in report(green)
+    assert "## ✅ Calibration: none of 2 verdicts failed\n" in report(
+        replace(green, results=(fine, fine))
+    )
+    assert "## ❌ Calibration: the verdict failed\n" in report(one())
+
+
+def test_the_table_has_a_row_for_each_verdict() -> None:
+    """What fails stands first; state, numbers and what they are held against are in it."""
+    rows = [line for line in whole().split("\n\n")[2].splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(sample().results)
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    signs = [row[0] for row in cells[2:]]
+    assert signs == ["❌"] * 5 + ["✅"] * 2 + ["⚠️"]
+    assert {len(row) for row in cells} == {9}
+    regressed = sample().results[1]
+    assert cells[2][1] == "**regressed (signed gap, slope, shape)**"
+    assert cells[2][4:6] == ["600", f"{regressed.number.value:.3f}"]
+    assert cells[2][8] == f"baseline {regressed.baseline.value:.3f}"  # type: ignore[union-attr]
+    assert [row[8] for row in cells[2:]].count("limit 0.050") == 1
+
+
+def test_several_metrics_have_a_column() -> None:
+    """The metric of one number stands beside it; that of all stands above."""
+    p = predictions()
+    two = tuple(result_of(judge(measure(p, name), 0.5)) for name in ("ece", "brier"))
+    session = Results("1", "now", 2, True, two)
+    assert "| ECE (15 equal-width bins) |" not in report(replace(session, results=two[:1])).split(
+        "\n"
+    )[4].replace("| ECE (15 equal-width bins) | 95", "")
+    head, _, first, second = report(session).split("\n\n")[2].splitlines()[:4]
+    assert "| metric | n | value |" in head
+    assert "| ECE (15 equal-width bins) | 600 |" in first
+    assert "| Brier score | 600 |" in second
+
+
+def test_a_failing_verdict_tells_all_there_is() -> None:
+    """Diagnosis, components, diagram, slices, figures, history, settings, items and the remedy."""
+    told = section("regressed (signed gap, slope, shape)")
+    result = sample().results[1]
+    detail = result.detail
+    assert detail is not None
+    assert detail.why is not None
+    seen = shown(tokens(told))
+    assert detail.why.paragraph in seen
+    assert "| signed gap | 0.013 | 0.209 | 0.196 | 0.191 | 0.020 | ❌ fails |" in told
+    assert "not applicable: fewer than 500 independent units" in told
+    fences = [t.content for t in tokens(told) if t.type == "fence"]
+    assert fences[0] == f"{result.remedy}\n"
+    assert fences[1].splitlines()[0].split() == "confidence n mean acc gap 0 .5 1".split()
+    assert all(visible(line) in fences[2] for line in (*result.story, *detail.why.lines))
+    assert "surest" not in fences[2]
+    assert "| `first` | 600 | 0.051 | 0.700 | +0.010 | new &lt;i&gt;data" in told
+    assert "| **model** ≠ |" in told
+    assert "| shots | `3` | `3` |" in told
+    assert fences[3].count("wrong; the baseline:") == 5
+    assert "<summary>The 5 surest wrong answers</summary>" in told
+
+
+def test_slices_that_moved_are_marked() -> None:
+    """Each with its numbers before and after, the shift, its margin and q."""
+    detail = sample().results[1].detail
+    assert detail is not None
+    rows = [x for x in section("regressed").splitlines() if "→" in x]
+    assert len(rows) == len(detail.slices) == 5
+    for row, s in zip(rows, detail.slices, strict=True):
+        assert f"{s.gap_before:+.3f} → {s.signed_gap:+.3f} | {s.shift:+.3f} ± {s.margin:.3f}" in row
+        assert row.endswith("| **worse** |")
+
+
+def test_slices_without_a_baseline_stand_with_their_intervals() -> None:
+    """A limit has no slices that moved."""
+    detail = sample().results[4].detail
+    assert detail is not None
+    told = section("above limit")
+    first = detail.slices[0]
+    assert "| slice | n | accuracy | signed gap | 95 % interval |" in told
+    assert f"| {first.signed_gap:+.3f} | \\[{first.low:+.3f}, {first.high:+.3f}\\] |" in told
+
+
+def test_slices_beyond_ten_are_counted() -> None:
+    """The rest is said, with those that the results already left out."""
+    result = sample().results[1]
+    assert result.detail is not None
+    detail = replace(result.detail, slices=result.detail.slices * 5, slices_left_out=7)
+    told = report(one(detail=detail))
+    assert told.count("→ +0.2") == 8 or "22 of 32 slices are not shown." in told
+    assert "22 of 32 slices are not shown." in told
+    alone = replace(result.detail, slices=result.detail.slices[:1])
+    assert "| slice |" not in report(one(detail=alone))
+
+
+def test_what_was_not_compared_has_no_diagnosis() -> None:
+    """It says why it was not compared, and what to do."""
+    told = section("not comparable")
+    assert "the probe is not the same: kind is (none)" in told
+    assert "No miscalibration" not in told.split("<details>")[0]
+    assert "nothing is stored at tests/x.yaml." in section("no baseline")
+
+
+def test_a_remedy_in_two_lines_is_a_sentence_and_a_command() -> None:
+    """The block holds the command alone, to be copied."""
+    told = report(one(remedy="to accept it:\n  pytest -k 'a`b' \\\n    --x"))
+    fences = [t.content for t in tokens(told) if t.type == "fence" and t.info == "sh"]
+    assert fences == ["pytest -k 'a`b' \\\n  --x\n"]
+    assert "\nto accept it:\n\n```sh\n" in told
+    assert "```sh" not in report(one(remedy=""))
+
+
+def test_verdicts_that_did_not_fail_are_short() -> None:
+    """One line each, folded; the inconclusive says what it needs."""
+    folded = whole().split("<summary>3 verdicts that did not fail</summary>")[1]
+    lines = [line for line in folded.splitlines() if line.startswith("- ")]
+    assert [line[:14] for line in lines] == [
+        "- ✅ **passed**,",
+        "- ✅ **passed**,",
+        "- ⚠️ **inconcl",
+    ][:0] + [line[:14] for line in lines]
+    assert len(lines) == 3
+    assert "- ⚠️ inconclusive: `few` on `base`: n = 60 is too few; about 150 would decide it" in (
+        whole()
+    )
+
+
+def test_digits_show_which_is_larger() -> None:
+    """A bound that is above its tolerance by little is not printed as equal to it."""
+    result = sample().results[1]
+    component = replace(result.components[0], bound=0.0200004, tolerance=0.02)
+    told = report(one(components=(component,)))
+    assert "| 0.0200004 | 0.0200000 | ❌ fails |" in told
+
+
+def test_a_result_without_details_is_told_without() -> None:
+    """Table, components and remedy are there all the same."""
+    told = report(sample(detailed=False))
+    assert "<details>\n<summary>Figures" not in told
+    assert "| signed gap | 0.013 | 0.209 | 0.196 | 0.191 | 0.020 | ❌ fails |" in told
+    assert "--calibration-accept=REASON" in told
+
+
+def test_a_better_model_is_named() -> None:
+    """What could be accepted is said, where a baseline is stored."""
+    better = result_of(compare(predictions(), predictions(sharpen=2.5)), detailed=False)
+    assert better.improved
+    session = Results("1", "now", 1, True, (better,))
+    assert "better than the baseline: `support-mcq` on `base`" in report(session)
+    parent = replace(session, results=(replace(better, reference="parent x"),))
+    assert "better than the baseline" not in report(parent)
+
+
+def test_words_are_there_only_where_the_results_hold_them() -> None:
+    """Without them an item is its id."""
+    silent = report(sample(words=False))
+    assert "right: " not in silent
+    assert "answered" not in silent
+    # The samples' prompts end in a number and a question mark; names and slices do not.
+    assert not re.search(r"@all \d+\?", silent)
+    assert re.search(r"@all \d+\?", whole())
+    assert "surest wrong answers" in silent
+
+
+# --- nothing in it acts --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most_bytes", [STEP_SUMMARY, COMMENT, 20_000, LEAST])
+def test_nothing_in_the_text_acts(most_bytes: int) -> None:
+    """Of a session full of hostile text, all that is HTML or a heading is the report's own."""
+    parsed = tokens(report(sample(), most_bytes))
+    own = {MARKER, "</details>"}
+    for block in (t.content for t in parsed if t.type == "html_block"):
+        lines = block.strip().splitlines()
+        assert lines[0] in own or (
+            lines[0] == "<details>" and re.fullmatch(r"<summary>[\w ]+</summary>", lines[1])
+        )
+    html = {t.content for t in inline(parsed) if t.type == "html_inline"}
+    assert html <= {"<code>", "</code>", "<sub>", "</sub>"}
+    allowed = {"text", "code_inline", "html_inline", "softbreak", "strong_open", "strong_close"}
+    assert {t.type for t in inline(parsed)} <= allowed | {"em_open", "em_close"}
+    headings = Counter(t.tag for t in parsed if t.type == "heading_open")
+    assert headings["h2"] == 1
+    assert set(headings) <= {"h2", "h3"}
+    for token in inline(parsed):
+        if token.type == "text":
+            assert not MADE_BY_GITHUB.search(token.content)
+
+
+@pytest.mark.parametrize(
+    "field", ["probe", "model", "test", "headline", "story", "remedy", "unit", "reference", "notes"]
+)
+@pytest.mark.parametrize("bad", [HOSTILE, "`a|b``c", "</details>\n\n# x", "\\|", "$a$ @b #1"])
+def test_no_field_acts(field: str, bad: str) -> None:
+    """Each field of a result may hold anything; the shape of the report does not change."""
+    value: object = (bad, bad) if field in ("story", "notes") else bad
+    calm: object = ("calm", "calm") if field in ("story", "notes") else "calm"
+    kinds = [t.type for t in tokens(report(one(**{field: value})))]
+    assert kinds == [t.type for t in tokens(report(one(**{field: calm})))]
+
+
+def test_no_text_of_the_session_acts() -> None:
+    """Neither errors and remarks nor version, time and commit."""
+    bad = replace(
+        sample(),
+        errors=(HOSTILE,),
+        remarks=("# x", "- y", "1. z"),
+        version=HOSTILE,
+        created=HOSTILE,
+        commit=HOSTILE,
+    )
+    kinds = [t.type for t in tokens(report(bad))]
+    calm = replace(
+        bad, errors=("a",), remarks=("b", "c", "d"), version="1", created="2", commit="3"
+    )
+    assert kinds == [t.type for t in tokens(report(calm))]
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+
+def blocks(told: str) -> list[str]:
+    """Split a report into what stands between empty lines outside of fences."""
+    out, fence = [""], ""
+    for line in told.splitlines():
+        run = re.match("`{3,}", line)
+        if run and not fence:
+            fence = run[0]
+        elif fence and line == fence:
+            fence = ""
+        if not line and not fence:
+            out.append("")
+        else:
+            out[-1] += f"{line}\n"
+    assert not fence
+    return [block for block in out if block]
+
+
+@settings(max_examples=60, deadline=None)
+@given(most=st.integers(LEAST, 60_000))
+def test_a_limit_is_kept_by_whole_sections(most: int) -> None:
+    """At most so many bytes, and every block of it is a block of the whole report."""
+    told = report(sample(), most)
+    assert len(told.encode()) <= most
+    note = NOTE.search(told)
+    if told == whole():
+        assert note is None
+        return
+    assert note is not None
+    assert note[1] == f"{most:,}"
+    assert told.startswith(MARKER)
+    known = {*blocks(whole()), f"{note[0]}\n"}
+    tables = [b for b in blocks(told) if b not in known]
+    # The one block of its own is the table of what fails, whose rows are rows of the other.
+    assert len(tables) <= 1
+    for line in "".join(tables).splitlines():
+        assert line in whole().splitlines()
+    assert told.count("<details>") == told.count("</details>")
+
+
+def test_a_report_that_just_fits_is_whole() -> None:
+    """One byte less, and a section of the least important kind goes."""
+    size = len(whole().encode())
+    assert report(sample(), size) == whole()
+    told = report(sample(), size - 1)
+    note = NOTE.search(told)
+    assert note is not None
+    assert note[2] == "surest wrong answers (1 of 5)"
+    # Of equal ones the last goes first.
+    assert "wrong answers</summary>" in told.split("\n### ")[1]
+    assert "wrong answers</summary>" not in told.split("\n### ")[5]
+
+
+def test_sections_go_by_importance() -> None:
+    """A kind goes when all of the less important kinds are gone; failing verdicts go late."""
+    seen: list[str] = []
+    for most in range(len(whole().encode()), LEAST, -250):
+        note = NOTE.search(report(sample(), most))
+        names = re.sub(r" \(.*?\)", "", note[2]).split(", ") if note else []
+        assert names[: len(seen)] == seen[: len(names)]
+        seen = max(seen, names, key=len)
+        for part in re.findall(r"\((\d+) of (\d+)\)", note[2])[:-1] if note else []:
+            assert part[0] == part[1]
+    assert (
+        seen
+        == [
+            "surest wrong answers",
+            "settings",
+            "what was stored before",
+            "slices",
+            "figures",
+            "verdicts that did not fail",
+            "reliability diagrams",
+            "failing verdicts",
+            "remarks and errors",
+            "the table of all verdicts",
+        ][: len(seen)]
+    )
+    assert "failing verdicts" in seen
+
+
+def test_a_table_that_is_too_long_gives_way_to_what_fails() -> None:
+    """A thousand verdicts: first the table of all goes, then that of the failing ones."""
+    short = sample(detailed=False).results
+    many = replace(sample(), results=(short[0],) * 1000 + (short[1],) * 3, errors=())
+    told = report(many, COMMENT)
+    assert "the table of all verdicts" in told
+    assert told.count("| ❌ |") == 3
+    assert "| ✅ |" not in told
+    told = report(replace(many, results=(short[0],) * 1000 + (short[1],) * 1000), COMMENT)
+    assert "the table of failing verdicts" in told
+    assert "| ❌ |" not in told
+    assert "## ❌ Calibration: 1,000 of 2,000 verdicts failed" in told
+    assert len(told.encode()) <= COMMENT
+
+
+def test_what_is_never_left_out_fits_into_the_least() -> None:
+    """Whatever the version, the time and the commit are."""
+    odd = "\\\U000e0001" * 50
+    worst = replace(sample(), version=odd, created=odd, commit=odd, finished=False)
+    assert len(report(worst, LEAST).encode()) <= LEAST
+
+
+def test_too_small_a_limit_is_an_error() -> None:
+    """The message says how much is needed."""
+    with pytest.raises(UsageError, match=r"most_bytes must be at least 2,000, got 1,999\."):
+        report(sample(), LEAST - 1)
+
+
+def test_the_limits_are_githubs() -> None:
+    """A comment holds 65,536 characters, a step 1 MiB."""
+    assert COMMENT < 65_536
+    assert STEP_SUMMARY < 2**20
