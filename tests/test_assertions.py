@@ -30,7 +30,7 @@ from pytest_calibration.decision import State
 from pytest_calibration.errors import MetricError, PredictionsError, UsageError
 from pytest_calibration.gate import Settings
 from pytest_calibration.metrics import ece
-from pytest_calibration.reports.terminal.layout import WIDTH
+from pytest_calibration.reports.layout import WIDTH
 from pytest_calibration.results import Result, result_of
 from pytest_calibration.sink import SINK
 from pytest_calibration.verdict import Verdict

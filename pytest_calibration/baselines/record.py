@@ -454,7 +454,16 @@ def _read_sharpness(path: Path, data: Mapping[str, Any]) -> Sharpness:
             raise UnreadableBaseline(f"{path}: sharpness.{key} must be {what}, got {value!r}.")
     if "share_confident" not in data:
         raise UnreadableBaseline(f"{path}: the field sharpness.share_confident is missing.")
-    return Sharpness(**{k: tuple(v) if k == "answers" else float(v) for k, v in data.items()})
+    return Sharpness(
+        share_confident=float(data["share_confident"]),
+        mean_entropy=_optional(data, "mean_entropy"),
+        option_mass=_optional(data, "option_mass"),
+        answers=tuple(map(float, data.get("answers", ()))),
+    )
+
+
+def _optional(data: Mapping[str, Any], key: str) -> float | None:
+    return float(data[key]) if key in data else None
 
 
 def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:

@@ -213,7 +213,7 @@ class _Line:
 
     def show(self, work: Work) -> float:
         """Write how far it is."""
-        from pytest_calibration.reports.terminal.layout import columns, fitted
+        from pytest_calibration.reports.layout import columns, fitted
 
         text = fitted(str(work), shutil.get_terminal_size().columns - 1)
         self.clear()

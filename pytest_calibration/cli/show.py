@@ -259,7 +259,7 @@ def _items(
 def _lines(shown: Shown, kind: str, options: argparse.Namespace) -> Iterator[str]:
     from pytest_calibration.item_text import visible
     from pytest_calibration.reports.terminal import reliability_diagram, slices_table
-    from pytest_calibration.reports.terminal.layout import wrapped
+    from pytest_calibration.reports.layout import wrapped
 
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size((USUAL, 24)).columns))
     subject = f"{shown.probe} on {shown.model}" if shown.model else shown.probe
@@ -315,7 +315,7 @@ def _metrics(side: Side, width: int) -> Iterator[str]:
 def _evidence(shown: Shown, kind: str, correct: bool, width: int) -> Iterator[str]:
     """Yield the items asked for."""
     from pytest_calibration.reports.items import item_lines
-    from pytest_calibration.reports.terminal.layout import wrapped
+    from pytest_calibration.reports.layout import wrapped
 
     if not shown.items:
         yield f"no answer is {'right' if correct else 'wrong'}"

@@ -332,8 +332,9 @@ class Diagnosis:
         after_isotonic: ECE after isotonic regression, out of fold; None below 50 units.
         verdict_word: what kind of problem it is. ``none``: ECE is at its noise floor, and no gap.
             ``scaling``: a temperature mends it. ``shape``: no temperature does (on the scale of
-            ``temperature``), a monotone map does. ``ranking``: such a map does, but confidence hardly tells right from wrong (AUROC
-            surely below 0.6, or all right or all wrong), so that it makes all confidences alike.
+            ``temperature``), a monotone map does. ``ranking``: such a map does, but confidence
+            hardly tells right from wrong (AUROC surely below 0.6, or all right or all wrong), so
+            that it makes all confidences alike.
             ``not mended``: neither does, on folds that it was not learned from (on endless items a
             monotone map always would). ``undecided``: the items do not tell.
         regime: accuracy against what a reference believed attainable.

@@ -29,6 +29,7 @@ LABEL: Final = 15
 MOST_DIGITS: Final = 6
 # An ECE smaller than this is not worth a change of the training.
 SMALL: Final = 0.02
+GENTLY: Final = "train more gently (a lower learning rate, fewer epochs)"
 # AUROC surely below it: confidence hardly tells right answers from wrong ones.
 HARDLY_RANKS: Final = 0.6
 # As many options are listed one by one.
@@ -220,7 +221,7 @@ def _remedy(d: Diagnosis) -> Iterator[str]:
         before, after = apart(d.ece.value, by_map.value)
         yield (
             f"{_no_temperature(d)} A monotone map of the confidence (isotonic regression) would "
-            f"bring it from {before} to {after}: {_of_shape(fit)}."
+            f"bring it from {before} to {after}: {_of_shape(d)}."
         )
     elif d.verdict_word == "ranking":
         assert by_map is not None
@@ -271,13 +272,14 @@ def _no_temperature(d: Diagnosis) -> str:
     )
 
 
-def _of_shape(fit: TemperatureFit | None) -> str:
+def _of_shape(d: Diagnosis) -> str:
     """Say what follows; of the logits only where they were there to be tried."""
-    if fit is None or fit.scale == "logits":
-        return "a problem of shape, not of scale; recalibrate with such a map"
+    gently = f", or {GENTLY}" if d.direction == "over-confident" and d.ece.value >= SMALL else ""
+    if d.temperature is None or d.temperature.scale == "logits":
+        return f"a problem of shape, not of scale; recalibrate with such a map{gently}"
     return (
         "recalibrate with such a map (dividing the logits may do as well, which confidences alone "
-        "do not tell)"
+        f"do not tell){gently}"
     )
 
 
@@ -285,7 +287,7 @@ def _advice(d: Diagnosis) -> str:
     if d.ece.value < SMALL:
         return ", and a small one"
     if d.temperature is not None and d.temperature.value > 1:
-        return "; recalibrate, or train more gently (a lower learning rate, fewer epochs)"
+        return f"; recalibrate, or {GENTLY}"
     return "; recalibrate"
 
 

@@ -243,7 +243,7 @@ class Plain(Style):
 def fitted(writer: Any, text: str, room: int) -> str:
     """Return a text that does nothing to a terminal, fits in it, and that it can show."""
     # Loads numpy, which whoever asks a model has loaded.
-    from pytest_calibration.reports.terminal import layout
+    from pytest_calibration.reports import layout
 
     encoding = getattr(writer._file, "encoding", None) or "utf-8"
     shown = text.encode(encoding, errors="backslashreplace").decode(encoding)

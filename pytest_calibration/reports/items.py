@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.item_text import visible
+from pytest_calibration.reports.layout import columns, padded
 
 if TYPE_CHECKING:
     from pytest_calibration.results import Item, Words
@@ -107,9 +108,8 @@ def _options(
     width: int,
 ) -> Iterator[str]:
     """Yield a line for each option that is shown, and one that counts the others."""
-    # Loaded late: the package of the terminal imports this module.
-    from pytest_calibration.reports.terminal.layout import columns, padded
 
+    # Loaded late: the package of the terminal imports this module.
     def share(i: int) -> float | None:
         return probabilities[i] if i < len(probabilities) else None
 
@@ -137,8 +137,6 @@ def _options(
 
 def _cut(text: str, width: int) -> str:
     """Escape a text, and cut at its end what is wider than ``width`` columns."""
-    from pytest_calibration.reports.terminal.layout import columns
-
     # Most characters take a column or two: a text of any length need not be looked at whole.
     most = 4 * width
     plain = visible(text[:most])
@@ -152,8 +150,6 @@ def _broken(text: str, width: int, indent: str, further: str | None = None) -> I
 
     Scripts without spaces are words of any length, and their characters take two columns.
     """
-    from pytest_calibration.reports.terminal.layout import columns
-
     further = indent if further is None else further
     line, filled = indent, False
     for word in filter(None, text.split(" ")):
@@ -169,8 +165,6 @@ def _broken(text: str, width: int, indent: str, further: str | None = None) -> I
 
 def _pieces(word: str, most: int) -> Iterator[str]:
     """Cut a word into pieces of at most ``most`` columns."""
-    from pytest_calibration.reports.terminal.layout import columns
-
     piece, taken = "", 0
     for character in word:
         wide = columns(character)

@@ -124,7 +124,7 @@ def markdown_report(results: Results, *, most_bytes: int = STEP_SUMMARY) -> Iter
     # Before the first block there is no empty line.
     total = sum(map(_size, ends)) + sum(section.size for section in sections) - 1
     note = ""
-    while heap and total + _size(note) > most_bytes:
+    while heap and total + (_size(note) if note else 0) > most_bytes:
         at = -heapq.heappop(heap)[1]
         gone = shown.pop(at)
         left[gone.part] += 1
@@ -218,8 +218,8 @@ def _said(result: Result) -> str:
     return text(f"{result.said}{fired}")
 
 
-def _interval(low: float, high: float) -> str:
-    return text(f"[{low:z.3f}, {high:z.3f}]")
+def _interval(low: float, high: float, sign: str = "") -> str:
+    return text(f"[{low:{sign}z.3f}, {high:{sign}z.3f}]")
 
 
 def _verdicts(results: Sequence[Result]) -> str:
@@ -393,7 +393,7 @@ def _standing(row: SliceRow) -> list[str]:
         f"{row.n:,}",
         f"{row.accuracy:.3f}",
         f"{row.signed_gap:+z.3f}",
-        _interval(row.low, row.high),
+        _interval(row.low, row.high, "+"),
     ]
 
 

@@ -179,8 +179,9 @@ def test_a_problem_of_shape() -> None:
         f"{OVER} No temperature mends it: at the best one, 2.30 [2.10, 2.52], ECE on held-out "
         "folds is 0.120 (noise floor 0.020). A monotone map of the confidence (isotonic "
         "regression) would bring it from 0.246 to 0.026: a problem of shape, not of scale; "
-        "recalibrate with such a map."
+        "recalibrate with such a map, or train more gently (a lower learning rate, fewer epochs)."
     )
+    assert replace(d, direction="too flat").paragraph.endswith("recalibrate with such a map.")
 
 
 def test_without_logits_nothing_is_said_of_dividing_them() -> None:
@@ -194,7 +195,8 @@ def test_without_logits_nothing_is_said_of_dividing_them() -> None:
     assert "No temperature of the log-odds mends it: at the best one," in d.paragraph
     assert d.paragraph.endswith(
         "would bring it from 0.246 to 0.026: recalibrate with such a map (dividing the logits may "
-        "do as well, which confidences alone do not tell)."
+        "do as well, which confidences alone do not tell), or train more gently (a lower learning "
+        "rate, fewer epochs)."
     )
 
 

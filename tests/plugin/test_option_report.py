@@ -131,7 +131,7 @@ def test_a_run_without_calibration_tests_writes_nothing(project: Project) -> Non
     assert result.ret == 0
     result.stdout.fnmatch_lines(["no calibration test was collected: r.html not written."])
     project.pytester.makeini("[pytest]\ncalibration_report = r.html\n")
-    project.run().stdout.no_fnmatch_line("*calibration*")
+    project.run().stdout.no_re_match_line("=+ calibration =+")
     assert not (project.path / "r.html").exists()
 
 
@@ -162,7 +162,7 @@ def test_the_step_summary_is_written_unasked(
     recorded.facts("hot", *workers)
     text = path.read_text("utf-8")
     assert text.startswith("before\n")
-    assert "calibration regressed" in text
+    assert "regressed" in text
     assert "| " in text
     assert not any(prompt in text for prompt in PROMPTS)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from samples import HOSTILE
 
 from pytest_calibration.reports.items import MOST_OPTIONS, PROMPT, item_lines
-from pytest_calibration.reports.terminal.layout import columns
+from pytest_calibration.reports.layout import columns
 from pytest_calibration.results import Item, Words
 
 RIVER = Item(

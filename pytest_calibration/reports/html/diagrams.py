@@ -43,8 +43,9 @@ DRIFT_ECE: Final = 170.0
 DRIFT_GAP: Final = 30.0
 DRIFT_ACCURACY: Final = 60.0
 DRIFT_FOOT: Final = 34.0
-MOST_LABELS: Final = 8
-LABEL: Final = 16
+LEAST_ACCURACY: Final = 0.1
+LETTER: Final = 6.4
+LEAST_LETTERS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -341,11 +342,9 @@ def strip(
     )
 
 
-def span(values: Iterable[float | None], *, zero: bool = True) -> tuple[float, float]:
-    """Return a range that holds all these numbers (and 0, unless told otherwise)."""
-    known = [v for v in values if v is not None]
-    if zero or not known:
-        known.append(0.0)
+def span(values: Iterable[float | None]) -> tuple[float, float]:
+    """Return a range, never an empty one, that holds 0 and all of these numbers that are there."""
+    known = [0.0, *(v for v in values if v is not None)]
     low, high = min(known), max(known)
     return (low, high) if high > low else (low, low + 1)
 
@@ -430,11 +429,13 @@ def drift_chart(points: Sequence[Point], *, key: str, title: str) -> Markup:
     y = Scale(low, high, DRIFT_TOP + DRIFT_ECE, DRIFT_TOP)
     top = DRIFT_TOP + DRIFT_ECE + DRIFT_GAP
     bottom = top + DRIFT_ACCURACY
-    least, most = span((p.accuracy for p in points), zero=False)
-    if most - least < 0.1:
+    shares = [p.accuracy for p in points]
+    least, most = min(shares), max(shares)
+    if most - least < LEAST_ACCURACY:
         # A small move must not look like a fall.
-        centre = min(max((least + most) / 2, 0.05), 0.95)
-        least, most = centre - 0.05, centre + 0.05
+        half = LEAST_ACCURACY / 2
+        centre = min(max((least + most) / 2, half), 1 - half)
+        least, most = centre - half, centre + half
     z = Scale(least, most, bottom, top)
     told = (
         f"ECE from {number(points[0].ece)} to {number(points[-1].ece)} over {count(count_)} "
@@ -454,7 +455,7 @@ def drift_chart(points: Sequence[Point], *, key: str, title: str) -> Markup:
         *(
             mark
             for p, at in zip(points, places, strict=True)
-            for mark in _measurement(p, at, y, z, bottom, count_)
+            for mark in _measurement(p, at, y, z, bottom, spread)
         ),
         kind="drift",
     )
@@ -499,7 +500,7 @@ def _joints(
 
 
 def _measurement(
-    p: Point, at: float, y: Scale, z: Scale, bottom: float, of: int
+    p: Point, at: float, y: Scale, z: Scale, bottom: float, spread: float
 ) -> Iterator[Markup]:
     told = (
         f"{visible(p.model, 80) or 'no name'}, {p.kind}: ECE {number(p.ece)}"
@@ -524,8 +525,11 @@ def _measurement(
         small = tag("path", d=_diamond(at, z(p.accuracy), 3.5), class_="mark before")
     yield tag("g", tag("title", told), joined([whisker, mark, small]))
     yield _label(at, bottom + 15, f"{p.place}")
-    if of <= MOST_LABELS:
-        yield _label(at, bottom + 29, visible(p.model or NAMELESS, LABEL), class_="axis")
+    room = int(spread / LETTER)
+    if room >= LEAST_LETTERS:
+        # Checkpoints of one run differ at the end of their names.
+        cut = p.model if len(p.model) <= room else f"…{p.model[1 - room :]}"
+        yield _label(at, bottom + 29, cut or NAMELESS)
 
 
 NAMELESS: Final = "(no name)"

@@ -132,9 +132,7 @@ def _course(members: list[tuple[int, Result]], past: tuple[Past, ...]) -> Drift:
                 fails=any(verdict.fails and verdict.state in JUDGED for _, verdict in verdicts),
             )
         )
-    placed = tuple(
-        Point(**{**vars(point), "place": i}) for i, point in enumerate(points, start=1)
-    )
+    placed = tuple(Point(**{**vars(point), "place": i}) for i, point in enumerate(points, start=1))
     return Drift(members[0][1].probe if members else "", placed)
 
 

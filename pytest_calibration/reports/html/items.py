@@ -105,7 +105,11 @@ def _answers(words: Words) -> Markup:
     return tag(
         "dl",
         *(
-            tag("div", tag("dt", what), tag("dd", text(saying, ANSWER, keep_breaks=True), dir="auto"))
+            tag(
+                "div",
+                tag("dt", what),
+                tag("dd", text(saying, ANSWER, keep_breaks=True), dir="auto"),
+            )
             for what, saying in said
             if saying
         ),
@@ -148,7 +152,9 @@ def _options(item: Item) -> Markup | None:
                 "li",
                 tag("span", _letter(i, number_of), class_="letter"),
                 tag("span", "" if probability is None else share(probability), class_="share"),
-                Markup("") if probability is None else bar(probability, kind=_kind(i, answer, gold)),
+                Markup("")
+                if probability is None
+                else bar(probability, kind=_kind(i, answer, gold)),
                 tag(
                     "span",
                     text(texts[i], ANSWER) if i < len(texts) else None,

@@ -156,11 +156,7 @@ def _facts(results: Results) -> Markup:
     ]
     return tag(
         "dl",
-        *(
-            tag("div", tag("dt", what), tag("dd", said))
-            for what, said in facts
-            if said is not None
-        ),
+        *(tag("div", tag("dt", what), tag("dd", said)) for what, said in facts if said is not None),
         class_="session",
     )
 
@@ -204,7 +200,13 @@ def _counts(results: Results) -> Markup | None:
     return tag(
         "ul",
         *(
-            tag("li", sign(looks[said]), tag("b", count(n)), f" {said}", class_=f"count {looks[said]}")
+            tag(
+                "li",
+                sign(looks[said]),
+                tag("b", count(n)),
+                f" {said}",
+                class_=f"count {looks[said]}",
+            )
             for said, n in results.counts.items()
         ),
         class_="counts",
@@ -308,7 +310,7 @@ def _verdict_table(results: Sequence[Result]) -> Iterator[Markup]:
             Column("n"),
             Column("metric", "text"),
             Column("value"),
-            Column("interval", "drawing"),
+            Column("drawn", "drawing"),
             Column("floor", hint="noise floor: what a calibrated model would show on average"),
             Column("against"),
             Column("worse by"),
@@ -325,9 +327,7 @@ def _verdict_table(results: Sequence[Result]) -> Iterator[Markup]:
         ("before", "baseline"),
         ("limit", "limit"),
     ]
-    yield tag(
-        "ul", *(tag("li", legend(kind), meaning) for kind, meaning in signs), class_="legend"
-    )
+    yield tag("ul", *(tag("li", legend(kind), meaning) for kind, meaning in signs), class_="legend")
 
 
 def _choice(what: str, values: Sequence[str]) -> Markup:

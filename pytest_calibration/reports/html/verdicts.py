@@ -94,9 +94,7 @@ def _account(result: Result, key: str) -> Iterator[Markup]:
             tag("p", "If this is meant to be, this command stores it:", id=f"{key}-do"),
             tag(
                 "div",
-                tag(
-                    "code", text(result.remedy), class_="command", id=f"{key}-cmd", translate="no"
-                ),
+                tag("code", text(result.remedy), class_="command", id=f"{key}-cmd", translate="no"),
                 class_="copy",
             ),
             class_="remedy",
@@ -140,14 +138,16 @@ def _tiles(result: Result, detail: Detail | None) -> Markup:
                 ],
             )
         )
-    gap = result.mean_confidence - result.accuracy
     if judged.metric != "signed_gap":
+        gap = None if detail is None else detail.candidate.metrics.get("signed_gap")
         tiles.append(
             (
                 "signed gap",
-                number(gap, sign=True),
+                number(result.mean_confidence - result.accuracy, sign=True),
                 [
-                    "over-confident" if gap > 0 else "under-confident" if gap < 0 else None,
+                    None
+                    if gap is None
+                    else f"95 % interval {interval(gap.low, gap.high, sign=True)}",
                     f"{number(result.mean_confidence)} sure on average",
                 ],
             )
@@ -211,6 +211,12 @@ def _numbers(
             tag("div", *side, class_="pane") if side else None,
             class_="panes" if side else "panes single",
         )
+        yield tag(
+            "details",
+            tag("summary", "The numbers of the diagram"),
+            _bins_table(detail.candidate, detail.baseline, f"{key}-bins"),
+            _bars_table(detail.candidate, detail.baseline, f"{key}-bars"),
+        )
     else:
         yield from _components(result, key)
     if why is not None:
@@ -259,12 +265,6 @@ def _diagram(detail: Detail, key: str) -> Iterator[Markup]:
             ),
         ),
     )
-    yield tag(
-        "details",
-        tag("summary", "The numbers of this diagram"),
-        _bins_table(here, there, f"{key}-bins"),
-        _bars_table(here, there, f"{key}-bars"),
-    )
 
 
 def _bins_table(here: Side, there: Side | None, key: str) -> Markup:
@@ -274,7 +274,7 @@ def _bins_table(here: Side, there: Side | None, key: str) -> Markup:
         Column("confidence"),
         Column("accuracy"),
         Column("calibrated", hint="where the accuracy of a calibrated model lies 95 % of the time"),
-        Column("", "text"),
+        Column("gap", "text"),
     ]
     if there is not None:
         columns += [Column("n before"), Column("confidence before"), Column("accuracy before")]
@@ -311,7 +311,9 @@ def _bars_table(here: Side, there: Side | None, key: str) -> Markup:
     if there is not None:
         columns += [Column("right before"), Column("wrong before")]
     after = {(b.lower, b.upper): (b.right, b.wrong) for b in here.histogram}
-    before = {} if there is None else {(b.lower, b.upper): (b.right, b.wrong) for b in there.histogram}
+    before = (
+        {} if there is None else {(b.lower, b.upper): (b.right, b.wrong) for b in there.histogram}
+    )
     rows = []
     for edges in sorted({*after, *before}):
         sides = [after.get(edges, (0, 0))]
@@ -332,8 +334,10 @@ def _components(result: Result, key: str) -> Iterator[Markup]:
     rows = []
     for c in result.components:
         if c.unavailable:
-            head = Cell(tag("span", c.name), heads=True, below=text(f"not applicable: {c.unavailable}"))
-            rows.append(Row([head, *[Cell(None)] * 6], marked="dim"))
+            head = Cell(
+                tag("span", c.name), heads=True, below=text(f"not applicable: {c.unavailable}")
+            )
+            rows.append(Row([head, *[Cell(None)] * 5, Cell("")], marked="dim"))
             continue
         bound, allowed = _apart(c.bound, c.tolerance)
         said = (
@@ -378,7 +382,7 @@ def _components(result: Result, key: str) -> Iterator[Markup]:
             Column("worse by"),
             Column("at least"),
             Column("allowed"),
-            Column("", "drawing"),
+            Column("drawn", "drawing"),
         ],
         rows,
         key=f"{key}-components",
@@ -411,7 +415,11 @@ def _recalibration(why: Why | None, key: str) -> Iterator[Markup]:
     fit = f.get("temperature")
     heat = ""
     if fit is not None:
-        ends = "" if fit["low"] is None else f" [{number(fit['low'], digits=2)}, {number(fit['high'], digits=2)}]"
+        ends = (
+            ""
+            if fit["low"] is None
+            else f" [{number(fit['low'], digits=2)}, {number(fit['high'], digits=2)}]"
+        )
         heat = f"T = {number(fit['value'], digits=2)}{ends}"
     read = [
         ("as it is", f.get("ece"), ""),
@@ -428,7 +436,12 @@ def _recalibration(why: Why | None, key: str) -> Iterator[Markup]:
     yield table(
         "ECE as it is and, on held-out folds, after recalibration; shaded is what noise alone stays "
         "below 95 % of the time",
-        [Column("", "text"), Column("ECE"), Column("noise up to"), Column("", "drawing")],
+        [
+            Column("model", "text"),
+            Column("ECE"),
+            Column("noise up to"),
+            Column("drawn", "drawing"),
+        ],
         [
             Row(
                 [
@@ -509,7 +522,7 @@ def _slices(detail: Detail, key: str, most: int) -> Iterator[Markup]:
         Column("n"),
         Column("accuracy"),
         Column("signed gap", hint="mean confidence minus accuracy"),
-        Column("gap, with its interval", "drawing"),
+        Column("gap drawn", "drawing"),
     ]
     if compared:
         columns += [
@@ -544,7 +557,9 @@ def _slice_row(s: SliceRow, compared: bool, scale: tuple[float, float]) -> Row:
         Cell(name(s.name or "(none)", 80), heads=True),
         Cell(count(s.n), key=s.n, below=None if s.units == s.n else f"{count(s.units)} groups"),
         Cell(number(s.accuracy), key=s.accuracy, below=_was(s.accuracy_before)),
-        Cell(number(s.signed_gap, sign=True), key=s.signed_gap, below=_was(s.gap_before, sign=True)),
+        Cell(
+            number(s.signed_gap, sign=True), key=s.signed_gap, below=_was(s.gap_before, sign=True)
+        ),
         Cell(
             strip(
                 scale,
@@ -564,9 +579,7 @@ def _slice_row(s: SliceRow, compared: bool, scale: tuple[float, float]) -> Row:
                 below=None if s.margin is None else f"± {number(s.margin)}",
             ),
             Cell(_q(s.q_value), key=s.q_value),
-            Cell(
-                tag("b", s.change, class_=_moved(s.change)) if s.change else None, key=s.change
-            ),
+            Cell(tag("b", s.change, class_=_moved(s.change)) if s.change else None, key=s.change),
         ]
     cells.append(Cell(number(s.ece), key=s.ece, below=f"floor {number(s.noise_floor)}"))
     return Row(cells)
@@ -648,7 +661,7 @@ def _provenance(result: Result, detail: Detail | None, key: str) -> Iterator[Mar
     here, there = detail.candidate, detail.baseline
     columns = [Column("setting", "text"), Column("here", "text")]
     if there is not None:
-        columns += [Column("baseline", "text"), Column("", "text")]
+        columns += [Column("baseline", "text"), Column("agree", "text")]
     bodies: list[Row] = []
     counts = {
         "items": (f"{count(here.n)}", None if there is None else f"{count(there.n)}"),
@@ -688,6 +701,6 @@ def _setting(label: str, kind: str, own: str | None, other: str | None, compared
     if compared:
         cells += [
             Cell(None if other is None else text(other, 400)),
-            Cell(tag("b", "≠ differs", class_="doubt") if differ else None),
+            Cell(tag("b", "≠ differs", class_="doubt") if differ else "="),
         ]
     return Row(cells, marked="differs" if differ else "")

@@ -8,8 +8,6 @@
     the lines at the end of a session.
 ``failure``
     the story of one failing test.
-``layout``
-    widths, cuts and colours.
 """
 
 from pytest_calibration.reports.terminal.diagram import reliability_diagram

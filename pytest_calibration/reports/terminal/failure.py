@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.item_text import visible
 from pytest_calibration.reports.items import item_lines
+from pytest_calibration.reports.layout import WIDTH, wrapped
 from pytest_calibration.reports.terminal.diagram import reliability_diagram
-from pytest_calibration.reports.terminal.layout import WIDTH, wrapped
 from pytest_calibration.reports.terminal.slices import slices_table
 
 if TYPE_CHECKING:

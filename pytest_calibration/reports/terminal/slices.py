@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.reports.terminal.layout import columns, fitted, padded
+from pytest_calibration.reports.layout import columns, fitted, padded
 
 if TYPE_CHECKING:
     from pytest_calibration.results import SliceRow

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.reports.terminal.diagram import reliability_diagram
-from pytest_calibration.reports.terminal.layout import (
+from pytest_calibration.reports.layout import (
     NARROWEST,
     WIDTH,
     Paint,
@@ -18,6 +17,7 @@ from pytest_calibration.reports.terminal.layout import (
     unpainted,
     wrapped,
 )
+from pytest_calibration.reports.terminal.diagram import reliability_diagram
 from pytest_calibration.reports.terminal.slices import slices_table
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def summary_lines(
     Args:
         results: the session.
         width: columns there are.
-        verbosity: below 0, only what fails, was done or is wrong; 1 adds the diagnosis of every verdict,
-            2 its reliability diagram and slices.
+        verbosity: below 0, only what fails, was done or is wrong; 1 adds the diagnosis of every
+            verdict, 2 its reliability diagram and slices.
         unicode: whether the terminal shows more than ASCII.
         paint: gives a piece of text its colour.
     """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.reports.terminal.layout import columns, fitted, padded, wrapped
+from pytest_calibration.reports.layout import columns, fitted, padded, wrapped
 
 
 @pytest.mark.parametrize(
