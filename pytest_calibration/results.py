@@ -521,6 +521,7 @@ def detail_of(verdict: Verdict, *, words: bool = False) -> Detail | None:
         reference=verdict.reference,
         bins=bins,
         base_model=verdict.reference != "baseline",
+        stored=verdict.sharpness_before,
     )
     return Detail(
         candidate=Side.of(here, bins),

@@ -34,6 +34,7 @@ from pytest_calibration.predictions import (
     as_predictions,
 )
 from pytest_calibration.slices import SliceShift, shifts
+from pytest_calibration.wording import counted, distinct
 
 MIN_OVERLAP: Final = 0.95
 # Below it the items that would make a limit testable are more than anybody has.
@@ -363,20 +364,6 @@ def align(
 
 
 # --- text ----------------------------------------------------------------------------------------
-
-
-def counted(many: int, what: str) -> str:
-    """Write a number of things: ``1 item``, ``1,500 items``."""
-    return f"{many:,} {what}{'s' * (many != 1)}"
-
-
-def distinct(*values: float, digits: int = 3) -> list[str]:
-    """Format numbers with as few digits as still show which is larger (at least ``digits``)."""
-    for places in range(digits, 17):
-        texts = [f"{v:z.{places}f}" for v in values]
-        if len({*texts}) == len({*values}):
-            return texts
-    return [repr(v) for v in values]
 
 
 def direction(measurement: Measurement) -> str:

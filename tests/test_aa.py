@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pytest_calibration import aa
-from pytest_calibration.aa.curve import Curve, fit_curve, isotonic
+from pytest_calibration.aa.curve import Curve, fit_curve
 from pytest_calibration.aa.pairs import OneSet, TwoSets, Units, logit, sigmoid, stored
 from pytest_calibration.aa.worse import worse_candidates
 from pytest_calibration.components import FOLDS, Paired
@@ -23,6 +23,7 @@ from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics import ece
 from pytest_calibration.predictions import FloatArray, Predictions, Signature
 from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
+from pytest_calibration.uncertainty.isotonic import isotonic
 from pytest_calibration.verdict import compare
 
 of = Predictions.from_confidence
@@ -71,42 +72,6 @@ def as_sides(pair: Paired) -> tuple[Predictions, Predictions]:
 
 
 # --- the curve -----------------------------------------------------------------------------------
-
-POINTS = st.lists(
-    st.tuples(st.sampled_from([i / 20 for i in range(21)]), st.booleans()), min_size=1, max_size=80
-)
-
-
-@given(POINTS)
-def test_isotonic_fit_is_scikit_learns(points: list[tuple[float, bool]]) -> None:
-    """Pool-adjacent-violators gives the values of sklearn's IsotonicRegression, ties included."""
-    sklearn = pytest.importorskip("sklearn.isotonic")
-    x, y = np.array([p[0] for p in points]), np.array([p[1] for p in points], dtype=np.float64)
-    at, value = isotonic(x, y)
-    theirs = sklearn.IsotonicRegression(out_of_bounds="clip").fit(x, y)
-    everywhere = np.linspace(0, 1, 41)
-    np.testing.assert_allclose(
-        np.interp(everywhere, at, value), theirs.predict(everywhere), atol=1e-9
-    )
-
-
-@given(POINTS)
-def test_isotonic_fit_rises_and_keeps_sums(points: list[tuple[float, bool]]) -> None:
-    """The fit never falls, and what it expects in total is what was seen, level by level."""
-    x, y = np.array([p[0] for p in points]), np.array([p[1] for p in points], dtype=np.float64)
-    at, value = isotonic(x, y)
-    assert (np.diff(value) >= 0).all()
-    fitted = value[np.searchsorted(at, x)]
-    for level in np.unique(value):
-        assert y[fitted == level].mean() == pytest.approx(level)
-
-
-def test_isotonic_fit_by_hand() -> None:
-    """Means 1, 0, 0.5 (twice), 1 at rising x pool to 0.5 for the first four, then 1."""
-    at, value = isotonic(np.array([0.4, 0.1, 0.2, 0.3, 0.3]), np.array([1.0, 1, 0, 1, 0]))
-    assert at.tolist() == [0.1, 0.2, 0.3, 0.4]
-    assert value.tolist() == [0.5, 0.5, 0.5, 1.0]
-
 
 def test_curve_is_between_the_diagonal_and_the_fit() -> None:
     """Share 0 is the diagonal, share 1 the fit, linear between its points, constant beyond."""

@@ -25,6 +25,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "": ("", ""),
     "errors": ("", ""),
     "item_text": ("", "numpy"),
+    "wording": ("", ""),
     "predictions": ("errors item_text", "numpy"),
     "metrics": ("errors predictions metrics", "numpy"),
     "uncertainty": ("errors predictions metrics uncertainty", "numpy"),
@@ -33,9 +34,9 @@ ROOMS: dict[str, tuple[str, str]] = {
     "measurement": ("errors predictions metrics uncertainty", "numpy"),
     "decision": ("uncertainty components power", ""),
     "planning": ("errors predictions uncertainty components power decision", "numpy"),
-    "verdict": (f"{CORE} item_text components decision slices", "numpy"),
+    "verdict": (f"{CORE} item_text wording components decision slices", "numpy"),
     "slices": ("errors predictions metrics uncertainty components", "numpy"),
-    "diagnosis": (f"{CORE} slices item_text diagnosis", "numpy"),
+    "diagnosis": (f"{CORE} slices item_text wording diagnosis", "numpy"),
     "results": (f"{CORE} components decision slices verdict", "numpy"),
     "aa": (f"{CORE} components decision planning verdict aa", "numpy"),
     "strict_yaml": ("errors", "yaml"),
@@ -45,7 +46,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "gate": (f"{CORE} decision verdict baselines", ""),
     "sink": ("", ""),
     "progress": ("", ""),
-    "reports": (f"{CORE} decision verdict item_text reports", ""),
+    "reports": (f"{CORE} item_text wording decision verdict reports", ""),
     "assertions": (f"{CORE} decision verdict baselines gate results reports sink", ""),
     "config": ("errors strict_yaml models.checkpoint", ""),
     "models": ("errors progress models", ""),
@@ -63,6 +64,7 @@ HEAVY_ROOMS = frozenset({"models.transformers_model"})
 NUMPY_CORE = frozenset(
     [
         "item_text",
+        "wording",
         "predictions",
         "metrics",
         "uncertainty",
@@ -331,7 +333,7 @@ def loaded_by(code: str) -> list[str]:
 )
 def test_a_start_of_pytest_loads_nothing_heavy(module: str) -> None:
     """Whoever has the package installed pays nothing for it in other projects."""
-    assert loaded_by(f"import {PACKAGE}{module}") == []
+    assert loaded_by(f"import {module}") == []
 
 
 def test_a_run_of_other_tests_loads_nothing_heavy(pytester: pytest.Pytester) -> None:

@@ -8,36 +8,7 @@ import numpy as np
 
 from pytest_calibration.predictions import FloatArray, Predictions
 from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
-
-
-def isotonic(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Fit the non-decreasing function of least squares, by pool-adjacent-violators.
-
-    Equal values of ``x`` get one value, whatever the order of their ``y`` (Ayer et al. 1955;
-    Barlow et al. 1972).
-
-    Args:
-        x: (n,) where.
-        y: (n,) what was seen there.
-
-    Returns:
-        The m distinct values of x, ascending, and the fitted values (m,).
-    """
-    at, index, counts = np.unique(x, return_inverse=True, return_counts=True)
-    means = np.bincount(index, weights=y) / counts
-    values: list[float] = []
-    weights: list[int] = []
-    lengths: list[int] = []
-    for value, weight in zip(means.tolist(), counts.tolist(), strict=True):
-        values.append(value)
-        weights.append(weight)
-        lengths.append(1)
-        while len(values) > 1 and values[-2] >= values[-1]:
-            value1, weight1 = values.pop(), weights.pop()
-            values[-1] = (values[-1] * weights[-1] + value1 * weight1) / (weights[-1] + weight1)
-            weights[-1] += weight1
-            lengths[-2:] = [sum(lengths[-2:])]
-    return at, np.repeat(values, lengths)
+from pytest_calibration.uncertainty.isotonic import isotonic
 
 
 class Curve(NamedTuple):

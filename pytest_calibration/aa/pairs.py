@@ -20,9 +20,10 @@ from typing import Final
 
 import numpy as np
 
-from pytest_calibration.aa.curve import Curve, fit_curve, isotonic
+from pytest_calibration.aa.curve import Curve, fit_curve
 from pytest_calibration.components import FOLDS, Paired
 from pytest_calibration.predictions import BoolArray, FloatArray, IntArray, Predictions
+from pytest_calibration.uncertainty.isotonic import isotonic
 from pytest_calibration.uncertainty.quantiles import NORMAL
 from pytest_calibration.uncertainty.standard_errors import cluster_codes
 

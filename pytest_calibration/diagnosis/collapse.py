@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from pytest_calibration.diagnosis.findings import (
 from pytest_calibration.diagnosis.means import evidence_of, mean_of
 from pytest_calibration.diagnosis.temperature import scale_of
 from pytest_calibration.metrics.binning import EDGE_SNAP
-from pytest_calibration.metrics.sharpness import SURE
+from pytest_calibration.metrics.sharpness import SURE, Sharpness
 from pytest_calibration.predictions import FloatArray, Predictions
 from pytest_calibration.uncertainty.evidence import TAIL
 from pytest_calibration.uncertainty.quantiles import upper_quantile
@@ -130,14 +131,34 @@ def _favourite(predictions: Predictions, before: FloatArray | None) -> Favourite
     )
 
 
+def with_summary(collapse: Collapse, stored: Sharpness) -> Collapse:
+    """Put beside it what is stored of a baseline that has no probabilities any more.
+
+    The summary is of all the baseline's items, so no change item by item is given.
+    """
+    entropy, answers = collapse.mean_entropy, collapse.answered
+    if entropy is not None and entropy.baseline is None and stored.mean_entropy is not None:
+        entropy = replace(entropy, baseline=stored.mean_entropy)
+    before = collapse.answered_before
+    if before is None and answers is not None and len(stored.answers) == len(answers):
+        before = stored.answers
+    favourite = collapse.favourite
+    if favourite is not None and favourite.baseline is None and before is not None:
+        favourite = replace(favourite, baseline=before[favourite.option])
+    return replace(collapse, mean_entropy=entropy, answered_before=before, favourite=favourite)
+
+
 def option_mass_of(
-    predictions: Predictions, shared: tuple[Predictions, Predictions] | None
+    predictions: Predictions,
+    shared: tuple[Predictions, Predictions] | None,
+    stored: Sharpness | None = None,
 ) -> OptionMass | None:
     """Measure it; None where it is not known.
 
     Args:
         predictions: n items.
         shared: the items both sides have, in the same order, or None.
+        stored: what is stored of a baseline that does not know it item by item.
     """
     if predictions.option_mass is None:
         return None
@@ -152,4 +173,6 @@ def option_mass_of(
             np.clip(shared[0].option_mass, 0.0, 1.0),
             np.clip(shared[1].option_mass, 0.0, 1.0),
         )
+    elif stored is not None and stored.option_mass is not None:
+        beside = Contrast(mean.value, stored.option_mass, None)
     return OptionMass(mean, below, beside, mean.value < HALF or below >= OFTEN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_calibration.diagnosis.change import base_temperature, change_of, shared_items
-from pytest_calibration.diagnosis.collapse import collapse_of, option_mass_of
+from pytest_calibration.diagnosis.collapse import collapse_of, option_mass_of, with_summary
 from pytest_calibration.diagnosis.direction import (
     direction_of,
     narrow,
@@ -33,6 +33,7 @@ from pytest_calibration.diagnosis.temperature import fit_temperature
 from pytest_calibration.diagnosis.wording import HARDLY_RANKS
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS
+from pytest_calibration.metrics.sharpness import Sharpness
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
 
 
@@ -43,6 +44,7 @@ def diagnose(
     reference: str = "baseline",
     bins: int = DEFAULT_BINS,
     base_model: bool = False,
+    stored: Sharpness | None = None,
 ) -> Diagnosis:
     """Say what happened to calibration, and whether recalibration would mend it.
 
@@ -58,6 +60,8 @@ def diagnose(
         base_model: whether the baseline is the parent, the model before it was fine-tuned. It may
             then say what was attainable (``regime``), if it is calibrated itself, and how far to
             flatten the model (``base_temperature``), if both have a table of as many options.
+        stored: summary of a baseline whose record holds no probabilities: its entropy, option mass
+            and answers are put beside the model's.
 
     Raises:
         PredictionsError: what was given cannot be read as predictions.
@@ -84,6 +88,7 @@ def diagnose(
         )
 
     shared = _shared(p, baseline, reference, notes)
+    collapse = collapse_of(*shared) if shared else collapse_of(p, None)
     regime = _regime(shared, reference, bins, notes) if shared and base_model else None
     auroc = None if p.correct.all() or not p.correct.any() else as_interval(measure(p, "auroc"))
     return Diagnosis(
@@ -106,8 +111,8 @@ def diagnose(
         after_isotonic=after_isotonic,
         verdict_word=verdict_on(gap, ece, auroc, fit, after_temperature, after_isotonic),
         regime=regime or own_regime(p, None if scaled is None else scaled.confidence),
-        collapse=collapse_of(*shared) if shared else collapse_of(p, None),
-        option_mass=option_mass_of(p, shared),
+        collapse=collapse if stored is None else with_summary(collapse, stored),
+        option_mass=option_mass_of(p, shared, stored),
         change=change_of(*shared) if shared else None,
         base_temperature=base_temperature(*shared, bins) if shared and base_model else None,
         notes=tuple(notes),

@@ -192,7 +192,8 @@ class Contrast:
     Attributes:
         value: of the model.
         baseline: of the baseline; None where there is none.
-        change: value minus baseline, item by item; None where there is no baseline.
+        change: value minus baseline, item by item; None where there is no baseline, or where only
+            a summary of it is stored.
     """
 
     value: float
@@ -258,7 +259,7 @@ class OptionMass:
     Attributes:
         mean: its mean.
         share_below_half: share of the items on which it is below 0.5.
-        contrast: the mean beside the baseline's, on shared items; None where that has none.
+        contrast: the mean beside the baseline's; None where that has none.
         small: whether it is below 0.5 on average, or on a quarter of the items.
     """
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from unicodedata import east_asian_width
 
 from pytest_calibration.item_text import visible
+from pytest_calibration.wording import distinct
 
 if TYPE_CHECKING:
     from pytest_calibration.diagnosis.findings import (
@@ -42,13 +43,7 @@ NAME: Final = 32
 
 def apart(*values: float, digits: int = 3, sign: bool = False) -> list[str]:
     """Write numbers with as few digits as still tell apart those that differ; six at most."""
-    plus = "+" if sign else ""
-    finest = [f"{value:{plus}z.{MOST_DIGITS}f}" for value in values]
-    for places in range(digits, MOST_DIGITS):
-        texts = [f"{value:{plus}z.{places}f}" for value in values]
-        if len({*texts}) == len({*finest}):
-            return texts
-    return finest
+    return distinct(*values, digits=digits, most=MOST_DIGITS, sign=sign)
 
 
 def with_ends(interval: Interval, *, digits: int = 3, sign: bool = False) -> str:
@@ -448,10 +443,11 @@ def _beside(d: Diagnosis) -> Iterator[tuple[str, str]]:
 
 
 def _contrast(found: Contrast) -> str:
-    if found.baseline is None or found.change is None:
+    if found.baseline is None:
         return f"{found.value:.3f}"
     then, now = apart(found.baseline, found.value)
-    return f"{then} -> {now}, {with_ends(found.change, sign=True)}"
+    moved = "" if found.change is None else f", {with_ends(found.change, sign=True)}"
+    return f"{then} -> {now}{moved}"
 
 
 def _answers(shares: Sequence[float]) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.reports.html.diagrams import PATTERNS, legend, span, strip
-from pytest_calibration.reports.html.drift import NAMELESS, drift_section, drifts
+from pytest_calibration.reports.html.diagrams import NAMELESS, PATTERNS, legend, span, strip
+from pytest_calibration.reports.html.drift import drift_section, drifts
 from pytest_calibration.reports.html.markup import Content, Markup, joined, name, tag, text
 from pytest_calibration.reports.html.numbers import count, counted, interval, moment, number
 from pytest_calibration.reports.html.states import look, pill, sign

@@ -434,8 +434,8 @@ def _recalibration(why: Why | None, key: str) -> Iterator[Markup]:
     )
     yield tag("h4", "What recalibration would do")
     yield table(
-        "ECE as it is and, on held-out folds, after recalibration; shaded is what noise alone stays "
-        "below 95 % of the time",
+        "ECE as it is and, on held-out folds, after recalibration; noise alone stays within the "
+        "shaded range 95 % of the time",
         [
             Column("model", "text"),
             Column("ECE"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.reports.layout import columns, fitted, padded
+from pytest_calibration.wording import distinct
 
 if TYPE_CHECKING:
     from pytest_calibration.results import SliceRow
@@ -46,7 +47,6 @@ def slices_table(rows: Sequence[SliceRow], *, left_out: int = 0, most: int = MOS
 
 def _moved(rows: Sequence[SliceRow], left_out: int, most: int) -> Iterator[str]:
     from pytest_calibration.slices import FDR
-    from pytest_calibration.verdict import distinct
 
     shown, width = _names(rows, most)
     yield (
