@@ -46,7 +46,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "gate": (f"{CORE} decision verdict baselines", ""),
     "sink": ("", ""),
     "progress": ("", ""),
-    "reports": (f"{CORE} item_text wording decision verdict reports", ""),
+    "reports": (f"{CORE} item_text wording decision verdict diagnosis reports", ""),
     "assertions": (f"{CORE} decision verdict baselines gate results reports sink", ""),
     "config": ("errors strict_yaml models.checkpoint", ""),
     "models": ("errors progress models", ""),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 WIDTH: Final = 100
 LABEL: Final = 15
 MOST_DIGITS: Final = 6
+# Figures that a reader of the verdict, the diagram and the slices has seen already.
+ALREADY_TOLD: Final = ("signed gap", "ECE", "bin", "slice")
 # An ECE smaller than this is not worth a change of the training.
 SMALL: Final = 0.02
 GENTLY: Final = "train more gently (a lower learning rate, fewer epochs)"

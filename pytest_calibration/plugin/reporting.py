@@ -100,13 +100,13 @@ def _write(path: Path, results: Results) -> Iterator[str]:
         for picture, content in plots_of(results, path):
             with replacing(picture) as file:
                 file.write(content)
-            yield picture.name
+            yield os.path.relpath(picture)
         return
     with replacing(path) as file:
         for piece in _pieces(suffix, results):
             # A lone surrogate cannot be encoded; it is shown as an escape sequence.
             file.write(piece.encode("utf-8", errors="backslashreplace"))
-    yield path.name
+    yield os.path.relpath(path)
 
 
 def _pieces(suffix: str, results: Results) -> Iterable[str]:

@@ -37,7 +37,7 @@ def test_every_format_is_written_from_the_same_session(
     flags = [f"--calibration-report=out/report.{ending}" for ending in TEXT_ENDINGS]
     result = recorded.facts("hot", "--calibration-model=runs/base", *flags, *workers)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["written: report.html, report.md, report.json, report.txt"])
+    result.stdout.fnmatch_lines(["written: out/report.html, out/report.md, out/report.json, out/report.txt"])
     texts = {e: (recorded.path / f"out/report.{e}").read_text("utf-8") for e in TEXT_ENDINGS}
     assert texts["html"].startswith("<!DOCTYPE html>")
     assert texts["txt"].endswith("# EOF\n")

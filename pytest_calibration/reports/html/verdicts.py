@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.reports.html.diagrams import legend, reliability_diagram, span, strip
@@ -89,16 +90,31 @@ def _account(result: Result, key: str) -> Iterator[Markup]:
     if result.notes:
         yield tag("ul", *(tag("li", text(note)) for note in result.notes), class_="notes")
     if result.remedy:
-        yield tag(
+        yield _remedy(result.remedy, key)
+
+
+def _remedy(remedy: str, key: str) -> Markup:
+    """Return what to do, with the command apart from the words before it so that it can be copied."""
+    lead, _, command = remedy.partition("\n")
+    if not (command and lead.endswith(":")):
+        lead, command = "to store it:", remedy
+    lead = lead[:1].upper() + lead[1:]
+    return tag(
+        "div",
+        tag("p", lead),
+        tag(
             "div",
-            tag("p", "If this is meant to be, this command stores it:", id=f"{key}-do"),
             tag(
-                "div",
-                tag("code", text(result.remedy), class_="command", id=f"{key}-cmd", translate="no"),
-                class_="copy",
+                "code",
+                text(dedent(command), keep_breaks=True),
+                class_="command",
+                id=f"{key}-command",
+                translate="no",
             ),
-            class_="remedy",
-        )
+            class_="copy",
+        ),
+        class_="remedy",
+    )
 
 
 def _why(result: Result) -> Why | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from pytest_calibration.diagnosis.wording import ALREADY_TOLD
 from pytest_calibration.item_text import visible
 from pytest_calibration.reports.items import item_lines
 from pytest_calibration.reports.layout import WIDTH, wrapped
@@ -41,7 +42,7 @@ def failure_lines(failing: Sequence[Result], *, width: int = WIDTH) -> Iterator[
             continue
         table = [*slices_table(result.detail.slices, left_out=result.detail.slices_left_out)]
         why = _why(result)
-        lines = () if why is None else why.lines
+        lines = [] if why is None else [x for x in why.lines if not x.startswith(ALREADY_TOLD)]
         for block in (table, lines):
             if block:
                 yield ""

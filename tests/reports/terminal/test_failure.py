@@ -32,7 +32,7 @@ def test_the_order_of_the_story() -> None:
         "  component  ",
         "  confidence  ",
         "  slice  ",
-        RESULT.detail.why.lines[0],
+        "temperature    ",
         "surest wrong answers:",
         "to accept it:\n  pytest --accept",
     ]
@@ -102,3 +102,13 @@ def test_prose_keeps_to_the_width() -> None:
         paragraph = told[first : told.index("", first)]
         assert " ".join(line.strip() for line in paragraph) == RESULT.detail.why.paragraph
         assert max(map(len, paragraph)) <= width
+
+
+def test_figures_are_not_told_twice() -> None:
+    """What stands in the verdict, the diagram and the slices is left out of the figures."""
+    assert RESULT.detail is not None
+    assert RESULT.detail.why is not None
+    told = [line.removeprefix("  ") for line in lines(RESULT, width=10_000)]
+    figures = RESULT.detail.why.lines
+    left = [line for line in figures if line not in told]
+    assert {line.split("  ")[0] for line in left} == {"signed gap", "ECE", "bin", "slice"}

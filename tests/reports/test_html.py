@@ -1,0 +1,1143 @@
+"""The page for a browser: safe, whole, and drawn where the numbers say."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from html.parser import HTMLParser
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import HOSTILE, predictions, results, verdicts
+
+from pytest_calibration.item_text import visible
+from pytest_calibration.reports.html import html_report
+from pytest_calibration.reports.html import numbers as written
+from pytest_calibration.reports.html.diagrams import (
+    Scale,
+    bar,
+    drift_chart,
+    reliability_diagram,
+    span,
+    strip,
+    ticks,
+)
+from pytest_calibration.reports.html.drift import Point, drifts
+from pytest_calibration.reports.html.items import worst_items
+from pytest_calibration.reports.html.markup import Markup, joined, tag, text
+from pytest_calibration.reports.html.page import FEWEST_ITEMS, FEWEST_SLICES
+from pytest_calibration.results import (
+    ComponentRow,
+    Item,
+    Result,
+    Results,
+    SliceRow,
+    Words,
+    result_of,
+)
+from pytest_calibration.uncertainty.reliability import ConfidenceBar, ReliabilityBin
+from pytest_calibration.verdict import Past, compare
+
+VOID = frozenset({"br", "input", "meta"})
+# All that the page is made of: nothing that loads, frames, submits or embeds.
+ELEMENTS = frozenset(
+    """html head meta title style body script header nav main section article footer a
+    h1 h2 h3 h4 p div span ul ol li dl dt dd b small bdi time code pre table caption thead tbody
+    tr th td details summary figure figcaption label input select option button output
+    svg desc defs pattern g path line circle rect text""".split()
+)
+
+
+@dataclass
+class Node:
+    """One element of a parsed page."""
+
+    name: str
+    attributes: dict[str, str | None] = field(default_factory=dict)
+    children: list[Node | str] = field(default_factory=list)
+
+    def all(self, name: str = "", **attributes: str) -> list[Node]:
+        """Return the elements within that have this name and these attributes."""
+        return [n for n in self.walk() if n.is_a(name, attributes)]
+
+    def one(self, name: str = "", **attributes: str) -> Node:
+        """Return the only one of these elements."""
+        (found,) = self.all(name, **attributes)
+        return found
+
+    def is_a(self, name: str, attributes: dict[str, str]) -> bool:
+        """Whether it has this name, these attributes, and these words among its classes."""
+        wanted = {k.rstrip("_").replace("_", "-"): v for k, v in attributes.items()}
+        classes = set((self.attributes.get("class") or "").split())
+        return (not name or self.name == name) and all(
+            set(v.split()) <= classes if k == "class" else self.attributes.get(k) == v
+            for k, v in wanted.items()
+        )
+
+    def walk(self) -> Iterator[Node]:
+        """Yield all elements within, in order."""
+        for child in self.children:
+            if isinstance(child, Node):
+                yield child
+                yield from child.walk()
+
+    @property
+    def text(self) -> str:
+        """All text within."""
+        return "".join(c if isinstance(c, str) else c.text for c in self.children)
+
+    def number(self, attribute: str) -> float:
+        """Return a coordinate."""
+        return float(self.attributes[attribute] or "")
+
+
+class Reader(HTMLParser):
+    """Builds the tree of a page, and takes nothing that a browser would have to guess."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.root = Node("#page")
+        self.open = [self.root]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({k for k, _ in attrs}) == len(attrs), f"<{tag}> has an attribute twice"
+        node = Node(tag, dict(attrs))
+        self.open[-1].children.append(node)
+        if tag not in VOID:
+            self.open.append(node)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in {"circle", "line", "path", "rect"}, f"<{tag}/> does not close itself"
+        self.open[-1].children.append(Node(tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open[-1].name == tag, f"</{tag}> closes <{self.open[-1].name}>"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.open[-1].children.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"a comment: {data}")
+
+
+def read(source: str) -> Node:
+    """Parse a page or a piece of one."""
+    reader = Reader()
+    reader.feed(source)
+    reader.close()
+    assert reader.open == [reader.root], f"<{reader.open[-1].name}> is never closed"
+    return reader.root
+
+
+@cache
+def session(words: bool = True, detailed: bool = True) -> Results:
+    """Return the session of all states, with hostile text."""
+    return results(words=words, detailed=detailed)
+
+
+@cache
+def page(words: bool = True, detailed: bool = True) -> Node:
+    """Return its page."""
+    return read("".join(html_report(session(words, detailed))))
+
+
+def of(*made: Result, **more: Any) -> Results:
+    """Return a session of these verdicts."""
+    given_: dict[str, Any] = {"tests": len(made), "finished": True, **more}
+    return Results(version="0.1.0", created="2026-01-02T03:04:05Z", results=made, **given_)
+
+
+def page_of(*made: Result, **more: Any) -> Node:
+    """Return the page of a session of these verdicts."""
+    return read("".join(html_report(of(*made, **more))))
+
+
+@cache
+def regressed() -> Result:
+    """Return a verdict that fails, with friendly text and its words."""
+    base = predictions(hostile=False)
+    hot = predictions(sharpen=2.5, model="sft", hostile=False)
+    return result_of(compare(hot, base), words=True, test="tests/test_a.py::test_b")
+
+
+@cache
+def passed() -> Result:
+    """Return a verdict that passes."""
+    base = predictions(hostile=False)
+    return result_of(compare(base, base), words=True)
+
+
+def bare(result: Result) -> Result:
+    """Return a verdict without anything behind it."""
+    return replace(result, detail=None)
+
+
+SESSIONS = {
+    "all states": lambda: session(),
+    "no item text": lambda: session(words=False),
+    "no details": lambda: session(detailed=False),
+    "one": lambda: of(regressed()),
+    "no baseline": lambda: of(session().results[-1]),
+    "nothing": lambda: of(),
+    "only an error": lambda: of(errors=("no model: pass --calibration-model",)),
+    "without slices or items": lambda: of(
+        replace(
+            regressed(),
+            detail=replace(regressed().detail, slices=(), worst=(), why=None),  # type: ignore[type-var]
+        )
+    ),
+    "hostile names": lambda: of(
+        *(
+            replace(
+                r,
+                probe=HOSTILE,
+                model=HOSTILE,
+                test=HOSTILE,
+                unit=HOSTILE,
+                reference=HOSTILE,
+                headline=HOSTILE,
+                story=(HOSTILE,),
+                notes=(HOSTILE,),
+                remedy=HOSTILE,
+                number=replace(r.number, label=HOSTILE),
+                components=tuple(replace(c, name=HOSTILE) for c in r.components)
+                + tuple(replace(c, unavailable=HOSTILE) for c in r.components),
+            )
+            for r in session().results
+        ),
+        commit=HOSTILE,
+        remarks=(HOSTILE,),
+        errors=(HOSTILE,),
+    ),
+}
+every_session = pytest.mark.parametrize("kind", SESSIONS)
+
+
+@cache
+def source_of(kind: str) -> str:
+    """Return the page of one of the sessions."""
+    return "".join(html_report(SESSIONS[kind]()))
+
+
+# --- safe ----------------------------------------------------------------------------------------
+
+
+@every_session
+def test_the_page_is_well_formed(kind: str) -> None:
+    """Every element that opens closes, in order, and none has an attribute twice."""
+    assert [n.name for n in read(source_of(kind)).all()[:2]] == ["html", "head"]
+
+
+@every_session
+def test_the_page_holds_only_known_elements(kind: str) -> None:
+    """No text makes an element, and none of ours loads or runs what is not in the file."""
+    nodes = read(source_of(kind)).all()
+    assert {n.name for n in nodes} <= ELEMENTS
+    assert sum(n.name == "script" for n in nodes) == 1
+    for node in nodes:
+        for key, value in node.attributes.items():
+            assert not key.startswith("on"), f"<{node.name} {key}>"
+            assert key not in {"src", "srcset", "style", "action", "formaction", "xlink:href"}
+            assert key != "href" or (value or "").startswith("#")
+
+
+@every_session
+def test_every_link_and_reference_leads_somewhere(kind: str) -> None:
+    """Ids are generated and unique, and whatever names one finds it."""
+    nodes = read(source_of(kind)).all()
+    ids = [n.attributes["id"] or "" for n in nodes if "id" in n.attributes]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z0-9-]+", one) for one in ids)
+    for node in nodes:
+        for key in ("aria-labelledby", "aria-describedby", "href"):
+            for one in (node.attributes.get(key) or "").split():
+                assert one.removeprefix("#") in ids
+
+
+@every_session
+def test_the_policy_allows_this_style_and_this_script_alone(kind: str) -> None:
+    """The content security policy names the digests of what stands in the file."""
+    tree = read(source_of(kind))
+
+    def digest(name: str) -> str:
+        hashed = hashlib.sha256(tree.one(name).text.encode()).digest()
+        return f"'sha256-{base64.b64encode(hashed).decode()}'"
+
+    meta = tree.one("meta", http_equiv="Content-Security-Policy")
+    rules = dict(rule.split(" ", 1) for rule in (meta.attributes["content"] or "").split("; "))
+    assert rules == {
+        "default-src": "'none'",
+        "style-src": digest("style"),
+        "script-src": digest("script"),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+
+
+@every_session
+def test_nothing_that_a_reader_cannot_see_reaches_the_page(kind: str) -> None:
+    """Control and bidirectional characters are written as escapes; only line breaks stay."""
+    invisible = {c for c in source_of(kind) if visible(c, keep_breaks=True) != c}
+    assert invisible == set()
+
+
+def test_hostile_text_shows_as_text() -> None:
+    """What an item, a model, a slice or an error says stands on the page as it is."""
+    shown = visible(HOSTILE)
+    body = page().one("body")
+    for holder in (
+        body.one("div", class_="message bad"),
+        body.all("p", class_="prompt")[0],
+        body.all("span", class_="option")[0],
+    ):
+        # A prompt keeps its line breaks.
+        assert shown in holder.text.replace("\n", "\\n").replace("\t", "\\t")
+    assert any(visible(HOSTILE, 120)[:50] in h.text for h in body.all("h3"))
+
+
+def test_half_a_character_can_be_written() -> None:
+    """A lone surrogate, which UTF-8 has no bytes for, shows as its escape."""
+    source = "".join(html_report(of(replace(bare(passed()), model="a\ud800b"))))
+    assert "a\\ud800b" in source
+    source.encode("utf-8")
+
+
+@given(st.text(), st.text(), st.text())
+def test_any_text_comes_back_from_the_markup(content: str, value: str, more: str) -> None:
+    """A parser reads from an element exactly the visible form of what was put in."""
+    made = tag("p", content, tag("b", more), title=value)
+    node = read(made).one("p")
+    assert node.text == visible(content) + visible(more)
+    assert node.attributes == {"title": visible(value)}
+
+
+def test_only_markup_is_not_escaped() -> None:
+    """A plain string is escaped wherever it is put in; markup is taken as it is."""
+    assert tag("p", "<b>", Markup("<i></i>")) == "<p>&lt;b&gt;<i></i></p>"
+    assert joined(["&", Markup("&amp;"), None], "<") == "&amp;&lt;&amp;"
+    assert text("a\nb\x00", keep_breaks=True) == "a\nb\\x00"
+    assert tag("input", hidden=True, value=0, title=None) == '<input hidden value="0">'
+
+
+def test_what_is_packaged_reaches_for_nothing() -> None:
+    """Style and script name no address, and the script has no way to make markup or keep a note."""
+    packaged = files("pytest_calibration.reports.html")
+    style = packaged.joinpath("style.css").read_text(encoding="utf-8")
+    script = packaged.joinpath("script.js").read_text(encoding="utf-8")
+    assert re.findall(r"url\(([^)]*)\)", style) == ['"#stripes"']
+    for word in ("http", "//cdn", "@import", "@font-face", "</", "<!--"):
+        assert word not in style
+    for word in ("http", "import", "fetch", "XMLHttp", "innerHTML", "outerHTML", "insertAdjacent",
+                 "eval", "Function(", "Storage", "cookie", "document.write", "</", "<!--"):  # fmt: skip
+        assert word not in script
+
+
+# --- whole ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "more", "headline", "look"),
+    [
+        (lambda: (regressed(), passed()), {}, "1 of 2 comparisons failed", "bad"),
+        (lambda: (regressed(),), {}, "1 of 1 comparison failed", "bad"),
+        (lambda: (passed(), passed()), {}, "All 2 comparisons passed", "good"),
+        (lambda: (passed(),), {}, "The comparison passed", "good"),
+        (
+            lambda: (passed(),),
+            {"errors": ("x", "y")},
+            "1 comparison, none failed, but 2 errors",
+            "bad",
+        ),
+        (
+            lambda: (passed(),),
+            {"finished": False},
+            "1 comparison, none failed, but not every test was run",
+            "bad",
+        ),
+        (
+            lambda: (passed(), replace(passed(), state="inconclusive")),
+            {},
+            "2 comparisons, none failed; 1 undecided",
+            "doubt",
+        ),
+        (
+            lambda: (replace(passed(), state="inconclusive", fails=True),),
+            {},
+            "1 of 1 comparison failed",
+            "bad",
+        ),
+        (tuple, {}, "No comparison was made", "doubt"),
+        (tuple, {"errors": ("x",)}, "No comparison was made, but 1 error", "bad"),
+    ],
+)
+def test_the_headline_says_what_came_out(
+    made: Any, more: dict[str, Any], headline: str, look: str
+) -> None:
+    """Green only where the session is; the title of the page says the same."""
+    session_ = of(*map(bare, made()), **more)
+    tree = read("".join(html_report(session_)))
+    sign = {"good": "✓", "bad": "✗", "doubt": "?"}[look]
+    assert tree.one("h1", class_=look).text == sign + headline
+    assert tree.all("title")[0].text == f"{headline} – calibration report"
+    assert (look == "bad") == (not session_.green)
+
+
+def test_the_summary_counts_every_state() -> None:
+    """The states stand in the words and numbers of the results, as do alarms and remarks."""
+    summary = page().one("section", id="summary")
+    counts = [li.text.split(maxsplit=1)[0:] for li in summary.all("li", class_="count")]
+    assert [c[-1] for c in counts] == [*session().counts]
+    assert [li.one("b").text for li in summary.all("li", class_="count")] == [
+        str(n) for n in session().counts.values()
+    ]
+    alarms = session().expected_false_alarms
+    assert alarms is not None
+    (line,) = [li.text for li in summary.all("li") if "false alarms" in li.text]
+    said = re.search(r"at most (\d\.\d{3}) in (\d+)", line)
+    assert said is not None
+    # An upper bound may only be rounded up.
+    assert alarms <= float(said[1]) < alarms + 0.001
+    assert int(said[2]) == sum(r.false_alarm_rate is not None for r in session().results)
+    assert "2 baselines written." in summary.text
+
+
+def test_every_verdict_has_a_row_and_a_section() -> None:
+    """Rows stand in order, link to the section of the same verdict, and sort by true numbers."""
+    rows = page().one("table", id="all").one("tbody").all("tr")
+    assert len(rows) == len(session().results)
+    heads = [th.text for th in page().one("table", id="all").one("thead").all("th")]
+    for i, (row, r) in enumerate(zip(rows, session().results, strict=True), start=1):
+        cells = dict(zip(heads, [n for n in row.children if isinstance(n, Node)], strict=True))
+        section = page().one("article", id=f"v{i}")
+        assert cells["probe"].one("a").attributes["href"] == f"#v{i}"
+        assert cells["probe"].text == r.probe
+        assert r.said in cells["state"].text
+        assert section.one("header").text.startswith(r.probe)
+        assert r.said in section.one("header").one("span", class_="pill").text
+        assert cells["value"].number("data-key") == r.number.value
+        assert cells["value"].text.startswith(f"{r.number.value:.3f}")
+        assert int(cells["n"].number("data-key")) == r.n
+        against = r.limit if r.limit is not None else r.baseline and r.baseline.value
+        assert cells["against"].attributes.get("data-key") == (against and repr(against))
+        for name in r.fired:
+            assert name in cells["state"].text
+
+
+def test_rows_carry_what_filters_look_for() -> None:
+    """Equal states, models and probes have equal numbers, those of the options to choose from."""
+    summary = page().one("section", id="summary")
+    rows = summary.one("table", id="all").one("tbody").all("tr")
+    for what, values in (
+        ("state", [r.said for r in session().results]),
+        ("model", [r.model for r in session().results]),
+        ("probe", [r.probe for r in session().results]),
+    ):
+        options = summary.one("select", data_filter=what).all("option")
+        named = {o.attributes["value"]: o.text for o in options}
+        assert named.pop("") == f"every {what}"
+        assert [named[row.attributes[f"data-{what}"]] for row in rows] == [
+            visible(v, 60) for v in values
+        ]
+
+
+@every_session
+def test_tables_are_tables(kind: str) -> None:
+    """A caption, a scope for every head, a cell for every column, a named frame that scrolls."""
+    tree = read(source_of(kind))
+    frames = [n for n in tree.all("div", class_="scroll") if n.attributes.get("role") == "group"]
+    assert len(frames) == len(tree.all("table"))
+    for table in tree.all("table"):
+        assert table.one("caption").text
+        heads = table.one("thead").all("th")
+        assert all(h.attributes["scope"] == "col" and h.text for h in heads)
+        for row in table.one("tbody").all("tr"):
+            cells = [n for n in row.children if isinstance(n, Node)]
+            assert len(cells) == len(heads)
+            assert all(c.attributes["scope"] == "row" for c in cells if c.name == "th")
+
+
+@every_session
+def test_numbers_sort_as_numbers(kind: str) -> None:
+    """In a table that sorts, each cell of a number has a number to sort by, or shows none."""
+    for table in read(source_of(kind)).all("table"):
+        if "data-sortable" not in table.attributes:
+            assert not [h for h in table.all("th") if "data-sort" in h.attributes]
+            continue
+        heads = table.one("thead").all("th")
+        assert {h.attributes.get("data-sort") for h in heads} <= {"text", "number", None}
+        for row in table.one("tbody").all("tr"):
+            cells = [n for n in row.children if isinstance(n, Node)]
+            for head, cell in zip(heads, cells, strict=True):
+                if head.attributes.get("data-sort") == "number" and cell.text.strip("–"):
+                    float(cell.attributes["data-key"] or "")
+
+
+@every_session
+def test_drawings_have_a_name_or_stand_beside_their_numbers(kind: str) -> None:
+    """Each drawing is named and described, or hidden from who cannot see it."""
+    for svg in read(source_of(kind)).all("svg"):
+        if svg.attributes.get("aria-hidden") == "true":
+            continue
+        assert svg.attributes["role"] == "img"
+        title, told = (n for n in svg.children[:2] if isinstance(n, Node))
+        assert (title.name, told.name) == ("title", "desc")
+        assert title.text
+        assert told.text
+        names = f"{title.attributes['id']} {told.attributes['id']}"
+        assert svg.attributes["aria-labelledby"] == names
+
+
+@every_session
+def test_the_page_has_landmarks_and_one_heading_of_the_first_rank(kind: str) -> None:
+    """Banner, navigation, main and footer, and no heading that skips a rank."""
+    tree = read(source_of(kind))
+    for name in ("main", "nav", "footer", "h1"):
+        tree.one(name)
+    ranks = [int(n.name[1]) for n in tree.all() if re.fullmatch(r"h\d", n.name)]
+    assert ranks[0] == 1
+    assert all(b <= a + 1 for a, b in zip(ranks, ranks[1:], strict=False))
+
+
+def test_equal_results_make_equal_pages() -> None:
+    """The page depends on the results alone."""
+    assert "".join(html_report(results())) == source_of("all states")
+
+
+def test_without_scripts_nothing_is_closed_but_what_opens_by_itself() -> None:
+    """The figures of every verdict are open as the file is written."""
+    folds = page().all("details", class_="figures")
+    assert len(folds) == len(session().results)
+    assert all("open" in fold.attributes for fold in folds)
+    assert ["data-fold" in fold.attributes for fold in folds] == [
+        not r.fails for r in session().results
+    ]
+    assert "hidden" in page().one("div", class_="filters").attributes
+    # What only a script can do is made by the script.
+    assert [b.attributes["id"] for b in page().all("button")] == ["clear"]
+
+
+def test_a_large_session_stays_small() -> None:
+    """Fifty verdicts with all their details make a page of a few megabytes."""
+    slices = tuple(
+        replace(regressed().detail.slices[0], name=f"subject {i}")  # type: ignore[union-attr]
+        for i in range(200)
+    )
+    many = replace(regressed(), detail=replace(regressed().detail, slices=slices))  # type: ignore[type-var]
+    assert len("".join(html_report(of(*[many] * 50)))) < 6e6
+
+
+# --- one verdict ---------------------------------------------------------------------------------
+
+
+def test_the_diagnosis_stands_on_top() -> None:
+    """In words first, before any table; its figures can be opened, none left out."""
+    why = regressed().detail.why  # type: ignore[union-attr]
+    assert why is not None
+    section = page_of(regressed()).one("article")
+    assert section.one("p", class_="lead").text == why.paragraph
+    names = [n.name for n in section.all()]
+    classes = [n.attributes.get("class") for n in section.all()]
+    assert classes.index("lead") < names.index("table")
+    figures = section.one("details", id="v1-why").text
+    for line in why.lines:
+        for word in line.split():
+            assert word in figures
+
+
+def test_of_a_model_that_is_not_accurate_enough_there_is_no_diagnosis() -> None:
+    """A limit from below is about accuracy, which the diagnosis is not."""
+    section = page_of(replace(regressed(), above=True)).one("article")
+    assert section.all("p", class_="lead") == []
+    assert section.all("details", id="v1-why") == []
+
+
+def test_what_decided_stands_above_the_figures() -> None:
+    """The first line of the story, also where there is nothing else to show."""
+    r = bare(replace(regressed(), story=("nothing is stored at a.yaml.", "ECE 0.2"), components=()))
+    assert page_of(r).one("p", class_="headline").text == "nothing is stored at a.yaml."
+    assert page_of(replace(r, story=())).one("p", class_="headline").text == r.headline
+    assert page_of(passed()).all("p", class_="headline") == []
+
+
+def test_the_story_is_told_in_full() -> None:
+    """Headline and story stand as the test said them, line by line."""
+    section = page_of(regressed()).one("article")
+    assert section.one("pre").text.splitlines() == [
+        regressed().headline,
+        *(f"  {line}" for line in regressed().story),
+    ]
+
+
+def test_components_say_which_failed() -> None:
+    """Before, after, worsening, bound and tolerance of each; the failing ones say so in words."""
+    table = page_of(regressed()).one("table", id="v1-components")
+    for c, row in zip(regressed().components, table.one("tbody").all("tr"), strict=True):
+        cells = [n for n in row.children if isinstance(n, Node)]
+        assert cells[0].text.startswith(c.name)
+        assert ("fails" in cells[0].text) == c.fired
+        if c.unavailable:
+            assert c.unavailable in cells[0].text
+            continue
+        shown = [n.text.replace("−", "-") for n in cells[1:6]]
+        given_ = (c.before, c.after, c.worsening, c.bound, c.tolerance)
+        assert shown == [f"{v:z.3f}" for v in given_ if v is not None]
+
+
+def test_a_bound_that_just_fails_looks_larger() -> None:
+    """Numbers that decide are written with the digits that show it."""
+    close = ComponentRow("slope", 0.0, 0.03, 0.03, 0.020004, 0.02, True, False, "")
+    table = page_of(replace(regressed(), components=(close,))).one("table", id="v1-components")
+    cells = [n.text for n in table.one("tbody").all("td")]
+    assert cells[3:5] == ["0.020004", "0.020000"]
+
+
+@pytest.mark.parametrize(
+    ("remedy", "lead", "command"),
+    [
+        ("to accept it:\n  pytest a.py -k 'x y'", "To accept it:", "pytest a.py -k 'x y'"),
+        ("Baselines(folder).record(p)", "To store it:", "Baselines(folder).record(p)"),
+    ],
+)
+def test_the_command_stands_alone(remedy: str, lead: str, command: str) -> None:
+    """What is copied is the command, without the words before it."""
+    section = page_of(replace(bare(regressed()), remedy=remedy)).one("div", class_="remedy")
+    assert section.one("p").text == lead
+    assert section.one("code").text == command
+    assert page_of(bare(regressed())).all("code", class_="command") == []
+
+
+def test_bins_and_bars_stand_in_tables() -> None:
+    """Whoever does not see the diagram reads the same numbers, before and now."""
+    detail = regressed().detail
+    assert detail is not None
+    assert detail.baseline is not None
+    tree = page_of(regressed())
+    rows = tree.one("table", id="v1-bins").one("tbody").all("tr")
+    edges = {(b.lower, b.upper) for s in (detail.candidate, detail.baseline) for b in s.reliability}
+    assert len(rows) == len(edges)
+    shown = [[n.text for n in row.children if isinstance(n, Node)] for row in rows]
+    for b in detail.candidate.reliability:
+        (row,) = [r for r in shown if r[0] == f"{b.lower:.2f} – {b.upper:.2f}"]
+        assert row[1:5] == [
+            f"{b.n:,}",
+            f"{b.confidence:.3f}",
+            f"{b.accuracy:.3f}[{b.low:.3f}, {b.high:.3f}]",
+            f"[{b.calibrated_low:.3f}, {b.calibrated_high:.3f}]",
+        ]
+        assert row[5] == ("beyond noise" if b.beyond_noise else "within noise")
+    bars = tree.one("table", id="v1-bars").one("tbody").all("tr")
+    totals = [sum(int(row.all("td")[i].text.replace(",", "")) for row in bars) for i in range(4)]
+    right = round(regressed().accuracy * regressed().n)
+    assert totals[0] == right
+    assert totals[0] + totals[1] == totals[2] + totals[3] == regressed().n
+
+
+def test_metrics_stand_beside_those_of_the_baseline() -> None:
+    """Every metric with its interval, its floor, the baseline's and the change."""
+    detail = regressed().detail
+    assert detail is not None
+    assert detail.baseline is not None
+    rows = page_of(regressed()).one("table", id="v1-metrics").one("tbody").all("tr")
+    for (name, m), row in zip(detail.candidate.metrics.items(), rows, strict=True):
+        cells = [n for n in row.children if isinstance(n, Node)]
+        before = detail.baseline.metrics[name]
+        assert cells[0].text == m.label
+        assert cells[1].number("data-key") == m.value
+        assert cells[4].number("data-key") == before.value
+        assert cells[6].number("data-key") == pytest.approx(m.value - before.value)
+    alone = page_of(session().results[-1]).one("table", id="v1-metrics")
+    assert len(alone.one("thead").all("th")) == 4
+
+
+def some_slice(i: int, **more: Any) -> SliceRow:
+    return SliceRow(f"subject {i}", 50, 50, 0.5, 0.6, 0.1, 0.0, 0.2, 0.1, 0.05, **more)
+
+
+def test_slices_say_how_many_are_left_out() -> None:
+    """In a large session fewer slices are shown, and how many are not is said."""
+    slices = tuple(some_slice(i) for i in range(200))
+    many = replace(
+        regressed(),
+        detail=replace(regressed().detail, slices=slices, slices_left_out=7),  # type: ignore[type-var]
+    )
+    alone = page_of(many)
+    assert len(alone.one("table", id="v1-slices").one("tbody").all("tr")) == 200
+    assert "7 of 207 slices not shown." in alone.text
+    crowd = page_of(*[many] * 200)
+    assert len(crowd.one("table", id="v9-slices").one("tbody").all("tr")) == FEWEST_SLICES
+    assert f"{207 - FEWEST_SLICES} of 207 slices not shown." in crowd.one("article", id="v9").text
+    assert (
+        len(
+            crowd.one("ol", id="v9-items").all(
+                "li",
+            )
+        )
+        >= FEWEST_ITEMS
+    )
+    items = [n for n in crowd.one("ol", id="v9-items").children if isinstance(n, Node)]
+    assert len(items) == FEWEST_ITEMS
+    assert f"{20 - FEWEST_ITEMS} more not shown." in crowd.one("article", id="v9").text
+
+
+def test_slices_show_shift_margin_and_change() -> None:
+    """What moved says so in a word; what is too small to test has no q."""
+    rows = (
+        some_slice(1, accuracy_before=0.7, gap_before=-0.05, shift=0.15, margin=0.04,
+                   q_value=0.0001, change="worse"),
+        some_slice(2, accuracy_before=0.5, gap_before=0.1, shift=0.0),
+    )  # fmt: skip
+    tree = page_of(replace(regressed(), detail=replace(regressed().detail, slices=rows)))  # type: ignore[type-var]
+    body = tree.one("table", id="v1-slices").one("tbody").all("tr")
+    first, second = ([n.text for n in row.children if isinstance(n, Node)] for row in body)
+    assert first[:4] == ["subject 1", "50", "0.500before 0.700", "+0.100before −0.050"]
+    assert first[5:] == ["+0.150± 0.040", "<0.001", "worse", "0.100floor 0.050"]
+    assert second[5:8] == ["+0.000", "–", "–"]
+    assert "1 moved (false discovery rate 5 %); 1 too small to test." in tree.text
+
+
+def test_settings_that_differ_are_marked() -> None:
+    """Both sides of every setting, those that must agree first, with a word where they differ."""
+    rows = page_of(regressed()).one("table", id="v1-settings").one("tbody").all("tr")
+    shown = [[n.text for n in row.children if isinstance(n, Node)] for row in rows]
+    by_name = {row[0]: row[1:] for row in shown}
+    assert by_name["shotsmust agree"] == ["3", "3", "="]
+    assert by_name["modelshown only"] == ["sft", "base", "≠ differs"]
+    assert by_name["itemsmeasured"] == ["600", "600", "="]
+
+
+# --- items ---------------------------------------------------------------------------------------
+
+ITEM = Item(
+    id="00ff",
+    name="row-17",
+    group="passage-3",
+    slice="city",
+    confidence=0.98,
+    correct=False,
+    probabilities=(0.98, 0.0001, 0.0199),
+    label=2,
+    option_mass=0.4,
+    confidence_before=0.41,
+    correct_before=True,
+    words=Words("Which river\nruns here?", "Ochre", "Teal", ("Teal", "Sable", "Ochre")),
+)
+
+
+def items(*shown: Item, most: int = 20) -> Node:
+    """Return the list of these items."""
+    return read(worst_items(shown, key="k", most=most))
+
+
+def test_an_item_opens_to_its_words() -> None:
+    """Closed it says how sure the model was, open what was asked and answered."""
+    node = items(ITEM).one("details", class_="item")
+    assert node.one("summary").text == "row-17city0.980 sure, wrong; before 0.410, right"
+    assert "open" not in node.attributes
+    assert node.one("p", class_="prompt").text == "Which river\nruns here?"
+    first, second, third = (li.text for li in node.one("ul", class_="options").all("li"))
+    assert first == "A0.980Tealanswered"
+    assert second == "B<0.001Sable"
+    assert third == "C0.020Ochre✓ right"
+    assert "passage-3" in node.one("dl").text
+    assert "0.400" in node.one("dl").text
+
+
+def test_the_bars_of_an_item_are_its_probabilities() -> None:
+    """Each bar is as long as its probability, of a trough that stands for 1."""
+    for value in (0.0, 0.25, 1.0):
+        trough, filled = read(bar(value, kind="right")).all("rect")
+        assert filled.number("width") == pytest.approx(value * trough.number("width"), abs=0.05)
+
+
+def test_without_its_words_an_item_keeps_its_numbers() -> None:
+    """No text, no answer and no option: the id, the letters and the probabilities."""
+    node = items(replace(ITEM, words=None))
+    assert not re.search("river|Teal|Sable|Ochre", node.text)
+    assert [li.text for li in node.one("ul", class_="options").all("li")] == [
+        "A0.980answered",
+        "B<0.001",
+        "C0.020✓ right",
+    ]
+    assert "not shown in this report" in node.text
+    assert items(replace(ITEM, words=None, name="")).one("span", class_="title").text == "#00ff"
+
+
+def test_no_item_text_is_on_a_page_without_it() -> None:
+    """Where words are withheld nothing on the whole page holds them."""
+    secret = "sesame"
+    base = predictions(hostile=False)
+    hot = predictions(sharpen=2.5, hostile=False)
+    assert hot.texts is not None
+    told = hot.texts.of
+    hot = replace(
+        hot,
+        texts=replace(
+            hot.texts,
+            of=lambda i: replace(told(i), prompt=secret, gold=secret, answer=secret, options=()),
+        ),
+    )
+    for words in (True, False):
+        result = result_of(compare(hot, base), words=words)
+        assert (secret in "".join(html_report(of(result)))) == words
+
+
+def test_an_item_without_options_shows_answer_and_gold() -> None:
+    """A free answer stands beside the right one."""
+    free = replace(ITEM, probabilities=(), label=None, words=Words("Capital of X?", "Rome", "Oslo"))
+    node = items(free)
+    assert [d.text for d in node.one("dl", class_="answers").all("div")] == [
+        "answeredOslo",
+        "right isRome",
+    ]
+    assert node.all("ul", class_="options") == []
+
+
+def test_of_many_options_the_right_one_and_the_answer_are_kept() -> None:
+    """However many there are, what was right and what was answered are among those shown."""
+    options = tuple(f"option {i}" for i in range(60))
+    share = tuple(0.5 if i == 41 else 0.0 if i == 59 else 0.5 / 58 for i in range(60))
+    many = replace(ITEM, probabilities=share, label=59, words=Words("?", "", "", options))
+    node = items(many)
+    shown = [li.text for li in node.one("ul", class_="options").all("li")]
+    assert any("option 41" in li and "answered" in li for li in shown)
+    assert any("option 59" in li and "right" in li for li in shown)
+    assert f"{60 - len(shown)} less likely options not shown" in node.text
+
+
+def test_a_model_without_wrong_answers_has_none_to_show() -> None:
+    """An empty list says so."""
+    assert items().text == "No wrong answer."
+
+
+# --- drawn where the numbers say -----------------------------------------------------------------
+
+shares = st.floats(0, 1)
+
+
+@st.composite
+def diagrams(draw: st.DrawFn) -> list[ReliabilityBin]:
+    """Bins of any numbers, in order."""
+    out = []
+    for i in sorted(draw(st.sets(st.integers(0, 14), min_size=1))):
+        low, accuracy, high = sorted(draw(st.tuples(shares, shares, shares)))
+        calibrated = sorted(draw(st.tuples(shares, shares)))
+        confidence = (i + draw(shares)) / 15
+        n = draw(st.integers(1, 10**6))
+        out.append(
+            ReliabilityBin(i / 15, (i + 1) / 15, n, confidence, accuracy, low, high, *calibrated)
+        )
+    return out
+
+
+def unit_square(svg: Node) -> tuple[Scale, Scale]:
+    """Read the axes off the diagonal, which runs from (0, 0) to (1, 1)."""
+    d = svg.one("line", class_="diagonal")
+    x = Scale(0, 1, d.number("x1"), d.number("x2"))
+    y = Scale(0, 1, d.number("y1"), d.number("y2"))
+    return x, y
+
+
+def path_numbers(node: Node) -> list[float]:
+    """Return the numbers of a path."""
+    return [float(n) for n in re.findall(r"-?[\d.]+", node.attributes["d"] or "")]
+
+
+@given(diagrams())
+def test_points_lie_where_their_numbers_say(bins: list[ReliabilityBin]) -> None:
+    """Accuracy over confidence on the axes of the diagonal, with the ends of the interval."""
+    svg = read(reliability_diagram(bins, [], key="k", title="t")).one("svg")
+    x, y = unit_square(svg)
+    assert x(1) - x(0) == y(0) - y(1) > 0
+    points = svg.all("circle", class_="point")
+    whiskers = svg.all("line", class_="whisker")
+    most = max(bins, key=lambda b: b.n)
+    for b, point, whisker in zip(bins, points, whiskers, strict=True):
+        assert point.number("cx") == pytest.approx(x(b.confidence), abs=0.051)
+        assert point.number("cy") == pytest.approx(y(b.accuracy), abs=0.051)
+        assert whisker.number("x1") == whisker.number("x2") == point.number("cx")
+        assert whisker.number("y1") == pytest.approx(y(b.low), abs=0.051)
+        assert whisker.number("y2") == pytest.approx(y(b.high), abs=0.051)
+        assert ("off" in (point.attributes["class"] or "").split()) == b.beyond_noise
+        largest = points[bins.index(most)].number("r")
+        # The area, not the radius, goes with the count; the smallest can still be seen.
+        assert point.number("r") == pytest.approx(
+            max(2.5, largest * (b.n / most.n) ** 0.5), abs=0.06
+        )
+
+
+@given(diagrams())
+def test_the_band_is_where_a_calibrated_model_lies(bins: list[ReliabilityBin]) -> None:
+    """Each bin has a box from its left to its right edge, as high as its calibrated range."""
+    svg = read(reliability_diagram(bins, [], key="k", title="t")).one("svg")
+    x, y = unit_square(svg)
+    numbers = path_numbers(svg.one("path", class_="band"))
+    boxes = [numbers[i : i + 5] for i in range(0, len(numbers), 5)]
+    for b, (left, top, right, bottom, back) in zip(bins, boxes, strict=True):
+        assert (left, back) == pytest.approx((x(b.lower),) * 2, abs=0.051)
+        assert right == pytest.approx(x(b.upper), abs=0.051)
+        assert top == pytest.approx(y(b.calibrated_high), abs=0.051)
+        assert bottom == pytest.approx(y(b.calibrated_low), abs=0.051)
+
+
+@given(diagrams(), diagrams())
+def test_the_baseline_has_marks_of_its_own(
+    bins: list[ReliabilityBin], before: list[ReliabilityBin]
+) -> None:
+    """Diamonds, not circles, centred on the accuracy of the baseline; none without one."""
+    svg = read(reliability_diagram(bins, [], key="k", title="t", before=before)).one("svg")
+    x, y = unit_square(svg)
+    marks = svg.all("path", class_="mark before")
+    for b, mark in zip(before, marks, strict=True):
+        top_x, top_y, _, middle = path_numbers(mark)[:4]
+        assert top_x == pytest.approx(x(b.confidence), abs=0.051)
+        assert middle == pytest.approx(y(b.accuracy), abs=0.051)
+        assert top_y < middle
+    alone = read(reliability_diagram(bins, [], key="k", title="t"))
+    assert alone.all("path", class_="before") == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), min_size=1, max_size=20))
+def test_bars_are_as_high_as_their_counts(counts: list[tuple[int, int]]) -> None:
+    """Wrong answers stand on right ones, on one scale, above the same confidences."""
+    k = len(counts)
+    bars = [ConfidenceBar(i / k, (i + 1) / k, *pair) for i, pair in enumerate(counts)]
+    svg = read(reliability_diagram([], bars, key="k", title="t", histogram_before=bars)).one("svg")
+    x, _ = unit_square(svg)
+    base = svg.one("line", class_="base").number("y1")
+    most = max(r + w for r, w in counts) or 1
+    unit = 84 / most
+    shown = {
+        kind: {r.number("x"): r for r in svg.all("rect", class_=kind)}
+        for kind in ("right", "wrong")
+    }
+    assert len(shown["right"]) == sum(r > 0 for r, _ in counts)
+    assert len(shown["wrong"]) == sum(w > 0 for _, w in counts)
+    for i, (right, wrong) in enumerate(counts):
+        for kind, low, high in (("right", 0, right), ("wrong", right, right + wrong)):
+            if high == low:
+                continue
+            (rect,) = [r for at, r in shown[kind].items() if x(i / k) < at < x((i + 1) / k)]
+            bottom = rect.number("y") + rect.number("height")
+            assert bottom == pytest.approx(base - unit * low, abs=0.11)
+            assert rect.number("height") == pytest.approx(unit * (high - low), abs=0.11)
+    # The outline of the baseline, here of the same counts, runs along the tops.
+    steps = re.findall(
+        r"V([\d.]+)H([\d.]+)", svg.one("path", class_="outline").attributes["d"] or ""
+    )
+    for i, ((right, wrong), (top, edge)) in enumerate(zip(counts, steps, strict=True)):
+        assert float(top) == pytest.approx(base - unit * (right + wrong), abs=0.051)
+        assert float(edge) == pytest.approx(x((i + 1) / k), abs=0.051)
+
+
+@given(st.lists(st.floats(-2, 2), min_size=5, max_size=5))
+def test_a_strip_is_linear(values: list[float]) -> None:
+    """Value, ends, baseline, floor and limit lie on one straight scale with all of them on it."""
+    value, low, high, before, limit = values
+    scale = span(values)
+    svg = read(strip(scale, value=value, low=low, high=high, before=before, limit=limit)).one("svg")
+    axis = svg.one("line", class_="grid")
+    x = Scale(*scale, axis.number("x1"), axis.number("x2"))
+    assert svg.one("circle").number("cx") == pytest.approx(x(value), abs=0.051)
+    assert svg.one("line", class_="whisker").number("x1") == pytest.approx(x(low), abs=0.051)
+    assert svg.one("line", class_="whisker").number("x2") == pytest.approx(x(high), abs=0.051)
+    assert svg.one("line", class_="limit").number("x1") == pytest.approx(x(limit), abs=0.051)
+    assert path_numbers(svg.one("path"))[0] == pytest.approx(x(before), abs=0.051)
+    assert svg.one("line", class_="base").number("x1") == pytest.approx(x(0), abs=0.051)
+
+
+@given(st.lists(st.none() | st.floats(-5, 5)))
+def test_a_range_holds_all_of_its_numbers_and_zero(values: list[float | None]) -> None:
+    """So that no interval is cut off, and no length exaggerated; it is never empty."""
+    low, high = span(values)
+    known = [v for v in values if v is not None]
+    assert low <= min([0.0, *known])
+    assert high >= max([0.0, *known])
+    assert high > low
+
+
+@given(st.floats(-1000, 1000), st.floats(1e-6, 1000), st.integers(3, 8))
+def test_ticks_are_round_and_even(low: float, size: float, most: int) -> None:
+    """At most as many as asked, within the range, at a distance of 1, 2 or 5 times a power of 10."""
+    found = ticks(low, low + size, most)
+    assert 1 <= len(found) <= most
+    if len(found) > 1:
+        gap = (found[-1] - found[0]) / (len(found) - 1)
+        assert f"{gap:.1e}"[:3] in {"1.0", "2.0", "5.0"}
+        assert all(b - a == pytest.approx(gap) for a, b in zip(found, found[1:], strict=False))
+        assert low - 1e-6 * gap <= found[0]
+        assert found[-1] <= low + size + 1e-6 * gap
+
+
+def test_a_scale_is_straight_and_ends_at_its_ends() -> None:
+    """Halfway is halfway; beyond the ends nothing is drawn; no range is a middle."""
+    scale = Scale(1, 3, 10, 20)
+    assert [scale(v) for v in (1, 2, 3, 0, 9)] == [10, 15, 20, 10, 20]
+    assert Scale(1, 1, 10, 20)(1) == 15
+
+
+# --- drift ---------------------------------------------------------------------------------------
+
+
+def test_the_drift_chart_keeps_to_its_scale() -> None:
+    """Points, ends and floors lie on the scale that two labels of the axis define."""
+    points = [
+        Point(1, "a", "replaced", 10, 0.05, 0.70),
+        Point(2, "b", "baseline", 10, 0.03, 0.72),
+        Point(3, "c", "this run", 10, 0.20, 0.71, 0.15, 0.25, 0.04, verdict=1, fails=True),
+    ]
+    svg = read(drift_chart(points, key="k", title="t")).one("svg")
+    labels = [(n.text, n.number("y") - 4) for n in svg.all("text", text_anchor="end")]
+    (low, y0), (high, y1) = [(float(t), y) for t, y in labels[:2]]
+    assert (low, y0 > y1) == (0.0, True)
+
+    def y(value: float) -> Any:
+        return pytest.approx(y0 + (value - low) / (high - low) * (y1 - y0), abs=0.3)
+
+    marks = [path_numbers(m)[3] for m in svg.all("path", class_="mark before")]
+    assert marks[0] == y(0.05)
+    assert marks[2] == y(0.03)
+    large, small = svg.all("circle")
+    assert large.number("cy") == y(0.20)
+    assert "off" in (large.attributes["class"] or "")
+    assert large.number("cx") == small.number("cx")
+    whisker = svg.one("line", class_="whisker")
+    assert (whisker.number("y1"), whisker.number("y2")) == (y(0.15), y(0.25))
+    band = svg.one("rect", class_="band")
+    assert band.number("y") == y(0.04)
+    assert band.number("y") + band.number("height") == y(0.0)
+    # The accuracies stand in one order with their heights.
+    heights = [marks[1], marks[3], small.number("cy")]
+    assert heights[0] > heights[2] > heights[1]
+
+
+def test_a_small_move_of_accuracy_looks_small() -> None:
+    """A thousandth is a flat line, also where all are equal, and at the ends of the range."""
+    for level in (0.0, 0.6, 0.999):
+        points = [Point(i, "m", "this run", 9, 0.1, level + i / 1000, verdict=i) for i in (0, 1)]
+        svg = read(drift_chart(points, key="k", title="t")).one("svg")
+        first, second = (c.number("cy") for c in svg.all("circle") if c.attributes["r"] == "3")
+        assert abs(first - second) < 1
+        equal = [replace(p, accuracy=level) for p in points]
+        read(drift_chart(equal, key="k", title="t"))
+
+
+PAST = (Past("v0", 600, 0.06, 0.7, 0.01, "a reason"), Past("base", 600, 0.04, 0.7, 0.0))
+
+
+def with_past(result: Result, past: tuple[Past, ...]) -> Result:
+    """Return a verdict with this history."""
+    assert result.detail is not None
+    return replace(result, detail=replace(result.detail, past=past))
+
+
+def test_a_course_is_what_was_stored_then_what_was_measured() -> None:
+    """In order, each measurement once however many verdicts are about it."""
+    (course,) = drifts([with_past(passed(), PAST), regressed(), with_past(regressed(), PAST)])
+    assert [(p.place, p.model, p.kind, p.verdict) for p in course.points] == [
+        (1, "v0", "replaced", None),
+        (2, "base", "baseline", None),
+        (3, "base", "this run", 1),
+        (4, "sft", "this run", 2),
+    ]
+    assert [p.fails for p in course.points] == [False, False, False, True]
+    assert course.points[0].reason == "a reason"
+
+
+def test_a_missing_baseline_does_not_mark_a_measurement() -> None:
+    """What fails for another reason than its number says nothing against the number."""
+    absent = replace(passed(), state="no_baseline", fails=True)
+    (course,) = drifts([absent, regressed()])
+    assert [p.fails for p in course.points] == [False, True]
+
+
+def test_different_histories_are_different_courses() -> None:
+    """Two stored baselines of one probe, or two settings that must agree, do not mix."""
+    other = (Past("elsewhere", 600, 0.09, 0.5, 0.0),)
+    two = drifts([with_past(passed(), PAST), with_past(regressed(), other)])
+    assert [[p.model for p in c.points] for c in two] == [
+        ["v0", "base", "base"],
+        ["elsewhere", "sft"],
+    ]
+    detail = regressed().detail
+    assert detail is not None
+    shots = replace(detail, candidate=replace(detail.candidate, hard={"shots": "9"}))
+    assert drifts([passed(), replace(regressed(), detail=shots)]) == []
+    assert drifts([passed(), replace(regressed(), probe="another")]) == []
+
+
+def test_one_measurement_is_no_drift() -> None:
+    """Without a course there is no section, nor a link to it."""
+    for made in ((), (regressed(),), (bare(regressed()), bare(passed()))):
+        tree = page_of(*made)
+        assert tree.all("section", id="drift") == []
+        assert [a for a in tree.all("a") if a.attributes["href"] == "#drift"] == []
+
+
+def test_drift_links_to_what_was_measured() -> None:
+    """The table beside the chart has every number, and links to the verdicts of this run."""
+    section = page_of(with_past(passed(), PAST), regressed()).one("section", id="drift")
+    rows = section.one("table").one("tbody").all("tr")
+    assert [row.one("th").text for row in rows] == ["v0", "base", "base", "sft"]
+    assert [a.attributes["href"] for a in section.one("table").all("a")] == ["#v1", "#v2"]
+    assert [row.all("td")[3].text[:5] for row in rows[:2]] == ["0.060", "0.040"]
+    assert "a reason" in rows[0].text
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (written.number(-0.0004), "0.000"),
+        (written.number(-0.25), "−0.250"),
+        (written.number(0.25, sign=True), "+0.250"),
+        (written.number(None), "–"),
+        (written.interval(-0.1, 0.25), "[−0.100, 0.250]"),
+        (written.interval(None, 0.25), "–"),
+        (written.share(0.0), "0.000"),
+        (written.share(0.0004), "<0.001"),
+        (written.share(0.9996), ">0.999"),
+        (written.share(1.0), "1.000"),
+        (written.counted(1, "item"), "1 item"),
+        (written.counted(12_345, "item"), "12,345 items"),
+        (written.moment("2026-01-02T03:04:05Z"), "2026-01-02 03:04 UTC"),
+        (written.moment("2026-01-02T03:04:05+02:00"), "2026-01-02 01:04 UTC"),
+        (written.moment("2026-01-02T03:04:05"), "2026-01-02 03:04"),
+        (written.moment("<now>"), "<now>"),
+        (written.coordinate(12.0), "12"),
+        (written.coordinate(-0.04), "0"),
+        (written.coordinate(1.25), "1.2"),
+    ],
+)
+def test_numbers_as_they_are_written(shown: str, expected: str) -> None:
+    """Three decimals, a true minus, a dash for nothing; what is not 0 or 1 is not written so."""
+    assert shown == expected
+
+
+def test_every_state_has_a_look_of_its_own() -> None:
+    """A sign and the word stand with the colour, for all the states that there are."""
+    signs = {"bad": "✗", "doubt": "?", "good": "✓"}
+    looks = {}
+    for r, article in zip(session().results, page().all("article"), strict=True):
+        pill = article.one("header").one("span", class_="pill")
+        (look,) = set((pill.attributes["class"] or "").split()) - {"pill"}
+        assert pill.text == signs[look] + r.said
+        looks[r.state] = look
+    assert looks == {
+        "passed": "good",
+        "regressed": "bad",
+        "inconclusive": "doubt",
+        "above_limit": "bad",
+        "not_comparable": "bad",
+        "no_baseline": "bad",
+    }
+    assert len(verdicts()) == len(session().results)
