@@ -155,9 +155,8 @@ class Slot:
             )
         except Exception:
             # Numbers that are none; a test must not fail where they happen to be looked at.
-            self._next = math.inf
-        else:
-            self._tell(now)
+            return
+        self._tell(now)
 
     def _enter(self, model: str, probe: str, *, loading: bool = False) -> None:
         if self._listener is None or get_ident() != self._thread:

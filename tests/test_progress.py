@@ -157,12 +157,14 @@ def test_loading_is_said_and_then_the_probe_again(slot: Slot, heard: Heard, cloc
     assert [work.seconds for work in heard.works if work] == [0, 1, 61]
 
 
-def test_loading_outside_of_a_probe_is_said(slot: Slot, heard: Heard) -> None:
-    """A test that asks a model itself sees it load, and then nothing."""
+def test_loading_outside_of_a_probe_is_said(slot: Slot, heard: Heard, clock: Clock) -> None:
+    """A test that asks a model itself sees it load, counted where it is, and then nothing."""
     with slot.loading(BASE):
+        clock.now += 1
         slot.report(0, 10, "files")
+    clock.now += 1
     slot.report(1, 10, "rows")
-    assert heard.texts == ["loading base", ""]
+    assert heard.texts == ["loading base", "base: 0 of 10 files", ""]
 
 
 def test_the_end_is_heard_whatever_ends_it(slot: Slot, heard: Heard) -> None:
@@ -239,6 +241,19 @@ def test_the_listener_before_comes_back(slot: Slot, heard: Heard) -> None:
     assert slot.set(heard) is inner
     assert heard.works == []
     assert inner.texts == ["base, facts", ""]
+
+
+def test_work_is_told_to_whoever_listened_when_it_began(
+    slot: Slot, heard: Heard, clock: Clock
+) -> None:
+    """Who comes later knows nothing of it, and so has nothing to show."""
+    later = Heard()
+    with slot.of(BASE, FACTS):
+        slot.set(later)
+        clock.now += 10
+        slot.report(1, 2, "rows")
+    assert heard.texts == ["base, facts"]
+    assert later.texts == [""]
 
 
 def test_other_threads_are_not_heard(slot: Slot, heard: Heard, clock: Clock) -> None:

@@ -12,6 +12,8 @@
     what assertions tell the session.
 ``reporting``
     report files, step summary and annotations.
+``progress``
+    a line that says how far long work has come.
 ``summary``
     the lines at the end of a run.
 ``tracebacks``
@@ -31,7 +33,7 @@ from typing import Any, Final
 import pytest
 
 from pytest_calibration.errors import CalibrationError
-from pytest_calibration.plugin import hookspecs
+from pytest_calibration.plugin import hookspecs, progress
 from pytest_calibration.plugin.fixtures import (
     NAMES,
     RUN,
@@ -255,8 +257,9 @@ class Reporter:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Start gathering in the controller."""
+    """Start gathering in the controller, and showing how far long work has come."""
     run = session.config.stash[RUN]
+    progress.start(session.config)
     session.config.pluginmanager.register(Collection(run), "calibration-collection")
     if not run.is_worker:
         session.config.pluginmanager.register(Reporter(run), "calibration-reporter")

@@ -79,7 +79,7 @@ def _worker(config: pytest.Config, given: dict[str, Any]) -> Listener | None:
     return told
 
 
-def may_rewrite(config: pytest.Config, reporter: pytest.TerminalReporter) -> bool:
+def may_rewrite(config: pytest.Config, reporter: Any) -> bool:
     """Whether this is a terminal on which nobody but pytest writes while a test runs."""
     if not reporter.isatty or os.environ.get("TERM") == "dumb":
         return False

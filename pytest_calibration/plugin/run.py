@@ -27,6 +27,7 @@ from pytest_calibration.errors import (
 )
 from pytest_calibration.plugin.options import OPTIONS, Options, path_of, read_options
 from pytest_calibration.plugin.reporting import write_reports
+from pytest_calibration.progress import PROGRESS
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines, Draft
@@ -276,7 +277,8 @@ class Run:
         answers = self._answers_of(model)
         key = self._key(model, probe, limit)
         if key not in answers:
-            given = probe.run(model, limit=limit)
+            with PROGRESS.of(model, probe):
+                given = probe.run(model, limit=limit)
             if not isinstance(given, Predictions) or given.probe != probe.name:
                 got = given.probe if isinstance(given, Predictions) else type(given).__name__
                 raise ProbeError(

@@ -15,6 +15,7 @@ from pytest_calibration.errors import UsageError
 from pytest_calibration.reports.items import item_lines
 from pytest_calibration.reports.markdown_text import code, fenced, folded, table, text
 from pytest_calibration.reports.terminal import reliability_diagram
+from pytest_calibration.wording import counted, distinct
 
 if TYPE_CHECKING:
     from pytest_calibration.results import ComponentRow, Result, Results, SliceRow
@@ -171,8 +172,8 @@ def _sections(results: Results) -> Iterator[_Section]:
         yield from _failing(result)
     if others:
         lines = "".join(f"- {_in_short(result)}\n" for result in others)
-        count = f"{len(others):,} verdict{'s' * (len(others) > 1)} that did not fail"
-        yield _Section(_Part.PASSING, folded(count, lines))
+        title = f"{counted(len(others), 'verdict')} that did not fail"
+        yield _Section(_Part.PASSING, folded(title, lines))
 
 
 def _head(results: Results) -> str:
@@ -327,8 +328,6 @@ def _core(result: Result) -> Iterator[str]:
 
 
 def _components(components: Sequence[ComponentRow]) -> str:
-    from pytest_calibration.verdict import distinct
-
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:z.3f}"
 
@@ -371,7 +370,6 @@ def _slices(rows: Sequence[SliceRow], left_out: int) -> str:
 
 def _moved(row: SliceRow) -> list[str]:
     from pytest_calibration.slices import FDR
-    from pytest_calibration.verdict import distinct
 
     q = row.q_value
     margin = "" if row.margin is None else f" ± {row.margin:.3f}"

@@ -27,17 +27,19 @@ SIGNS: Final = {
     "~": "\\~",
     "[": "\\[",
     "]": "\\]",
+    # Also at the end of a heading, where it would be taken off.
+    "#": "\\#",
     # GitHub's own way to write one that begins no formula.
     "$": "<span>$</span>",
     # A mention, or an address, which would become a link.
     "@": f"@{APART}",
 }
-# A reference to an issue, an emoji, the beginning of a link; all are looked for in finished text.
+# A reference to an issue, an emoji, the beginning of a link: GitHub finds them in any text.
 _TOGETHER: Final = re.compile(
-    r"(?i)#(?=\d)|\bgh-(?=\d)|:(?=[\w+-]+:)|:(?=//)|\bwww(?=\.)|\b(?:mailto|xmpp):"
+    r"(?i)#(?=\d)|gh-(?=\d)|:(?=[\w+-]+:)|:(?=//)|www(?=\.)|(?:mailto|xmpp):"
 )
-# What begins a heading, a list, a rule or a fence when a line begins with it.
-_BEGINS: Final = re.compile(r"(\d+)[.)](?= |$)|[#+=-]")
+# What begins a list or a rule when a line begins with it.
+_BEGINS: Final = re.compile(r"(\d+)[.)](?= |$)|[+=-]")
 _RUNS: Final = re.compile("`+")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.errors import MetricError, MissingExtra, UsageError
 from pytest_calibration.item_text import visible
+from pytest_calibration.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,12 +70,12 @@ def diagram_of(result: Result) -> Diagram:
     side, before = result.detail.candidate, result.detail.baseline
     number = side.metrics.get(result.number.metric, result.number)
     floor = "" if number.noise_floor is None else f", noise floor {number.noise_floor:.3f}"
-    groups = f" in {side.units:,} groups" if side.units != side.n else ""
+    groups = f" in {counted(side.units, 'group')}" if side.units != side.n else ""
     return Diagram(
         title=_title(result),
         caption=(
             f"{number.label} {number.value:.3f} [{number.low:.3f}, {number.high:.3f}]{floor}\n"
-            f"n = {side.n:,} {visible(result.unit, NAME)}s{groups}"
+            f"n = {counted(side.n, visible(result.unit, NAME))}{groups}"
         ),
         bins=side.reliability,
         histogram=side.histogram,
@@ -104,7 +105,7 @@ def figure_of(diagram: Diagram) -> Figure:
         return _drawn(diagram)
 
 
-def plot(result: Result, path: Path) -> Diagram:
+def plot(result: Result, path: Path | str) -> Diagram:
     """Write the reliability diagram of a verdict as a picture, and return its numbers.
 
     Args:
@@ -193,26 +194,29 @@ def _suffix(path: Path) -> str:
 @contextmanager
 def _matplotlib() -> Iterator[None]:
     """Draw with matplotlib's own defaults, whatever a project has set, and leave no trace."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise MissingExtra(
-            "Pictures need matplotlib: pip install 'pytest-calibration[plots]'."
-        ) from None
-    # The backend is left alone: none is used.
-    ours = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
-    ours |= {
-        "svg.hashsalt": "pytest-calibration",
-        # Text stays text: it can be searched and read aloud.
-        "svg.fonttype": "none",
-        "font.size": 9.5,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with matplotlib.rc_context(ours), warnings.catch_warnings():
-        # A sign that the font lacks is drawn as a box.
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from", append=False)
-        yield
+    with warnings.catch_warnings():
+        # Where warnings are errors, what matplotlib or its parts will drop one day stops nothing,
+        # nor does a sign that the font lacks: it is drawn as a box.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
+        try:
+            import matplotlib
+        except ImportError:
+            raise MissingExtra(
+                "Pictures need matplotlib: pip install 'pytest-calibration[plots]'."
+            ) from None
+        # The backend is left alone: none is used.
+        ours = {k: v for k, v in matplotlib.rcParamsDefault.items() if "backend" not in k}
+        ours |= {
+            "svg.hashsalt": "pytest-calibration",
+            # Text stays text: it can be searched and read aloud.
+            "svg.fonttype": "none",
+            "font.size": 9.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+        with matplotlib.rc_context(ours):
+            yield
 
 
 def _drawn(diagram: Diagram) -> Figure:
@@ -223,7 +227,7 @@ def _drawn(diagram: Diagram) -> Figure:
     above, below = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
     _reliability(above, diagram)
     _histogram(below, diagram)
-    above.set_title(f"{diagram.caption}", loc="left", fontsize=8.5, color=FAINT)
+    above.set_title(diagram.caption, loc="left", fontsize=8.5, color=FAINT)
     figure.suptitle(diagram.title, x=0.02, ha="left", fontsize=11, fontweight="bold")
     # Below both, where it hides no point.
     figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8.5)

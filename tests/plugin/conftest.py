@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import fakes  # noqa: F401  numpy cannot be imported twice, so no inner run may be the first to
+import numpy.fft  # noqa: F401  nor can its parts
 import pytest
 
 import pytest_calibration.assertions

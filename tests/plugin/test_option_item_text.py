@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Project
 
 from pytest_calibration.probes.facts import Facts
+
+if TYPE_CHECKING:
+    from conftest import Project
 
 PROMPTS = [item.prompt for item in Facts().items]
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])

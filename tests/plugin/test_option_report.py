@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Project
 
 from pytest_calibration.probes.facts import Facts
+
+if TYPE_CHECKING:
+    from conftest import Project
 
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 TEXT_ENDINGS = ("html", "md", "json", "txt")
@@ -37,7 +39,9 @@ def test_every_format_is_written_from_the_same_session(
     flags = [f"--calibration-report=out/report.{ending}" for ending in TEXT_ENDINGS]
     result = recorded.facts("hot", "--calibration-model=runs/base", *flags, *workers)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["written: out/report.html, out/report.md, out/report.json, out/report.txt"])
+    result.stdout.fnmatch_lines(
+        ["written: out/report.html, out/report.md, out/report.json, out/report.txt"]
+    )
     texts = {e: (recorded.path / f"out/report.{e}").read_text("utf-8") for e in TEXT_ENDINGS}
     assert texts["html"].startswith("<!DOCTYPE html>")
     assert texts["txt"].endswith("# EOF\n")
@@ -45,7 +49,9 @@ def test_every_format_is_written_from_the_same_session(
     assert [(v["model"], v["state"]) for v in found] == [("hot", "regressed"), ("base", "passed")]
     for text in texts.values():
         assert "hot" in text
-        assert f"{found[0]['number']['value']:.3f}" in text or str(found[0]["number"]["value"]) in text
+        assert (
+            f"{found[0]['number']['value']:.3f}" in text or str(found[0]["number"]["value"]) in text
+        )
 
 
 @WORKERS

@@ -18,12 +18,11 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyte
 import pytest
 from _pytest._io import TerminalWriter
-from conftest import Project
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,13 +35,18 @@ from pytest_calibration.plugin.progress import (
     PREFIX,
     Live,
     Plain,
+    Shown,
     Style,
     Told,
     Watch,
     joined,
+    may_rewrite,
     read_told,
 )
-from pytest_calibration.progress import Work
+from pytest_calibration.progress import PROGRESS, Work
+
+if TYPE_CHECKING:
+    from conftest import Project
 
 ROWS, COLUMNS = 12, 80
 
@@ -199,7 +203,6 @@ def slow(project: Project) -> Project:
         pytest.param([], id="plain"),
         pytest.param(["-v"], id="verbose"),
         pytest.param(["-x", "--capture=sys"], id="first-failure"),
-        pytest.param(["--setup-show", "-o", "console_output_style=classic"], id="setup-show"),
         pytest.param(["-n2"], id="workers"),
         pytest.param(["-n2", "-v"], id="workers-verbose"),
     ],
@@ -361,6 +364,36 @@ def test_mode(calibration, monkeypatch):
     assert not list(place.glob("pytest-calibration-*"))
 
 
+def test_a_worker_that_dies_leaves_no_folder(
+    slow: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash in the middle of work is reported as ever, and what the worker told is removed."""
+    place = slow.path / "temporary"
+    place.mkdir()
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(place))
+    slow.isolated = True
+    slow.write("conftest.py", CONFTEST.replace("return super()", "import os; os._exit(3)"))
+    result = slow.run("-n1", "--max-worker-restart=0", "-p", "no:hypothesispytest", ONE)
+    result.stdout.fnmatch_lines(["*worker 'gw0' crashed while running*"])
+    assert not list(place.glob("pytest-calibration-*"))
+
+
+def test_a_session_in_a_session_gives_back_the_listener(slow: Project) -> None:
+    """Whoever listened before is not told of the inner session, and hears again after it."""
+    # In this process: its constants are not the inner session's to change.
+    slow.write("conftest.py", CONFTEST.replace("progress.LIVE, progress.TOLD = 0.05, 0.05", ""))
+    style = Kept()
+    outer = Shown(style)
+    before = PROGRESS.set(outer)
+    try:
+        slow.run("-q", ONE).assert_outcomes(passed=1)
+        assert PROGRESS.set(before) is outer
+    finally:
+        PROGRESS.set(before)
+    assert style.texts == []
+
+
 # --- the line that is rewritten ------------------------------------------------------------------
 
 
@@ -396,7 +429,9 @@ class Terminal:
 
 WRITTEN = st.one_of(
     st.text("ab.F s", max_size=60),
-    st.sampled_from(["\n", "...\n", "x" * 23, "x" * 24, "x" * 48, "漢字", "e\u0301", "\rback "]),
+    st.sampled_from(
+        ["\n", "...\n", "x" * 23, "x" * 24, "x" * 48, "漢字", "x" + 13 * "漢", "e\u0301", "\rback "]
+    ),
 )
 
 
@@ -458,10 +493,19 @@ def test_a_debugger_has_the_terminal_to_itself() -> None:
     live.pytest_enter_pdb()
     terminal.writer.write("\n(Pdb) ")
     live.put("second", 0.0)
+    assert lines_of(terminal.screen) == ["name", "first", "(Pdb)"]
     live.clear()
     assert lines_of(terminal.screen) == ["name", "first", "(Pdb)"]
     live.put("third", 0.0)
     assert lines_of(terminal.screen)[-1] == "third"
+
+
+def test_another_reporter_is_not_rewritten() -> None:
+    """One that is not pytest's own may have lines of its own that move."""
+    config: Any = SimpleNamespace(getoption=lambda name, _=None: {"capture": "fd"}.get(name))
+    config.getini = lambda _: False
+    other: Any = SimpleNamespace(isatty=True)
+    assert not may_rewrite(config, other)
 
 
 # --- the line in a log ---------------------------------------------------------------------------
@@ -476,6 +520,20 @@ class Clock:
     def __call__(self) -> float:
         """Tell the time."""
         return self.now
+
+
+@pytest.mark.parametrize("before", ["", "other: 3 passed", "漢字 "])
+def test_a_line_of_a_log_starts_at_the_margin(before: str) -> None:
+    """Whatever stands on the line, under whichever reporter: ours is a line of its own."""
+    terminal = Terminal()
+    plain = Plain(terminal.reporter)
+    plain.pytest_runtest_logstart("a.py::test", ("a.py", 1, "test"))
+    terminal.writer.write(before)
+    plain.put("text", FIRST)
+    terminal.writer.write("next")
+    lines = [line.replace(" ", "") for line in lines_of(terminal.screen)]
+    assert lines[-2:] == ["text", "next"]
+    assert len(lines) == (3 if before else 2)
 
 
 def test_lines_of_a_log_grow_rare() -> None:
@@ -656,6 +714,27 @@ def test_the_line_is_gone_before_an_event_is_handled(watch: Watch) -> None:
     assert texts[-1] == ""
 
 
+def test_the_line_is_gone_when_no_worker_is_at_work(watch: Watch) -> None:
+    """While workers do something else, nothing is shown; the next work begins at 0 seconds."""
+    told = Told(watch.folder, "gw0")
+    for _ in range(2):
+        told.show(WORK)
+        watch._look()
+        told.clear()
+        watch._look()
+        watch._look()
+    assert kept(watch) == [f"calibration: {WORK}", ""] * 2
+    assert watch._began is None
+
+
+def test_nothing_that_workers_told_is_left(watch: Watch) -> None:
+    """At the end of the session the folder goes, with whatever a worker left in it."""
+    Told(watch.folder, "gw0").show(WORK)
+    watch.close()
+    assert not watch.folder.exists()
+    watch.close()
+
+
 def test_waiting_is_what_it_was(watch: Watch) -> None:
     """A watched queue hands on every event in order, and is empty when and where it was."""
     events: queue.Queue[int] = queue.Queue()
@@ -683,8 +762,8 @@ def test_an_empty_queue_is_waited_for_as_long_as_asked(watch: Watch) -> None:
 
     watch._get = get
     with pytest.raises(queue.Empty):
-        watch.get(timeout=2.0)
-    assert clock.now == pytest.approx(1002.0)
+        watch.get(timeout=2.1)
+    assert clock.now == pytest.approx(1002.1)
     assert max(waits) <= LIVE
 
 

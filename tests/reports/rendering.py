@@ -10,7 +10,7 @@ from markdown_it.token import Token
 
 # What GitHub makes of finished text: mentions, references, emoji, links.
 MADE_BY_GITHUB = re.compile(
-    r"(?i)@[\w/-]|#\d|\bgh-\d|:[\w+-]+:|\w://|(?:^|[\s(*_~])www\.|\bmailto:[^\u200b]"
+    r"(?i)@[\w/-]|#\d|gh-\d|:[\w+-]+:|\w://|(?:^|[\s(*_~])www\.|\bmailto:[^\u200b]"
 )
 
 

@@ -319,7 +319,7 @@ def blocks(told: str) -> list[str]:
     return [block for block in out if block]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(most=st.integers(LEAST, 60_000))
 def test_a_limit_is_kept_by_whole_sections(most: int) -> None:
     """At most so many bytes, and every block of it is a block of the whole report."""
@@ -357,7 +357,7 @@ def test_a_report_that_just_fits_is_whole() -> None:
 def test_sections_go_by_importance() -> None:
     """A kind goes when all of the less important kinds are gone; failing verdicts go late."""
     seen: list[str] = []
-    for most in range(len(whole().encode()), LEAST, -250):
+    for most in range(len(whole().encode()), LEAST, -600):
         note = NOTE.search(report(sample(), most))
         names = re.sub(r" \(.*?\)", "", note[2]).split(", ") if note else []
         assert names[: len(seen)] == seen[: len(names)]

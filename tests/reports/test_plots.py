@@ -180,6 +180,7 @@ def test_few_items_are_drawn(n: int) -> None:
     """One item is a picture too."""
     p = predictions(n=n, groups=False)
     made = result_of(replace(judge(measure(p), 0.5), candidate=p))
+    assert diagram_of(made).caption.endswith(f"\nn = {n} item{'s' * (n > 1)}")
     assert picture(diagram_of(made), ".png")
 
 
@@ -239,7 +240,13 @@ def test_the_same_diagram_gives_the_same_bytes(suffix: str) -> None:
 
 def test_hostile_text_is_drawn_as_text() -> None:
     """No formula, no markup, no control character; a sign that the font lacks stops nothing."""
-    for name in (HOSTILE[:40], "$x$ \\frac{a}{b} $", "<b>&amp;</b>", "模型 \U0001f600", "\x1b\x00"):
+    for name in (
+        HOSTILE[:40],
+        "$x$ \\frac{a}{b} $y_2$",
+        "<b>&amp;</b>",
+        "模型 \U0001f600",
+        "\x1b\x00",
+    ):
         made = diagram_of(replace(result(), model=name, reference=f"parent {name}"))
         svg = picture(made, ".svg")
         assert f"on {visible(name)}" in " ".join(words_of(svg))

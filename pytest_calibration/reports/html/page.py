@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_calibration.results import Result, Results
 
 # What a session of many verdicts shares out, so that the page still opens at once.
-ALL_SLICES: Final = 3000
+ALL_SLICES: Final = 1500
 ALL_ITEMS: Final = 400
 FEWEST_SLICES: Final = 20
 FEWEST_ITEMS: Final = 5
@@ -55,7 +55,7 @@ def html_report(results: Results) -> Iterator[str]:
     )
     yield "\n<body>\n"
     courses = drifts(results.results)
-    yield tag("a", "Skip to the verdicts", href="#verdicts", class_="skip")
+    yield tag("a", "Skip to the content", href="#main", class_="skip")
     yield PATTERNS
     yield _banner(results, headline, kind, drifting=bool(courses))
     yield '\n<main id="main">\n'

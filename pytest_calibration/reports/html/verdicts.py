@@ -94,7 +94,7 @@ def _account(result: Result, key: str) -> Iterator[Markup]:
 
 
 def _remedy(remedy: str, key: str) -> Markup:
-    """Return what to do, with the command apart from the words before it so that it can be copied."""
+    """Return what to do, with the command apart from the words before it, to be copied alone."""
     lead, _, command = remedy.partition("\n")
     if not (command and lead.endswith(":")):
         lead, command = "to store it:", remedy
