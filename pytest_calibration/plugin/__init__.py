@@ -45,7 +45,7 @@ from pytest_calibration.plugin.fixtures import (
     calibration_probe,
 )
 from pytest_calibration.plugin.options import add_options
-from pytest_calibration.plugin.reporting import annotation_lines
+from pytest_calibration.plugin.reporting import annotation_lines, inert
 from pytest_calibration.plugin.rootdir import check_rootdir
 from pytest_calibration.plugin.run import Run, model_name
 from pytest_calibration.plugin.session_sink import SessionSink
@@ -298,7 +298,7 @@ def pytest_terminal_summary(
     lines = list(session_lines(run, terminalreporter))
     if lines:
         terminalreporter.write_sep("=", "calibration")
-        for line in (*lines, *annotation_lines(run)):
+        for line in (*inert(lines), *annotation_lines(run)):
             terminalreporter.write_line(line)
 
 

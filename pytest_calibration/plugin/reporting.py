@@ -6,6 +6,7 @@ All are written by the controller, once, from one :class:`pytest_calibration.res
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_calibration.results import Results
 
 STEP_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
+# Bytes that GitHub takes of a step's summary.
+SUMMARY_LIMIT: Final = 1 << 20
 ANNOTATES: Final = "pytest_github_actions_annotate_failures"
 # Where continuous integration says which commit it tests.
 COMMITS: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "BUILD_VCS_NUMBER", "GIT_COMMIT")
@@ -128,16 +131,41 @@ def _pieces(suffix: str, results: Results) -> Iterable[str]:
 
 
 def _append(path: Path, results: Results) -> None:
-    from pytest_calibration.reports.markdown import markdown_report
+    """Add to the step summary as much as it may still hold."""
+    from pytest_calibration.reports import markdown
 
-    text = "".join(markdown_report(results))
+    held = path.read_bytes() if path.is_file() else b""
+    # GitHub shows nothing at all of a summary that is too large.
+    most = max(markdown.LEAST, min(markdown.STEP_SUMMARY, SUMMARY_LIMIT - len(held) - 1))
+    text = "".join(markdown.markdown_report(results, most_bytes=most))
     with path.open("ab") as file:
+        if held and not held.endswith(b"\n"):
+            file.write(b"\n")
         file.write(text.encode("utf-8", errors="backslashreplace"))
+
+
+def on_github() -> bool:
+    """Whether the output is read by a runner of GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def inert(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines that may hold anything, so that GitHub obeys none of them.
+
+    A runner obeys lines that begin with ``::``, and the text of an item may.
+    """
+    if not on_github():
+        yield from lines
+        return
+    token = secrets.token_hex(16)
+    yield f"::stop-commands::{token}"
+    yield from lines
+    yield f"::{token}::"
 
 
 def annotation_lines(run: Run) -> Iterator[str]:
     """Yield GitHub's workflow commands, one per failing test, where nothing else does."""
-    if os.environ.get("GITHUB_ACTIONS") != "true" or not run.verdicts:
+    if not on_github() or not run.verdicts:
         return
     if run.config.pluginmanager.hasplugin(ANNOTATES):
         return

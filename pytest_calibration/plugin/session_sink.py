@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from pytest_calibration.plugin.reporting import wants_details
+from pytest_calibration.plugin.reporting import inert, wants_details
 from pytest_calibration.plugin.run import Run, flag_arguments, model_name
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class SessionSink:
 
         worst = worst_items(*self.evidence, most=WORST, words=True)
         if any(item.words for item in worst):
-            yield EVIDENCE, "\n".join(worst_lines(worst, width=self.run.width))
+            yield EVIDENCE, "\n".join(inert(worst_lines(worst, width=self.run.width)))
 
     def fails(self, verdict: Verdict) -> bool:
         """Fail on what fails everywhere, and on inconclusive where the project says so."""

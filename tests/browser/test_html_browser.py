@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -102,10 +103,20 @@ def test_tables_sort_by_numbers(page: Page) -> None:
 
 
 def test_numbers_sort_by_size_and_not_by_digits(page: Page) -> None:
-    """60 comes before 600, and 900 last."""
-    page.open(source())
+    """60 comes before 1,200, and 0.00001, which Python writes with an exponent, before 0.2."""
+    made = results()
+    sizes = [1200, 600, 60, 900, 10_000, 7, 80, 500]
+    values = [0.2, 1e-05, 0.03, 0.5, 0.1, 3e-07, 0.4, 1.0]
+    changed = tuple(
+        replace(r, n=n, number=replace(r.number, value=value))
+        for r, n, value in zip(made.results, sizes, values, strict=True)
+    )
+    page.open("".join(html_report(replace(made, results=changed))))
     head(page, "n").click()
-    assert column(page, "n") == ["60", *["600"] * 6, "900"]
+    assert column(page, "n") == [f"{n:,}" for n in sorted(sizes)]
+    head(page, "value").click()
+    by_value = [n for _, n in sorted(zip(values, sizes, strict=True))]
+    assert column(page, "n") == [f"{n:,}" for n in by_value]
 
 
 def test_what_is_missing_sorts_last_both_ways(page: Page) -> None:
@@ -437,7 +448,7 @@ def test_a_screen_reader_has_a_name_for_everything(page: Page) -> None:
 
 CLOSED = """
 return [...document.querySelectorAll("details")].flatMap((d) => [...d.children].slice(1))
-  .filter((e) => e.getBoundingClientRect().height === 0).length
+  .filter((e) => !e.checkVisibility()).length
 """
 
 

@@ -186,7 +186,7 @@ def test_no_step_summary_without_calibration_tests(
 
 def annotations(result: pytest.RunResult) -> list[str]:
     """The workflow commands that were printed."""
-    return [line for line in result.outlines if line.startswith("::")]
+    return [line for line in result.outlines if line.startswith("::error")]
 
 
 @WORKERS
@@ -216,3 +216,35 @@ def test_no_annotation_where_another_plugin_makes_them(
     assert "title=" not in line
     # Theirs holds our whole text, in which no item is quoted.
     assert not any(prompt in line for prompt in PROMPTS)
+
+
+@WORKERS
+def test_github_obeys_no_line_of_an_item(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch, workers: list[str]
+) -> None:
+    """What may hold item text stands between a stop of all commands and its own unguessable end."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    lines = recorded.facts("hot", *workers).outlines
+    stops = [i for i, line in enumerate(lines) if line.startswith("::stop-commands::")]
+    assert len(stops) == 2
+    for start in stops:
+        token = lines[start].removeprefix("::stop-commands::")
+        assert re.fullmatch("[0-9a-f]{32}", token)
+        end = lines.index(f"::{token}::")
+        between = "\n".join(lines[start:end])
+        assert "surest wrong answers:" in between or "1 regressed" in between
+        assert "::error" not in between
+    assert not any("::stop" in line for line in recorded.facts("base", "-p", "no:terminal").outlines)
+
+
+def test_the_step_summary_stays_within_what_github_takes(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands there already counts, and ours begins on a line of its own."""
+    held = "x" * (2**20 - 20_000)
+    path = recorded.write("summary.md", held)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    recorded.facts("hot", "--calibration-model=runs/other", "--calibration-model=runs/base")
+    text = path.read_text("utf-8")
+    assert text.startswith(f"{held}\n<!--")
+    assert 2**20 - 20_000 < len(text.encode()) <= 2**20

@@ -651,6 +651,12 @@ def test_bins_and_bars_stand_in_tables() -> None:
     right = round(regressed().accuracy * regressed().n)
     assert totals[0] == right
     assert totals[0] + totals[1] == totals[2] + totals[3] == regressed().n
+    shown = [[n.text for n in row.children if isinstance(n, Node)] for row in bars]
+    for side, at in ((detail.candidate, 1), (detail.baseline, 3)):
+        told = {row[0]: row[at : at + 2] for row in shown}
+        for b in side.histogram:
+            if b.right + b.wrong:
+                assert told[f"{b.lower:.2f} – {b.upper:.2f}"] == [f"{b.right}", f"{b.wrong}"]
 
 
 def test_metrics_stand_beside_those_of_the_baseline() -> None:
@@ -700,13 +706,15 @@ def test_slices_show_shift_margin_and_change() -> None:
         some_slice(1, accuracy_before=0.7, gap_before=-0.05, shift=0.15, margin=0.04,
                    q_value=0.0001, change="worse"),
         some_slice(2, accuracy_before=0.5, gap_before=0.1, shift=0.0),
+        some_slice(3),
     )  # fmt: skip
     tree = page_of(replace(regressed(), detail=replace(regressed().detail, slices=rows)))  # type: ignore[type-var]
     body = tree.one("table", id="v1-slices").one("tbody").all("tr")
-    first, second = ([n.text for n in row.children if isinstance(n, Node)] for row in body)
+    first, second, third = ([n.text for n in row.children if isinstance(n, Node)] for row in body)
     assert first[:4] == ["subject 1", "50", "0.500before 0.700", "+0.100before −0.050"]
     assert first[5:] == ["+0.150± 0.040", "<0.001", "worse", "0.100floor 0.050"]
     assert second[5:8] == ["+0.000", "–", "–"]
+    assert third[5:8] == ["–", "–", "–"]
     assert "1 moved (false discovery rate 5 %); 1 too small to test." in tree.text
 
 

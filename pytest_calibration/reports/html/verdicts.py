@@ -416,7 +416,7 @@ def _components(result: Result, key: str) -> Iterator[Markup]:
 
 def _apart(*values: float | None) -> list[str]:
     """Write numbers so that those which differ look different."""
-    from pytest_calibration.verdict import distinct
+    from pytest_calibration.wording import distinct
 
     if any(v is None for v in values):
         return [number(v) for v in values]
