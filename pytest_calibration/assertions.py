@@ -17,8 +17,8 @@ from pytest_calibration.gate import Settings, against, against_record, check, ch
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
-from pytest_calibration.reports.terminal import failure_lines
 from pytest_calibration.reports.layout import WIDTH
+from pytest_calibration.reports.terminal import failure_lines
 from pytest_calibration.results import Result, result_of
 from pytest_calibration.sink import SINK
 from pytest_calibration.verdict import Verdict, judge

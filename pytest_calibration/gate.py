@@ -66,9 +66,7 @@ def against_record(predictions: Predictions, record: Record, settings: Settings)
     """Compare with a stored record, and add what else its reader must know."""
     verdict = against(predictions, record.predictions, settings, record=record)
     notes = (*verdict.notes, *remarks(predictions, record, verdict))
-    return replace(
-        verdict, notes=notes, past=past_of(record), sharpness_before=record.sharpness
-    )
+    return replace(verdict, notes=notes, past=past_of(record), sharpness_before=record.sharpness)
 
 
 def past_of(record: Record) -> tuple[Past, ...]:

@@ -73,6 +73,7 @@ def as_sides(pair: Paired) -> tuple[Predictions, Predictions]:
 
 # --- the curve -----------------------------------------------------------------------------------
 
+
 def test_curve_is_between_the_diagonal_and_the_fit() -> None:
     """Share 0 is the diagonal, share 1 the fit, linear between its points, constant beyond."""
     at, value = np.array([0.4, 0.8]), np.array([0.2, 0.6])

@@ -27,9 +27,14 @@ def test_a_block_that_raises_leaves_all_as_it_was(tmp_path: Path) -> None:
     """The old file stays, and no temporary one."""
     path = tmp_path / "x.json"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
+
+    def write_half() -> None:
+        with replacing(path) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x.json"]
 

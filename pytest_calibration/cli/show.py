@@ -258,8 +258,8 @@ def _items(
 
 def _lines(shown: Shown, kind: str, options: argparse.Namespace) -> Iterator[str]:
     from pytest_calibration.item_text import visible
-    from pytest_calibration.reports.terminal import reliability_diagram, slices_table
     from pytest_calibration.reports.layout import wrapped
+    from pytest_calibration.reports.terminal import reliability_diagram, slices_table
 
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size((USUAL, 24)).columns))
     subject = f"{shown.probe} on {shown.model}" if shown.model else shown.probe

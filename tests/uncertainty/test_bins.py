@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 from datasets import calibrated, exact, two_runs
-from hypothesis import given
 from evidences import ends, evidence, grouped, samples
+from hypothesis import given
 
 from pytest_calibration.metrics import METRICS, bin_index, ece
 from pytest_calibration.metrics.cross_fitted import debiased_size

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 from datasets import calibrated
+from evidences import evidence, grouped
 from hypothesis import given
 from hypothesis import strategies as st
-from evidences import evidence, grouped
 
 from pytest_calibration.metrics import bin_index
 from pytest_calibration.predictions import Predictions

@@ -12,9 +12,9 @@ from random import Random
 import numpy as np
 import pytest
 from datasets import calibrated, exact, four_way, two_runs
+from evidences import DEBIASED, copied, ends, grouped, samples
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from evidences import DEBIASED, copied, ends, grouped, samples
 
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import METRICS

@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 from datasets import calibrated, exact
+from evidences import copied, grouped
 from hypothesis import given
 from hypothesis import strategies as st
-from evidences import copied, grouped
 
 from pytest_calibration.metrics import METRICS, ece, mce
 from pytest_calibration.metrics.cross_fitted import debiased_size

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from datasets import calibrated, two_runs
+from evidences import copied, ends, grouped, jackknife_error, samples
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from evidences import copied, ends, grouped, jackknife_error, samples
 
 from pytest_calibration.metrics import aurc, auroc, selective_accuracy
 from pytest_calibration.predictions import FloatArray, Predictions

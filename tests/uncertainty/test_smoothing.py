@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 from datasets import calibrated, exact, two_runs
+from evidences import copied, ends, evidence, jackknife_error
 from hypothesis import given
 from hypothesis import strategies as st
-from evidences import copied, ends, evidence, jackknife_error
 
 from pytest_calibration.metrics import smooth_ece
 from pytest_calibration.metrics.binless import deposit

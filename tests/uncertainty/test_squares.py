@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 from datasets import calibrated, exact, two_runs
-from hypothesis import given
 from evidences import copied, ends, evidence, grouped, jackknife_error, samples
+from hypothesis import given
 
 from pytest_calibration.metrics import (
     bin_index,

@@ -52,7 +52,8 @@ def test_marks_stand_where_the_numbers_say(name: str, width: int) -> None:
         if round(b.confidence * last) != round(b.accuracy * last):
             assert plot.index("|") == round(b.confidence * last)
         band = {i for i, c in enumerate(plot) if c == "-"}
-        assert band <= set(range(round(b.calibrated_low * last), round(b.calibrated_high * last) + 1))
+        left, right = round(b.calibrated_low * last), round(b.calibrated_high * last)
+        assert band <= set(range(left, right + 1))
     assert max(map(len, rows)) <= width
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from samples import HOSTILE, predictions, results
 
 from pytest_calibration.measurement import measure
-from pytest_calibration.reports.terminal import counts_line, summary_lines
 from pytest_calibration.reports.layout import columns
+from pytest_calibration.reports.terminal import counts_line, summary_lines
 from pytest_calibration.reports.terminal.summary import summary_table
 from pytest_calibration.results import Results, result_of
 from pytest_calibration.verdict import compare, judge
@@ -69,7 +70,7 @@ def test_a_narrow_terminal_stays_readable(width: int) -> None:
 def test_what_goes_first_is_what_a_reader_can_do_without() -> None:
     """The interval goes before the number it belongs to, the state never."""
     heads = [next(iter(summary_table(TWO, width=w))).split() for w in (200, 80, 60, 50)]
-    for wide, narrow in zip(heads, heads[1:], strict=False):
+    for wide, narrow in pairwise(heads):
         assert set(narrow) <= set(wide)
     assert "interval" not in heads[1]
     assert heads[-1][0] == "model"
