@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 WIDTH: Final = 100
 LABEL: Final = 15
 MOST_DIGITS: Final = 6
+# A mean option mass that is lower by this is another one.
+MASS_FELL: Final = 0.05
 # Figures that a reader of the verdict, the diagram and the slices has seen already.
 ALREADY_TOLD: Final = ("signed gap", "ECE", "bin", "slice")
 # An ECE smaller than this is not worth a change of the training.
@@ -134,10 +136,19 @@ def paragraph(d: Diagnosis) -> str:
     if d.collapse.favourite is not None:
         parts.append(d.collapse.favourite.sentence)
     mass = d.option_mass
-    # What was so before, and did no harm, is left to the figures.
-    if mass is not None and mass.small and (d.verdict_word != "none" or mass.contrast is None):
+    # What was so before is left to the figures: it is not what happened.
+    if mass is not None and mass.small and not _was_as_small(mass):
         parts.append(mass.sentence)
     return " ".join(part for part in parts if part)
+
+
+def _was_as_small(mass: OptionMass) -> bool:
+    beside = mass.contrast
+    return (
+        beside is not None
+        and beside.baseline is not None
+        and beside.value > beside.baseline - MASS_FELL
+    )
 
 
 def _many(d: Diagnosis) -> str:

@@ -354,7 +354,7 @@ def test_a_collapse_onto_a_letter() -> None:
 
 
 def test_what_a_small_option_mass_means() -> None:
-    """In the paragraph where it is small; where it is small on some, it speaks of those."""
+    """In the paragraph where it is small and was not before; of some items it speaks of those."""
     small = OptionMass(Interval(0.31, 0.29, 0.33), 0.84, None, True)
     words = (
         "The options hold 0.31 of the probability on average, and less than half on 84 % of the "
@@ -368,7 +368,9 @@ def test_what_a_small_option_mass_means() -> None:
     assert case(option_mass=small, **fine).paragraph.endswith(words)
     beside = replace(small, contrast=Contrast(0.31, 0.32, Interval(-0.01, -0.03, 0.01)))
     assert "options hold" not in case(option_mass=beside, **fine).paragraph
-    assert case(option_mass=beside).paragraph.endswith(words)
+    assert "options hold" not in case(option_mass=beside).paragraph
+    fell = replace(small, contrast=Contrast(0.31, 0.44, None))
+    assert case(option_mass=fell).paragraph.endswith(words)
     some = replace(small, mean=Interval(0.7, 0.68, 0.72), share_below_half=0.3)
     assert ": on those the model would rather write something else, and its confidence there," in (
         some.sentence
