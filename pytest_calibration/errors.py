@@ -12,6 +12,7 @@
     ├── ModelError            a model that cannot be loaded or scored
     │   ├── MissingExtra      (also ImportError)  an optional package is not installed
     │   └── TokenBoundaryError  the tokenizer merges a prompt with what follows it
+    ├── ReportError           a report that cannot be read back
     └── BaselineError         a stored baseline
         ├── MissingBaseline   nothing recorded under this key
         ├── UnreadableBaseline  something is there, and it cannot be trusted
@@ -61,6 +62,10 @@ class MissingExtra(ModelError, ImportError):  # noqa: N818  reads as the conditi
 
 class TokenBoundaryError(ModelError):
     """``encode(prompt + option)`` does not start with ``encode(prompt)``."""
+
+
+class ReportError(CalibrationError):
+    """A report that is no report, is damaged, or comes from a newer version."""
 
 
 class BaselineError(CalibrationError):

@@ -17,7 +17,12 @@ from pytest_calibration.diagnosis.findings import (
 from pytest_calibration.diagnosis.means import evidence_of, mean_of
 from pytest_calibration.diagnosis.temperature import scale_of
 from pytest_calibration.metrics.binning import EDGE_SNAP
-from pytest_calibration.metrics.sharpness import SURE, Sharpness
+from pytest_calibration.metrics.sharpness import (
+    SURE,
+    Sharpness,
+    answer_histogram,
+    label_histogram,
+)
 from pytest_calibration.predictions import FloatArray, Predictions
 from pytest_calibration.uncertainty.evidence import TAIL
 from pytest_calibration.uncertainty.quantiles import upper_quantile
@@ -78,9 +83,12 @@ def collapse_of(predictions: Predictions, baseline: Predictions | None) -> Colla
     before = None if baseline is None else baseline.probabilities
     if before is not None and before.shape[1] != k:
         before = None
-    answered, answered_before = _shares(table), None if before is None else _shares(before)
+    answered = answer_histogram(predictions)
+    answered_before = None
+    if baseline is not None and before is not None:
+        answered_before = answer_histogram(baseline)
     known = scale_of(predictions) == "logits" and predictions.labels is not None
-    right = np.bincount(predictions.labels, minlength=k) / len(table) if known else None  # type: ignore[arg-type]
+    right = label_histogram(predictions) if known else None
     return Collapse(
         mean_confidence=contrast(predictions, confidence, confidence_before),
         share_confident=contrast(predictions, sure, sure_before),
@@ -97,10 +105,6 @@ def collapse_of(predictions: Predictions, baseline: Predictions | None) -> Colla
     )
 
 
-def _shares(table: FloatArray) -> FloatArray:
-    return np.asarray(np.bincount(table.argmax(axis=1), minlength=table.shape[1]) / len(table))
-
-
 def _favourite(predictions: Predictions, before: FloatArray | None) -> Favourite | None:
     """Find the option that is answered too often by most, beyond noise."""
     table, labels = predictions.probabilities, predictions.labels
@@ -108,8 +112,7 @@ def _favourite(predictions: Predictions, before: FloatArray | None) -> Favourite
     assert labels is not None
     evidence, k = evidence_of(predictions), table.shape[1]
     answer = table.argmax(axis=1)
-    answered = np.bincount(answer, minlength=k) / len(table)
-    right = np.bincount(labels, minlength=k) / len(table)
+    answered, right = answer_histogram(predictions), label_histogram(predictions)
     option = int((answered - right).argmax())
     if k < 2 or evidence.units < 2:
         return None

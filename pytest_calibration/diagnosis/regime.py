@@ -20,11 +20,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from pytest_calibration.diagnosis.findings import EceReading, Regime
+from pytest_calibration.diagnosis.findings import EceReading, Regime, RegimeName
 from pytest_calibration.diagnosis.means import evidence_of, mean_of
 from pytest_calibration.diagnosis.recalibration import MIN_UNITS
 from pytest_calibration.predictions import FloatArray, Predictions
 
+# By the sign of the margin: 0, +1, −1.
+WORDS: Final[tuple[RegimeName, ...]] = ("undetermined", "non-calibratable", "calibratable")
 RELATIVE: Final = (
     "It is said relative to that reference and is no proof: a model may have learned what its "
     "parent did not know, and recalibration is not bound to the parent's beliefs."
@@ -74,5 +76,4 @@ def regime_against(
     margin = mean_of(predictions.correct - base.confidence, evidence, of_outcomes=True)
     at = "at its noise floor" if ece.at_floor else "not surely more than noise"
     reference = f"mean confidence of {name}, whose own ECE ({ece.value:.3f}) is {at}"
-    word = ("undetermined", "non-calibratable", "calibratable")[margin.sign]
-    return Regime(word, reference, margin, RELATIVE)  # type: ignore[arg-type]
+    return Regime(WORDS[margin.sign], reference, margin, RELATIVE)

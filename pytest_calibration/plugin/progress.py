@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -97,7 +98,7 @@ def may_rewrite(config: pytest.Config, reporter: Any) -> bool:
 # --- two ways to write a line --------------------------------------------------------------------
 
 
-class Style:
+class Style(ABC):
     """A way to write where the process stands.
 
     Args:
@@ -120,6 +121,7 @@ class Style:
         """Columns that a text has."""
         return UNLIMITED
 
+    @abstractmethod
     def put(self, text: str, seconds: float, /) -> float:
         """Write a text, if it is time.
 
@@ -130,9 +132,8 @@ class Style:
         Returns:
             seconds after which it is time again.
         """
-        raise NotImplementedError
 
-    def clear(self) -> None:
+    def clear(self) -> None:  # noqa: B027  a style that rewrites nothing leaves nothing
         """Leave nothing of what the work is no longer at."""
 
 

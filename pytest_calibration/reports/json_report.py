@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pytest_calibration.errors import CalibrationError
+from pytest_calibration.errors import ReportError
 from pytest_calibration.reports.flat import flat_metrics
 
 if TYPE_CHECKING:
@@ -36,17 +36,17 @@ def read_json(path: Path) -> Results:
     """Read a JSON report.
 
     Raises:
-        CalibrationError: the file cannot be read, is no such report, or one of a newer format.
+        ReportError: the file cannot be read, is no such report, or one of a newer format.
     """
     try:
         content = path.read_bytes()
     except OSError as problem:
-        raise CalibrationError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
+        raise ReportError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
     try:
         # Windows PowerShell begins a file with a byte order mark.
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise CalibrationError(
+        raise ReportError(
             f"{path}: is not UTF-8 text (byte {problem.start}); name a JSON report."
         ) from None
     return parse_json(text, str(path))
@@ -60,7 +60,7 @@ def parse_json(text: str, name: str = "the report") -> Results:
         name: what an error calls it.
 
     Raises:
-        CalibrationError: it is no such report, or one of a newer format.
+        ReportError: it is no such report, or one of a newer format.
     """
     from pytest_calibration.reports.schema import problems
     from pytest_calibration.results import FORMAT, Results, revived
@@ -68,25 +68,25 @@ def parse_json(text: str, name: str = "the report") -> Results:
     try:
         document = json.loads(text, parse_constant=_not_json)
     except json.JSONDecodeError as problem:
-        raise CalibrationError(
+        raise ReportError(
             f"{name}, line {problem.lineno}: is not JSON: {problem.msg}; name a JSON report."
         ) from None
     except (ValueError, RecursionError) as problem:
-        raise CalibrationError(f"{name}: is not JSON: {problem}; name a JSON report.") from None
+        raise ReportError(f"{name}: is not JSON: {problem}; name a JSON report.") from None
     found = document.get("format") if isinstance(document, dict) else None
     if not isinstance(found, int) or isinstance(found, bool) or "results" not in document:
-        raise CalibrationError(
+        raise ReportError(
             f"{name}: is no JSON report of pytest-calibration (it has no format and results); "
             "name a file that --calibration-report=FILE.json wrote."
         )
     if found > FORMAT:
-        raise CalibrationError(
+        raise ReportError(
             f"{name}: has format {found}, this version reads up to {FORMAT}: update "
             "pytest-calibration."
         )
     wrong = next(problems(document), None)
     if wrong is not None:
-        raise CalibrationError(
+        raise ReportError(
             f"{name}: is no JSON report of format {FORMAT}: {wrong}; write it again."
         )
     return revived(Results, document)

@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from samples import HOSTILE, results
 
 from pytest_calibration.diagnosis import Diagnosis
-from pytest_calibration.errors import CalibrationError
+from pytest_calibration.errors import ReportError
 from pytest_calibration.reports.flat import flat_metrics
 from pytest_calibration.reports.json_report import json_report, parse_json, read_json
 from pytest_calibration.reports.schema import FILE, problems, results_schema, schema_text
@@ -248,7 +248,7 @@ def value_at(document: Any, at: WHERE) -> Any:
 def test_what_is_wrong_is_said(at: WHERE, value: Any, message: str) -> None:
     """The place, the value that is there and what is due; nothing in it acts on a terminal."""
     bad = changed(json.loads(small()), at, value)
-    with pytest.raises(CalibrationError) as caught:
+    with pytest.raises(ReportError) as caught:
         parse_json(json.dumps(bad), "report.json")
     said = str(caught.value)
     assert said.startswith("report.json: is no JSON report of format 1: ")
@@ -284,7 +284,7 @@ def test_a_file_that_is_no_report_is_named(tmp_path: Path, content: str, message
     """One sentence: which file, what is wrong with it, what to do."""
     file = tmp_path / "x.json"
     file.write_text(content, encoding="utf-8")
-    with pytest.raises(CalibrationError) as caught:
+    with pytest.raises(ReportError) as caught:
         read_json(file)
     assert str(caught.value).startswith(f"{file}{message}")
     assert "\n" not in str(caught.value)
@@ -292,10 +292,10 @@ def test_a_file_that_is_no_report_is_named(tmp_path: Path, content: str, message
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """It is not there, or it is no text."""
-    with pytest.raises(CalibrationError, match=r"x\.json: cannot be read \(No such file"):
+    with pytest.raises(ReportError, match=r"x\.json: cannot be read \(No such file"):
         read_json(tmp_path / "x.json")
     (tmp_path / "y.json").write_bytes(b"{\xff}")
-    with pytest.raises(CalibrationError, match=r"y\.json: is not UTF-8 text \(byte 1\)"):
+    with pytest.raises(ReportError, match=r"y\.json: is not UTF-8 text \(byte 1\)"):
         read_json(tmp_path / "y.json")
 
 
