@@ -86,9 +86,7 @@ def parse_json(text: str, name: str = "the report") -> Results:
         )
     wrong = next(problems(document), None)
     if wrong is not None:
-        raise ReportError(
-            f"{name}: is no JSON report of format {FORMAT}: {wrong}; write it again."
-        )
+        raise ReportError(f"{name}: is no JSON report of format {FORMAT}: {wrong}; write it again.")
     return revived(Results, document)
 
 
