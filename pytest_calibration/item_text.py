@@ -87,7 +87,11 @@ def visible(text: str, most: int | None = None, *, keep_breaks: bool = False) ->
             f"{visible(text[len(text) - tail :], keep_breaks=keep_breaks)}"
         )
     kept = "\n\t" if keep_breaks else ""
-    return "".join(c if _shows(c) or c in kept else _escaped(c) for c in text)
+    shown = "".join(c if _shows(c) or c in kept else _escaped(c) for c in text)
+    # What a log of continuous integration obeys: a line that begins with it, or any part of one.
+    if shown.lstrip().startswith("::"):
+        shown = shown.replace(":", r"\x3a", 1)
+    return shown.replace("##[", r"#\x23[")
 
 
 def _shows(character: str) -> bool:

@@ -41,10 +41,15 @@ def digest(*parts: object, size: int = 8) -> str:
     """
     state = hashlib.blake2b(digest_size=size)
     for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode()
+        data = part if isinstance(part, bytes) else _bytes(part)
         state.update(len(data).to_bytes(8, "little"))
         state.update(data)
     return state.hexdigest()
+
+
+def _bytes(part: object) -> bytes:
+    # JSON may hold half a surrogate pair, which is text too.
+    return str(part).encode("utf-8", "surrogatepass")
 
 
 def hash_ids(ids: Sequence[object], salt: str) -> IdArray:
@@ -53,7 +58,7 @@ def hash_ids(ids: Sequence[object], salt: str) -> IdArray:
     out = np.empty(len(ids), dtype=np.uint64)
     for i, item in enumerate(ids):
         state = prefix.copy()
-        state.update(str(item).encode())
+        state.update(_bytes(item))
         out[i] = int.from_bytes(state.digest(), "little")
     return out
 

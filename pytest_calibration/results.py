@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 MOST_SLICES: Final = 200
 MOST_ITEMS: Final = 20
+SPARED: Final = "the test did not fail: it is expected to, or caught the assertion."
 T = TypeVar("T")
 
 
@@ -504,6 +505,11 @@ def result_of(
         notes=verdict.notes,
         detail=detail_of(verdict, words=words) if detailed else None,
     )
+
+
+def spared(results: Iterable[Result]) -> list[Result]:
+    """Return the verdicts of a test that did not fail: it expects them, or caught the error."""
+    return [replace(r, fails=False, notes=(*r.notes, SPARED)) if r.fails else r for r in results]
 
 
 def detail_of(verdict: Verdict, *, words: bool = False) -> Detail | None:

@@ -26,6 +26,11 @@ from pytest_calibration.predictions import Predictions
         ("首都 é", "首都 é"),
         ("\u2028", r"\u2028"),
         ("", ""),
+        ("::add-mask::x", r"\x3a:add-mask::x"),
+        ("  ::error::x", r"  \x3a:error::x"),
+        ("std::move", "std::move"),
+        ("a ##[stop-commands]x", r"a #\x23[stop-commands]x"),
+        ("## [a](b)", "## [a](b)"),
     ],
 )
 def test_what_cannot_be_seen_is_written_as_an_escape_sequence(text: str, shown: str) -> None:

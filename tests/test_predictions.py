@@ -529,3 +529,11 @@ def test_slices_and_texts_are_kept_beside_the_numbers(build: Any) -> None:
         build(texts=["x?", "y?"])
     with pytest.raises(PredictionsError, match="slices has 1 entries for 3 confidences"):
         build(slices=["a"])
+
+
+def test_half_a_surrogate_pair_is_text_like_any_other() -> None:
+    """JSON may hold one: ids, probes and rows with it are hashed, and none like another."""
+    given = Predictions.from_confidence([0.5, 0.6], [True, False], item_ids=["\ud800", "\ud801"])
+    assert len({*given.item_ids.tolist()}) == 2
+    assert digest("\ud800") != digest("\ud801")
+    assert digest("é") == digest("é".encode())

@@ -119,10 +119,14 @@ def _favourite(predictions: Predictions, before: FloatArray | None) -> Favourite
     values = (answer == option).astype(np.float64) - (labels == option)
     excess = float(answered[option] - right[option])
     # Any of the k options might have come out first.
-    half = upper_quantile(TAIL / k, evidence.equal_units) * standard_error(
-        values, evidence.clusters
-    )
+    quantile = upper_quantile(TAIL / k, evidence.equal_units)
+    half = quantile * standard_error(values, evidence.clusters)
     if excess - half <= TOO_OFTEN:
+        return None
+    # The likeliest option is answered too often by any model, a calibrated one too: it is a
+    # favourite only where the model gives it more probability than it deserves.
+    believed = table[:, option] - (labels == option)
+    if float(believed.mean()) - quantile * standard_error(believed, evidence.clusters) <= 0:
         return None
     return Favourite(
         option=option,

@@ -32,9 +32,7 @@ RELATIVE: Final = (
     "parent did not know, and recalibration is not bound to the parent's beliefs."
 )
 SELF: Final = (
-    "Temperature scaling lets mean confidence follow accuracy, so this margin says what scaling "
-    "leaves of the gap, not what was learned by heart, and names no regime; a calibrated parent "
-    "on the same items would."
+    "Scaling lets confidence follow accuracy, so this names no regime; a calibrated parent would."
 )
 NONE: Final = (
     "There is no reference: no calibrated parent on the same items, and too few of them for "

@@ -285,6 +285,8 @@ def _of_shape(d: Diagnosis) -> str:
     gently = f", or {GENTLY}" if d.direction == "over-confident" and d.ece.value >= SMALL else ""
     if d.temperature is None or d.temperature.scale == "logits":
         return f"a problem of shape, not of scale; recalibrate with such a map{gently}"
+    if d.direction != "over-confident":
+        return "recalibrate with such a map"
     return (
         "recalibrate with such a map (dividing the logits may do as well, which confidences alone "
         f"do not tell){gently}"
@@ -304,7 +306,10 @@ def _hardly(d: Diagnosis) -> str:
         which = "right" if d.accuracy else "wrong"
         return f"All answers are {which}, so there is nothing for confidence to tell apart."
     value, low, high = apart(d.auroc.value, d.auroc.low, d.auroc.high, digits=2)
-    return f"Confidence hardly tells right answers from wrong ones (AUROC {value} [{low}, {high}])."
+    told = "hardly tells right answers from wrong ones"
+    if d.auroc.high < 0.5:
+        told = "points the wrong way: the surer an answer, the more often it is wrong"
+    return f"Confidence {told} (AUROC {value} [{low}, {high}])."
 
 
 def _change(d: Diagnosis) -> Iterator[str]:

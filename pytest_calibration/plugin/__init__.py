@@ -48,7 +48,7 @@ from pytest_calibration.plugin.options import add_options
 from pytest_calibration.plugin.reporting import annotation_lines, inert
 from pytest_calibration.plugin.rootdir import check_rootdir
 from pytest_calibration.plugin.run import Run, model_name
-from pytest_calibration.plugin.session_sink import SessionSink
+from pytest_calibration.plugin.session_sink import SessionSink, in_short
 from pytest_calibration.plugin.summary import collection_line, probe_lines, session_lines
 from pytest_calibration.plugin.tracebacks import at_the_users_line
 from pytest_calibration.sink import SINK
@@ -157,6 +157,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run = session.config.stash[RUN]
     marked = [item for item in session.items if item.stash.get(OURS, False)]
     run.collected = len(marked)
+    run.order = {item.nodeid: i for i, item in enumerate(session.items)}
     run.used_models.update(filter(None, map(model_name, marked)))
     writes = run.options["record"] or run.options["accept"]
     if marked and writes and run.options["limit"] and not run.is_worker:
@@ -204,6 +205,7 @@ def pytest_runtest_makereport(
     if isinstance(sink, SessionSink) and sink.item is item:
         if report.when == "call" and report.failed:
             report.sections.extend(sink.sections())
+            in_short(report, sink.results)
         if report.when == "teardown" and sink.results:
             from pytest_calibration.results import plain
 
@@ -226,6 +228,8 @@ class Collection:
         """Remember a file that cannot be collected or skips itself: the run is not a full one."""
         if report.outcome != "passed":
             self.run.deselected = True
+        if report.failed:
+            self.run.uncollected.add(report.nodeid or "a part of the tests")
 
 
 class Reporter:
@@ -240,16 +244,23 @@ class Reporter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the verdicts of each test's last attempt."""
+        ours = "calibration" in report.keywords
+        if report.when == "setup":
+            self.run.broken.discard(report.nodeid)
+            self.run.lines[report.nodeid] = report.location[0], (report.location[1] or 0) + 1
+        if report.failed:
+            self.run.broken.add(report.nodeid)
         if report.when == "teardown":
             self.run.results.pop(report.nodeid, None)
             if hasattr(report, RESULTS):
-                from pytest_calibration.results import Result, revived
+                from pytest_calibration.results import Result, revived, spared
 
-                given = getattr(report, RESULTS)
-                self.run.results[report.nodeid] = [revived(Result, one) for one in given]
-        if "calibration" not in report.keywords:
+                made = [revived(Result, one) for one in getattr(report, RESULTS)]
+                failed = report.nodeid in self.run.broken
+                self.run.results[report.nodeid] = made if failed else spared(made)
+        if not ours:
             return
-        self.run.lines[report.nodeid] = report.location[0], (report.location[1] or 0) + 1
+        self.run.marked.add(report.nodeid)
         if report.outcome in ("failed", "skipped", "rerun"):
             self.run.unfinished.add(report.nodeid)
         elif report.when == "call":
@@ -309,6 +320,12 @@ def pytest_terminal_summary(
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker what the controller resolved."""
     node.workerinput["calibration"] = node.config.stash[RUN].for_worker()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Learn the order of the tests, which all workers collect alike."""
+    node.config.stash[RUN].order = {name: i for i, name in enumerate(ids)}
 
 
 @pytest.hookimpl(optionalhook=True)

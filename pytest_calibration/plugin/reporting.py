@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_calibration.results import Results
 
 STEP_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
+# Files that the summary names; pictures may be many.
+MOST_NAMED: Final = 6
 # Bytes that GitHub takes of a step's summary.
 SUMMARY_LIMIT: Final = 1 << 20
 ANNOTATES: Final = "pytest_github_actions_annotate_failures"
@@ -35,8 +37,13 @@ def wants_details(run: Run) -> bool:
     return bool(run.config.get_verbosity() > 0)
 
 
-def results_of(run: Run) -> Results:
-    """Gather what came of the session so far."""
+def results_of(run: Run, *, alone: bool = False) -> Results:
+    """Gather what came of the session so far.
+
+    Args:
+        run: the session.
+        alone: for a reader who does not see pytest's own lines: tell what failed without a verdict.
+    """
     from pytest_calibration import __version__
     from pytest_calibration.results import Results
 
@@ -44,11 +51,11 @@ def results_of(run: Run) -> Results:
         version=__version__,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         commit=next(filter(None, (os.environ.get(name) for name in COMMITS)), ""),
-        tests=run.collected,
+        tests=max(run.collected, len(run.results)),
         finished=run.finished and run.complete,
         results=tuple(run.verdicts),
         remarks=tuple(run.remarks),
-        errors=tuple(run.errors),
+        errors=(*run.errors, *(run.untold() if alone else ())),
     )
 
 
@@ -56,14 +63,14 @@ def write_reports(run: Run) -> None:
     """Write every report that was asked for; one that cannot be written fails the session."""
     paths = paths_of(run.config, run.options, "report")
     summary = os.environ.get(STEP_SUMMARY)
-    if not run.collected:
+    if not run.collected and not run.verdicts:
         if "report" in run.options.flags:
             names = ", ".join(path.name for path in paths)
             run.remarks.append(f"no calibration test was collected: {names} not written.")
         return
     if not paths and not summary:
         return
-    results = results_of(run)
+    results = results_of(run, alone=True)
     written: list[str] = []
     for path in paths:
         with _told(run, str(path)):
@@ -72,7 +79,9 @@ def write_reports(run: Run) -> None:
         with _told(run, STEP_SUMMARY):
             _append(Path(summary), results)
     if written:
-        run.remarks.append(f"written: {', '.join(written)}")
+        names = list(dict.fromkeys(written))
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        run.remarks.append(f"written: {', '.join(names[:MOST_NAMED])}{more}")
 
 
 @contextmanager

@@ -67,7 +67,11 @@ class Run:
         unfinished: calibration tests that did not pass.
         complete: whether every process of the run finished.
         finished: whether every test was run.
-        lines: file and line of each calibration test, by node id.
+        lines: file and line of each test that was run, by node id.
+        order: place of each test in the collection, by node id.
+        marked: calibration tests that were run.
+        broken: tests that failed, or whose setup or teardown did.
+        uncollected: files that could not be collected.
         width: columns of the terminal.
         remarks: lines for the end of the summary.
         errors: lines that make the session fail.
@@ -90,6 +94,10 @@ class Run:
         self.complete = True
         self.finished = False
         self.lines: dict[str, tuple[str, int]] = {}
+        self.order: dict[str, int] = {}
+        self.marked: set[str] = set()
+        self.broken: set[str] = set()
+        self.uncollected: set[str] = set()
         self.width = int(self.given.get("width", 0)) or _terminal_width()
         self.remarks: list[str] = []
         self.errors: list[str] = []
@@ -136,12 +144,22 @@ class Run:
     def verdicts(self) -> list[Result]:
         """Every verdict of the run, one model after the other.
 
-        Workers finish in any order; a reader wants the models in theirs.
+        Workers finish in any order; a reader wants models and tests in theirs.
         """
         found = [result for results in self.results.values() for result in results]
         order = {name: i for i, name in enumerate(dict.fromkeys(r.model for r in found))}
         order |= {name: i for i, name in enumerate(self.model_names() if found else ())}
-        return sorted(found, key=lambda result: order[result.model])
+        last = len(self.order)
+        # Stable: several verdicts of one test stay as it made them.
+        return sorted(found, key=lambda r: (order[r.model], self.order.get(r.test, last)))
+
+    def untold(self) -> list[str]:
+        """Say which tests of calibration failed by something else than a verdict."""
+        told = {node for node, results in self.results.items() if any(r.fails for r in results)}
+        ours = self.marked | {*self.results}
+        broken = sorted((self.broken & ours) - told, key=lambda node: self.order.get(node, 0))
+        lines = [f"{node} failed without a verdict." for node in broken]
+        return [*lines, *(f"{name} could not be collected." for name in sorted(self.uncollected))]
 
     # --- what is probed ----------------------------------------------------------------------
 
@@ -390,6 +408,7 @@ class Run:
         return {
             "collected": self.collected,
             "deselected": self.deselected,
+            "uncollected": sorted(self.uncollected),
             "folders": sorted(self.folders),
             "asked": sorted(self.asked),
             "used_models": sorted(self.used_models),
@@ -405,6 +424,7 @@ class Run:
         self.used_models.update(seen["used_models"])
         self.collected = max(self.collected, seen["collected"])
         self.deselected |= seen["deselected"]
+        self.uncollected.update(seen["uncollected"])
         self.folders.update(seen["folders"])
         self.asked.update(seen["asked"])
         for key, origins in seen["conflicts"].items():

@@ -151,6 +151,21 @@ def first(*values: float | None) -> float:
     return next(float(v) for v in values if v is not None)
 
 
+def in_short(report: pytest.TestReport, results: Iterable[Result]) -> None:
+    """Let the one line of a failure, which pytest repeats at its end, be our headline.
+
+    In continuous integration pytest repeats the whole message there.
+    """
+    from pytest_calibration.item_text import visible
+
+    crash = getattr(report.longrepr, "reprcrash", None)
+    headlines = [result.headline for result in results if result.fails]
+    if headlines and crash is not None and crash.message.startswith("AssertionError: "):
+        first = crash.message.removeprefix("AssertionError: ").partition("\n")[0]
+        if first in map(visible, headlines):
+            crash.message = f"AssertionError: {first}"
+
+
 def flat(result: Result) -> dict[str, str | float | int]:
     """Return a result as flat scalars; what does not apply is left out."""
     number, base = result.number, result.baseline

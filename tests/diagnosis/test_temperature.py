@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import calibrated, d1, d3, four_way, sharpened, softmax
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_calibration.diagnosis import TemperatureFit, apply_temperature, fit_temperature
@@ -96,14 +96,15 @@ def test_it_divides_the_logits(t: float) -> None:
 
 
 @given(temperatures)
+@example(1.0)
 def test_it_divides_the_log_odds(t: float) -> None:
-    """Without a table c becomes 1 / (1 + ((1 - c) / c)^(1/T)), and what it says of NLL is gone."""
+    """Without a table c becomes 1 / (1 + ((1 - c) / c)^(1/T)); for T ≠ 1 what NLL needs is gone."""
     c = np.array([0.0, 0.01, 0.3, 0.5, 0.9, 0.999, 1.0])
     p = Predictions.from_confidence(c, np.array([True] * 7))
     q = apply_temperature(replace(p, label_logprobs=np.log(np.maximum(c, 1e-9))), t)
     inner = 1 / (1 + ((1 - c[1:-1]) / c[1:-1]) ** (1 / t))
     assert q.confidence == pytest.approx(np.concatenate([[0], inner, [1]]), abs=1e-12)
-    assert q.label_logprobs is None
+    assert (q.label_logprobs is None) is (t != 1)
 
 
 @given(temperatures, temperatures)

@@ -249,3 +249,135 @@ def test_the_step_summary_stays_within_what_github_takes(
     text = path.read_text("utf-8")
     assert text.startswith(f"{held}\n<!--")
     assert 2**20 - 20_000 < len(text.encode()) <= 2**20
+
+
+# --- red means red -------------------------------------------------------------------------------
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def test_it(calibration):\n    calibration.run('facts')\n    raise KeyError('oops')\n",
+        "import pytest\n\n@pytest.fixture\ndef late():\n    yield\n    raise KeyError('oops')\n\n"
+        "def test_it(calibration, late):\n    calibration.run('facts')\n",
+        "import pytest\n\n@pytest.fixture\ndef early():\n    raise KeyError('oops')\n\n"
+        "def test_it(calibration, early):\n    calibration.run('facts')\n",
+    ],
+    ids=["test", "teardown", "setup"],
+)
+def test_what_fails_without_a_verdict_is_no_green_report(
+    recorded: Project, body: str, workers: list[str]
+) -> None:
+    """A report is read without pytest's own output: it names the test and is red."""
+    recorded.write("tests/test_more.py", body)
+    result = recorded.facts("base", "--calibration-report=r.json", *workers)
+    assert result.ret == 1
+    report = session(recorded.path / "r.json")
+    assert report["green"] is False
+    assert report["errors"] == ["tests/test_more.py::test_it[base] failed without a verdict."]
+    result.stdout.no_fnmatch_line("ERROR: tests/test_more.py*")
+
+
+def test_a_file_that_cannot_be_collected_is_no_green_report(recorded: Project) -> None:
+    """Where pytest goes on without it, the report says what is missing."""
+    recorded.write("tests/test_more.py", "import nothing_of_this_name\n")
+    recorded.facts("base", "--calibration-report=r.json", "--continue-on-collection-errors")
+    report = session(recorded.path / "r.json")
+    assert report["green"] is False
+    assert report["errors"] == ["tests/test_more.py could not be collected."]
+
+
+@WORKERS
+def test_an_expected_failure_is_no_red_report(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch, workers: list[str]
+) -> None:
+    """A verdict that fails no test is told as one: no red, no annotation, a note why."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    recorded.write(
+        "tests/test_project.py",
+        """
+import pytest
+from pytest_calibration import assert_ece_below
+
+@pytest.mark.xfail
+def test_known(calibration):
+    assert_ece_below(calibration.run("facts"), 0.001)
+
+def test_caught(calibration):
+    with pytest.raises(AssertionError):
+        assert_ece_below(calibration.run("facts"), 0.001)
+""",
+    )
+    result = recorded.facts("base", "--calibration-report=r.json", *workers)
+    assert result.ret == 0
+    assert annotations(result) == []
+    report = session(recorded.path / "r.json")
+    assert report["green"] is True
+    for verdict in report["results"]:
+        assert (verdict["state"], verdict["fails"]) == ("above_limit", False)
+        assert verdict["notes"][-1].startswith("the test did not fail")
+
+
+@WORKERS
+def test_arrays_alone_are_reported(
+    project: Project, monkeypatch: pytest.MonkeyPatch, workers: list[str]
+) -> None:
+    """A project without a model and without fixtures has reports and annotations, too."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    project.write(
+        "tests/test_project.py",
+        """
+import numpy as np
+from pytest_calibration import assert_ece_below
+
+def test_arrays():
+    assert_ece_below((np.array([[0.9, 0.1]] * 50), np.arange(50) % 2), 0.2)
+""",
+    )
+    result = project.run(
+        "--calibration-report=r.json", "-p", "no:pytest_github_actions_annotate_failures", *workers
+    )
+    assert result.ret == 1
+    assert [v["state"] for v in verdicts(project.path / "r.json")] == ["above_limit"]
+    assert session(project.path / "r.json")["tests"] == 1
+    (line,) = annotations(result)
+    assert "file=tests/test_project.py,line=5," in line
+
+
+def test_the_order_of_results_does_not_depend_on_workers(recorded: Project) -> None:
+    """Models in their order, and in each the tests as they were collected."""
+    recorded.write(
+        "tests/test_more.py",
+        """
+import time
+import pytest
+from pytest_calibration import assert_ece_below
+
+@pytest.mark.parametrize("n", range(6))
+def test_it(calibration, n):
+    time.sleep(0.3 * (n % 2 == 0))
+    assert_ece_below(calibration.run("facts"), 0.9)
+""",
+    )
+    orders = []
+    for workers in ([], ["-n", "2"]):
+        models = ["--calibration-model=runs/other", "--calibration-report=r.json"]
+        recorded.facts("hot", *models, *workers)
+        orders.append([v["test"] for v in verdicts(recorded.path / "r.json")])
+    assert len(orders[0]) == 14
+    assert orders[0] == orders[1]
+
+
+@WORKERS
+def test_pytest_repeats_the_headline_alone(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch, workers: list[str]
+) -> None:
+    """In CI pytest repeats a whole message at its end; of ours it repeats one line."""
+    monkeypatch.setenv("CI", "true")
+    lines = recorded.facts("hot", *workers).outlines
+    start = next(i for i, line in enumerate(lines) if "short test summary info" in line)
+    assert [line for line in lines[start + 1 : -1] if line] == [
+        "FAILED tests/test_project.py::test_nothing_got_worse[hot-facts] - AssertionError: "
+        "calibration regressed: probe facts on hot"
+    ]
