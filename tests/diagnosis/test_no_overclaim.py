@@ -27,7 +27,7 @@ def test_a_model_that_is_pulled_to_one_option_has_a_favourite() -> None:
     logits = rng.normal(0, 1.5, (1500, 4))
     honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = [rng.choice(4, p=row) for row in honest]
-    found = diagnose(Predictions.from_logits(logits + [0, 0, 1.5, 0], labels))
+    found = diagnose(Predictions.from_logits(logits + np.array([0, 0, 1.5, 0]), labels))
     assert found.collapse.favourite is not None
     assert found.collapse.favourite.option == 2
 

@@ -29,7 +29,7 @@ class Command:
 def parsed(line: str) -> Command:
     """Take a line of a log apart in the way of the runner."""
     assert line.startswith("::")
-    assert line.isprintable()
+    assert line[2:] == visible(line[2:])
     head, _, data = line[2:].partition("::")
     name, _, listed = head.partition(" ")
     properties = dict(pair.split("=", 1) for pair in listed.split(",") if pair)
