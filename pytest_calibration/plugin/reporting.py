@@ -79,9 +79,9 @@ def write_reports(run: Run) -> None:
         with _told(run, STEP_SUMMARY):
             _append(Path(summary), results)
     if written:
-        names = list(dict.fromkeys(written))
-        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        run.remarks.append(f"written: {', '.join(names[:MOST_NAMED])}{more}")
+        files = list(dict.fromkeys(written))
+        more = f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else ""
+        run.remarks.append(f"written: {', '.join(files[:MOST_NAMED])}{more}")
 
 
 @contextmanager
