@@ -1,4 +1,4 @@
-"""What the assertions of a running test tell the session, as flat test properties."""
+"""What the assertions of a running test tell the session, and what a failure shows of it."""
 
 from __future__ import annotations
 
@@ -161,13 +161,15 @@ def in_short(report: pytest.TestReport, results: Iterable[Result]) -> None:
     crash = getattr(report.longrepr, "reprcrash", None)
     headlines = [result.headline for result in results if result.fails]
     if headlines and crash is not None and crash.message.startswith("AssertionError: "):
-        first = crash.message.removeprefix("AssertionError: ").partition("\n")[0]
-        if first in map(visible, headlines):
-            crash.message = f"AssertionError: {first}"
+        line = crash.message.removeprefix("AssertionError: ").partition("\n")[0]
+        if line in map(visible, headlines):
+            crash.message = f"AssertionError: {line}"
 
 
 def flat(result: Result) -> dict[str, str | float | int]:
-    """Return a result as flat scalars; what does not apply is left out."""
+    """Return a result as flat builtin scalars; what does not apply is left out."""
+    from pytest_calibration.results import plain
+
     number, base = result.number, result.baseline
     out: dict[str, str | float | int | None] = {
         "state": result.state,
@@ -194,4 +196,5 @@ def flat(result: Result) -> dict[str, str | float | int]:
         "improved": 1 if result.improved and result.reference == "baseline" else None,
         "component": ", ".join(result.fired),
     }
-    return {key: value for key, value in out.items() if value is not None and value != ""}
+    # What travels between processes must be exactly that, and no number of numpy's.
+    return {key: plain(value) for key, value in out.items() if value is not None and value != ""}
