@@ -220,20 +220,28 @@ def test_scores_do_not_depend_on_the_batch(checkpoint: Path, batch_tokens: int) 
         assert_allclose(score.target_logprob, logprob, rtol=0, atol=CLOSE)
 
 
-def test_forward_passes_hold_at_most_batch_tokens(neox: Path) -> None:
-    """A pass holds at most ``batch_tokens`` padded tokens, or one row that is longer than that."""
-    model = load(neox, batch_tokens=30)
-    shapes: list[tuple[int, int]] = []
-    model.load().model.register_forward_pre_hook(
-        lambda _, arguments: shapes.append(tuple(arguments[0].shape))
+def passes(model: LazyModel) -> list[int]:
+    """Return a list that grows by the tokens of each forward pass from now on."""
+    sizes: list[int] = []
+    model.load().model.get_decoder().register_forward_pre_hook(
+        lambda _, given, named: sizes.append((given[0] if given else named["input_ids"]).numel()),
+        with_kwargs=True,
     )
+    return sizes
+
+
+def test_forward_passes_hold_at_most_batch_tokens(neox: Path) -> None:
+    """A pass holds at most ``batch_tokens`` tokens, none of them padding."""
+    model = load(neox, batch_tokens=30)
+    sizes = passes(model)
     texts = [*CORPUS, *PROMPTS]
-    lengths = [len(reference(neox).encode(text)) - 1 for text in texts]
+    rows = [reference(neox).encode(text)[:-1] for text in texts]
     model.next_token(texts)
-    assert sum(rows for rows, _ in shapes) == sum(n > 0 for n in lengths)
-    assert all(rows * width <= 30 or rows == 1 for rows, width in shapes)
-    assert max(width for _, width in shapes) == max(lengths)
-    assert max(rows for rows, _ in shapes) > 1
+    distinct = {tuple(row[: n + 1]) for row in rows for n in range(len(row))}
+    assert len(distinct) <= sum(sizes) <= sum(map(len, rows))
+    assert max(sizes) <= 30
+    assert max(map(len, rows)) <= 30 < sum(map(len, rows))
+    assert len(sizes) < len(texts), "rows share passes"
 
 
 @settings(max_examples=20)
@@ -274,10 +282,10 @@ def test_single_token_options_of_a_whole_vocabulary_sum_to_one(neox: Path) -> No
     """The probabilities of all tokens after one prompt sum to 1."""
     model = load(neox).load()
     head = reference(neox).encode(PROMPTS[0])
-    from pytest_calibration.models.transformers_model import Row
+    from pytest_calibration.models.transformers_model.rows import Row
 
     every = list(range(VOCABULARY))
-    (score,) = model._score([Row(head, [len(head) - 1] * VOCABULARY, every)])
+    (score,) = model._scorer.score([Row(head, [len(head) - 1] * VOCABULARY, every)])
     assert np.exp(score.target_logprob).sum() == pytest.approx(1, abs=1e-5)
 
 
@@ -300,11 +308,11 @@ def test_sliding_window_is_kept(checkpoints: dict[str, Path]) -> None:
     ids = reference(checkpoints["mistral"]).encode(CORPUS[1])
     reach = 2 * (WINDOW - 1)
     last = len(ids) - 1
-    from pytest_calibration.models.transformers_model import Row
+    from pytest_calibration.models.transformers_model.rows import Row
 
     def score(changed: int | None) -> float:
         row = [(token + 7) % VOCABULARY if i == changed else token for i, token in enumerate(ids)]
-        return float(model._score([Row(row, [last], [5])])[0].target_logprob[0])
+        return float(model._scorer.score([Row(row, [last], [5])])[0].target_logprob[0])
 
     assert score(last - reach - 1) == pytest.approx(score(None), abs=1e-6)
     assert score(last - reach) != pytest.approx(score(None), abs=1e-4)
@@ -406,7 +414,7 @@ def test_no_gradients_are_kept(neox: Path) -> None:
     model = load(neox)
     network = model.load().model
     modes: list[tuple[bool, bool]] = []
-    network.register_forward_hook(
+    network.get_decoder().register_forward_hook(
         lambda *_: modes.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
     )
     model.option_logprobs(PROMPTS, OPTIONS)
@@ -448,15 +456,17 @@ def heard() -> Iterator[Heard]:
 
 
 def test_rows_are_counted_as_they_are_scored(neox: Path, heard: Heard) -> None:
-    """One report a batch, from 0; the share of the work is that of the tokens, long rows first."""
-    model = load(neox, batch_tokens=1).load()
-    texts = ["one two three four five six seven eight", "one two", "one two three"]
-    model.next_token(texts)
+    """One report a pass, from 0; the share of the work is that of the tokens, long rows first."""
+    model = load(neox, batch_tokens=1 << 4).load()
+    texts = ["one two three four five six seven eight", "The boils at", "Water"]
     # The last token of a text is predicted, never read.
     sizes = sorted((len(model.tokenizer(text)["input_ids"]) - 1 for text in texts), reverse=True)
-    assert len(set(sizes)) == 3
-    done = [sum(sizes[:k]) / sum(sizes) for k in range(3)]
-    assert heard.counts("rows") == [(k, 3, pytest.approx(share)) for k, share in enumerate(done)]
+    assert sizes[0] > 16 > sizes[1] > sizes[2] > 0
+    model.next_token(texts)
+    reports = heard.counts("rows")
+    assert reports[0] == (0, 3, 0.0)
+    assert [share for *_, share in reports] == sorted({share for *_, share in reports})
+    assert all(done <= 3 * share for done, _, share in reports)
 
 
 def test_tokens_are_counted_as_they_are_generated(neox: Path, heard: Heard) -> None:
@@ -466,7 +476,8 @@ def test_tokens_are_counted_as_they_are_generated(neox: Path, heard: Heard) -> N
     written = [len(one.token_logprobs) for one in given]
     counts = heard.counts("tokens")
     done = [count[0] for count in counts]
-    assert done == list(range(sum(written)))
+    assert done == sorted(done)
+    assert {*done} == {*range(sum(written))}
     assert counts[0][1] == sum(most)
     assert all(sum(written) <= total <= sum(most) for _, total, _ in counts)
     assert [share for *_, share in counts] == pytest.approx([d / t for d, t, _ in counts])

@@ -1,0 +1,208 @@
+"""From a checkpoint on disk to weights in memory, and what can stand in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+
+from pytest_calibration.errors import ModelError
+from pytest_calibration.models.checkpoint import LoadSettings, adapter_base, require
+from pytest_calibration.models.spec import ModelSpec
+
+_CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep progress bars and library chatter out of a test report; errors still come through."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device that a setting names.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    count = {
+        "cuda": torch.cuda.device_count,
+        "mps": lambda: int(torch.backends.mps.is_available()),
+        "cpu": lambda: 1,
+    }[kind]()
+    if int(index or 0) >= count:
+        raise ModelError(f"device {name!r} is not available here; use cpu or auto.")
+    return torch.device(name)
+
+
+def load_weights(spec: ModelSpec, settings: LoadSettings, device: torch.device) -> Any:
+    """Return the model of a checkpoint, with its adapter where it is one.
+
+    Raises:
+        ModelError: it cannot be loaded whole, or is no causal language model.
+        MissingExtra: it is an adapter, and peft is not installed.
+    """
+    base = adapter_base(spec)
+    if base is None:
+        return _load_whole(spec, settings, device)
+    require("peft", "peft")
+    import peft
+
+    if not (Path(spec.location) / "adapter_model.safetensors").is_file():
+        if settings.safetensors_only:
+            _refuse_pickles(spec)
+        if not (Path(spec.location) / "adapter_model.bin").is_file():
+            raise ModelError(
+                f"{spec.location!r} holds adapter_config.json and no adapter_model.safetensors; "
+                "save the adapter again with save_pretrained."
+            )
+    model = _load_whole(base, settings, device)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = _explained(
+            spec, lambda: peft.PeftModel.from_pretrained(model, spec.location, is_trainable=False)
+        )
+    for warning in caught:
+        if "missing adapter keys" in str(warning.message):
+            raise ModelError(
+                f"{spec.name}: the adapter in {spec.location!r} does not hold all the weights its "
+                "configuration names; save it again with save_pretrained."
+            )
+    return _placed(spec, model, settings, device)
+
+
+def _placed(spec: ModelSpec, model: Any, settings: LoadSettings, device: torch.device) -> Any:
+    """Move a model to its device, unless its arguments have placed it already."""
+    if {"device_map", "quantization_config"} & set(settings.arguments):
+        return model
+    return _explained(spec, lambda: model.to(device))
+
+
+def _load_whole(spec: ModelSpec, settings: LoadSettings, device: torch.device) -> Any:
+    if spec.local and not (Path(spec.location) / "config.json").is_file():
+        raise ModelError(
+            f"{spec.location!r} holds no config.json and no adapter_config.json, so it is no "
+            "checkpoint; pass the directory that save_pretrained wrote."
+        )
+    common = {"revision": spec.revision, "trust_remote_code": settings.trust_remote_code}
+    arguments: dict[str, Any] = {
+        "dtype": settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype),
+        **({"use_safetensors": True} if settings.safetensors_only else {}),
+        **settings.arguments,
+    }
+    config = _explained(
+        spec, lambda: transformers.AutoConfig.from_pretrained(spec.location, **common)
+    )
+    kinds = getattr(config, "architectures", None) or []
+    if getattr(config, "is_encoder_decoder", False):
+        kinds = kinds or [type(config).__name__]
+        raise ModelError(
+            f"{spec.name}: is a {kinds[0]}, an encoder with a decoder and no causal language "
+            "model; it predicts no next tokens of a text."
+        )
+    if kinds and not any(_CAUSAL.search(kind) for kind in kinds):
+        raise ModelError(
+            f"{spec.name}: is a {kinds[0]}, no causal language model; it predicts no next tokens."
+        )
+    model, report = _explained(
+        spec,
+        lambda: transformers.AutoModelForCausalLM.from_pretrained(
+            spec.location, output_loading_info=True, **common, **arguments
+        ),
+    )
+    missing = sorted(report.get("missing_keys") or ())
+    if missing:
+        raise ModelError(
+            f"{spec.name}: the checkpoint lacks {len(missing)} weights (first: {missing[0]}), "
+            "which would be random numbers; save the whole model with save_pretrained."
+        )
+    return _placed(spec, model, settings, device)
+
+
+def load_tokenizer(spec: ModelSpec, settings: LoadSettings) -> Any:
+    """Return the tokenizer of a checkpoint, or the one that the settings name.
+
+    Raises:
+        ModelError: there is none.
+    """
+    source: ModelSpec = spec
+    if settings.tokenizer is not None:
+        local = Path(settings.tokenizer).is_dir()
+        source = ModelSpec(settings.tokenizer, None, local=local, name=spec.name)
+    elif spec.local and not any(
+        (Path(spec.location) / file).is_file()
+        for file in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    ):
+        base = adapter_base(spec)
+        if base is None:
+            raise ModelError(
+                f"{spec.location!r} holds no tokenizer; save one beside the model, or name one: "
+                "model: {tokenizer: ...} in calibration.yaml."
+            )
+        source = base
+    return _explained(
+        source,
+        lambda: transformers.AutoTokenizer.from_pretrained(
+            source.location,
+            revision=source.revision,
+            trust_remote_code=settings.trust_remote_code,
+            **settings.tokenizer_arguments,
+        ),
+    )
+
+
+def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
+    """Run a loading step; say in one sentence what stopped it."""
+    try:
+        return load()
+    except Exception as problem:
+        # Whatever the libraries raise: a truncated file, a configuration of the wrong type, ...
+        first = " ".join(str(problem).split())
+        if isinstance(problem, KeyError):
+            first = f"the key {first} is missing"
+        if "safetensors" in first and "use_safetensors" not in first and spec.local:
+            _refuse_pickles(spec, problem)
+        if "trust_remote_code" in first and isinstance(problem, ValueError):
+            raise ModelError(
+                f"{spec.name}: needs Python code that comes with the checkpoint, which is run only "
+                "where calibration.yaml says model: {trust_remote_code: true}."
+            ) from problem
+        where, aside = ("directory", "") if spec.local else ("hub id", " (no such directory here)")
+        raise ModelError(
+            f"cannot load {where} {spec.text!r}{aside}: {first[:300].rstrip('.')}."
+        ) from problem
+
+
+def _refuse_pickles(spec: ModelSpec, problem: Exception | None = None) -> None:
+    """Raise ModelError where the weights are there, but pickled."""
+    folder = Path(spec.location)
+    pickled = sorted(
+        p.name for stem in ("pytorch_model", "adapter_model") for p in folder.glob(f"{stem}*.bin")
+    )
+    if pickled:
+        raise ModelError(
+            f"{spec.name}: holds {pickled[0]} and no safetensors; pickled weights can run code, so "
+            "they are read only where calibration.yaml says model: {safetensors_only: false}."
+        ) from problem
