@@ -24,6 +24,13 @@ CORPUS: Final = (
     "The city of Oslo is the capital of Norway; the city of Bern is not in Norway.",
 )
 FAMILIES: Final = ("gpt_neox", "llama", "gpt2", "opt", "mistral", "qwen2")
+MORE_FAMILIES: Final = (
+    *("qwen3", "gemma2", "gemma3", "gpt_oss", "mixtral"),
+    *("olmo2", "phi3", "granite", "cohere", "stablelm"),
+)
+"""Further families whose attention is called by name."""
+OTHER_FAMILIES: Final = ("bloom", "mpt", "falcon", "gptj", "mamba")
+"""Families that bring an attention of their own, or none."""
 
 
 def bpe(family: str = "gpt_neox", *, start: bool = False, end: bool = False) -> Any:
@@ -65,7 +72,7 @@ def bpe(family: str = "gpt_neox", *, start: bool = False, end: bool = False) -> 
     tokenizer.train_from_iterator(CORPUS, trainer)
     if start or end:
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{END} $A" * start + f"$A {END}" * end, special_tokens=[(END, 0)]
+            single=f"{END} " * start + "$A" + f" {END}" * end, special_tokens=[(END, 0)]
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -120,6 +127,79 @@ def new_model(family: str, **changes: Any) -> Any:
             usual
             | {"ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.25}
             | {"dropout": 0.4, "attention_dropout": 0.4},
+        ),
+        "qwen3": (t.Qwen3Config, t.Qwen3ForCausalLM, usual | wide | grouped),
+        "gemma2": (
+            t.Gemma2Config,
+            t.Gemma2ForCausalLM,
+            usual
+            | wide
+            | grouped
+            | {"sliding_window": WINDOW, "query_pre_attn_scalar": 8}
+            | {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0},
+        ),
+        "gemma3": (
+            t.Gemma3TextConfig,
+            t.Gemma3ForCausalLM,
+            usual
+            | wide
+            | grouped
+            | {"num_hidden_layers": 3, "sliding_window": WINDOW, "query_pre_attn_scalar": 8}
+            | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+        ),
+        "gpt_oss": (
+            t.GptOssConfig,
+            t.GptOssForCausalLM,
+            usual
+            | wide
+            | grouped
+            | {"sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
+        ),
+        "mixtral": (
+            t.MixtralConfig,
+            t.MixtralForCausalLM,
+            usual | wide | grouped | {"num_local_experts": 4, "num_experts_per_tok": 2},
+        ),
+        "olmo2": (t.Olmo2Config, t.Olmo2ForCausalLM, usual | wide | {"num_key_value_heads": 2}),
+        "phi3": (t.Phi3Config, t.Phi3ForCausalLM, usual | wide | {"num_key_value_heads": 2}),
+        "granite": (
+            t.GraniteConfig,
+            t.GraniteForCausalLM,
+            usual
+            | wide
+            | {"num_key_value_heads": 2, "logits_scaling": 0.5, "attention_multiplier": 0.3}
+            | {"residual_multiplier": 0.7, "embedding_multiplier": 2.0},
+        ),
+        "cohere": (
+            t.CohereConfig,
+            t.CohereForCausalLM,
+            usual | wide | {"num_key_value_heads": 2, "logit_scale": 2.0},
+        ),
+        "stablelm": (
+            t.StableLmConfig,
+            t.StableLmForCausalLM,
+            usual | wide | {"num_key_value_heads": 2},
+        ),
+        "bloom": (
+            t.BloomConfig,
+            t.BloomForCausalLM,
+            {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.25},
+        ),
+        "mpt": (
+            t.MptConfig,
+            t.MptForCausalLM,
+            {"d_model": 32, "n_layers": 2, "n_heads": 4, "initializer_range": 0.25},
+        ),
+        "falcon": (t.FalconConfig, t.FalconForCausalLM, usual | {"initializer_range": 0.25}),
+        "gptj": (
+            t.GPTJConfig,
+            t.GPTJForCausalLM,
+            {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "initializer_range": 0.25},
+        ),
+        "mamba": (
+            t.MambaConfig,
+            t.MambaForCausalLM,
+            {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
         ),
     }
     config, model, settings = families[family]

@@ -6,8 +6,12 @@
     the text a user types to name one: hub id, directory, glob, adapter directory, revision.
 ``checkpoint``
     what is known of one before it is loaded: settings, adapter base, fingerprint.
+``digests``, ``hub``, ``environment``
+    what a fingerprint is made of: files, commits, libraries and processors.
 ``loading``
     from a spec to a model.
+``remembered``
+    a model whose answers are kept.
 ``transformers_model``
-    Hugging Face checkpoints; the only module that imports torch.
+    Hugging Face checkpoints; the only room that imports torch.
 """

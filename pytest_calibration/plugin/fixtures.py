@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from pytest_calibration.errors import UsageError
-from pytest_calibration.plugin.run import Run
+from pytest_calibration.plugin.session import run_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_calibration.baselines import Baselines
     from pytest_calibration.models.loading import LazyModel
     from pytest_calibration.models.protocols import LanguageModel
+    from pytest_calibration.plugin.run import Run
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.probes.base import Probe
 
-RUN: Final = pytest.StashKey[Run]()
 NAMES: Final = frozenset(
     {
         "calibration",
@@ -74,7 +74,7 @@ class Calibration:
 @pytest.fixture(scope="session")
 def calibration_model_spec(request: pytest.FixtureRequest) -> str:
     """The text of the model spec; one parameter per ``--calibration-model``."""
-    run = request.config.stash[RUN]
+    run = run_of(request.config)
     name = getattr(request, "param", None)
     if name is None and run.options["model"]:
         # Neither a TestCase nor getfixturevalue can be parametrised: one model needs no parameter.
@@ -101,17 +101,20 @@ def calibration_model(
     """The model under test; override it in ``conftest.py`` to bring your own."""
     from pytest_calibration.models.loading import load_model
 
-    run = request.config.stash[RUN]
+    run = run_of(request.config)
     current = run.current
     # A project may override the spec fixture alone: then its text is what counts.
     known = current is not None and current.text == calibration_model_spec
     if current is not None and not known and "model" in run.options.flags:
+        from pytest_calibration.errors import UsageError
+
         raise UsageError(
             f"calibration_model_spec is overridden and gives {calibration_model_spec!r}, so "
             f"--calibration-model {current.text!r} would be ignored; leave one of them out."
         )
     spec = current if current is not None and known else calibration_model_spec
-    model = load_model(spec, run.load_settings)
+    model = load_model(spec, run.load_settings, cache=run.cache)
+    run.watch(model)
     yield model
     model.release()
 
@@ -119,7 +122,7 @@ def calibration_model(
 @pytest.fixture
 def calibration(request: pytest.FixtureRequest, calibration_model: LanguageModel) -> Calibration:
     """The runner: ``.run(probe)`` gives predictions of the model under test."""
-    return Calibration(request.config.stash[RUN], calibration_model)
+    return Calibration(run_of(request.config), calibration_model)
 
 
 @pytest.fixture
@@ -138,13 +141,13 @@ def calibration_probe(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def calibration_baseline(request: pytest.FixtureRequest) -> Baselines:
     """The baselines stored beside the test file; ``.named("sft")`` for one of several."""
-    return request.config.stash[RUN].store_of(request.node)
+    return run_of(request.config).store_of(request.node)
 
 
 @pytest.fixture(scope="session")
 def calibration_parent(request: pytest.FixtureRequest) -> LazyModel:
     """The model of ``--calibration-parent``."""
-    parent = request.config.stash[RUN].parent
+    parent = run_of(request.config).parent
     if parent is None:
         pytest.fail("no parent: pass --calibration-parent.", pytrace=False)
     return parent

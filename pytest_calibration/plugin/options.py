@@ -7,20 +7,17 @@ would switch the gate off for good.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
-
-from pytest_calibration.errors import UsageError
 
 # What a report may end in, which says what it is.
 REPORTS: Final = (".html", ".md", ".json", ".txt", ".png", ".svg")
 
 
-@dataclass(frozen=True)
-class Option:
+# Cheaper to define than a data class: every start of pytest does it.
+class Option(NamedTuple):
     """One setting.
 
     Attributes:
@@ -78,7 +75,11 @@ OPTIONS: Final = (
            flag=False, choices=("terminal", "none", "reports")),
     Option("device", "cpu, cuda, mps or auto", metavar="DEVICE"),
     Option("dtype", "float32, bfloat16, float16 or auto", metavar="DTYPE"),
-    Option("batch_tokens", "padded tokens per forward pass", "int", metavar="N"),
+    Option("batch_tokens", "tokens per forward pass, instead of what suits the device", "int",
+           metavar="N"),
+    Option("cache_dir", "folder that keeps what models answered, instead of pytest's cache "
+           "directory", metavar="DIR"),
+    Option("no_cache", "ask every model anew, and keep no answer", "bool"),
     Option("config", "configuration file, instead of calibration.yaml at rootdir", metavar="FILE"),
     Option("no_model", "what a calibration test does when no model is named: error or skip",
            flag=False, choices=("error", "skip")),
@@ -109,7 +110,6 @@ def add_options(parser: pytest.Parser) -> None:
             parser.addini(option.ini_name, help=option.help, type=option.kind, default=None)
 
 
-@dataclass(frozen=True)
 class Options:
     """The resolved settings of a run; None where nothing was said.
 
@@ -118,8 +118,9 @@ class Options:
         values: option name to value.
     """
 
-    flags: frozenset[str]
-    values: dict[str, Any]
+    def __init__(self, flags: frozenset[str], values: dict[str, Any]) -> None:
+        self.flags = flags
+        self.values = values
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -157,6 +158,7 @@ def _check(option: Option, value: Any, *, given_by_flag: bool) -> None:
     if value in ("", [""]):
         raise pytest.UsageError(f"{name} needs a value.")
     if option.name in ("device", "dtype"):
+        from pytest_calibration.errors import UsageError
         from pytest_calibration.models.checkpoint import LoadSettings
 
         try:

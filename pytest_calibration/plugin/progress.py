@@ -41,8 +41,17 @@ LONGEST_GAP: Final = 120.0
 UNLIMITED: Final = 10_000
 
 
+STARTED: Final = pytest.StashKey[bool]()
+
+
 def start(config: pytest.Config) -> None:
-    """Show progress until the end of the session, where there is somebody to see it."""
+    """Show progress until the end of the session, where there is somebody to see it.
+
+    May be called again and again: only the first time counts.
+    """
+    if config.stash.get(STARTED, False):
+        return
+    config.stash[STARTED] = True
     # In place of a listener of the process's, too: a session in a session shows its own or none.
     before = PROGRESS.set(_listener(config))
     config.add_cleanup(lambda: _put_back(before))

@@ -6,7 +6,6 @@ All are written by the controller, once, from one :class:`pytest_calibration.res
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -166,7 +165,7 @@ def inert(lines: Iterable[str]) -> Iterator[str]:
     if not on_github():
         yield from lines
         return
-    token = secrets.token_hex(16)
+    token = os.urandom(16).hex()
     yield f"::stop-commands::{token}"
     yield from lines
     yield f"::{token}::"

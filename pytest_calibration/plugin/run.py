@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +25,15 @@ from pytest_calibration.errors import (
     ProbeError,
     UsageError,
 )
+from pytest_calibration.plugin.distribution import plain_id
 from pytest_calibration.plugin.options import OPTIONS, Options, path_of, read_options
 from pytest_calibration.plugin.reporting import write_reports
+from pytest_calibration.plugin.usage import Usage
 from pytest_calibration.progress import PROGRESS
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines, Draft
+    from pytest_calibration.cache import Cache
     from pytest_calibration.config import Config
     from pytest_calibration.models.checkpoint import LoadSettings
     from pytest_calibration.models.loading import LazyModel
@@ -75,6 +78,9 @@ class Run:
         width: columns of the terminal.
         remarks: lines for the end of the summary.
         errors: lines that make the session fail.
+        usage: how the models were used.
+        asides: lines for the screen alone, which differ from run to run of the same code.
+        cautions: such lines that are shown to who wants it quiet, too.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -101,10 +107,14 @@ class Run:
         self.width = int(self.given.get("width", 0)) or _terminal_width()
         self.remarks: list[str] = []
         self.errors: list[str] = []
+        self.usage = Usage()
+        self.asides: list[str] = []
+        self.cautions: list[str] = []
         # Weak: a model that its fixture lets go must not be held in memory by its answers.
         self._dumped: WeakSet[Predictions] = WeakSet()
         self._answers: WeakKeyDictionary[object, dict[Asked, Answer]] = WeakKeyDictionary()
         self._check()
+        self._clear_cache()
 
     def _check(self) -> None:
         """Raise for combinations of options that make no sense."""
@@ -118,18 +128,23 @@ class Run:
         if config is not None and "config" in self.options.flags and not config.is_file():
             raise pytest.UsageError(f"--calibration-config: there is no file {str(config)!r}.")
         if "model" in self.options.flags and not self.is_worker:
-            self._usage(lambda: self.models)
+            self._told(lambda: self.models)
         if writes and self.options["model"]:
-            models = self._usage(lambda: self.models)
+            models = self._told(lambda: self.models)
             if len(models) > 1 and not all(m.baseline for m in models):
                 raise pytest.UsageError(
                     f"--calibration-{writes[0]} with {len(models)} models: they would overwrite "
                     "each other's baselines; name one, or give each its own (base=DIR, sft=DIR)."
                 )
         if "probe" in self.options.flags and not self.is_worker:
-            self._usage(lambda: self.selected)
+            self._told(lambda: self.selected)
+        if {"cache_dir", "no_cache"} <= self.options.flags:
+            raise pytest.UsageError(
+                "--calibration-cache-dir together with --calibration-no-cache: nothing would be "
+                "kept there; leave one of them out."
+            )
 
-    def _usage(self, find: Any) -> Any:
+    def _told(self, find: Any) -> Any:
         try:
             return find()
         except CalibrationError as problem:
@@ -248,7 +263,41 @@ class Run:
         specs = resolve([text])
         if len(specs) != 1:
             raise UsageError(f"--calibration-parent {text!r} names {len(specs)} models; name one.")
-        return load_model(specs[0], self.load_settings)
+        return load_model(specs[0], self.load_settings, cache=self.cache)
+
+    # --- the cache ---------------------------------------------------------------------------
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where answers are kept; None where they are not."""
+        folder = path_of(self.config, self.options, "cache_dir")
+        # A folder that is typed out wins over an ini key that wants none.
+        if self.options["no_cache"] and "cache_dir" not in self.options.flags:
+            return None
+        if folder is not None:
+            return folder
+        cache: pytest.Cache | None = getattr(self.config, "cache", None)
+        return None if cache is None else cache.mkdir("calibration")
+
+    @cached_property
+    def cache(self) -> Cache | None:
+        """What keeps the answers of checkpoints; pytest's own folder is made when first asked."""
+        from pytest_calibration.cache import Cache
+
+        try:
+            folder = self.cache_folder
+        except OSError as problem:
+            self.usage.refused = problem.strerror or str(problem)
+            return None
+        return None if folder is None else Cache(folder)
+
+    def _clear_cache(self) -> None:
+        """Do what ``--cache-clear`` asks for in a folder of our own; pytest clears its own."""
+        asked = getattr(self.config.option, "cacheclear", False)
+        # Workers would wipe what others have written by then.
+        own = self.options["cache_dir"] is not None
+        if asked and own and not self.is_worker and self.cache is not None:
+            self.cache.clear()
 
     # --- scoring -----------------------------------------------------------------------------
 
@@ -295,7 +344,7 @@ class Run:
         answers = self._answers_of(model)
         key = self._key(model, probe, limit)
         if key not in answers:
-            with PROGRESS.of(model, probe):
+            with PROGRESS.of(model, probe), self._watched(model, probe):
                 given = probe.run(model, limit=limit)
             if not isinstance(given, Predictions) or given.probe != probe.name:
                 got = given.probe if isinstance(given, Predictions) else type(given).__name__
@@ -306,6 +355,27 @@ class Run:
             answers[key] = probe, given
             self.dump(given)
         return answers[key][1]
+
+    def watch(self, model: object) -> LazyModel | None:
+        """Count how often a model is loaded, where it is one that this package loads."""
+        from pytest_calibration.models.loading import LazyModel
+
+        if not isinstance(model, LazyModel):
+            return None
+        self.usage.watch(model.use)
+        return model
+
+    @contextmanager
+    def _watched(self, asked: LanguageModel, probe: Probe) -> Iterator[None]:
+        """Note whether a probe is answered from the cache."""
+        model = self.watch(asked)
+        if model is None:
+            yield
+            return
+        served, computed = model.served, model.computed
+        yield
+        if model.cache is not None and (model.served, model.computed) != (served, computed):
+            self.usage.answered(model.name, probe.name, cached=model.computed == computed)
 
     def parent_predictions(self, predictions: Predictions) -> Iterator[tuple[str, Predictions]]:
         """Yield the parent's answers to the probe of these predictions, the fullest there are."""
@@ -345,7 +415,7 @@ class Run:
         store = Baselines(
             folder,
             policy=Policy(bool(self.options["record"]), self.options["accept"]),
-            submit=lambda draft: self.submit(replace(draft, origin=item.nodeid)),
+            submit=lambda draft: self.submit(replace(draft, origin=plain_id(item))),
             asked=lambda path: self.asked.add(str(path)),
         )
         spec = self.find_model(model_name(item)) or self.current
@@ -414,13 +484,20 @@ class Run:
             "used_models": sorted(self.used_models),
             "drafts": [asdict(draft) for draft in self.drafts.values()],
             "conflicts": self.conflicts,
+            "usage": self.used(),
         }
+
+    def used(self) -> dict[str, Any]:
+        """Return how this process used its models, as plain values."""
+        # Made by the first model; asking for it here would make a folder.
+        return self.usage.plain(self.__dict__.get("cache"))
 
     def merge(self, seen: Mapping[str, Any] | None) -> None:
         """Take in what a worker saw; None if it died."""
         if seen is None:
             self.complete = False
             return
+        self.usage.merge(seen["usage"])
         self.used_models.update(seen["used_models"])
         self.collected = max(self.collected, seen["collected"])
         self.deselected |= seen["deselected"]
@@ -459,7 +536,17 @@ class Run:
             if self.options["prune"]:
                 self.remarks.append("nothing pruned: the run did not finish.")
         write_reports(self)
+        self._tell_usage()
         return len(self.errors)
+
+    def _tell_usage(self) -> None:
+        """Say how the models were used; the same run may do so otherwise next time."""
+        self.usage.merge(self.used())
+        parent = self.__dict__.get("parent")
+        dist = getattr(self.config.option, "dist", "no")
+        self.asides.extend(self.usage.lines(dist=dist, parent=parent and parent.name))
+        shown = self.options["cache_dir"] or "pytest's cache directory"
+        self.cautions.extend(self.usage.warnings(str(shown)))
 
     def _conclude(self, *, failed: bool) -> None:
         """After a run that finished: write baselines, and fail one that decided nothing."""
@@ -606,10 +693,14 @@ def release(model: object) -> None:
 
 
 def flag_arguments(options: Options, skip: Iterable[str]) -> list[str]:
-    """Return the calibration flags of this run as typed, but for those skipped."""
+    """Return the calibration flags of this run as typed, but for those skipped.
+
+    Where answers are kept matters to no verdict, and is left out too.
+    """
     out: list[str] = []
+    left_out = {*skip, "cache_dir", "no_cache"}
     for option in OPTIONS:
-        if option.name not in options.flags or option.name in skip:
+        if option.name not in options.flags or option.name in left_out:
             continue
         value = options[option.name]
         if not option.metavar:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from pytest_calibration.plugin.distribution import plain_id
 from pytest_calibration.plugin.reporting import inert, wants_details
 from pytest_calibration.plugin.run import Run, flag_arguments, model_name
 
@@ -35,9 +36,10 @@ class SessionSink:
     def __init__(self, run: Run, item: pytest.Item) -> None:
         self.run = run
         self.item = item
+        self.test = plain_id(item)
         self.results: list[Result] = []
         self.evidence: tuple[Predictions, Predictions | None] | None = None
-        run.forget(item.nodeid)
+        run.forget(self.test)
         # A rerun starts anew: only its last attempt is reported.
         item.user_properties[:] = [
             (key, value) for key, value in item.user_properties if not key.startswith(PREFIX)
@@ -60,7 +62,7 @@ class SessionSink:
         shows = self.run.options["item_text"]
         result = result_of(
             verdict,
-            test=self.item.nodeid,
+            test=self.test,
             fails=fails,
             remedy=self.remedy(verdict),
             detailed=fails or wants_details(self.run),
@@ -96,7 +98,7 @@ class SessionSink:
         if verdict.reference != "baseline":
             return ""
         where = os.path.relpath(self.item.path, self.run.config.invocation_params.dir)
-        test = self.item.nodeid.partition("::")[2]
+        test = self.test.partition("::")[2]
         if verdict.state == "no_baseline":
             return f"to record it:\n  {self._command([where], ['--calibration-record'])}"
         above = verdict.state == "above_limit" and verdict.baseline is not None

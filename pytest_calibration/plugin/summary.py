@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -44,7 +45,10 @@ def probe_lines(run: Run) -> Iterator[str]:
 
 def session_lines(run: Run, reporter: pytest.TerminalReporter) -> Iterator[str]:
     """Yield the summary of the session, as wide and as coloured as the terminal is."""
-    if not (run.results or run.remarks or run.errors):
+    told = list(run.cautions)
+    if reporter.config.get_verbosity() >= 0:
+        told = [*run.asides, *told]
+    if not (run.results or run.remarks or run.errors or told):
         return
     from pytest_calibration.reports.terminal import summary_lines
 
@@ -53,8 +57,9 @@ def session_lines(run: Run, reporter: pytest.TerminalReporter) -> Iterator[str]:
     def paint(text: str, style: str) -> str:
         return writer.markup(text, **MARKUP[style])
 
+    results = results_of(run)
     yield from summary_lines(
-        results_of(run),
+        replace(results, remarks=(*results.remarks, *told)),
         width=run.width if reporter.isatty else UNLIMITED,
         verbosity=reporter.config.get_verbosity(),
         unicode=shows_unicode(writer),

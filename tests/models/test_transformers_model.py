@@ -458,7 +458,7 @@ def heard() -> Iterator[Heard]:
 def test_rows_are_counted_as_they_are_scored(neox: Path, heard: Heard) -> None:
     """One report a pass, from 0; the share of the work is that of the tokens, long rows first."""
     model = load(neox, batch_tokens=1 << 4).load()
-    texts = ["one two three four five six seven eight", "The boils at", "Water"]
+    texts = ["one two three four five six seven eight", "The boils at", "Water is"]
     # The last token of a text is predicted, never read.
     sizes = sorted((len(model.tokenizer(text)["input_ids"]) - 1 for text in texts), reverse=True)
     assert sizes[0] > 16 > sizes[1] > sizes[2] > 0

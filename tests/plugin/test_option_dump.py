@@ -22,7 +22,7 @@ WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-proces
 PARENT = """
 import pytest_calibration.models.loading
 
-def load_model(spec, settings=None):
+def load_model(spec, settings=None, cache=None):
     model = FakeModel(getattr(spec, "name", spec))
     model.release = lambda: None
     return model

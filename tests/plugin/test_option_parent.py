@@ -21,7 +21,7 @@ class Held(FakeModel):
         LOADED.append("release " + self.name)
 
 # Both models come through the loader, so that the order in which they are used shows.
-loading.load_model = lambda spec, settings=None: Held(
+loading.load_model = lambda spec, settings=None, cache=None: Held(
     spec.name, sharpen=0.6 if "hot" in spec.name else 0.0)
 
 def pytest_sessionfinish():

@@ -16,6 +16,8 @@
     a packed pass through a model: each token attends to its own row and to what that row shares.
 ``vocabulary``
     the soft-max over the vocabulary at the positions that are read.
+``onednn``
+    float32 products on processors that torch's usual library does not use fully.
 """
 
 from pytest_calibration.models.transformers_model.model import TransformersModel

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from transformers import AttentionInterface
 
+from pytest_calibration.models.transformers_model import onednn
 from pytest_calibration.models.transformers_model.sharing import Segment
 
 NAME: Final = "calibration_shared"
@@ -319,12 +320,16 @@ def _fused(
     """Call the kernel behind torch's ``scaled_dot_product_attention`` that tells its norms."""
     aten = torch.ops.aten
     if query.device.type == "cpu":
+        if not causal and len(query) == 1:
+            made = onednn.attention(query, key, value, scale)
+            if made is not None:
+                return made
         out, norm = aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, causal, scale=scale
         )
         return out, norm
     if query.device.type != "cuda":
-        raise UnknownAttentionError(f"there is no fused attention on {query.device.type}")
+        raise NotImplementedError(f"there is no fused attention on {query.device.type}")
     if query.dtype == torch.float32:
         out, norm, *_ = aten._scaled_dot_product_efficient_attention(
             query, key, value, None, True, 0.0, causal, scale=scale
@@ -375,10 +380,13 @@ def read_only(step: torch.nn.Module) -> Iterator[None]:
             return given
         return given[0].index_select(1, current.rows_read()), *given[1:]
 
-    def after(_step: torch.nn.Module, _given: tuple[Any, ...], made: torch.Tensor) -> torch.Tensor:
+    def after(_step: torch.nn.Module, _given: tuple[Any, ...], made: Any) -> Any:
         current = _PASS.get()
         if current is None or not current.trims:
             return made
+        if isinstance(made, tuple):
+            # A mixture of experts also tells which of them it chose.
+            return after(_step, _given, made[0]), *made[1:]
         whole = made.new_zeros(made.shape[0], current.starts[-1], made.shape[2])
         return whole.index_copy_(1, current.rows_read(), made)
 

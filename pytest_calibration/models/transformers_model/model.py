@@ -1,4 +1,4 @@
-"""Hugging Face causal language models, scored with torch. The only module that imports torch.
+"""What probes ask of a Hugging Face causal language model.
 
 Text becomes rows of tokens here, and scores of rows become answers. Scores do not depend on what is
 scored beside what: each token sees its own row only, and the soft-max runs in float32.

@@ -5,7 +5,7 @@ Rows are padded on the right, where a causal model never looks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class PlainPath:
 
     def run(
         self, rows: Sequence[Row], answers: Answers, which: Sequence[int], budget: int
-    ) -> Iterator[float]:
+    ) -> Generator[float, None, None]:
         """Score rows; yield the share that is done, before each batch.
 
         Args:

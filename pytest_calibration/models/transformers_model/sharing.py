@@ -73,7 +73,9 @@ class Segment:
         self.slots = np.concatenate([self.slots, slots])
 
 
-def forest(rows: Sequence[Row], answers: Answers, which: Sequence[int], most: int) -> list[Segment]:
+def forest(
+    rows: Sequence[Row], answers: Answers, which: Sequence[int], *, most: int, least: int = 0
+) -> list[Segment]:
     """Return the roots of the forest of these rows.
 
     Every row is the tokens along one path from a root, and every position of it is read once.
@@ -83,6 +85,7 @@ def forest(rows: Sequence[Row], answers: Answers, which: Sequence[int], most: in
         answers: where their slots are.
         which: the rows to score.
         most: tokens of a segment; longer ones become several, each below the other.
+        least: tokens that sharing a beginning must spare to be worth it.
     """
     ids = {i: np.asarray(rows[i].ids, dtype=np.int64) for i in which}
     # Big-endian bytes sort as the numbers do, and are compared by the machine.
@@ -93,7 +96,7 @@ def forest(rows: Sequence[Row], answers: Answers, which: Sequence[int], most: in
         common[k] = _common(ids[order[k - 1]], ids[order[k]])
     roots: list[Segment] = []
     # (first row, one past the last, tokens that are placed, segment they end in)
-    todo: list[tuple[int, int, int, Segment | None]] = [(0, len(order), 0, None)]
+    todo: list[tuple[int, int, int, Segment | None]] = [(0, len(order), 0, None)] if order else []
     while todo:
         first, last, depth, parent = todo.pop()
         if last - first == 1:
@@ -103,7 +106,9 @@ def forest(rows: Sequence[Row], answers: Answers, which: Sequence[int], most: in
             continue
         shared = int(common[first + 1 : last].min(initial=np.iinfo(np.int64).max))
         splits = [first, *(first + 1 + np.flatnonzero(common[first + 1 : last] == shared)), last]
-        if _pays(shared - depth, last - first, int((lengths[first:last] - depth).sum())):
+        spared = (last - first - 1) * (shared - depth)
+        tokens = int((lengths[first:last] - depth).sum())
+        if shared - depth >= LEAST_TOKENS and spared >= max(least, LEAST_SHARE * tokens):
             parent = _chain(ids[order[first]][depth:shared], depth, parent, roots, most)
             depth = shared
         parts = [(int(a), int(b), depth, parent) for a, b in pairwise(splits)]
@@ -117,11 +122,6 @@ def _common(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
     n = min(len(a), len(b))
     same = a[:n] == b[:n]
     return n if bool(same.all()) else int(np.argmin(same))
-
-
-def _pays(shared: int, rows: int, tokens: int) -> bool:
-    """Whether rows of so many tokens should compute these shared ones once."""
-    return shared >= LEAST_TOKENS and (rows - 1) * shared >= LEAST_SHARE * tokens
 
 
 def _chain(

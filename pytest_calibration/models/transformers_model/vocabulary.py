@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pytest_calibration.models.transformers_model import onednn
 from pytest_calibration.models.transformers_model.attention import to_device
 from pytest_calibration.models.transformers_model.rows import Answers
 
@@ -153,37 +154,34 @@ class Vocabulary:
         self, hidden: torch.Tensor, targets: torch.Tensor, of: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Reduce over the vocabulary in tiles that stay in the processor's cache."""
-        weight, bias = self._head.weight, self._head.bias
-        size, (high, wide) = weight.shape[0], TILE
+        size, (high, wide) = self._head.weight.shape[0], TILE
         edges = list(range(0, size, wide))
         norm = torch.empty(len(hidden))
         top = torch.empty(len(hidden))
         best = torch.empty(len(hidden), dtype=torch.long)
-        room = torch.empty(high * wide)
         for a in range(0, len(hidden), high):
             rows = hidden[a : a + high].float()
             tops, sums = torch.empty(2, len(edges), len(rows))
             for i, b in enumerate(edges):
-                part = weight[b : b + wide].float()
-                tile = room[: len(rows) * len(part)].view(len(rows), len(part))
-                torch.mm(rows, part.T, out=tile)
-                if bias is not None:
-                    tile += bias[b : b + wide].float()
-                self._shaped(tile)
+                tile = self._tile(rows, b)
                 torch.amax(tile, 1, out=tops[i])
-                torch.sum(tile.sub_(tops[i][:, None]).exp_(), 1, out=sums[i])
+                # To the base of two: the same numbers, several times as fast.
+                powers = tile.sub_(tops[i][:, None]).mul_(onednn.LOG2_E).exp2_()
+                torch.sum(powers, 1, out=sums[i])
             here = slice(a, a + high)
             norm[here] = (tops + sums.log()).logsumexp(0)
             # Which token it is, is a slow question: it is asked in the tile that holds it.
             top[here], which = tops.max(0)
             for i in which.unique().tolist():
                 inside = torch.nonzero(which == i)[:, 0]
-                b = edges[i]
-                tile = rows[inside] @ weight[b : b + wide].float().T
-                if bias is not None:
-                    tile += bias[b : b + wide].float()
-                best[a + inside] = b + tile.argmax(1)
+                best[a + inside] = edges[i] + self._tile(rows[inside], edges[i]).argmax(1)
         return self._asked(hidden, targets, of) - norm[of], (top - norm)[of], best[of]
+
+    def _tile(self, rows: torch.Tensor, first: int) -> torch.Tensor:
+        """Return the logits of some tokens from ``first`` on, (k, at most a tile's width)."""
+        here = slice(first, first + TILE[1])
+        bias = None if self._head.bias is None else self._head.bias[here].float()
+        return self._shaped(onednn.product(rows, self._head.weight[here].float(), bias))
 
 
 class Reading:

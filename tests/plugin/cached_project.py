@@ -1,0 +1,71 @@
+"""A project whose checkpoints are loaded by this package, with an engine that needs no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Project
+
+# Every load leaves a line; "odd" checkpoints make the engine say something.
+CONFTEST = """
+import sys
+from pathlib import Path
+from types import ModuleType
+from fakes import FakeModel
+import pytest_calibration.models.loading as loading
+
+HERE = Path(__file__).parent
+loading.require = lambda *_: None
+
+
+class TransformersModel(FakeModel):
+    def __init__(self, spec, settings):
+        super().__init__(spec.name, sharpen=0.6 if "hot" in spec.name else 0.0)
+        self.description = {"dtype": "float32", "device": "cpu"}
+        odd = (Path(spec.location) / "odd.json").exists()
+        self.notes = ["took the plain path."] if odd else []
+        with (HERE / "loads.txt").open("a") as file:
+            file.write(spec.name + "\\n")
+
+    def close(self):
+        pass
+
+
+module = ModuleType("pytest_calibration.models.transformers_model")
+module.TransformersModel = TransformersModel
+sys.modules[module.__name__] = module
+"""
+
+
+class CachedProject:
+    """The project of ``conftest.py``, whose models are loaded and not brought."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.path = project.path
+        project.write("conftest.py", CONFTEST)
+        for name in ("base", "hot", "other"):
+            project.write(f"runs/{name}/config.json", f'{{"name": "{name}"}}')
+
+    def run(self, *args: str, model: str = "base", probe: str = "facts") -> pytest.RunResult:
+        """Run pytest in a process of its own, with its cache provider."""
+        return self.project.pytester.runpytest_subprocess(
+            f"--calibration-model=runs/{model}", f"--calibration-probe={probe}", *args
+        )
+
+    def loads(self) -> list[str]:
+        """Return which models were loaded since last asked."""
+        file = self.path / "loads.txt"
+        if not file.exists():
+            return []
+        lines = file.read_text().split()
+        file.unlink()
+        return lines
+
+
+def said(result: pytest.RunResult, start: str) -> list[str]:
+    """Return the lines of the output that start so."""
+    return [line for line in result.outlines if line.startswith(start)]
