@@ -10,6 +10,8 @@
     what a fingerprint is made of: files, commits, libraries and processors.
 ``loading``
     from a spec to a model.
+``threads``
+    how torch's threads wait, decided before torch is there.
 ``remembered``
     a model whose answers are kept.
 ``transformers_model``

@@ -17,6 +17,7 @@ from pytest_calibration.models.checkpoint import (
     require,
 )
 from pytest_calibration.models.spec import ModelSpec, resolve
+from pytest_calibration.models.threads import patient_threads
 from pytest_calibration.progress import PROGRESS
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class LazyModel:
         if self._model is None:
             with PROGRESS.loading(self):
                 # Importing torch takes its time, too.
-                from pytest_calibration.models.transformers_model import TransformersModel
+                with patient_threads():
+                    from pytest_calibration.models.transformers_model import TransformersModel
 
                 self._model = TransformersModel(self.spec, self.settings)
             self.use.loads += 1

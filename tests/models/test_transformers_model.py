@@ -466,7 +466,6 @@ def test_rows_are_counted_as_they_are_scored(neox: Path, heard: Heard) -> None:
     reports = heard.counts("rows")
     assert reports[0] == (0, 3, 0.0)
     assert [share for *_, share in reports] == sorted({share for *_, share in reports})
-    assert all(done <= 3 * share for done, _, share in reports)
 
 
 def test_tokens_are_counted_as_they_are_generated(neox: Path, heard: Heard) -> None:

@@ -94,7 +94,7 @@ def drawn(segment: Segment, layer: int, kind: Kind) -> dict[str, Array]:
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     rows=some_rows(),
     softcap=st.sampled_from([None, None, 1.5]),

@@ -178,6 +178,8 @@ def test_a_cut_stands_between_a_word_and_a_space(text: str) -> None:
     assert len(text) >= 2 * TAIL[0] or cut == 0
     words = "word " * 100
     assert 0 < len(words) - _cut(words) < TAIL[0] + 10, "the last place that will do"
+    assert _cut("one two " + "." * (TAIL[1] - 9)) == 7
+    assert _cut("one two" + " " + "." * TAIL[1]) == 0, "nor is much tokenised for every option"
 
 
 @pytest.mark.parametrize("kind", ["byte level", "qwen2", "start and end", "unigram", "word piece"])
