@@ -125,18 +125,17 @@ class Vocabulary:
         """
         if not self.apart:
             return _reduced(rows.float(), targets, of)
-        hidden = rows.to(self._head.weight.device)
-        if hidden.device.type == "cpu":
-            return self._tiled(hidden, targets, of)
-        parts = []
+        device = self._head.weight.device
+        hidden, targets, of = rows.to(device), targets.to(device), of.to(device)
+        top, rest, best = self._tiled(hidden) if device.type == "cpu" else self._stepped(hidden)
+        return self._asked(hidden, targets, of) - top[of] - rest[of], -rest[of], best[of]
+
+    def _stepped(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Reduce whole rows of the vocabulary, a few at a time; returns what `_relative` does."""
         step = max(1, GPU_BYTES // (4 * self._head.weight.shape[0]))
-        for a in range(0, len(hidden), step):
-            logits = self._logits(hidden[a : a + step])
-            norm = logits.logsumexp(-1)
-            top, best = logits.max(-1)
-            parts.append((norm, top, best))
-        norm, top, best = (torch.cat(part) for part in zip(*parts, strict=True))
-        return self._asked(hidden, targets, of) - norm[of], (top - norm)[of], best[of]
+        parts = [_relative(self._logits(hidden[a : a + step])) for a in range(0, len(hidden), step)]
+        top, rest, best = (torch.cat(part) for part in zip(*parts, strict=True))
+        return top, rest, best
 
     def _asked(self, hidden: torch.Tensor, targets: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
         """Return the logits of the targets alone, (r,)."""
@@ -150,14 +149,11 @@ class Vocabulary:
                 out[here] += bias[targets[here]].float()
         return self._shaped(out)
 
-    def _tiled(
-        self, hidden: torch.Tensor, targets: torch.Tensor, of: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Reduce over the vocabulary in tiles that stay in the processor's cache."""
+    def _tiled(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Reduce in tiles that stay in the processor's cache; returns what `_relative` does."""
         size, (high, wide) = self._head.weight.shape[0], TILE
         edges = list(range(0, size, wide))
-        norm = torch.empty(len(hidden))
-        top = torch.empty(len(hidden))
+        top, rest = torch.empty(2, len(hidden))
         best = torch.empty(len(hidden), dtype=torch.long)
         for a in range(0, len(hidden), high):
             rows = hidden[a : a + high].float()
@@ -169,13 +165,13 @@ class Vocabulary:
                 powers = tile.sub_(tops[i][:, None]).mul_(onednn.LOG2_E).exp2_()
                 torch.sum(powers, 1, out=sums[i])
             here = slice(a, a + high)
-            norm[here] = (tops + sums.log()).logsumexp(0)
-            # Which token it is, is a slow question: it is asked in the tile that holds it.
             top[here], which = tops.max(0)
+            rest[here] = (tops - top[here] + sums.log()).logsumexp(0)
+            # Which token it is, is a slow question: it is asked in the tile that holds it.
             for i in which.unique().tolist():
                 inside = torch.nonzero(which == i)[:, 0]
                 best[a + inside] = edges[i] + self._tile(rows[inside], edges[i]).argmax(1)
-        return self._asked(hidden, targets, of) - norm[of], (top - norm)[of], best[of]
+        return top, rest, best
 
     def _tile(self, rows: torch.Tensor, first: int) -> torch.Tensor:
         """Return the logits of some tokens from ``first`` on, (k, at most a tile's width)."""
@@ -264,9 +260,19 @@ class _Asked:
 def _reduced(
     logits: torch.Tensor, targets: torch.Tensor, of: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    norm = logits.logsumexp(-1)
+    asked = logits[of, targets]
+    top, rest, best = _relative(logits)
+    return asked - top[of] - rest[of], -rest[of], best[of]
+
+
+def _relative(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the largest logit, the log-sum-exp beyond it, and its token; the logits are used up.
+
+    Logits may be thousands, and what lies beyond the largest a thousandth: their sum in float32
+    would not know of it.
+    """
     top, best = logits.max(-1)
-    return logits[of, targets] - norm[of], (top - norm)[of], best[of]
+    return top, logits.sub_(top[:, None]).logsumexp(-1), best
 
 
 def _product(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

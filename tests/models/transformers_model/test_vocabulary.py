@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from functools import cache
 from typing import Any
 
@@ -224,3 +225,14 @@ def test_the_head_waits_for_enough_rows(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(sizes) > 2
     # No more than what waited, and one pass.
     assert max(sizes) <= 20 + 32
+
+
+@pytest.mark.parametrize("height", [0.0, 1e3, 6e4])
+def test_what_lies_beyond_the_largest_logit_keeps_its_digits(height: float) -> None:
+    """Log P of the largest is -log(1 + e^-1 + e^-2), however large the logits are."""
+    logits = torch.tensor([[height - 1, height, height - 2]], dtype=torch.float32)
+    target, top, best = module._reduced(logits, torch.tensor([2]), torch.tensor([0]))
+    beyond = math.log(1 + math.exp(-1) + math.exp(-2))
+    assert float(top[0]) == pytest.approx(-beyond, abs=1e-6)
+    assert float(target[0]) == pytest.approx(-2 - beyond, abs=1e-6)
+    assert int(best[0]) == 1
