@@ -64,6 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=15)
     pairs = parser.parse_args().pairs
+    if pairs < 1:
+        parser.error(f"--pairs must be at least 1, got {pairs}")
     with TemporaryDirectory() as name:
         folder = Path(name) / "tests"
         folder.mkdir()

@@ -88,7 +88,7 @@ class LazyModel:
 
                 self._model = TransformersModel(self.spec, self.settings)
             self.use.loads += 1
-            self.use.said.append(getattr(self._model, "notes", ()))
+            self.use.said.append(self._model.notes)
         return self._model
 
     def release(self) -> None:

@@ -8,8 +8,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -106,9 +106,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     return Cache(tmp_path / "kept")
 
 
-def named(folder: Path, **settings: object) -> Identity:
+def named(folder: Path, **settings: Any) -> Identity:
     """Identify a directory."""
-    return identify(spec_of(folder), LoadSettings(**settings))  # type: ignore[arg-type]
+    return identify(spec_of(folder), LoadSettings(**settings))
 
 
 def spec_of(folder: Path) -> ModelSpec:
@@ -371,10 +371,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     return Hub(tmp_path / "hub")
 
 
-def asked(repo: str, revision: str | None = None, **settings: object) -> Identity:
+def asked(repo: str, revision: str | None = None, **settings: Any) -> Identity:
     """Identify a hub id."""
     spec = ModelSpec(repo, revision, local=False, name="m")
-    return identify(spec, LoadSettings(**settings), hub=True)  # type: ignore[arg-type]
+    return identify(spec, LoadSettings(**settings), hub=True)
 
 
 def test_a_hub_id_counts_by_its_commit(hub: Hub) -> None:
@@ -530,11 +530,14 @@ def test_other_accelerators_are_seen_by_their_devices(tmp_path: Path, device: st
 @pytest.mark.parametrize("part", ["engine", "versions", "accelerators"])
 def test_all_surroundings_count(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """The engine's code, versions and accelerators are in what a key is made of."""
-    before: Callable[[], object] = lambda: Digest(environment.environment()).text()  # noqa: E731
-    first = before()
-    assert before() == first
+
+    def digest() -> str:
+        return Digest(environment.environment()).text()
+
+    first = digest()
+    assert digest() == first
     monkeypatch.setattr(environment, part, lambda: ["other"])
-    assert before() != first
+    assert digest() != first
 
 
 def test_the_engine_is_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,7 @@ class Loaded(FakeModel):
         super().__init__(spec.name)
         self.settings = settings
         self.description = {"dtype": settings.dtype}
+        self.notes: list[str] = []
         type(self).made += 1
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ TEXTS = ["a b c d e", "", "one", "the end of it all"]
 class Engine(FakeModel):
     """Says the most likely token and describes itself; some options merge with their prompt."""
 
-    description = {"dtype": "float32", "device": "cpu"}  # noqa: RUF012
+    description: ClassVar = {"dtype": "float32", "device": "cpu"}
 
     def option_logprobs(
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]

@@ -457,15 +457,19 @@ def heard() -> Iterator[Heard]:
 
 def test_rows_are_counted_as_they_are_scored(neox: Path, heard: Heard) -> None:
     """One report a pass, from 0; the share of the work is that of the tokens, long rows first."""
-    model = load(neox, batch_tokens=1 << 4).load()
+    model = load(neox, batch_tokens=16)
     texts = ["one two three four five six seven eight", "The boils at", "Water is"]
-    # The last token of a text is predicted, never read.
-    sizes = sorted((len(model.tokenizer(text)["input_ids"]) - 1 for text in texts), reverse=True)
-    assert sizes[0] > 16 > sizes[1] > sizes[2] > 0
+    sizes = passes(model)
     model.next_token(texts)
     reports = heard.counts("rows")
-    assert reports[0] == (0, 3, 0.0)
-    assert [share for *_, share in reports] == sorted({share for *_, share in reports})
+    assert len(reports) == len(sizes) > 1
+    before = [sum(sizes[:k]) / sum(sizes) for k in range(len(sizes))]
+    assert [share for *_, share in reports] == pytest.approx(before)
+    done = [count[0] for count in reports]
+    assert done[0] == 0
+    assert done == sorted(done)
+    assert done[-1] < 3, "the last pass is reported before it is made"
+    assert {count[1] for count in reports} == {3}
 
 
 def test_tokens_are_counted_as_they_are_generated(neox: Path, heard: Heard) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AttentionInterface
 
 from pytest_calibration.models.transformers_model import onednn
@@ -136,17 +137,21 @@ class Pass:
         kernel = _Kernel(scale, softcap, window, fused=self.fused)
         trims = self.trims and layer == self.last
         contexts: Iterable[tuple[int, int, Segment]] = self.contexts
+        positions = self.positions
         if trims:
             whole = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
             at = self.rows_read()
             query = query.index_select(2, at)
             out, norm = self._own_reads(kernel, query, key, value)
             contexts = self._read_contexts()
+            positions = positions[self.reads]
         else:
             out, norm = self._own(kernel, query, key, value)
         for a, b, shared in contexts:
             keys, values = shared.held[layer]
-            hidden = None if window is None else self._beyond(shared, a, b, window, trims)
+            there = np.arange(shared.start, shared.end)
+            # All of it stands before; only a window hides any of it.
+            hidden = None if window is None else kernel.hidden(positions[a:b], there, self.device)
             part, part_norm = kernel.onto(query[:, :, a:b], keys, values, hidden)
             _join(out[:, :, a:b], norm[:, :, a:b], part, part_norm)
         if sinks is not None:
@@ -155,16 +160,6 @@ class Pass:
         if not trims:
             return out.transpose(1, 2)
         return whole.index_copy_(1, at, out.transpose(1, 2))
-
-    def _beyond(
-        self, shared: Segment, a: int, b: int, window: int, trims: bool
-    ) -> torch.Tensor | None:
-        """Say which tokens of a shared segment are too far from which token, (b - a, s)."""
-        positions = self.positions[self.reads] if trims else self.positions
-        here = positions[a:b, None]
-        there = np.arange(shared.start, shared.end)[None, :]
-        hidden = here - there >= window
-        return torch.from_numpy(hidden).to(self.device) if hidden.any() else None
 
     def _own(
         self, kernel: _Kernel, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -206,13 +201,9 @@ class Pass:
         for a, first, last in self._read_runs():
             offsets = self.reads[first:last] - a
             end = a + int(offsets[-1]) + 1
-            distance = offsets[:, None] - np.arange(end - a)[None, :]
-            hidden = distance < 0
-            if kernel.window is not None:
-                hidden |= distance >= kernel.window
-            mask = torch.from_numpy(hidden).to(self.device) if hidden.any() else None
-            here = slice(first, last)
-            parts.append(kernel.onto(query[:, :, here], key[:, :, a:end], value[:, :, a:end], mask))
+            hidden = kernel.hidden(offsets, np.arange(end - a), self.device)
+            asked, keys, values = query[:, :, first:last], key[:, :, a:end], value[:, :, a:end]
+            parts.append(kernel.onto(asked, keys, values, hidden))
         return torch.cat([part for part, _ in parts], 2), torch.cat([norm for _, norm in parts], 2)
 
     def _read_runs(self) -> Iterator[tuple[int, int, int]]:
@@ -266,12 +257,27 @@ class _Kernel:
             if groups > 1:
                 key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
             return _fused(query, key, value, self.scale, causal=True)
-        place = torch.arange(t, device=query.device)
-        distance = place[:, None] - place[None, :]
+        place = np.arange(t)
+        return self._plain(query, key, value, self.hidden(place, place, query.device))
+
+    def hidden(
+        self, here: NDArray[np.int64], there: NDArray[np.int64], device: torch.device
+    ) -> torch.Tensor | None:
+        """Say which tokens a token does not see, (t, s): later ones, and those out of the window.
+
+        Args:
+            here: (t,) positions of the tokens that look.
+            there: (s,) positions of those that are looked at.
+            device: where the answer is wanted.
+
+        Returns:
+            None if all are seen.
+        """
+        distance = here[:, None] - there[None, :]
         hidden = distance < 0
         if self.window is not None:
             hidden |= distance >= self.window
-        return self._plain(query, key, value, hidden)
+        return torch.from_numpy(hidden).to(device) if hidden.any() else None
 
     def onto(
         self,
@@ -280,7 +286,7 @@ class _Kernel:
         value: torch.Tensor,
         hidden: torch.Tensor | None,
     ) -> Part:
-        """Attend to keys that all stand before, but for those that are hidden, (t, s)."""
+        """Attend to keys, but for those that are hidden, (t, s)."""
         if hidden is not None or not self._fits(query, key, value):
             return self._plain(query, key, value, hidden)
         b, heads, t, d = query.shape
@@ -290,7 +296,8 @@ class _Kernel:
         return out.reshape(b, heads, t, -1), norm.reshape(b, heads, t)
 
     def _fits(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
-        return self.fused and query.shape[-1] == key.shape[-1] == value.shape[-1]
+        alike = query.shape[-1] == key.shape[-1] == value.shape[-1]
+        return self.fused and alike and query.device.type in ("cpu", "cuda")
 
     def _plain(
         self,
@@ -328,8 +335,6 @@ def _fused(
             query, key, value, 0.0, causal, scale=scale
         )
         return out, norm
-    if query.device.type != "cuda":
-        raise NotImplementedError(f"there is no fused attention on {query.device.type}")
     if query.dtype == torch.float32:
         out, norm, *_ = aten._scaled_dot_product_efficient_attention(
             query, key, value, None, True, 0.0, causal, scale=scale

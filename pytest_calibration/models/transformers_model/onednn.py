@@ -2,8 +2,8 @@
 
 On x86 torch multiplies float32 matrices with Intel's MKL, which uses the widest instructions
 (AVX-512) on Intel's processors only. oneDNN, which torch brings along too, uses them wherever they
-are: on an AMD EPYC of 2024 it is 2.2 times as fast, with the same float32 numbers. Its products are
-those of torch.compile, called here without compiling.
+are: on the AMD EPYC of docs/performance.md it is 2.2 times as fast. It adds up in another order, so
+the last digits differ. Its products are those of torch.compile, called here without compiling.
 """
 
 from __future__ import annotations

@@ -198,8 +198,8 @@ class Scorer:
             scores: list[RowScores] = []
             for rows in (whole, ends_only):
                 answers = Answers(rows)
-                own = products_of(self._base) if one is path else nullcontext()
-                with own:
+                # The reference is the model as it came.
+                with products_of(self._base) if one is path else nullcontext():
                     for _ in one.run(rows, answers, range(len(rows)), self.budget):
                         pass
                 scores += answers.scores()
@@ -261,6 +261,7 @@ def _vocabulary_size(model: Any) -> float:
     try:
         return int(model.get_input_embeddings().num_embeddings)
     except (AttributeError, NotImplementedError):
+        # Which is what transformers raises for a model whose embeddings it cannot find.
         return float("inf")
 
 

@@ -290,5 +290,6 @@ def _body(model: Any) -> Any:
     try:
         body = model.get_decoder()
     except (AttributeError, NotImplementedError):
+        # Which is what transformers raises for a model that has no such part.
         return None
     return None if body is model else body

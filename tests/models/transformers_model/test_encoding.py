@@ -205,7 +205,7 @@ def test_only_what_is_asked_is_tokenised() -> None:
 
 def test_it_is_the_engine_that_is_tested() -> None:
     """The tokens above reach the scorer: one row for single-token options, one for each longer."""
-    made = engine("byte level")
+    made: Any = engine("byte level")
     prompt = " ".join(CORPUS) + " The capital of France"
     options = [" the", " is", " not in Norway"]
     made.max_tokens = 1 << 20
@@ -215,7 +215,7 @@ def test_it_is_the_engine_that_is_tested() -> None:
         seen.extend(rows)
         raise InterruptedError
 
-    made._scorer = SimpleNamespace(score=score)  # type: ignore[assignment]
+    made._scorer = SimpleNamespace(score=score)
     with pytest.raises(InterruptedError):
         made.option_logprobs([prompt], [options])
     head = whole("byte level", prompt)
