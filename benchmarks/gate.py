@@ -42,13 +42,13 @@ from numpy.typing import NDArray
 from pages import publish
 
 from pytest_calibration import Predictions, State, ece
-from pytest_calibration.components import (
+from pytest_calibration.gate.components import (
     GATE_BINS,
     Paired,
     gap_component,
     slope_component,
 )
-from pytest_calibration.decision import decide
+from pytest_calibration.gate.decision import decide
 from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.uncertainty.quantiles import upper_quantile
 from pytest_calibration.uncertainty.standard_errors import standard_error

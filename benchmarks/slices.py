@@ -8,7 +8,7 @@
 False alarms: no slice moved, that is, confidence and accuracy changed by the same amount in every
 one (often by 0). A rule should name a slice in at most 5 % of the runs. ``t`` is a paired t-test
 per slice at p <= 0.05, ``t + BH`` the same with Benjamini and Hochberg's procedure, both over
-documents where there are any; ``slices`` is ``pytest_calibration.slices.shifts``.
+documents where there are any; ``slices`` is ``pytest_calibration.diagnosis.slices.shifts``.
 
 Power: one slice moved, all others did not. Coverage: the 95 % interval of a slice's signed gap.
 """
@@ -24,8 +24,8 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_calibration.diagnosis.slices import FDR, MIN_UNITS, benjamini_hochberg, by_slice, shifts
 from pytest_calibration.predictions import Predictions, positional_ids
-from pytest_calibration.slices import FDR, MIN_UNITS, benjamini_hochberg, by_slice, shifts
 from pytest_calibration.uncertainty.quantiles import upper_quantile, upper_tail
 
 Array = NDArray[np.float64]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from pytest_calibration.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from pytest_calibration.assertions import (
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
         assert_not_overconfident,
     )
     from pytest_calibration.baselines import Baselines
-    from pytest_calibration.decision import State
     from pytest_calibration.diagnosis import Diagnosis, diagnose
     from pytest_calibration.errors import CalibrationError
+    from pytest_calibration.gate.decision import State
+    from pytest_calibration.gate.verdict import Verdict, compare, judge
     from pytest_calibration.measurement import Measurement, measure
     from pytest_calibration.metrics import (
         accuracy,
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from pytest_calibration.probes.facts import Facts
     from pytest_calibration.probes.multiple_choice import MultipleChoice
     from pytest_calibration.probes.next_token import NextToken
-    from pytest_calibration.verdict import Verdict, compare, judge
 
 _HOME = {
     "assertions": (
@@ -73,7 +73,7 @@ _HOME = {
         "assert_not_overconfident",
     ),
     "baselines": ("Baselines",),
-    "decision": ("State",),
+    "gate.decision": ("State",),
     "diagnosis": ("Diagnosis", "diagnose"),
     "errors": ("CalibrationError",),
     "measurement": ("Measurement", "measure"),
@@ -115,7 +115,7 @@ _HOME = {
     "probes.facts": ("Facts",),
     "probes.multiple_choice": ("MultipleChoice",),
     "probes.next_token": ("NextToken",),
-    "verdict": ("Verdict", "compare", "judge"),
+    "gate.verdict": ("Verdict", "compare", "judge"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

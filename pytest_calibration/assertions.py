@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pytest_calibration.baselines import Baselines, Record
-from pytest_calibration.decision import TOLERANCE, State
+from pytest_calibration.baselines.check import Settings, against, against_record, check, check_limit
 from pytest_calibration.errors import MetricError, UsageError
-from pytest_calibration.gate import Settings, against, against_record, check, check_limit
+from pytest_calibration.gate.decision import TOLERANCE, State
+from pytest_calibration.gate.verdict import Verdict, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
-from pytest_calibration.reports.layout import WIDTH
+from pytest_calibration.reports.model import Result, result_of
 from pytest_calibration.reports.terminal import failure_lines
-from pytest_calibration.results import Result, result_of
 from pytest_calibration.sink import SINK
-from pytest_calibration.verdict import Verdict, judge
+from pytest_calibration.text.layout import WIDTH
 
 
 def assert_ece_below(
@@ -73,7 +73,7 @@ def assert_no_regression(
 ) -> Verdict:
     """Fail when calibration, or accuracy, is worse than the baseline beyond the tolerance.
 
-    See :func:`pytest_calibration.verdict.compare` for the rule.
+    See :func:`pytest_calibration.gate.verdict.compare` for the rule.
 
     Args:
         predictions: the candidate.

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Protocol, TypeAlias
 
-    from pytest_calibration.gate import Settings
+    from pytest_calibration.baselines.check import Settings
+    from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.results import Result
-    from pytest_calibration.verdict import Verdict
+    from pytest_calibration.reports.model import Result
 
     class Sink(Protocol):
         """What a test session offers to the assertions of the running test."""

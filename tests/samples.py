@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from pytest_calibration.item_text import ItemText, ItemTexts
+from pytest_calibration.gate.verdict import Past, Verdict, compare, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions, Signature, hash_ids
-from pytest_calibration.results import Result, Results, result_of
-from pytest_calibration.verdict import Past, Verdict, compare, judge
+from pytest_calibration.predictions.item_text import ItemText, ItemTexts
+from pytest_calibration.reports.model import Result, Results, result_of
 
 # What a page, a terminal, a Markdown table or a spreadsheet might obey instead of showing.
 HOSTILE = (

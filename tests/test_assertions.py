@@ -26,14 +26,14 @@ from pytest_calibration import (
     assert_no_regression,
     assert_not_overconfident,
 )
-from pytest_calibration.decision import State
+from pytest_calibration.baselines.check import Settings
 from pytest_calibration.errors import MetricError, PredictionsError, UsageError
-from pytest_calibration.gate import Settings
+from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.verdict import Verdict
 from pytest_calibration.metrics import ece
-from pytest_calibration.reports.layout import WIDTH
-from pytest_calibration.results import Result, result_of
+from pytest_calibration.reports.model import Result, result_of
 from pytest_calibration.sink import SINK
-from pytest_calibration.verdict import Verdict
+from pytest_calibration.text.layout import WIDTH
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
 CALIBRATED = exact()

@@ -24,10 +24,10 @@ import yaml
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
+from pytest_calibration.gate.planning import unpaired_visible
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness, sharpness
-from pytest_calibration.planning import unpaired_visible
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.strict_yaml import read_mapping
 

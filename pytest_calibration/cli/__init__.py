@@ -33,8 +33,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final, NoReturn
 
-from pytest_calibration import __version__
 from pytest_calibration.errors import CalibrationError, UsageError
+from pytest_calibration.version import __version__
 
 PROGRAM: Final = "pytest-calibration"
 COMMANDS: Final = ("plan", "aa", "show")

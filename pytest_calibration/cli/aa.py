@@ -20,9 +20,9 @@ from pytest_calibration.cli.output import as_json, at_most, percent, table
 from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
-    from pytest_calibration.aa import Check, Rate
     from pytest_calibration.cli.arguments import GateSettings, Subparsers
     from pytest_calibration.config import Config
+    from pytest_calibration.gate.aa import Check, Rate
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.progress import Work
 
@@ -183,9 +183,9 @@ def _check(
     settings: GateSettings,
     options: argparse.Namespace,
 ) -> Check:
-    from pytest_calibration.aa import TRIALS, check
-    from pytest_calibration.decision import TOLERANCE
-    from pytest_calibration.planning import CHANGED
+    from pytest_calibration.gate.aa import TRIALS, check
+    from pytest_calibration.gate.decision import TOLERANCE
+    from pytest_calibration.gate.planning import CHANGED
     from pytest_calibration.progress import PROGRESS
 
     guard = TOLERANCE if options.accuracy_tolerance is None else options.accuracy_tolerance
@@ -213,7 +213,7 @@ class _Line:
 
     def show(self, work: Work) -> float:
         """Write how far it is."""
-        from pytest_calibration.reports.layout import columns, fitted
+        from pytest_calibration.text.layout import columns, fitted
 
         text = fitted(str(work), shutil.get_terminal_size().columns - 1)
         self.clear()

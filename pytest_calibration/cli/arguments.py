@@ -81,7 +81,7 @@ def gate_settings(
     options: argparse.Namespace, tolerance: float | None = None, alpha: float | None = None
 ) -> GateSettings:
     """Return the settings given, else those of the record or project, else the gate's own."""
-    from pytest_calibration.decision import ALPHA, MAX_UNDETECTED, TOLERANCE
+    from pytest_calibration.gate.decision import ALPHA, MAX_UNDETECTED, TOLERANCE
 
     return GateSettings(
         _first(options.tolerance, tolerance, TOLERANCE),

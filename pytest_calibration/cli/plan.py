@@ -20,7 +20,7 @@ from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import GateSettings, Subparsers
-    from pytest_calibration.planning import Plan
+    from pytest_calibration.gate.planning import Plan
 
 SIZES: Final = (200, 500, 1000, 2000, 5000)
 
@@ -105,7 +105,7 @@ class Basis:
 
     def plan(self, n: int) -> Plan:
         """Plan a comparison on n items that are otherwise like these."""
-        from pytest_calibration.planning import plan
+        from pytest_calibration.gate.planning import plan
 
         units = max(2, round(self.units * n / self.n))
         found = plan(
@@ -132,7 +132,7 @@ class Basis:
 def _typical(options: argparse.Namespace) -> Basis:
     if options.n is None:
         raise UsageError("plan needs --n, the number of items, or --baseline, a stored record.")
-    from pytest_calibration.planning import CHANGED, HIGH_OVER_FLOOR
+    from pytest_calibration.gate.planning import CHANGED, HIGH_OVER_FLOOR
 
     settings = gate_settings(options)
     changed = CHANGED if options.changed is None else options.changed
@@ -157,9 +157,9 @@ def _recorded(options: argparse.Namespace) -> Basis:
     for name in ("groups", "changed"):
         if getattr(options, name) is not None:
             raise UsageError(f"plan: --{name} together with --baseline: the record says it.")
+    from pytest_calibration.gate.planning import unpaired_visible
+    from pytest_calibration.gate.power import POWER
     from pytest_calibration.measurement import measure
-    from pytest_calibration.planning import unpaired_visible
-    from pytest_calibration.power import POWER
     from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 
     record = record_at(options.baseline)
@@ -194,14 +194,14 @@ def _recorded(options: argparse.Namespace) -> Basis:
 
 
 def _worsenings(at: Plan) -> list[float]:
-    from pytest_calibration.aa import EXCESSES
+    from pytest_calibration.gate.aa import EXCESSES
 
     asked = (round(at.tolerance + excess, 9) for excess in EXCESSES)
     return [worsening for worsening in asked if worsening < 1]
 
 
 def _too_few(at: Plan) -> bool:
-    from pytest_calibration.decision import MIN_UNITS
+    from pytest_calibration.gate.decision import MIN_UNITS
 
     return at.units < MIN_UNITS
 

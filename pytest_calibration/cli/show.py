@@ -17,7 +17,7 @@ from pytest_calibration.errors import UsageError
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.results import Item, Result, Side, SliceRow, Why
+    from pytest_calibration.reports.model import Item, Result, Side, SliceRow, Why
 
 KINDS: Final = "a dump (.jsonl), a stored record (.yaml) or a report (.json)"
 WORST: Final = 20
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"show needs a file: {KINDS}.")
     kind, shown = _shown(options)
     if options.json:
-        from pytest_calibration.results import plain
+        from pytest_calibration.reports.model import plain
 
         tree = {"file": options.file, "kind": kind, "shown": plain(shown)}
         print(json.dumps(tree, indent=2, allow_nan=False))
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
         for line in _lines(one, kind, options):
             print(line)
     if not shown:
-        from pytest_calibration.item_text import visible
+        from pytest_calibration.text.visible import visible
 
         print(f"the report {visible(options.file)} holds no verdict")
     return 0
@@ -139,7 +139,7 @@ class Shown:
 
 def _shown(options: argparse.Namespace) -> tuple[str, list[Shown]]:
     """Read the file that was named; return its kind, and what there is to print."""
-    from pytest_calibration.dump import ENDING, read_both
+    from pytest_calibration.reports.dump import ENDING, read_both
 
     path = Path(options.file)
     ending = path.suffix.lower()
@@ -170,9 +170,9 @@ def _of_items(
 ) -> Shown:
     """Measure what is printed of some items."""
     from pytest_calibration.diagnosis import diagnose
+    from pytest_calibration.diagnosis.slices import shifts
     from pytest_calibration.metrics import DEFAULT_BINS
-    from pytest_calibration.results import Side, Why, slice_rows
-    from pytest_calibration.slices import shifts
+    from pytest_calibration.reports.model import Side, Why, slice_rows
 
     if options.slice is not None:
         found, before = _of_slice(options, kind, found, before)
@@ -243,7 +243,7 @@ def _items(
     """Return the surest wrong answers, or the least sure right ones; ties by id."""
     import numpy as np
 
-    from pytest_calibration.results import item_of, worst_items
+    from pytest_calibration.reports.model import item_of, worst_items
 
     if not options.correct:
         return worst_items(predictions, before, most=options.worst, words=True)
@@ -257,9 +257,9 @@ def _items(
 
 
 def _lines(shown: Shown, kind: str, options: argparse.Namespace) -> Iterator[str]:
-    from pytest_calibration.item_text import visible
-    from pytest_calibration.reports.layout import wrapped
     from pytest_calibration.reports.terminal import reliability_diagram, slices_table
+    from pytest_calibration.text.layout import wrapped
+    from pytest_calibration.text.visible import visible
 
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size((USUAL, 24)).columns))
     subject = f"{shown.probe} on {shown.model}" if shown.model else shown.probe
@@ -314,8 +314,8 @@ def _metrics(side: Side, width: int) -> Iterator[str]:
 
 def _evidence(shown: Shown, kind: str, correct: bool, width: int) -> Iterator[str]:
     """Yield the items asked for."""
-    from pytest_calibration.reports.items import item_lines
-    from pytest_calibration.reports.layout import wrapped
+    from pytest_calibration.reports.item_lines import item_lines
+    from pytest_calibration.text.layout import wrapped
 
     if not shown.items:
         yield f"no answer is {'right' if correct else 'wrong'}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pytest_calibration.diagnosis.estimates import evidence_of, mean_of
 from pytest_calibration.diagnosis.findings import BaseTemperature, Change, Interval
-from pytest_calibration.diagnosis.means import evidence_of, mean_of
 from pytest_calibration.diagnosis.recalibration import read_ece, with_confidence
 from pytest_calibration.diagnosis.temperature import (
     Logits,

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from pytest_calibration.diagnosis.estimates import evidence_of, mean_of
 from pytest_calibration.diagnosis.findings import (
     Collapse,
     Contrast,
@@ -14,7 +15,6 @@ from pytest_calibration.diagnosis.findings import (
     Interval,
     OptionMass,
 )
-from pytest_calibration.diagnosis.means import evidence_of, mean_of
 from pytest_calibration.diagnosis.temperature import scale_of
 from pytest_calibration.metrics.binning import EDGE_SNAP
 from pytest_calibration.metrics.sharpness import (

@@ -11,6 +11,7 @@ from pytest_calibration.diagnosis.direction import (
     worst_bins,
     worst_slices,
 )
+from pytest_calibration.diagnosis.estimates import as_interval, evidence_of
 from pytest_calibration.diagnosis.findings import (
     Diagnosis,
     EceReading,
@@ -20,7 +21,6 @@ from pytest_calibration.diagnosis.findings import (
     TemperatureFit,
     VerdictWord,
 )
-from pytest_calibration.diagnosis.means import as_interval, evidence_of
 from pytest_calibration.diagnosis.recalibration import (
     MIN_UNITS,
     judge_recalibrated,

@@ -7,22 +7,22 @@ from typing import Final
 
 import numpy as np
 
+from pytest_calibration.diagnosis.estimates import evidence_of
 from pytest_calibration.diagnosis.findings import (
     BinFinding,
     Direction,
     EceReading,
     Interval,
 )
-from pytest_calibration.diagnosis.means import evidence_of
-from pytest_calibration.metrics import bin_table
-from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.slices import (
+from pytest_calibration.diagnosis.slices import (
     FDR,
     SliceMeasurement,
     benjamini_hochberg,
     by_slice,
 )
-from pytest_calibration.slices import MIN_UNITS as SLICE_FROM
+from pytest_calibration.diagnosis.slices import MIN_UNITS as SLICE_FROM
+from pytest_calibration.metrics import bin_table
+from pytest_calibration.predictions import FloatArray, Predictions
 from pytest_calibration.uncertainty.evidence import TAIL, Evidence
 from pytest_calibration.uncertainty.means import score_interval
 from pytest_calibration.uncertainty.noise_floor import NullBins

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from pytest_calibration.diagnosis import wording
-from pytest_calibration.slices import SliceMeasurement
+from pytest_calibration.diagnosis.slices import SliceMeasurement
 
 Direction: TypeAlias = Literal[
     "over-confident",

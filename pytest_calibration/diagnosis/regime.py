@@ -20,8 +20,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pytest_calibration.diagnosis.estimates import evidence_of, mean_of
 from pytest_calibration.diagnosis.findings import EceReading, Regime, RegimeName
-from pytest_calibration.diagnosis.means import evidence_of, mean_of
 from pytest_calibration.diagnosis.recalibration import MIN_UNITS
 from pytest_calibration.predictions import FloatArray, Predictions
 

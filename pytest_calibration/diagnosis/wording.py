@@ -11,8 +11,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 from unicodedata import east_asian_width
 
-from pytest_calibration.item_text import visible
-from pytest_calibration.wording import distinct
+from pytest_calibration.text.numbers import distinct
+from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
     from pytest_calibration.diagnosis.findings import (

@@ -16,7 +16,7 @@ from pytest_calibration.models.hub import adapter_file, snapshot
 from pytest_calibration.models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from pytest_calibration.cache import Cache
+    from pytest_calibration.models.cache import Cache
 
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 _DEVICE: Final = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")

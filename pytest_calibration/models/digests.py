@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pytest_calibration.cache import Cache
+    from pytest_calibration.models.cache import Cache
 
 # Bytes of one piece of a large file; pieces are read by several threads at once.
 PIECE: Final = 1 << 26

@@ -54,7 +54,7 @@ def engine() -> str:
 
     A number raised by hand would be forgotten some day, and the day's answers be served stale.
     """
-    from pytest_calibration import __version__
+    from pytest_calibration.version import __version__
 
     state = hashlib.blake2b(__version__.encode(), digest_size=16)
     folder = Path(__file__).parent

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pytest_calibration.errors import UsageError
+from pytest_calibration.models.backends.transformers.threads import patient_threads
 from pytest_calibration.models.checkpoint import (
     Identity,
     LoadSettings,
@@ -17,17 +18,16 @@ from pytest_calibration.models.checkpoint import (
     require,
 )
 from pytest_calibration.models.spec import ModelSpec, resolve
-from pytest_calibration.models.threads import patient_threads
 from pytest_calibration.progress import PROGRESS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytest_calibration.cache import Cache
+    from pytest_calibration.models.backends.transformers import TransformersModel
+    from pytest_calibration.models.cache import Cache
+    from pytest_calibration.models.cached_answers import Remembered
     from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
-    from pytest_calibration.models.remembered import Remembered
-    from pytest_calibration.models.transformers_model import TransformersModel
 
 
 @dataclass
@@ -84,7 +84,7 @@ class LazyModel:
             with PROGRESS.loading(self):
                 # Importing torch takes its time, too.
                 with patient_threads():
-                    from pytest_calibration.models.transformers_model import TransformersModel
+                    from pytest_calibration.models.backends.transformers import TransformersModel
 
                 self._model = TransformersModel(self.spec, self.settings)
             self.use.loads += 1
@@ -124,9 +124,9 @@ class LazyModel:
         identity = self._identity
         if self.cache is None or identity is None or not identity.exact:
             return None
+        from pytest_calibration.models.cached_answers import Remembered
         from pytest_calibration.models.digests import Digest
         from pytest_calibration.models.environment import environment
-        from pytest_calibration.models.remembered import Remembered
 
         state = Digest(
             environment(),
@@ -201,8 +201,7 @@ def load_model(
     Args:
         spec: a hub id, a directory, an adapter directory, ``id@revision``.
         settings: how to load it.
-        cache: where its answers are kept (:class:`pytest_calibration.cache.Cache`); nowhere by
-            default.
+        cache: where its answers are kept; nowhere by default.
         options: fields of ``LoadSettings``, instead of ``settings``.
 
     Raises:

@@ -111,7 +111,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if not config.getoption("calibration_list"):
         return None
     from pytest_calibration.errors import CalibrationError
-    from pytest_calibration.plugin.summary import probe_lines
+    from pytest_calibration.plugin.session_lines import probe_lines
 
     config._do_configure()
     try:
@@ -137,7 +137,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def _show_progress(config: pytest.Config) -> None:
     """Show how far long work has come, from the thread that writes pytest's own output."""
     if run_made(config) is not None:
-        from pytest_calibration.plugin import progress
+        from pytest_calibration.plugin import progress_line as progress
 
         progress.start(config)
 
@@ -244,7 +244,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | list[str]:
     run = run_made(config)
     if run is None:
         return []
-    from pytest_calibration.plugin.summary import collection_line
+    from pytest_calibration.plugin.session_lines import collection_line
 
     return collection_line(run) or []
 
@@ -335,7 +335,7 @@ def pytest_terminal_summary(
     if run is None:
         return
     from pytest_calibration.plugin.reporting import annotation_lines, inert
-    from pytest_calibration.plugin.summary import session_lines
+    from pytest_calibration.plugin.session_lines import session_lines
 
     lines = list(session_lines(run, terminalreporter))
     if lines:

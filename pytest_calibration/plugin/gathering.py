@@ -25,7 +25,7 @@ def attach(item: pytest.Item, report: pytest.TestReport) -> None:
         report.sections.extend(sink.sections())
         in_short(report, sink.results)
     if report.when == "teardown" and sink.results:
-        from pytest_calibration.results import plain
+        from pytest_calibration.reports.model import plain
 
         # An attribute of a report travels from a worker to the controller.
         setattr(report, RESULTS, plain(tuple(sink.results)))
@@ -55,7 +55,7 @@ class Reporter:
         if report.when == "teardown":
             self.run.results.pop(report.nodeid, None)
             if hasattr(report, RESULTS):
-                from pytest_calibration.results import Result, revived, spared
+                from pytest_calibration.reports.model import Result, revived, spared
 
                 made = [revived(Result, one) for one in getattr(report, RESULTS)]
                 self._place(report, made[0].test)

@@ -1,6 +1,6 @@
 """What a session leaves behind: report files, a step summary on GitHub, annotations.
 
-All are written by the controller, once, from one :class:`pytest_calibration.results.Results`.
+All are written by the controller, once, from one :class:`pytest_calibration.reports.model.Results`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pytest_calibration.plugin.options import paths_of
 
 if TYPE_CHECKING:
     from pytest_calibration.plugin.run import Run
-    from pytest_calibration.results import Results
+    from pytest_calibration.reports.model import Results
 
 STEP_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
 # Files that the summary names; pictures may be many.
@@ -43,8 +43,8 @@ def results_of(run: Run, *, alone: bool = False) -> Results:
         run: the session.
         alone: for a reader who does not see pytest's own lines: tell what failed without a verdict.
     """
-    from pytest_calibration import __version__
-    from pytest_calibration.results import Results
+    from pytest_calibration.reports.model import Results
+    from pytest_calibration.version import __version__
 
     return Results(
         version=__version__,

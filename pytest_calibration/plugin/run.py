@@ -33,8 +33,8 @@ from pytest_calibration.progress import PROGRESS
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines, Draft
-    from pytest_calibration.cache import Cache
     from pytest_calibration.config import Config
+    from pytest_calibration.models.cache import Cache
     from pytest_calibration.models.checkpoint import LoadSettings
     from pytest_calibration.models.loading import LazyModel
     from pytest_calibration.models.protocols import LanguageModel
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.probes.base import Probe
     from pytest_calibration.probes.registry import ProbeSet
-    from pytest_calibration.results import Result
+    from pytest_calibration.reports.model import Result
 
 # State of the model, identity of the probe, limit; and what came of it.
 Asked: TypeAlias = tuple[str, int, int | None]
@@ -282,7 +282,7 @@ class Run:
     @cached_property
     def cache(self) -> Cache | None:
         """What keeps the answers of checkpoints; pytest's own folder is made when first asked."""
-        from pytest_calibration.cache import Cache
+        from pytest_calibration.models.cache import Cache
 
         try:
             folder = self.cache_folder
@@ -396,7 +396,7 @@ class Run:
         if folder is None or predictions in self._dumped:
             return
         self._dumped.add(predictions)
-        from pytest_calibration.dump import write_dump
+        from pytest_calibration.reports.dump import write_dump
 
         write_dump(folder, predictions, words=self.options["item_text"] != "none")
 

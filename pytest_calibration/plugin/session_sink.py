@@ -14,10 +14,10 @@ from pytest_calibration.plugin.reporting import inert, wants_details
 from pytest_calibration.plugin.run import Run, flag_arguments, model_name
 
 if TYPE_CHECKING:
-    from pytest_calibration.gate import Settings
+    from pytest_calibration.baselines.check import Settings
+    from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.results import Result
-    from pytest_calibration.verdict import Verdict
+    from pytest_calibration.reports.model import Result
 
 PREFIX: Final = "calibration."
 EVIDENCE: Final = "calibration: worst items"
@@ -56,7 +56,7 @@ class SessionSink:
 
     def seen(self, verdict: Verdict) -> Result:
         """Keep what a reader sees of the verdict; attach its numbers to the test as properties."""
-        from pytest_calibration.results import result_of
+        from pytest_calibration.reports.model import result_of
 
         fails = self.fails(verdict)
         shows = self.run.options["item_text"]
@@ -80,8 +80,8 @@ class SessionSink:
         """Yield what is printed below a failure and nowhere else: (title, text)."""
         if self.evidence is None:
             return
+        from pytest_calibration.reports.model import worst_items
         from pytest_calibration.reports.terminal.failure import WORST, worst_lines
-        from pytest_calibration.results import worst_items
 
         worst = worst_items(*self.evidence, most=WORST, words=True)
         if any(item.words for item in worst):
@@ -130,7 +130,7 @@ class SessionSink:
 
     def settings(self, predictions: Predictions) -> Settings:
         """Return ini keys over ``calibration.yaml`` over defaults."""
-        from pytest_calibration.gate import Settings
+        from pytest_calibration.baselines.check import Settings
 
         options, project = self.run.options, self.run.project
         default = Settings()
@@ -158,7 +158,7 @@ def in_short(report: pytest.TestReport, results: Iterable[Result]) -> None:
 
     In continuous integration pytest repeats the whole message there.
     """
-    from pytest_calibration.item_text import visible
+    from pytest_calibration.text.visible import visible
 
     crash = getattr(report.longrepr, "reprcrash", None)
     headlines = [result.headline for result in results if result.fails]
@@ -170,7 +170,7 @@ def in_short(report: pytest.TestReport, results: Iterable[Result]) -> None:
 
 def flat(result: Result) -> dict[str, str | float | int]:
     """Return a result as flat builtin scalars; what does not apply is left out."""
-    from pytest_calibration.results import plain
+    from pytest_calibration.reports.model import plain
 
     number, base = result.number, result.baseline
     out: dict[str, str | float | int | None] = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from pytest_calibration.cache import Cache
+    from pytest_calibration.models.cache import Cache
     from pytest_calibration.models.loading import Use
 
 # Names in a line; a glob may name many models.

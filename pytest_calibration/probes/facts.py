@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ProbeError, TokenBoundaryError, UsageError
-from pytest_calibration.item_text import ItemText, ItemTexts
 from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest
+from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
 from pytest_calibration.probes.base import (
     Row,

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, ProbeError, TokenBoundaryError, UsageError
-from pytest_calibration.item_text import ItemText, ItemTexts
 from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
+from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
 from pytest_calibration.probes.base import (
     Row,

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ProbeError, UsageError
-from pytest_calibration.item_text import ItemText, ItemTexts
 from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest, hash_ids
+from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes.base import (
     Row,
     all_positions_scored,

@@ -4,10 +4,10 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.item_text import visible
+from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Result, Results
+    from pytest_calibration.reports.model import Result, Results
 
 # GitHub shows so many of each level per step.
 MOST: Final = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Result, Results
+    from pytest_calibration.reports.model import Result, Results
 
 UNNAMED: Final = "(no name)"
 

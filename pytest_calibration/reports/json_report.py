@@ -11,7 +11,7 @@ from pytest_calibration.errors import ReportError
 from pytest_calibration.reports.flat import flat_metrics
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Results
+    from pytest_calibration.reports.model import Results
 
 
 def json_report(results: Results) -> Iterator[str]:
@@ -25,7 +25,7 @@ def json_report(results: Results) -> Iterator[str]:
     Args:
         results: the session.
     """
-    from pytest_calibration.results import plain
+    from pytest_calibration.reports.model import plain
 
     tree = {**plain(results), "metrics": flat_metrics(results)}
     yield from json.JSONEncoder(indent=1, allow_nan=False).iterencode(tree)
@@ -62,8 +62,8 @@ def parse_json(text: str, name: str = "the report") -> Results:
     Raises:
         ReportError: it is no such report, or one of a newer format.
     """
+    from pytest_calibration.reports.model import FORMAT, Results, revived
     from pytest_calibration.reports.schema import problems
-    from pytest_calibration.results import FORMAT, Results, revived
 
     try:
         document = json.loads(text, parse_constant=_not_json)

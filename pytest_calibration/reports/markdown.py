@@ -12,13 +12,13 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.errors import UsageError
-from pytest_calibration.reports.items import item_lines
+from pytest_calibration.reports.item_lines import item_lines
 from pytest_calibration.reports.markdown_text import code, fenced, folded, table, text
 from pytest_calibration.reports.terminal import reliability_diagram
-from pytest_calibration.wording import counted, distinct
+from pytest_calibration.text.numbers import counted, distinct
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import ComponentRow, Result, Results, SliceRow
+    from pytest_calibration.reports.model import ComponentRow, Result, Results, SliceRow
 
 # The first line, by which a program finds the comment it wrote before.
 MARKER: Final = "<!-- pytest-calibration -->"
@@ -369,7 +369,7 @@ def _slices(rows: Sequence[SliceRow], left_out: int) -> str:
 
 
 def _moved(row: SliceRow) -> list[str]:
-    from pytest_calibration.slices import FDR
+    from pytest_calibration.diagnosis.slices import FDR
 
     q = row.q_value
     margin = "" if row.margin is None else f" ± {row.margin:.3f}"

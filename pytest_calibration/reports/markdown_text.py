@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from pytest_calibration.item_text import visible
+from pytest_calibration.text.visible import visible
 
 # Parts two characters that together would mean something, and shows as nothing.
 APART: Final = "&#8203;"

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.item_text import visible
 from pytest_calibration.reports.flat import UNNAMED, flat_metrics
+from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Results
+    from pytest_calibration.reports.model import Results
 
 PREFIX: Final = "calibration_"
 # All other numbers are shares or counts, which have no unit.
@@ -72,7 +72,7 @@ def openmetrics_report(results: Results) -> Iterator[str]:
 
 
 def _families(results: Results) -> _Families:
-    from pytest_calibration.decision import State
+    from pytest_calibration.gate.decision import State
 
     families = _Families()
     families.add("green", int(results.green))

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.errors import MetricError, MissingExtra, UsageError
-from pytest_calibration.item_text import visible
-from pytest_calibration.wording import counted
+from pytest_calibration.text.numbers import counted
+from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pytest_calibration.results import Result, Results
+    from pytest_calibration.reports.model import Result, Results
     from pytest_calibration.uncertainty.reliability import ConfidenceBar, ReliabilityBin
 
 SUFFIXES: Final = (".png", ".svg")

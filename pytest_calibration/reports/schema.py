@@ -40,7 +40,7 @@ _WORDS: Final = {
 @cache
 def results_schema() -> Schema:
     """Return the JSON Schema (draft 2020-12) of what ``json_report`` writes."""
-    from pytest_calibration.results import FORMAT, Results
+    from pytest_calibration.reports.model import FORMAT, Results
 
     definitions: dict[str, Schema] = {}
     top = _object(Results, definitions)
@@ -74,9 +74,9 @@ def schema_text() -> str:
 
 def _special() -> dict[tuple[str, str], Any]:
     """Return what the type of a field does not tell: a schema, or the type that it stands for."""
-    from pytest_calibration.decision import State
     from pytest_calibration.diagnosis import Diagnosis
-    from pytest_calibration.results import FORMAT
+    from pytest_calibration.gate.decision import State
+    from pytest_calibration.reports.model import FORMAT
 
     return {
         ("Results", "format"): {"type": "integer", "const": FORMAT},
@@ -200,7 +200,7 @@ def _is(value: Any, kind: str) -> bool:
 
 def _shown(value: Any, quote: str = "'") -> str:
     """Write a value of a document in a few characters that do nothing."""
-    from pytest_calibration.item_text import visible
+    from pytest_calibration.text.visible import visible
 
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"

@@ -10,7 +10,7 @@ import pytest
 from samples import HOSTILE, results
 
 from pytest_calibration.reports.html import html_report
-from pytest_calibration.results import Results, plain, revived
+from pytest_calibration.reports.model import Results, plain, revived
 
 if TYPE_CHECKING:
     from conftest import Page

@@ -17,11 +17,11 @@ import pytest
 from datasets import calibrated, exact
 from fakes import FakeModel
 
-from pytest_calibration import aa
 from pytest_calibration.errors import MissingExtra
+from pytest_calibration.gate import aa
+from pytest_calibration.gate.verdict import compare
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.probes.facts import Facts
-from pytest_calibration.verdict import compare
 
 EXAMPLE = Path(__file__).parents[2] / "example_project"
 

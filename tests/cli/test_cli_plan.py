@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from datasets import calibrated, exact
 
+from pytest_calibration.gate.planning import HIGH_OVER_FLOOR, plan, unpaired_visible
+from pytest_calibration.gate.verdict import judge
 from pytest_calibration.measurement import measure
-from pytest_calibration.planning import HIGH_OVER_FLOOR, plan, unpaired_visible
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.noise_floor import noise_floor
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
-from pytest_calibration.verdict import judge
 
 Z95, Z80 = 1.6448536, 0.8416212
 

@@ -18,15 +18,16 @@ import pytest
 from samples import HOSTILE, predictions, results
 
 from pytest_calibration.diagnosis import diagnose
-from pytest_calibration.dump import dump_lines, write_dump
-from pytest_calibration.item_text import ItemText, ItemTexts, visible
+from pytest_calibration.diagnosis.slices import shifts
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.predictions import Predictions, Signature
+from pytest_calibration.predictions.item_text import ItemText, ItemTexts
+from pytest_calibration.reports.dump import dump_lines, write_dump
 from pytest_calibration.reports.json_report import json_report
+from pytest_calibration.reports.model import Results, slice_rows
 from pytest_calibration.reports.terminal import reliability_diagram, slices_table
-from pytest_calibration.results import Results, slice_rows
-from pytest_calibration.slices import shifts
+from pytest_calibration.text.visible import visible
 from pytest_calibration.uncertainty.reliability import reliability
 
 # Confidence, correct, slice; the rows are not in the order in which they should be shown.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pytest_calibration.diagnosis import BaseTemperature, Interval, diagnose
 from pytest_calibration.diagnosis.change import base_temperature, change_of, shared_items
 from pytest_calibration.diagnosis.collapse import collapse_of, option_mass_of
-from pytest_calibration.diagnosis.means import evidence_of, mean_of
+from pytest_calibration.diagnosis.estimates import evidence_of, mean_of
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import (
     answer_histogram,

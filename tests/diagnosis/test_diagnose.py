@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_calibration.diagnosis import Diagnosis, diagnose
+from pytest_calibration.diagnosis.slices import SliceMeasurement
 from pytest_calibration.errors import MetricError, PredictionsError
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.slices import SliceMeasurement
 
 
 def numbers(value: Any, where: str = "d") -> list[tuple[str, float]]:

@@ -17,9 +17,9 @@ from pytest_calibration.diagnosis.direction import (
     worst_slices,
 )
 from pytest_calibration.diagnosis.recalibration import read_ece
+from pytest_calibration.diagnosis.slices import by_slice
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.slices import by_slice
 from pytest_calibration.uncertainty.quantiles import NORMAL
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)

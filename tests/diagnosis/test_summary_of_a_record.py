@@ -9,11 +9,11 @@ import numpy as np
 from samples import predictions
 
 from pytest_calibration.baselines import Baselines
+from pytest_calibration.baselines.check import Settings, check
 from pytest_calibration.diagnosis import diagnose
-from pytest_calibration.gate import Settings, check
 from pytest_calibration.metrics.sharpness import sharpness
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.results import result_of
+from pytest_calibration.reports.model import result_of
 
 BASE = predictions(hostile=False)
 HOT = predictions(sharpen=2.5, model="sft", hostile=False)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from checkpoints import bpe, new_model, save
 
-from pytest_calibration.cache import Cache
 from pytest_calibration.errors import ModelError, TokenBoundaryError
+from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.loading import LazyModel, load_model
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.probes.facts import Facts

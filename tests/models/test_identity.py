@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.cache import Cache
 from pytest_calibration.models import digests, environment
+from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.checkpoint import Identity, LoadSettings, identify
 from pytest_calibration.models.digests import Digest, State, checkpoint_files, file_digest
 from pytest_calibration.models.spec import ModelSpec

@@ -108,7 +108,7 @@ class Loaded(FakeModel):
 def engine(monkeypatch: pytest.MonkeyPatch) -> type[Loaded]:
     """The engine's module, replaced."""
     made = type("Counted", (Loaded,), {"made": 0, "closed": 0})
-    module = ModuleType("pytest_calibration.models.transformers_model")
+    module = ModuleType("pytest_calibration.models.backends.transformers")
     monkeypatch.setattr(module, "TransformersModel", made, raising=False)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     installed(monkeypatch, "torch", "transformers")

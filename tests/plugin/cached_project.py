@@ -34,7 +34,7 @@ class TransformersModel(FakeModel):
         pass
 
 
-module = ModuleType("pytest_calibration.models.transformers_model")
+module = ModuleType("pytest_calibration.models.backends.transformers")
 module.TransformersModel = TransformersModel
 sys.modules[module.__name__] = module
 """

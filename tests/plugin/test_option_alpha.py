@@ -8,8 +8,8 @@ import re
 import pytest
 from fakes import FakeModel
 
+from pytest_calibration.gate.verdict import compare
 from pytest_calibration.probes.facts import Facts
-from pytest_calibration.verdict import compare
 
 WITH_ALPHA = """
 from pytest_calibration import assert_no_regression

@@ -26,7 +26,7 @@ from _pytest._io import TerminalWriter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.plugin.progress import (
+from pytest_calibration.plugin.progress_line import (
     FIRST,
     GAP,
     KEY,
@@ -54,7 +54,7 @@ CONFTEST: Final = """
 import time
 import pytest
 from fakes import FakeModel
-from pytest_calibration.plugin import progress
+from pytest_calibration.plugin import progress_line as progress
 from pytest_calibration.progress import PROGRESS
 
 # A third of a second is long enough here.

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import HOSTILE, predictions, results
 
-from pytest_calibration.item_text import visible
+from pytest_calibration.gate.verdict import judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.reports.annotations import MOST, NAME, TITLE, annotations
-from pytest_calibration.results import Result, Results, result_of
-from pytest_calibration.verdict import judge
+from pytest_calibration.reports.model import Result, Results, result_of
+from pytest_calibration.text.visible import visible
 
 
 @dataclass(frozen=True)

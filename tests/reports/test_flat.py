@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from samples import predictions, results
 
+from pytest_calibration.gate.verdict import compare, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import METRICS, accuracy, mean_confidence, signed_gap
 from pytest_calibration.reports.flat import UNNAMED, flat_metrics
-from pytest_calibration.results import Result, Results, result_of
-from pytest_calibration.verdict import compare, judge
+from pytest_calibration.reports.model import Result, Results, result_of
 
 P = predictions()
 

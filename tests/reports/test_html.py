@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import HOSTILE, predictions, results, verdicts
 
-from pytest_calibration.item_text import visible
+from pytest_calibration.gate.verdict import Past, compare
 from pytest_calibration.reports.html import html_report
 from pytest_calibration.reports.html import numbers as written
 from pytest_calibration.reports.html.diagrams import (
@@ -34,7 +34,7 @@ from pytest_calibration.reports.html.drift import Point, drifts
 from pytest_calibration.reports.html.items import worst_items
 from pytest_calibration.reports.html.markup import Markup, joined, tag, text
 from pytest_calibration.reports.html.page import FEWEST_ITEMS, FEWEST_SLICES
-from pytest_calibration.results import (
+from pytest_calibration.reports.model import (
     ComponentRow,
     Item,
     Result,
@@ -43,8 +43,8 @@ from pytest_calibration.results import (
     Words,
     result_of,
 )
+from pytest_calibration.text.visible import visible
 from pytest_calibration.uncertainty.reliability import ConfidenceBar, ReliabilityBin
-from pytest_calibration.verdict import Past, compare
 
 VOID = frozenset({"br", "input", "meta"})
 # All that the page is made of: nothing that loads, frames, submits or embeds.

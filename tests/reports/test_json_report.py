@@ -22,8 +22,8 @@ from pytest_calibration.diagnosis import Diagnosis
 from pytest_calibration.errors import ReportError
 from pytest_calibration.reports.flat import flat_metrics
 from pytest_calibration.reports.json_report import json_report, parse_json, read_json
+from pytest_calibration.reports.model import FORMAT, Results, Side, plain
 from pytest_calibration.reports.schema import FILE, problems, results_schema, schema_text
-from pytest_calibration.results import FORMAT, Results, Side, plain
 
 WHERE = tuple[str | int, ...]
 

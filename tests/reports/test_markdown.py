@@ -14,7 +14,7 @@ from rendering import MADE_BY_GITHUB, inline, shown, tokens
 from samples import HOSTILE, predictions, results
 
 from pytest_calibration.errors import UsageError
-from pytest_calibration.item_text import visible
+from pytest_calibration.gate.verdict import compare, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.reports.markdown import (
     COMMENT,
@@ -23,8 +23,8 @@ from pytest_calibration.reports.markdown import (
     STEP_SUMMARY,
     markdown_report,
 )
-from pytest_calibration.results import Results, result_of
-from pytest_calibration.verdict import compare, judge
+from pytest_calibration.reports.model import Results, result_of
+from pytest_calibration.text.visible import visible
 
 NOTE = re.compile(r"\*Left out to stay within ([\d,]+) bytes: (.+)\.\*")
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from rendering import MADE_BY_GITHUB, inline, shown, tokens
 from samples import HOSTILE
 
-from pytest_calibration.item_text import visible
 from pytest_calibration.reports.markdown_text import code, fenced, folded, table, text
+from pytest_calibration.text.visible import visible
 
 # Texts that mean something together.
 KNOWN = [

@@ -14,12 +14,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from samples import HOSTILE, predictions, results
 
-from pytest_calibration.decision import State
-from pytest_calibration.item_text import visible
+from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.verdict import compare
 from pytest_calibration.reports.flat import UNNAMED, flat_metrics
+from pytest_calibration.reports.model import Result, Results, result_of
 from pytest_calibration.reports.openmetrics import openmetrics_report
-from pytest_calibration.results import Result, Results, result_of
-from pytest_calibration.verdict import compare
+from pytest_calibration.text.visible import visible
 
 LABEL = r'[a-z_]+="(?:[^"\\\n]|\\["\\n])*"'
 SAMPLE = re.compile(rf"calibration_[a-z_]+(?:\{{{LABEL}(?:,{LABEL})*\}})? -?[0-9.e+-]+")

@@ -16,8 +16,9 @@ import pytest
 from samples import HOSTILE, predictions, results
 
 from pytest_calibration.errors import MetricError, MissingExtra, UsageError
-from pytest_calibration.item_text import visible
+from pytest_calibration.gate.verdict import compare, judge
 from pytest_calibration.measurement import measure
+from pytest_calibration.reports.model import Result, Results, result_of
 from pytest_calibration.reports.plots import (
     Diagram,
     diagram_of,
@@ -26,9 +27,8 @@ from pytest_calibration.reports.plots import (
     plot,
     plots_of,
 )
-from pytest_calibration.results import Result, Results, result_of
+from pytest_calibration.text.visible import visible
 from pytest_calibration.uncertainty.reliability import confidence_histogram, reliability
-from pytest_calibration.verdict import compare, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

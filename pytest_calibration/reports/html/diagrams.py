@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.item_text import visible
 from pytest_calibration.reports.html.markup import Markup, joined, tag
 from pytest_calibration.reports.html.numbers import coordinate as c
 from pytest_calibration.reports.html.numbers import count, interval, number
+from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
     from pytest_calibration.reports.html.drift import Point

@@ -12,8 +12,8 @@ from pytest_calibration.reports.html.numbers import count, interval, number
 from pytest_calibration.reports.html.tables import Cell, Column, Row, table
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Result
-    from pytest_calibration.verdict import Past
+    from pytest_calibration.gate.verdict import Past
+    from pytest_calibration.reports.model import Result
 
 # What fails for another reason, such as a missing baseline, says nothing of the number.
 JUDGED: Final = frozenset({"regressed", "above_limit", "inconclusive"})

@@ -11,7 +11,7 @@ from pytest_calibration.reports.html.markup import Markup, joined, name, tag, te
 from pytest_calibration.reports.html.numbers import count, counted, share
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Item, Words
+    from pytest_calibration.reports.model import Item, Words
 
 # Characters that are shown.
 PROMPT: Final = 1200

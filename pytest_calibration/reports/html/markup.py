@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Final, TypeAlias
 
-from pytest_calibration.item_text import visible
+from pytest_calibration.text.visible import visible
 
 VOID: Final = frozenset({"br", "input", "meta"})
 # Shapes without content of their own close themselves, as XML lets them.

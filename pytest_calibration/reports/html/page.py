@@ -18,7 +18,7 @@ from pytest_calibration.reports.html.tables import Cell, Column, Row, table
 from pytest_calibration.reports.html.verdicts import verdict_section
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Result, Results
+    from pytest_calibration.reports.model import Result, Results
 
 # What a session of many verdicts shares out, so that the page still opens at once.
 ALL_SLICES: Final = 1500

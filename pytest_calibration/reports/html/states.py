@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_calibration.reports.html.markup import Markup, tag
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Result
+    from pytest_calibration.reports.model import Result
 
 SIGNS: Final = {"bad": "✗", "doubt": "?", "good": "✓"}
 GOOD: Final = frozenset({"passed", "recorded"})

@@ -22,7 +22,7 @@ from pytest_calibration.reports.html.states import look, pill
 from pytest_calibration.reports.html.tables import Cell, Column, Row, table
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Detail, Number, Result, Side, SliceRow, Why
+    from pytest_calibration.reports.model import Detail, Number, Result, Side, SliceRow, Why
 
 HEADING: Final = 120
 # A label, two or more spaces, and what it labels; or the rest of the line before.
@@ -416,7 +416,7 @@ def _components(result: Result, key: str) -> Iterator[Markup]:
 
 def _apart(*values: float | None) -> list[str]:
     """Write numbers so that those which differ look different."""
-    from pytest_calibration.wording import distinct
+    from pytest_calibration.text.numbers import distinct
 
     if any(v is None for v in values):
         return [number(v) for v in values]
@@ -610,7 +610,7 @@ def _moved(change: str) -> str:
 
 
 def _q(value: float | None) -> str:
-    from pytest_calibration.slices import FDR
+    from pytest_calibration.diagnosis.slices import FDR
 
     if value is None:
         return NONE

@@ -12,7 +12,7 @@
 
 from pytest_calibration.reports.terminal.diagram import reliability_diagram
 from pytest_calibration.reports.terminal.failure import failure_lines
-from pytest_calibration.reports.terminal.slices import slices_table
+from pytest_calibration.reports.terminal.slice_table import slices_table
 from pytest_calibration.reports.terminal.summary import counts_line, summary_lines
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pytest_calibration.reports.layout import WIDTH
+from pytest_calibration.text.layout import WIDTH
 
 if TYPE_CHECKING:
     from pytest_calibration.uncertainty.reliability import ReliabilityBin

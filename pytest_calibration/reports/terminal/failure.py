@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.diagnosis.wording import ALREADY_TOLD
-from pytest_calibration.item_text import visible
-from pytest_calibration.reports.items import item_lines
-from pytest_calibration.reports.layout import WIDTH, wrapped
+from pytest_calibration.reports.item_lines import item_lines
 from pytest_calibration.reports.terminal.diagram import reliability_diagram
-from pytest_calibration.reports.terminal.slices import slices_table
+from pytest_calibration.reports.terminal.slice_table import slices_table
+from pytest_calibration.text.layout import WIDTH, wrapped
+from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Item, Result, Why
+    from pytest_calibration.reports.model import Item, Result, Why
 
 WORST: Final = 3
 

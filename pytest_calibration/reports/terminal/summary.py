@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.reports.layout import (
+from pytest_calibration.reports.terminal.diagram import reliability_diagram
+from pytest_calibration.reports.terminal.slice_table import slices_table
+from pytest_calibration.text.layout import (
     NARROWEST,
     WIDTH,
     Paint,
@@ -17,11 +19,9 @@ from pytest_calibration.reports.layout import (
     unpainted,
     wrapped,
 )
-from pytest_calibration.reports.terminal.diagram import reliability_diagram
-from pytest_calibration.reports.terminal.slices import slices_table
 
 if TYPE_CHECKING:
-    from pytest_calibration.results import Result, Results
+    from pytest_calibration.reports.model import Result, Results
 
 COLUMNS: Final = (
     ("model", "<"),

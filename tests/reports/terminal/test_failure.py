@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from samples import predictions, results
 
+from pytest_calibration.gate.verdict import compare
+from pytest_calibration.reports.model import result_of
 from pytest_calibration.reports.terminal import failure_lines
-from pytest_calibration.results import result_of
-from pytest_calibration.verdict import compare
 
 BASE = predictions(hostile=False)
 HOT = predictions(sharpen=2.5, model="sft", hostile=False)

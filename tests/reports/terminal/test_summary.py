@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import HOSTILE, predictions, results
 
+from pytest_calibration.gate.verdict import compare, judge
 from pytest_calibration.measurement import measure
-from pytest_calibration.reports.layout import columns
+from pytest_calibration.reports.model import Results, result_of
 from pytest_calibration.reports.terminal import counts_line, summary_lines
 from pytest_calibration.reports.terminal.summary import summary_table
-from pytest_calibration.results import Results, result_of
-from pytest_calibration.verdict import compare, judge
+from pytest_calibration.text.layout import columns
 
 WHOLE = results()
 BASE = predictions(hostile=False)

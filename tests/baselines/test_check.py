@@ -1,0 +1,315 @@
+"""Predictions held against a store: every state of a stored baseline, and what may be written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import exact, four_way
+
+from pytest_calibration.baselines import Baselines, Draft, Policy
+from pytest_calibration.baselines.check import (
+    Settings,
+    against,
+    against_record,
+    check,
+    check_limit,
+    remarks,
+)
+from pytest_calibration.errors import UnreadableBaseline
+from pytest_calibration.gate.decision import State
+from pytest_calibration.metrics import ece
+from pytest_calibration.predictions import Predictions, Signature
+
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
+CALIBRATED = exact()
+OVER = exact(dict.fromkeys(LEVELS, 0.1))
+FOREIGN = replace(CALIBRATED, signature=Signature({"shots": "5"}))
+FEW = CALIBRATED.limited(40)
+PROJECT = Settings(accuracy_tolerance=None)
+
+
+def stored(folder: Path, predictions: Predictions | None, **policy: Any) -> Baselines:
+    """A store that holds these predictions, under a policy."""
+    if predictions is not None:
+        Baselines(folder).record(predictions)
+    return Baselines(folder, policy=Policy(**policy))
+
+
+def edit(store: Baselines, key: str, value: object) -> None:
+    """Edit one of the fields a person may edit."""
+    path = store.path_of("exact")
+    lines = [
+        f"{key}: {value}" if line.startswith(f"{key}:") else line
+        for line in path.read_text().splitlines()
+    ]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Name and content of every file."""
+    return {p.name: p.read_bytes() for p in folder.iterdir()} if folder.exists() else {}
+
+
+# --- tolerance ----------------------------------------------------------------------------------
+
+
+def test_the_nearest_tolerance_wins(tmp_path: Path) -> None:
+    """The call's tolerance, else the record's own, else the project's."""
+    store = stored(tmp_path, CALIBRATED)
+    record = store.load("exact")
+    assert Settings(project_tolerance=0.07).tolerance_for() == 0.07
+    assert Settings(project_tolerance=0.07).tolerance_for(record) == 0.07
+    edit(store, "tolerance", 0.03)
+    record = store.load("exact")
+    assert Settings(project_tolerance=0.07).tolerance_for(record) == 0.03
+    assert Settings(tolerance=0.01, project_tolerance=0.07).tolerance_for(record) == 0.01
+    assert Settings(tolerance=0.0).tolerance_for(record) == 0.0
+
+
+def test_settings_reach_the_comparison() -> None:
+    """Tolerance, alpha, the accuracy guard and what may stay hidden are passed on."""
+    settings = Settings(0.05, alpha=0.01, accuracy_tolerance=0.1, max_undetected=0.3)
+    v = against(CALIBRATED, CALIBRATED, settings, "parent base")
+    assert (v.tolerance, v.alpha, v.reference) == (0.05, 0.01, "parent base")
+    assert [c.tolerance for c in v.components] == [0.05, 0.05, 0.05, 0.05, 0.1]
+    tight = replace(settings, max_undetected=0.001, tolerance=0.2)
+    assert against(OVER, CALIBRATED, tight).state is State.INCONCLUSIVE
+
+
+# --- the table of states ------------------------------------------------------------------------
+
+STATES = {
+    "nothing stored": (None, CALIBRATED, {}, State.NO_BASELINE, False),
+    "nothing stored, record": (None, CALIBRATED, {"record": True}, State.RECORDED, True),
+    "nothing stored, accept": (None, CALIBRATED, {"accept": "why"}, State.NO_BASELINE, False),
+    "equal": (CALIBRATED, CALIBRATED, {}, State.PASSED, False),
+    "equal, record": (CALIBRATED, CALIBRATED, {"record": True}, State.PASSED, False),
+    "equal, accept": (CALIBRATED, CALIBRATED, {"accept": "why"}, State.PASSED, False),
+    "worse": (CALIBRATED, OVER, {}, State.REGRESSED, False),
+    "worse, record": (CALIBRATED, OVER, {"record": True}, State.REGRESSED, False),
+    "worse, accept": (CALIBRATED, OVER, {"accept": "why"}, State.RECORDED, True),
+    "better": (OVER, CALIBRATED, {}, State.PASSED, False),
+    "better, record": (OVER, CALIBRATED, {"record": True}, State.PASSED, False),
+    "better, accept": (OVER, CALIBRATED, {"accept": "why"}, State.RECORDED, True),
+    "foreign": (CALIBRATED, FOREIGN, {}, State.NOT_COMPARABLE, False),
+    "foreign, record": (CALIBRATED, FOREIGN, {"record": True}, State.NOT_COMPARABLE, False),
+    "foreign, accept": (CALIBRATED, FOREIGN, {"accept": "why"}, State.RECORDED, True),
+    "few": (CALIBRATED, FEW, {}, State.INCONCLUSIVE, False),
+    "few, accept": (CALIBRATED, FEW, {"accept": "why"}, State.INCONCLUSIVE, False),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "policy", "state", "written"), STATES.values(), ids=STATES
+)
+def test_every_state_of_a_stored_baseline(
+    before: Predictions | None,
+    now: Predictions,
+    policy: dict[str, Any],
+    state: State,
+    written: bool,
+    tmp_path: Path,
+) -> None:
+    """Each state has its verdict; a file changes only where the policy allows and it is new."""
+    store = stored(tmp_path, before, **policy)
+    content = files(tmp_path)
+    v = check(now, store, PROJECT)
+    assert v.state is state
+    assert (files(tmp_path) != content) is written
+    if written:
+        np.testing.assert_array_equal(store.load("exact").predictions.correct, now.correct)
+        assert check(now, Baselines(tmp_path), PROJECT).state is State.PASSED
+
+
+def test_recording_says_where(tmp_path: Path) -> None:
+    """A recorded verdict names the file, a missing one where it was looked for."""
+    store = stored(tmp_path, None)
+    path = store.path_of("exact")
+    assert check(CALIBRATED, store, PROJECT).reason == f"nothing is stored at {path}."
+    v = check(CALIBRATED, stored(tmp_path, None, record=True), PROJECT)
+    assert v.reason == f"recorded in {path}."
+    assert path.is_file()
+
+
+def test_accepting_keeps_the_reason_and_what_was_replaced(tmp_path: Path) -> None:
+    """The reason and the old summary stay in the file, and the verdict says what was accepted."""
+    v = check(OVER, stored(tmp_path, CALIBRATED, accept="DPO v3, signed off"), PROJECT)
+    assert v.reason == "accepted: DPO v3, signed off"
+    assert not v.improved
+    (entry,) = Baselines(tmp_path).load("exact").superseded
+    assert entry["reason"] == "DPO v3, signed off"
+    assert entry["ece"] == pytest.approx(0, abs=1e-6)
+    assert entry["n"] == 2000
+
+
+def test_what_is_written_goes_to_whom_the_store_submits(tmp_path: Path) -> None:
+    """A store that collects drafts writes nothing by itself."""
+    drafts: list[Draft] = []
+    store = Baselines(tmp_path, policy=Policy(record=True), submit=drafts.append)
+    assert check(CALIBRATED, store, PROJECT).state is State.RECORDED
+    assert [d.file for d in drafts] == ["exact.yaml"]
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize("policy", [{}, {"record": True}, {"accept": "why"}], ids=str)
+@pytest.mark.parametrize("limit", [False, True], ids=["check", "check_limit"])
+def test_what_cannot_be_trusted_raises_and_stays(
+    policy: dict[str, Any], limit: bool, tmp_path: Path
+) -> None:
+    """A damaged record is an error under any policy, and nothing is written over it."""
+    store = stored(tmp_path, CALIBRATED, **policy)
+    store.path_of("exact").write_text("format: [")
+    content = files(tmp_path)
+    hold = partial(check_limit, bins=15) if limit else check
+    with pytest.raises(UnreadableBaseline, match=r"exact\.yaml"):
+        hold(OVER, store, PROJECT)
+    assert files(tmp_path) == content
+
+
+# --- a limit from a baseline --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bins", [5, 15, 50])
+def test_the_stored_ece_is_recomputed_in_the_bins_asked_for(bins: int, tmp_path: Path) -> None:
+    """The limit is the stored ECE in these bins plus the tolerance; equal runs have equal ECE."""
+    p = exact({0.34: 0.1, 0.58: -0.05, 0.86: 0.02}, each=100)
+    store = stored(tmp_path, p)
+    v = check_limit(p, store, Settings(0.01), bins=bins)
+    assert v.state is State.PASSED
+    assert v.limit == pytest.approx(ece(p, bins) + 0.01, abs=1e-7)
+    assert v.baseline is not None
+    assert v.baseline.bins == v.measurement.bins == bins
+
+
+def test_the_limit_written_in_a_record_counts(tmp_path: Path) -> None:
+    """A record's own limit counts instead of stored ECE plus tolerance."""
+    store = stored(tmp_path, CALIBRATED)
+    edit(store, "limit", 0.25)
+    assert check_limit(OVER, store, PROJECT, bins=15).state is State.PASSED
+    edit(store, "limit", 0.05)
+    v = check_limit(OVER, store, PROJECT, bins=15)
+    assert (v.state, v.limit) == (State.ABOVE_LIMIT, 0.05)
+
+
+def test_the_tolerance_written_in_a_record_counts(tmp_path: Path) -> None:
+    """A record's own tolerance is added to its ECE where the call names none."""
+    store = stored(tmp_path, CALIBRATED)
+    edit(store, "tolerance", 0.15)
+    assert check_limit(OVER, store, PROJECT, bins=15).state is State.PASSED
+    assert check_limit(OVER, store, Settings(0.02), bins=15).state is State.ABOVE_LIMIT
+    assert check(OVER, store, PROJECT).state is State.PASSED
+
+
+def test_debiased_limits_compare_debiased_numbers(tmp_path: Path) -> None:
+    """Debiased, the stored cross-fitted ECE plus the tolerance is held against the lower end."""
+    store = stored(tmp_path, CALIBRATED)
+    v = check_limit(OVER, store, PROJECT, bins=15, debiased=True)
+    assert v.state is State.ABOVE_LIMIT
+    assert v.baseline is not None
+    assert v.measurement.metric == v.baseline.metric == "cross_fitted_ece"
+    assert v.limit == pytest.approx(v.baseline.value + 0.02)
+    assert v.bound == v.measurement.low
+
+
+LIMIT_STATES = {
+    "nothing stored": (None, CALIBRATED, {}, State.NO_BASELINE, False),
+    "nothing stored, record": (None, CALIBRATED, {"record": True}, State.RECORDED, True),
+    "worse": (CALIBRATED, OVER, {}, State.ABOVE_LIMIT, False),
+    "worse, record": (CALIBRATED, OVER, {"record": True}, State.ABOVE_LIMIT, False),
+    "worse, accept": (CALIBRATED, OVER, {"accept": "why"}, State.RECORDED, True),
+    "foreign": (CALIBRATED, FOREIGN, {}, State.NOT_COMPARABLE, False),
+    "foreign, accept": (CALIBRATED, FOREIGN, {"accept": "why"}, State.RECORDED, True),
+    "equal, accept": (CALIBRATED, CALIBRATED, {"accept": "why"}, State.PASSED, False),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "policy", "state", "written"), LIMIT_STATES.values(), ids=LIMIT_STATES
+)
+def test_every_state_of_a_limit(
+    before: Predictions | None,
+    now: Predictions,
+    policy: dict[str, Any],
+    state: State,
+    written: bool,
+    tmp_path: Path,
+) -> None:
+    """A limit from a baseline has the same states, and accepts and records by the same policy."""
+    store = stored(tmp_path, before, **policy)
+    content = files(tmp_path)
+    assert check_limit(now, store, PROJECT, bins=15).state is state
+    assert (files(tmp_path) != content) is written
+    if written:
+        assert check_limit(now, Baselines(tmp_path), PROJECT, bins=15).state is State.PASSED
+
+
+def test_a_limit_written_by_hand_is_not_accepted_away(tmp_path: Path) -> None:
+    """Above a limit of the record's own, accepting changes nothing: the limit would stay."""
+    store = stored(tmp_path, CALIBRATED, accept="why")
+    edit(store, "limit", 0.05)
+    content = files(tmp_path)
+    assert check_limit(OVER, store, PROJECT, bins=15).state is State.ABOVE_LIMIT
+    assert files(tmp_path) == content
+
+
+def test_a_limit_compares_the_items_both_sides_have(tmp_path: Path) -> None:
+    """A subset is measured on the intersection on both sides, and the note says so."""
+    store = stored(tmp_path, CALIBRATED)
+    v = check_limit(OVER.limited(500), store, Settings(0.5), bins=15)
+    assert v.baseline is not None
+    assert v.measurement.n == v.baseline.n == 500
+    assert any("500 of the 500 items here are among the baseline's 2,000" in n for n in v.notes)
+    logits, labels = four_way(100, 1)
+    other = Predictions.from_logits(
+        logits, labels, probe="exact", item_ids=[f"x{i}" for i in range(100)]
+    )
+    v = check_limit(other, store, Settings(0.5), bins=15)
+    assert v.state is State.NOT_COMPARABLE
+    assert v.reason.startswith("the items are not the same: 0 of the 100 items here")
+
+
+# --- remarks ------------------------------------------------------------------------------------
+
+
+def test_soft_differences_are_told(tmp_path: Path) -> None:
+    """Another dtype or device is told in a note; another model is what the run is about."""
+    before = CALIBRATED.with_signature(model="base", dtype="float32", device="cpu")
+    after = CALIBRATED.with_signature(model="sft", dtype="bfloat16", device="cpu")
+    v = check(after, stored(tmp_path, before), PROJECT)
+    assert v.state is State.PASSED
+    assert v.notes == ("differs from the recording in dtype bfloat16 (baseline float32).",)
+
+
+def test_creep_since_the_first_record_is_told(tmp_path: Path) -> None:
+    """Accepted steps add up: beyond the tolerance from the first record a note says so."""
+    store = stored(tmp_path, exact({0.75: 0.01}, each=2000))
+    for gap in (0.05, 0.09):
+        store.record(exact({0.75: gap}, each=2000), reason="small step")
+    now = exact({0.75: 0.10}, each=2000)
+    record = store.load("exact")
+    v = against_record(now, record, PROJECT)
+    assert v.state is State.PASSED
+    assert v.notes == (
+        "since the first record ECE has crept up by 0.090 (from 0.010), more than the tolerance "
+        "0.020, in 2 accepted steps.",
+    )
+    back = exact({0.75: 0.02}, each=2000)
+    assert not remarks(back, record, against_record(back, record, PROJECT))
+
+
+def test_a_fresh_record_has_no_creep(tmp_path: Path) -> None:
+    """Without accepted steps there is nothing to have crept."""
+    assert not check(OVER, stored(tmp_path, CALIBRATED), PROJECT).notes
+
+
+def test_names_and_probes_are_kept_apart(tmp_path: Path) -> None:
+    """A record of another name or another probe is none of this one."""
+    store = stored(tmp_path, CALIBRATED)
+    assert check(CALIBRATED, store.named("sft"), PROJECT).state is State.NO_BASELINE
+    other = replace(CALIBRATED, probe="other")
+    assert check(other, store, PROJECT).state is State.NO_BASELINE

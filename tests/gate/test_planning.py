@@ -1,0 +1,138 @@
+"""What is said before a comparison, against hand calculation and what it then sees."""
+
+from __future__ import annotations
+
+import math
+import re
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import two_runs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_calibration.errors import MetricError
+from pytest_calibration.gate.components import (
+    Paired,
+    ece_component,
+    gap_component,
+    slope_component,
+)
+from pytest_calibration.gate.decision import decide
+from pytest_calibration.gate.planning import plan, unpaired_visible
+from pytest_calibration.gate.power import (
+    smallest_visible,
+)
+from pytest_calibration.predictions import Predictions
+from pytest_calibration.uncertainty.quantiles import upper_quantile
+
+of = Predictions.from_confidence
+
+
+def test_unpaired_visible_is_an_upper_end_of_what_pairing_shows() -> None:
+    """Before a candidate is known the promise is no better than what the pair then gives."""
+    before, after = two_runs(1000, 2)
+    pair = Paired.of(before, after)
+    z = upper_quantile(0.05, 1000)
+    parts = [f(pair, 0.02, z) for f in (gap_component, slope_component, ece_component)]
+    promised = unpaired_visible(before)
+    assert smallest_visible(parts, 0.02, z) <= promised
+    four_times = of(np.tile(before.confidence, 4), np.tile(before.correct, 4))
+    assert unpaired_visible(four_times) - 0.02 == pytest.approx((promised - 0.02) / 2, rel=0.01)
+
+
+def test_one_unit_sees_nothing() -> None:
+    """A baseline of one item, or one group, can show no worsening below 1."""
+    assert unpaired_visible(of([0.5], [True])) == 1.0
+    assert unpaired_visible(of([0.5, 0.7], [True, False], groups=["a", "a"])) == 1.0
+
+
+# --- plans --------------------------------------------------------------------------------------
+
+
+def test_plan_by_hand() -> None:
+    """2,000 items, 15 % changed: the error is sqrt(0.15 / 2000), visible 0.02 + 2.4865 errors."""
+    p = plan(2000)
+    error = math.sqrt(0.15 / 2000)
+    assert p.standard_error == pytest.approx(error)
+    assert p.smallest_visible == pytest.approx(0.02 + 2.486475 * error, abs=1e-6)
+    assert p.decides
+    assert p.power(p.smallest_visible) == pytest.approx(0.8, abs=1e-6)
+    assert p.power(0.02) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_a_small_plan_by_hand() -> None:
+    """On 300 items the bounds lie further out: so far that five tails sum to 0.02."""
+    p = plan(300)
+    error = math.sqrt(0.15 / 300)
+    optimize = pytest.importorskip("scipy.optimize")
+    tail = NormalDist().cdf
+    # Signed gap, slope and shape count twice; the cross-fitted ECE asks for 500 items.
+    z = optimize.brentq(
+        lambda z: (
+            2 * sum(tail(-z - 0.02 / (r * error)) for r in (1, 0.95, 0.75))
+            + tail(-z - 0.02 / error)
+            - 0.02
+        ),
+        1,
+        4,
+    )
+    assert z > 1.645
+    assert p.smallest_visible == pytest.approx(0.02 + (z + 0.841621) * error, abs=1e-6)
+    assert p.false_alarm_rate == pytest.approx(0.02, abs=1e-6)
+    assert not p.decides
+
+
+@given(st.floats(0.01, 0.4), st.floats(0.01, 0.2), st.floats(0.02, 1.0), st.floats(0.005, 0.1))
+def test_the_n_a_plan_names_decides(
+    alpha: float, max_undetected: float, changed: float, tolerance: float
+) -> None:
+    """A plan for the n it names decides, and one for an item less does not."""
+    settings = {
+        "alpha": alpha,
+        "max_undetected": max_undetected,
+        "changed": changed,
+        "tolerance": tolerance,
+    }
+    needed = plan(500, **settings).n_needed
+    assert plan(needed, **settings).decides
+    if needed > 50:
+        assert not plan(needed - 1, **settings).decides
+
+
+def test_a_plan_agrees_with_the_comparison() -> None:
+    """Fed with the share of answers that changed, a plan sees what the comparison then sees."""
+    before, after = two_runs(2000, 5)
+    v = decide(Paired.of(before, after))
+    changed = float(np.mean(before.correct != after.correct))
+    p = plan(2000, changed=changed)
+    assert p.smallest_visible == pytest.approx(v.smallest_visible, abs=0.002)
+    assert p.false_alarm_rate == pytest.approx(v.false_alarm_rate, abs=0.002)
+
+
+def test_groups_count_as_units() -> None:
+    """500 items in 100 groups see, at worst, what 100 items see, and need as many times more."""
+    grouped, alone = plan(500, groups=100), plan(100)
+    assert grouped.smallest_visible == alone.smallest_visible
+    assert grouped.n_needed == pytest.approx(5 * alone.n_needed, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n": 1}, "n must be at least 2, got 1."),
+        ({"n": 100, "groups": 101}, "groups must be between 2 and n = 100, got 101."),
+        ({"n": 100, "groups": 1}, "groups must be between 2 and n = 100, got 1."),
+        ({"n": 100, "tolerance": -0.1}, "tolerance must be at least 0 and below 1, got -0.1."),
+        ({"n": 100, "alpha": 0.5}, "alpha must be between 0 and 0.5, got 0.5."),
+        ({"n": 100, "alpha": math.nan}, "alpha must be between 0 and 0.5, got nan."),
+        ({"n": 100, "changed": 0.0}, "changed must be above 0 and at most 1, got 0.0."),
+        ({"n": 100, "max_undetected": 0.0}, "max_undetected must be between 0 and 1, got 0.0."),
+    ],
+)
+def test_a_plan_for_nothing_is_refused(settings: dict[str, Any], message: str) -> None:
+    """Each value outside its range is named with what it may be."""
+    with pytest.raises(MetricError, match=re.escape(message)):
+        plan(**settings)

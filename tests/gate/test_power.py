@@ -1,0 +1,115 @@
+"""What a comparison can see, against simulation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from datasets import two_runs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_calibration.gate.components import (
+    Component,
+    Paired,
+    gap_component,
+)
+from pytest_calibration.gate.decision import State, decide
+from pytest_calibration.gate.power import (
+    bound_quantile,
+    false_alarm_rate,
+    smallest_visible,
+)
+from pytest_calibration.predictions import Predictions
+from pytest_calibration.uncertainty.quantiles import upper_quantile
+
+of = Predictions.from_confidence
+
+
+def test_smallest_visible_by_hand() -> None:
+    """Tolerance + (z_.95 + z_.80)·largest error = 0.02 + (1.6449 + 0.8416)·0.02."""
+    parts = [
+        Component("signed gap", 0, 0, 0, 0.01, 0, 0.02),
+        Component("slope", 0, 0, 0, 0.02, 0, 0.02),
+        Component("cross-fitted ECE", 0, 0, 0, 9.0, 0, 0.02),
+        Component("accuracy", 0, 0, 0, 9.0, 0, 0.02),
+    ]
+    expected = 0.02 + (1.644854 + 0.841621) * 0.02
+    assert smallest_visible(parts, 0.02, 1.644854) == pytest.approx(expected, abs=1e-6)
+    flat = replace(parts[1], unavailable="all confidences are equal")
+    assert smallest_visible([parts[0], flat], 0.02, 1.644854) == pytest.approx(
+        0.02 + (1.644854 + 0.841621) * 0.01, abs=1e-6
+    )
+
+
+def test_a_shift_of_the_smallest_visible_size_is_seen_in_four_of_five_runs() -> None:
+    """A true shift of the gap by tolerance + 2.49 errors fires the component 80 % of the time."""
+    rng = np.random.default_rng(1)
+    n, tolerance, fired, trials = 1000, 0.02, 0, 600
+    z = upper_quantile(0.05, n)
+    # Independent outcomes at 0.7: the paired difference has variance 2·0.7·0.3.
+    error = math.sqrt(2 * 0.21 / n)
+    shift = tolerance + (z + 0.8416) * error
+    for _ in range(trials):
+        before, after = rng.random((2, n)) < [[0.7], [0.7 - shift]]
+        pair = Paired(
+            np.full(n, 0.7), before * 1.0, np.full(n, 0.7), after * 1.0, None, np.arange(n) % 10
+        )
+        fired += gap_component(pair, tolerance, z).fired
+    assert fired / trials == pytest.approx(0.80, abs=0.05)
+
+
+# --- false alarms -------------------------------------------------------------------------------
+
+
+def test_false_alarm_rate_by_hand() -> None:
+    """The tails beyond z + tolerance / error, twice where the direction comes from the data."""
+    parts = [
+        Component("signed gap", 0, 0, 0, 0.01, 0, 0.02),
+        Component("accuracy", 0, 0, 0, 0.02, 0, 0.02),
+        Component("slope", math.nan, 0, 0, 0.02, 0, 0.02, unavailable="none"),
+        Component("shape", 0, 0, 0, 0.0, 0, 0.02),
+    ]
+    # P(Z > 1.6449 + 2) = 0.000134, P(Z > 1.6449 + 1) = 0.004087
+    assert false_alarm_rate(parts, 1.644854, 1000) == pytest.approx(
+        2 * 0.00013377 + 0.0040868, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("n", [200, 500])
+def test_false_alarms_stay_below_what_is_said(n: int) -> None:
+    """Over unchanged models no more comparisons fail than the verdicts said beforehand."""
+    said, failed, trials = 0.0, 0, 400
+    for seed in range(trials):
+        before, after = two_runs(n, seed)
+        decision = decide(Paired.of(before, after))
+        said += decision.false_alarm_rate
+        failed += decision.state is State.REGRESSED
+    # Two standard deviations of a Poisson count above the bound.
+    assert failed <= said + 2 * math.sqrt(said)
+    assert 0.001 * trials < said < 0.06 * trials
+
+
+@given(
+    st.lists(st.floats(0.0, 0.2), min_size=5, max_size=5),
+    st.floats(0.0, 0.1),
+    st.floats(0.001, 0.3),
+    st.integers(50, 5000),
+)
+def test_bounds_are_as_strict_as_false_alarms_ask(
+    errors: list[float], tolerance: float, alpha: float, units: int
+) -> None:
+    """At most min(0.4, 150 / units)·alpha false alarms; just so many where bounds were raised."""
+    names = ("signed gap", "slope", "shape", "cross-fitted ECE", "accuracy")
+    parts = [
+        Component(name, 0, 0, 0, error, 0, tolerance)
+        for name, error in zip(names, errors, strict=True)
+    ]
+    z = bound_quantile(parts, alpha, units)
+    rate = false_alarm_rate(parts, z, units)
+    allowed = min(0.4, 150 / units) * alpha
+    assert rate <= allowed
+    least = upper_quantile(alpha, units)
+    assert z == least or (z > least and rate == pytest.approx(allowed, rel=1e-3))

@@ -1,0 +1,404 @@
+"""A model whose answers are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from fakes import FakeModel
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from pytest_calibration.errors import ModelError, TokenBoundaryError
+from pytest_calibration.models.cache import Cache
+from pytest_calibration.models.cached_answers import Remembered, packed, unpacked
+from pytest_calibration.models.protocols import Generation, NextTokenScores
+from pytest_calibration.probes.facts import Facts
+from pytest_calibration.probes.multiple_choice import MultipleChoice
+from pytest_calibration.probes.next_token import NextToken
+
+TEXTS = ["a b c d e", "", "one", "the end of it all"]
+
+
+class Engine(FakeModel):
+    """Says the most likely token and describes itself; some options merge with their prompt."""
+
+    description: ClassVar = {"dtype": "float32", "device": "cpu"}
+
+    def option_logprobs(
+        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[NDArray[np.float64]]:
+        """Refuse options that begin with a space."""
+        if any(option.startswith(" ") for row in options for option in row):
+            self.calls.append("option_logprobs")
+            raise TokenBoundaryError(f"merges {prompts[0]!r} with {options[0][0]!r}")
+        return super().option_logprobs(prompts, options)
+
+    def next_token(self, texts: Sequence[str], **more: Any) -> list[NextTokenScores]:
+        """Add the words."""
+        return [
+            NextTokenScores(
+                s.spans,
+                s.top_probability,
+                s.hit,
+                s.target_logprob,
+                s.token_ids,
+                [f"w{i}\ud800é" for i in s.token_ids],
+            )
+            for s in super().next_token(texts, **more)
+        ]
+
+
+class Bench:
+    """One engine and its cache; every :meth:`model` is that of another run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.engine = Engine()
+        self.cache = Cache(folder)
+        self.loads = 0
+
+    def load(self) -> Engine:
+        """Count."""
+        self.loads += 1
+        return self.engine
+
+    def model(self, state: bytes = b"state", **more: Any) -> Remembered:
+        """Return a model that remembers, with a cache of its own on the same folder."""
+        self.cache = Cache(self.folder)
+        return Remembered(self.load, self.cache, state, **more)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """An empty cache."""
+    return Bench(tmp_path)
+
+
+def every_second(i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Choose every second position, from the last."""
+    return np.arange(len(spans))[::-2]
+
+
+ASKS: dict[str, Callable[[Any], Any]] = {
+    "options": lambda m: m.option_logprobs(["a", "b"], [["x", "y"], ["x", "y", "z"]]),
+    "no options": lambda m: m.option_logprobs([], []),
+    "all tokens": lambda m: m.next_token(TEXTS),
+    "some tokens": lambda m: m.next_token(TEXTS, choose=every_second),
+    "no text": lambda m: m.next_token([]),
+    "continuations": lambda m: m.generate(["a", "b", "c"], max_new_tokens=[3, 0, 1]),
+    "description": lambda m: m.description,
+}
+
+
+def same(a: Any, b: Any) -> None:
+    """Hold two answers against each other, types and bits included."""
+    assert len(a) == len(b)
+    if isinstance(a, dict):
+        assert a == b
+        return
+    for one, two in zip(a, b, strict=True):
+        if isinstance(one, np.ndarray):
+            assert one.dtype == two.dtype
+            assert one.tobytes() == two.tobytes()
+            assert one.shape == two.shape
+        elif isinstance(one, Generation):
+            assert one.text == two.text
+            same([one.token_logprobs], [two.token_logprobs])
+        else:
+            names = ("spans", "top_probability", "hit", "target_logprob", "token_ids")
+            same([getattr(one, n) for n in names], [getattr(two, n) for n in names])
+            assert list(one.top_text) == list(two.top_text)
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_an_answer_is_served_as_it_was_given(bench: Bench, ask: Callable[[Any], Any]) -> None:
+    """Bit for bit what the engine says, and without the engine."""
+    plain = ask(Engine())
+    first = ask(bench.model())
+    loads = bench.loads
+    assert loads >= 1
+    model = bench.model()
+    second = ask(model)
+    assert bench.loads == loads
+    if ask is not ASKS["description"]:
+        assert (model.served, model.computed) == (1, 0)
+    if ask is ASKS["some tokens"]:
+        # The order in which positions are named does not matter to the engine proper.
+        plain = first
+    same(first, plain)
+    same(second, plain)
+
+
+@pytest.mark.parametrize(
+    ("ask", "other"),
+    [
+        (
+            lambda m: m.option_logprobs(["a"], [["x", "y"]]),
+            lambda m: m.option_logprobs(["a"], [["x", "yz"]]),
+        ),
+        (
+            lambda m: m.option_logprobs(["a"], [["x", "y"]]),
+            lambda m: m.option_logprobs(["b"], [["x", "y"]]),
+        ),
+        (
+            lambda m: m.option_logprobs(["a", "b"], [["x", "y"], ["z"]]),
+            lambda m: m.option_logprobs(["a", "b"], [["x"], ["y", "z"]]),
+        ),
+        (lambda m: m.next_token(["a b"]), lambda m: m.next_token(["a c"])),
+        (lambda m: m.next_token(["a b", "c"]), lambda m: m.next_token(["a bc", ""])),
+        (
+            lambda m: m.generate(["a"], max_new_tokens=[1]),
+            lambda m: m.generate(["a"], max_new_tokens=[2]),
+        ),
+        (
+            lambda m: m.generate(["a"], max_new_tokens=[1]),
+            lambda m: m.generate(["b"], max_new_tokens=[1]),
+        ),
+    ],
+)
+def test_another_question_is_another_entry(
+    bench: Bench, ask: Callable[[Any], Any], other: Callable[[Any], Any]
+) -> None:
+    """Every part of a question counts, and where one ends and the next begins."""
+    ask(bench.model())
+    model = bench.model()
+    other(model)
+    assert (model.served, model.computed) == (0, 1)
+    ask(model)
+    assert (model.served, model.computed) == (1, 1)
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_another_state_is_another_entry(bench: Bench, ask: Callable[[Any], Any]) -> None:
+    """What one checkpoint said is never another's answer."""
+    ask(bench.model())
+    before = bench.loads
+    ask(bench.model(b"other"))
+    assert bench.loads > before
+
+
+def test_what_a_caller_writes_into_an_answer_stays_with_it(bench: Bench) -> None:
+    """Answers are arrays of one's own, which may be written to."""
+    model = bench.model()
+    model.option_logprobs(["a"], [["x", "y"]])
+    first = model.option_logprobs(["a"], [["x", "y"]])
+    first[0][:] = 7
+    assert model.option_logprobs(["a"], [["x", "y"]])[0][0] != 7
+
+
+# --- choosing ------------------------------------------------------------------------------------
+
+
+class Chooser:
+    """Chooses some positions and remembers what it was asked."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.asked: list[tuple[int, bytes]] = []
+
+    def __call__(self, i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Choose, and then spoil what was shown."""
+        self.asked.append((i, spans.tobytes()))
+        chosen = np.arange(0, len(spans), self.step)
+        spans[:] = -1
+        return chosen
+
+
+def test_choose_is_asked_once_per_text_whether_or_not_it_is_served(bench: Bench) -> None:
+    """A probe remembers what it chose; it sees the same characters each time."""
+    asked = []
+    for step in (1, 1, 2, 2):
+        chooser = Chooser(step)
+        bench.model().next_token(TEXTS, choose=chooser)
+        asked.append(chooser.asked)
+    assert [i for i, _ in asked[0]] == list(range(len(TEXTS)))
+    assert asked[0] == asked[1] == asked[2] == asked[3]
+    assert bench.loads == 2
+
+
+def test_only_what_is_chosen_now_is_served(bench: Bench) -> None:
+    """Two choices over one text have entries side by side."""
+    whole = bench.model().next_token(TEXTS)
+    for step in (2, 3, 2, 3):
+        model = bench.model()
+        scores = model.next_token(TEXTS, choose=Chooser(step))
+        for one, part in zip(whole, scores, strict=True):
+            # The engine here takes spans from choose's own copy, so compare by number.
+            assert part.target_logprob.tolist() == one.target_logprob[::step].tolist()
+    assert bench.loads == 3
+
+
+def test_choose_has_the_last_word_over_the_characters_there_are(bench: Bench) -> None:
+    """Where the kept characters are not those of the engine, it is asked over the engine's."""
+    texts = ["a b c d", "e f g"]
+    key = bench.model()._key("spans", texts)
+    wrong = np.array([[0, 1], [1, 2]], dtype=np.int64)
+    bench.cache.put(key, packed({"counts": [2, 2]}, {"spans": np.concatenate([wrong, wrong])}))
+    chooser = Chooser(1)
+    scores = bench.model().next_token(texts, choose=chooser)
+    assert [len(s.hit) for s in scores] == [3, 2]
+    assert dict(chooser.asked) == {i: s.spans.tobytes() for i, s in enumerate(scores)}
+    assert bench.model().next_token(texts, choose=Chooser(1))[0].spans.tolist() != wrong.tolist()
+    assert bench.loads == 1
+
+
+def test_what_choose_refuses_is_raised_without_weights(bench: Bench) -> None:
+    """The kept characters are enough for a probe to see that a token straddles its edge."""
+    bench.model().next_token(TEXTS)
+
+    def refuse(i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
+        raise TokenBoundaryError("straddles")
+
+    with pytest.raises(TokenBoundaryError, match="straddles"):
+        bench.model().next_token(TEXTS, choose=refuse)
+    assert bench.loads == 1
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def test_that_options_merge_with_their_prompt_is_an_answer(bench: Bench) -> None:
+    """The error comes back word for word, without weights."""
+    said = []
+    for _ in range(2):
+        with pytest.raises(TokenBoundaryError) as caught:
+            bench.model().option_logprobs(["a"], [[" x"]])
+        said.append(str(caught.value))
+    assert said == ["merges 'a' with ' x'"] * 2
+    assert bench.loads == 1
+
+
+def test_other_errors_are_never_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that could not score is asked again."""
+
+    def fail(*args: object) -> None:
+        raise ModelError("out of order")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.engine, "option_logprobs", fail)
+        with pytest.raises(ModelError, match="out of order"):
+            bench.model().option_logprobs(["a"], [["x"]])
+    assert len(bench.model().option_logprobs(["a"], [["x"]])) == 1
+    assert bench.loads == 2
+
+
+def test_nothing_is_kept_of_files_that_changed_meanwhile(bench: Bench) -> None:
+    """A checkpoint that is written while it is read answers for no digest."""
+    bench.model(keeps=lambda: False).generate(["a"], max_new_tokens=[1])
+    model = bench.model()
+    model.generate(["a"], max_new_tokens=[1])
+    assert (model.served, model.computed) == (0, 1)
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_an_entry_that_makes_no_sense_is_computed_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Any], Any]
+) -> None:
+    """Well sealed and yet another's: it is marked, and replaced by the right one."""
+    plain = ask(bench.model())
+    loads = bench.loads
+    # Well-formed, and the answer to a question of another size.
+    rows = {"logprobs": np.zeros(2), "spans": np.zeros((2, 2), np.int64)}
+    sizes = [packed({"counts": c, "texts": ["a"] * len(c)}, rows) for c in ([1], [2], [1] * 9)]
+    for junk in (b"", b"{}", b"[]\n", b'{"arrays": []}\n', b"\xff", *sizes):
+        monkeypatch.setattr(Cache, "get", lambda *_, junk=junk: junk)
+        model = bench.model()
+        same(ask(model), plain)
+        assert bench.loads == (loads := loads + 1)
+        assert bench.cache.damaged
+        monkeypatch.undo()
+    ask(bench.model())
+    assert bench.loads == loads
+
+
+# --- probes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Facts,
+        lambda: Facts(mode="whole_entity"),
+        lambda: MultipleChoice(shots=2),
+        lambda: MultipleChoice(scoring="text"),
+        NextToken,
+        lambda: NextToken(positions="all"),
+    ],
+    ids=["facts", "whole", "letters", "texts", "sample", "all"],
+)
+@pytest.mark.parametrize("limit", [None, 30])
+def test_a_probe_makes_the_same_of_kept_answers(
+    bench: Bench, make: Callable[[], Any], limit: int | None
+) -> None:
+    """Predictions are equal in every array, in signature and in words; nothing is loaded."""
+
+    class Named(Remembered):
+        name = "fake"
+        fingerprint = "f"
+
+    def model() -> Named:
+        return Named(bench.load, Cache(bench.folder), b"state")
+
+    plain, first = make().run(bench.engine, limit=limit), make().run(model(), limit=limit)
+    loads = bench.loads
+    second = make().run(model(), limit=limit)
+    assert bench.loads == loads
+    for other in (first, second):
+        assert other.signature == plain.signature
+        for name in ("confidence", "correct", "item_ids", "probabilities", "label_logprobs"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(plain, name))
+        assert [other.texts[i] for i in range(5)] == [plain.texts[i] for i in range(5)]
+
+
+# --- bytes ---------------------------------------------------------------------------------------
+
+ARRAYS = st.one_of(
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=5)),
+    hnp.arrays(np.int64, hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=5)),
+    hnp.arrays(np.bool_, hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=5)),
+)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), ARRAYS), st.lists(st.text()))
+def test_arrays_and_texts_survive_packing(
+    arrays: dict[str, NDArray[Any]], texts: list[str]
+) -> None:
+    """Floats bit for bit (NaN included), integers by value, in their shapes."""
+    meta, found = unpacked(packed({"texts": texts}, arrays))
+    assert meta["texts"] == texts
+    assert {*found} == {*arrays}
+    for name, array in arrays.items():
+        assert found[name].shape == array.shape
+        assert found[name].astype(array.dtype).tobytes() == array.tobytes()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_entry_or_a_value_error(content: bytes) -> None:
+    """Nothing else is raised, whatever lies on the disk."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        unpacked(content)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        ["a", "|O", [1]],
+        ["a", "<f8", [1 << 62]],
+        ["a", "<f8", [1 << 70]],
+        ["a", "<f8", [-1, -1]],
+        ["a", "<U9", [1]],
+        ["a", "|b1", [7]],
+    ],
+)
+def test_an_array_that_is_none_is_refused(plan: list[object]) -> None:
+    """Objects, sizes beyond the bytes there are, or below, negative sizes."""
+    with pytest.raises(ValueError, match="array"):
+        unpacked(json.dumps({"arrays": [plan]}).encode() + b"\n" + b"\0" * 8)

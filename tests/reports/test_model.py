@@ -1,0 +1,196 @@
+"""Verdicts as plain data."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import samples
+from samples import predictions, results, verdicts
+
+from pytest_calibration.diagnosis.slices import by_slice, shifts
+from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.verdict import Verdict, compare, judge
+from pytest_calibration.measurement import measure
+from pytest_calibration.metrics import METRICS
+from pytest_calibration.predictions import Predictions
+from pytest_calibration.reports.model import (
+    MOST_SLICES,
+    Results,
+    item_of,
+    plain,
+    result_of,
+    revived,
+    slice_rows,
+    worst_items,
+)
+
+CASES = verdicts()
+
+
+@pytest.mark.parametrize("verdict", CASES, ids=lambda v: str(v.state))
+def test_a_result_says_what_the_verdict_says(verdict: Verdict) -> None:
+    """State, numbers and text are the verdict's own."""
+    result = result_of(verdict, detailed=False)
+    assert result.state == verdict.state
+    assert result.fails == verdict.state.fails
+    assert [result.headline, *(f"  {line}" for line in result.story)] == [
+        line if i == 0 else f"  {line.removeprefix('  ')}"
+        for i, line in enumerate(verdict.explain().splitlines())
+    ]
+    assert result.number.value == verdict.measurement.value
+    assert (result.baseline is None) == (verdict.baseline is None)
+    assert [c.name for c in result.components] == [c.name for c in verdict.components]
+    assert result.fired == tuple(c.name for c in verdict.components if c.fired)
+    assert result.detail is None
+
+
+def test_results_survive_json() -> None:
+    """What goes through JSON, or from a worker to the controller, comes back equal."""
+    whole = results()
+    text = json.dumps(plain(whole), allow_nan=False)
+    assert revived(Results, json.loads(text)) == whole
+
+
+def test_plain_values_are_builtin() -> None:
+    """Numbers of numpy become Python's; what is not finite becomes nothing."""
+    given = {"a": np.float64(0.5), "b": np.int64(3), "c": np.bool_(True), 4: (math.nan, -math.inf)}
+    out = plain(given)
+    assert out == {"a": 0.5, "b": 3, "c": True, "4": [None, None]}
+    assert [type(out[k]) for k in "abc"] == [float, int, bool]
+    state = plain(State.PASSED)
+    assert type(state) is str
+    assert state == "passed"
+
+
+def test_a_session_is_green_unless_something_fails() -> None:
+    """A failing verdict, an error or a run that did not finish: each makes it red."""
+    fine = result_of(CASES[0], detailed=False)
+    green = Results("1", "now", 1, True, (fine,))
+    assert green.green
+    assert not replace(green, results=(fine, replace(fine, fails=True))).green
+    assert not replace(green, errors=("x",)).green
+    assert not replace(green, finished=False).green
+
+
+def test_expected_false_alarms_are_added_up() -> None:
+    """The bounds of all comparisons; a limit is none."""
+    rates = [v.false_alarm_rate for v in CASES if not math.isnan(v.false_alarm_rate)]
+    assert results(detailed=False).expected_false_alarms == pytest.approx(sum(rates))
+    limit = result_of(judge(measure(predictions()), 0.5))
+    assert Results("1", "now", 1, True, (limit,)).expected_false_alarms is None
+
+
+def test_states_are_counted_in_words() -> None:
+    """In the order in which they are first seen; a floor is told from a ceiling."""
+    low = result_of(judge(measure(predictions(), "accuracy"), 0.99, above=True))
+    assert low.said == "below limit"
+    assert list(results(detailed=False).counts) == [
+        "passed",
+        "regressed",
+        "inconclusive",
+        "above limit",
+        "not comparable",
+        "no baseline",
+    ]
+
+
+def test_the_worst_items_are_the_surest_of_the_wrong() -> None:
+    """Sorted by confidence, wrong ones only; as many as asked for."""
+    p = predictions(sharpen=2)
+    items = worst_items(p, most=7)
+    wrong = np.sort(p.confidence[~p.correct])[::-1]
+    assert [item.confidence for item in items] == wrong[:7].tolist()
+    assert not any(item.correct for item in items)
+    assert worst_items(p.take(p.correct)) == ()
+    assert len(worst_items(p, most=10**6)) == int((~p.correct).sum())
+
+
+def test_equally_sure_items_stand_in_the_order_of_their_ids() -> None:
+    """The order does not depend on how the items come."""
+    p = Predictions.from_confidence([0.9] * 50, [False] * 50, item_ids=range(50))
+    mixed = p.take(np.random.default_rng(0).permutation(50))
+    assert worst_items(p) == worst_items(mixed)
+
+
+def test_an_item_tells_what_the_baseline_said_of_it() -> None:
+    """Confidence and truth before stand beside those of now."""
+    p, before = predictions(sharpen=2), predictions()
+    item = item_of(p, 3, before)
+    assert item.confidence_before == before.confidence[3]
+    assert item.correct_before == before.correct[3]
+    assert item_of(p, 3).confidence_before is None
+
+
+def test_item_text_is_given_only_where_it_may_be_shown() -> None:
+    """Ids stay, words go; no word of an item is anywhere in the plain values."""
+    p = predictions(sharpen=2)
+    assert worst_items(p, words=False)[0].words is None
+    item = worst_items(p, words=True)[0]
+    assert item.words is not None
+    assert item.words.options == p.texts[0].options  # type: ignore[index]
+    secret = replace(p, texts=type(p.texts).held(  # type: ignore[union-attr]
+        [replace(p.texts[i], prompt=f"secret {i}", gold="secret", answer="secret",  # type: ignore[index]
+                 options=("secret",)) for i in range(p.n)]))  # fmt: skip
+    silent = plain(result_of(compare(secret, predictions()), words=False))
+    assert "secret" not in json.dumps(silent)
+    assert "secret" in json.dumps(plain(result_of(compare(secret, predictions()), words=True)))
+
+
+def test_items_without_text_are_named_by_their_hash() -> None:
+    """The title is the source's id, else the id that a baseline stores."""
+    p = predictions()
+    assert item_of(p, 1).title == p.texts[1].name  # type: ignore[index]
+    assert item_of(p, 0).title == f"#{int(p.item_ids[0]):016x}"
+
+
+def test_every_metric_that_applies_is_there() -> None:
+    """With a table all of them, without one those that need none; each equals its measurement."""
+    for table in (True, False):
+        p = predictions(table=table, n=200)
+        detail = result_of(compare(p, p)).detail
+        assert detail is not None
+        side = detail.candidate
+        assert set(side.metrics) == {n for n, m in METRICS.items() if m.applies_to(p)}
+        for name, number in side.metrics.items():
+            assert number.value == measure(p, name).value
+
+
+def test_slices_tell_how_they_stand_and_how_they_moved() -> None:
+    """Numbers of both cuts, joined by name, in the order of the shifts."""
+    p, before = predictions(sharpen=2.5), predictions()
+    moved = shifts(p, before)
+    rows = slice_rows(p, moved)
+    standing = {s.name: s for s in by_slice(p)}
+    assert [r.name for r in rows] == [s.name for s in moved]
+    for row, s in zip(rows, moved, strict=True):
+        assert row.shift == s.shift
+        assert row.gap_before == s.gap_before
+        assert row.signed_gap == pytest.approx(s.gap_after)
+        assert (row.low, row.high) == (standing[row.name].low, standing[row.name].high)
+    assert [r.shift for r in slice_rows(p, ())] == [None] * len(standing)
+
+
+def test_slices_beyond_the_most_are_counted() -> None:
+    """A report holds so many slices, and says how many more there are."""
+    p = replace(predictions(n=900), slices=np.array([f"s{i // 3}" for i in range(900)]))
+    detail = result_of(compare(p, p)).detail
+    assert detail is not None
+    assert (len(detail.slices), detail.slices_left_out) == (MOST_SLICES, 300 - MOST_SLICES)
+
+
+def test_a_verdict_without_items_has_no_detail() -> None:
+    """A number held against a limit is all there is."""
+    assert result_of(judge(measure(samples.predictions()), 0.5)).detail is None
+
+
+def test_the_parent_is_taken_for_the_model_before() -> None:
+    """Its reference is in the diagnosis; what was stored before is in the detail."""
+    by_reference = {r.reference: r for r in results().results if r.state == "regressed"}
+    assert set(by_reference) == {"baseline", "parent base"}
+    past = by_reference["baseline"].detail
+    assert past is not None
+    assert [step.model for step in past.past] == ["first", "base"]
