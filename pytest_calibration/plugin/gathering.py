@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from pytest_calibration.plugin.distribution import PLAIN_ID
+from pytest_calibration.plugin.progress_line import COLLECTED
+from pytest_calibration.plugin.session import run_made
 from pytest_calibration.plugin.session_sink import SessionSink, in_short
 from pytest_calibration.sink import SINK
 
@@ -18,6 +20,9 @@ RESULTS: Final = "calibration_results"
 
 def attach(item: pytest.Item, report: pytest.TestReport) -> None:
     """Add to the report of a test what its assertions saw."""
+    run = run_made(item.config)
+    if run is not None and run.is_worker:
+        setattr(report, COLLECTED, run.collected)
     sink = SINK.made
     if not isinstance(sink, SessionSink) or sink.item is not item:
         return
