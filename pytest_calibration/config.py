@@ -48,10 +48,10 @@ class Config:
         """What paths in the file are relative to."""
         return self.path.parent if self.path is not None else Path()
 
-    def probe_limit(self, name: str) -> int | None:
-        """Return the ``limit:`` of a probe."""
-        limit: int | None = self.probes.get(name, {}).get("limit")
-        return limit
+    @property
+    def limits(self) -> dict[str, int]:
+        """The ``limit:`` of each probe that has one."""
+        return {n: entry["limit"] for n, entry in self.probes.items() if entry.get("limit")}
 
     def probe_tolerance(self, name: str) -> float | None:
         """Return the ``tolerance:`` of a probe, else the project's."""

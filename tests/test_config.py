@@ -68,7 +68,7 @@ def test_an_empty_file_says_nothing(path: Path, text: str) -> None:
 def test_no_file_is_a_configuration_that_says_nothing() -> None:
     """Without a file, paths are relative to where the run is."""
     assert Config().folder == Path()
-    assert Config().probe_limit("facts") is None
+    assert Config().limits == {}
     assert Config().probe_tolerance("facts") is None
 
 
@@ -150,7 +150,7 @@ def test_the_tolerance_of_a_probe_goes_before_the_project(
 def test_the_limit_of_a_probe_is_its_own() -> None:
     """A probe without ``limit:`` has none."""
     config = Config(probes={"facts": {"limit": 7}, "more": {}})
-    assert (config.probe_limit("facts"), config.probe_limit("more")) == (7, None)
+    assert config.limits == {"facts": 7}
 
 
 def test_the_command_line_goes_before_the_file(path: Path) -> None:

@@ -66,9 +66,7 @@ class Calibration:
             ProbeError: a probe that cannot score all its items.
             ModelError: a model that cannot be loaded or scored.
         """
-        if isinstance(probe, str):
-            probe = self._run.probes.get(probe)
-        return self._run.predict(self.model, probe, limit)
+        return self._run.asker.ask(self.model, probe, limit)
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +112,7 @@ def calibration_model(
         )
     spec = current if current is not None and known else calibration_model_spec
     model = load_model(spec, run.load_settings, cache=run.cache)
-    run.watch(model)
+    run.usage.watch(model.use)
     yield model
     model.release()
 
