@@ -9,19 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.errors import ConfigError, UsageError
-from pytest_calibration.models.checkpoint import LoadSettings
+from pytest_calibration.models.backends import all_backends
 from pytest_calibration.strict_yaml import read_mapping
 
-MODEL_KEYS: Final[dict[str, tuple[type, ...]]] = {
-    "device": (str,),
-    "dtype": (str,),
-    "batch_tokens": (int,),
-    "tokenizer": (str, type(None)),
-    "trust_remote_code": (bool,),
-    "safetensors_only": (bool,),
-    "arguments": (dict,),
-    "tokenizer_arguments": (dict,),
-}
 TOP_KEYS: Final = ("model", "probes", "tolerance", "alpha")
 
 
@@ -31,7 +21,7 @@ class Config:
 
     Attributes:
         path: the file; None where there is none.
-        model: settings of :class:`~pytest_calibration.models.checkpoint.LoadSettings`.
+        model: settings of the models' backends, by name.
         probes: probe name to its settings.
         tolerance: allowed worsening where neither call nor record says anything.
         alpha: one-sided error level of each bound.
@@ -58,15 +48,19 @@ class Config:
         own = self.probes.get(name, {}).get("tolerance")
         return self.tolerance if own is None else float(own)
 
-    def load_settings(self, **chosen: Any) -> LoadSettings:
-        """Combine the file's model settings with what the command line chose (None: nothing)."""
-        said = {key: value for key, value in chosen.items() if value is not None}
-        settings = {**self.model, **said}
-        tokenizer = settings.get("tokenizer")
-        if "tokenizer" not in said and tokenizer is not None:
-            beside = self.folder / tokenizer
-            settings["tokenizer"] = str(beside) if beside.is_dir() else tokenizer
-        return LoadSettings(**settings)
+    def load_settings(self, **chosen: Any) -> dict[str, Any]:
+        """Return the model settings, those of the command line over the file's (None: nothing).
+
+        Raises:
+            UsageError: a value that the backend which has the setting refuses.
+        """
+        settings: dict[str, Any] = dict(self.model)
+        for backend in all_backends():
+            settings = backend.Settings.anchored(settings, self.folder)
+        settings |= {name: value for name, value in chosen.items() if value is not None}
+        for backend in all_backends():
+            backend.Settings.chosen(settings)
+        return settings
 
 
 def read_config(path: Path) -> Config:
@@ -78,15 +72,12 @@ def read_config(path: Path) -> Config:
     data = read_mapping(path, ConfigError)
     _known(path, "", data, TOP_KEYS)
     model = _mapping(path, "model", data.get("model"))
-    _known(path, "model.", model, tuple(MODEL_KEYS))
-    for key, value in model.items():
-        allowed = MODEL_KEYS[key]
-        wrong_bool = isinstance(value, bool) and bool not in allowed
-        if wrong_bool or not isinstance(value, allowed):
-            names = " or ".join(_WORDS[t] for t in allowed)
-            raise ConfigError(f"{path}: model.{key} must be {names}, got {value!r}.")
+    backends = all_backends()
+    names = dict.fromkeys(name for one in backends for name in one.Settings.names_in_file())
+    _known(path, "model.", model, tuple(names))
     try:
-        LoadSettings(**model)
+        for backend in backends:
+            backend.Settings.chosen(model)
     except UsageError as problem:
         raise ConfigError(f"{path}: model: {problem}") from None
     probes = _mapping(path, "probes", data.get("probes"))
@@ -101,15 +92,6 @@ def read_config(path: Path) -> Config:
         tolerance=_share(path, "tolerance", data.get("tolerance"), 1.0),
         alpha=_share(path, "alpha", data.get("alpha"), 0.5, zero=False),
     )
-
-
-_WORDS: Final[dict[type, str]] = {
-    str: "text",
-    int: "a whole number",
-    bool: "true or false",
-    dict: "a mapping",
-    type(None): "null",
-}
 
 
 def _known(path: Path, prefix: str, data: Mapping[str, Any], keys: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from pytest_calibration.errors import ItemError, ProbeError, UsageError
-from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
+from pytest_calibration.models.protocols import Model, NextTokenScores
 from pytest_calibration.predictions import IdArray, Predictions, Signature, digest, hash_ids
 
 MAX_LINE: Final = 1 << 20
@@ -36,11 +36,11 @@ class Probe(Protocol):
     def size(self) -> int:
         """Number of items in the source."""
 
-    def run(self, model: LanguageModel, *, limit: int | None = None) -> Predictions:
+    def run(self, model: Any, *, limit: int | None = None) -> Predictions:
         """Ask the model.
 
         Args:
-            model: what is asked.
+            model: a ``LanguageModel`` or a ``Classifier``, as the probe's kind needs.
             limit: at most so many items; a smaller limit takes a subset of a larger one.
         """
 
@@ -163,7 +163,7 @@ def chosen(ids: IdArray, limit: int | None) -> list[int]:
     return sorted(int(i) for i in np.argsort(ids, kind="stable")[:limit])
 
 
-def signature(model: LanguageModel, hard: Mapping[str, object], **soft: str) -> Signature:
+def signature(model: Model, hard: Mapping[str, object], **soft: str) -> Signature:
     """Join what makes runs of this probe comparable with what describes the model."""
     described: Mapping[str, str] = getattr(model, "description", {})
     return Signature(
