@@ -11,8 +11,8 @@ from pytest_calibration.errors import CalibrationError, ProbeError
 from pytest_calibration.models.loading import LazyModel, Use
 from pytest_calibration.models.protocols import Model
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.probes.base import Probe
-from pytest_calibration.probes.registry import ProbeSet
+from pytest_calibration.probes.probe import Probe
+from pytest_calibration.probes.probe_set import ProbeSet
 from pytest_calibration.progress import PROGRESS
 
 # State of the model, identity of the probe, limit.

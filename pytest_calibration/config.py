@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_calibration.errors import ConfigError, UsageError
+from pytest_calibration.errors import ConfigError, UsageError, suggestion
 from pytest_calibration.models.backends import all_backends
 from pytest_calibration.strict_yaml import read_mapping
 
@@ -17,13 +16,13 @@ TOP_KEYS: Final = ("model", "probes", "tolerance", "alpha")
 
 @dataclass(frozen=True)
 class Config:
-    """A project's ``calibration.yaml``, or nothing where there is none.
+    """A project's ``calibration.yaml``; empty where there is none.
 
     Attributes:
         path: the file; None where there is none.
         model: settings of the models' backends, by name.
         probes: probe name to its settings.
-        tolerance: allowed worsening where neither call nor record says anything.
+        tolerance: allowed worsening where neither call nor record gives one.
         alpha: one-sided error level of each bound.
     """
 
@@ -41,7 +40,7 @@ class Config:
     @property
     def limits(self) -> dict[str, int]:
         """The ``limit:`` of each probe that has one."""
-        return {n: entry["limit"] for n, entry in self.probes.items() if entry.get("limit")}
+        return {name: entry["limit"] for name, entry in self.probes.items() if entry.get("limit")}
 
     def probe_tolerance(self, name: str) -> float | None:
         """Return the ``tolerance:`` of a probe, else the project's."""
@@ -70,37 +69,36 @@ def read_config(path: Path) -> Config:
         ConfigError: what is wrong, by file, key and value.
     """
     data = read_mapping(path, ConfigError)
-    _known(path, "", data, TOP_KEYS)
+    _check_keys(path, "", data, TOP_KEYS)
     model = _mapping(path, "model", data.get("model"))
     backends = all_backends()
     names = dict.fromkeys(name for one in backends for name in one.Settings.names_in_file())
-    _known(path, "model.", model, tuple(names))
+    _check_keys(path, "model.", model, names)
     try:
         for backend in backends:
             backend.Settings.chosen(model)
     except UsageError as problem:
         raise ConfigError(f"{path}: model: {problem}") from None
-    probes = _mapping(path, "probes", data.get("probes"))
-    for name, settings in probes.items():
-        entry = _mapping(path, f"probes.{name}", settings)
-        _check_limit(path, name, entry)
+    probes = {}
+    for name, settings in _mapping(path, "probes", data.get("probes")).items():
+        probes[name] = entry = _mapping(path, f"probes.{name}", settings)
+        _check_limit(path, f"probes.{name}.limit", entry.get("limit"))
         _share(path, f"probes.{name}.tolerance", entry.get("tolerance"), 1.0)
     return Config(
         path=path,
         model=model,
-        probes={name: settings or {} for name, settings in probes.items()},
+        probes=probes,
         tolerance=_share(path, "tolerance", data.get("tolerance"), 1.0),
         alpha=_share(path, "alpha", data.get("alpha"), 0.5, zero=False),
     )
 
 
-def _known(path: Path, prefix: str, data: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+def _check_keys(path: Path, prefix: str, data: Mapping[str, Any], keys: Iterable[str]) -> None:
     for key in data:
         if key not in keys:
-            near = get_close_matches(key, keys, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ConfigError(
-                f"{path}: unknown key {prefix}{key}{hint}; known keys: {', '.join(keys)}."
+                f"{path}: unknown key {prefix}{key}{suggestion(key, keys)}; known keys: "
+                f"{', '.join(keys)}."
             )
 
 
@@ -112,12 +110,10 @@ def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _check_limit(path: Path, name: str, entry: Mapping[str, Any]) -> None:
-    limit = entry.get("limit")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ConfigError(
-            f"{path}: probes.{name}.limit must be a whole number of at least 1, got {limit!r}."
-        )
+def _check_limit(path: Path, key: str, value: Any) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and (not whole or value < 1):
+        raise ConfigError(f"{path}: {key} must be a whole number of at least 1, got {value!r}.")
 
 
 def _share(path: Path, key: str, value: Any, below: float, *, zero: bool = True) -> float | None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pytest_calibration.models.cache import Cache
     from pytest_calibration.models.loading import LazyModel
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.probes.registry import ProbeSet
+    from pytest_calibration.probes.probe_set import ProbeSet
     from pytest_calibration.reports.model import Result
 
 BASELINES: Final = "calibration_baselines"
@@ -210,7 +210,7 @@ class Run:
     @cached_property
     def probes(self) -> ProbeSet:
         """All probes there are."""
-        from pytest_calibration.probes.registry import probe_set
+        from pytest_calibration.probes.probe_set import probe_set
 
         added = self.config.pluginmanager.hook.pytest_calibration_probes(config=self.config)
         source = self.project.path.name if self.project.path is not None else CONFIG

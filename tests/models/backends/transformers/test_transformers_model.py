@@ -1457,7 +1457,7 @@ def answers(model: Any) -> list[Any]:
 def test_a_model_in_memory_scores_as_its_checkpoint(checkpoint: Path) -> None:
     """Bit for bit, without dropout, and it stays in training."""
     model, tokenizer = in_training(checkpoint)
-    model.get_decoder().layers[0].eval()
+    next(model.get_decoder().children()).eval()
     modes = [module.training for module in model.modules()]
     found = TransformersModel.of(model, tokenizer, name="mine")
     assert isinstance(found, LanguageModel)
@@ -1489,7 +1489,8 @@ def test_an_adapter_in_memory_scores_as_its_directory(adapters: dict[str, Path])
     """A peft model around a model of transformers is taken, too."""
     peft = pytest.importorskip("peft")
     model, tokenizer = in_training(adapters["base"])
-    wrapped = peft.PeftModel.from_pretrained(model, adapters["adapter"], is_trainable=True)
+    with quiet():
+        wrapped = peft.PeftModel.from_pretrained(model, adapters["adapter"], is_trainable=True)
     assert answers(TransformersModel.of(wrapped, tokenizer)) == answers(load(adapters["adapter"]))
 
 
