@@ -9,10 +9,10 @@ from weakref import WeakKeyDictionary
 
 from pytest_calibration.errors import CalibrationError, ProbeError
 from pytest_calibration.models.loading import LazyModel, Use
-from pytest_calibration.models.protocols import LanguageModel
+from pytest_calibration.models.protocols import Model
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.probes.base import Probe
-from pytest_calibration.probes.registry import ProbeSet
+from pytest_calibration.probes.probe import Probe
+from pytest_calibration.probes.probe_set import ProbeSet
 from pytest_calibration.progress import PROGRESS
 
 # State of the model, identity of the probe, limit.
@@ -56,7 +56,7 @@ class Asker:
         *,
         limit: int | None = None,
         limits: Mapping[str, int] | None = None,
-        parent: LanguageModel | None = None,
+        parent: Model | None = None,
         selected: Sequence[str] = (),
         on_use: Callable[[Use], None] | None = None,
         on_answer: Callable[[Answer], None] | None = None,
@@ -71,9 +71,7 @@ class Asker:
         # Weak: answers must not keep a model in memory that its owner has dropped.
         self._answers: WeakKeyDictionary[object, dict[Question, Answer]] = WeakKeyDictionary()
 
-    def ask(
-        self, model: LanguageModel, probe: str | Probe, limit: int | None = None
-    ) -> Predictions:
+    def ask(self, model: Model, probe: str | Probe, limit: int | None = None) -> Predictions:
         """Return a model's predictions on a probe.
 
         Args:
@@ -105,9 +103,7 @@ class Asker:
         choices = (limit, self._limit, self._limits.get(probe.name))
         return next((choice for choice in choices if choice is not None), None)
 
-    def _ask_parent(
-        self, parent: LanguageModel, model: LanguageModel, probe: Probe, limit: int | None
-    ) -> None:
+    def _ask_parent(self, parent: Model, model: Model, probe: Probe, limit: int | None) -> None:
         """Ask the parent this probe and all selected ones, while the other model is released."""
         _release(model)
         self._ask(parent, probe, limit)
@@ -118,7 +114,7 @@ class Asker:
                 self._ask(parent, other, self._limit_of(other, None))
         _release(parent)
 
-    def _ask(self, model: LanguageModel, probe: Probe, limit: int | None) -> Predictions:
+    def _ask(self, model: Model, probe: Probe, limit: int | None) -> Predictions:
         answers = self._answers_of(model)
         question = _question(model, probe, limit)
         if question not in answers:
@@ -128,7 +124,7 @@ class Asker:
                 self._on_answer(answer)
         return answers[question].predictions
 
-    def _run(self, model: LanguageModel, probe: Probe, limit: int | None) -> Answer:
+    def _run(self, model: Model, probe: Probe, limit: int | None) -> Answer:
         lazy = model if isinstance(model, LazyModel) else None
         if lazy is not None and self._on_use is not None:
             self._on_use(lazy.use)
@@ -154,7 +150,7 @@ class Asker:
             return {}
 
 
-def _question(model: LanguageModel, probe: Probe, limit: int | None) -> Question:
+def _question(model: Model, probe: Probe, limit: int | None) -> Question:
     # A checkpoint does not change while it is probed; a model that a project brings may.
     state = "" if isinstance(model, LazyModel) else str(getattr(model, "fingerprint", ""))
     return state, id(probe), limit

@@ -110,7 +110,7 @@ def imports_of(file: Path) -> list[Import]:
 
 
 def module_name(file: Path, root: Path = ROOT) -> str:
-    """Name of a module within the package: ``probes.base``; the package itself is empty."""
+    """Name of a module within the package: ``probes.probe``; the package itself is empty."""
     parts = file.relative_to(root).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 

@@ -15,7 +15,7 @@ from fakes import FakeModel
 from pytest_calibration.asking import Answer, Asker
 from pytest_calibration.errors import ProbeError, UsageError
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.probes.registry import ProbeSet
+from pytest_calibration.probes.probe_set import ProbeSet
 
 
 class Recorder:

@@ -160,7 +160,7 @@ def _asked(
     from pytest_calibration.asking import Asker
     from pytest_calibration.models.cache import Cache
     from pytest_calibration.models.loading import load_model
-    from pytest_calibration.probes.registry import probe_set
+    from pytest_calibration.probes.probe_set import probe_set
 
     source = project.path.name if project.path is not None else CONFIG
     probes = probe_set(project.probes, project.folder, source)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_calibration.models.protocols import LanguageModel
     from pytest_calibration.plugin.run import Run
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.probes.base import Probe
+    from pytest_calibration.probes.probe import Probe
 
 NAMES: Final = frozenset(
     {

@@ -33,12 +33,11 @@ if TYPE_CHECKING:
     from pytest_calibration.asking import Answer, Asker
     from pytest_calibration.baselines import Baselines, Draft
     from pytest_calibration.config import Config
+    from pytest_calibration.models.backends import ModelSpec
     from pytest_calibration.models.cache import Cache
-    from pytest_calibration.models.checkpoint import LoadSettings
     from pytest_calibration.models.loading import LazyModel
-    from pytest_calibration.models.spec import ModelSpec
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.probes.registry import ProbeSet
+    from pytest_calibration.probes.probe_set import ProbeSet
     from pytest_calibration.reports.model import Result
 
 BASELINES: Final = "calibration_baselines"
@@ -174,7 +173,8 @@ class Run:
     @cached_property
     def models(self) -> list[ModelSpec]:
         """The models named, resolved; the controller's answer in a worker."""
-        from pytest_calibration.models.spec import ModelSpec, anchored, resolve
+        from pytest_calibration.models.backends import ModelSpec
+        from pytest_calibration.models.spec import anchored, resolve
 
         if "models" in self.given:
             return [ModelSpec(**spec) for spec in self.given["models"]]
@@ -210,7 +210,7 @@ class Run:
     @cached_property
     def probes(self) -> ProbeSet:
         """All probes there are."""
-        from pytest_calibration.probes.registry import probe_set
+        from pytest_calibration.probes.probe_set import probe_set
 
         added = self.config.pluginmanager.hook.pytest_calibration_probes(config=self.config)
         source = self.project.path.name if self.project.path is not None else CONFIG
@@ -224,7 +224,7 @@ class Run:
         return self.probes.select(self.options["probe"] or [])
 
     @cached_property
-    def load_settings(self) -> LoadSettings:
+    def load_settings(self) -> dict[str, Any]:
         """How models are loaded: flags over ``calibration.yaml``."""
         return self.project.load_settings(
             device=self.options["device"],

@@ -55,7 +55,9 @@ def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     log: list[str] = []
 
     def load(spec: str, settings: Any, cache: Cache | None) -> Model:
-        log.append(f"load {spec} {settings.dtype}{f' {cache.folder}' if cache else ''}")
+        log.append(
+            f"load {spec} {settings.get('dtype', 'auto')}{f' {cache.folder}' if cache else ''}"
+        )
         return Model(spec, log)
 
     monkeypatch.setattr("pytest_calibration.models.loading.load_model", load)

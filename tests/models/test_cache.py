@@ -57,18 +57,7 @@ def test_each_key_has_its_own_entry(cache: Cache) -> None:
     assert len(files(cache)) == 2
 
 
-def test_who_has_the_folder_alone_reads_nothing(cache: Cache) -> None:
-    """Neither content nor key stand in the files, and the same content looks new each time."""
-    cache.put(KEY, PLAIN)
-    (file,) = files(cache)
-    first = file.read_bytes()
-    assert not any(word in first for word in (b"capital", b"Paris", KEY[:8]))
-    cache.put(KEY, PLAIN)
-    # One stream for two contents would give away their difference.
-    assert first[-len(PLAIN) :] != file.read_bytes()[-len(PLAIN) :]
-
-
-@pytest.mark.parametrize("place", [0, 5, 28, 30, 44, 50, 60, -1])
+@pytest.mark.parametrize("place", [0, 5, 15, 16, 17, 44, -1])
 def test_a_changed_byte_is_found_out(cache: Cache, place: int) -> None:
     """Wherever it is: the entry counts as damaged, once, and can be replaced."""
     cache.put(KEY, PLAIN)
@@ -83,7 +72,7 @@ def test_a_changed_byte_is_found_out(cache: Cache, place: int) -> None:
     assert cache.get(KEY) == PLAIN
 
 
-@pytest.mark.parametrize("length", [0, 1, 27, 40, 59, 60, -1])
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 17, -1])
 def test_a_cut_off_entry_is_found_out(cache: Cache, length: int) -> None:
     """However much is left of it."""
     cache.put(KEY, PLAIN)

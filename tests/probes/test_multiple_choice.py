@@ -273,5 +273,5 @@ def test_the_built_in_questions_can_be_shown_with_shots() -> None:
 
 def test_too_few_options_scored_is_an_error(path: Path) -> None:
     """A model that scores three of four options would change the confidence of all."""
-    with pytest.raises(ProbeError, match=r"3 of 4 options of question 0 were scored; none may be"):
+    with pytest.raises(ProbeError, match=r"3 of 4 options of 'Question 0.' were scored; none may"):
         MultipleChoice(path=path).run(Scripted([0.2, 0.2, 0.2]))

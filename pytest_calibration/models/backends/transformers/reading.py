@@ -13,8 +13,9 @@ import torch
 import transformers
 
 from pytest_calibration.errors import ModelError
-from pytest_calibration.models.checkpoint import LoadSettings, adapter_base, require
-from pytest_calibration.models.spec import ModelSpec
+from pytest_calibration.models.backends import ModelSpec, require
+from pytest_calibration.models.backends.transformers.identity import adapter_base
+from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 
 _CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 
@@ -57,7 +58,7 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_weights(spec: ModelSpec, settings: LoadSettings, device: torch.device) -> Any:
+def load_weights(spec: ModelSpec, settings: TransformersSettings, device: torch.device) -> Any:
     """Return the model of a checkpoint, with its adapter where it is one.
 
     Raises:
@@ -93,14 +94,16 @@ def load_weights(spec: ModelSpec, settings: LoadSettings, device: torch.device) 
     return _placed(spec, model, settings, device)
 
 
-def _placed(spec: ModelSpec, model: Any, settings: LoadSettings, device: torch.device) -> Any:
+def _placed(
+    spec: ModelSpec, model: Any, settings: TransformersSettings, device: torch.device
+) -> Any:
     """Move a model to its device, unless its arguments have placed it already."""
     if {"device_map", "quantization_config"} & set(settings.arguments):
         return model
     return _explained(spec, lambda: model.to(device))
 
 
-def _load_whole(spec: ModelSpec, settings: LoadSettings, device: torch.device) -> Any:
+def _load_whole(spec: ModelSpec, settings: TransformersSettings, device: torch.device) -> Any:
     if spec.local and not (Path(spec.location) / "config.json").is_file():
         raise ModelError(
             f"{spec.location!r} holds no config.json and no adapter_config.json, so it is no "
@@ -141,7 +144,7 @@ def _load_whole(spec: ModelSpec, settings: LoadSettings, device: torch.device) -
     return _placed(spec, model, settings, device)
 
 
-def load_tokenizer(spec: ModelSpec, settings: LoadSettings) -> Any:
+def load_tokenizer(spec: ModelSpec, settings: TransformersSettings) -> Any:
     """Return the tokenizer of a checkpoint, or the one that the settings name.
 
     Raises:
@@ -150,7 +153,7 @@ def load_tokenizer(spec: ModelSpec, settings: LoadSettings) -> Any:
     source: ModelSpec = spec
     if settings.tokenizer is not None:
         local = Path(settings.tokenizer).is_dir()
-        source = ModelSpec(settings.tokenizer, None, local=local, name=spec.name)
+        source = ModelSpec(settings.tokenizer, local=local, name=spec.name)
     elif spec.local and not any(
         (Path(spec.location) / file).is_file()
         for file in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")

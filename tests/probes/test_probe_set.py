@@ -10,7 +10,7 @@ import pytest
 
 from pytest_calibration import Facts, MultipleChoice, NextToken
 from pytest_calibration.errors import ConfigError, ItemError, UsageError
-from pytest_calibration.probes.registry import BUILTIN, KINDS, from_settings, probe_set
+from pytest_calibration.probes.probe_set import BUILTIN, KINDS, from_settings, probe_set
 
 
 @pytest.fixture

@@ -1,11 +1,7 @@
-"""What besides a checkpoint decides its answers: libraries, machine, the engine's own code.
-
-Found out without importing any of it.
-"""
+"""What besides a checkpoint decides its answers: libraries and hardware, none of them imported."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
@@ -39,28 +35,13 @@ VISIBLE: Final = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_D
 _DEVICES: Final = re.compile(r"(nvidia|kfd|dxg)\d*")
 
 
-def environment() -> dict[str, object]:
+def current_environment() -> dict[str, object]:
     """Return what two runs must have in common to get the same numbers from one checkpoint."""
     return {
-        "engine": engine(),
         "packages": versions(),
         "machine": f"{platform.system()} {platform.machine()}",
         "accelerators": accelerators(),
     }
-
-
-def engine() -> str:
-    """Digest of the code that scores.
-
-    A number raised by hand would be forgotten some day, and the day's answers be served stale.
-    """
-    from pytest_calibration.version import __version__
-
-    state = hashlib.blake2b(__version__.encode(), digest_size=16)
-    folder = Path(__file__).parent
-    for file in sorted(folder.rglob("*.py")):
-        state.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
-    return state.hexdigest()
 
 
 def versions() -> dict[str, str]:

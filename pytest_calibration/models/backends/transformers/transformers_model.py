@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +19,8 @@ import transformers
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, TokenBoundaryError
+from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.reading import (
     device_of,
     load_tokenizer,
@@ -25,55 +29,111 @@ from pytest_calibration.models.backends.transformers.reading import (
 )
 from pytest_calibration.models.backends.transformers.rows import Row, RowScores
 from pytest_calibration.models.backends.transformers.scorer import Scorer
-from pytest_calibration.models.checkpoint import LoadSettings, fingerprint
+from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
-from pytest_calibration.models.spec import ModelSpec
 
 # Where a prompt may be cut in two that are tokenised apart: between a word and the space after it,
 # which no tokenizer's rule for words reaches across; whether that holds is looked at each time.
 _CUT: Final = re.compile(r"(?<=[^\W_])(?=\s)")
 TAIL: Final = (40, 400)
 """Characters from the end of a prompt within which it is cut, least and most."""
+# Whole numbers by their bytes.
+_BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Switch dropout and its like off for a while, in whatever parts of a model they are on."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 class TransformersModel:
-    """A causal language model in memory.
+    """A causal language model in memory, with its tokenizer.
 
-    Args:
-        spec: what to load.
-        settings: how to load it.
-
-    Raises:
-        ModelError: it is not there, is no causal language model, lacks weights or a tokenizer, or
-            would need something that was not allowed.
+    Made by :meth:`load` or :meth:`of`.
     """
 
-    def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
-        self.name = spec.name
-        self.spec = spec
-        self.settings = settings
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        self.device = device_of(settings.device)
-        with quiet():
-            self.model = load_weights(spec, settings, self.device)
-            self.tokenizer = load_tokenizer(spec, settings)
-            self.model.eval()
-            wrapped = hasattr(self.model, "get_base_model")
-            base = self.model.get_base_model() if wrapped else self.model
-            virtual = _virtual_tokens(self.model)
-            self.max_tokens = _max_tokens(base.config) - virtual
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        *,
+        device: torch.device,
+        batch_tokens: int | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.tokenizer = tokenizer
+        self.device = device
+        self.revision = revision
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        virtual = _virtual_tokens(model)
+        self.max_tokens = _max_tokens(base.config) - virtual
+        with quiet(), evaluating(model):
             self._scorer = Scorer(
-                self.model,
+                model,
                 base,
-                name=self.name,
-                device=self.device,
-                budget=settings.batch_tokens,
+                name=name,
+                device=device,
+                budget=batch_tokens,
                 longest=self.max_tokens,
                 virtual=virtual,
             )
-        self._closing = _closing(self.tokenizer)
+        self._closing = _closing(tokenizer)
         self._token_texts: dict[int, str] = {}
+
+    @classmethod
+    def load(cls, spec: ModelSpec, settings: TransformersSettings) -> TransformersModel:
+        """Load a checkpoint.
+
+        Raises:
+            ModelError: it is not there, is no causal language model, lacks weights or a tokenizer,
+                or would need something that was not allowed.
+        """
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        device = device_of(settings.device)
+        with quiet():
+            model = load_weights(spec, settings, device)
+            tokenizer = load_tokenizer(spec, settings)
+            model.eval()
+        return cls(
+            model,
+            tokenizer,
+            spec.name,
+            device=device,
+            batch_tokens=settings.batch_tokens,
+            revision=spec.revision,
+        )
+
+    @classmethod
+    def of(
+        cls, model: Any, tokenizer: Any, *, name: str = "model", batch_tokens: int | None = None
+    ) -> TransformersModel:
+        """Take a model that is already in memory, such as one in training.
+
+        It is scored with the weights it has then, without dropout, and keeps its mode.
+
+        Args:
+            model: a causal language model of transformers, or a peft model around one.
+            tokenizer: its tokenizer.
+            name: what reports call it.
+            batch_tokens: tokens per forward pass; None for what suits the device.
+
+        Raises:
+            ModelError: it is no causal language model.
+        """
+        device = next(model.parameters()).device
+        return cls(model, tokenizer, name, device=device, batch_tokens=batch_tokens)
 
     def close(self) -> None:
         """Free the weights."""
@@ -83,13 +143,24 @@ class TransformersModel:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences about how this model is scored that somebody should know; each once."""
+        """Sentences about how this model is scored that a user should know; each once."""
         return self._scorer.notes
 
     @property
     def fingerprint(self) -> str:
-        """Digest of weights and settings; see ``models.checkpoint.fingerprint``."""
-        return fingerprint(self.spec, self.settings)
+        """Digest of configuration, tokenizer and the weights as they are now."""
+        digest = Digest(self.model.config.to_json_string(), self._tokenizer_digest, size=16)
+        for name, weight in sorted(self.model.state_dict().items()):
+            # Sums of whole numbers do not depend on their order, and overflow the same everywhere.
+            bits = weight.detach().view(_BITS[weight.element_size()])
+            digest.add([name, str(weight.dtype), list(weight.shape), int(bits.sum())])
+        return digest.text()
+
+    @cached_property
+    def _tokenizer_digest(self) -> str:
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        vocabulary = self.tokenizer.get_vocab() if fast is None else fast.to_str()
+        return Digest(vocabulary, size=16).text()
 
     @property
     def description(self) -> Mapping[str, str]:
@@ -101,8 +172,8 @@ class TransformersModel:
             "torch": torch.__version__.partition("+")[0],
             "transformers": transformers.__version__,
         }
-        if self.spec.revision:
-            out["revision"] = self.spec.revision
+        if self.revision:
+            out["revision"] = self.revision
         return out
 
     # --- what probes ask ---------------------------------------------------------------------
@@ -138,7 +209,7 @@ class TransformersModel:
                 row.targets.extend(ids[len(head) :])
                 where.append((contexts[context], first, len(row.positions)))
             places.append(where)
-        scores = self._scorer.score(rows)
+        scores = self._score(rows)
         out = [
             np.array([scores[r].target_logprob[a:b].sum() for r, a, b in where], dtype=np.float64)
             for where in places
@@ -185,7 +256,7 @@ class TransformersModel:
             for row in self._windows(ids, target):
                 rows.append(row)
                 owner.append(i)
-        scores = self._scorer.score(rows)
+        scores = self._score(rows)
         parts: list[list[RowScores]] = [[] for _ in texts]
         for i, score in zip(owner, scores, strict=True):
             parts[i].append(score)
@@ -213,7 +284,7 @@ class TransformersModel:
             before = sum(map(len, logprobs))
             # At most; a continuation that ends early takes fewer.
             rest = sum(max_new_tokens[i] - len(logprobs[i]) for i in active)
-            scores = self._scorer.score(
+            scores = self._score(
                 [Row(ids[i], [len(ids[i]) - 1], [0]) for i in active],
                 count=(before, before + rest, "tokens"),
             )
@@ -234,6 +305,10 @@ class TransformersModel:
         ]
 
     # --- how -----------------------------------------------------------------------------------
+
+    def _score(self, rows: list[Row], count: tuple[int, int, str] | None = None) -> list[RowScores]:
+        with evaluating(self.model):
+            return self._scorer.score(rows, count=count)
 
     def _encode_options(
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]
