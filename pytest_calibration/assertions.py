@@ -14,6 +14,7 @@ from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.check import Settings, against, against_record, check, check_limit
 from pytest_calibration.errors import MetricError, UsageError
 from pytest_calibration.gate.decision import TOLERANCE, State
+from pytest_calibration.gate.strictness import DEFAULT
 from pytest_calibration.gate.verdict import Verdict, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
@@ -180,12 +181,13 @@ def _settings(
 ) -> Settings:
     """Combine what the call says with what the project's configuration says."""
     sink = SINK.get()
-    project = sink.settings(given) if sink is not None else Settings()
-    return replace(
-        project,
+    project = DEFAULT if sink is None else sink.strictness(given)
+    return Settings(
         tolerance=tolerance,
+        project_tolerance=project.tolerance,
         alpha=project.alpha if alpha is None else alpha,
         accuracy_tolerance=accuracy_tolerance,
+        max_undetected=project.max_undetected,
     )
 
 
@@ -194,10 +196,10 @@ def _conclude(verdicts: Sequence[Verdict], predictions: Predictions) -> Verdict:
     __tracebackhide__ = True
     sink = SINK.get()
     if sink is not None:
-        sink.scored(predictions)
+        sink.dump(predictions)
     # A limit is held against one number; its story needs the items behind it.
     told = [replace(v, candidate=predictions) if v.candidate is None else v for v in verdicts]
-    results = [sink.seen(v) if sink is not None else _alone(v) for v in told]
+    results = [sink.add(v) if sink is not None else _alone(v) for v in told]
     failing = [result for result in results if result.fails]
     if failing:
         width = WIDTH if sink is None else sink.width

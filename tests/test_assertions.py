@@ -26,9 +26,9 @@ from pytest_calibration import (
     assert_no_regression,
     assert_not_overconfident,
 )
-from pytest_calibration.baselines.check import Settings
 from pytest_calibration.errors import MetricError, PredictionsError, UsageError
 from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import Verdict
 from pytest_calibration.metrics import ece
 from pytest_calibration.reports.model import Result, result_of
@@ -317,7 +317,7 @@ class FakeSession:
         self.verdicts: list[Verdict] = []
         self.judged: list[Predictions] = []
         self.strict = False
-        self.project = Settings()
+        self.project = Strictness()
         self._parents = parents or []
 
     @property
@@ -325,17 +325,17 @@ class FakeSession:
         """As wide as usual."""
         return WIDTH
 
-    def scored(self, predictions: Predictions) -> None:
+    def dump(self, predictions: Predictions) -> None:
         """Remember."""
         self.judged.append(predictions)
 
-    def seen(self, verdict: Verdict) -> Result:
+    def add(self, verdict: Verdict) -> Result:
         """Remember; fail on inconclusive too, where strict; name the state as remedy."""
         self.verdicts.append(verdict)
         fails = verdict.state.fails or (self.strict and verdict.state is State.INCONCLUSIVE)
         return result_of(verdict, fails=fails, remedy=f"remedy for {verdict.state}")
 
-    def settings(self, _: Predictions) -> Settings:
+    def strictness(self, _: Predictions) -> Strictness:
         """Return the project's settings."""
         return self.project
 
@@ -371,7 +371,7 @@ def test_a_session_may_fail_on_inconclusive(session: FakeSession) -> None:
 
 def test_settings_of_the_project_count_where_the_call_says_nothing(session: FakeSession) -> None:
     """The call wins over the project, for tolerance and alpha."""
-    session.project = Settings(project_tolerance=0.3, alpha=0.01, max_undetected=0.4)
+    session.project = Strictness(0.3, alpha=0.01, max_undetected=0.4)
     verdict = assert_no_regression(OVER, CALIBRATED, accuracy_tolerance=None)
     assert (verdict.tolerance, verdict.alpha, verdict.state) == (0.3, 0.01, State.PASSED)
     verdict = assert_no_regression(CALIBRATED, CALIBRATED, tolerance=0.05, alpha=0.1)
