@@ -24,7 +24,7 @@ import yaml
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
-from pytest_calibration.gate.planning import unpaired_visible
+from pytest_calibration.gate.planning import smallest_visible_unpaired
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness, sharpness
@@ -158,7 +158,7 @@ def summarise(
         "interval": {"ece": [_rounded(measured.low), _rounded(measured.high)], "level": 0.95},
         "noise_floor": _rounded(measured.noise_floor),
         "sharpness": _sharpness(predictions),
-        "smallest_visible_regression": _rounded(unpaired_visible(predictions)),
+        "smallest_visible_regression": _rounded(smallest_visible_unpaired(predictions)),
         "binning": {"bins": DEFAULT_BINS, "strategy": "equal_width"},
         "bins": [
             {

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from pytest_calibration.gate.aa.pairs import logit, rising_to, sigmoid
+from pytest_calibration.gate.aa.unchanged_pairs import logit, rising_to, sigmoid
 from pytest_calibration.predictions import FloatArray
 
 Change: TypeAlias = Callable[[FloatArray], FloatArray]
 
 
-class Worse(NamedTuple):
+class WorseCandidate(NamedTuple):
     """A way to make a candidate worse.
 
     Attributes:
-        how: a name of ``KINDS``.
+        kind: ``sharpened`` (surer of everything) or ``flattened`` (nearer to the mean confidence,
+            which stays the same).
         worsening: growth of the population's ECE that was asked for.
-        largest: the largest that this kind can make here.
+        largest: the largest growth that this kind can make here.
         setting: factor on the logit, or on the distance from the mean; None if out of reach.
-        change: what it makes of confidences; None if out of reach.
+        change: maps confidences to those of the worse candidate; None if out of reach.
     """
 
-    how: str
+    kind: str
     worsening: float
     largest: float
     setting: float | None
@@ -43,22 +44,22 @@ def _sharpened(population: FloatArray) -> Callable[[float], Change]:
 
 
 def _flattened(population: FloatArray) -> Callable[[float], Change]:
-    """Bring confidences nearer to their mean, which stays what it is."""
+    """Move confidences nearer to their mean, which stays the same."""
     mean = float(population.mean())
     return lambda factor: lambda c: mean + factor * (c - mean)
 
 
-# With the factor of the strongest change.
+# Each with the factor of its strongest change.
 KINDS: Final = {"sharpened": (_sharpened, 50.0), "flattened": (_flattened, 0.02)}
 
 
 def worse_candidates(
-    population: FloatArray, truth: FloatArray, worsenings: tuple[float, ...]
-) -> Iterator[Worse]:
-    """Yield changes of the confidences that worsen the population's ECE by the amounts asked for.
+    population: FloatArray, truth: FloatArray, worsenings: Sequence[float]
+) -> Iterator[WorseCandidate]:
+    """Yield changes of the confidences that worsen the population's ECE by these amounts.
 
-    P(correct) stays what it is, item by item. Both kinds keep the order of the confidences, so no
-    two fall together, and the ECE afterwards is the mean distance of the new confidence from
+    P(correct) of each item stays the same. Both kinds keep the order of the confidences, so that
+    no two become equal, and the ECE afterwards is the mean distance of the new confidence from
     P(correct) at the old one.
 
     Args:
@@ -67,16 +68,16 @@ def worse_candidates(
         worsenings: the amounts, in ECE units.
     """
     before = float(np.abs(population - truth).mean())
-    for how, (kind, strongest) in KINDS.items():
-        by = kind(population)
+    for kind, (change_of, strongest) in KINDS.items():
+        by = change_of(population)
 
-        def grown(t: float, by: Callable[[float], Change] = by, most: float = strongest) -> float:
+        def growth(t: float, by: Callable[[float], Change] = by, most: float = strongest) -> float:
             return float(np.abs(by(most**t)(population) - truth).mean()) - before
 
-        largest = max(0.0, grown(1.0))
+        largest = max(0.0, growth(1.0))
         for worsening in worsenings:
             if worsening > largest:
-                yield Worse(how, worsening, largest, None, None)
+                yield WorseCandidate(kind, worsening, largest, None, None)
             else:
-                factor = strongest ** rising_to(worsening, grown)
-                yield Worse(how, worsening, largest, factor, by(factor))
+                factor = strongest ** rising_to(worsening, growth)
+                yield WorseCandidate(kind, worsening, largest, factor, by(factor))
