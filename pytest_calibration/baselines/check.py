@@ -9,14 +9,7 @@ from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.record import MAX_SUPERSEDED
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.strictness import Strictness
-from pytest_calibration.gate.verdict import (
-    Past,
-    Verdict,
-    align,
-    compare,
-    difference_reason,
-    judge,
-)
+from pytest_calibration.gate.verdict import Past, Verdict, align, compare, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.text.numbers import counted
@@ -120,14 +113,13 @@ def compare_ece_with_stored(
     if record is None:
         assert isinstance(baseline, Baselines)
         return _not_stored(predictions, baseline)
-    differing = predictions.signature.hard_differences(record.predictions.signature)
     ours, theirs, remark = align(predictions, record.predictions)
-    if differing or ours is None or theirs is None:
+    if ours is None or theirs is None:
         verdict = Verdict(
             State.NOT_COMPARABLE,
             measured,
             against="baseline",
-            reason=difference_reason(differing, "baseline") if differing else remark,
+            reason=remark,
             n=len(predictions),
             candidate=predictions,
             past=_past(record),

@@ -250,27 +250,23 @@ def _share(rate: Rate) -> str:
 
 
 def _power(result: AAResult) -> Iterator[list[str]]:
-    kinds = list(dict.fromkeys(power.kind for power in result.power))
-    yield ["worsening", *kinds]
-    for worsening in dict.fromkeys(power.worsening for power in result.power):
-        cells = {
-            power.kind: _share(power.failures)
-            if power.failures is not None
-            else f"out of reach (at most {power.largest:.3f})"
-            for power in result.power
-            if power.worsening == worsening
-        }
-        yield [f"{worsening:g}", *(cells[kind] for kind in kinds)]
+    rows: dict[float, list[str]] = {}
+    for candidate, rate in result.power:
+        out_of_reach = f"out of reach (at most {candidate.largest:.3f})"
+        cell = out_of_reach if rate is None else _share(rate)
+        rows.setdefault(candidate.worsening, [f"{candidate.worsening:g}"]).append(cell)
+    yield ["worsening", *dict.fromkeys(candidate.kind for candidate, _ in result.power)]
+    yield from rows.values()
 
 
 def tree(result: AAResult) -> dict[str, Any]:
     """Return the numbers of one probe, named."""
     power: dict[str, dict[str, Any]] = {}
-    for one in result.power:
-        power.setdefault(one.kind, {})[f"{one.worsening:g}"] = {
-            "largest": one.largest,
-            "setting": one.setting,
-            **({} if one.failures is None else _numbers(one.failures)),
+    for candidate, rate in result.power:
+        power.setdefault(candidate.kind, {})[f"{candidate.worsening:g}"] = {
+            "largest": candidate.largest,
+            "setting": candidate.setting,
+            **({} if rate is None else _numbers(rate)),
         }
     names = ("ece", "accuracy", "mean_confidence", "changed", "within_groups", "bound")
     return {

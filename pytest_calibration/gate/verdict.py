@@ -289,9 +289,6 @@ def compare(
         alpha=strictness.alpha,
         candidate=predictions,
     )
-    differing = predictions.signature.hard_differences(baseline.signature)
-    if differing:
-        return replace(verdict, reason=difference_reason(differing, reference))
     ours, theirs, remark = align(predictions, baseline, reference)
     if ours is None or theirs is None:
         return replace(verdict, reason=remark)
@@ -318,12 +315,6 @@ def compare(
     )
 
 
-def difference_reason(differing: list[tuple[str, str, str]], reference: str) -> str:
-    """Name the hard fields in which the two sides differ."""
-    parts = [f"{name} is {ours}, the {reference} has {theirs}" for name, ours, theirs in differing]
-    return "the probe is not the same: " + "; ".join(parts) + "."
-
-
 def align(
     predictions: Predictions, baseline: Predictions, reference: str = "baseline"
 ) -> tuple[IntArray | None, IntArray | None, str]:
@@ -331,9 +322,13 @@ def align(
 
     Returns:
         Positions in the first, positions in the second, and a remark. The positions are None where
-        the overlap is too small: neither side contains the other, and less than 95 % of the larger
-        side is shared.
+        the two cannot be compared: a hard field of the signature differs, or the overlap is too
+        small (neither side contains the other, and less than 95 % of the larger side is shared).
     """
+    differing = predictions.signature.hard_differences(baseline.signature)
+    if differing:
+        fields = [f"{name} is {our}, the {reference} has {their}" for name, our, their in differing]
+        return None, None, f"the probe is not the same: {'; '.join(fields)}."
     _, ours, theirs = np.intersect1d(
         predictions.item_ids, baseline.item_ids, assume_unique=True, return_indices=True
     )

@@ -99,10 +99,10 @@ def test_a_record_is_checked_in_words(command, stored, runs) -> None:
     heads, *rows = (re.split(r" {2,}", line.strip()) for line in found.lines[-5:])
     assert heads == ["worsening", "sharpened", "flattened"]
     for row, sharpened, flattened in zip(rows, known.power[:4], known.power[4:], strict=True):
-        assert row[0] == f"{sharpened.worsening:g}"
-        for cell, one in ((row[1], sharpened), (row[2], flattened)):
-            assert one.failures is not None
-            shares = (one.failures.share, *one.failures.interval)
+        assert row[0] == f"{sharpened[0].worsening:g}"
+        for cell, (_, power) in ((row[1], sharpened), (row[2], flattened)):
+            assert power is not None
+            shares = (power.share, *power.interval)
             assert cell == "{:.1f} % [{:.1f} %, {:.1f} %]".format(*(100 * s for s in shares))
 
 
@@ -145,11 +145,11 @@ def test_json_holds_the_numbers_of_the_check(command, stored, runs) -> None:
     assert tree["inconclusive"]["share"] == known.inconclusive.share
     assert tree["two_sets"] == 0
     assert set(tree["components"]) == set(known.components)
-    for one in known.power:
-        assert one.failures is not None
+    for one, power in known.power:
+        assert power is not None
         entry = tree["power"][one.kind][f"{one.worsening:g}"]
         assert entry["setting"] == pytest.approx(one.setting)
-        assert (entry["count"], entry["low"]) == (one.failures.count, one.failures.interval[0])
+        assert (entry["count"], entry["low"]) == (power.count, power.interval[0])
 
 
 def test_no_accuracy_guard(command, stored, runs) -> None:

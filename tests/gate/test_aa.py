@@ -478,7 +478,7 @@ def test_counts_are_those_of_the_pairs_it_draws(monkeypatch: pytest.MonkeyPatch)
     result = check(calibrated(1000, 1), n=200, trials=9)
     assert len(seen) == 9 * 9
     assert (result.false_alarms.count, result.inconclusive.count) == (3, 6)
-    assert all(one.failures is not None and one.failures.count == 9 for one in result.power)
+    assert [rate and rate.count for _, rate in result.power] == [9] * 8
     # The candidates of a trial are the same pair but for the candidate's confidences.
     for one in seen[1:9]:
         assert (one.correct1 == seen[0].correct1).all()
@@ -520,10 +520,10 @@ def test_more_items_see_more() -> None:
     many = check(calibrated(400, 1), n=1500, trials=60)
     assert few.inconclusive.share > 0.9
     assert many.inconclusive.share == 0
-    for small, large in zip(few.power, many.power, strict=True):
-        assert small.failures is not None
-        assert large.failures is not None
-        assert large.failures.count >= small.failures.count
+    for (_, small), (_, large) in zip(few.power, many.power, strict=True):
+        assert small is not None
+        assert large is not None
+        assert large.count >= small.count
 
 
 def test_settings_reach_the_gate() -> None:
@@ -531,7 +531,7 @@ def test_settings_reach_the_gate() -> None:
     predictions = calibrated(400, 2)
     strict = check(predictions, trials=80, tolerance=0.0, alpha=0.45)
     assert strict.false_alarms.share > 0.04
-    assert [one.worsening for one in strict.power[:4]] == [0.02, 0.035, 0.06, 0.1]
+    assert [candidate.worsening for candidate, _ in strict.power[:4]] == [0.02, 0.035, 0.06, 0.1]
     assert strict.strictness == Strictness(tolerance=0.0, alpha=0.45)
     guarded = check(predictions, trials=80, tolerance=0.5, accuracy_tolerance=0.0, alpha=0.45)
     assert guarded.components["accuracy"].count == guarded.false_alarms.count > 4
@@ -631,7 +631,7 @@ def test_extreme_data_give_numbers(confidence: Any, correct: Any) -> None:
     for number in (result.ece, result.accuracy, result.mean_confidence, result.changed):
         assert 0 <= number <= 1
     assert result.false_alarms.trials == 5
-    assert all(one.failures is None or one.failures.trials == 5 for one in result.power)
+    assert all(rate is None or rate.trials == 5 for _, rate in result.power)
 
 
 def test_pairs_of_arrays_will_do() -> None:
@@ -666,10 +666,10 @@ def test_calibrated_model_of_1000_items() -> None:
     assert result.false_alarms.share < 0.02
     assert result.inconclusive.share == 0
     assert result.power
-    for one in result.power:
-        assert one.failures is not None
+    for one, rate in result.power:
+        assert rate is not None
         if one.worsening == 0.12:
-            assert one.failures.share > 0.95
+            assert rate.share > 0.95
     assert result.ece < 0.015
     assert result.accuracy == pytest.approx(calibrated(1000, 1).correct.mean(), abs=0.03)
 
@@ -726,7 +726,7 @@ def test_power_agrees_with_simulated_runs() -> None:
     truth = source.curve(source.population)
     worse = list(worse_candidates(source.population, truth, (0.055,)))
     result = check(known, trials=400, changed=changed, excesses=(0.035,))
-    promised = {one.kind: one.failures for one in result.power}
+    promised = {candidate.kind: rate for candidate, rate in result.power}
     for one in worse:
         assert one.change is not None
         caught = [

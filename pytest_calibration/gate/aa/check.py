@@ -17,7 +17,7 @@ from pytest_calibration.gate.components import as_stored
 from pytest_calibration.gate.decision import Decision, State, decide
 from pytest_calibration.gate.planning import CHANGED, EXCESSES, worsenings
 from pytest_calibration.gate.strictness import DEFAULT, Strictness
-from pytest_calibration.gate.verdict import align, difference_reason
+from pytest_calibration.gate.verdict import align
 from pytest_calibration.predictions import Predictions, PredictionsLike, Unit, as_predictions
 from pytest_calibration.uncertainty.means import score_interval
 from pytest_calibration.uncertainty.quantiles import NORMAL
@@ -92,23 +92,6 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Power:
-    """How often the gate fails a candidate that is worse by a known amount.
-
-    Attributes:
-        kind: as of :class:`~pytest_calibration.gate.aa.worse_candidates.WorseCandidate`, like
-            ``worsening``, ``largest`` and ``setting``.
-        failures: how often the gate fails it; None if out of reach.
-    """
-
-    kind: str
-    worsening: float
-    largest: float
-    setting: float | None
-    failures: Rate | None
-
-
-@dataclass(frozen=True)
 class AAResult:
     """How the gate behaves on data like these.
 
@@ -120,9 +103,7 @@ class AAResult:
         units: independent units per trial: groups, or items where there are none.
         seed: of the random numbers.
         two_sets: whether two sets of predictions swapped sides, instead of one being redrawn.
-        ece: of the population.
-        accuracy: of the population.
-        mean_confidence: of the population.
+        ece: of the population, like ``accuracy`` and ``mean_confidence``.
         changed: share of the items that only one of the two sides answers correctly.
         within_groups: correlation of the outcomes of a group, beyond what confidences explain; None
             for two sets, which have their own.
@@ -131,7 +112,7 @@ class AAResult:
         inconclusive: how often a pair without a change is too small to decide.
         bound: upper bound of the false alarms in closed form, as a verdict states it (mean over
             the trials); None where no trial had enough units.
-        power: how often candidates that are worse fail.
+        power: candidates that are worse, and how often the gate fails each; None if out of reach.
     """
 
     probe: str
@@ -150,7 +131,7 @@ class AAResult:
     components: Mapping[str, Rate]
     inconclusive: Rate
     bound: float | None
-    power: tuple[Power, ...]
+    power: tuple[tuple[WorseCandidate, Rate | None], ...]
 
 
 def aa_check(
@@ -207,7 +188,7 @@ def aa_check(
         inconclusive=unchanged.rate(State.INCONCLUSIVE),
         bound=unchanged.mean_bound(),
         power=tuple(
-            Power(*candidate[:4], None if candidate.change is None else tally.rate(State.REGRESSED))
+            (candidate, tally.rate(State.REGRESSED) if candidate.change else None)
             for candidate, tally in zip(candidates, worse, strict=True)
         ),
     )
@@ -220,11 +201,9 @@ def _aligned(
     if other is None:
         return first, None
     second = as_predictions(other)
-    differing = first.signature.hard_differences(second.signature)
     ours, theirs, remark = align(first, second, "other set")
-    if differing or ours is None or theirs is None:
-        reason = difference_reason(differing, "other set") if differing else remark
-        raise MetricError(f"probe {first.probe!r} cannot be compared: {reason}")
+    if ours is None or theirs is None:
+        raise MetricError(f"probe {first.probe!r} cannot be compared: {remark}")
     first, second = first.take(ours), second.take(theirs)
     return replace(first, groups=second.groups if first.groups is None else first.groups), second
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from pytest_calibration.predictions import FloatArray
 Change: TypeAlias = Callable[[FloatArray], FloatArray]
 
 
-class WorseCandidate(NamedTuple):
+@dataclass(frozen=True)
+class WorseCandidate:
     """A way to make a candidate worse.
 
     Attributes:
@@ -28,8 +30,8 @@ class WorseCandidate(NamedTuple):
     kind: str
     worsening: float
     largest: float
-    setting: float | None
-    change: Change | None
+    setting: float | None = None
+    change: Change | None = field(default=None, compare=False, repr=False)
 
 
 def _sharpened(population: FloatArray) -> Callable[[float], Change]:
@@ -77,7 +79,7 @@ def worse_candidates(
         largest = max(0.0, growth(1.0))
         for worsening in worsenings:
             if worsening > largest:
-                yield WorseCandidate(kind, worsening, largest, None, None)
+                yield WorseCandidate(kind, worsening, largest)
             else:
                 factor = strongest ** rising_to(worsening, growth)
                 yield WorseCandidate(kind, worsening, largest, factor, by(factor))
