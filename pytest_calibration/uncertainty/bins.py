@@ -11,7 +11,7 @@ import numpy as np
 
 from pytest_calibration.metrics.binning import bin_index
 from pytest_calibration.metrics.cross_fitted import debiased_size
-from pytest_calibration.metrics.needs import labels_of, probabilities_of
+from pytest_calibration.metrics.inputs import labels_of, probabilities_of
 from pytest_calibration.predictions import BoolArray, FloatArray, IntArray
 from pytest_calibration.uncertainty.evidence import NORMAL_TAIL, TAIL, Evidence
 from pytest_calibration.uncertainty.means import Ends

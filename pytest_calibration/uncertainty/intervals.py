@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from pytest_calibration.metrics.binning import EDGE_SNAP
-from pytest_calibration.metrics.needs import labels_of, probabilities_of
-from pytest_calibration.metrics.registry import Metric
+from pytest_calibration.metrics.inputs import labels_of, probabilities_of
 from pytest_calibration.metrics.sharpness import SURE
+from pytest_calibration.metrics.table import Metric
 from pytest_calibration.uncertainty.bins import (
     classwise_interval,
     ece_interval,

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from pytest_calibration.metrics.binning import DEFAULT_BINS, Strategy, bin_index
-from pytest_calibration.metrics.needs import labels_of, probabilities_of
+from pytest_calibration.metrics.inputs import labels_of, probabilities_of
 from pytest_calibration.predictions import BoolArray, FloatArray, IntArray, Predictions
 from pytest_calibration.uncertainty.bins import BinTotals
 from pytest_calibration.uncertainty.evidence import Evidence

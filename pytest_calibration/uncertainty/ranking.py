@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pytest_calibration.metrics.levels import levels_of
+from pytest_calibration.metrics.inputs import levels_of
 from pytest_calibration.metrics.selective import (
     DEFAULT_COVERAGE,
     aurc,

@@ -266,7 +266,7 @@ def test_classwise_error_needs_a_table() -> None:
     with pytest.raises(
         MetricError,
         match=r"classwise_ece needs the probabilities of all options, and the predictions of probe "
-        r"'confidence' carry none; build them with Predictions\.from_probabilities\.",
+        r"'confidence' have none; build them with Predictions\.from_probabilities\.",
     ):
         classwise_ece(of([0.5], [True]))
     bare = Predictions("bare", [0.5], [True], [1], probabilities=[[0.5, 0.5]])
