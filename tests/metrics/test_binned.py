@@ -19,7 +19,6 @@ from pytest_calibration.metrics import (
     bin_table,
     brier,
     classwise_ece,
-    cross_fitted_ece,
     debiased_rms_ce,
     debiased_squared_ce,
     ece,
@@ -32,7 +31,6 @@ from pytest_calibration.metrics import (
     underconfidence,
 )
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty import cross_fitting
 
 of = Predictions.from_confidence
 
@@ -244,18 +242,6 @@ def test_one_option_is_certain_to_be_right(p: Predictions) -> None:
     """Where the only option has probability 1, the class-wise error is 0."""
     one = Predictions.from_probabilities(np.ones((len(p), 1)), np.zeros(len(p), dtype=int))
     assert classwise_ece(one) == 0
-
-
-@given(answers, st.integers(1, 20), strategies, st.booleans())
-def test_the_cross_fitted_metric_is_the_value_with_an_error(
-    rows: Rows, bins: int, strategy: Strategy, grouped: bool
-) -> None:
-    """The metric and the estimate with a standard error are one number, groups or not."""
-    groups = [i % 3 for i in range(len(rows))] if grouped else None
-    p = of([c for c, _ in rows], [h for _, h in rows], groups=groups)
-    assert (
-        cross_fitted_ece(p, bins, strategy) == cross_fitting.cross_fitted_ece(p, bins, strategy)[0]
-    )
 
 
 # --- what they need -----------------------------------------------------------------------------
