@@ -18,7 +18,7 @@ from pytest_calibration.gate.verdict import Verdict, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
-from pytest_calibration.reports.model import Result, result_of
+from pytest_calibration.reports.model import Remedy, Result, result_of
 from pytest_calibration.reports.terminal import failure_lines
 from pytest_calibration.sink import SINK
 from pytest_calibration.text.layout import WIDTH
@@ -96,7 +96,7 @@ def assert_no_regression(
     settings = _settings(given, tolerance, alpha, accuracy_tolerance)
     sink = SINK.get()
     verdicts = [
-        against(given, parent, settings, f"parent {name}")
+        against(given, parent, settings, kind="parent", reference=f"parent {name}")
         for name, parent in (sink.parents(given) if sink is not None else ())
     ]
     if isinstance(baseline, Predictions):
@@ -211,10 +211,15 @@ def _alone(verdict: Verdict) -> Result:
     return result_of(verdict, remedy=remedy(verdict), detailed=fails, words=True)
 
 
-def remedy(verdict: Verdict) -> str:
-    """Say what records or replaces a baseline outside a test session."""
+def remedy(verdict: Verdict) -> Remedy | None:
+    """Return what records or replaces a baseline outside a test session."""
     if verdict.state is State.NO_BASELINE:
-        return "to record it: Baselines(folder).record(predictions)"
-    if verdict.state in (State.NOT_COMPARABLE, State.REGRESSED):
-        return 'to replace the baseline: Baselines(folder).record(predictions, reason="...")'
-    return ""
+        return Remedy("to record it", "Baselines(folder).record(predictions)")
+    if verdict.against == "baseline" and verdict.state in (
+        State.NOT_COMPARABLE,
+        State.REGRESSED,
+    ):
+        return Remedy(
+            "to replace the baseline", 'Baselines(folder).record(predictions, reason="...")'
+        )
+    return None

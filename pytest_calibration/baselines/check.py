@@ -8,7 +8,15 @@ from typing import Final
 from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.record import MAX_SUPERSEDED
 from pytest_calibration.gate.decision import ALPHA, MAX_UNDETECTED, TOLERANCE, State
-from pytest_calibration.gate.verdict import Past, Verdict, align, compare, difference_reason, judge
+from pytest_calibration.gate.verdict import (
+    Against,
+    Past,
+    Verdict,
+    align,
+    compare,
+    difference_reason,
+    judge,
+)
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
 
@@ -46,8 +54,9 @@ def against(
     predictions: Predictions,
     other: Predictions,
     settings: Settings,
-    reference: str = "baseline",
     *,
+    kind: Against = "other",
+    reference: str = "baseline",
     record: Record | None = None,
 ) -> Verdict:
     """Compare with other predictions under these settings."""
@@ -58,13 +67,14 @@ def against(
         alpha=settings.alpha,
         accuracy_tolerance=settings.accuracy_tolerance,
         max_undetected=settings.max_undetected,
+        against=kind,
         reference=reference,
     )
 
 
 def against_record(predictions: Predictions, record: Record, settings: Settings) -> Verdict:
     """Compare with a stored record, and add what else its reader must know."""
-    verdict = against(predictions, record.predictions, settings, record=record)
+    verdict = against(predictions, record.predictions, settings, kind="baseline", record=record)
     notes = (*verdict.notes, *remarks(predictions, record, verdict))
     return replace(verdict, notes=notes, past=past_of(record), sharpness_before=record.sharpness)
 
@@ -134,6 +144,7 @@ def _absent(predictions: Predictions, store: Baselines) -> Verdict:
     path = store.path_of(predictions.probe)
     verdict = Verdict(
         state=State.NO_BASELINE,
+        against="baseline",
         measurement=measure(predictions),
         candidate=predictions,
         n=len(predictions),
@@ -176,6 +187,7 @@ def check_limit(
         verdict = Verdict(
             State.NOT_COMPARABLE,
             measured,
+            against="baseline",
             reason=reason,
             n=len(predictions),
             candidate=predictions,
@@ -192,6 +204,7 @@ def check_limit(
     own = f"the limit is the baseline's own, {record.path}." if record.limit is not None else ""
     verdict = replace(
         verdict,
+        against="baseline",
         baseline=before,
         notes=notes,
         reason=own,

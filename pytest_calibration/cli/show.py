@@ -16,8 +16,9 @@ from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
+    from pytest_calibration.diagnosis import Diagnosis
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.reports.model import Item, Result, Side, SliceRow, Why
+    from pytest_calibration.reports.model import Item, Result, Side, SliceRow
 
 KINDS: Final = "a dump (.jsonl), a stored record (.yaml) or a report (.json)"
 WORST: Final = 20
@@ -116,7 +117,7 @@ class Shown:
         test: node id of the test, in a report.
         headline: the verdict in one line, in a report.
         side: the metrics and bins of the items; None where a report was written without.
-        why: the diagnosis.
+        diagnosis: the diagnosis.
         slices: the slices, the surest to be off (or to have moved) first.
         slices_left_out: how many more there are.
         eligible: number of wrong answers, or of right ones where these are asked for.
@@ -130,7 +131,7 @@ class Shown:
     test: str
     headline: str
     side: Side | None
-    why: Why | None
+    diagnosis: Diagnosis | None
     slices: tuple[SliceRow, ...]
     slices_left_out: int
     eligible: int
@@ -172,7 +173,7 @@ def _of_items(
     from pytest_calibration.diagnosis import diagnose
     from pytest_calibration.diagnosis.slices import shifts
     from pytest_calibration.metrics import DEFAULT_BINS
-    from pytest_calibration.reports.model import Side, Why, slice_rows
+    from pytest_calibration.reports.model import Side, slice_rows
 
     if options.slice is not None:
         found, before = _of_slice(options, kind, found, before)
@@ -186,7 +187,7 @@ def _of_items(
         test="",
         headline="",
         side=Side.of(found, DEFAULT_BINS),
-        why=Why.of(diagnose(found, before)),
+        diagnosis=diagnose(found, before),
         # The groups of a record have lost their names.
         slices=slice_rows(found, moved) if kind == "dump" else (),
         slices_left_out=0,
@@ -207,7 +208,7 @@ def _of_result(result: Result, most: int) -> Shown:
         test=result.test,
         headline=result.headline,
         side=side,
-        why=None if detail is None else detail.why,
+        diagnosis=None if detail is None else detail.diagnosis,
         slices=() if detail is None else detail.slices,
         slices_left_out=0 if detail is None else detail.slices_left_out,
         eligible=0 if side is None else round(side.n * (1 - side.metrics["accuracy"].value)),
@@ -269,8 +270,8 @@ def _lines(shown: Shown, kind: str, options: argparse.Namespace) -> Iterator[str
     if shown.test:
         yield f"  test {visible(shown.test)}"
     yield from wrapped(shown.headline, width, "  ", "    ")
-    if shown.why is not None:
-        yield from wrapped(shown.why.paragraph, width, "  ")
+    if shown.diagnosis is not None:
+        yield from wrapped(shown.diagnosis.paragraph, width, "  ")
     if shown.side is None:
         yield "  nothing more is stored of this verdict"
         return

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from pytest_calibration.diagnosis.slices import SliceShift, shifts
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component, Paired
 from pytest_calibration.gate.decision import (
@@ -36,6 +35,7 @@ from pytest_calibration.predictions import (
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.text.visible import visible
 
+Against: TypeAlias = Literal["baseline", "parent", "other"]
 MIN_OVERLAP: Final = 0.95
 # Below it the items that would make a limit testable are more than anybody has.
 SMALLEST_TESTABLE: Final = 0.001
@@ -70,6 +70,8 @@ class Verdict:
         state: what it came to.
         measurement: the measured side.
         baseline: the stored side (or the parent's), where there is one.
+        against: what kind of thing the baseline is: a stored ``baseline``, the ``parent`` model,
+            or ``other`` predictions.
         reference: what the baseline is called in a sentence (``baseline``, ``parent base``).
         components: every way of getting worse that was looked at, in ECE's own units.
         n: number of items compared (the intersection of both sides).
@@ -85,7 +87,6 @@ class Verdict:
         n_needed: items at which an inconclusive comparison would decide; 0 otherwise.
         improved: whether the candidate is better than the baseline beyond the tolerance.
         reason: one sentence on why, where the state is not a matter of numbers.
-        slices: what moved where, if the items name slices or come in groups; decides nothing.
         notes: further sentences a reader must see.
         above: for ``judge``, whether the limit is a floor (accuracy) instead of a ceiling.
         candidate: the items that were measured; None for ``judge``, which sees one number.
@@ -97,6 +98,7 @@ class Verdict:
     state: State
     measurement: Measurement
     baseline: Measurement | None = None
+    against: Against = "other"
     reference: str = "baseline"
     components: tuple[Component, ...] = ()
     n: int = 0
@@ -111,7 +113,6 @@ class Verdict:
     n_needed: int = 0
     improved: bool = False
     reason: str = ""
-    slices: tuple[SliceShift, ...] = ()
     notes: tuple[str, ...] = ()
     above: bool = False
     candidate: Predictions | None = field(default=None, repr=False, compare=False)
@@ -143,9 +144,24 @@ class Verdict:
             return self.held
         return self.deciding.bound if self.deciding else math.nan
 
+    @property
+    def headline(self) -> str:
+        """State, probe and model in one line."""
+        return _headline(self)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What decided, a sentence each: the limit, or every component that fails."""
+        return tuple(_findings(self))
+
+    @property
+    def explanation(self) -> tuple[str, ...]:
+        """Lines below the headline: what happened, by which component, on which numbers."""
+        return tuple(_explanation(self))
+
     def explain(self) -> str:
-        """Return the whole story as text: what happened, by which component, on which numbers."""
-        return "\n".join(_explanation(self))
+        """Return headline and explanation as text."""
+        return "\n".join((self.headline, *(f"  {line}" for line in self.explanation)))
 
 
 def judge(
@@ -227,6 +243,7 @@ def compare(
     accuracy_tolerance: float | None = TOLERANCE,
     max_undetected: float = MAX_UNDETECTED,
     bins: int = DEFAULT_BINS,
+    against: Against = "other",
     reference: str = "baseline",
 ) -> Verdict:
     """Decide whether calibration got worse than the baseline, on the items both sides share.
@@ -247,6 +264,7 @@ def compare(
         accuracy_tolerance: allowed loss of accuracy; None switches this guard off.
         max_undetected: how much beyond the tolerance may stay invisible.
         bins: bins of the printed ECE; both sides are measured with them.
+        against: what kind of thing the baseline is.
         reference: what the baseline is called in the text.
 
     Raises:
@@ -261,6 +279,7 @@ def compare(
         state=State.NOT_COMPARABLE,
         measurement=measured,
         baseline=measure(baseline, bins=bins),
+        against=against,
         reference=reference,
         tolerance=tolerance,
         alpha=alpha,
@@ -302,7 +321,6 @@ def compare(
         n_needed=decision.n_needed,
         improved=decision.improved,
         reason=decision.reason,
-        slices=shifts(candidate, stored),
         notes=notes,
         candidate=candidate,
         stored=stored,
@@ -387,43 +405,54 @@ _NAMES: Final = {
 }
 
 
-def _explanation(verdict: Verdict) -> Iterator[str]:
+def _headline(verdict: Verdict) -> str:
     m = verdict.measurement
     name = _NAMES[verdict.state]
-    undecided = verdict.state is State.INCONCLUSIVE
-    fired = [] if undecided else [c for c in verdict.components if c.fired]
+    fired = _fired(verdict)
     if fired and all(c.name == "accuracy" for c in fired):
         name = "accuracy regressed"
     if verdict.above and verdict.state is State.ABOVE_LIMIT:
         name = "below the limit"
     on = f" on {visible(m.model)}" if m.model else ""
-    yield f"{name}: probe {m.probe}{on}"
-    if verdict.reason:
-        yield f"  {verdict.reason}"
+    return f"{name}: probe {m.probe}{on}"
+
+
+def _fired(verdict: Verdict) -> list[Component]:
+    """Return the components that fail; none of what is too small to decide."""
+    undecided = verdict.state is State.INCONCLUSIVE
+    return [] if undecided else [c for c in verdict.components if c.fired]
+
+
+def _findings(verdict: Verdict) -> Iterator[str]:
     if not math.isnan(verdict.limit):
-        held = verdict.held
+        m, held = verdict.measurement, verdict.held
         value, limit = distinct(held, verdict.limit)
         sign = "=" if held == verdict.limit else ">" if held > verdict.limit else "<"
         needs = "at least the limit" if verdict.above else "below the limit"
         end = "" if held == m.value else ", lower end of its interval"
-        yield f"  {m.label}{end}: {value} {sign} limit {limit} (must be {needs})"
-    for component in fired:
-        yield f"  {_component_sentence(component, verdict)}"
-    yield f"  {_numbers(m)}"
+        yield f"{m.label}{end}: {value} {sign} limit {limit} (must be {needs})"
+    yield from (_component_sentence(component, verdict) for component in _fired(verdict))
+
+
+def _explanation(verdict: Verdict) -> Iterator[str]:
+    m = verdict.measurement
+    if verdict.reason:
+        yield verdict.reason
+    yield from verdict.findings
+    yield _numbers(m)
     if verdict.baseline is not None:
-        yield f"  {verdict.reference}: {_numbers(verdict.baseline)}"
-    yield f"  {direction(m)}"
+        yield f"{verdict.reference}: {_numbers(verdict.baseline)}"
+    yield direction(m)
     if verdict.components:
         yield from _component_table(verdict)
     if not math.isnan(verdict.smallest_visible):
-        yield f"  smallest worsening visible here at 80 % power: {verdict.smallest_visible:.3f}"
+        yield f"smallest worsening visible here at 80 % power: {verdict.smallest_visible:.3f}"
     if verdict.n_needed:
-        yield f"  about {verdict.n_needed:,} {m.unit}s would decide it"
+        yield f"about {verdict.n_needed:,} {m.unit}s would decide it"
     if verdict.improved:
-        accept = "; it may be accepted" if verdict.reference == "baseline" else ""
-        yield f"  better than the {verdict.reference} beyond the tolerance{accept}"
-    for note in verdict.notes:
-        yield f"  note: {note}"
+        accept = "; it may be accepted" if verdict.against == "baseline" else ""
+        yield f"better than the {verdict.reference} beyond the tolerance{accept}"
+    yield from (f"note: {note}" for note in verdict.notes)
 
 
 def _numbers(m: Measurement) -> str:
@@ -448,10 +477,10 @@ def _component_sentence(c: Component, verdict: Verdict) -> str:
 
 def _component_table(verdict: Verdict) -> Iterator[str]:
     heads = f"{'before':>9}{'after':>9}{'worse by':>10}{'at least':>10}{'allowed':>9}"
-    yield f"  {'component':<18}{heads}"
+    yield f"{'component':<18}{heads}"
     for c in verdict.components:
         if c.unavailable:
-            yield f"  {c.name:<18} not applicable: {c.unavailable}"
+            yield f"{c.name:<18} not applicable: {c.unavailable}"
             continue
         bound, tolerance = distinct(c.bound, c.tolerance)
         mark = ""
@@ -460,6 +489,6 @@ def _component_table(verdict: Verdict) -> Iterator[str]:
         elif c.fired:
             mark = "  <- would fail" if verdict.state is State.INCONCLUSIVE else "  <- fails"
         yield (
-            f"  {c.name:<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
+            f"{c.name:<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
             f"{bound:>10}{tolerance:>9}{mark}"
         )

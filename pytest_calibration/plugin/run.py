@@ -601,7 +601,7 @@ class Run:
                 "--calibration-model was used by no test: the fixture calibration_model is "
                 "overridden and does not ask for calibration_model_spec."
             )
-        against = (result.reference.startswith("parent ") for result in self.verdicts)
+        against = (result.against == "parent" for result in self.verdicts)
         if self.options["parent"] is not None and self.verdicts and not any(against):
             self.errors.append("--calibration-parent was compared with nothing.")
 

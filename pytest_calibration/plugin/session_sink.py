@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_calibration.baselines.check import Settings
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.reports.model import Result
+    from pytest_calibration.reports.model import Remedy, Result
 
 PREFIX: Final = "calibration."
 EVIDENCE: Final = "calibration: worst items"
@@ -93,21 +93,23 @@ class SessionSink:
             return bool(self.run.options["inconclusive"] == "fail")
         return verdict.state.fails
 
-    def remedy(self, verdict: Verdict) -> str:
+    def remedy(self, verdict: Verdict) -> Remedy | None:
         """Return the command that records or accepts what was just measured."""
-        if verdict.reference != "baseline":
-            return ""
+        from pytest_calibration.reports.model import Remedy
+
+        if verdict.against == "parent":
+            return None
         where = os.path.relpath(self.item.path, self.run.config.invocation_params.dir)
         test = self.test.partition("::")[2]
         if verdict.state == "no_baseline":
-            return f"to record it:\n  {self._command([where], ['--calibration-record'])}"
+            return Remedy("to record it", self._command([where], ["--calibration-record"]))
         above = verdict.state == "above_limit" and verdict.baseline is not None
         # A limit written by hand is changed by hand; the text names its file.
         above = above and not verdict.reason
         if verdict.state in ("regressed", "not_comparable") or above:
             flags = ["--calibration-accept=REASON"]
-            return f"to accept it:\n  {self._command([f'{where}::{test}'], flags)}"
-        return ""
+            return Remedy("to accept it", self._command([f"{where}::{test}"], flags))
+        return None
 
     def _command(self, places: list[str], flags: list[str]) -> str:
         # A record is of all items, whatever this run was limited to.
@@ -195,7 +197,7 @@ def flat(result: Result) -> dict[str, str | float | int]:
         "tolerance": result.tolerance,
         "limit_is": "floor" if result.above else "",
         "n_needed": result.n_needed or None,
-        "improved": 1 if result.improved and result.reference == "baseline" else None,
+        "improved": 1 if result.improved and result.against == "baseline" else None,
         "component": ", ".join(result.fired),
     }
     # What travels between processes must be exactly that, and no number of numpy's.

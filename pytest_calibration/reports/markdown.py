@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
+from pytest_calibration.diagnosis import figure_lines
 from pytest_calibration.errors import UsageError
 from pytest_calibration.reports.item_lines import item_lines
 from pytest_calibration.reports.markdown_text import code, fenced, folded, table, text
@@ -261,7 +261,7 @@ def _told(results: Results) -> Iterator[str]:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
             yield f"{_sign(r)} inconclusive: {_subject(r)}: n = {r.n:,} is too few{needed}"
-        if r.improved and r.reference == "baseline":
+        if r.improved and r.against == "baseline":
             yield (
                 f"better than the baseline: {_subject(r)}; `--calibration-accept=REASON` would "
                 "store it"
@@ -274,7 +274,7 @@ def _subject(r: Result) -> str:
 
 
 def _in_short(result: Result) -> str:
-    why = None if result.detail is None else result.detail.why
+    why = None if result.detail is None else result.detail.diagnosis
     told = f": {text(why.paragraph, SENTENCE)}" if why is not None else ""
     return f"{_sign(result)} **{_said(result)}**, {_subject(result)}{told}"
 
@@ -291,8 +291,8 @@ def _failing(result: Result) -> Iterator[_Section]:
     slices = _slices(detail.slices, detail.slices_left_out)
     if slices:
         yield _Section(_Part.SLICES, slices)
-    told = [] if not result.components else [*result.story]
-    why = [] if detail.why is None or result.above else [*detail.why.lines]
+    told = [] if not result.components else [*result.explanation]
+    why = [] if result.diagnosis is None else [*figure_lines(result.diagnosis.figures)]
     if told or why:
         figures = [*told, *([""] if told and why else []), *why]
         yield _Section(_Part.FIGURES, folded("Figures", fenced(figures)))
@@ -309,22 +309,18 @@ def _failing(result: Result) -> Iterator[_Section]:
 def _core(result: Result) -> Iterator[str]:
     """Yield the blocks without which a failing verdict is not told."""
     yield f"### {_sign(result)} {_said(result)}: {_subject(result)}\n"
-    why = None if result.detail is None or result.above else result.detail.why
+    why = result.diagnosis
     if why is not None and (result.components or result.limit is not None):
         yield f"{text(why.paragraph, SENTENCE)}\n"
     if result.components:
         yield _components(result.components)
         for note in result.notes:
             yield f"{text(note, SENTENCE)}\n"
-    elif result.story:
-        yield fenced(result.story)
+    else:
+        yield fenced(result.explanation)
     if result.remedy:
-        lead, _, command = result.remedy.partition("\n")
-        if command and lead.endswith(":"):
-            yield f"{text(lead, SENTENCE)}\n"
-            yield fenced(textwrap.dedent(command).splitlines(), "sh")
-        else:
-            yield fenced(result.remedy.splitlines(), "sh")
+        yield f"{text(result.remedy.purpose, SENTENCE)}:\n"
+        yield fenced([result.remedy.command], "sh")
 
 
 def _components(components: Sequence[ComponentRow]) -> str:

@@ -11,11 +11,11 @@ import math
 import types
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import (
-    TYPE_CHECKING,
     Any,
     Final,
+    Literal,
     TypeVar,
     Union,
     get_args,
@@ -25,11 +25,12 @@ from typing import (
 
 import numpy as np
 
-from pytest_calibration.diagnosis.slices import SliceShift, by_slice
+from pytest_calibration.diagnosis import Diagnosis, diagnose
+from pytest_calibration.diagnosis.slices import SliceShift, by_slice, shifts
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.verdict import Past, Verdict
+from pytest_calibration.gate.verdict import Against, Past, Verdict
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.predictions import Predictions
@@ -39,9 +40,6 @@ from pytest_calibration.uncertainty.reliability import (
     confidence_histogram,
     reliability,
 )
-
-if TYPE_CHECKING:
-    from pytest_calibration.diagnosis import Diagnosis
 
 FORMAT: Final = 1
 MOST_SLICES: Final = 200
@@ -273,26 +271,6 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Why:
-    """The diagnosis, for a reader and for a program.
-
-    Attributes:
-        paragraph: one paragraph in plain words.
-        lines: the figures behind it, a line each.
-        figures: the fields of ``diagnosis.Diagnosis`` as plain values.
-    """
-
-    paragraph: str
-    lines: tuple[str, ...]
-    figures: dict[str, Any]
-
-    @classmethod
-    def of(cls, diagnosis: Diagnosis) -> Why:
-        """Take what is told of a diagnosis."""
-        return cls(diagnosis.paragraph, tuple(diagnosis.lines()), plain(asdict(diagnosis)))
-
-
-@dataclass(frozen=True)
 class Detail:
     """What stands behind one verdict.
 
@@ -302,7 +280,7 @@ class Detail:
         slices: the slices, the surest to have moved (or to be off) first.
         slices_left_out: how many more there are.
         worst: the most over-confident wrong items, the surest first.
-        why: the diagnosis.
+        diagnosis: why calibration is what it is, and what would mend it.
         past: what was stored before under the same key, the oldest first.
     """
 
@@ -311,8 +289,21 @@ class Detail:
     slices: tuple[SliceRow, ...]
     slices_left_out: int
     worst: tuple[Item, ...]
-    why: Why | None
+    diagnosis: Diagnosis | None
     past: tuple[Past, ...]
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What to type to record or to accept.
+
+    Attributes:
+        purpose: what it does: ``to record it``, ``to accept it``.
+        command: a shell command, or outside of pytest a line of Python.
+    """
+
+    purpose: str
+    command: str
 
 
 @dataclass(frozen=True)
@@ -324,8 +315,10 @@ class Result:
         state: a value of ``decision.State``.
         fails: whether it failed the test.
         headline: its first line.
-        story: the lines below it: what happened, by which component, on which numbers.
-        remedy: the command that records or accepts; empty where there is none.
+        reason: one sentence on why, where the state is not a matter of numbers; else empty.
+        findings: what decided, a sentence each: the limit, or every component that fails.
+        explanation: the verdict in lines of text, for a reader who wants all of it.
+        remedy: what records or accepts; None where nothing does.
         probe: name of the probe.
         model: name of the model; empty where it has none.
         unit: what an item is.
@@ -334,6 +327,7 @@ class Result:
         number: what was measured.
         accuracy: share of right answers.
         mean_confidence: mean confidence.
+        against: what kind of thing it was compared with; empty without a baseline.
         reference: what the baseline is called; empty without one.
         baseline: the same metric of the baseline.
         limit: the fixed limit, where there is one.
@@ -357,8 +351,10 @@ class Result:
     state: str
     fails: bool
     headline: str
-    story: tuple[str, ...]
-    remedy: str
+    reason: str
+    findings: tuple[str, ...]
+    explanation: tuple[str, ...]
+    remedy: Remedy | None
     probe: str
     model: str
     unit: str
@@ -367,6 +363,7 @@ class Result:
     number: Number
     accuracy: float
     mean_confidence: float
+    against: Against | Literal[""] = ""
     reference: str = ""
     baseline: Number | None = None
     limit: float | None = None
@@ -389,6 +386,11 @@ class Result:
     def fired(self) -> tuple[str, ...]:
         """Names of the components that fail it."""
         return tuple(c.name for c in self.components if c.fired)
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """The diagnosis; a model that is only not accurate enough has none."""
+        return None if self.detail is None or self.above else self.detail.diagnosis
 
     @property
     def said(self) -> str:
@@ -455,7 +457,7 @@ def result_of(
     *,
     test: str = "",
     fails: bool | None = None,
-    remedy: str = "",
+    remedy: Remedy | None = None,
     detailed: bool = True,
     words: bool = False,
 ) -> Result:
@@ -465,19 +467,20 @@ def result_of(
         verdict: the verdict.
         test: node id of the test that made it.
         fails: whether it failed the test; by default as its state says.
-        remedy: the command that records or accepts.
+        remedy: what records or accepts.
         detailed: with all metrics, bins, slices, items and the diagnosis.
         words: with the text of the items.
     """
     m = verdict.measurement
-    headline, *story = verdict.explain().splitlines()
     compared = verdict.baseline is not None
     return Result(
         test=test,
         state=str(verdict.state),
         fails=verdict.state.fails if fails is None else fails,
-        headline=headline,
-        story=tuple(line.removeprefix("  ") for line in story),
+        headline=verdict.headline,
+        reason=verdict.reason,
+        findings=verdict.findings,
+        explanation=verdict.explanation,
         remedy=remedy,
         probe=m.probe,
         model=m.model,
@@ -487,6 +490,7 @@ def result_of(
         number=Number.of(m),
         accuracy=m.accuracy,
         mean_confidence=m.mean_confidence,
+        against=verdict.against if compared else "",
         reference=verdict.reference if compared else "",
         baseline=None if verdict.baseline is None else Number.of(verdict.baseline),
         limit=known(verdict.limit),
@@ -514,19 +518,18 @@ def spared(results: Iterable[Result]) -> list[Result]:
 
 def detail_of(verdict: Verdict, *, words: bool = False) -> Detail | None:
     """Measure what stands behind a verdict; None where it holds no items."""
-    from pytest_calibration.diagnosis import diagnose
-
     here, there = verdict.candidate, verdict.stored
     if here is None:
         return None
     bins = verdict.measurement.bins
-    rows = slice_rows(here, verdict.slices)
+    moved = shifts(here, there) if there is not None and verdict.components else ()
+    rows = slice_rows(here, moved)
     diagnosis = diagnose(
         here,
         there,
         reference=verdict.reference,
         bins=bins,
-        base_model=verdict.reference != "baseline",
+        base_model=verdict.against == "parent",
         stored=verdict.sharpness_before,
     )
     return Detail(
@@ -535,7 +538,7 @@ def detail_of(verdict: Verdict, *, words: bool = False) -> Detail | None:
         slices=rows[:MOST_SLICES],
         slices_left_out=max(0, len(rows) - MOST_SLICES),
         worst=worst_items(here, there, words=words),
-        why=Why.of(diagnosis),
+        diagnosis=diagnosis,
         past=verdict.past,
     )
 
@@ -673,6 +676,8 @@ def _revived(kind: Any, value: Any) -> Any:
         given = {f.name: value[f.name] for f in fields(kind) if f.init and f.name in value}
         return kind(**{name: _revived(hints[name], v) for name, v in given.items()})
     origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value
     if origin in (Union, types.UnionType):
         if value is None:
             return None

@@ -74,7 +74,6 @@ def schema_text() -> str:
 
 def _special() -> dict[tuple[str, str], Any]:
     """Return what the type of a field does not tell: a schema, or the type that it stands for."""
-    from pytest_calibration.diagnosis import Diagnosis
     from pytest_calibration.gate.decision import State
     from pytest_calibration.reports.model import FORMAT
 
@@ -82,7 +81,6 @@ def _special() -> dict[tuple[str, str], Any]:
         ("Results", "format"): {"type": "integer", "const": FORMAT},
         ("Result", "state"): {"type": "string", "enum": [str(state) for state in State]},
         ("SliceRow", "change"): {"type": "string", "enum": ["", "worse", "better", "moved"]},
-        ("Why", "figures"): Diagnosis,
     }
 
 

@@ -318,7 +318,7 @@ def test_a_report_shows_every_verdict(command, report) -> None:
         assert part.startswith(f"{result.probe}")
         assert f"  from the report {path}\n  test {result.test}\n" in part
         assert " ".join(visible(result.headline).split()) in said
-        assert " ".join(visible(detail.why.paragraph).split()) in said
+        assert " ".join(visible(detail.diagnosis.paragraph).split()) in said
         assert f"{detail.candidate.metrics['ece'].value:.3f}" in part
         wrong = sum(bar.wrong for bar in detail.candidate.histogram)
         assert f"wrong answers it was surest of, 2 of {wrong:,}:" in part

@@ -57,8 +57,8 @@ def test_the_gate_reads_it_from_the_record(tmp_path: Path) -> None:
     store.record(BASE)
     detail = result_of(check(HOT, store, Settings())).detail
     assert detail is not None
-    assert detail.why is not None
-    figures = detail.why.figures
+    assert detail.diagnosis is not None
+    figures = detail.diagnosis.figures
     held = sharpness(BASE)
     assert abs(figures["collapse"]["mean_entropy"]["baseline"] - held.mean_entropy) < 1e-6
     np.testing.assert_allclose(figures["collapse"]["answered_before"], held.answers, atol=1e-6)

@@ -84,11 +84,11 @@ def test_the_message_tells_what_failed_why_and_what_to_do() -> None:
     (one,) = commands(session(replace(failing(), remedy="to accept it:\n  pytest --x")))
     result = failing()
     assert result.detail is not None
-    assert result.detail.why is not None
+    assert result.detail.diagnosis is not None
     assert one.message.split("\n") == [
         visible(result.headline),
-        visible(result.story[0]),
-        result.detail.why.paragraph,
+        visible(result.explanation[0]),
+        result.detail.diagnosis.paragraph,
         "to accept it: pytest --x",
     ]
     assert one.properties["title"] == "regressed: support-mcq on sft"

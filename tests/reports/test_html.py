@@ -197,7 +197,7 @@ SESSIONS = {
     "without slices or items": lambda: of(
         replace(
             regressed(),
-            detail=replace(regressed().detail, slices=(), worst=(), why=None),  # type: ignore[type-var]
+            detail=replace(regressed().detail, slices=(), worst=(), diagnosis=None),  # type: ignore[type-var]
         )
     ),
     "hostile names": lambda: of(
@@ -552,7 +552,7 @@ def test_a_large_session_stays_small() -> None:
 
 def test_the_diagnosis_stands_on_top() -> None:
     """In words first, before any table; its figures can be opened, none left out."""
-    why = regressed().detail.why  # type: ignore[union-attr]
+    why = regressed().detail.diagnosis  # type: ignore[union-attr]
     assert why is not None
     section = page_of(regressed()).one("article")
     assert section.one("p", class_="lead").text == why.paragraph
@@ -560,7 +560,7 @@ def test_the_diagnosis_stands_on_top() -> None:
     classes = [n.attributes.get("class") for n in section.all()]
     assert classes.index("lead") < names.index("table")
     figures = section.one("details", id="v1-why").text
-    for line in why.lines:
+    for line in why.lines():
         for word in line.split():
             assert word in figures
 

@@ -237,7 +237,7 @@ def value_at(document: Any, at: WHERE) -> Any:
         (
             ("results", 0, "detail", "why", "figures", "regime", "name"),
             "x",
-            "results[0].detail.why.figures.regime.name must be one of 'calibratable', ",
+            "results[0].detail.diagnosis.figures.regime.name must be one of 'calibratable', ",
         ),
         (("metrics", "m"), {"p": {"ece": None}}, "metrics.m.p.ece must be a number, got null"),
         (("metrics", "m\x1b[31m"), 1, "metrics.m\\x1b[31m must be an object, got 1"),

@@ -127,16 +127,19 @@ def test_a_failing_verdict_tells_all_there_is() -> None:
     result = sample().results[1]
     detail = result.detail
     assert detail is not None
-    assert detail.why is not None
+    assert detail.diagnosis is not None
     seen = shown(tokens(told))
-    assert detail.why.paragraph in seen
+    assert detail.diagnosis.paragraph in seen
     assert "| signed gap | 0.013 | 0.209 | 0.196 | 0.191 | 0.020 | ❌ fails |" in told
     assert "not applicable: fewer than 500 independent units" in told
     fences = [t.content for t in tokens(told) if t.type == "fence"]
     assert fences[0] == f"{result.remedy}\n"
+    figures = detail.diagnosis.lines()
     assert fences[1].startswith("confidence ")
     assert len(fences[1].splitlines()) == len(detail.candidate.reliability) + 3
-    assert all(visible(line) in fences[2] for line in (*result.story, *detail.why.lines))
+    assert all(
+        visible(line) in fences[2] for line in (*result.explanation, *detail.diagnosis.lines())
+    )
     assert "surest" not in fences[2]
     assert "| `first` | 600 | 0.051 | 0.700 | +0.010 | new &lt;i&gt;data" in told
     assert "| **model** ≠ |" in told

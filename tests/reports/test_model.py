@@ -37,7 +37,7 @@ def test_a_result_says_what_the_verdict_says(verdict: Verdict) -> None:
     result = result_of(verdict, detailed=False)
     assert result.state == verdict.state
     assert result.fails == verdict.state.fails
-    assert [result.headline, *(f"  {line}" for line in result.story)] == [
+    assert [result.headline, *(f"  {line}" for line in result.explanation)] == [
         line if i == 0 else f"  {line.removeprefix('  ')}"
         for i, line in enumerate(verdict.explain().splitlines())
     ]

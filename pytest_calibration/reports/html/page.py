@@ -226,7 +226,7 @@ def _messages(results: Results) -> Iterator[Markup]:
     if not results.finished:
         said.append(text("Not every test was run."))
     for r in results.results:
-        if r.improved and r.reference == "baseline":
+        if r.improved and r.against == "baseline":
             said.append(joined([name(r.subject, NAME), " is better than its baseline."]))
     total = results.expected_false_alarms
     if total is not None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.reports.html.diagrams import legend, reliability_diagram, span, strip
@@ -22,11 +20,10 @@ from pytest_calibration.reports.html.states import look, pill
 from pytest_calibration.reports.html.tables import Cell, Column, Row, table
 
 if TYPE_CHECKING:
-    from pytest_calibration.reports.model import Detail, Number, Result, Side, SliceRow, Why
+    from pytest_calibration.diagnosis import Diagnosis
+    from pytest_calibration.reports.model import Detail, Number, Remedy, Result, Side, SliceRow
 
 HEADING: Final = 120
-# A label, two or more spaces, and what it labels; or the rest of the line before.
-FIGURE: Final = re.compile(r"(?P<label> {0,2}\S.*?) {2,}(?P<said>\S.*)| {4,}(?P<more>\S.*)")
 
 
 def verdict_section(
@@ -81,24 +78,25 @@ def verdict_section(
 
 def _account(result: Result, key: str) -> Iterator[Markup]:
     """Yield what happened in words, and what to do."""
-    why = _why(result)
-    if why is not None:
-        yield tag("p", text(why.paragraph), class_="lead")
-    if look(result) != "good" or why is None:
+    diagnosis = result.diagnosis
+    if diagnosis is not None:
+        yield tag("p", text(diagnosis.paragraph), class_="lead")
+    if look(result) != "good" or diagnosis is None:
         # The first line of the story is what decided; the headline repeats the heading.
-        yield tag("p", text(next(iter(result.story), result.headline)), class_="headline")
+        yield tag(
+            "p",
+            text(next(filter(None, (result.reason, *result.findings)), result.headline)),
+            class_="headline",
+        )
     if result.notes:
         yield tag("ul", *(tag("li", text(note)) for note in result.notes), class_="notes")
     if result.remedy:
         yield _remedy(result.remedy, key)
 
 
-def _remedy(remedy: str, key: str) -> Markup:
+def _remedy(remedy: Remedy, key: str) -> Markup:
     """Return what to do, with the command apart from the words before it, to be copied alone."""
-    lead, _, command = remedy.partition("\n")
-    if not (command and lead.endswith(":")):
-        lead, command = "to store it:", remedy
-    lead = lead[:1].upper() + lead[1:]
+    lead = f"{remedy.purpose.capitalize()}:"
     return tag(
         "div",
         tag("p", lead),
@@ -106,7 +104,7 @@ def _remedy(remedy: str, key: str) -> Markup:
             "div",
             tag(
                 "code",
-                text(dedent(command), keep_breaks=True),
+                text(remedy.command),
                 class_="command",
                 id=f"{key}-command",
                 translate="no",
@@ -115,11 +113,6 @@ def _remedy(remedy: str, key: str) -> Markup:
         ),
         class_="remedy",
     )
-
-
-def _why(result: Result) -> Why | None:
-    """Return the diagnosis; of a model that is only not accurate enough it has nothing to say."""
-    return None if result.detail is None or result.above else result.detail.why
 
 
 def _tiles(result: Result, detail: Detail | None) -> Markup:
@@ -218,9 +211,9 @@ def _numbers(
     most_items: int,
     drifts: bool,
 ) -> Iterator[Markup]:
-    why = _why(result)
+    diagnosis = result.diagnosis
     if detail is not None:
-        side = [*_components(result, key), *_recalibration(why, key)]
+        side = [*_components(result, key), *_recalibration(diagnosis, key)]
         yield tag(
             "div",
             tag("div", *_diagram(detail, key), class_="pane"),
@@ -235,8 +228,8 @@ def _numbers(
         )
     else:
         yield from _components(result, key)
-    if why is not None:
-        yield from _diagnosis(why, key)
+    if diagnosis is not None:
+        yield from _diagnosis(diagnosis, key)
     yield from _told(result)
     if detail is not None:
         yield from _slices(detail, key, most_slices)
@@ -423,31 +416,28 @@ def _apart(*values: float | None) -> list[str]:
     return [minus(written) for written in distinct(*(v for v in values if v is not None))]
 
 
-def _recalibration(why: Why | None, key: str) -> Iterator[Markup]:
+def _recalibration(diagnosis: Diagnosis | None, key: str) -> Iterator[Markup]:
     """Yield what recalibration would bring, on items it has not seen."""
-    if why is None:
+    if diagnosis is None:
         return
-    f = why.figures
-    fit = f.get("temperature")
+    fit = diagnosis.temperature
     heat = ""
     if fit is not None:
         ends = (
             ""
-            if fit["low"] is None
-            else f" [{number(fit['low'], digits=2)}, {number(fit['high'], digits=2)}]"
+            if fit.low is None
+            else f" [{number(fit.low, digits=2)}, {number(fit.high, digits=2)}]"
         )
-        heat = f"T = {number(fit['value'], digits=2)}{ends}"
+        heat = f"T = {number(fit.value, digits=2)}{ends}"
     read = [
-        ("as it is", f.get("ece"), ""),
-        ("after temperature", f.get("after_temperature"), heat),
-        ("after isotonic map", f.get("after_isotonic"), ""),
+        ("as it is", diagnosis.ece, ""),
+        ("after temperature", diagnosis.after_temperature, heat),
+        ("after isotonic map", diagnosis.after_isotonic, ""),
     ]
     kept = [(label, reading, note) for label, reading, note in read if reading is not None]
     if len(kept) < 2:
         return
-    scale = span(
-        v for _, r, _ in kept for v in (r["value"], r["low"], r["high"], r["noise_floor_high"])
-    )
+    scale = span(v for _, r, _ in kept for v in (r.value, r.low, r.high, r.noise_floor_high))
     yield tag("h4", "What recalibration would do")
     yield table(
         "ECE as it is and, on held-out folds, after recalibration; noise alone stays within the "
@@ -462,16 +452,16 @@ def _recalibration(why: Why | None, key: str) -> Iterator[Markup]:
             Row(
                 [
                     Cell(label, heads=True, below=note or None),
-                    Cell(number(r["value"]), below=interval(r["low"], r["high"])),
-                    Cell(number(r["noise_floor_high"])),
+                    Cell(number(r.value), below=interval(r.low, r.high)),
+                    Cell(number(r.noise_floor_high)),
                     Cell(
                         strip(
                             scale,
-                            value=r["value"],
-                            low=r["low"],
-                            high=r["high"],
-                            floor=r["noise_floor_high"],
-                            bad=r["value"] > r["noise_floor_high"],
+                            value=r.value,
+                            low=r.low,
+                            high=r.high,
+                            floor=r.noise_floor_high,
+                            bad=r.value > r.noise_floor_high,
                         )
                     ),
                 ]
@@ -482,19 +472,10 @@ def _recalibration(why: Why | None, key: str) -> Iterator[Markup]:
     )
 
 
-def _diagnosis(why: Why, key: str) -> Iterator[Markup]:
+def _diagnosis(diagnosis: Diagnosis, key: str) -> Iterator[Markup]:
     """Yield the figures behind the diagnosis."""
-    if not why.lines:
+    if not diagnosis.figures:
         return
-    pairs: list[tuple[str, list[str]]] = []
-    for line in why.lines:
-        found = FIGURE.fullmatch(line)
-        if found is not None and found["label"] is not None:
-            pairs.append((found["label"], [found["said"]]))
-        elif pairs and found is not None:
-            pairs[-1][1].append(found["more"])
-        else:
-            pairs.append(("", [line.strip()]))
     yield tag(
         "details",
         tag("summary", "The figures behind the diagnosis"),
@@ -503,10 +484,10 @@ def _diagnosis(why: Why, key: str) -> Iterator[Markup]:
             *(
                 tag(
                     "div",
-                    tag("dt", text(label.strip()), class_="inner" if label[:1] == " " else None),
-                    tag("dd", text(" ".join(said))),
+                    tag("dt", text(figure.label), class_="inner" if figure.inner else None),
+                    tag("dd", text(figure.text)),
                 )
-                for label, said in pairs
+                for figure in diagnosis.figures
             ),
             class_="figures-list",
         ),
@@ -516,9 +497,7 @@ def _diagnosis(why: Why, key: str) -> Iterator[Markup]:
 
 def _told(result: Result) -> Iterator[Markup]:
     """Yield the story as the test told it."""
-    if not result.story:
-        return
-    lines = (result.headline, *(f"  {line}" for line in result.story))
+    lines = (result.headline, *(f"  {line}" for line in result.explanation))
     yield tag(
         "details",
         tag("summary", "What the test said"),

@@ -160,7 +160,7 @@ def _hints(results: Sequence[Result]) -> Iterator[str]:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
             yield f"inconclusive: {r.subject}: n = {r.n:,} is too few{needed}"
-        if r.improved and r.reference == "baseline":
+        if r.improved and r.against == "baseline":
             yield (
                 f"better than the baseline: {r.subject}; --calibration-accept=REASON would store it"
             )
@@ -186,8 +186,8 @@ def _account(result: Result, width: int, whole: bool, unicode: bool, paint: Pain
     yield ""
     prose = min(width, PROSE)
     yield from (paint(line, _style(result)) for line in wrapped(result.headline, prose))
-    if result.detail.why is not None:
-        yield from wrapped(result.detail.why.paragraph, prose, "  ")
+    if result.detail.diagnosis is not None:
+        yield from wrapped(result.detail.diagnosis.paragraph, prose, "  ")
     if whole:
         diagram = reliability_diagram(
             result.detail.candidate.reliability, width=width - 2, unicode=unicode

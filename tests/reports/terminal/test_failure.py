@@ -24,10 +24,10 @@ def test_the_order_of_the_story() -> None:
     """Headline, paragraph, numbers, diagram, slices, figures, items, remedy."""
     text = "\n".join(lines(RESULT, width=10_000))
     assert RESULT.detail is not None
-    assert RESULT.detail.why is not None
+    assert RESULT.detail.diagnosis is not None
     parts = [
         RESULT.headline,
-        RESULT.detail.why.paragraph,
+        RESULT.detail.diagnosis.paragraph,
         "signed gap worsened by",
         "  component  ",
         "  confidence  ",
@@ -79,8 +79,8 @@ def test_a_result_without_detail_tells_its_story() -> None:
     """Headline, story and remedy are always there."""
     bare = lines(replace(RESULT, detail=None))
     assert bare[0] == RESULT.headline
-    assert [line.strip() for line in bare[1 : 1 + len(RESULT.story)]] == [
-        line.strip() for line in RESULT.story
+    assert [line.strip() for line in bare[1 : 1 + len(RESULT.explanation)]] == [
+        line.strip() for line in RESULT.explanation
     ]
     assert bare[-1] == RESULT.remedy
 
@@ -96,19 +96,19 @@ def test_prose_keeps_to_the_width() -> None:
     """The paragraph and the diagram fit; long numbers are never cut."""
     for width in (60, 80, 100):
         assert RESULT.detail is not None
-        assert RESULT.detail.why is not None
+        assert RESULT.detail.diagnosis is not None
         told = lines(RESULT, width=width)
         first = told.index(RESULT.headline) + 1
         paragraph = told[first : told.index("", first)]
-        assert " ".join(line.strip() for line in paragraph) == RESULT.detail.why.paragraph
+        assert " ".join(line.strip() for line in paragraph) == RESULT.detail.diagnosis.paragraph
         assert max(map(len, paragraph)) <= width
 
 
 def test_figures_are_not_told_twice() -> None:
     """What stands in the verdict, the diagram and the slices is left out of the figures."""
     assert RESULT.detail is not None
-    assert RESULT.detail.why is not None
+    assert RESULT.detail.diagnosis is not None
     told = [line.removeprefix("  ") for line in lines(RESULT, width=10_000)]
-    figures = RESULT.detail.why.lines
+    figures = RESULT.detail.diagnosis.lines()
     left = [line for line in figures if line not in told]
     assert {line.split("  ")[0] for line in left} == {"signed gap", "ECE", "bin", "slice"}

@@ -105,8 +105,8 @@ def test_verbose_tells_why_and_very_verbose_where() -> None:
     for result in TWO:
         assert result.headline in told
         assert result.detail is not None
-        assert result.detail.why is not None
-        assert "  " + result.detail.why.paragraph[:60] in "\n".join(told)
+        assert result.detail.diagnosis is not None
+        assert "  " + result.detail.diagnosis.paragraph[:60] in "\n".join(told)
     assert sum("noise does not explain" in line for line in drawn) == 2
     bare = session(*(replace(r, detail=None) for r in TWO))
     assert list(summary_lines(bare, verbosity=2, width=500)) == plain

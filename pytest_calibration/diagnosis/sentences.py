@@ -7,31 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
-from textwrap import wrap
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from unicodedata import east_asian_width
 
+from pytest_calibration.diagnosis.findings import (
+    Contrast,
+    Diagnosis,
+    EceReading,
+    Favourite,
+    Figure,
+    Interval,
+    OptionMass,
+    TemperatureFit,
+)
 from pytest_calibration.text.numbers import distinct
 from pytest_calibration.text.visible import visible
 
-if TYPE_CHECKING:
-    from pytest_calibration.diagnosis.findings import (
-        Contrast,
-        Diagnosis,
-        EceReading,
-        Favourite,
-        Interval,
-        OptionMass,
-        TemperatureFit,
-    )
-
-WIDTH: Final = 100
-LABEL: Final = 15
 MOST_DIGITS: Final = 6
 # A mean option mass that is lower by this is another one.
 MASS_FELL: Final = 0.05
-# Figures that a reader of the verdict, the diagram and the slices has seen already.
-ALREADY_TOLD: Final = ("signed gap", "ECE", "bin", "slice")
 # An ECE smaller than this is not worth a change of the training.
 SMALL: Final = 0.02
 GENTLY: Final = "train more gently (a lower learning rate, fewer epochs)"
@@ -134,11 +128,11 @@ def paragraph(d: Diagnosis) -> str:
     """Say what happened and what would mend it."""
     parts = [_direction(d), *_remedy(d), *_change(d), *_regime(d)]
     if d.collapse.favourite is not None:
-        parts.append(d.collapse.favourite.sentence)
+        parts.append(favourite(d.collapse.favourite))
     mass = d.option_mass
     # What was so before is left to the figures: it is not what happened.
     if mass is not None and mass.small and not _was_as_small(mass):
-        parts.append(mass.sentence)
+        parts.append(option_mass(mass))
     return " ".join(part for part in parts if part)
 
 
@@ -354,31 +348,36 @@ def _regime(d: Diagnosis) -> Iterator[str]:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def lines(d: Diagnosis) -> Iterator[str]:
-    """Yield the figures, one short line each."""
-    for label, text in _figures(d):
-        first, *rest = wrap(text, WIDTH - LABEL, break_on_hyphens=False)
-        yield f"{label:<{LABEL}}{first}"
-        for more in rest:
-            yield f"{'':<{LABEL}}{more}"
+def figures(d: Diagnosis) -> tuple[Figure, ...]:
+    """Return the numbers behind the paragraph, each with its label."""
+    return (*_restated(d), *_fits(d), *_beside(d), *_regime_figure(d), *_notes(d))
 
 
-def _figures(d: Diagnosis) -> Iterator[tuple[str, str]]:
+def _restated(d: Diagnosis) -> Iterator[Figure]:
+    """What the verdict, the diagram and the table of slices show, too."""
     sure, right = apart(d.mean_confidence, d.accuracy)
     gap = with_ends(d.signed_gap, sign=True)
-    yield "signed gap", f"{gap} ({sure} sure, {right} right), {_many(d)}"
-    yield "ECE", f"{_reading(d.ece)}, {d.bins} equal-width bins"
-    yield from _places(d)
-    yield from _fits(d)
-    yield from _beside(d)
+    texts = [
+        ("signed gap", f"{gap} ({sure} sure, {right} right), {_many(d)}"),
+        ("ECE", f"{_reading(d.ece)}, {d.bins} equal-width bins"),
+        *_places(d),
+    ]
+    yield from (Figure(label, text, restates=True) for label, text in texts)
+
+
+def _regime_figure(d: Diagnosis) -> Iterator[Figure]:
     if d.regime.margin is None:
-        yield "regime", f"{d.regime.name}. {d.regime.caveat}"
-    else:
-        margin = with_ends(d.regime.margin, sign=True)
-        where = visible(d.regime.reference)
-        yield "regime", f"{d.regime.name}: {margin} is accuracy minus {where}. {d.regime.caveat}"
-    for note in d.notes:
-        yield "note", visible(note)
+        yield Figure("regime", f"{d.regime.name}. {d.regime.caveat}")
+        return
+    margin = with_ends(d.regime.margin, sign=True)
+    where = visible(d.regime.reference)
+    yield Figure(
+        "regime", f"{d.regime.name}: {margin} is accuracy minus {where}. {d.regime.caveat}"
+    )
+
+
+def _notes(d: Diagnosis) -> Iterator[Figure]:
+    yield from (Figure("note", visible(note)) for note in d.notes)
 
 
 def _reading(ece: EceReading) -> str:
@@ -406,7 +405,7 @@ def _places(d: Diagnosis) -> Iterator[tuple[str, str]]:
         )
 
 
-def _fits(d: Diagnosis) -> Iterator[tuple[str, str]]:
+def _fits(d: Diagnosis) -> Iterator[Figure]:
     """What would mend it."""
     fit = d.temperature
     if fit is not None:
@@ -414,26 +413,26 @@ def _fits(d: Diagnosis) -> Iterator[tuple[str, str]]:
         at = factor(fit.value, fit.low, fit.high)
         if fit.at_limit:
             at = f"at its limit, {at}: NLL still falls there"
-        yield "temperature", f"{at}, on the {_what(fit)}; NLL {before} -> {after} nats"
+        yield Figure("temperature", f"{at}, on the {_what(fit)}; NLL {before} -> {after} nats")
     if d.after_temperature is not None:
-        yield "  held out", f"ECE {_reading(d.after_temperature)}"
+        yield Figure("held out", f"ECE {_reading(d.after_temperature)}", inner=True)
     if d.after_isotonic is not None:
-        yield "isotonic map", f"ECE {_reading(d.after_isotonic)}, on held-out folds"
+        yield Figure("isotonic map", f"ECE {_reading(d.after_isotonic)}, on held-out folds")
     if d.auroc is not None:
         value, low, high = apart(d.auroc.value, d.auroc.low, d.auroc.high)
-        yield "AUROC", f"{value} [{low}, {high}] of confidence for being right"
+        yield Figure("AUROC", f"{value} [{low}, {high}] of confidence for being right")
     base = d.base_temperature
     if base is not None:
         before, after = apart(base.kl_before, base.kl_after)
         limit = "at its limit, " if base.at_limit else ""
-        yield (
+        yield Figure(
             "without labels",
             f"{limit}{factor(base.value, base.low, base.high)} comes closest to the "
             f"{visible(d.reference)}; KL {before} -> {after} nats, ECE {_reading(base.ece)}",
         )
 
 
-def _beside(d: Diagnosis) -> Iterator[tuple[str, str]]:
+def _beside(d: Diagnosis) -> Iterator[Figure]:
     """What it looks like beside the baseline."""
     if d.change is not None:
         c = d.change
@@ -442,22 +441,22 @@ def _beside(d: Diagnosis) -> Iterator[tuple[str, str]]:
             ("confidence", c.confidence_before, c.confidence_after, c.confidence),
         ):
             then, now = apart(before, after)
-            yield label, f"{then} -> {now}, {with_ends(move, sign=True)}"
-        yield "gap moved", with_ends(c.signed_gap, sign=True)
+            yield Figure(label, f"{then} -> {now}, {with_ends(move, sign=True)}")
+        yield Figure("gap moved", with_ends(c.signed_gap, sign=True))
     collapse = d.collapse
-    yield "0.9 or surer", _contrast(collapse.share_confident)
+    yield Figure("0.9 or surer", _contrast(collapse.share_confident))
     if collapse.mean_entropy is not None:
-        yield "entropy", f"{_contrast(collapse.mean_entropy)} nats"
+        yield Figure("entropy", f"{_contrast(collapse.mean_entropy)} nats")
     if collapse.answered is not None and len(collapse.answered) <= LISTED:
-        yield "answers", _answers(collapse.answered)
+        yield Figure("answers", _answers(collapse.answered))
         if collapse.right is not None:
-            yield "  right", _answers(collapse.right)
+            yield Figure("right", _answers(collapse.right), inner=True)
         if collapse.answered_before is not None:
-            yield "  before", _answers(collapse.answered_before)
+            yield Figure("before", _answers(collapse.answered_before), inner=True)
     if d.option_mass is not None:
         beside = d.option_mass.contrast
         moved = f"{_contrast(beside)}. " if beside is not None else ""
-        yield "option mass", f"{moved}{d.option_mass.sentence}"
+        yield Figure("option mass", f"{moved}{option_mass(d.option_mass)}")
 
 
 def _contrast(found: Contrast) -> str:

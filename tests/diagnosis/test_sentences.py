@@ -22,7 +22,7 @@ from pytest_calibration.diagnosis import (
     TemperatureFit,
     diagnose,
 )
-from pytest_calibration.diagnosis.wording import apart, factor, option_name, percent, with_ends
+from pytest_calibration.diagnosis.sentences import apart, factor, option_name, percent, with_ends
 
 ANY = diagnose(sharpened(400, 1))
 
