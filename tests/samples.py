@@ -65,7 +65,7 @@ def predictions(
         option_mass=np.full(n, 0.8) if table else None,
         groups=np.array([f"passage-{i // 3}" for i in range(n)]) if groups else None,
         slices=np.array([f"{bad} subject {i % 5}" for i in range(n)]),
-        texts=ItemTexts.held(texts),
+        texts=ItemTexts.from_list(texts),
         signature=Signature(
             {"kind": "multiple_choice", "shots": "3"},
             {"model": model, "dtype": "float32", "torch": "2.13.0"},

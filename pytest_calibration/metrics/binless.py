@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -47,11 +48,16 @@ def smooth_ece(predictions: PredictionsLike, sigma: float | None = None) -> floa
     field = _SmoothedGaps(as_predictions(predictions))
     if sigma is not None:
         return field.size(sigma)
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
+    return field.size(automatic_bandwidth(field.size, 0.0, HALVINGS))
+
+
+def automatic_bandwidth(size: Callable[[float], float], low: float, halvings: int) -> float:
+    """Return the bandwidth in [low, 1] that equals the error at that bandwidth, by bisection."""
+    high = 1.0
+    for _ in range(halvings):
         middle = (low + high) / 2
-        low, high = (middle, high) if field.size(middle) > middle else (low, middle)
-    return field.size(high)
+        low, high = (middle, high) if size(middle) > middle else (low, middle)
+    return high
 
 
 def deposit(position: FloatArray, weight: FloatArray, cells: int) -> FloatArray:

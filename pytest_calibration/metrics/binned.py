@@ -26,7 +26,7 @@ def ece(
         MetricError: bins below 1 or an unknown strategy.
     """
     sums = bin_sums(predictions, bins, strategy, "gap")
-    return float(np.abs(sums.gap).sum() / sums.n)
+    return float(np.abs(sums["gap"]).sum() / sums.n)
 
 
 def equal_mass_ece(predictions: PredictionsLike, bins: int = DEFAULT_BINS) -> float:
@@ -64,7 +64,7 @@ def rms_ce(
         MetricError: bins below 1 or an unknown strategy.
     """
     sums = bin_sums(predictions, bins, strategy, "count", "gap")
-    return math.sqrt(float(sums.gap @ sums.mean_gap) / sums.n)
+    return math.sqrt(float(sums["gap"] @ sums.mean_gap) / sums.n)
 
 
 def debiased_squared_ce(
@@ -84,7 +84,7 @@ def debiased_squared_ce(
         MetricError: bins below 1 or an unknown strategy.
     """
     sums = bin_sums(predictions, bins, strategy, "count", "gap", "squared_gap")
-    pairs = (sums.gap**2 - sums.squared_gap) / np.maximum(sums.count - 1, 1)
+    pairs = (sums["gap"] ** 2 - sums["squared_gap"]) / np.maximum(sums["count"] - 1, 1)
     return float(pairs.sum() / sums.n)
 
 
@@ -118,7 +118,7 @@ def classwise_ece(predictions: PredictionsLike, bins: int = DEFAULT_BINS) -> flo
     total = 0.0
     for option in range(table.shape[1]):
         sums = bin_sums_of_pairs(table[:, option], labels == option, bins, "equal_width", "gap")
-        total += float(np.abs(sums.gap).sum())
+        total += float(np.abs(sums["gap"]).sum())
     return total / table.size
 
 
@@ -133,7 +133,7 @@ def overconfidence(
         MetricError: bins below 1 or an unknown strategy.
     """
     sums = bin_sums(predictions, bins, strategy, "gap")
-    return float(np.maximum(sums.gap, 0).sum() / sums.n)
+    return float(np.maximum(sums["gap"], 0).sum() / sums.n)
 
 
 def underconfidence(
@@ -145,4 +145,4 @@ def underconfidence(
         MetricError: bins below 1 or an unknown strategy.
     """
     sums = bin_sums(predictions, bins, strategy, "gap")
-    return float(np.maximum(-sums.gap, 0).sum() / sums.n)
+    return float(np.maximum(-sums["gap"], 0).sum() / sums.n)

@@ -142,37 +142,22 @@ class BinSums:
     Attributes:
         edges: (b + 1,) edges of the bins.
         n: number of items.
-        totals: (b,) sums by name.
+        totals: (b,) number of items (``count``) and of correct answers (``correct``), total of
+            confidence − correct (``gap``) and of its square (``squared_gap``).
     """
 
     edges: FloatArray
     n: int
     totals: Mapping[Sum, FloatArray]
 
-    @property
-    def count(self) -> FloatArray:
-        """(b,) number of items."""
-        return self.totals["count"]
-
-    @property
-    def correct(self) -> FloatArray:
-        """(b,) number of correct answers."""
-        return self.totals["correct"]
-
-    @property
-    def gap(self) -> FloatArray:
-        """(b,) total of confidence minus correct."""
-        return self.totals["gap"]
-
-    @property
-    def squared_gap(self) -> FloatArray:
-        """(b,) total of (confidence − correct)²."""
-        return self.totals["squared_gap"]
+    def __getitem__(self, name: Sum) -> FloatArray:
+        """(b,) sum of this name."""
+        return self.totals[name]
 
     @property
     def mean_gap(self) -> FloatArray:
         """(b,) mean confidence minus accuracy; 0 in an empty bin; needs count and gap."""
-        return np.asarray(self.gap / np.maximum(self.count, 1))
+        return np.asarray(self["gap"] / np.maximum(self["count"], 1))
 
 
 _WEIGHTS: Final[dict[Sum, Callable[[FloatArray, BoolArray], FloatArray | None]]] = {
@@ -270,10 +255,10 @@ def bin_table(
         strategy=strategy,
         lower=sums.edges[:-1],
         upper=sums.edges[1:],
-        count=sums.count.astype(np.int64),
-        sum_confidence=sums.gap + sums.correct,
-        sum_correct=sums.correct,
-        sum_squared_gap=sums.squared_gap,
+        count=sums["count"].astype(np.int64),
+        sum_confidence=sums["gap"] + sums["correct"],
+        sum_correct=sums["correct"],
+        sum_squared_gap=sums["squared_gap"],
     )
 
 

@@ -87,14 +87,14 @@ def brier_decomposition(
         MetricError: bins below 1 or an unknown strategy.
     """
     sums = bin_sums(predictions, bins, strategy, *ALL_SUMS)
-    n, share = sums.n, float(sums.correct.sum() / sums.n)
-    right = sums.correct / np.maximum(sums.count, 1)
-    squares = sums.gap * sums.mean_gap
+    n, share = sums.n, float(sums["correct"].sum() / sums.n)
+    right = sums["correct"] / np.maximum(sums["count"], 1)
+    squares = sums["gap"] * sums.mean_gap
     return BrierDecomposition(
         reliability=float(squares.sum() / n),
-        resolution=float((sums.count * (right - share) ** 2).sum() / n),
+        resolution=float((sums["count"] * (right - share) ** 2).sum() / n),
         uncertainty=share * (1 - share),
-        within=float((sums.squared_gap - squares - sums.correct * (1 - right)).sum() / n),
+        within=float((sums["squared_gap"] - squares - sums["correct"] * (1 - right)).sum() / n),
     )
 
 

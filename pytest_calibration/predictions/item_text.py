@@ -45,7 +45,7 @@ class ItemTexts:
     rows: NDArray[np.int64]
 
     @classmethod
-    def held(cls, texts: Sequence[ItemText]) -> ItemTexts:
+    def from_list(cls, texts: Sequence[ItemText]) -> ItemTexts:
         """Hold a list of texts, one per item."""
         return cls(list(texts).__getitem__, np.arange(len(texts)))
 

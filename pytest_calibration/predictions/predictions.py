@@ -310,7 +310,7 @@ def _columns(
         "slices": slices,
         "texts": None
         if unnamed
-        else ItemTexts.held(
+        else ItemTexts.from_list(
             [
                 ItemText(prompt=prompt, name=name)
                 for prompt, name in zip(prompts, names, strict=True)

@@ -398,7 +398,7 @@ class _Found:
                 option_mass=numbers["option_mass"],
                 groups=columns.get("group"),
                 slices=columns.get("slice"),
-                texts=ItemTexts.held(self.texts) if any(map(_says, self.texts)) else None,
+                texts=ItemTexts.from_list(self.texts) if any(map(_says, self.texts)) else None,
                 unit=self.shared["unit"] or "item",
                 signature=Signature(soft={"model": model} if model else {}),
             )

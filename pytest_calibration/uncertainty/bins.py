@@ -85,8 +85,8 @@ class BinTotals:
             return self.count
         cells = (int(self.clusters.max()) + 1) * self.size
         cell = self.clusters * self.size + self.index
-        held = np.bincount(cell, minlength=cells).reshape(-1, self.size) > 0
-        return np.asarray(held.sum(axis=0), dtype=np.int64)
+        has_items = np.bincount(cell, minlength=cells).reshape(-1, self.size) > 0
+        return np.asarray(has_items.sum(axis=0), dtype=np.int64)
 
     @cached_property
     def seen_variance(self) -> FloatArray:

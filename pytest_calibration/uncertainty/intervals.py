@@ -42,22 +42,6 @@ def _accuracy(sample: Sample) -> Ends:
     return share_interval(sample.predictions.correct, sample)
 
 
-def _share_confident(sample: Sample) -> Ends:
-    return share_interval(sample.predictions.confidence >= SURE - EDGE_SNAP, sample)
-
-
-def _mean_confidence(sample: Sample) -> Ends:
-    return mean_interval(sample.predictions.confidence, sample)
-
-
-def _signed_gap(sample: Sample) -> Ends:
-    return mean_interval(sample.predictions.gap, sample, lowest=-1.0, of_outcomes=True)
-
-
-def _brier(sample: Sample) -> Ends:
-    return mean_interval(sample.predictions.gap**2, sample, of_outcomes=True)
-
-
 def _brier_multiclass(sample: Sample) -> Ends:
     p = sample.predictions
     table = probabilities_of(p, "brier_multiclass")
@@ -104,20 +88,20 @@ INTERVALS: Final[dict[str, Callable[[Sample], Ends]]] = {
     "underconfidence": partial(one_sided_interval, side=-1.0),
     "smooth_ece": smooth_ece_interval,
     "ks_ce": ks_interval,
-    "brier": _brier,
+    "brier": lambda s: mean_interval(s.predictions.gap**2, s, of_outcomes=True),
     "brier_multiclass": _brier_multiclass,
     "brier_reliability": reliability_interval,
     "brier_resolution": resolution_interval,
     "brier_uncertainty": _brier_uncertainty,
     "nll": _nll,
     "accuracy": _accuracy,
-    "mean_confidence": _mean_confidence,
-    "signed_gap": _signed_gap,
+    "mean_confidence": lambda s: mean_interval(s.predictions.confidence, s),
+    "signed_gap": lambda s: mean_interval(s.predictions.gap, s, -1.0, of_outcomes=True),
     "auroc": auroc_interval,
     "selective_accuracy": selective_accuracy_interval,
     "selective_risk": selective_risk_interval,
     "aurc": aurc_interval,
-    "share_confident": _share_confident,
+    "share_confident": lambda s: share_interval(s.predictions.confidence >= SURE - EDGE_SNAP, s),
     "mean_entropy": _mean_entropy,
 }
 # Metrics whose population value may be negative. A debiased estimate may be; its target may not.

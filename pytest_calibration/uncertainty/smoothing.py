@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 
-from pytest_calibration.metrics.binless import deposit
+from pytest_calibration.metrics.binless import automatic_bandwidth, deposit
 from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.predictions import FloatArray
 from pytest_calibration.uncertainty.means import Ends
@@ -112,15 +111,6 @@ class SmoothedGaps:
         return deposit(confidence, confidence * (1 - confidence), CELLS)
 
 
-def own_bandwidth(size: Callable[[float], float]) -> float:
-    """Return the bandwidth that equals the error at that bandwidth, by bisection."""
-    low, high = SMALLEST_SIGMA, 1.0
-    for _ in range(HALVINGS):
-        sigma = (low + high) / 2
-        low, high = (sigma, high) if size(sigma) > sigma else (low, sigma)
-    return high
-
-
 def smooth_ece_interval(sample: Sample) -> Ends:
     """From the cross-fitted smooth ECE − z standard errors to the plug-in one + z of them.
 
@@ -129,7 +119,7 @@ def smooth_ece_interval(sample: Sample) -> Ends:
     L at bandwidth σ is at least min(L, σ) where it equals its bandwidth.
     """
     gaps = SmoothedGaps(sample)
-    sigma = own_bandwidth(gaps.size)
+    sigma = automatic_bandwidth(gaps.size, SMALLEST_SIGMA, HALVINGS)
     plug_in, debiased, error = gaps.at(sigma)
     margin = sample.z * error
     low = debiased - max(margin, sample.unseen * (1 + plug_in))
@@ -140,4 +130,4 @@ def smooth_ece_interval(sample: Sample) -> Ends:
 def smooth_noise_floor(sample: Sample) -> float:
     """Return the mean smooth ECE of a calibrated model with these confidences."""
     gaps = SmoothedGaps(sample)
-    return gaps.null_size(own_bandwidth(gaps.null_size))
+    return gaps.null_size(automatic_bandwidth(gaps.null_size, SMALLEST_SIGMA, HALVINGS))

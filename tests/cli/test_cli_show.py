@@ -53,7 +53,7 @@ def quiz(**more: Any) -> Predictions:
     confidence, correct, slices = zip(*QUIZ, strict=True)
     given: dict[str, Any] = {
         "slices": np.array(slices),
-        "texts": ItemTexts.held(
+        "texts": ItemTexts.from_list(
             [
                 ItemText(f"Question {i}?", f"gold {i}", f"said {i}", name=f"row-{i}")
                 for i in range(len(QUIZ))
@@ -505,7 +505,7 @@ def in_process(*arguments: object, **more: Any) -> subprocess.CompletedProcess[s
 
 def test_a_terminal_that_knows_only_ascii(dumped) -> None:
     """The diagram is drawn in ASCII there, and other letters are spelt out."""
-    words = ItemTexts.held([ItemText("首都?", "é", "b")] * len(QUIZ))
+    words = ItemTexts.from_list([ItemText("首都?", "é", "b")] * len(QUIZ))
     path = dumped(quiz(texts=words))
     encoding = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "100"}
     found = in_process("show", path, env=encoding)

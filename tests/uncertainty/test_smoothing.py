@@ -12,16 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_calibration.metrics import smooth_ece
-from pytest_calibration.metrics.binless import deposit
+from pytest_calibration.metrics.binless import automatic_bandwidth, deposit
 from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.predictions import FloatArray, Predictions
 from pytest_calibration.uncertainty.smoothing import (
     CELLS,
+    HALVINGS,
     NODES,
+    SMALLEST_SIGMA,
     TRAPEZIUM,
     SmoothedGaps,
     density,
-    own_bandwidth,
     smoothed,
     squared_density,
 )
@@ -78,10 +79,12 @@ def test_the_size_is_that_of_the_metric(sigma: float) -> None:
     """On the coarser grid the error is that of the metric, to three digits."""
     p = two_runs(2000, 1, 1.5)[1]
     expected = smooth_ece(p, sigma)
-    found = SmoothedGaps(sample(p))
-    assert found.size(sigma) == pytest.approx(expected, abs=2e-4)
-    assert found.at(sigma)[0] == pytest.approx(found.size(sigma))
-    assert own_bandwidth(found.size) == pytest.approx(smooth_ece(p), abs=1e-3)
+    gaps = SmoothedGaps(sample(p))
+    assert gaps.size(sigma) == pytest.approx(expected, abs=2e-4)
+    assert gaps.at(sigma)[0] == pytest.approx(gaps.size(sigma))
+    assert automatic_bandwidth(gaps.size, SMALLEST_SIGMA, HALVINGS) == pytest.approx(
+        smooth_ece(p), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.03, 0.1])
@@ -106,8 +109,8 @@ def test_the_debiased_size_by_direct_sums() -> None:
 
 def test_debiased_calibrated_models_average_zero() -> None:
     """Over 300 calibrated models the mean debiased size is at most a tenth of the plain one."""
-    found = np.array([SmoothedGaps(sample(calibrated(500, s))).at(0.05) for s in range(300)])
-    assert abs(found[:, 1].mean()) < 0.1 * found[:, 0].mean()
+    sizes = np.array([SmoothedGaps(sample(calibrated(500, s))).at(0.05) for s in range(300)])
+    assert abs(sizes[:, 1].mean()) < 0.1 * sizes[:, 0].mean()
 
 
 def test_groups_are_debiased_as_groups() -> None:
@@ -124,8 +127,8 @@ def test_groups_are_debiased_as_groups() -> None:
 def test_the_interval_is_that_at_the_automatic_bandwidth() -> None:
     """Debiased - 1.96·SE and plug-in + 1.96·SE, where the size equals the bandwidth."""
     p = two_runs(1000, 2, 2.0)[1]
-    found = SmoothedGaps(sample(p))
-    plug_in, debiased, error = found.at(own_bandwidth(found.size))
+    gaps = SmoothedGaps(sample(p))
+    plug_in, debiased, error = gaps.at(automatic_bandwidth(gaps.size, SMALLEST_SIGMA, HALVINGS))
     low, high = ends(p, "smooth_ece")
     assert low == pytest.approx(debiased - 1.959964 * error)
     assert high == pytest.approx(plug_in + 1.959964 * error)

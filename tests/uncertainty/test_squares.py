@@ -98,8 +98,8 @@ def test_one_bin_has_no_resolution() -> None:
 def test_noise_of_independent_bins_by_hand() -> None:
     """Three bins of variance 1, 2, 3 and weight 1: mean 6 and variance 2·(1 + 4 + 9)."""
     totals = totals_of(sample(calibrated(60, 1), 3))
-    found = noise_of_form(totals, np.array([1.0, 2.0, 3.0]), np.eye(3))
-    assert found == pytest.approx((6, 28))
+    moments = noise_of_form(totals, np.array([1.0, 2.0, 3.0]), np.eye(3))
+    assert moments == pytest.approx((6, 28))
     # Minus the square of the sum: (A Σ)² has cross terms.
     form = np.eye(3) - 1 / 3
     sigma = np.diag([1.0, 2.0, 3.0])
