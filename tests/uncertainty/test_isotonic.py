@@ -73,7 +73,7 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", ["noise", "falling", "one violation a round"])
 def test_a_million_points_are_fitted(kind: str) -> None:
-    """No order of the data makes the time quadratic: that would take hours here."""
+    """A quadratic algorithm would not end: a pass over the points one by one is the worst case."""
     n = 1_000_000
     x = np.arange(n) / n
     if kind == "noise":
