@@ -10,7 +10,7 @@ from pytest_calibration.gate.verdict import Past, Verdict, compare, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions, Signature, hash_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.reports.model import Result, Results, result_of
+from pytest_calibration.reports.model import Remedy, Result, Results, result_of
 
 # What a page, a terminal, a Markdown table or a spreadsheet might obey instead of showing.
 HOSTILE = (
@@ -18,6 +18,7 @@ HOSTILE = (
     "\u202eright to left\u202c \x1b[31mred\x1b[0m \x07 ::error::no\r\n# line two\ttab \\ %0A @all"
 )
 OPTIONS = 4
+REMEDY = Remedy("to accept it", "pytest tests/test_x.py '--calibration-accept=REASON'")
 
 
 def predictions(
@@ -87,12 +88,12 @@ def verdicts() -> list[Verdict]:
     limit = replace(judge(measure(hot), 0.05), candidate=hot)
     absent = compare(base, base)
     return [
-        compare(base, base),
-        replace(compare(hot, base), past=past),
-        compare(facts_hot, facts),
+        compare(base, base, against="baseline"),
+        replace(compare(hot, base, against="baseline"), past=past),
+        compare(facts_hot, facts, against="baseline"),
         compare(few, predictions(2, probe="few", n=60, sharpen=1.3)),
         limit,
-        compare(hot, base, reference="parent base"),
+        compare(hot, base, against="parent", reference="parent base"),
         compare(replace(base, signature=Signature({"shots": "5"}, {"model": "other"})), base),
         replace(absent, state=type(absent.state).NO_BASELINE, baseline=None, components=(),
                 stored=None, reason="nothing is stored at tests/x.yaml."),
@@ -105,9 +106,7 @@ def results(*, words: bool = True, detailed: bool = True) -> Results:
         result_of(
             verdict,
             test=f"tests/test_x.py::test_it[{i}-{verdict.measurement.probe}]",
-            remedy="pytest tests/test_x.py '--calibration-accept=REASON'"
-            if verdict.state.fails
-            else "",
+            remedy=REMEDY if verdict.state.fails else None,
             detailed=detailed,
             words=words,
         )

@@ -327,7 +327,7 @@ class Result:
         number: what was measured.
         accuracy: share of right answers.
         mean_confidence: mean confidence.
-        against: what kind of thing it was compared with; empty without a baseline.
+        against: what kind of thing it was compared with; None without a baseline.
         reference: what the baseline is called; empty without one.
         baseline: the same metric of the baseline.
         limit: the fixed limit, where there is one.
@@ -363,7 +363,7 @@ class Result:
     number: Number
     accuracy: float
     mean_confidence: float
-    against: Against | Literal[""] = ""
+    against: Against | None = None
     reference: str = ""
     baseline: Number | None = None
     limit: float | None = None
@@ -490,7 +490,7 @@ def result_of(
         number=Number.of(m),
         accuracy=m.accuracy,
         mean_confidence=m.mean_confidence,
-        against=verdict.against if compared else "",
+        against=verdict.against if compared else None,
         reference=verdict.reference if compared else "",
         baseline=None if verdict.baseline is None else Number.of(verdict.baseline),
         limit=known(verdict.limit),

@@ -379,14 +379,14 @@ def test_json_holds_everything(command, dumped) -> None:
     assert (whole["file"], whole["kind"]) == (str(path), "dump")
     (tree,) = whole["shown"]
     assert list(tree) == [
-        "probe", "model", "unit", "measured", "test", "headline", "side", "why", "slices",
+        "probe", "model", "unit", "measured", "test", "headline", "side", "diagnosis", "slices",
         "slices_left_out", "eligible", "items",
     ]  # fmt: skip
     assert (tree["probe"], tree["model"], tree["measured"]) == ("support-mcq", "base", 200)
     assert set(tree["side"]["metrics"]) == set(METRICS)
     assert tree["side"]["metrics"]["ece"]["value"] == measure(made).value
     assert [b["n"] for b in tree["side"]["reliability"]] == [b.n for b in reliability(made)]
-    assert tree["why"]["paragraph"] == diagnose(made).paragraph
+    assert tree["diagnosis"]["paragraph"] == diagnose(made).paragraph
     assert len(tree["slices"]) == 5
     assert tree["eligible"] == int((~made.correct).sum())
     assert len(tree["items"]) == 3

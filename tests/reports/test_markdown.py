@@ -23,7 +23,7 @@ from pytest_calibration.reports.markdown import (
     STEP_SUMMARY,
     markdown_report,
 )
-from pytest_calibration.reports.model import Results, result_of
+from pytest_calibration.reports.model import Remedy, Results, result_of
 from pytest_calibration.text.visible import visible
 
 NOTE = re.compile(r"\*Left out to stay within ([\d,]+) bytes: (.+)\.\*")
@@ -133,8 +133,7 @@ def test_a_failing_verdict_tells_all_there_is() -> None:
     assert "| signed gap | 0.013 | 0.209 | 0.196 | 0.191 | 0.020 | ❌ fails |" in told
     assert "not applicable: fewer than 500 independent units" in told
     fences = [t.content for t in tokens(told) if t.type == "fence"]
-    assert fences[0] == f"{result.remedy}\n"
-    figures = detail.diagnosis.lines()
+    assert fences[0] == f"{result.remedy.command}\n"  # type: ignore[union-attr]
     assert fences[1].startswith("confidence ")
     assert len(fences[1].splitlines()) == len(detail.candidate.reliability) + 3
     assert all(
@@ -189,13 +188,13 @@ def test_what_was_not_compared_has_no_diagnosis() -> None:
     assert "nothing is stored at tests/x.yaml." in section("no baseline")
 
 
-def test_a_remedy_in_two_lines_is_a_sentence_and_a_command() -> None:
+def test_a_remedy_is_a_sentence_and_a_command() -> None:
     """The block holds the command alone, to be copied."""
-    told = report(one(remedy="to accept it:\n  pytest -k 'a`b' \\\n    --x"))
+    told = report(one(remedy=Remedy("to accept it", "pytest -k 'a`b' --x")))
     fences = [t.content for t in tokens(told) if t.type == "fence" and t.info == "sh"]
-    assert fences == ["pytest -k 'a`b' \\\n  --x\n"]
+    assert fences == ["pytest -k 'a`b' --x\n"]
     assert "\nto accept it:\n\n```sh\n" in told
-    assert "```sh" not in report(one(remedy=""))
+    assert "```sh" not in report(one(remedy=None))
 
 
 def test_verdicts_that_did_not_fail_are_short() -> None:
@@ -227,11 +226,13 @@ def test_a_result_without_details_is_told_without() -> None:
 
 def test_a_better_model_is_named() -> None:
     """What could be accepted is said, where a baseline is stored."""
-    better = result_of(compare(predictions(), predictions(sharpen=2.5)), detailed=False)
+    better = result_of(
+        compare(predictions(), predictions(sharpen=2.5), against="baseline"), detailed=False
+    )
     assert better.improved
     session = Results("1", "now", 1, True, (better,))
     assert "better than the baseline: `support-mcq` on `base`" in report(session)
-    parent = replace(session, results=(replace(better, reference="parent x"),))
+    parent = replace(session, results=(replace(better, against="parent", reference="parent x"),))
     assert "better than the baseline" not in report(parent)
 
 
@@ -274,15 +275,19 @@ def test_nothing_in_the_text_acts(most_bytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["probe", "model", "test", "headline", "story", "remedy", "unit", "reference", "notes"]
+    "field",
+    ["probe", "model", "test", "headline", "explanation", "remedy", "unit", "reference", "notes"],
 )
 @pytest.mark.parametrize("bad", [HOSTILE, "`a|b``c", "</details>\n\n# x", "\\|", "$a$ @b #1"])
 def test_no_field_acts(field: str, bad: str) -> None:
     """Each field of a result may hold anything; the shape of the report does not change."""
-    value: object = (bad, bad) if field in ("story", "notes") else bad
-    calm: object = ("calm", "calm") if field in ("story", "notes") else "calm"
-    kinds = [t.type for t in tokens(report(one(**{field: value})))]
-    assert kinds == [t.type for t in tokens(report(one(**{field: calm})))]
+
+    def kinds(text: str) -> list[str]:
+        value: object = (text, text) if field in ("explanation", "notes") else text
+        value = Remedy(text, text) if field == "remedy" else value
+        return [t.type for t in tokens(report(one(**{field: value})))]
+
+    assert kinds(bad) == kinds("calm")
 
 
 def test_no_text_of_the_session_acts() -> None:

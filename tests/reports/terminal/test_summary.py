@@ -115,7 +115,7 @@ def test_verbose_tells_why_and_very_verbose_where() -> None:
 def test_hints_say_what_to_do() -> None:
     """Too few items: how many would do; better than the baseline: what would store it."""
     few = result_of(compare(BASE.limited(60), BASE.limited(60)))
-    better = result_of(compare(BASE, HOT))
+    better = result_of(compare(BASE, HOT, against="baseline"))
     lines = list(summary_lines(session(few, better, remarks=("2 baselines written.",)), width=500))
     assert (
         f"inconclusive: support-mcq on base: n = 60 is too few; about {few.n_needed:,} would "
@@ -126,7 +126,7 @@ def test_hints_say_what_to_do() -> None:
         "better than the baseline: support-mcq on base; --calibration-accept=REASON would store it"
     ) in lines
     assert "2 baselines written." in lines
-    parent = replace(better, reference="parent base")
+    parent = replace(better, against="parent", reference="parent base")
     assert not any("better than" in line for line in summary_lines(session(parent), width=500))
 
 
