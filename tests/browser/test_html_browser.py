@@ -227,7 +227,7 @@ def test_items_open_and_close(page: Page) -> None:
     item.find_element("css selector", "summary").click()
     assert prompt.is_displayed()
     assert "<script>alert('x')</script>" in prompt.text
-    assert item.find_element("css selector", ".mark-gold").is_displayed()
+    assert item.find_element("css selector", ".mark-correct").is_displayed()
     item.find_element("css selector", "summary").click()
     assert not prompt.is_displayed()
 
@@ -277,11 +277,11 @@ def test_the_look_follows_the_reader(page: Page, preferred: str, other: str) -> 
     page.emulate(prefers_color_scheme=preferred)
     page.open(source())
     assert (ground(page) > 382) == (preferred == "light")
-    button = page.one("#look button")
-    assert button.text == f"{other.capitalize()} look"
+    button = page.one("#theme button")
+    assert button.text == f"{other.capitalize()} theme"
     button.click()
     assert (ground(page) > 382) == (other == "light")
-    assert button.text == f"{preferred.capitalize()} look"
+    assert button.text == f"{preferred.capitalize()} theme"
     button.click()
     assert (ground(page) > 382) == (preferred == "light")
     kept = "return [document.cookie, localStorage.length, sessionStorage.length, location.hash]"
@@ -314,10 +314,10 @@ return [...low];
 """
 
 
-@pytest.mark.parametrize("look", ["light", "dark"])
-def test_all_text_can_be_read(page: Page, look: str) -> None:
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_text_can_be_read(page: Page, theme: str) -> None:
     """Every text has a contrast of 4.5 or more to its ground, light and dark."""
-    page.emulate(prefers_color_scheme=look)
+    page.emulate(prefers_color_scheme=theme)
     page.open(source())
     page.run("for (const d of document.querySelectorAll('details')) d.open = true")
     assert page.run(CONTRAST) == []
@@ -396,7 +396,7 @@ def test_sorting_filtering_and_opening_need_no_mouse(page: Page) -> None:
     page.run("arguments[0].focus()", item.find_element("css selector", "summary"))
     page.press(Keys.SPACE)
     assert item.find_element("css selector", ".prompt").is_displayed()
-    page.run("arguments[0].focus()", page.one("#look button"))
+    page.run("arguments[0].focus()", page.one("#theme button"))
     before = ground(page)
     page.press(Keys.ENTER)
     assert ground(page) != before
@@ -458,7 +458,7 @@ def test_on_paper_everything_is_open_and_nothing_is_cut(page: Page) -> None:
     # A4 less its margins, in pixels of CSS.
     page.resize(703)
     page.open(source())
-    page.run("document.documentElement.dataset.look = 'dark'")
+    page.run("document.documentElement.dataset.theme = 'dark'")
     assert page.run(CLOSED) == 0
     assert page.shown("button:not(th *), input, select, nav") == []
     cut = page.run(

@@ -9,40 +9,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from html.parser import HTMLParser
-from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
+from markupsafe import Markup
 from samples import HOSTILE, predictions, results, verdicts
 
 from pytest_calibration.gate.verdict import Past, compare
-from pytest_calibration.reports.html import html_report
-from pytest_calibration.reports.html import numbers as written
-from pytest_calibration.reports.html.diagrams import (
-    Scale,
-    bar,
-    drift_chart,
-    reliability_diagram,
-    span,
-    strip,
-    ticks,
+from pytest_calibration.reports.html import formats, html_report
+from pytest_calibration.reports.html.drawing import Scale, span, ticks, widened
+from pytest_calibration.reports.html.drift_charts import Point, drifts
+from pytest_calibration.reports.html.rendering import (
+    FEWEST_ITEMS,
+    FEWEST_SLICES,
+    source,
+    templates,
 )
-from pytest_calibration.reports.html.drift import Point, drifts
-from pytest_calibration.reports.html.items import worst_items
-from pytest_calibration.reports.html.markup import Markup, joined, tag, text
-from pytest_calibration.reports.html.page import FEWEST_ITEMS, FEWEST_SLICES
 from pytest_calibration.reports.model import (
     ComponentRow,
     Item,
+    Remedy,
     Result,
     Results,
     SliceRow,
     Words,
     result_of,
 )
+from pytest_calibration.text.numbers import counted
 from pytest_calibration.text.visible import visible
 from pytest_calibration.uncertainty.reliability import ConfidenceBar, ReliabilityBin
 
@@ -210,9 +207,11 @@ SESSIONS = {
                 unit=HOSTILE,
                 reference=HOSTILE,
                 headline=HOSTILE,
-                story=(HOSTILE,),
+                reason=HOSTILE,
+                findings=(HOSTILE,),
+                explanation=(HOSTILE,),
                 notes=(HOSTILE,),
-                remedy=HOSTILE,
+                remedy=Remedy(HOSTILE, HOSTILE),
                 number=replace(r.number, label=HOSTILE),
                 components=tuple(replace(c, name=HOSTILE) for c in r.components)
                 + tuple(replace(c, unavailable=HOSTILE) for c in r.components),
@@ -323,27 +322,42 @@ def test_half_a_character_can_be_written() -> None:
 
 
 @given(st.text(), st.text(), st.text())
-def test_any_text_comes_back_from_the_markup(content: str, value: str, more: str) -> None:
-    """A parser reads from an element exactly the visible form of what was put in."""
-    made = tag("p", content, tag("b", more), title=value)
-    node = read(made).one("p")
-    assert node.text == visible(content) + visible(more)
-    assert node.attributes == {"title": visible(value)}
+def test_any_text_is_printed_as_text(content: str, value: str, more: str) -> None:
+    """A parser reads the visible form of what an expression of a template printed."""
+    template = templates().from_string('<p title="{{ a }}">{{ b }}<b>{{ c }}</b></p>')
+    node = read(template.render(a=value, b=content, c=more)).one("p")
+    a, b, c = (t if t.isprintable() else visible(t) for t in (value, content, more))
+    assert node.text == b + c
+    assert node.attributes == {"title": a}
 
 
-def test_only_markup_is_not_escaped() -> None:
-    """A plain string is escaped wherever it is put in; markup is taken as it is."""
-    assert tag("p", "<b>", Markup("<i></i>")) == "<p>&lt;b&gt;<i></i></p>"
-    assert joined(["&", Markup("&amp;"), None], "<") == "&amp;&lt;&amp;"
-    assert text("a\nb\x00", keep_breaks=True) == "a\nb\\x00"
-    assert tag("input", hidden=True, value=0, title=None) == '<input hidden value="0">'
+@pytest.mark.parametrize(
+    ("expression", "shown"),
+    [
+        ("'<b>'", "&lt;b&gt;"),
+        ("markup", "<i></i>"),
+        ("text|prose(9)", "a\nb\\x00"),
+        ("12", "12"),
+    ],
+)
+def test_only_markup_is_not_escaped(expression: str, shown: str) -> None:
+    """A plain string is escaped wherever it is printed; markup is taken as it is."""
+    template = templates().from_string(f"{{{{ {expression} }}}}")
+    assert template.render(markup=Markup("<i></i>"), text="a\nb\x00") == shown
+
+
+@pytest.mark.parametrize("value", [0.25, None, True, [1]])
+def test_a_template_prints_no_value_by_accident(value: Any) -> None:
+    """A float without a format and a missing value are errors, as is a misspelt name."""
+    with pytest.raises(TypeError, match="it needs a filter"):
+        templates().from_string("{{ value }}").render(value=value)
+    with pytest.raises(UndefinedError):
+        templates().from_string("{{ valeu }}").render(value=value)
 
 
 def test_what_is_packaged_reaches_for_nothing() -> None:
     """Style and script name no address, and the script has no way to make markup or keep a note."""
-    packaged = files("pytest_calibration.reports.html")
-    style = packaged.joinpath("style.css").read_text(encoding="utf-8")
-    script = packaged.joinpath("script.js").read_text(encoding="utf-8")
+    style, script = (source(templates(), name) for name in ("style.css", "script.js"))
     assert re.findall(r"url\(([^)]*)\)", style) == ['"#stripes"']
     for word in ("http", "//cdn", "@import", "@font-face", "</", "<!--"):
         assert word not in style
@@ -433,13 +447,13 @@ def test_every_verdict_has_a_row_and_a_section() -> None:
         assert cells["probe"].one("a").attributes["href"] == f"#v{i}"
         assert cells["probe"].text == r.probe
         assert r.said in cells["state"].text
-        assert section.one("header").text.startswith(r.probe)
+        assert section.one("h3").text.startswith(r.probe)
         assert r.said in section.one("header").one("span", class_="pill").text
         assert cells["value"].number("data-key") == r.number.value
         assert cells["value"].text.startswith(f"{r.number.value:.3f}")
         assert int(cells["n"].number("data-key")) == r.n
         against = r.limit if r.limit is not None else r.baseline and r.baseline.value
-        assert cells["against"].attributes.get("data-key") == (against and repr(against))
+        assert cells["compared with"].attributes.get("data-key") == (against and repr(against))
         for name in r.fired:
             assert name in cells["state"].text
 
@@ -455,7 +469,7 @@ def test_rows_carry_what_filters_look_for() -> None:
     ):
         options = summary.one("select", data_filter=what).all("option")
         named = {o.attributes["value"]: o.text for o in options}
-        assert named.pop("") == f"every {what}"
+        assert named.pop("") == f"all {what}s"
         assert [named[row.attributes[f"data-{what}"]] for row in rows] == [
             visible(v, 60) for v in values
         ]
@@ -500,7 +514,7 @@ def test_drawings_have_a_name_or_stand_beside_their_numbers(kind: str) -> None:
         if svg.attributes.get("aria-hidden") == "true":
             continue
         assert svg.attributes["role"] == "img"
-        title, told = (n for n in svg.children[:2] if isinstance(n, Node))
+        title, told = [n for n in svg.children if isinstance(n, Node)][:2]
         assert (title.name, told.name) == ("title", "desc")
         assert title.text
         assert told.text
@@ -525,13 +539,11 @@ def test_equal_results_make_equal_pages() -> None:
 
 
 def test_without_scripts_nothing_is_closed_but_what_opens_by_itself() -> None:
-    """The figures of every verdict are open as the file is written."""
-    folds = page().all("details", class_="figures")
-    assert len(folds) == len(session().results)
-    assert all("open" in fold.attributes for fold in folds)
-    assert ["data-fold" in fold.attributes for fold in folds] == [
-        not r.fails for r in session().results
-    ]
+    """The figures of every verdict are open as the file is formats."""
+    for place, r in enumerate(session().results, start=1):
+        fold = page().one("article", id=f"v{place}").one("details", class_="figures")
+        assert "open" in fold.attributes
+        assert ("data-fold" in fold.attributes) == (not r.fails)
     assert "hidden" in page().one("div", class_="filters").attributes
     # What only a script can do is made by the script.
     assert [b.attributes["id"] for b in page().all("button")] == ["clear"]
@@ -545,6 +557,21 @@ def test_a_large_session_stays_small() -> None:
     )
     many = replace(regressed(), detail=replace(regressed().detail, slices=slices))  # type: ignore[type-var]
     assert len("".join(html_report(of(*[many] * 50)))) < 5e6
+
+
+def test_what_fails_comes_first() -> None:
+    """Sections: what fails, what is undecided, what passed; each in the order of the summary."""
+    assert [a.attributes["id"] for a in page().all("article")] == [
+        *("v2", "v5", "v6", "v7", "v8"),
+        "v4",
+        *("v1", "v3"),
+    ]
+
+
+def test_the_page_comes_in_pieces() -> None:
+    """A report of many verdicts is not one string in memory."""
+    pieces = [*html_report(session())]
+    assert max(map(len, pieces)) < sum(map(len, pieces)) / 10
 
 
 # --- one verdict ---------------------------------------------------------------------------------
@@ -573,19 +600,21 @@ def test_of_a_model_that_is_not_accurate_enough_there_is_no_diagnosis() -> None:
 
 
 def test_what_decided_stands_above_the_figures() -> None:
-    """The first line of the story, also where there is nothing else to show."""
-    r = bare(replace(regressed(), story=("nothing is stored at a.yaml.", "ECE 0.2"), components=()))
-    assert page_of(r).one("p", class_="headline").text == "nothing is stored at a.yaml."
-    assert page_of(replace(r, story=())).one("p", class_="headline").text == r.headline
+    """The reason, else the first finding, else the headline; nothing beside a good diagnosis."""
+    r = bare(replace(regressed(), reason="nothing is stored at a.yaml.", components=()))
+    assert page_of(r).one("p", class_="headline").text == r.reason
+    r = replace(r, reason="")
+    assert page_of(r).one("p", class_="headline").text == regressed().findings[0]
+    assert page_of(replace(r, findings=())).one("p", class_="headline").text == r.headline
     assert page_of(passed()).all("p", class_="headline") == []
 
 
-def test_the_story_is_told_in_full() -> None:
-    """Headline and story stand as the test said them, line by line."""
+def test_the_verdict_stands_there_as_text() -> None:
+    """Headline and explanation, line by line."""
     section = page_of(regressed()).one("article")
     assert section.one("pre").text.splitlines() == [
         regressed().headline,
-        *(f"  {line}" for line in regressed().story),
+        *(f"  {line}" for line in regressed().explanation),
     ]
 
 
@@ -612,18 +641,12 @@ def test_a_bound_that_just_fails_looks_larger() -> None:
     assert cells[3:5] == ["0.020004", "0.020000"]
 
 
-@pytest.mark.parametrize(
-    ("remedy", "lead", "command"),
-    [
-        ("to accept it:\n  pytest a.py -k 'x y'", "To accept it:", "pytest a.py -k 'x y'"),
-        ("Baselines(folder).record(p)", "To store it:", "Baselines(folder).record(p)"),
-    ],
-)
-def test_the_command_stands_alone(remedy: str, lead: str, command: str) -> None:
+def test_the_command_stands_alone() -> None:
     """What is copied is the command, without the words before it."""
+    remedy = Remedy("to accept it", "pytest a.py -k 'x y'")
     section = page_of(replace(bare(regressed()), remedy=remedy)).one("div", class_="remedy")
-    assert section.one("p").text == lead
-    assert section.one("code").text == command
+    assert section.one("p").text == "To accept it:"
+    assert section.one("code").text == remedy.command
     assert page_of(bare(regressed())).all("code", class_="command") == []
 
 
@@ -691,8 +714,8 @@ def test_slices_say_how_many_are_left_out() -> None:
     alone = page_of(many)
     assert len(alone.one("table", id="v1-slices").one("tbody").all("tr")) == 200
     assert "7 of 207 slices not shown." in alone.text
-    sections = [p for p in html_report(of(*[many] * 100)) if p.startswith("<article")]
-    crowd = read(sections[8]).one("article", id="v9")
+    section, _, _ = "".join(html_report(of(*[many] * 100))).split("<article")[9].partition("</art")
+    crowd = read(f"<article{section}</article>").one("article", id="v9")
     assert len(crowd.one("table", id="v9-slices").one("tbody").all("tr")) == FEWEST_SLICES
     assert f"{207 - FEWEST_SLICES} of 207 slices not shown." in crowd.text
     items_ = [n for n in crowd.one("ol", id="v9-items").children if isinstance(n, Node)]
@@ -715,7 +738,7 @@ def test_slices_show_shift_margin_and_change() -> None:
     assert first[5:] == ["+0.150± 0.040", "<0.001", "worse", "0.100floor 0.050"]
     assert second[5:8] == ["+0.000", "–", "–"]
     assert third[5:8] == ["–", "–", "–"]
-    assert "1 moved (false discovery rate 5 %); 1 too small to test." in tree.text
+    assert "1 changed (false discovery rate 5 %). 1 too small to test." in " ".join(tree.text.split())
 
 
 def test_settings_that_differ_are_marked() -> None:
@@ -746,21 +769,32 @@ ITEM = Item(
 )
 
 
-def items(*shown: Item, most: int = 20) -> Node:
-    """Return the list of these items."""
-    return read(worst_items(shown, key="k", most=most))
+def items(*shown: Item) -> Node:
+    """Return the section of a verdict with these items."""
+    detail = replace(regressed().detail, worst=shown)  # type: ignore[type-var]
+    return page_of(replace(regressed(), detail=detail)).one("article")
+
+
+def said(node: Node) -> str:
+    """Return the words within."""
+    return " ".join(node.text.split())
 
 
 def test_an_item_opens_to_its_words() -> None:
-    """Closed it says how sure the model was, open what was asked and answered."""
+    """Closed it shows the confidence, open what was asked and answered."""
     node = items(ITEM).one("details", class_="item")
-    assert node.one("summary").text == "row-17city0.980 sure, wrong; before 0.410, right"
+    assert [said(n) for n in node.one("summary").children if isinstance(n, Node)] == [
+        "row-17",
+        "city",
+        "confidence 0.980, wrong; before 0.410, correct",
+    ]
     assert "open" not in node.attributes
     assert node.one("p", class_="prompt").text == "Which river\nruns here?"
-    first, second, third = (li.text for li in node.one("ul", class_="options").all("li"))
-    assert first == "A0.980Tealanswered"
-    assert second == "B<0.001Sable"
-    assert third == "C0.020Ochre✓ right"
+    assert [said(li) for li in node.one("ul", class_="options").all("li")] == [
+        "A 0.980 Teal model's answer",
+        "B <0.001 Sable",
+        "C 0.020 Ochre ✓ correct",
+    ]
     assert "passage-3" in node.one("dl").text
     assert "0.400" in node.one("dl").text
 
@@ -768,7 +802,7 @@ def test_an_item_opens_to_its_words() -> None:
 def test_the_bars_of_an_item_are_its_probabilities() -> None:
     """Each bar is as long as its probability, of a trough that stands for 1."""
     for value in (0.0, 0.25, 1.0):
-        trough, filled = read(bar(value, kind="right")).all("rect")
+        trough, filled = drawn("bar", value, "correct").all("rect")
         assert filled.number("width") == pytest.approx(value * trough.number("width"), abs=0.05)
 
 
@@ -776,10 +810,10 @@ def test_without_its_words_an_item_keeps_its_numbers() -> None:
     """No text, no answer and no option: the id, the letters and the probabilities."""
     node = items(replace(ITEM, words=None))
     assert not re.search("river|Teal|Sable|Ochre", node.text)
-    assert [li.text for li in node.one("ul", class_="options").all("li")] == [
-        "A0.980answered",
-        "B<0.001",
-        "C0.020✓ right",
+    assert [said(li) for li in node.one("ul", class_="options").all("li")] == [
+        "A 0.980 model's answer",
+        "B <0.001",
+        "C 0.020 ✓ correct",
     ]
     assert "not shown in this report" in node.text
     assert items(replace(ITEM, words=None, name="")).one("span", class_="title").text == "#00ff"
@@ -809,8 +843,8 @@ def test_an_item_without_options_shows_answer_and_gold() -> None:
     free = replace(ITEM, probabilities=(), label=None, words=Words("Capital of X?", "Rome", "Oslo"))
     node = items(free)
     assert [d.text for d in node.one("dl", class_="answers").all("div")] == [
-        "answeredOslo",
-        "right isRome",
+        "model's answerOslo",
+        "correct answerRome",
     ]
     assert node.all("ul", class_="options") == []
 
@@ -822,19 +856,25 @@ def test_of_many_options_the_right_one_and_the_answer_are_kept() -> None:
     many = replace(ITEM, probabilities=share, label=59, words=Words("?", "", "", options))
     node = items(many)
     shown = [li.text for li in node.one("ul", class_="options").all("li")]
-    assert any("option 41" in li and "answered" in li for li in shown)
-    assert any("option 59" in li and "right" in li for li in shown)
+    assert any("option 41" in li and "model's answer" in li for li in shown)
+    assert any("option 59" in li and "correct" in li for li in shown)
     assert f"{60 - len(shown)} less likely options not shown" in node.text
 
 
 def test_a_model_without_wrong_answers_has_none_to_show() -> None:
     """An empty list says so."""
-    assert items().text == "No wrong answer."
+    assert "No wrong answer." in items().text
 
 
 # --- drawn where the numbers say -----------------------------------------------------------------
 
 shares = st.floats(0, 1)
+
+
+def drawn(macro: str, *arguments: Any, **more: Any) -> Node:
+    """Return what a macro of the drawings draws."""
+    module = templates().get_template("drawings.svg.jinja").module
+    return read(getattr(module, macro)(*arguments, **more))
 
 
 @st.composite
@@ -868,7 +908,7 @@ def path_numbers(node: Node) -> list[float]:
 @given(diagrams())
 def test_points_lie_where_their_numbers_say(bins: list[ReliabilityBin]) -> None:
     """Accuracy over confidence on the axes of the diagonal, with the ends of the interval."""
-    svg = read(reliability_diagram(bins, [], key="k", title="t")).one("svg")
+    svg = drawn("reliability", "k", bins, []).one("svg")
     x, y = unit_square(svg)
     assert x(1) - x(0) == y(0) - y(1) > 0
     points = svg.all("circle", class_="point")
@@ -891,7 +931,7 @@ def test_points_lie_where_their_numbers_say(bins: list[ReliabilityBin]) -> None:
 @given(diagrams())
 def test_the_band_is_where_a_calibrated_model_lies(bins: list[ReliabilityBin]) -> None:
     """Each bin has a box from its left to its right edge, as high as its calibrated range."""
-    svg = read(reliability_diagram(bins, [], key="k", title="t")).one("svg")
+    svg = drawn("reliability", "k", bins, []).one("svg")
     x, y = unit_square(svg)
     numbers = path_numbers(svg.one("path", class_="band"))
     boxes = [numbers[i : i + 5] for i in range(0, len(numbers), 5)]
@@ -907,7 +947,7 @@ def test_the_baseline_has_marks_of_its_own(
     bins: list[ReliabilityBin], before: list[ReliabilityBin]
 ) -> None:
     """Diamonds, not circles, centred on the accuracy of the baseline; none without one."""
-    svg = read(reliability_diagram(bins, [], key="k", title="t", before=before)).one("svg")
+    svg = drawn("reliability", "k", bins, [], before).one("svg")
     x, y = unit_square(svg)
     marks = svg.all("path", class_="mark before")
     for b, mark in zip(before, marks, strict=True):
@@ -915,7 +955,7 @@ def test_the_baseline_has_marks_of_its_own(
         assert top_x == pytest.approx(x(b.confidence), abs=0.051)
         assert middle == pytest.approx(y(b.accuracy), abs=0.051)
         assert top_y < middle
-    alone = read(reliability_diagram(bins, [], key="k", title="t"))
+    alone = drawn("reliability", "k", bins, [])
     assert alone.all("path", class_="before") == []
 
 
@@ -926,21 +966,19 @@ def test_bars_are_as_high_as_their_counts(counts: list[tuple[int, int]]) -> None
     bars = [ConfidenceBar(i / k, (i + 1) / k, *pair) for i, pair in enumerate(counts)]
     # The baseline has twice as many right answers, so that it may set the scale.
     before = [replace(b, right=2 * b.right) for b in bars]
-    svg = read(reliability_diagram([], bars, key="k", title="t", histogram_before=before)).one(
-        "svg"
-    )
+    svg = drawn("reliability", "k", [], bars, [], before).one("svg")
     x, _ = unit_square(svg)
     base = svg.one("line", class_="base").number("y1")
     most = max(2 * r + w for r, w in counts) or 1
     unit = 84 / most
     shown = {
         kind: {r.number("x"): r for r in svg.all("rect", class_=kind)}
-        for kind in ("right", "wrong")
+        for kind in ("correct", "wrong")
     }
-    assert len(shown["right"]) == sum(r > 0 for r, _ in counts)
+    assert len(shown["correct"]) == sum(r > 0 for r, _ in counts)
     assert len(shown["wrong"]) == sum(w > 0 for _, w in counts)
     for i, (right, wrong) in enumerate(counts):
-        for kind, low, high in (("right", 0, right), ("wrong", right, right + wrong)):
+        for kind, low, high in (("correct", 0, right), ("wrong", right, right + wrong)):
             if high == low:
                 continue
             (rect,) = [r for at, r in shown[kind].items() if x(i / k) < at < x((i + 1) / k)]
@@ -961,7 +999,7 @@ def test_a_strip_is_linear(values: list[float]) -> None:
     """Value, ends, baseline, floor and limit lie on one straight scale with all of them on it."""
     value, low, high, before, limit = values
     scale = span(values)
-    svg = read(strip(scale, value=value, low=low, high=high, before=before, limit=limit)).one("svg")
+    svg = drawn("strip", scale, value, low, high, before=before, limit=limit).one("svg")
     axis = svg.one("line", class_="grid")
     x = Scale(*scale, axis.number("x1"), axis.number("x2"))
     assert svg.one("circle").number("cx") == pytest.approx(x(value), abs=0.051)
@@ -1008,11 +1046,11 @@ def test_a_scale_is_straight_and_ends_at_its_ends() -> None:
 def test_the_drift_chart_keeps_to_its_scale() -> None:
     """Points, ends and floors lie on the scale that two labels of the axis define."""
     points = [
-        Point(1, "a", "replaced", 10, 0.05, 0.70),
-        Point(2, "b", "baseline", 10, 0.03, 0.72),
-        Point(3, "c", "this run", 10, 0.20, 0.71, 0.15, 0.25, 0.04, verdict=1, fails=True),
+        Point("a", "replaced", 10, 0.05, 0.70),
+        Point("b", "baseline", 10, 0.03, 0.72),
+        Point("c", "this run", 10, 0.20, 0.71, 0.15, 0.25, 0.04, verdict=1, fails=True),
     ]
-    svg = read(drift_chart(points, key="k", title="t")).one("svg")
+    svg = drawn("drift", "k", "t", points).one("svg")
     labels = [(n.text, n.number("y") - 4) for n in svg.all("text", text_anchor="end")]
     (low, y0), (high, y1) = [(float(t), y) for t, y in labels[:2]]
     assert (low, y0 > y1) == (0.0, True)
@@ -1040,12 +1078,12 @@ def test_the_drift_chart_keeps_to_its_scale() -> None:
 def test_a_small_move_of_accuracy_looks_small() -> None:
     """A thousandth is a flat line, also where all are equal, and at the ends of the range."""
     for level in (0.0, 0.6, 0.999):
-        points = [Point(i, "m", "this run", 9, 0.1, level + i / 1000, verdict=i) for i in (0, 1)]
-        svg = read(drift_chart(points, key="k", title="t")).one("svg")
+        points = [Point("m", "this run", 9, 0.1, level + i / 1000, verdict=i) for i in (0, 1)]
+        svg = drawn("drift", "k", "t", points).one("svg")
         first, second = (c.number("cy") for c in svg.all("circle") if c.attributes["r"] == "3")
         assert abs(first - second) < 1
         equal = [replace(p, accuracy=level) for p in points]
-        read(drift_chart(equal, key="k", title="t"))
+        drawn("drift", "k", "t", equal)
 
 
 PAST = (Past("v0", 600, 0.06, 0.7, 0.01, "a reason"), Past("base", 600, 0.04, 0.7, 0.0))
@@ -1059,22 +1097,22 @@ def with_past(result: Result, past: tuple[Past, ...]) -> Result:
 
 def test_a_course_is_what_was_stored_then_what_was_measured() -> None:
     """In order, each measurement once however many verdicts are about it."""
-    (course,) = drifts([with_past(passed(), PAST), regressed(), with_past(regressed(), PAST)])
-    assert [(p.place, p.model, p.kind, p.verdict) for p in course.points] == [
-        (1, "v0", "replaced", None),
-        (2, "base", "baseline", None),
-        (3, "base", "this run", 1),
-        (4, "sft", "this run", 2),
+    (drift,) = drifts([with_past(passed(), PAST), regressed(), with_past(regressed(), PAST)])
+    assert [(p.model, p.kind, p.verdict) for p in drift.points] == [
+        ("v0", "replaced", None),
+        ("base", "baseline", None),
+        ("base", "this run", 1),
+        ("sft", "this run", 2),
     ]
-    assert [p.fails for p in course.points] == [False, False, False, True]
-    assert course.points[0].reason == "a reason"
+    assert [p.fails for p in drift.points] == [False, False, False, True]
+    assert drift.points[0].reason == "a reason"
 
 
 def test_a_missing_baseline_does_not_mark_a_measurement() -> None:
     """What fails for another reason than its number says nothing against the number."""
     absent = replace(passed(), state="no_baseline", fails=True)
-    (course,) = drifts([absent, regressed()])
-    assert [p.fails for p in course.points] == [False, True]
+    (drift,) = drifts([absent, regressed()])
+    assert [p.fails for p in drift.points] == [False, True]
 
 
 def test_different_histories_are_different_courses() -> None:
@@ -1119,25 +1157,25 @@ def test_drift_links_to_what_was_measured() -> None:
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (written.number(-0.0004), "0.000"),
-        (written.number(-0.25), "−0.250"),
-        (written.number(0.25, sign=True), "+0.250"),
-        (written.number(None), "–"),
-        (written.interval(-0.1, 0.25), "[−0.100, 0.250]"),
-        (written.interval(None, 0.25), "–"),
-        (written.share(0.0), "0.000"),
-        (written.share(0.0004), "<0.001"),
-        (written.share(0.9996), ">0.999"),
-        (written.share(1.0), "1.000"),
-        (written.counted(1, "item"), "1 item"),
-        (written.counted(12_345, "item"), "12,345 items"),
-        (written.moment("2026-01-02T03:04:05Z"), "2026-01-02 03:04 UTC"),
-        (written.moment("2026-01-02T03:04:05+02:00"), "2026-01-02 01:04 UTC"),
-        (written.moment("2026-01-02T03:04:05"), "2026-01-02 03:04"),
-        (written.moment("<now>"), "<now>"),
-        (written.coordinate(12.0), "12"),
-        (written.coordinate(-0.04), "0"),
-        (written.coordinate(1.25), "1.2"),
+        (formats.number(-0.0004), "0.000"),
+        (formats.number(-0.25), "−0.250"),
+        (formats.signed(0.25), "+0.250"),
+        (formats.number(None), "–"),
+        (formats.interval(-0.1, 0.25), "[−0.100, 0.250]"),
+        (formats.interval(None, 0.25), "–"),
+        (formats.share(0.0), "0.000"),
+        (formats.share(0.0004), "<0.001"),
+        (formats.share(0.9996), ">0.999"),
+        (formats.share(1.0), "1.000"),
+        (counted(1, "item"), "1 item"),
+        (counted(12_345, "item"), "12,345 items"),
+        (formats.moment("2026-01-02T03:04:05Z"), "2026-01-02 03:04 UTC"),
+        (formats.moment("2026-01-02T03:04:05+02:00"), "2026-01-02 01:04 UTC"),
+        (formats.moment("2026-01-02T03:04:05"), "2026-01-02 03:04"),
+        (formats.moment("<now>"), "<now>"),
+        (formats.px(12.0), "12"),
+        (formats.px(-0.04), "0"),
+        (formats.px(1.25), "1.2"),
     ],
 )
 def test_numbers_as_they_are_written(shown: str, expected: str) -> None:
@@ -1148,13 +1186,13 @@ def test_numbers_as_they_are_written(shown: str, expected: str) -> None:
 def test_every_state_has_a_look_of_its_own() -> None:
     """A sign and the word stand with the colour, for all the states that there are."""
     signs = {"bad": "✗", "doubt": "?", "good": "✓"}
-    looks = {}
-    for r, article in zip(session().results, page().all("article"), strict=True):
-        pill = article.one("header").one("span", class_="pill")
-        (look,) = set((pill.attributes["class"] or "").split()) - {"pill"}
-        assert pill.text == signs[look] + r.said
-        looks[r.state] = look
-    assert looks == {
+    outcomes = {}
+    for place, r in enumerate(session().results, start=1):
+        pill = page().one("article", id=f"v{place}").one("header").one("span", class_="pill")
+        (outcome,) = set((pill.attributes["class"] or "").split()) - {"pill"}
+        assert pill.text == signs[outcome] + r.said
+        outcomes[r.state] = outcome
+    assert outcomes == {
         "passed": "good",
         "regressed": "bad",
         "inconclusive": "doubt",
