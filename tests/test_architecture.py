@@ -44,6 +44,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "asking": ("errors predictions probes models progress", ""),
     "config": ("errors strict_yaml gate.strictness models", ""),
     "reports": (f"{CORE} gate diagnosis files version reports", ""),
+    "reports.html": (f"{CORE} gate diagnosis reports", "jinja2 markupsafe"),
     "reports.model": (f"{CORE} gate diagnosis", "numpy"),
     "sink": ("predictions gate reports.model", ""),
     "assertions": (f"{CORE} gate baselines reports sink", ""),

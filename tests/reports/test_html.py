@@ -21,7 +21,7 @@ from samples import HOSTILE, predictions, results, verdicts
 
 from pytest_calibration.gate.verdict import Past, compare
 from pytest_calibration.reports.html import formats, html_report
-from pytest_calibration.reports.html.drawing import Scale, span, ticks, widened
+from pytest_calibration.reports.html.drawing import Scale, span, ticks
 from pytest_calibration.reports.html.drift_charts import Point, drifts
 from pytest_calibration.reports.html.rendering import (
     FEWEST_ITEMS,
@@ -738,7 +738,7 @@ def test_slices_show_shift_margin_and_change() -> None:
     assert first[5:] == ["+0.150± 0.040", "<0.001", "worse", "0.100floor 0.050"]
     assert second[5:8] == ["+0.000", "–", "–"]
     assert third[5:8] == ["–", "–", "–"]
-    assert "1 changed (false discovery rate 5 %). 1 too small to test." in " ".join(tree.text.split())
+    assert "1 changed (false discovery rate 5 %). 1 too small to test." in said(tree)
 
 
 def test_settings_that_differ_are_marked() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from jinja2.ext import Extension
 from markupsafe import Markup
 
 from pytest_calibration.diagnosis.slices import FDR
@@ -74,13 +73,12 @@ def templates() -> Environment:
     not there is an error.
     """
     page = Environment(
-        loader=PackageLoader(__package__),
+        loader=_Unindented(__package__),
         autoescape=True,
         finalize=formats.printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        extensions=[_Unindented],
     )
     filters = (
         *(formats.cut, formats.prose, formats.tail, formats.moment, formats.exact),
@@ -101,10 +99,7 @@ def templates() -> Environment:
 
 
 def source(page: Environment, name: str) -> Markup:
-    """Return a file of the templates' folder as it is.
-
-    What a policy hashes must be what a browser reads.
-    """
+    """Return a file of the templates' folder that is no template, to be printed unescaped."""
     assert page.loader is not None
     return Markup(page.loader.get_source(page, name)[0])
 
@@ -114,9 +109,11 @@ def _digest(content: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
-class _Unindented(Extension):
-    """Takes the indentation off the templates, which would be a third of the page."""
+class _Unindented(PackageLoader):
+    """Reads templates without their indentation, which would be a third of the page."""
 
-    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        """Return a template without the blanks at the start of its lines."""
-        return re.sub(r"(?m)^[ \t]+", "", source)
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, str, Callable[[], bool] | None]:
+        text, path, is_current = super().get_source(environment, template)
+        return re.sub(r"(?m)^[ \t]+", "", text), path, is_current

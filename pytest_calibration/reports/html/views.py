@@ -58,14 +58,14 @@ class Option:
 
 
 def outcome(result: Result) -> str:
-    """Return ``bad``, ``doubt`` or ``good``: the class of a state, which has a sign and a colour."""
+    """Return ``bad``, ``doubt`` or ``good``, each of which has a sign and a colour."""
     if result.fails:
         return "bad"
     return "good" if result.state in GOOD else "doubt"
 
 
 def headline(results: Results) -> tuple[str, str]:
-    """Return the outcome of the session in one sentence, and its class."""
+    """Return what came out in one sentence, and as ``bad``, ``doubt`` or ``good``."""
     total = len(results.results)
     failing = sum(r.fails for r in results.results)
     if failing:
@@ -132,7 +132,7 @@ def paired(
 def recalibrations(
     diagnosis: Diagnosis,
 ) -> list[tuple[str, EceReading, TemperatureFit | None]]:
-    """Return the ECE as it is and after recalibration, as far as known; empty without the latter."""
+    """Return the ECE as it is and after each recalibration; empty where no such is known."""
     readings = [
         ("as it is", diagnosis.ece, None),
         ("after temperature", diagnosis.after_temperature, diagnosis.temperature),
@@ -143,7 +143,7 @@ def recalibrations(
 
 
 def settings(detail: Detail) -> Iterator[tuple[str, str, str | None, str | None]]:
-    """Yield (name, kind, candidate's value, baseline's value) of every setting; None where unset."""
+    """Yield (name, kind, candidate's, baseline's) of every setting; None where it is not set."""
     here, there = detail.candidate, detail.baseline or detail.candidate
     for name, own, other in (
         ("items", here.n, there.n),
