@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from typing import Any, get_type_hints
 
 import numpy as np
+from hypothesis import strategies as st
 
 from pytest_calibration.gate.verdict import Past, Verdict, compare, judge
 from pytest_calibration.measurement import measure
@@ -100,7 +106,7 @@ def verdicts() -> list[Verdict]:
     ]  # fmt: skip
 
 
-def results(*, words: bool = True, detailed: bool = True) -> Results:
+def results(*, item_text: bool = True, detailed: bool = True) -> Results:
     """A session with one verdict of every state."""
     made: list[Result] = [
         result_of(
@@ -108,7 +114,7 @@ def results(*, words: bool = True, detailed: bool = True) -> Results:
             test=f"tests/test_x.py::test_it[{i}-{verdict.measurement.probe}]",
             remedy=REMEDY if verdict.state.fails else None,
             detailed=detailed,
-            words=words,
+            item_text=item_text,
         )
         for i, verdict in enumerate(verdicts())
     ]
@@ -122,3 +128,72 @@ def results(*, words: bool = True, detailed: bool = True) -> Results:
         remarks=("2 baselines written.",),
         errors=(f"tests/x.yaml: {HOSTILE}",),
     )
+
+
+def small_results() -> Results:
+    """A session of one verdict that has everything, and little of each list."""
+    result = next(r for r in results().results if r.detail is not None and r.detail.past)
+    detail = result.detail
+    assert detail is not None
+    side = detail.candidate
+    side = replace(
+        side,
+        metrics={"ece": side.metrics["ece"]},
+        reliability=side.reliability[:1],
+        histogram=side.histogram[:1],
+    )
+    detail = replace(
+        detail, slices=detail.slices[:2], worst=detail.worst[:1], candidate=side, baseline=side
+    )
+    return replace(results(), results=(replace(result, detail=detail),))
+
+
+def everywhere(text: str, value: Any) -> Any:
+    """Return results in which every text that others choose is this one."""
+    if is_dataclass(value):
+        hints = get_type_hints(type(value))
+        # Names of metrics, hashes and words of a fixed list are ours.
+        free = [
+            f.name
+            for f in fields(value)
+            if f.init and f.name not in {"metric", "id"} and "Literal" not in str(hints[f.name])
+        ]
+        return replace(value, **{name: everywhere(text, getattr(value, name)) for name in free})
+    if isinstance(value, dict):
+        return {key: everywhere(text, part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(everywhere(text, part) for part in value)
+    return text if type(value) is str else value
+
+
+# --- damaged documents ---------------------------------------------------------------------------
+
+BAD = (None, True, 3, 0.5, "x", [], {}, {"x": 1}, ["x"], -1, [None], 10**400, 600.0, HOSTILE, ...)
+
+
+def places(tree: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the place of every value in a document."""
+    yield at
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        yield from places(value, (*at, key))
+    for i, value in enumerate(tree if isinstance(tree, list) else ()):
+        yield from places(value, (*at, i))
+
+
+def changed(document: Any, at: tuple[str | int, ...], value: Any) -> Any:
+    """Return a document with another value in one place; without that place for ``...``."""
+    if not at:
+        return value
+    out = copy.copy(document)
+    if len(at) == 1 and value is ...:
+        del out[at[0]]
+    else:
+        out[at[0]] = changed(document[at[0]] if len(at) > 1 else None, at[1:], value)
+    return out
+
+
+def damaged(text: str) -> st.SearchStrategy[Any]:
+    """Documents that differ from this JSON in one place."""
+    document = json.loads(text)
+    at = st.sampled_from(list(places(document))[1:])
+    return st.builds(partial(changed, document), at, st.sampled_from(BAD))

@@ -171,14 +171,12 @@ def _of_items(
 ) -> Shown:
     """Measure what is printed of some items."""
     from pytest_calibration.diagnosis import diagnose
-    from pytest_calibration.diagnosis.slices import shifts
     from pytest_calibration.metrics import DEFAULT_BINS
     from pytest_calibration.reports.model import Side, slice_rows
 
     if options.slice is not None:
         found, before = _of_slice(options, kind, found, before)
         measured = found.n
-    moved = () if before is None else shifts(found, before)
     return Shown(
         probe=found.probe,
         model=found.signature.soft.get("model", ""),
@@ -189,7 +187,7 @@ def _of_items(
         side=Side.of(found, DEFAULT_BINS),
         diagnosis=diagnose(found, before),
         # The groups of a record have lost their names.
-        slices=slice_rows(found, moved) if kind == "dump" else (),
+        slices=slice_rows(found, before) if kind == "dump" else (),
         slices_left_out=0,
         eligible=int((found.correct == options.correct).sum()),
         items=_items(found, before, options),
@@ -211,7 +209,7 @@ def _of_result(result: Result, most: int) -> Shown:
         diagnosis=None if detail is None else detail.diagnosis,
         slices=() if detail is None else detail.slices,
         slices_left_out=0 if detail is None else detail.slices_left_out,
-        eligible=0 if side is None else round(side.n * (1 - side.metrics["accuracy"].value)),
+        eligible=0 if side is None else sum(bar.wrong for bar in side.histogram),
         items=() if detail is None else detail.worst[:most],
     )
 
@@ -247,7 +245,7 @@ def _items(
     from pytest_calibration.reports.model import item_of, worst_items
 
     if not options.correct:
-        return worst_items(predictions, before, most=options.worst, words=True)
+        return worst_items(predictions, before, most=options.worst, item_text=True)
     right = np.flatnonzero(predictions.correct)
     order = np.lexsort((predictions.item_ids[right], predictions.confidence[right]))
     first = right[order[: options.worst]]
@@ -323,7 +321,7 @@ def _evidence(shown: Shown, kind: str, correct: bool, width: int) -> Iterator[st
         return
     what = "right answers it was least sure of" if correct else "wrong answers it was surest of"
     yield f"{what}, {len(shown.items):,} of {shown.eligible:,}:"
-    if not any(item.words for item in shown.items):
+    if not any(item.text for item in shown.items):
         yield from wrapped(NO_TEXT[kind], width)
     digits = len(str(len(shown.items)))
     for number, item in enumerate(shown.items, start=1):

@@ -7,10 +7,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import samples
 from samples import HOSTILE, results
 
 from pytest_calibration.reports.html import html_report
-from pytest_calibration.reports.model import Results, plain, revived
+from pytest_calibration.reports.model import Results
 
 if TYPE_CHECKING:
     from conftest import Page
@@ -37,25 +38,15 @@ PAYLOADS = (
 
 
 @cache
-def source(words: bool = True, detailed: bool = True) -> str:
+def source(item_text: bool = True, detailed: bool = True) -> str:
     """Return the page of a session with every state and hostile text."""
-    return "".join(html_report(results(words=words, detailed=detailed)))
+    return "".join(html_report(results(item_text=item_text, detailed=detailed)))
 
 
 @cache
 def everywhere(payload: str) -> str:
     """Return the page of a session in which every text that others choose is this one."""
-
-    def put(tree: Any, key: str = "") -> Any:
-        if isinstance(tree, dict):
-            return {k: put(v, k) for k, v in tree.items()}
-        if isinstance(tree, list):
-            return [put(v, key) for v in tree]
-        # States, names of metrics and hashes are ours.
-        return payload if isinstance(tree, str) and key not in {"state", "metric", "id"} else tree
-
-    made = revived(Results, put(plain(results())))
-    return "".join(html_report(made))
+    return "".join(html_report(samples.everywhere(payload, results())))
 
 
 def column(page: Page, head: str) -> list[str]:
@@ -262,7 +253,7 @@ def test_the_command_is_selected_and_copied(page: Page) -> None:
     assert said in {"Copied.", "Selected: copy it with Ctrl+C or ⌘C."}
 
 
-# --- look ----------------------------------------------------------------------------------------
+# --- theme ----------------------------------------------------------------------------------------
 
 
 def ground(page: Page) -> int:
@@ -272,7 +263,7 @@ def ground(page: Page) -> int:
 
 
 @pytest.mark.parametrize(("preferred", "other"), [("light", "dark"), ("dark", "light")])
-def test_the_look_follows_the_reader(page: Page, preferred: str, other: str) -> None:
+def test_the_theme_follows_the_reader(page: Page, preferred: str, other: str) -> None:
     """As the system prefers, until the button is pressed; nothing is kept of it anywhere."""
     page.emulate(prefers_color_scheme=preferred)
     page.open(source())

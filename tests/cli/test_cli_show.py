@@ -324,12 +324,12 @@ def test_a_report_shows_every_verdict(command, report) -> None:
         assert f"wrong answers it was surest of, 2 of {wrong:,}:" in part
         shown = " ".join(part.partition("wrong answers it was surest of")[2].split())
         for item in detail.worst[:2]:
-            assert " ".join(visible(item.words.prompt).split()) in shown
+            assert " ".join(visible(item.text.prompt).split()) in shown
 
 
 def test_a_report_without_text_or_details_is_shown_as_far_as_it_goes(command, report) -> None:
     """Ids where the report has no text; the headline where it has nothing else."""
-    path, _ = report(words=False)
+    path, _ = report(item_text=False)
     found = command("show", path)
     assert "(this report holds no text of the items, only their ids)" in found.lines
     assert "?" not in found.out.partition("wrong answers it was surest of")[2].partition("\n\n")[0]

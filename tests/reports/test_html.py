@@ -17,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup
-from samples import HOSTILE, predictions, results, verdicts
+from samples import HOSTILE, everywhere, predictions, results, verdicts
 
+from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift
 from pytest_calibration.gate.verdict import Past, compare
+from pytest_calibration.predictions.item_text import ItemText
 from pytest_calibration.reports.html import formats, html_report
 from pytest_calibration.reports.html.drawing import Scale, span, ticks
 from pytest_calibration.reports.html.drift_charts import Point, drifts
@@ -36,7 +38,6 @@ from pytest_calibration.reports.model import (
     Result,
     Results,
     SliceRow,
-    Words,
     result_of,
 )
 from pytest_calibration.text.numbers import counted
@@ -141,15 +142,15 @@ def read(source: str) -> Node:
 
 
 @cache
-def session(words: bool = True, detailed: bool = True) -> Results:
+def session(item_text: bool = True, detailed: bool = True) -> Results:
     """Return the session of all states, with hostile text."""
-    return results(words=words, detailed=detailed)
+    return results(item_text=item_text, detailed=detailed)
 
 
 @cache
-def page(words: bool = True, detailed: bool = True) -> Node:
+def page(item_text: bool = True, detailed: bool = True) -> Node:
     """Return its page."""
-    return read("".join(html_report(session(words, detailed))))
+    return read("".join(html_report(session(item_text, detailed))))
 
 
 def of(*made: Result, **more: Any) -> Results:
@@ -165,17 +166,17 @@ def page_of(*made: Result, **more: Any) -> Node:
 
 @cache
 def regressed() -> Result:
-    """Return a verdict that fails, with friendly text and its words."""
+    """Return a verdict that fails, with friendly text."""
     base = predictions(hostile=False)
     hot = predictions(sharpen=2.5, model="sft", hostile=False)
-    return result_of(compare(hot, base), words=True, test="tests/test_a.py::test_b")
+    return result_of(compare(hot, base), item_text=True, test="tests/test_a.py::test_b")
 
 
 @cache
 def passed() -> Result:
     """Return a verdict that passes."""
     base = predictions(hostile=False)
-    return result_of(compare(base, base), words=True)
+    return result_of(compare(base, base), item_text=True)
 
 
 def bare(result: Result) -> Result:
@@ -185,7 +186,7 @@ def bare(result: Result) -> Result:
 
 SESSIONS = {
     "all states": session,
-    "no item text": lambda: session(words=False),
+    "no item text": lambda: session(item_text=False),
     "no details": lambda: session(detailed=False),
     "one": lambda: of(regressed()),
     "no baseline": lambda: of(session().results[-1]),
@@ -197,31 +198,7 @@ SESSIONS = {
             detail=replace(regressed().detail, slices=(), worst=(), diagnosis=None),  # type: ignore[type-var]
         )
     ),
-    "hostile names": lambda: of(
-        *(
-            replace(
-                r,
-                probe=HOSTILE,
-                model=HOSTILE,
-                test=HOSTILE,
-                unit=HOSTILE,
-                reference=HOSTILE,
-                headline=HOSTILE,
-                reason=HOSTILE,
-                findings=(HOSTILE,),
-                explanation=(HOSTILE,),
-                notes=(HOSTILE,),
-                remedy=Remedy(HOSTILE, HOSTILE),
-                number=replace(r.number, label=HOSTILE),
-                components=tuple(replace(c, name=HOSTILE) for c in r.components)
-                + tuple(replace(c, unavailable=HOSTILE) for c in r.components),
-            )
-            for r in session().results
-        ),
-        commit=HOSTILE,
-        remarks=(HOSTILE,),
-        errors=(HOSTILE,),
-    ),
+    "hostile names": lambda: everywhere(HOSTILE, session()),
 }
 every_session = pytest.mark.parametrize("kind", SESSIONS)
 
@@ -446,9 +423,9 @@ def test_every_verdict_has_a_row_and_a_section() -> None:
         section = page().one("article", id=f"v{i}")
         assert cells["probe"].one("a").attributes["href"] == f"#v{i}"
         assert cells["probe"].text == r.probe
-        assert r.said in cells["state"].text
+        assert r.state_name in cells["state"].text
         assert section.one("h3").text.startswith(r.probe)
-        assert r.said in section.one("header").one("span", class_="pill").text
+        assert r.state_name in section.one("header").one("span", class_="pill").text
         assert cells["value"].number("data-key") == r.number.value
         assert cells["value"].text.startswith(f"{r.number.value:.3f}")
         assert int(cells["n"].number("data-key")) == r.n
@@ -463,7 +440,7 @@ def test_rows_carry_what_filters_look_for() -> None:
     summary = page().one("section", id="summary")
     rows = summary.one("table", id="all").one("tbody").all("tr")
     for what, values in (
-        ("state", [r.said for r in session().results]),
+        ("state", [r.state_name for r in session().results]),
         ("model", [r.model for r in session().results]),
         ("probe", [r.probe for r in session().results]),
     ):
@@ -551,10 +528,7 @@ def test_without_scripts_nothing_is_closed_but_what_opens_by_itself() -> None:
 
 def test_a_large_session_stays_small() -> None:
     """Fifty verdicts with all their details make a page of a few megabytes."""
-    slices = tuple(
-        replace(regressed().detail.slices[0], name=f"subject {i}")  # type: ignore[union-attr]
-        for i in range(200)
-    )
+    slices = tuple(some_slice(i) for i in range(200))
     many = replace(regressed(), detail=replace(regressed().detail, slices=slices))  # type: ignore[type-var]
     assert len("".join(html_report(of(*[many] * 50)))) < 5e6
 
@@ -699,9 +673,11 @@ def test_metrics_stand_beside_those_of_the_baseline() -> None:
     assert len(alone.one("thead").all("th")) == 4
 
 
-def some_slice(i: int, **more: Any) -> SliceRow:
+def some_slice(i: int, move: SliceShift | None = None) -> SliceRow:
     """Return a slice."""
-    return SliceRow(f"subject {i}", 50, 50, 0.5, 0.6, 0.1, 0.0, 0.2, 0.1, 0.05, **more)
+    return SliceRow(
+        SliceMeasurement(f"subject {i}", 50, 50, 5, 0.5, 0.6, 0.1, 0.0, 0.2, 0.1, 0.05, 0.08), move
+    )
 
 
 def test_slices_say_how_many_are_left_out() -> None:
@@ -726,9 +702,10 @@ def test_slices_say_how_many_are_left_out() -> None:
 def test_slices_show_shift_margin_and_change() -> None:
     """What moved says so in a word; what is too small to test has no q."""
     rows = (
-        some_slice(1, accuracy_before=0.7, gap_before=-0.05, shift=0.15, margin=0.04,
-                   q_value=0.0001, change="worse"),
-        some_slice(2, accuracy_before=0.5, gap_before=0.1, shift=0.0),
+        some_slice(1, SliceShift("subject 1", 50, 50, 0.7, 0.5, -0.05, 0.1, 0.15, 0.02, 0.04,
+                                 p_value=0.0001, q_value=0.0001, change="worse")),
+        some_slice(2, SliceShift("subject 2", 50, 50, 0.5, 0.5, 0.1, 0.1, 0.0, 0.02, 0.04,
+                                 p_value=None, q_value=None, change="")),
         some_slice(3),
     )  # fmt: skip
     tree = page_of(replace(regressed(), detail=replace(regressed().detail, slices=rows)))  # type: ignore[type-var]
@@ -736,7 +713,7 @@ def test_slices_show_shift_margin_and_change() -> None:
     first, second, third = ([n.text for n in row.children if isinstance(n, Node)] for row in body)
     assert first[:4] == ["subject 1", "50", "0.500before 0.700", "+0.100before −0.050"]
     assert first[5:] == ["+0.150± 0.040", "<0.001", "worse", "0.100floor 0.050"]
-    assert second[5:8] == ["+0.000", "–", "–"]
+    assert second[5:8] == ["+0.000± 0.040", "–", "–"]
     assert third[5:8] == ["–", "–", "–"]
     assert "1 changed (false discovery rate 5 %). 1 too small to test." in said(tree)
 
@@ -765,7 +742,7 @@ ITEM = Item(
     option_mass=0.4,
     confidence_before=0.41,
     correct_before=True,
-    words=Words("Which river\nruns here?", "Ochre", "Teal", ("Teal", "Sable", "Ochre")),
+    text=ItemText("Which river\nruns here?", "Ochre", "Teal", ("Teal", "Sable", "Ochre")),
 )
 
 
@@ -808,7 +785,7 @@ def test_the_bars_of_an_item_are_its_probabilities() -> None:
 
 def test_without_its_words_an_item_keeps_its_numbers() -> None:
     """No text, no answer and no option: the id, the letters and the probabilities."""
-    node = items(replace(ITEM, words=None))
+    node = items(replace(ITEM, text=None))
     assert not re.search("river|Teal|Sable|Ochre", node.text)
     assert [said(li) for li in node.one("ul", class_="options").all("li")] == [
         "A 0.980 model's answer",
@@ -816,7 +793,7 @@ def test_without_its_words_an_item_keeps_its_numbers() -> None:
         "C 0.020 ✓ correct",
     ]
     assert "not shown in this report" in node.text
-    assert items(replace(ITEM, words=None, name="")).one("span", class_="title").text == "#00ff"
+    assert items(replace(ITEM, text=None, name="")).one("span", class_="title").text == "#00ff"
 
 
 def test_no_item_text_is_on_a_page_without_it() -> None:
@@ -833,14 +810,16 @@ def test_no_item_text_is_on_a_page_without_it() -> None:
             of=lambda i: replace(told(i), prompt=secret, gold=secret, answer=secret, options=()),
         ),
     )
-    for words in (True, False):
-        result = result_of(compare(hot, base), words=words)
-        assert (secret in "".join(html_report(of(result)))) == words
+    for shown in (True, False):
+        result = result_of(compare(hot, base), item_text=shown)
+        assert (secret in "".join(html_report(of(result)))) == shown
 
 
 def test_an_item_without_options_shows_answer_and_gold() -> None:
     """A free answer stands beside the right one."""
-    free = replace(ITEM, probabilities=(), label=None, words=Words("Capital of X?", "Rome", "Oslo"))
+    free = replace(
+        ITEM, probabilities=(), label=None, text=ItemText("Capital of X?", "Rome", "Oslo")
+    )
     node = items(free)
     assert [d.text for d in node.one("dl", class_="answers").all("div")] == [
         "model's answerOslo",
@@ -853,7 +832,7 @@ def test_of_many_options_the_right_one_and_the_answer_are_kept() -> None:
     """However many there are, what was right and what was answered are among those shown."""
     options = tuple(f"option {i}" for i in range(60))
     share = tuple(0.5 if i == 41 else 0.0 if i == 59 else 0.5 / 58 for i in range(60))
-    many = replace(ITEM, probabilities=share, label=59, words=Words("?", "", "", options))
+    many = replace(ITEM, probabilities=share, label=59, text=ItemText("?", "", "", options))
     node = items(many)
     shown = [li.text for li in node.one("ul", class_="options").all("li")]
     assert any("option 41" in li and "model's answer" in li for li in shown)
@@ -1190,7 +1169,7 @@ def test_every_state_has_a_look_of_its_own() -> None:
     for place, r in enumerate(session().results, start=1):
         pill = page().one("article", id=f"v{place}").one("header").one("span", class_="pill")
         (outcome,) = set((pill.attributes["class"] or "").split()) - {"pill"}
-        assert pill.text == signs[outcome] + r.said
+        assert pill.text == signs[outcome] + r.state_name
         outcomes[r.state] = outcome
     assert outcomes == {
         "passed": "good",

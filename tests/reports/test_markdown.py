@@ -32,7 +32,7 @@ NOTE = re.compile(r"\*Left out to stay within ([\d,]+) bytes: (.+)\.\*")
 @cache
 def sample(*, words: bool = True, detailed: bool = True) -> Results:
     """Return a session with a verdict of every state."""
-    return results(words=words, detailed=detailed)
+    return results(item_text=words, detailed=detailed)
 
 
 def report(given: Results, most_bytes: int = STEP_SUMMARY) -> str:
@@ -240,7 +240,7 @@ def test_words_are_there_only_where_the_results_hold_them() -> None:
     """Without them an item is its id; nothing of prompt, answer and options is anywhere."""
     p = predictions(sharpen=2.5, hostile=False)
     for words in (True, False):
-        made = result_of(compare(p, predictions(hostile=False)), words=words)
+        made = result_of(compare(p, predictions(hostile=False)), item_text=words)
         told = report(Results("1", "now", 1, True, (made,)))
         assert made.detail is not None
         assert all(item.title in told for item in made.detail.worst[:5])

@@ -98,7 +98,7 @@ def false_alarms(results: Results) -> float | None:
 def choices(results: Sequence[Result]) -> dict[str, list[str]]:
     """Return the states, the models and the probes, each once, in order."""
     return {
-        "state": list(dict.fromkeys(r.said for r in results)),
+        "state": list(dict.fromkeys(r.state_name for r in results)),
         "model": list(dict.fromkeys(r.model for r in results)),
         "probe": list(dict.fromkeys(r.probe for r in results)),
     }
@@ -161,17 +161,17 @@ def settings(detail: Detail) -> Iterator[tuple[str, str, str | None, str | None]
 
 def options(item: Item) -> list[Option]:
     """Return the options of an item in their order; none where it has none."""
-    texts = () if item.words is None else item.words.options
+    texts = () if item.text is None else item.text.options
     total = max(len(texts), len(item.probabilities))
     answer = gold = None
     if item.probabilities:
         answer = item.probabilities.index(max(item.probabilities))
-    elif item.words is not None and item.words.answer in texts:
-        answer = texts.index(item.words.answer)
+    elif item.text is not None and item.text.answer in texts:
+        answer = texts.index(item.text.answer)
     if item.label is not None:
         gold = item.label
-    elif item.words is not None and item.words.gold in texts:
-        gold = texts.index(item.words.gold)
+    elif item.text is not None and item.text.gold in texts:
+        gold = texts.index(item.text.gold)
     return [
         Option(
             letter=ascii_uppercase[i] if total <= len(ascii_uppercase) else f"{i + 1}",

@@ -12,7 +12,9 @@ from pytest_calibration.reports.terminal import failure_lines
 
 BASE = predictions(hostile=False)
 HOT = predictions(sharpen=2.5, model="sft", hostile=False)
-RESULT = result_of(compare(HOT, BASE), remedy=Remedy("to accept it", "pytest --accept"), words=True)
+RESULT = result_of(
+    compare(HOT, BASE), remedy=Remedy("to accept it", "pytest --accept"), item_text=True
+)
 
 
 def lines(*failing, **settings):  # type: ignore[no-untyped-def]
@@ -60,14 +62,14 @@ def test_the_surest_wrong_answers_are_three() -> None:
     assert RESULT.detail is not None
     worst = RESULT.detail.worst
     for item in worst[:3]:
-        assert item.words is not None
-        assert item.words.prompt in text
-    assert worst[3].words is not None
-    assert worst[3].words.prompt not in text
-    silent = result_of(compare(HOT, BASE), words=False)
+        assert item.text is not None
+        assert item.text.prompt in text
+    assert worst[3].text is not None
+    assert worst[3].text.prompt not in text
+    silent = result_of(compare(HOT, BASE), item_text=False)
     told = "\n".join(lines(silent))
-    assert worst[0].words is not None
-    assert worst[0].words.prompt not in told
+    assert worst[0].text is not None
+    assert worst[0].text.prompt not in told
     assert worst[0].title in told
 
 

@@ -60,7 +60,7 @@ def test_a_narrow_terminal_stays_readable(width: int) -> None:
     lines = list(summary_table(WHOLE.results, width=width))
     text = "\n".join(lines)
     for result in WHOLE.results:
-        assert result.said in text
+        assert result.state_name in text
         assert f"{result.number.value:.3f}" in text
     # What follows the state in brackets may be broken off by the terminal.
     kept = [line.partition(" (")[0] for line in lines]
@@ -154,7 +154,7 @@ def test_colour_follows_what_a_verdict_means() -> None:
     rows = painted[1 : 1 + len(WHOLE.results)]
     for row, result in zip(rows, WHOLE.results, strict=True):
         style = "bad" if result.fails else "doubt" if result.state == "inconclusive" else "good"
-        assert f"<{style}>{result.said}" in row
+        assert f"<{style}>{result.state_name}" in row
     assert painted[0].startswith("<head>model")
     assert "<good>2 passed, <bad>2 regressed" in painted[-1]
 
