@@ -84,7 +84,7 @@ def templates() -> Environment:
         *(formats.cut, formats.prose, formats.tail, formats.moment, formats.exact),
         *(formats.number, formats.signed, formats.share, formats.q_value),
         *(formats.thousands, formats.px, counted),
-        *(views.outcome, views.options, views.most_likely),
+        *(views.outcome, views.metric_name, views.options, views.most_likely),
     )
     functions = (
         *(formats.interval, formats.side_by_side),

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from pytest_calibration.metrics import metric_named
 from pytest_calibration.reports.html.drawing import span
 from pytest_calibration.text.numbers import counted
 
 if TYPE_CHECKING:
     from pytest_calibration.diagnosis import Diagnosis, EceReading, TemperatureFit
-    from pytest_calibration.reports.model import Detail, Item, Result, Results
+    from pytest_calibration.reports.model import Detail, Item, Number, Result, Results
 
 SIGNS: Final = {"bad": "✗", "doubt": "?", "good": "✓"}
 GOOD: Final = frozenset({"passed", "recorded"})
@@ -93,6 +94,11 @@ def false_alarms(results: Results) -> float | None:
     """Return the expected number of false alarms, an upper bound, rounded up to 0.001."""
     rate = results.expected_false_alarms
     return None if rate is None else max(math.ceil(rate * 1000) / 1000, 0.001)
+
+
+def metric_name(number: Number) -> str:
+    """Return the name of a metric without its binning."""
+    return metric_named(number.metric).label
 
 
 def choices(results: Sequence[Result]) -> dict[str, list[str]]:
