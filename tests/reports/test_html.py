@@ -64,33 +64,46 @@ class Node:
 
     def all(self, name: str = "", **attributes: str) -> list[Node]:
         """Return the elements within that have this name and these attributes."""
-        return [n for n in self.walk() if n.is_a(name, attributes)]
+        wanted = {k.rstrip("_").replace("_", "-"): v for k, v in attributes.items()}
+        return [n for n in self.walk() if name in ("", n.name) and n.has(wanted)]
 
     def one(self, name: str = "", **attributes: str) -> Node:
         """Return the only one of these elements."""
         (found,) = self.all(name, **attributes)
         return found
 
-    def is_a(self, name: str, attributes: dict[str, str]) -> bool:
-        """Whether it has this name, these attributes, and these words among its classes."""
-        wanted = {k.rstrip("_").replace("_", "-"): v for k, v in attributes.items()}
+    def has(self, attributes: dict[str, str]) -> bool:
+        """Whether it has these attributes, and these words among its classes."""
         classes = set((self.attributes.get("class") or "").split())
-        return (not name or self.name == name) and all(
+        return all(
             set(v.split()) <= classes if k == "class" else self.attributes.get(k) == v
-            for k, v in wanted.items()
+            for k, v in attributes.items()
         )
 
     def walk(self) -> Iterator[Node]:
         """Yield all elements within, in order."""
-        for child in self.children:
-            if isinstance(child, Node):
-                yield child
-                yield from child.walk()
+        for child in self.elements:
+            yield child
+            yield from child.walk()
+
+    @property
+    def elements(self) -> list[Node]:
+        """The elements directly within."""
+        return [child for child in self.children if isinstance(child, Node)]
 
     @property
     def text(self) -> str:
         """All text within."""
         return "".join(c if isinstance(c, str) else c.text for c in self.children)
+
+    @property
+    def words(self) -> str:
+        """All text within, each run of blanks as one."""
+        return " ".join(self.text.split())
+
+    def rows(self, key: str) -> list[list[Node]]:
+        """Return the cells of each row of the table with this id."""
+        return [row.elements for row in self.one("table", id=key).one("tbody").elements]
 
     def number(self, attribute: str) -> float:
         """Return a coordinate."""
@@ -141,27 +154,23 @@ def read(source: str) -> Node:
     return reader.root
 
 
-@cache
-def session(item_text: bool = True, detailed: bool = True) -> Results:
-    """Return the session of all states, with hostile text."""
-    return results(item_text=item_text, detailed=detailed)
+session = cache(results)
 
 
-@cache
-def page(item_text: bool = True, detailed: bool = True) -> Node:
-    """Return its page."""
-    return read("".join(html_report(session(item_text, detailed))))
+def html_of(results: Results) -> str:
+    """Return the page of a session."""
+    return "".join(html_report(results))
 
 
-def of(*made: Result, **more: Any) -> Results:
+def of(*results: Result, **more: Any) -> Results:
     """Return a session of these verdicts."""
-    given_: dict[str, Any] = {"tests": len(made), "finished": True, **more}
-    return Results(version="0.1.0", created="2026-01-02T03:04:05Z", results=made, **given_)
+    made: dict[str, Any] = {"tests": len(results), "finished": True, **more}
+    return Results(version="0.1.0", created="2026-01-02T03:04:05Z", results=results, **made)
 
 
-def page_of(*made: Result, **more: Any) -> Node:
+def page_of(*results: Result, **more: Any) -> Node:
     """Return the page of a session of these verdicts."""
-    return read("".join(html_report(of(*made, **more))))
+    return read(html_of(of(*results, **more)))
 
 
 @cache
@@ -180,8 +189,14 @@ def passed() -> Result:
 
 
 def bare(result: Result) -> Result:
-    """Return a verdict without anything behind it."""
+    """Return a verdict without its measurements."""
     return replace(result, detail=None)
+
+
+def detailed(result: Result, **more: Any) -> Result:
+    """Return a verdict whose measurements differ in these."""
+    assert result.detail is not None
+    return replace(result, detail=replace(result.detail, **more))
 
 
 SESSIONS = {
@@ -193,10 +208,7 @@ SESSIONS = {
     "nothing": of,
     "only an error": lambda: of(errors=("no model: pass --calibration-model",)),
     "without slices or items": lambda: of(
-        replace(
-            regressed(),
-            detail=replace(regressed().detail, slices=(), worst=(), diagnosis=None),  # type: ignore[type-var]
-        )
+        detailed(regressed(), slices=(), worst=(), diagnosis=None)
     ),
     "hostile names": lambda: everywhere(HOSTILE, session()),
 }
@@ -206,13 +218,18 @@ every_session = pytest.mark.parametrize("kind", SESSIONS)
 @cache
 def source_of(kind: str) -> str:
     """Return the page of one of the sessions."""
-    return "".join(html_report(SESSIONS[kind]()))
+    return html_of(SESSIONS[kind]())
 
 
 @cache
 def tree_of(kind: str) -> Node:
-    """Return that page as it is read."""
+    """Return that page, parsed."""
     return read(source_of(kind))
+
+
+def page() -> Node:
+    """Return the page of all states, parsed."""
+    return tree_of("all states")
 
 
 # --- safe ----------------------------------------------------------------------------------------
@@ -293,7 +310,7 @@ def test_hostile_text_shows_as_text() -> None:
 
 def test_half_a_character_can_be_written() -> None:
     """A lone surrogate, which UTF-8 has no bytes for, shows as its escape."""
-    source = "".join(html_report(of(replace(bare(passed()), model="a\ud800b"))))
+    source = html_of(of(replace(bare(passed()), model="a\ud800b")))
     assert "a\\ud800b" in source
     source.encode("utf-8")
 
@@ -348,7 +365,7 @@ def test_what_is_packaged_reaches_for_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "more", "headline", "look"),
+    ("verdicts", "more", "headline", "outcome"),
     [
         (lambda: (regressed(), passed()), {}, "1 of 2 comparisons failed", "bad"),
         (lambda: (regressed(),), {}, "1 of 1 comparison failed", "bad"),
@@ -383,15 +400,15 @@ def test_what_is_packaged_reaches_for_nothing() -> None:
     ],
 )
 def test_the_headline_says_what_came_out(
-    made: Any, more: dict[str, Any], headline: str, look: str
+    verdicts: Any, more: dict[str, Any], headline: str, outcome: str
 ) -> None:
     """Green only where the session is; the title of the page says the same."""
-    session_ = of(*map(bare, made()), **more)
-    tree = read("".join(html_report(session_)))
-    sign = {"good": "✓", "bad": "✗", "doubt": "?"}[look]
-    assert tree.one("h1", class_=look).text == sign + headline
+    results = of(*map(bare, verdicts()), **more)
+    tree = read(html_of(results))
+    sign = {"good": "✓", "bad": "✗", "doubt": "?"}[outcome]
+    assert tree.one("h1", class_=outcome).text == sign + headline
     assert tree.all("title")[0].text == f"{headline} – calibration report"
-    assert (look == "bad") == (not session_.green)
+    assert (outcome == "bad") == (not results.green)
 
 
 def test_the_summary_counts_every_state() -> None:
@@ -405,21 +422,20 @@ def test_the_summary_counts_every_state() -> None:
     alarms = session().expected_false_alarms
     assert alarms is not None
     (line,) = [li.text for li in summary.all("li") if "false alarms" in li.text]
-    said = re.search(r"at most (\d\.\d{3}) in (\d+)", line)
-    assert said is not None
+    shown = re.search(r"at most (\d\.\d{3}) in (\d+)", line)
+    assert shown is not None
     # An upper bound may only be rounded up.
-    assert alarms <= float(said[1]) < alarms + 0.001
-    assert int(said[2]) == sum(r.false_alarm_rate is not None for r in session().results)
+    assert alarms <= float(shown[1]) < alarms + 0.001
+    assert int(shown[2]) == sum(r.false_alarm_rate is not None for r in session().results)
     assert "2 baselines written." in summary.text
 
 
 def test_every_verdict_has_a_row_and_a_section() -> None:
     """Rows stand in order, link to the section of the same verdict, and sort by true numbers."""
-    rows = page().one("table", id="all").one("tbody").all("tr")
-    assert len(rows) == len(session().results)
+    rows = page().rows("all")
     heads = [th.text for th in page().one("table", id="all").one("thead").all("th")]
     for i, (row, r) in enumerate(zip(rows, session().results, strict=True), start=1):
-        cells = dict(zip(heads, [n for n in row.children if isinstance(n, Node)], strict=True))
+        cells = dict(zip(heads, row, strict=True))
         section = page().one("article", id=f"v{i}")
         assert cells["probe"].one("a").attributes["href"] == f"#v{i}"
         assert cells["probe"].text == r.probe
@@ -430,7 +446,7 @@ def test_every_verdict_has_a_row_and_a_section() -> None:
         assert cells["value"].text.startswith(f"{r.number.value:.3f}")
         assert int(cells["n"].number("data-key")) == r.n
         against = r.limit if r.limit is not None else r.baseline and r.baseline.value
-        assert cells["compared with"].attributes.get("data-key") == (against and repr(against))
+        assert cells["reference"].attributes.get("data-key") == (against and repr(against))
         for name in r.fired:
             assert name in cells["state"].text
 
@@ -463,7 +479,7 @@ def test_tables_are_tables(kind: str) -> None:
         heads = table.one("thead").all("th")
         assert all(h.attributes["scope"] == "col" and h.text for h in heads)
         for row in table.one("tbody").all("tr"):
-            cells = [n for n in row.children if isinstance(n, Node)]
+            cells = row.elements
             assert len(cells) == len(heads)
             assert all(c.attributes["scope"] == "row" for c in cells if c.name == "th")
 
@@ -478,7 +494,7 @@ def test_numbers_sort_as_numbers(kind: str) -> None:
         heads = table.one("thead").all("th")
         assert {h.attributes.get("data-sort") for h in heads} <= {"text", "number", None}
         for row in table.one("tbody").all("tr"):
-            cells = [n for n in row.children if isinstance(n, Node)]
+            cells = row.elements
             for head, cell in zip(heads, cells, strict=True):
                 if head.attributes.get("data-sort") == "number" and cell.text.strip("–"):
                     float(cell.attributes["data-key"] or "")
@@ -491,11 +507,11 @@ def test_drawings_have_a_name_or_stand_beside_their_numbers(kind: str) -> None:
         if svg.attributes.get("aria-hidden") == "true":
             continue
         assert svg.attributes["role"] == "img"
-        title, told = [n for n in svg.children if isinstance(n, Node)][:2]
-        assert (title.name, told.name) == ("title", "desc")
+        title, description = svg.elements[:2]
+        assert (title.name, description.name) == ("title", "desc")
         assert title.text
-        assert told.text
-        names = f"{title.attributes['id']} {told.attributes['id']}"
+        assert description.text
+        names = f"{title.attributes['id']} {description.attributes['id']}"
         assert svg.attributes["aria-labelledby"] == names
 
 
@@ -512,11 +528,11 @@ def test_the_page_has_landmarks_and_one_heading_of_the_first_rank(kind: str) -> 
 
 def test_equal_results_make_equal_pages() -> None:
     """The page depends on the results alone."""
-    assert "".join(html_report(results())) == source_of("all states")
+    assert html_of(results()) == source_of("all states")
 
 
 def test_without_scripts_nothing_is_closed_but_what_opens_by_itself() -> None:
-    """The figures of every verdict are open as the file is formats."""
+    """The details of every verdict are open in the file as it is written."""
     for place, r in enumerate(session().results, start=1):
         fold = page().one("article", id=f"v{place}").one("details", class_="figures")
         assert "open" in fold.attributes
@@ -529,8 +545,7 @@ def test_without_scripts_nothing_is_closed_but_what_opens_by_itself() -> None:
 def test_a_large_session_stays_small() -> None:
     """Fifty verdicts with all their details make a page of a few megabytes."""
     slices = tuple(some_slice(i) for i in range(200))
-    many = replace(regressed(), detail=replace(regressed().detail, slices=slices))  # type: ignore[type-var]
-    assert len("".join(html_report(of(*[many] * 50)))) < 5e6
+    assert len(html_of(of(*[detailed(regressed(), slices=slices)] * 50))) < 5e6
 
 
 def test_what_fails_comes_first() -> None:
@@ -553,15 +568,15 @@ def test_the_page_comes_in_pieces() -> None:
 
 def test_the_diagnosis_stands_on_top() -> None:
     """In words first, before any table; its figures can be opened, none left out."""
-    why = regressed().detail.diagnosis  # type: ignore[union-attr]
-    assert why is not None
+    diagnosis = regressed().diagnosis
+    assert diagnosis is not None
     section = page_of(regressed()).one("article")
-    assert section.one("p", class_="lead").text == why.paragraph
+    assert section.one("p", class_="lead").text == diagnosis.paragraph
     names = [n.name for n in section.all()]
     classes = [n.attributes.get("class") for n in section.all()]
     assert classes.index("lead") < names.index("table")
     figures = section.one("details", id="v1-why").text
-    for line in why.lines():
+    for line in diagnosis.lines():
         for word in line.split():
             assert word in figures
 
@@ -594,25 +609,25 @@ def test_the_verdict_stands_there_as_text() -> None:
 
 def test_components_say_which_failed() -> None:
     """Before, after, worsening, bound and tolerance of each; the failing ones say so in words."""
-    table = page_of(regressed()).one("table", id="v1-components")
-    for c, row in zip(regressed().components, table.one("tbody").all("tr"), strict=True):
-        cells = [n for n in row.children if isinstance(n, Node)]
+    tree = page_of(regressed())
+    marked = tree.one("table", id="v1-components").all("tr", class_="fired")
+    assert [row.elements[0].one("b").text for row in marked] == ["✗ fails"] * len(marked)
+    for c, cells in zip(regressed().components, tree.rows("v1-components"), strict=True):
         assert cells[0].text.startswith(c.name)
-        assert ("fails" in cells[0].text) == c.fired == row.is_a("tr", {"class": "fired"})
+        assert ("fails" in cells[0].text) == c.fired
         if c.unavailable:
             assert c.unavailable in cells[0].text
             continue
         shown = [n.text.replace("−", "-") for n in cells[1:6]]
-        given_ = (c.before, c.after, c.worsening, c.bound, c.tolerance)
-        assert shown == [f"{v:z.3f}" for v in given_ if v is not None]
+        values = (c.before, c.after, c.worsening, c.bound, c.tolerance)
+        assert shown == [f"{v:z.3f}" for v in values if v is not None]
 
 
 def test_a_bound_that_just_fails_looks_larger() -> None:
     """Numbers that decide are written with the digits that show it."""
     close = ComponentRow("slope", 0.0, 0.03, 0.03, 0.020004, 0.02, True, False, "")
-    table = page_of(replace(regressed(), components=(close,))).one("table", id="v1-components")
-    cells = [n.text for n in table.one("tbody").all("td")]
-    assert cells[3:5] == ["0.020004", "0.020000"]
+    (cells,) = page_of(replace(regressed(), components=(close,))).rows("v1-components")
+    assert [cell.text for cell in cells[4:6]] == ["0.020004", "0.020000"]
 
 
 def test_the_command_stands_alone() -> None:
@@ -630,30 +645,26 @@ def test_bins_and_bars_stand_in_tables() -> None:
     assert detail is not None
     assert detail.baseline is not None
     tree = page_of(regressed())
-    rows = tree.one("table", id="v1-bins").one("tbody").all("tr")
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in tree.rows("v1-bins")}
     edges = {(b.lower, b.upper) for s in (detail.candidate, detail.baseline) for b in s.reliability}
     assert len(rows) == len(edges)
-    shown = [[n.text for n in row.children if isinstance(n, Node)] for row in rows]
     for b in detail.candidate.reliability:
-        (row,) = [r for r in shown if r[0] == f"{b.lower:.2f} – {b.upper:.2f}"]
-        assert row[1:5] == [
+        assert rows[f"{b.lower:.2f} – {b.upper:.2f}"][:5] == [
             f"{b.n:,}",
             f"{b.confidence:.3f}",
             f"{b.accuracy:.3f}[{b.low:.3f}, {b.high:.3f}]",
             f"[{b.calibrated_low:.3f}, {b.calibrated_high:.3f}]",
+            "beyond noise" if b.beyond_noise else "within noise",
         ]
-        assert row[5] == ("beyond noise" if b.beyond_noise else "within noise")
-    bars = tree.one("table", id="v1-bars").one("tbody").all("tr")
-    totals = [sum(int(row.all("td")[i].text.replace(",", "")) for row in bars) for i in range(4)]
-    right = round(regressed().accuracy * regressed().n)
-    assert totals[0] == right
-    assert totals[0] + totals[1] == totals[2] + totals[3] == regressed().n
-    shown = [[n.text for n in row.children if isinstance(n, Node)] for row in bars]
-    for side, at in ((detail.candidate, 1), (detail.baseline, 3)):
-        told = {row[0]: row[at : at + 2] for row in shown}
+    bars = {row[0].text: [int(cell.text) for cell in row[1:]] for row in tree.rows("v1-bars")}
+    correct, wrong, *before = map(sum, zip(*bars.values(), strict=True))
+    assert correct == round(regressed().accuracy * regressed().n)
+    assert correct + wrong == sum(before) == regressed().n
+    for side, at in ((detail.candidate, 0), (detail.baseline, 2)):
         for b in side.histogram:
             if b.right + b.wrong:
-                assert told[f"{b.lower:.2f} – {b.upper:.2f}"] == [f"{b.right}", f"{b.wrong}"]
+                counts = bars[f"{b.lower:.2f} – {b.upper:.2f}"][at : at + 2]
+                assert counts == [b.right, b.wrong]
 
 
 def test_metrics_stand_beside_those_of_the_baseline() -> None:
@@ -661,9 +672,8 @@ def test_metrics_stand_beside_those_of_the_baseline() -> None:
     detail = regressed().detail
     assert detail is not None
     assert detail.baseline is not None
-    rows = page_of(regressed()).one("table", id="v1-metrics").one("tbody").all("tr")
-    for (name, m), row in zip(detail.candidate.metrics.items(), rows, strict=True):
-        cells = [n for n in row.children if isinstance(n, Node)]
+    rows = page_of(regressed()).rows("v1-metrics")
+    for (name, m), cells in zip(detail.candidate.metrics.items(), rows, strict=True):
         before = detail.baseline.metrics[name]
         assert cells[0].text == m.label
         assert cells[1].number("data-key") == m.value
@@ -683,19 +693,15 @@ def some_slice(i: int, move: SliceShift | None = None) -> SliceRow:
 def test_slices_say_how_many_are_left_out() -> None:
     """In a large session fewer slices are shown, and how many are not is said."""
     slices = tuple(some_slice(i) for i in range(200))
-    many = replace(
-        regressed(),
-        detail=replace(regressed().detail, slices=slices, slices_left_out=7),  # type: ignore[type-var]
-    )
+    many = detailed(regressed(), slices=slices, slices_left_out=7)
     alone = page_of(many)
-    assert len(alone.one("table", id="v1-slices").one("tbody").all("tr")) == 200
+    assert len(alone.rows("v1-slices")) == 200
     assert "7 of 207 slices not shown." in alone.text
-    section, _, _ = "".join(html_report(of(*[many] * 100))).split("<article")[9].partition("</art")
+    section, _, _ = html_of(of(*[many] * 100)).split("<article")[9].partition("</art")
     crowd = read(f"<article{section}</article>").one("article", id="v9")
-    assert len(crowd.one("table", id="v9-slices").one("tbody").all("tr")) == FEWEST_SLICES
+    assert len(crowd.rows("v9-slices")) == FEWEST_SLICES
     assert f"{207 - FEWEST_SLICES} of 207 slices not shown." in crowd.text
-    items_ = [n for n in crowd.one("ol", id="v9-items").children if isinstance(n, Node)]
-    assert len(items_) == FEWEST_ITEMS
+    assert len(crowd.one("ol", id="v9-items").elements) == FEWEST_ITEMS
     assert f"{20 - FEWEST_ITEMS} more not shown." in crowd.text
 
 
@@ -708,21 +714,19 @@ def test_slices_show_shift_margin_and_change() -> None:
                                  p_value=None, q_value=None, change="")),
         some_slice(3),
     )  # fmt: skip
-    tree = page_of(replace(regressed(), detail=replace(regressed().detail, slices=rows)))  # type: ignore[type-var]
-    body = tree.one("table", id="v1-slices").one("tbody").all("tr")
-    first, second, third = ([n.text for n in row.children if isinstance(n, Node)] for row in body)
+    tree = page_of(detailed(regressed(), slices=rows))
+    first, second, third = ([cell.text for cell in row] for row in tree.rows("v1-slices"))
     assert first[:4] == ["subject 1", "50", "0.500before 0.700", "+0.100before −0.050"]
     assert first[5:] == ["+0.150± 0.040", "<0.001", "worse", "0.100floor 0.050"]
     assert second[5:8] == ["+0.000± 0.040", "–", "–"]
     assert third[5:8] == ["–", "–", "–"]
-    assert "1 changed (false discovery rate 5 %). 1 too small to test." in said(tree)
+    assert "1 changed (false discovery rate 5 %). 1 too small to test." in tree.words
 
 
 def test_settings_that_differ_are_marked() -> None:
     """Both sides of every setting, those that must agree first, with a word where they differ."""
-    rows = page_of(regressed()).one("table", id="v1-settings").one("tbody").all("tr")
-    shown = [[n.text for n in row.children if isinstance(n, Node)] for row in rows]
-    by_name = {row[0]: row[1:] for row in shown}
+    rows = page_of(regressed()).rows("v1-settings")
+    by_name = {name.text: [cell.text for cell in cells] for name, *cells in rows}
     assert by_name["shotsmust agree"] == ["3", "3", "="]
     assert by_name["modelshown only"] == ["sft", "base", "≠ differs"]
     assert by_name["itemsmeasured"] == ["600", "600", "="]
@@ -748,26 +752,20 @@ ITEM = Item(
 
 def items(*shown: Item) -> Node:
     """Return the section of a verdict with these items."""
-    detail = replace(regressed().detail, worst=shown)  # type: ignore[type-var]
-    return page_of(replace(regressed(), detail=detail)).one("article")
-
-
-def said(node: Node) -> str:
-    """Return the words within."""
-    return " ".join(node.text.split())
+    return page_of(detailed(regressed(), worst=shown)).one("article")
 
 
 def test_an_item_opens_to_its_words() -> None:
     """Closed it shows the confidence, open what was asked and answered."""
     node = items(ITEM).one("details", class_="item")
-    assert [said(n) for n in node.one("summary").children if isinstance(n, Node)] == [
+    assert [n.words for n in node.one("summary").elements] == [
         "row-17",
         "city",
         "confidence 0.980, wrong; before 0.410, correct",
     ]
     assert "open" not in node.attributes
     assert node.one("p", class_="prompt").text == "Which river\nruns here?"
-    assert [said(li) for li in node.one("ul", class_="options").all("li")] == [
+    assert [li.words for li in node.one("ul", class_="options").all("li")] == [
         "A 0.980 Teal model's answer",
         "B <0.001 Sable",
         "C 0.020 Ochre ✓ correct",
@@ -787,7 +785,7 @@ def test_without_its_words_an_item_keeps_its_numbers() -> None:
     """No text, no answer and no option: the id, the letters and the probabilities."""
     node = items(replace(ITEM, text=None))
     assert not re.search("river|Teal|Sable|Ochre", node.text)
-    assert [said(li) for li in node.one("ul", class_="options").all("li")] == [
+    assert [li.words for li in node.one("ul", class_="options").all("li")] == [
         "A 0.980 model's answer",
         "B <0.001",
         "C 0.020 ✓ correct",
@@ -802,17 +800,17 @@ def test_no_item_text_is_on_a_page_without_it() -> None:
     base = predictions(hostile=False)
     hot = predictions(sharpen=2.5, hostile=False)
     assert hot.texts is not None
-    told = hot.texts.of
+    text_of = hot.texts.of
     hot = replace(
         hot,
         texts=replace(
             hot.texts,
-            of=lambda i: replace(told(i), prompt=secret, gold=secret, answer=secret, options=()),
+            of=lambda i: replace(text_of(i), prompt=secret, gold=secret, answer=secret, options=()),
         ),
     )
     for shown in (True, False):
         result = result_of(compare(hot, base), item_text=shown)
-        assert (secret in "".join(html_report(of(result)))) == shown
+        assert (secret in html_of(of(result))) == shown
 
 
 def test_an_item_without_options_shows_answer_and_gold() -> None:
@@ -1068,15 +1066,11 @@ def test_a_small_move_of_accuracy_looks_small() -> None:
 PAST = (Past("v0", 600, 0.06, 0.7, 0.01, "a reason"), Past("base", 600, 0.04, 0.7, 0.0))
 
 
-def with_past(result: Result, past: tuple[Past, ...]) -> Result:
-    """Return a verdict with this history."""
-    assert result.detail is not None
-    return replace(result, detail=replace(result.detail, past=past))
-
-
-def test_a_course_is_what_was_stored_then_what_was_measured() -> None:
+def test_a_drift_is_what_was_stored_then_what_was_measured() -> None:
     """In order, each measurement once however many verdicts are about it."""
-    (drift,) = drifts([with_past(passed(), PAST), regressed(), with_past(regressed(), PAST)])
+    (drift,) = drifts(
+        [detailed(passed(), past=PAST), regressed(), detailed(regressed(), past=PAST)]
+    )
     assert [(p.model, p.kind, p.verdict) for p in drift.points] == [
         ("v0", "replaced", None),
         ("base", "baseline", None),
@@ -1094,16 +1088,16 @@ def test_a_missing_baseline_does_not_mark_a_measurement() -> None:
     assert [p.fails for p in drift.points] == [False, True]
 
 
-def test_different_histories_are_different_courses() -> None:
+def test_different_histories_are_different_charts() -> None:
     """Two stored baselines of one probe, or two settings that must agree, do not mix."""
     other = (Past("elsewhere", 600, 0.09, 0.5, 0.0),)
-    two = drifts([with_past(passed(), PAST), with_past(regressed(), other)])
+    two = drifts([detailed(passed(), past=PAST), detailed(regressed(), past=other)])
     assert [[p.model for p in c.points] for c in two] == [
         ["v0", "base", "base"],
         ["elsewhere", "sft"],
     ]
     # What has no history is in neither.
-    more = [with_past(passed(), PAST), with_past(regressed(), other), passed(), regressed()]
+    more = [detailed(passed(), past=PAST), detailed(regressed(), past=other), passed(), regressed()]
     assert [len(c.points) for c in drifts(more)] == [3, 2, 2]
     detail = regressed().detail
     assert detail is not None
@@ -1113,16 +1107,16 @@ def test_different_histories_are_different_courses() -> None:
 
 
 def test_one_measurement_is_no_drift() -> None:
-    """Without a course there is no section, nor a link to it."""
-    for made in ((), (regressed(),), (bare(regressed()), bare(passed()))):
-        tree = page_of(*made)
+    """Without a drift there is no section, nor a link to it."""
+    for verdicts in ((), (regressed(),), (bare(regressed()), bare(passed()))):
+        tree = page_of(*verdicts)
         assert tree.all("section", id="drift") == []
         assert [a for a in tree.all("a") if a.attributes["href"] == "#drift"] == []
 
 
 def test_drift_links_to_what_was_measured() -> None:
     """The table beside the chart has every number, and links to the verdicts of this run."""
-    section = page_of(with_past(passed(), PAST), regressed()).one("section", id="drift")
+    section = page_of(detailed(passed(), past=PAST), regressed()).one("section", id="drift")
     rows = section.one("table").one("tbody").all("tr")
     assert [row.one("th").text for row in rows] == ["v0", "base", "base", "sft"]
     assert [a.attributes["href"] for a in section.one("table").all("a")] == ["#v1", "#v2"]
@@ -1152,6 +1146,10 @@ def test_drift_links_to_what_was_measured() -> None:
         (formats.moment("2026-01-02T03:04:05+02:00"), "2026-01-02 01:04 UTC"),
         (formats.moment("2026-01-02T03:04:05"), "2026-01-02 03:04"),
         (formats.moment("<now>"), "<now>"),
+        (formats.tail("checkpoint-1200", 8), "…nt-1200"),
+        (formats.q_value(None), "–"),
+        (formats.q_value(0.0004), "<0.001"),
+        (formats.q_value(0.04999), "0.04999"),
         (formats.px(12.0), "12"),
         (formats.px(-0.04), "0"),
         (formats.px(1.25), "1.2"),
@@ -1162,7 +1160,7 @@ def test_numbers_as_they_are_written(shown: str, expected: str) -> None:
     assert shown == expected
 
 
-def test_every_state_has_a_look_of_its_own() -> None:
+def test_every_state_has_a_sign_and_a_word() -> None:
     """A sign and the word stand with the colour, for all the states that there are."""
     signs = {"bad": "✗", "doubt": "?", "good": "✓"}
     outcomes = {}
