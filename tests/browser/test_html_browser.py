@@ -327,6 +327,35 @@ def test_the_page_never_scrolls_sideways(page: Page, width: int) -> None:
         assert wide[0] <= wide[1] <= width
 
 
+def test_a_phone_shows_the_numbers_of_the_summary(page: Page) -> None:
+    """Each row is a block with all its numbers in view, each with its name above it."""
+    page.resize(400)
+    page.open(source())
+    hidden = page.run(
+        "return [...document.querySelectorAll('#all td')].filter(e => {"
+        " const r = e.getBoundingClientRect();"
+        " return r.width === 0 || r.left < 0 || r.right > innerWidth; }).length"
+    )
+    assert hidden == 0
+    names = page.run(
+        "return [...document.querySelectorAll('#all tbody tr:first-child td.number')]"
+        ".map(e => getComputedStyle(e, '::before').content)"
+    )
+    assert names == ['"n"', '"value"', '"floor"', '"reference"', '"worse by"']
+
+
+@pytest.mark.parametrize("width", [1000, 1280, 1920])
+def test_the_table_of_a_drift_is_not_cut(page: Page, width: int) -> None:
+    """On a desktop all columns are in view beside the chart."""
+    page.resize(width)
+    page.open(source())
+    cut = page.run(
+        "return [...document.querySelectorAll('#drift .scroll')]"
+        ".filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    )
+    assert cut == 0
+
+
 def test_names_that_are_long_cover_nothing(page: Page) -> None:
     """Cells of the summary hold their text, also one without a place to break."""
     page.open(everywhere("longword" * 40))
@@ -412,8 +441,10 @@ NAMED = (
 )
 
 
-def test_a_screen_reader_has_a_name_for_everything(page: Page) -> None:
+@pytest.mark.parametrize("width", [375, 1200])
+def test_a_screen_reader_has_a_name_for_everything(page: Page, width: int) -> None:
     """In the accessibility tree no control, landmark, table, head or drawing is without a name."""
+    page.resize(width)
     page.open(source())
     page.run("for (const d of document.querySelectorAll('details')) d.open = true")
     nodes = page.send("Accessibility.getFullAXTree")["nodes"]
