@@ -62,7 +62,7 @@ NUMPY_CORE = frozenset(
 )
 UNKNOWN_TO_CORE = HEAVY | {"pytest", "_pytest", "yaml"}
 # What a start of pytest must not load.
-LAZY = ("numpy", "yaml", "torch", "transformers")
+LAZY = ("numpy", "yaml", "jinja2", "torch", "transformers")
 
 
 @dataclass(frozen=True)
