@@ -237,7 +237,7 @@ def test_one_item_is_enough(command, dumped) -> None:
 
 def test_a_dump_without_text_shows_ids(command, tmp_path) -> None:
     """What was left out when the dump was written is said to be left out."""
-    found = command("show", write_dump(tmp_path, quiz(), words=False))
+    found = command("show", write_dump(tmp_path, quiz(), item_text=False))
     assert "(this dump holds no text of the items, only their ids)" in found.lines
     assert found.lines[-1] == "3. row-3 (slice: towns): sure 0.700, wrong"
 
