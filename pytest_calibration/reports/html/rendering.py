@@ -25,7 +25,7 @@ ALL_SLICES: Final = 1500
 ALL_ITEMS: Final = 400
 FEWEST_SLICES: Final = 20
 FEWEST_ITEMS: Final = 5
-# Expressions and texts of the templates that make one piece of the page.
+# Number of texts and expressions of the templates that make one piece of the page.
 PIECE: Final = 200
 
 
@@ -38,11 +38,11 @@ def html_report(results: Results) -> Iterator[str]:
     Args:
         results: the session.
     """
-    page = templates()
-    style, script = (source(page, name) for name in ("style.css", "script.js"))
+    environment = templates()
+    style, script = (source(environment, name) for name in ("style.css", "script.js"))
     title, outcome = views.headline(results)
-    shares = max(len(results.results), 1)
-    stream = page.get_template("page.html.jinja").stream(
+    verdicts = max(len(results.results), 1)
+    stream = environment.get_template("page.html.jinja").stream(
         style=style,
         script=script,
         policy=policy(style, script),
@@ -50,8 +50,8 @@ def html_report(results: Results) -> Iterator[str]:
         title=title,
         title_outcome=outcome,
         drifts=drifts(results.results),
-        most_slices=max(FEWEST_SLICES, ALL_SLICES // shares),
-        most_items=max(FEWEST_ITEMS, ALL_ITEMS // shares),
+        most_slices=max(FEWEST_SLICES, ALL_SLICES // verdicts),
+        most_items=max(FEWEST_ITEMS, ALL_ITEMS // verdicts),
     )
     stream.enable_buffering(PIECE)
     yield from stream
@@ -69,10 +69,10 @@ def policy(style: str, script: str) -> str:
 def templates() -> Environment:
     """Return the templates of the page, with the filters and functions that they may use.
 
-    All text is escaped as it is printed, control and bidirectional characters too. A name that is
-    not there is an error.
+    All text is escaped as it is printed, control and bidirectional characters too. An unknown name
+    is an error.
     """
-    page = Environment(
+    environment = Environment(
         loader=_Unindented(__package__),
         autoescape=True,
         finalize=formats.printable,
@@ -81,27 +81,27 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     filters = (
-        *(formats.cut, formats.prose, formats.tail, formats.moment, formats.exact),
-        *(formats.number, formats.signed, formats.share, formats.q_value),
-        *(formats.thousands, formats.px, counted),
-        *(views.outcome, views.metric_name, views.options, views.most_likely),
-    )
+        formats.cut, formats.prose, formats.tail, formats.moment, formats.exact,
+        formats.number, formats.signed, formats.share, formats.q_value,
+        formats.thousands, formats.px, counted,
+        views.outcome, views.metric_name, views.options, views.most_likely,
+    )  # fmt: skip
     functions = (
-        *(formats.interval, formats.side_by_side),
-        *(drawing.Scale, drawing.span, drawing.widened, drawing.ticks),
-        *(views.worst_first, views.false_alarms, views.choices, views.ranges),
-        *(views.paired, views.recalibrations, views.settings),
-    )
-    page.filters.update({function.__name__: function for function in filters})
-    page.globals.update({function.__name__: function for function in functions})
-    page.globals.update(SIGNS=views.SIGNS, FDR=FDR)
-    return page
+        formats.interval, formats.side_by_side,
+        drawing.Scale, drawing.span, drawing.widened, drawing.ticks,
+        views.worst_first, views.false_alarms, views.choices, views.ranges,
+        views.paired, views.recalibrations, views.settings,
+    )  # fmt: skip
+    environment.filters.update({function.__name__: function for function in filters})
+    environment.globals.update({function.__name__: function for function in functions})
+    environment.globals.update(SIGNS=views.SIGNS, FDR=FDR)
+    return environment
 
 
-def source(page: Environment, name: str) -> Markup:
+def source(environment: Environment, name: str) -> Markup:
     """Return a file of the templates' folder that is no template, to be printed unescaped."""
-    assert page.loader is not None
-    return Markup(page.loader.get_source(page, name)[0])
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])
 
 
 def _digest(content: str) -> str:
