@@ -547,7 +547,7 @@ def test_the_policy_stops_what_would_get_in(page: Page) -> None:
         "document.body.lastChild.click();"
     )
     assert page.run("return window.__x") is None
-    page.look_back()
+    page.read_logs()
     # What was tried here was refused, and told; no other test may leave such a trace.
     assert page.refused == ["csp"]
     assert len(page.messages) >= 3
