@@ -45,6 +45,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "config": ("errors strict_yaml gate.strictness models", ""),
     "reports": (f"{CORE} gate diagnosis files version reports", "msgspec"),
     "reports.model": (f"{CORE} gate diagnosis", "msgspec numpy"),
+    "reports.dump": (f"{CORE} files reports", "msgspec numpy"),
     "sink": ("predictions gate reports.model", ""),
     "assertions": (f"{CORE} gate baselines reports sink", ""),
     "plugin": ("*", "pytest"),
