@@ -46,6 +46,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "reports": (f"{CORE} gate diagnosis files version reports", "msgspec"),
     "reports.html": (f"{CORE} gate diagnosis reports", "jinja2 markupsafe"),
     "reports.model": (f"{CORE} gate diagnosis", "msgspec numpy"),
+    "reports.dump": (f"{CORE} files reports", "msgspec numpy"),
     "sink": ("predictions gate reports.model", ""),
     "assertions": (f"{CORE} gate baselines reports sink", ""),
     "plugin": ("*", "pytest"),

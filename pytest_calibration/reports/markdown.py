@@ -211,7 +211,7 @@ def _verdicts(results: Sequence[Result]) -> str:
         floor, number = r.number.noise_floor, r.number
         row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.model, NAME)]
         row += [text(number.label, NAME)] if several else []
-        row += [f"{r.n:,}", f"{number.value:.3f}", _interval(number.low, number.high)]
+        row += [f"{r.n:,}", f"{number.value:.3f}", _interval(*number.ends)]
         rows.append([*row, "" if floor is None else f"{floor:.3f}", _against(r)])
     value = "value" if several else text(next(iter(labels)), NAME)
     head = ["", "verdict", "probe", "model", *(["metric"] if several else [])]

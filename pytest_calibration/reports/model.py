@@ -49,8 +49,8 @@ class Number:
         metric: its name.
         label: name and binning, as printed.
         value: the number.
-        low: lower end of its 95 % interval.
-        high: upper end.
+        low: lower end of its 95 % interval; None where that has none.
+        high: upper end; None where the interval has none, as NLL on one unit.
         noise_floor: the mean of a calibrated model; None for a metric that is no error.
         noise_floor_high: the 95 % point of a calibrated model; None where it is not known.
         bins: number of bins; None for a metric without.
@@ -60,12 +60,18 @@ class Number:
     metric: str
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     noise_floor: float | None = None
     noise_floor_high: float | None = None
     bins: int | None = None
     strategy: Strategy | None = None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Both ends of the interval; infinite where there is none."""
+        low = -math.inf if self.low is None else self.low
+        return low, math.inf if self.high is None else self.high
 
     @classmethod
     def of(cls, measurement: Measurement) -> Number:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,12 +15,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
-from samples import HOSTILE, changed, damaged, results, small_results
+from samples import HOSTILE, changed, damaged, predictions, results, small_results
 
 from pytest_calibration.errors import ReportError
+from pytest_calibration.gate.verdict import judge
+from pytest_calibration.measurement import measure
 from pytest_calibration.reports.flat import flat_metrics
 from pytest_calibration.reports.json_report import json_report, parse_json, read_json
-from pytest_calibration.reports.model import FORMAT, Results, plain
+from pytest_calibration.reports.model import FORMAT, Results, plain, result_of
 from pytest_calibration.reports.schema import FILE, results_schema, schema_text
 
 
@@ -90,6 +94,20 @@ def test_a_session_without_verdicts_is_a_report() -> None:
     written = "".join(json_report(empty))
     assert list(validator().iter_errors(json.loads(written))) == []
     assert parse_json(written) == empty
+
+
+def test_an_interval_without_an_end_is_null() -> None:
+    """One unit says nothing about its spread: the interval of NLL has no upper end."""
+    one = predictions(n=3)
+    session = Results(
+        "1", "now", 1, True, (result_of(replace(judge(measure(one), 0.5), candidate=one)),)
+    )
+    written = "".join(json_report(session))
+    assert list(validator().iter_errors(json.loads(written))) == []
+    detail = parse_json(written).results[0].detail
+    assert detail is not None
+    assert detail.candidate.metrics["nll"].high is None
+    assert detail.candidate.metrics["nll"].ends[1] == math.inf
 
 
 # --- the schema ----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from pytest_calibration.reports.markdown import (
     markdown_report,
 )
 from pytest_calibration.reports.model import Remedy, Results, result_of
+from pytest_calibration.reports.terminal.slice_table import shown_slices
 from pytest_calibration.text.visible import visible
 
 NOTE = re.compile(r"\*Left out to stay within ([\d,]+) bytes: (.+)\.\*")
@@ -139,12 +140,11 @@ def test_a_failing_verdict_tells_all_there_is() -> None:
     assert all(
         visible(line) in fences[2] for line in (*result.explanation, *detail.diagnosis.lines())
     )
-    assert "surest" not in fences[2]
     assert "| `first` | 600 | 0.051 | 0.700 | +0.010 | new &lt;i&gt;data" in told
     assert "| **model** ≠ |" in told
     assert "| shots | `3` | `3` |" in told
-    assert " ".join(fences[3].split()).count("wrong; the baseline:") == 5
-    assert "<summary>The 5 surest wrong answers</summary>" in told
+    assert " ".join(fences[3].split()).count("wrong; baseline:") == 5
+    assert "<summary>The 5 most confident wrong answers</summary>" in told
 
 
 def test_slices_that_moved_are_marked() -> None:
@@ -153,8 +153,8 @@ def test_slices_that_moved_are_marked() -> None:
     assert detail is not None
     rows = [x for x in section("regressed").splitlines() if "→" in x]
     assert len(rows) == len(detail.slices) == 5
-    for row, s in zip(rows, detail.slices, strict=True):
-        assert f"{s.gap_before:+.3f} → {s.signed_gap:+.3f} | {s.shift:+.3f} ± {s.margin:.3f}" in row
+    for row, s in zip(rows, shown_slices(detail.slices)[0], strict=True):
+        assert f"{s.gap_before:+.3f} → {s.gap_after:+.3f} | {s.shift:+.3f} ± {s.margin:.3f}" in row
         assert row.endswith("| **worse** |")
 
 
@@ -163,7 +163,7 @@ def test_slices_without_a_baseline_stand_with_their_intervals() -> None:
     detail = sample().results[4].detail
     assert detail is not None
     told = section("above limit")
-    first = detail.slices[0]
+    first = detail.slices[0].now
     assert "| slice | n | accuracy | signed gap | 95 % interval |" in told
     assert f"| {first.signed_gap:+.3f} | \\[{first.low:+.3f}, {first.high:+.3f}\\] |" in told
 
@@ -236,8 +236,8 @@ def test_a_better_model_is_named() -> None:
     assert "better than the baseline" not in report(parent)
 
 
-def test_words_are_there_only_where_the_results_hold_them() -> None:
-    """Without them an item is its id; nothing of prompt, answer and options is anywhere."""
+def test_text_is_there_only_where_the_results_hold_it() -> None:
+    """Without it an item is its id; nothing of prompt, answer and options is anywhere."""
     p = predictions(sharpen=2.5, hostile=False)
     for words in (True, False):
         made = result_of(compare(p, predictions(hostile=False)), item_text=words)
@@ -356,7 +356,7 @@ def test_a_report_that_just_fits_is_whole() -> None:
     told = report(sample(), size - 1)
     note = NOTE.search(told)
     assert note is not None
-    assert note[2] == "surest wrong answers (1 of 5)"
+    assert note[2] == "worst items (1 of 5)"
     # Of equal ones the last goes first.
     assert "wrong answers</summary>" in told.split("\n### ")[1]
     assert "wrong answers</summary>" not in told.split("\n### ")[5]
@@ -375,7 +375,7 @@ def test_sections_go_by_importance() -> None:
     assert (
         seen
         == [
-            "surest wrong answers",
+            "worst items",
             "settings",
             "what was stored before",
             "slices",

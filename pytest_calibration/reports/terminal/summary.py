@@ -140,14 +140,14 @@ def _cells(r: Result) -> dict[str, str]:
         against = f"limit {r.limit:.3f}"
     elif r.baseline is not None:
         against = f"{r.baseline.value:.3f}{'' if r.reference == 'baseline' else ' (parent)'}"
-    floor = r.number.noise_floor
+    floor, (low, high) = r.number.noise_floor, r.number.ends
     return {
         "model": fitted(r.model, NAME_WIDTH),
         "probe": fitted(r.probe, NAME_WIDTH),
         "n": f"{r.n:,}",
         "metric": r.number.label.replace(" (15 equal-width bins)", ""),
         "value": f"{r.number.value:.3f}",
-        "interval": f"[{r.number.low:.3f}, {r.number.high:.3f}]",
+        "interval": f"[{low:.3f}, {high:.3f}]",
         "floor": "" if floor is None else f"{floor:.3f}",
         "against": against,
         "state": r.state_name + (f" ({', '.join(r.fired)})" if r.fired else ""),
