@@ -208,7 +208,7 @@ def _conclude(verdicts: Sequence[Verdict], predictions: Predictions) -> Verdict:
 def _alone(verdict: Verdict) -> Result:
     """Return the result of a verdict outside a test session."""
     fails = verdict.state.fails
-    return result_of(verdict, remedy=remedy(verdict), detailed=fails, words=True)
+    return result_of(verdict, remedy=remedy(verdict), detailed=fails, item_text=True)
 
 
 def remedy(verdict: Verdict) -> Remedy | None:

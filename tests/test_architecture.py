@@ -43,8 +43,10 @@ ROOMS: dict[str, tuple[str, str]] = {
     "probes": ("errors text predictions strict_yaml models.protocols probes", "numpy"),
     "asking": ("errors predictions probes models progress", ""),
     "config": ("errors strict_yaml gate.strictness models", ""),
-    "reports": (f"{CORE} gate diagnosis files version reports", ""),
-    "reports.model": (f"{CORE} gate diagnosis", "numpy"),
+    "reports": (f"{CORE} gate diagnosis files version reports", "msgspec"),
+    "reports.html": (f"{CORE} gate diagnosis reports", "jinja2 markupsafe"),
+    "reports.model": (f"{CORE} gate diagnosis", "msgspec numpy"),
+    "reports.dump": (f"{CORE} files reports", "msgspec numpy"),
     "sink": ("predictions gate reports.model", ""),
     "assertions": (f"{CORE} gate baselines reports sink", ""),
     "plugin": ("*", "pytest"),
@@ -61,8 +63,8 @@ NUMPY_CORE = frozenset(
 )
 UNKNOWN_TO_CORE = HEAVY | {"pytest", "_pytest", "yaml"}
 # What a start of pytest must not load.
-LAZY = ("numpy", "yaml", "torch", "transformers")
 TEXT = ("text.visible", "text.numbers", "text.layout")
+LAZY = ("numpy", "yaml", "jinja2", "torch", "transformers")
 
 
 @dataclass(frozen=True)
