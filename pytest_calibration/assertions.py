@@ -205,7 +205,7 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
 def _result(verdict: Verdict) -> Result:
     """Return the result of a verdict outside a test session."""
     fails = verdict.state.fails
-    return result_of(verdict, remedy=_remedy(verdict), detailed=fails, words=True)
+    return result_of(verdict, remedy=_remedy(verdict), detailed=fails, item_text=True)
 
 
 def _remedy(verdict: Verdict) -> Remedy | None:

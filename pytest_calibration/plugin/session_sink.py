@@ -66,7 +66,7 @@ class SessionSink:
             fails=fails,
             remedy=self.remedy(verdict),
             detailed=fails or wants_details(self.run),
-            words=shows == "reports",
+            item_text=shows == "reports",
         )
         self.results.append(result)
         for key, value in flat(result).items():
@@ -83,8 +83,8 @@ class SessionSink:
         from pytest_calibration.reports.model import worst_items
         from pytest_calibration.reports.terminal.failure import WORST, worst_lines
 
-        worst = worst_items(*self.evidence, most=WORST, words=True)
-        if any(item.words for item in worst):
+        worst = worst_items(*self.evidence, most=WORST, item_text=True)
+        if any(item.text for item in worst):
             yield EVIDENCE, "\n".join(inert(worst_lines(worst, width=self.run.width)))
 
     def fails(self, verdict: Verdict) -> bool:

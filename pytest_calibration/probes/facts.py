@@ -137,7 +137,7 @@ class Facts:
             if grouped
             else None,
             slices=np.array([i.slice or "" for i in items]) if sliced else None,
-            texts=ItemTexts.held(
+            texts=ItemTexts.from_list(
                 [
                     ItemText(i.prompt, i.answer, answer.strip(), name=i.id or "")
                     for i, answer in zip(items, answers, strict=True)

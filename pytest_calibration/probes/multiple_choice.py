@@ -239,7 +239,7 @@ class MultipleChoice:
             if grouped
             else None,
             slices=np.array([i.slice or "" for i in items]) if sliced else None,
-            texts=ItemTexts.held(
+            texts=ItemTexts.from_list(
                 [_in_words(i, int(a)) for i, a in zip(items, answers, strict=True)]
             ),
             signature=signature(

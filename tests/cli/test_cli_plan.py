@@ -14,7 +14,6 @@ from pytest_calibration.gate.planning import HIGH_OVER_FLOOR, plan, smallest_vis
 from pytest_calibration.gate.verdict import judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty.noise_floor import noise_floor
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
 
 Z95, Z80 = 1.6448536, 0.8416212
@@ -142,8 +141,8 @@ def test_json_holds_numbers_only(command, more: list[str]) -> None:
 @pytest.mark.parametrize("n", [300, 1000, 3000])
 def test_high_over_floor_is_that_of_four_way_questions(n: int) -> None:
     """The typical ratio is what the noise floor of a calibrated four-way model has."""
-    floors = [noise_floor(calibrated(n, seed)) for seed in range(5)]
-    ratio = np.mean([floor.high / floor.mean for floor in floors])
+    floors = [measure(calibrated(n, seed)) for seed in range(5)]
+    ratio = np.mean([m.noise_floor_high / m.noise_floor for m in floors])
     assert ratio == pytest.approx(HIGH_OVER_FLOOR, abs=0.015)
 
 

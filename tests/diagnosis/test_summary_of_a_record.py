@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from samples import predictions
 
 from pytest_calibration.baselines import Baselines
@@ -59,7 +60,7 @@ def test_the_gate_reads_it_from_the_record(tmp_path: Path) -> None:
     detail = result_of(compare_with_stored(HOT, store, Strictness())).detail
     assert detail is not None
     assert detail.diagnosis is not None
-    figures = detail.diagnosis.figures
-    held = sharpness(BASE)
-    assert abs(figures["collapse"]["mean_entropy"]["baseline"] - held.mean_entropy) < 1e-6
-    np.testing.assert_allclose(figures["collapse"]["answered_before"], held.answers, atol=1e-6)
+    collapse, summary = detail.diagnosis.collapse, sharpness(BASE)
+    assert collapse.mean_entropy is not None
+    assert collapse.mean_entropy.baseline == pytest.approx(summary.mean_entropy, abs=1e-6)
+    assert collapse.answered_before == pytest.approx(summary.answers, abs=1e-6)

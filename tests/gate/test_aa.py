@@ -28,9 +28,8 @@ from pytest_calibration.gate.components import FOLDS, Paired, as_stored
 from pytest_calibration.gate.decision import Decision, State, decide
 from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import compare
-from pytest_calibration.metrics import ece
+from pytest_calibration.metrics import cross_fitted_ece, ece
 from pytest_calibration.predictions import FloatArray, Predictions, Signature
-from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
 from pytest_calibration.uncertainty.isotonic import isotonic
 
 of = Predictions.from_confidence
@@ -106,7 +105,7 @@ def test_curve_is_as_miscalibrated_as_the_debiased_estimate(factor: float) -> No
         predictions = two_runs(1500, seed, factor)[1]
         curve = fit_curve(predictions)
         distance = np.abs(curve(predictions.confidence) - predictions.confidence).mean()
-        debiased = max(0.0, cross_fitted_ece(predictions)[0])
+        debiased = max(0.0, cross_fitted_ece(predictions))
         at, value = isotonic(predictions.confidence, predictions.correct.astype(np.float64))
         farthest = np.abs(value - at).mean()
         assert distance == pytest.approx(min(debiased, farthest), abs=1e-12)
@@ -376,7 +375,7 @@ def test_worse_candidates_are_worse_by_what_was_asked(factor: float) -> None:
     correct = rng.random(len(many)) < np.tile(truth, 100)
 
     def ece_of(confidence: FloatArray) -> float:
-        return cross_fitted_ece(of(confidence, correct), 50, "equal_mass")[0]
+        return cross_fitted_ece(of(confidence, correct), 50, "equal_mass")
 
     before = ece_of(many)
     candidates = list(worse_candidates(source.population, truth, (0.03, 0.08)))

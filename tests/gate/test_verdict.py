@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.verdict import Verdict, align, compare, direction, distinct, judge
+from pytest_calibration.gate.verdict import Verdict, align, compare, direction, judge
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions, Signature
 
@@ -522,20 +522,6 @@ def test_the_digits_show_the_predicate(value: float, limit: float, above: bool) 
 def test_as_many_digits_as_it_takes(value: float, limit: float, line: str) -> None:
     """Three digits, and more where three would hide which number is larger."""
     assert f"ECE (15 equal-width bins): {line}" in lines(judge(measured(value), limit))
-
-
-@given(st.lists(st.floats(-10, 10), min_size=2, max_size=4))
-def test_distinct_keeps_the_order(values: list[float]) -> None:
-    """Formatted numbers are ordered as the numbers are, and equal only where they are equal."""
-    texts = [float(t) for t in distinct(*values)]
-    for i, a in enumerate(values):
-        for j, b in enumerate(values):
-            assert (texts[i] < texts[j]) is (a < b)
-
-
-def test_minus_zero_is_printed_as_zero() -> None:
-    """A value that rounds to -0 is printed without its sign."""
-    assert distinct(-0.0, 0.5) == ["0.000", "0.500"]
 
 
 @pytest.mark.parametrize("limit", [math.nan, math.inf, -math.inf], ids=str)

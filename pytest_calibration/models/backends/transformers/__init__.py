@@ -20,6 +20,18 @@
     float32 products on processors that torch's usual library does not use fully.
 """
 
-from pytest_calibration.models.backends.transformers.model import TransformersModel
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_calibration.models.backends.transformers.model import TransformersModel
 
 __all__ = ["TransformersModel"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch and transformers when the model class is first asked for, not before."""
+    if name != "TransformersModel":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pytest_calibration.models.backends.transformers.model import TransformersModel
+
+    return TransformersModel

@@ -11,17 +11,16 @@ from datasets import calibrated, exact, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.metrics import bin_index, ece
+from pytest_calibration.metrics import bin_index, cross_fitted_ece, ece
 from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
 from pytest_calibration.uncertainty.quantiles import NORMAL
 
 of = Predictions.from_confidence
 
 
 def _all_half_splits(gap: FloatArray) -> float:
-    """Mean over all splits into halves of sign(half)·other half, both ways."""
+    """Return the mean over all splits into halves of sign(half)·other half, both ways."""
     n = len(gap)
     first = np.array([gap[list(half)].sum() for half in itertools.combinations(range(n), n // 2)])
     second = gap.sum() - first
@@ -34,7 +33,7 @@ def test_cross_fitting_is_the_mean_over_all_half_splits(mean: float) -> None:
     shape = np.array([NORMAL.inv_cdf((i + 0.5) / 16) for i in range(16)])
     gap = mean + 0.3 * shape
     fitted = cross_fitted(gap, np.zeros(16, dtype=np.int64)).value
-    # The closed form gives a half's total the variance Σr²/4; over exact halves it is 16/15 of it.
+    # In the closed form the total of a half has variance Σr²/4, over exact halves 16/15 of that.
     halves = mean + 0.3 * math.sqrt(15 / 16) * shape
     assert fitted == pytest.approx(_all_half_splits(halves) / 16, abs=0.003)
 
@@ -70,9 +69,9 @@ def test_cross_fitting_over_random_halves_of_a_real_bin_table() -> None:
 
 
 def test_cross_fitted_ece_of_calibrated_models_is_about_zero() -> None:
-    """Over 400 calibrated models it averages a tenth of what plain ECE does, or less."""
+    """Its mean over 400 calibrated models is at most a tenth of that of plain ECE."""
     models = [calibrated(1000, seed) for seed in range(400)]
-    fitted = np.array([cross_fitted_ece(p)[0] for p in models])
+    fitted = np.array([cross_fitted_ece(p) for p in models])
     plain = np.mean([ece(p) for p in models])
     error = fitted.std() / math.sqrt(len(models))
     assert abs(fitted.mean()) < 3 * error
@@ -83,7 +82,7 @@ def test_cross_fitted_ece_approaches_the_plain_one_when_miscalibrated() -> None:
     """With a gap of 0.2 in every bin the debiased and the plain ECE are both 0.2."""
     p = exact(dict.fromkeys((0.5, 0.7, 0.9), 0.2), each=1000)
     assert ece(p) == pytest.approx(0.2)
-    assert cross_fitted_ece(p)[0] == pytest.approx(0.2, abs=1e-6)
+    assert cross_fitted_ece(p) == pytest.approx(0.2, abs=1e-6)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=80))
@@ -91,39 +90,36 @@ def test_cross_fitted_ece_never_exceeds_the_plain_one(rows: list[tuple[float, bo
     """Removing the noise only lowers ECE, for any data and binning."""
     p = of([c for c, _ in rows], [h for _, h in rows])
     for bins in (1, 5, 15):
-        assert cross_fitted_ece(p, bins)[0] <= ece(p, bins) + 1e-12
+        assert cross_fitted_ece(p, bins) <= ece(p, bins) + 1e-12
 
 
-def test_its_standard_error_is_that_of_the_signed_gaps() -> None:
-    """The error is sd(sign of the bin · gap)/sqrt(n), over groups where there are any."""
+def test_the_influence_is_the_signed_gap() -> None:
+    """The influence of an item is sign of the bin · gap, whose mean is the plug-in ECE."""
     p = calibrated(500, 4)
     bins = bin_index(p.confidence, 15)
     sums = np.bincount(bins, weights=p.gap)
-    signed = np.where(sums[bins] < 0, -1, 1) * p.gap
-    expected = signed.std(ddof=1) / math.sqrt(500)
-    assert cross_fitted_ece(p)[1] == pytest.approx(expected, rel=1e-12)
-    grouped = of(p.confidence, p.correct, groups=[f"g{i % 100}" for i in range(500)])
-    totals = np.bincount(np.arange(500) % 100, weights=signed - signed.mean())
-    expected = math.sqrt(100 / 99 * (totals**2).sum()) / 500
-    assert cross_fitted_ece(grouped)[1] == pytest.approx(expected, rel=1e-12)
+    influence = cross_fitted(p.gap, bins).influence
+    assert influence.tolist() == (np.where(sums[bins] < 0, -1, 1) * p.gap).tolist()
+    assert influence.mean() == pytest.approx(ece(p))
 
 
 def test_a_bin_in_balance_is_still_uncertain() -> None:
-    """Exactly calibrated counts give no zero error: it is sd(gap)/sqrt(n) as of any sample."""
+    """With exactly calibrated counts every item keeps its gap as influence, with sign 1."""
     p = exact({0.25: 0.0}, each=400)
-    expected = math.sqrt(0.25 * 0.75 * 400 / 399) / 20
-    assert cross_fitted_ece(p)[1] == pytest.approx(expected)
+    influence = cross_fitted(p.gap, bin_index(p.confidence, 15)).influence
+    assert np.abs(influence).tolist() == np.abs(p.gap).tolist()
+    assert influence.std() == pytest.approx(math.sqrt(0.25 * 0.75))
 
 
 def test_groups_of_one_change_nothing_in_cross_fitting() -> None:
-    """With a group per item, value and error are those without groups."""
+    """With a group per item, the value is that without groups."""
     p = calibrated(300, 2)
     q = of(p.confidence, p.correct, groups=[f"{i:03d}" for i in range(300)])
     assert cross_fitted_ece(q) == pytest.approx(cross_fitted_ece(p), rel=1e-12)
 
 
 def test_copies_within_groups_change_nothing_in_cross_fitting() -> None:
-    """Five copies of each item, grouped, are no more evidence than the item itself."""
+    """Five copies of each item, grouped, have the value of the items."""
     p = calibrated(300, 2)
     q = of(
         np.repeat(p.confidence, 5),

@@ -1,4 +1,4 @@
-"""What an interval is computed from: the predictions, their independent units, the binning."""
+"""The input of every interval: predictions, their binning, independent units and quantiles."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import cluster_codes
 
 CONFIDENCE_LEVEL: Final = 0.95
-# Probability that an interval ends too low, and that it ends too high.
+# Probability that an interval lies below the truth, and that it lies above.
 TAIL: Final = (1 - CONFIDENCE_LEVEL) / 2
 NORMAL_TAIL: Final = NORMAL.inv_cdf(1 - TAIL)
 
 
 def unseen_share(units: int) -> float:
-    """Return the share of a population that may have escaped ``units`` independent draws.
+    """Return the largest share of a population that ``units`` independent draws may miss.
 
-    What is more frequent than 1 − 0.025^(1/units), about 3.7/units, is missing from fewer than one
-    sample in forty: the rule of three.
+    A kind of unit with a larger share than 1 − 0.025^(1/units), about 3.7/units, is missing from
+    fewer than 2.5 % of samples: the rule of three.
     """
     return float(1 - TAIL ** (1 / units))
 
@@ -36,8 +36,8 @@ def units_with(which: BoolArray, clusters: IntArray | None) -> int:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The predictions of one probe, as the intervals read them.
+class Sample:
+    """Predictions of one probe with a binning, as the intervals read them.
 
     Attributes:
         predictions: n items.
@@ -61,9 +61,9 @@ class Evidence:
 
     @cached_property
     def equal_units(self) -> int:
-        """Number of units of equal size that make a standard error as uncertain as these do.
+        """Effective number of units: units of equal size with as uncertain a standard error.
 
-        n² / Σ n_g²: few large groups say little of it (Carter, Schnepel & Steigerwald 2017).
+        n² / Σ n_g²: a few large groups determine it poorly (Carter, Schnepel & Steigerwald 2017).
         """
         if self.clusters is None:
             return self.units
@@ -72,27 +72,27 @@ class Evidence:
 
     @cached_property
     def z(self) -> float:
-        """Standard errors from the estimate to either end; Student's below 200 units."""
+        """Standard errors from the estimate to either end; Student's quantile below 200 units."""
         return upper_quantile(TAIL, self.equal_units)
 
     @cached_property
-    def rarer(self) -> int:
+    def rarer_units(self) -> int:
         """Number of units with a right answer, or with a wrong one: the smaller of the two."""
         right = self.predictions.correct
         return min(units_with(side, self.clusters) for side in (right, ~right))
 
     @cached_property
     def outcome_z(self) -> float:
-        """The same for what a few wrong (or right) answers decide: Student's for so few of them.
+        """``z`` for statistics that a few wrong (or right) answers determine.
 
-        With k of them the degrees of freedom are k + 2, which comes near the exact ends of a
-        Poisson mean.
+        With k units of the rarer outcome it has k + 2 degrees of freedom, close to the exact ends
+        of a Poisson mean.
         """
-        return upper_quantile(TAIL, min(self.equal_units, self.rarer + 3))
+        return upper_quantile(TAIL, min(self.equal_units, self.rarer_units + 3))
 
     @cached_property
     def unseen(self) -> float:
-        """Share of the population that may have escaped the sample."""
+        """Share of the population that the sample may have missed."""
         return unseen_share(self.units)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What hypothesis draws for the intervals, and evidence built from it."""
+"""Samples for the tests of intervals: from predictions, and drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from hypothesis import strategies as st
 
 from pytest_calibration.metrics import DEFAULT_BINS, METRICS, Strategy
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.intervals import interval
 from pytest_calibration.uncertainty.means import Ends
+from pytest_calibration.uncertainty.noise_floor import NoiseFloor, floor_of
+from pytest_calibration.uncertainty.sample import Sample
 
-# What a debiased estimate stands beside may lie outside its interval: below 0.
+# Debiased estimates may be negative, and then lie outside their interval.
 DEBIASED = {"cross_fitted_ece", "debiased_squared_ce"}
 
 
-def evidence(
-    p: Predictions, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
-) -> Evidence:
-    """Evidence with the default bins."""
-    return Evidence(p, bins, strategy)
+def sample(p: Predictions, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width") -> Sample:
+    """Return the predictions with a binning; the default bins."""
+    return Sample(p, bins, strategy)
 
 
 def ends(p: Predictions, name: str, bins: int = DEFAULT_BINS) -> Ends:
-    """The interval of a metric."""
+    """Return the interval of a metric."""
     metric = METRICS[name]
-    chosen = Evidence(p, bins, metric.strategy or "equal_width")
-    return interval(metric, metric(p, bins), chosen)
+    return interval(metric, metric(p, bins), Sample(p, bins, metric.strategy or "equal_width"))
+
+
+def floor(name: str, p: Predictions, bins: int = DEFAULT_BINS) -> NoiseFloor:
+    """Return the noise floor of a metric."""
+    return floor_of(name, Sample(p, bins, METRICS[name].strategy or "equal_width"))
 
 
 def grouped(p: Predictions, size: int) -> Predictions:
-    """The same items in groups of this size, one after the other."""
+    """Return the same items in consecutive groups of this size."""
     return replace(p, groups=[f"{i // size:06d}" for i in range(len(p))])
 
 
 def copied(p: Predictions, times: int) -> Predictions:
-    """Each item so many times; the copies of an item, or of its group, are one group."""
+    """Return each item this many times; copies of an item, or of its group, are one group."""
     groups = np.arange(len(p)).astype(str) if p.groups is None else p.groups
-    out = p.take(np.repeat(np.arange(len(p)), times)) if times == 1 else None
-    return out or Predictions(
+    return Predictions(
         probe=p.probe,
         confidence=np.repeat(p.confidence, times),
         correct=np.repeat(p.correct, times),
@@ -53,16 +55,16 @@ def copied(p: Predictions, times: int) -> Predictions:
 
 
 def jackknife_error(values: FloatArray) -> float:
-    """Standard error from the n values that leave one item out each."""
+    """Return the standard error from the n values that leave out one item each."""
     n = len(values)
     return float(np.sqrt((n - 1) / n * ((values - values.mean()) ** 2).sum()))
 
 
 @st.composite
-def samples(draw: st.DrawFn, groups: bool | None = None) -> Predictions:
-    """Draw a table of 2 to 40 questions with 2 to 4 options, in groups or not.
+def grouped_tables(draw: st.DrawFn, groups: bool | None = None) -> Predictions:
+    """Draw a table of 2 to 40 questions with 2 to 4 options, with or without groups.
 
-    Probabilities are steps of a whole number: ties, edges, 0 and 1 among them.
+    Probabilities are multiples of 1/steps, so that ties, edges, 0 and 1 occur.
     """
     options = draw(st.integers(2, 4))
     steps = draw(st.sampled_from([1, 4, 20, 1000]))
@@ -70,7 +72,7 @@ def samples(draw: st.DrawFn, groups: bool | None = None) -> Predictions:
     inner = st.lists(st.integers(0, steps), min_size=options - 1, max_size=options - 1)
     rows = [np.diff([0, *sorted(draw(inner)), steps]) / steps for _ in range(n)]
     labels = [draw(st.integers(0, options - 1)) for _ in range(n)]
-    named = None
+    names = None
     if draw(st.booleans()) if groups is None else groups:
-        named = [draw(st.integers(0, max(1, n // 3))) for _ in range(n)]
-    return Predictions.from_probabilities(np.array(rows), labels, groups=named)
+        names = [draw(st.integers(0, max(1, n // 3))) for _ in range(n)]
+    return Predictions.from_probabilities(np.array(rows), labels, groups=names)

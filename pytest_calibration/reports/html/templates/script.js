@@ -4,46 +4,46 @@
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const one = (selector, within = document) => within.querySelector(selector);
 
-  function made(name, text, attributes = {}) {
+  function create(name, text, attributes = {}) {
     const element = document.createElement(name);
     element.textContent = text;
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
     return element;
   }
 
-  // --- light or dark: kept by this page alone, for as long as it is open ---
-  function offerLook() {
+  // --- light or dark: nothing is stored, so it holds as long as the page is open ---
+  function offerTheme() {
     const root = document.documentElement;
     const dark = matchMedia("(prefers-color-scheme: dark)");
-    const button = made("button", "", { type: "button" });
-    const isDark = () => (root.dataset.look ? root.dataset.look === "dark" : dark.matches);
-    const tell = () => { button.textContent = isDark() ? "Light look" : "Dark look"; };
+    const button = create("button", "", { type: "button" });
+    const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
+    const setLabel = () => { button.textContent = isDark() ? "Light theme" : "Dark theme"; };
     button.addEventListener("click", () => {
-      root.dataset.look = isDark() ? "light" : "dark";
-      tell();
+      root.dataset.theme = isDark() ? "light" : "dark";
+      setLabel();
     });
-    dark.addEventListener("change", tell);
-    tell();
-    one("#look").append(button);
+    dark.addEventListener("change", setLabel);
+    setLabel();
+    one("#theme").append(button);
   }
 
   // --- sorting ---
   function offerSorting(table) {
     const body = table.tBodies[0];
-    const asWritten = [...body.rows];
-    if (asWritten.length < 2) return;
+    const original = [...body.rows];
+    if (original.length < 2) return;
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
       const kind = head.dataset.sort;
       if (!kind) return;
-      const button = made("button", head.textContent, { type: "button" });
+      const button = create("button", head.textContent, { type: "button" });
       head.replaceChildren(button);
       button.addEventListener("click", () => {
-        const now = head.getAttribute("aria-sort");
-        const next = !now ? "ascending" : now === "ascending" ? "descending" : null;
+        const current = head.getAttribute("aria-sort");
+        const next = !current ? "ascending" : current === "ascending" ? "descending" : null;
         heads.forEach((other) => other.removeAttribute("aria-sort"));
         if (next) head.setAttribute("aria-sort", next);
-        const rows = next ? sorted(asWritten, column, kind, next) : asWritten;
+        const rows = next ? sorted(original, column, kind, next) : original;
         body.append(...rows);
       });
     });
@@ -57,7 +57,7 @@
       return { row, key: kind === "number" && key !== "" ? Number(key) : key };
     });
     keyed.sort((a, b) => {
-      // What is not there comes last, whichever way the others go.
+      // A missing value comes last in both orders.
       if (a.key === "" || b.key === "") return (a.key === "") - (b.key === "");
       if (kind === "number") return sign * (a.key - b.key);
       return sign * a.key.localeCompare(b.key, undefined, { numeric: true });
@@ -80,12 +80,12 @@
       const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
       let count = 0;
       for (const row of rows) {
-        const fits = choices.every(
+        const matches = choices.every(
           (choice) => choice.value === "" || row.dataset[choice.dataset.filter] === choice.value,
         ) && words.every((word) => texts.get(row).includes(word));
-        row.hidden = !fits;
-        sections.get(row.dataset.verdict).hidden = !fits;
-        count += fits;
+        row.hidden = !matches;
+        sections.get(row.dataset.verdict).hidden = !matches;
+        count += matches;
       }
       shown.textContent = `${count.toLocaleString("en")} of ${rows.length.toLocaleString("en")} shown`;
     }
@@ -99,7 +99,7 @@
     find.addEventListener("input", apply);
     for (const choice of choices) choice.addEventListener("change", apply);
     one("#clear").addEventListener("click", () => { clear(); find.focus(); });
-    // A link from elsewhere on the page leads to its section whatever the filters say.
+    // A link to a section that the filters hide clears them.
     document.addEventListener("click", (event) => {
       const link = event.target.closest?.('a[href^="#v"]');
       if (link && document.getElementById(link.hash.slice(1))?.hidden) clear();
@@ -109,8 +109,8 @@
     apply();
   }
 
-  // --- what passed is folded, until a link leads there ---
-  function foldWhatPassed() {
+  // --- verdicts that passed are folded until a link leads there ---
+  function foldPassed() {
     for (const details of all("details[data-fold]")) details.open = false;
     const unfold = () => {
       const target = document.getElementById(location.hash.slice(1));
@@ -124,11 +124,11 @@
     if (location.hash) unfold();
   }
 
-  // --- copying, or at least selecting ---
+  // --- copying; where that is not allowed, selecting ---
   function offerCopying(command) {
-    const button = made("button", "Copy", { type: "button", "aria-describedby": command.id });
-    const said = made("span", "", { role: "status" });
-    command.after(button, said);
+    const button = create("button", "Copy", { type: "button", "aria-describedby": command.id });
+    const status = create("span", "", { role: "status" });
+    command.after(button, status);
     button.addEventListener("click", async () => {
       const range = document.createRange();
       range.selectNodeContents(command);
@@ -137,26 +137,26 @@
       selection.addRange(range);
       try {
         await navigator.clipboard.writeText(command.textContent);
-        said.textContent = "Copied.";
+        status.textContent = "Copied.";
       } catch {
-        said.textContent = document.execCommand("copy")
+        status.textContent = document.execCommand("copy")
           ? "Copied."
           : "Selected: copy it with Ctrl+C or ⌘C.";
       }
     });
   }
 
-  // --- a frame that scrolls can be reached by the keyboard ---
+  // --- the keyboard reaches a frame that scrolls ---
   function keepFramesReachable() {
-    const look = (frame) => {
+    const update = (frame) => {
       if (frame.scrollWidth > frame.clientWidth + 1) frame.tabIndex = 0;
       else frame.removeAttribute("tabindex");
     };
-    const observer = new ResizeObserver((entries) => entries.forEach(({ target }) => look(target)));
+    const observer = new ResizeObserver((entries) => entries.forEach(({ target }) => update(target)));
     for (const frame of all(".scroll")) observer.observe(frame);
   }
 
-  // --- on paper everything is open ---
+  // --- everything is open on paper ---
   function openForPrint() {
     let closed = [];
     addEventListener("beforeprint", () => {
@@ -168,10 +168,10 @@
     });
   }
 
-  offerLook();
+  offerTheme();
   all("table[data-sortable]").forEach(offerSorting);
   offerFilters();
-  foldWhatPassed();
+  foldPassed();
   all(".command").forEach(offerCopying);
   keepFramesReachable();
   openForPrint();
