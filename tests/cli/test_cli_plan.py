@@ -55,7 +55,7 @@ def test_the_n_printed_is_where_it_decides(command) -> None:
 
 
 def test_too_few_units_have_no_power(command) -> None:
-    """Below 50 items or groups nothing is decided, so neither power nor false alarms are printed."""
+    """Below 50 items or groups nothing is decided, so there is neither power nor alarm."""
     for arguments, what in (
         (("--n", 49, "--tolerance", 0.3, "--max-undetected", 0.5), "49 items"),
         (("--n", 400, "--groups", 40), "40 groups"),
@@ -149,7 +149,7 @@ def test_high_over_floor_is_that_of_four_way_questions(n: int) -> None:
 
 
 def test_a_limit_can_be_tested_from_the_n_printed_on(command) -> None:
-    """The n printed is where the answer turns from no to yes, and about that of ``items_to_test``."""
+    """The n printed is where the answer turns from no to yes, about as ``items_to_test`` says."""
     tree = json.loads(command("plan", "--n", 300, "--limit", 0.05, "--json").out)
     needed = tree["limit"]["n_needed"]
     assert tree["limit"] == {"value": 0.05, "testable": 0, "n_needed": needed}
