@@ -39,6 +39,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "models": ("errors files progress text version models", ""),
     "models.protocols": ("", "numpy"),
     "models.cached_answers": ("errors models", "numpy"),
+    "models.loading": ("errors models progress", "numpy"),
     "models.backends.transformers": ("errors progress models", "numpy torch transformers"),
     "probes": ("errors text predictions strict_yaml models.protocols probes", "numpy"),
     "asking": ("errors predictions probes models progress", ""),
@@ -235,7 +236,7 @@ def test_every_row_of_the_table_is_about_a_module() -> None:
             "if TYPE_CHECKING:\n    from pytest_calibration.reports.model import Result",
             "may not import pytest_calibration.reports.model",
         ),
-        ("models.loading", "import numpy", "may not import numpy as it is loaded"),
+        ("models.spec", "import numpy", "may not import numpy as it is loaded"),
         ("", "import numpy", "may not import numpy as it is loaded"),
     ],
 )
