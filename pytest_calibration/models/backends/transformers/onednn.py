@@ -19,7 +19,7 @@ import torch
 # Queries at a time, so that their scores stay in the cache between one step and the next.
 BLOCK: Final = 512
 # Fewer queries than this are not worth several calls.
-LEAST_QUERIES: Final = 64
+MIN_QUERIES: Final = 64
 LOG2_E: Final = 1.4426950408889634
 
 
@@ -96,7 +96,7 @@ def attention(
         (1, heads, t, d), and the log-sum-exp of the scores, (1, heads, t).
     """
     _, heads, t, d = query.shape
-    if t < LEAST_QUERIES or key.shape[2] < LEAST_QUERIES or not fits(query, key, value):
+    if t < MIN_QUERIES or key.shape[2] < MIN_QUERIES or not fits(query, key, value):
         return None
     out = torch.empty(1, t, heads, d)
     norm = torch.empty(1, heads, t)

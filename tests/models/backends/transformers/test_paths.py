@@ -222,8 +222,8 @@ def test_scores_do_not_depend_on_the_company(which: list[int], budget: int, fami
     scorer = ready(family)
     alone = everything(family)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharing, "LEAST_TOKENS", 1)
-        patch.setattr(sharing, "LEAST_SHARE", 0.0)
+        patch.setattr(sharing, "MIN_TOKENS", 1)
+        patch.setattr(sharing, "MIN_SHARE", 0.0)
         patch.setattr(scorer, "budget", budget)
         assert takes_the_shared_path(scorer)
         scores = scorer.score([rows[i] for i in which])
@@ -241,7 +241,7 @@ def everything(family: str) -> list[Numbers]:
 
 # --- the plain path, and said --------------------------------------------------------------------
 
-SAYS = "beginnings that prompts share are computed for each anew, since "
+SAYS = "prefixes that prompts share are computed for each prompt, since "
 
 
 def check_plain(scorer: Scorer, model: object, reason: str, *, noted: bool = True) -> None:
@@ -386,14 +386,14 @@ def test_scores_that_would_differ_are_noticed(
 
     def attend(self: attention.Pass, *given: object, **named: object) -> object:
         out = original(self, *given, **named)  # type: ignore[arg-type]
-        return out * 1.01 if self.trims or only_where == "everywhere" else out
+        return out * 1.01 if self.trimmed or only_where == "everywhere" else out
 
     monkeypatch.setattr(attention.Pass, "attend", attend)
     model = make("llama")
     scorer = scorer_of(model)
     assert scorer._path is scorer._plain
     (note,) = scorer.notes
-    start, end = SAYS + "shared beginnings would change its scores by ", " nats"
+    start, end = SAYS + "shared prefixes would change its scores by ", " nats"
     assert note.startswith(start)
     assert note.endswith(end)
     assert CLOSE < float(note.removeprefix(start).removesuffix(end)) < 1
@@ -407,7 +407,7 @@ def test_a_row_that_sees_another_is_noticed(monkeypatch: pytest.MonkeyPatch, dty
     from pytest_calibration.models.backends.transformers import attention
 
     def contexts(self: attention.Pass) -> list[object]:
-        shared = [s for segment in self.segments for s in segment.above]
+        shared = [s for segment in self.segments for s in segment.ancestors]
         return [(0, self.starts[-1], s) for s in shared[:2]]
 
     monkeypatch.setattr(attention.Pass, "_contexts", contexts)
