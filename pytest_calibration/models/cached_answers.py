@@ -1,8 +1,8 @@
 """A model's answers, kept in a cache: what was asked once is answered without the model.
 
 An entry belongs to one call. A call of ``next_token`` has two: the characters of all tokens, under
-the texts alone, and the scores, under the texts and the positions chosen. So ``choose`` decides
-anew over the kept characters, and only the scores of what it chooses are used.
+the texts alone, and the scores, under the texts and the positions chosen. So ``choose`` runs again
+on the kept characters, and only the scores of what it chooses are used.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class ScoreTable:
         return np.arange(self.first[row], self.first[row + 1])
 
     def missing(self) -> list[int]:
-        """Return the rows with a position that is not scored; they are counted anew."""
+        """Return the rows with a position that is not scored, and count their positions again."""
         bounds = enumerate(zip(self.first, self.first[1:], strict=False))
         out = [i for i, (a, b) in bounds if not self.known[a:b].all()]
         self._left[out] = np.diff(self.first)[out]
