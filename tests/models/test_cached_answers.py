@@ -198,7 +198,7 @@ def test_another_question_is_another_entry(
 
 @pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
 def test_another_key_is_another_entry(bench: Bench, ask: Callable[[Any], Any]) -> None:
-    """What one checkpoint said is never another's answer."""
+    """The answers of one model are never those of another."""
     ask(bench.model())
     before = bench.loads
     ask(bench.model(b"other"))
@@ -287,12 +287,12 @@ def test_what_choose_refuses_is_raised_without_weights(bench: Bench) -> None:
 
 def test_that_options_merge_with_their_prompt_is_an_answer(bench: Bench) -> None:
     """The error comes back word for word, without weights."""
-    said = []
+    errors = []
     for _ in range(2):
         with pytest.raises(TokenBoundaryError) as caught:
             bench.model().option_logprobs(["a"], [[" x"]])
-        said.append(str(caught.value))
-    assert said == ["merges 'a' with ' x'"] * 2
+        errors.append(str(caught.value))
+    assert errors == ["merges 'a' with ' x'"] * 2
     assert bench.loads == 1
 
 

@@ -169,7 +169,7 @@ def test_only_segments_that_others_need_are_held() -> None:
         one.attend(x, x, x, scale=1.0, softcap=None, window=None, sinks=None)
     assert len(top.key_values) == 3
     assert alone.key_values == []
-    # What is held is a copy of its own: it does not keep the whole pass in memory.
+    # Copies, which do not keep the whole pass in memory.
     assert all(
         part.untyped_storage().nbytes() == 2 * 5 * SIZE * 4 for p in top.key_values for part in p
     )
@@ -177,7 +177,7 @@ def test_only_segments_that_others_need_are_held() -> None:
     again.attend(
         x[:, :, :5], x[:, :, :5], x[:, :, :5], scale=1, softcap=None, window=None, sinks=None
     )
-    assert len(top.key_values) == 1, "a pass that is run anew begins anew"
+    assert len(top.key_values) == 1, "a pass that is run again starts again"
 
 
 def test_values_of_another_size_than_keys() -> None:
@@ -194,7 +194,7 @@ def test_values_of_another_size_than_keys() -> None:
 
 
 def test_what_is_not_known_is_refused() -> None:
-    """A layer that asks for what is not done here is told apart from one that merely says more."""
+    """A layer that needs what is not computed here raises; one that merely passes more does not."""
     x = torch.randn(1, 2, 4, SIZE)
     layer = torch.nn.Identity()
     one = Pass([Segment(np.arange(4), 0)], CPU, fused=True)

@@ -90,7 +90,7 @@ def spec_of(folder: Path) -> ModelSpec:
     ],
 )
 def test_which_files_count(folder: Path, name: str, counts: bool) -> None:
-    """All at the top but what is known for papers; another checkpoint within does not."""
+    """All at the top but those that no loader reads; another checkpoint within does not."""
     before = named(folder).digest
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(b"new")

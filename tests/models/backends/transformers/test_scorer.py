@@ -1,4 +1,4 @@
-"""What is done without memory, and what is left behind: no item lost, nothing held, no hook."""
+"""Running out of memory, and what is left after scoring: every score, no tensors, no hook."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def fail(
 def test_out_of_memory_once_goes_on_with_half(
     scorer: Scorer, monkeypatch: pytest.MonkeyPatch, kind: str, where: str, call: int
 ) -> None:
-    """Whichever pass fails, the budget is halved, it is said once, and no item lacks its score."""
+    """Whichever pass fails, the budget is halved, it is noted once, and no score is missing."""
     rows = family_of_rows()
     expected = scorer.score(rows)
     if where == "reduce":
@@ -91,7 +91,7 @@ def test_out_of_memory_once_goes_on_with_half(
 def test_passes_that_stay_too_large_shrink_until_they_fit(
     scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Halved as often as needed, said once, and kept for what is scored next."""
+    """Halved as often as needed, noted once, and kept for what is scored next."""
     rows = [Row([i, *range(20)], [20], [3]) for i in range(30, 40)]
     expected = scorer.score(rows)
     scorer.budget = 1024
@@ -160,10 +160,10 @@ def test_other_problems_are_not_taken_for_memory(
     assert scorer.budget == 128
 
 
-# --- what is held --------------------------------------------------------------------------------
+# --- keys and values that are kept ---------------------------------------------------------------
 
 
-def held(roots: list[Segment]) -> dict[int, int]:
+def kept(roots: list[Segment]) -> dict[int, int]:
     """Return the tokens whose keys and values are in memory, by the level they are on."""
     found: dict[int, int] = {}
     level, depth = list(roots), 0
@@ -191,7 +191,7 @@ def roots(monkeypatch: pytest.MonkeyPatch) -> list[list[Segment]]:
 def test_what_is_held_is_bounded_and_let_go(
     roots: list[list[Segment]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On each level no more than the bound is held, or one segment; in the end nothing is."""
+    """On each level no more than the bound is kept, or one segment; in the end nothing is."""
     monkeypatch.setattr(shared_path, "KEPT_TOKENS", 50)
     scorer = scorer_of(make("llama"), 40)
     rows = [row for seed in range(4) for row in family_of_rows(seed, trunk=30)]
@@ -200,13 +200,13 @@ def test_what_is_held_is_bounded_and_let_go(
     most: dict[int, int] = {}
     with torch.inference_mode():
         for _ in scorer._path.run(rows, answers, range(len(rows)), 40):
-            for depth, tokens in held(roots[0]).items():
+            for depth, tokens in kept(roots[0]).items():
                 most[depth] = max(most.get(depth, 0), tokens)
     assert answers.missing() == []
-    assert set(held(roots[0]).values()) == {0}
+    assert set(kept(roots[0]).values()) == {0}
     segments = [s for root in roots[0] for s in (root, *root.children)]
     needed = [sum(len(s) for s in roots[0] if s.children)]
-    assert needed[0] > 50, "not all beginnings may be held at once"
+    assert needed[0] > 50, "not all prefixes may be kept at once"
     assert 0 < max(most.values()) <= 50
     assert all(len(s) <= 40 for s in segments)
 
@@ -231,7 +231,7 @@ def test_nothing_is_held_after_an_error(
         for pair in s.key_values
         for part in pair
     ]
-    assert tensors, "something was held when it stopped"
+    assert tensors, "something was kept when it stopped"
     roots.clear()
     gc.collect()
     assert [ref() for ref in tensors if ref() is not None] == []
@@ -317,7 +317,7 @@ def test_a_token_that_the_model_does_not_know() -> None:
 
 
 def test_the_budget_suits_the_device() -> None:
-    """Unless somebody says so, a CPU gets passes that stay in its cache."""
+    """By default a CPU gets passes that stay in its cache."""
     assert scorer_of(make("llama")).budget == module.BUDGET["cpu"]
     assert scorer_of(make("llama"), 77).budget == 77
 

@@ -214,7 +214,7 @@ def test_in_order_keeps_siblings_together(given_: list[tuple[int, int, bool]]) -
     st.integers(1, 60),
 )
 def test_what_is_held_at_once_is_bounded(given_: list[tuple[int, bool]], most: int) -> None:
-    """As many segments as may be held for those below, at least one; the others come later."""
+    """As many segments as may keep keys and values, at least one; the others come later."""
     segments = []
     for n, needed in given_:
         segment = Segment(np.zeros(n, dtype=np.int64), 0)
@@ -223,9 +223,9 @@ def test_what_is_held_at_once_is_bounded(given_: list[tuple[int, bool]], most: i
         segments.append(segment)
     now, later = _split_by_kept(segments, most)
     assert [id(s) for s in (*now, *later)] == [id(s) for s in segments]
-    held = [len(s) if s.children else 0 for s in segments]
-    assert len(now) == 1 or sum(held[: len(now)]) <= most
-    assert not later or sum(held[: len(now) + 1]) > most
+    kept = [len(s) if s.children else 0 for s in segments]
+    assert len(now) == 1 or sum(kept[: len(now)]) <= most
+    assert not later or sum(kept[: len(now) + 1]) > most
 
 
 # --- answers -------------------------------------------------------------------------------------
@@ -247,11 +247,11 @@ def test_answers_know_what_is_missing(rows: list[Row], data: st.DataObject) -> N
     for i, score in enumerate(answers.scores()):
         for k, slot in enumerate(answers.slots(i).tolist()):
             if slot in filled:
-                said = (score.target_logprob[k], score.top_logprob[k], score.top_id[k])
-                assert said == (-1.0 - slot, -0.5 * slot, 3 * slot)
+                found = (score.target_logprob[k], score.top_logprob[k], score.top_id[k])
+                assert found == (-1.0 - slot, -0.5 * slot, 3 * slot)
             else:
                 assert np.isnan(score.target_logprob[k])
-    # Rows that were read in part are read anew, all of them.
+    # Rows that were read in part are read again as a whole.
     again = np.array([s for i in missing for s in answers.slots(i).tolist()], dtype=np.int64)
     answers.count(again)
     assert answers.rows_done == len(rows)

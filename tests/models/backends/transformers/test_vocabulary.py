@@ -69,7 +69,7 @@ def test_a_head_with_a_bias_is_called_apart() -> None:
 
 
 def shaped(model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let a model do to its logits what nobody knows of."""
+    """Let a model change its logits in an unknown way."""
     original = type(model).forward
 
     def forward(self: Any, *given: Any, **named: Any) -> Any:
