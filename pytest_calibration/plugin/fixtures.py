@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_calibration.models.protocols import LanguageModel
     from pytest_calibration.plugin.run import Run
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.probes.base import Probe
+    from pytest_calibration.probes.probe import Probe
 
 NAMES: Final = frozenset(
     {
@@ -66,9 +66,7 @@ class Calibration:
             ProbeError: a probe that cannot score all its items.
             ModelError: a model that cannot be loaded or scored.
         """
-        if isinstance(probe, str):
-            probe = self._run.probes.get(probe)
-        return self._run.predict(self.model, probe, limit)
+        return self._run.asker.ask(self.model, probe, limit)
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +97,7 @@ def calibration_model(
     request: pytest.FixtureRequest, calibration_model_spec: str
 ) -> Iterator[LazyModel]:
     """The model under test; override it in ``conftest.py`` to bring your own."""
-    from pytest_calibration.models.loading import load_model
+    from pytest_calibration.models.loading import LazyModel, load_model
 
     run = run_of(request.config)
     current = run.current
@@ -114,7 +112,8 @@ def calibration_model(
         )
     spec = current if current is not None and known else calibration_model_spec
     model = load_model(spec, run.load_settings, cache=run.cache)
-    run.watch(model)
+    if isinstance(model, LazyModel):  # a project may replace the loader
+        run.usage.watch(model.use)
     yield model
     model.release()
 

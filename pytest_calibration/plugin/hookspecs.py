@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_calibration.probes.base import Probe
+    from pytest_calibration.probes.probe import Probe
 
 
 def pytest_calibration_probes(config: pytest.Config) -> Mapping[str, Callable[[], Probe]]:  # type: ignore[empty-body]

@@ -159,10 +159,11 @@ def _check(option: Option, value: Any, *, given_by_flag: bool) -> None:
         raise pytest.UsageError(f"{name} needs a value.")
     if option.name in ("device", "dtype"):
         from pytest_calibration.errors import UsageError
-        from pytest_calibration.models.checkpoint import LoadSettings
+        from pytest_calibration.models.backends import all_backends
 
         try:
-            LoadSettings(**{option.name: value})
+            for backend in all_backends():
+                backend.Settings.chosen({option.name: value})
         except UsageError as problem:
             raise pytest.UsageError(f"{name}: {problem}") from None
     if option.choices and value not in option.choices:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from weakref import WeakKeyDictionary, WeakSet
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 import pytest
 
@@ -22,31 +22,24 @@ from pytest_calibration.errors import (
     BaselineConflict,
     BaselineError,
     CalibrationError,
-    ProbeError,
     UsageError,
 )
 from pytest_calibration.plugin.distribution import plain_id
 from pytest_calibration.plugin.options import OPTIONS, Options, path_of, read_options
 from pytest_calibration.plugin.reporting import write_reports
 from pytest_calibration.plugin.usage import Usage
-from pytest_calibration.progress import PROGRESS
 
 if TYPE_CHECKING:
+    from pytest_calibration.asking import Answer, Asker
     from pytest_calibration.baselines import Baselines, Draft
     from pytest_calibration.config import Config
+    from pytest_calibration.models.backends import ModelSpec
     from pytest_calibration.models.cache import Cache
-    from pytest_calibration.models.checkpoint import LoadSettings
     from pytest_calibration.models.loading import LazyModel
-    from pytest_calibration.models.protocols import LanguageModel
-    from pytest_calibration.models.spec import ModelSpec
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.probes.base import Probe
-    from pytest_calibration.probes.registry import ProbeSet
+    from pytest_calibration.probes.probe_set import ProbeSet
     from pytest_calibration.reports.model import Result
 
-# State of the model, identity of the probe, limit; and what came of it.
-Asked: TypeAlias = tuple[str, int, int | None]
-Answer: TypeAlias = "tuple[Probe, Predictions]"
 BASELINES: Final = "calibration_baselines"
 CONFIG: Final = "calibration.yaml"
 PACKAGE: Final = Path(__file__).parent.parent
@@ -112,7 +105,6 @@ class Run:
         self.cautions: list[str] = []
         # Weak: a model that its fixture lets go must not be held in memory by its answers.
         self._dumped: WeakSet[Predictions] = WeakSet()
-        self._answers: WeakKeyDictionary[object, dict[Asked, Answer]] = WeakKeyDictionary()
         self._check()
         self._clear_cache()
 
@@ -181,7 +173,8 @@ class Run:
     @cached_property
     def models(self) -> list[ModelSpec]:
         """The models named, resolved; the controller's answer in a worker."""
-        from pytest_calibration.models.spec import ModelSpec, anchored, resolve
+        from pytest_calibration.models.backends import ModelSpec
+        from pytest_calibration.models.spec import anchored, resolve
 
         if "models" in self.given:
             return [ModelSpec(**spec) for spec in self.given["models"]]
@@ -217,7 +210,7 @@ class Run:
     @cached_property
     def probes(self) -> ProbeSet:
         """All probes there are."""
-        from pytest_calibration.probes.registry import probe_set
+        from pytest_calibration.probes.probe_set import probe_set
 
         added = self.config.pluginmanager.hook.pytest_calibration_probes(config=self.config)
         source = self.project.path.name if self.project.path is not None else CONFIG
@@ -231,7 +224,7 @@ class Run:
         return self.probes.select(self.options["probe"] or [])
 
     @cached_property
-    def load_settings(self) -> LoadSettings:
+    def load_settings(self) -> dict[str, Any]:
         """How models are loaded: flags over ``calibration.yaml``."""
         return self.project.load_settings(
             device=self.options["device"],
@@ -301,90 +294,32 @@ class Run:
 
     # --- scoring -----------------------------------------------------------------------------
 
-    def predict(self, model: LanguageModel, probe: Probe, limit: int | None) -> Predictions:
-        """Ask a model, once per session and probe; the parent is asked first and let go."""
+    @cached_property
+    def asker(self) -> Asker:
+        """Asks the models of this run; each question once."""
+        from pytest_calibration.asking import Asker
+
         parent = self.parent
-        wanted = self._limit(probe, limit)
-        if parent is not None and model is not parent and not self._known(parent, probe, wanted):
-            release(model)
-            self._ask(parent, probe, wanted)
-            # The others now, too, so that the two models change places once.
-            for name in self.selected:
-                with suppress(CalibrationError):
-                    other = self.probes.get(name)
-                    self._ask(parent, other, self._limit(other, None))
-            release(parent)
-        return self._ask(model, probe, wanted)
+        return Asker(
+            self.probes,
+            limit=self.options["limit"],
+            limits=self.project.limits,
+            parent=parent,
+            selected=self.selected if parent is not None else (),
+            on_use=self.usage.watch,
+            on_answer=self._on_answer,
+        )
 
-    def _limit(self, probe: Probe, limit: int | None) -> int | None:
-        if limit is None:
-            limit = self.options["limit"]
-        return self.project.probe_limit(probe.name) if limit is None else limit
+    def _on_answer(self, answer: Answer) -> None:
+        if answer.from_cache is not None:
+            self.usage.answered(answer.model, answer.probe.name, cached=answer.from_cache)
+        self.dump(answer.predictions)
 
-    def _answers_of(self, model: object) -> dict[Asked, Answer]:
-        """Return what this model was asked; nothing is kept of one that cannot be held weakly."""
-        try:
-            return self._answers.setdefault(model, {})
-        except TypeError:
-            return {}
-
-    def _known(self, model: LanguageModel, probe: Probe, limit: int | None) -> bool:
-        return self._key(model, probe, limit) in self._answers_of(model)
-
-    def _key(self, model: LanguageModel, probe: Probe, limit: int | None) -> Asked:
-        from pytest_calibration.models.loading import LazyModel
-
-        # A checkpoint does not change while it is probed; a model that a project brings may.
-        state = "" if isinstance(model, LazyModel) else str(getattr(model, "fingerprint", ""))
-        return state, id(probe), limit
-
-    def _ask(self, model: LanguageModel, probe: Probe, limit: int | None) -> Predictions:
-        from pytest_calibration.predictions import Predictions
-
-        answers = self._answers_of(model)
-        key = self._key(model, probe, limit)
-        if key not in answers:
-            with PROGRESS.of(model, probe), self._watched(model, probe):
-                given = probe.run(model, limit=limit)
-            if not isinstance(given, Predictions) or given.probe != probe.name:
-                got = given.probe if isinstance(given, Predictions) else type(given).__name__
-                raise ProbeError(
-                    f"probe {probe.name!r} must return Predictions of its own name, got {got!r}."
-                )
-            # With the probe, so that no other takes its id while the answer is kept.
-            answers[key] = probe, given
-            self.dump(given)
-        return answers[key][1]
-
-    def watch(self, model: object) -> LazyModel | None:
-        """Count how often a model is loaded, where it is one that this package loads."""
-        from pytest_calibration.models.loading import LazyModel
-
-        if not isinstance(model, LazyModel):
-            return None
-        self.usage.watch(model.use)
-        return model
-
-    @contextmanager
-    def _watched(self, asked: LanguageModel, probe: Probe) -> Iterator[None]:
-        """Note whether a probe is answered from the cache."""
-        model = self.watch(asked)
-        if model is None:
-            yield
-            return
-        served, computed = model.served, model.computed
-        yield
-        if model.cache is not None and (model.served, model.computed) != (served, computed):
-            self.usage.answered(model.name, probe.name, cached=model.computed == computed)
-
-    def parent_predictions(self, predictions: Predictions) -> Iterator[tuple[str, Predictions]]:
-        """Yield the parent's answers to the probe of these predictions, the fullest there are."""
+    def parent_predictions(self, predictions: Predictions) -> list[tuple[str, Predictions]]:
+        """Return the parent's name and its predictions on the same probe, if it was asked."""
         parent = self.parent if self.options["parent"] is not None else None
-        if parent is None:
-            return
-        known = [p for _, p in self._answers_of(parent).values() if p.probe == predictions.probe]
-        if known:
-            yield parent.name, max(known, key=len)
+        known = self.asker.parent_predictions(predictions.probe) if parent is not None else None
+        return [(parent.name, known)] if parent is not None and known is not None else []
 
     def dump(self, predictions: Predictions) -> None:
         """Write all items, where the run asks for it.
@@ -683,13 +618,6 @@ def conflict_text(key: str, origins: Iterable[str]) -> str:
         f"{key}: {' and '.join(origins)} record different predictions under one baseline; give "
         "each its own, calibration_baseline.named(...). Neither was written."
     )
-
-
-def release(model: object) -> None:
-    """Let a model free its weights, where it can."""
-    free = getattr(model, "release", None)
-    if callable(free):
-        free()
 
 
 def flag_arguments(options: Options, skip: Iterable[str]) -> list[str]:

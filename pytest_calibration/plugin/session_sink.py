@@ -145,7 +145,7 @@ class SessionSink:
 
     def parents(self, predictions: Predictions) -> Iterable[tuple[str, Predictions]]:
         """Return the parent's predictions on the same probe."""
-        return list(self.run.parent_predictions(predictions))
+        return self.run.parent_predictions(predictions)
 
 
 def in_short(report: pytest.TestReport, results: Iterable[Result]) -> None:
