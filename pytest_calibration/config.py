@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
+from pytest_calibration.gate.strictness import range_error
 from pytest_calibration.models.backends import all_backends
 from pytest_calibration.strict_yaml import read_mapping
 
@@ -83,13 +84,13 @@ def read_config(path: Path) -> Config:
     for name, settings in _mapping(path, "probes", data.get("probes")).items():
         probes[name] = entry = _mapping(path, f"probes.{name}", settings)
         _check_limit(path, f"probes.{name}.limit", entry.get("limit"))
-        _share(path, f"probes.{name}.tolerance", entry.get("tolerance"), 1.0)
+        _strictness(path, f"probes.{name}.tolerance", entry.get("tolerance"))
     return Config(
         path=path,
         model=model,
         probes=probes,
-        tolerance=_share(path, "tolerance", data.get("tolerance"), 1.0),
-        alpha=_share(path, "alpha", data.get("alpha"), 0.5, zero=False),
+        tolerance=_strictness(path, "tolerance", data.get("tolerance")),
+        alpha=_strictness(path, "alpha", data.get("alpha")),
     )
 
 
@@ -116,13 +117,8 @@ def _check_limit(path: Path, key: str, value: Any) -> None:
         raise ConfigError(f"{path}: {key} must be a whole number of at least 1, got {value!r}.")
 
 
-def _share(path: Path, key: str, value: Any, below: float, *, zero: bool = True) -> float | None:
-    if value is None:
-        return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < below or (value == 0 and not zero):
-        least = "of at least 0" if zero else "above 0"
-        raise ConfigError(
-            f"{path}: {key} must be a number {least} and below {below:g}, got {value!r}."
-        )
-    return float(value)
+def _strictness(path: Path, key: str, value: Any) -> float | None:
+    problem = value is not None and range_error(key.rpartition(".")[2], value)
+    if problem:
+        raise ConfigError(f"{path}: {key} {problem}.")
+    return None if value is None else float(value)

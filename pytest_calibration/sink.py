@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Protocol, TypeAlias
 
-    from pytest_calibration.baselines.check import Settings
+    from pytest_calibration.gate.strictness import Strictness
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.reports.model import Result
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
             A project may refuse inconclusive ones; and the session knows the command that records.
             """
 
-        def settings(self, predictions: Predictions) -> Settings:
-            """Return what the project's configuration says."""
+        def strictness(self, predictions: Predictions) -> Strictness:
+            """Return how strict the project's configuration is with this probe."""
 
         def parents(self, predictions: Predictions) -> Iterable[tuple[str, Predictions]]:
             """Return (name, predictions) of the parent model on the same probe, if given."""

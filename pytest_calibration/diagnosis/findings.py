@@ -77,6 +77,12 @@ class Recalibrated(EceReading):
     """The ECE of confidences that were recalibrated by what other items say.
 
     Attributes:
+        value: ECE over all items.
+        low: lower end of its interval.
+        high: upper end.
+        noise_floor: mean ECE of a calibrated model with these confidences.
+        noise_floor_high: 95 % point of the ECE of that model.
+        at_floor: whether the value is not above ``noise_floor_high``.
         mended: whether ECE is at its noise floor, or at most a fifth of what it had above its floor
             is left.
         left: whether more is left, and that surely no noise. With few items neither may hold.

@@ -55,12 +55,12 @@ class Reporter:
         if report.when == "teardown":
             self.run.results.pop(report.nodeid, None)
             if hasattr(report, RESULTS):
-                from pytest_calibration.reports.model import Result, revived, spared
+                from pytest_calibration.reports.model import Result, from_plain, not_failing
 
-                made = [revived(Result, one) for one in getattr(report, RESULTS)]
+                made = [from_plain(Result, one) for one in getattr(report, RESULTS)]
                 self._place(report, made[0].test)
                 failed = report.nodeid in self.run.broken
-                self.run.results[report.nodeid] = made if failed else spared(made)
+                self.run.results[report.nodeid] = made if failed else not_failing(made)
         if not ours:
             return
         self.run.marked.add(report.nodeid)

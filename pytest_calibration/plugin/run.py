@@ -333,7 +333,7 @@ class Run:
         self._dumped.add(predictions)
         from pytest_calibration.reports.dump import write_dump
 
-        write_dump(folder, predictions, words=self.options["item_text"] != "none")
+        write_dump(folder, predictions, item_text=self.options["item_text"] != "none")
 
     # --- baselines ---------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pytest_calibration.plugin.reporting import inert, wants_details
 from pytest_calibration.plugin.run import Run, flag_arguments, model_name
 
 if TYPE_CHECKING:
-    from pytest_calibration.baselines.check import Settings
+    from pytest_calibration.gate.strictness import Strictness
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.reports.model import Remedy, Result
@@ -66,7 +66,7 @@ class SessionSink:
             fails=fails,
             remedy=self.remedy(verdict),
             detailed=fails or wants_details(self.run),
-            words=shows == "reports",
+            item_text=shows == "reports",
         )
         self.results.append(result)
         for key, value in flat(result).items():
@@ -83,8 +83,8 @@ class SessionSink:
         from pytest_calibration.reports.model import worst_items
         from pytest_calibration.reports.terminal.failure import WORST, worst_lines
 
-        worst = worst_items(*self.evidence, most=WORST, words=True)
-        if any(item.words for item in worst):
+        worst = worst_items(*self.evidence, most=WORST, item_text=True)
+        if any(item.text for item in worst):
             yield EVIDENCE, "\n".join(inert(worst_lines(worst, width=self.run.width)))
 
     def fails(self, verdict: Verdict) -> bool:
@@ -130,29 +130,22 @@ class SessionSink:
         label = f"{spec.baseline}=" if spec.baseline else ""
         return [f"--calibration-model={label}{spec.text}"]
 
-    def settings(self, predictions: Predictions) -> Settings:
-        """Return ini keys over ``calibration.yaml`` over defaults."""
-        from pytest_calibration.baselines.check import Settings
+    def strictness(self, predictions: Predictions) -> Strictness:
+        """Return flags and ini keys over ``calibration.yaml`` over defaults."""
+        from pytest_calibration.gate.strictness import DEFAULT
 
         options, project = self.run.options, self.run.project
-        default = Settings()
         # A probe's own tolerance is nearer to it than the ini's for the whole project.
         own = project.probes.get(predictions.probe, {}).get("tolerance")
-        tolerance = first(own, options["tolerance"], project.tolerance, default.project_tolerance)
-        return Settings(
-            project_tolerance=tolerance,
-            alpha=first(options["alpha"], project.alpha, default.alpha),
-            max_undetected=first(options["max_undetected"], default.max_undetected),
+        return DEFAULT.with_first(
+            tolerance=(own, options["tolerance"], project.tolerance),
+            alpha=(options["alpha"], project.alpha),
+            max_undetected=(options["max_undetected"],),
         )
 
     def parents(self, predictions: Predictions) -> Iterable[tuple[str, Predictions]]:
         """Return the parent's predictions on the same probe."""
         return self.run.parent_predictions(predictions)
-
-
-def first(*values: float | None) -> float:
-    """Return the first value that says something."""
-    return next(float(v) for v in values if v is not None)
 
 
 def in_short(report: pytest.TestReport, results: Iterable[Result]) -> None:

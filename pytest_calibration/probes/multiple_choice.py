@@ -192,7 +192,9 @@ class MultipleChoice(ItemProbe[Question]):
             labels=labels,
             label_logprobs=np.log(gold),
             option_mass=np.array([float(np.exp(row).sum()) for row in logprobs]),
-            texts=ItemTexts.held([_text(i, int(a)) for i, a in zip(items, answers, strict=True)]),
+            texts=ItemTexts.from_list(
+                [_text(i, int(a)) for i, a in zip(items, answers, strict=True)]
+            ),
             signature=self.signature(model, hard, options=variant),
             **fields,
         )

@@ -50,7 +50,7 @@ def annotations(
 def _of_test(test: str, verdicts: list["Result"], places: Mapping[str, tuple[str, int]]) -> str:
     first = verdicts[0]
     more = f" and {len(verdicts) - 1:,} more" if len(verdicts) > 1 else ""
-    title = f"{first.said}: {visible(first.subject, NAME)}{more}"
+    title = f"{first.state_name}: {visible(first.subject, NAME)}{more}"
     parts = [part for result in verdicts for part in _parts(result)]
     file, line = places.get(test, (test.partition("::")[0] if first.test else "", 0))
     return _command(title, "\n".join(parts), file=visible(file), line=line)

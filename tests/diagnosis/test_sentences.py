@@ -21,6 +21,7 @@ from pytest_calibration.diagnosis import (
     Regime,
     TemperatureFit,
     diagnose,
+    sentences,
 )
 from pytest_calibration.diagnosis.sentences import apart, factor, option_name, percent, with_ends
 
@@ -63,7 +64,12 @@ def case(**changes: Any) -> Diagnosis:
         "worst_bins": (),
         "notes": (),
     }
-    return replace(ANY, **{**usual, **changes})
+    return written(replace(ANY, **{**usual, **changes}))
+
+
+def written(d: Diagnosis) -> Diagnosis:
+    """Return a diagnosis with the text that its values ask for."""
+    return replace(d, paragraph=sentences.paragraph(d), figures=sentences.figures(d))
 
 
 OVER = "Over-confident by 0.190 [0.170, 0.210]: 0.66 sure on average, 0.47 right."
@@ -181,7 +187,9 @@ def test_a_problem_of_shape() -> None:
         "regression) would bring it from 0.246 to 0.026: a problem of shape, not of scale; "
         "recalibrate with such a map, or train more gently (a lower learning rate, fewer epochs)."
     )
-    assert replace(d, direction="too flat").paragraph.endswith("recalibrate with such a map.")
+    assert written(replace(d, direction="too flat")).paragraph.endswith(
+        "recalibrate with such a map."
+    )
 
 
 def test_without_logits_nothing_is_said_of_dividing_them() -> None:
@@ -285,7 +293,9 @@ def test_items_that_do_not_tell() -> None:
         "1 item does not tell which way it errs, if it does: the signed gap is +0.050 "
         "[-0.100, +0.200], and an ECE of 0.200 is hardly more than noise makes (up to 0.180)."
     )
-    assert replace(d, n=40, units=40, unit="token").paragraph.startswith("40 tokens do not tell")
+    assert written(replace(d, n=40, units=40, unit="token")).paragraph.startswith(
+        "40 tokens do not tell"
+    )
 
 
 @pytest.mark.parametrize(
@@ -348,7 +358,7 @@ def test_a_collapse_onto_a_letter() -> None:
         "of the time."
     )
     alone = replace(LETTER, baseline=None, options=30, option=4)
-    assert alone.sentence == (
+    assert sentences.favourite(alone) == (
         "It answers option 5 of 30 61 % of the time, where that is right 25 % of the time."
     )
 
@@ -361,7 +371,7 @@ def test_what_a_small_option_mass_means() -> None:
         "items: the model would rather write something else, and its confidence, which counts the "
         "options alone, may be about the format more than the answer."
     )
-    assert small.sentence == words
+    assert sentences.option_mass(small) == words
     assert case(option_mass=small).paragraph.endswith(words)
     # A model that is fine and no worse than before has it in the figures alone.
     fine: dict[str, Any] = {"verdict_word": "none", "direction": "calibrated"}
@@ -373,10 +383,10 @@ def test_what_a_small_option_mass_means() -> None:
     assert case(option_mass=fell).paragraph.endswith(words)
     some = replace(small, mean=Interval(0.7, 0.68, 0.72), share_below_half=0.3)
     assert ": on those the model would rather write something else, and its confidence there," in (
-        some.sentence
+        sentences.option_mass(some)
     )
     large = replace(some, share_below_half=0.004, small=False)
-    assert large.sentence == (
+    assert sentences.option_mass(large) == (
         "The options hold 0.7 of the probability on average, and less than half on 0.4 % of the "
         "items: the model does answer with an option."
     )
@@ -433,7 +443,7 @@ def test_the_figures_stand_below() -> None:
 def test_a_temperature_at_its_limit_is_no_number_to_use() -> None:
     """It says that NLL still falls, and has no interval."""
     at = TemperatureFit(100.0, None, None, "log-odds", 0.9, 0.7, True, 0)
-    assert figures(case(temperature=at))["temperature"] == (
+    assert figures(case(temperature=at, verdict_word="undecided"))["temperature"] == (
         "at its limit, 100: NLL still falls there, on the log-odds of the confidence; NLL 0.900 "
         "-> 0.700 nats"
     )

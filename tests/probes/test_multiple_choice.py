@@ -164,7 +164,7 @@ def test_questions_may_have_different_numbers_of_options(tmp_path: Path) -> None
 
 
 def test_options_without_their_space_are_the_second_choice(path: Path) -> None:
-    """Where the tokenizer merges the space, the letter is scored and the signature differs."""
+    """Where the tokenizer merges the space, the letter alone is scored; the signature says so."""
     model = Scripted([0.25] * 4, merges=(" ",))
     predictions = MultipleChoice(path=path).run(model)
     assert model.options == [["A", "B", "C", "D"]] * 6

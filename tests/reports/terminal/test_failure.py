@@ -7,12 +7,14 @@ from dataclasses import replace
 from samples import predictions, results
 
 from pytest_calibration.gate.verdict import compare
-from pytest_calibration.reports.model import result_of
+from pytest_calibration.reports.model import Remedy, result_of
 from pytest_calibration.reports.terminal import failure_lines
 
 BASE = predictions(hostile=False)
 HOT = predictions(sharpen=2.5, model="sft", hostile=False)
-RESULT = result_of(compare(HOT, BASE), remedy="to accept it:\n  pytest --accept", words=True)
+RESULT = result_of(
+    compare(HOT, BASE), remedy=Remedy("to accept it", "pytest --accept"), item_text=True
+)
 
 
 def lines(*failing, **settings):  # type: ignore[no-untyped-def]
@@ -44,7 +46,9 @@ def test_the_order_of_the_story() -> None:
 
 def test_two_verdicts_are_one_story() -> None:
     """Both are told, on one diagram, with equal remedies once."""
-    parent = result_of(compare(HOT, BASE, reference="parent base"), remedy=RESULT.remedy)
+    parent = result_of(
+        compare(HOT, BASE, against="parent", reference="parent base"), remedy=RESULT.remedy
+    )
     text = "\n".join(lines(RESULT, parent))
     assert text.count(RESULT.headline) == 2
     assert text.count("confidence          n   mean") == 1
@@ -58,14 +62,14 @@ def test_the_surest_wrong_answers_are_three() -> None:
     assert RESULT.detail is not None
     worst = RESULT.detail.worst
     for item in worst[:3]:
-        assert item.words is not None
-        assert item.words.prompt in text
-    assert worst[3].words is not None
-    assert worst[3].words.prompt not in text
-    silent = result_of(compare(HOT, BASE), words=False)
+        assert item.text is not None
+        assert item.text.prompt in text
+    assert worst[3].text is not None
+    assert worst[3].text.prompt not in text
+    silent = result_of(compare(HOT, BASE), item_text=False)
     told = "\n".join(lines(silent))
-    assert worst[0].words is not None
-    assert worst[0].words.prompt not in told
+    assert worst[0].text is not None
+    assert worst[0].text.prompt not in told
     assert worst[0].title in told
 
 
@@ -82,7 +86,7 @@ def test_a_result_without_detail_tells_its_story() -> None:
     assert [line.strip() for line in bare[1 : 1 + len(RESULT.explanation)]] == [
         line.strip() for line in RESULT.explanation
     ]
-    assert bare[-1] == RESULT.remedy
+    assert bare[-2:] == ["to accept it:", "  pytest --accept"]
 
 
 def test_hostile_text_shows_as_text() -> None:

@@ -1319,7 +1319,6 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
     )
 
 
