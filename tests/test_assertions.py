@@ -330,11 +330,11 @@ class FakeSession:
         """As wide as usual."""
         return WIDTH
 
-    def scored(self, predictions: Predictions) -> None:
+    def dump(self, predictions: Predictions) -> None:
         """Remember."""
         self.judged.append(predictions)
 
-    def seen(self, verdict: Verdict) -> Result:
+    def add(self, verdict: Verdict) -> Result:
         """Remember; fail on inconclusive too, where strict; name the state as remedy."""
         self.verdicts.append(verdict)
         fails = verdict.state.fails or (self.strict and verdict.state is State.INCONCLUSIVE)

@@ -365,7 +365,8 @@ def test_progress_is_cut_to_the_terminal(command, stored, runs, monkeypatch) -> 
 
 def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch) -> None:
     """Asking a model takes longest of all: its name and the probe's are shown meanwhile."""
-    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", float("inf"))
+    # Of the counts nothing is shown, however long they take.
+    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", math.inf)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     command("aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--trials", 1)

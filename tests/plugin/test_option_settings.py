@@ -93,8 +93,14 @@ def test_tolerance_comes_from_the_project(recorded, where: str, text: str) -> No
             "*calibration_no_model must be one of error, skip*'maybe'*",
         ),
         ("calibration_inconclusive = red", "*calibration_inconclusive must be one of pass, fail*"),
-        ("calibration_alpha = 0.7", "*calibration_alpha must lie between 0 and 0.5, got 0.7.*"),
-        ("calibration_tolerance = -1", "*calibration_tolerance must be at least 0*got -1.0.*"),
+        (
+            "calibration_alpha = 0.7",
+            "*calibration_alpha must be a number above 0 and below 0.5, got 0.7.*",
+        ),
+        (
+            "calibration_tolerance = -1",
+            "*calibration_tolerance must be a number of at least 0 and below 1, got -1.0.*",
+        ),
         ("calibration_limit = many", "*calibration_limit*many*"),
         ("calibration_batch_tokens = 0", "*calibration_batch_tokens must be at least 1, got 0.*"),
     ],
