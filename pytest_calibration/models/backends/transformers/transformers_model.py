@@ -181,13 +181,9 @@ class TransformersModel:
     def option_logprobs(
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[NDArray[np.float64]]:
-        """Return log P(option | prompt) in nats, one (k,) array per prompt.
+        """See :class:`~pytest_calibration.models.protocols.LanguageModel`.
 
         A prompt and its single-token options are one row; each longer option is a row of its own.
-
-        Raises:
-            TokenBoundaryError: the tokenizer merges the end of a prompt with an option.
-            ModelError: an option adds no token, a prompt does not fit, a score is not finite.
         """
         prompt_ids, option_ids = self._encode_options(prompts, options)
         rows: list[Row] = []
@@ -224,7 +220,7 @@ class TransformersModel:
     def next_token(
         self, texts: Sequence[str], *, choose: Choose | None = None
     ) -> list[NextTokenScores]:
-        """Return what the model expected at each predicted token of each text.
+        """See :class:`~pytest_calibration.models.protocols.LanguageModel`.
 
         A text longer than the model's context is read in windows that overlap by half, so every
         token past the first window has at least half a context before it. Scores come in the order
