@@ -43,7 +43,7 @@ _BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Switch dropout and its like off for a while, in whatever parts of a model they are on."""
+    """Switch a model to evaluation for a while, and each of its parts back afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -164,7 +164,7 @@ class TransformersModel:
 
     @property
     def description(self) -> Mapping[str, str]:
-        """Settings and versions that stand beside every number."""
+        """Settings and versions that describe how it scores."""
         first = next(self.model.parameters())
         out = {
             "dtype": str(first.dtype).removeprefix("torch."),
