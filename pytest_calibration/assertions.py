@@ -200,8 +200,8 @@ def _conclude(verdicts: Sequence[Verdict], predictions: Predictions) -> Verdict:
     results = [sink.seen(v) if sink is not None else _alone(v) for v in told]
     failing = [result for result in results if result.fails]
     if failing:
-        width = WIDTH if sink is None else sink.width
-        raise AssertionError("\n".join(failure_lines(failing, width=width)))
+        width, verbose = (WIDTH, False) if sink is None else (sink.width, sink.verbose)
+        raise AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
     return told[-1]
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
         def width(self) -> int:
             """Columns that the text of a failure has."""
 
+        @property
+        def verbose(self) -> bool:
+            """Whether the text of a failure has all numbers."""
+
         def scored(self, predictions: Predictions) -> None:
             """Take note of what is being judged."""
 

@@ -19,10 +19,10 @@ from pytest_calibration.diagnosis.findings import (
     Diagnosis,
     EceReading,
     Interval,
+    Problem,
     Recalibrated,
     Regime,
     TemperatureFit,
-    Problem,
 )
 from pytest_calibration.diagnosis.recalibration import (
     MIN_UNITS,
@@ -120,7 +120,7 @@ def diagnose(
         base_temperature=base_temperature(*shared, bins) if shared and base_model else None,
         notes=tuple(notes),
     )
-    return replace(found, paragraph=sentences.paragraph(found), figures=sentences.figures(found))
+    return replace(found, sentences=sentences.sentences(found), figures=sentences.figures(found))
 
 
 def _notes_on_fit(predictions: Predictions, fit: TemperatureFit | None) -> list[str]:

@@ -369,8 +369,8 @@ class Diagnosis:
         change: change from the baseline; None without one.
         base_temperature: temperature found without labels; None without a parent's table.
         notes: what could not be computed, and why, a sentence each.
-        paragraph: what happened and what would correct it, in one paragraph of plain words.
-        figures: the numbers behind the paragraph, each with a label.
+        sentences: what happened and what would correct it, the most important first.
+        figures: the numbers behind the sentences, each with a label.
     """
 
     n: int
@@ -397,8 +397,13 @@ class Diagnosis:
     change: Change | None
     base_temperature: BaseTemperature | None
     notes: tuple[str, ...] = ()
-    paragraph: str = ""
+    sentences: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
+
+    @property
+    def paragraph(self) -> str:
+        """The sentences as one paragraph."""
+        return " ".join(self.sentences)
 
     def lines(self) -> Iterator[str]:
         """Yield the figures below the paragraph, each line at most 100 columns wide."""

@@ -1,4 +1,4 @@
-"""A diagnosis in words: one paragraph, and labelled figures.
+"""A diagnosis in words: sentences, and labelled figures.
 
 No sentence claims what its interval does not support.
 """
@@ -86,8 +86,8 @@ def _items(d: Diagnosis) -> str:
 # --- sentences -----------------------------------------------------------------------------------
 
 
-def paragraph(d: Diagnosis) -> str:
-    """Return what happened and what would correct it."""
+def sentences(d: Diagnosis) -> tuple[str, ...]:
+    """Return what happened and what would correct it, the most important first."""
     parts = [_direction(d), *_remedy(d), *_change(d), *_regime(d)]
     if d.collapse.favourite is not None:
         parts.append(favourite(d.collapse.favourite))
@@ -95,7 +95,7 @@ def paragraph(d: Diagnosis) -> str:
     # A mass that was as small before is no change; the figures have it.
     if mass is not None and mass.small and not _was_as_small(mass):
         parts.append(option_mass(mass))
-    return " ".join(parts)
+    return tuple(parts)
 
 
 def _direction(d: Diagnosis) -> str:
@@ -311,7 +311,7 @@ def _was_as_small(mass: OptionMass) -> bool:
 
 
 def figures(d: Diagnosis) -> tuple[Figure, ...]:
-    """Return the numbers behind the paragraph, each with its label."""
+    """Return the numbers behind the sentences, each with its label."""
     regime = d.regime
     margin = ""
     if regime.margin is not None:
@@ -330,7 +330,7 @@ def _restated(d: Diagnosis) -> Iterator[tuple[str, str]]:
     """Yield what the verdict, the diagram and the table of slices show, too."""
     confidence, accuracy = apart(d.mean_confidence, d.accuracy)
     gap = with_ends(d.signed_gap, sign=True)
-    means = f"mean confidence {confidence}, accuracy {accuracy}"
+    means = f"conf {confidence}, acc {accuracy}"
     yield "signed gap", f"{gap} ({means}), {_items(d)}"
     yield "ECE", f"{_reading(d.ece)}, {d.bins} equal-width bins"
     for b in d.worst_bins:

@@ -50,6 +50,11 @@ class SessionSink:
         """Columns that the text of a failure has: the terminal's, less what pytest puts before."""
         return self.run.width - MARGIN
 
+    @property
+    def verbose(self) -> bool:
+        """Whether the text of a failure has all numbers: under ``-v``."""
+        return self.item.config.get_verbosity(pytest.Config.VERBOSITY_ASSERTIONS) > 0
+
     def scored(self, predictions: Predictions) -> None:
         """Write the items where the run dumps them."""
         self.run.dump(predictions)

@@ -76,7 +76,7 @@ def case(**changes: Any) -> Diagnosis:
 
 def written(d: Diagnosis) -> Diagnosis:
     """Return a diagnosis with the text that its values ask for."""
-    return replace(d, paragraph=sentences.paragraph(d), figures=sentences.figures(d))
+    return replace(d, sentences=sentences.sentences(d), figures=sentences.figures(d))
 
 
 OVER = "Over-confident by 0.190 [0.170, 0.210]: mean confidence 0.66, accuracy 0.47."
@@ -430,7 +430,7 @@ def test_the_figures_stand_below() -> None:
     f = figures(d)
     assert (
         f["signed gap"]
-        == "+0.190 [+0.170, +0.210] (mean confidence 0.660, accuracy 0.470), 2,000 items"
+        == "+0.190 [+0.170, +0.210] (conf 0.660, acc 0.470), 2,000 items"
     )
     assert f["ECE"] == "0.246 [0.226, 0.266], noise floor 0.020 (up to 0.030), 15 equal-width bins"
     assert f["temperature"] == "2.30 [2.10, 2.52], on the logits; NLL 1.200 -> 1.000 nats"
