@@ -197,8 +197,8 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
     results = [_result(v) if sink is None else sink.add(v) for v in verdicts]
     failing = [result for result in results if result.fails]
     if failing:
-        width = WIDTH if sink is None else sink.width
-        raise AssertionError("\n".join(failure_lines(failing, width=width)))
+        width, verbose = (WIDTH, False) if sink is None else (sink.width, sink.verbose)
+        raise AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
     return verdicts[-1]
 
 
