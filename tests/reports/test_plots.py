@@ -19,7 +19,7 @@ from pytest_calibration.gate.verdict import compare, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.reports.model import Result, Results, result_of
 from pytest_calibration.reports.plots import diagram_of, picture, plots_of
-from pytest_calibration.reports.reliability_plot import Diagram
+from pytest_calibration.reports.reliability_display import Diagram
 from pytest_calibration.text.visible import visible
 from pytest_calibration.uncertainty.reliability import confidence_histogram, reliability
 
