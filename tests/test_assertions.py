@@ -31,7 +31,8 @@ from pytest_calibration.errors import MetricError, PredictionsError, UsageError
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.verdict import Verdict
 from pytest_calibration.metrics import ece
-from pytest_calibration.reports.model import Result, result_of
+from pytest_calibration.reports.model import Remedy, Result, result_of
+from pytest_calibration.reports.terminal import failure_lines
 from pytest_calibration.sink import SINK
 from pytest_calibration.text.layout import WIDTH
 
@@ -42,9 +43,14 @@ UNDER = exact(dict.fromkeys(LEVELS, -0.1))
 
 
 @pytest.fixture(autouse=True)
-def _no_session() -> None:
-    """The assertions are called as outside a test session."""
+def _no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The assertions are called as outside a test session; their text is read in full."""
     SINK.set(None)
+
+    def full(failing: list[Result], *, width: int, verbose: bool) -> Iterator[str]:
+        return failure_lines(failing, width=width, verbose=True)
+
+    monkeypatch.setattr("pytest_calibration.assertions.failure_lines", full)
 
 
 def failure(call: Any, *args: Any, **settings: Any) -> str:
@@ -320,6 +326,8 @@ class FakeSession:
         self.project = Settings()
         self._parents = parents or []
 
+    verbose = False
+
     @property
     def width(self) -> int:
         """As wide as usual."""
@@ -333,7 +341,7 @@ class FakeSession:
         """Remember; fail on inconclusive too, where strict; name the state as remedy."""
         self.verdicts.append(verdict)
         fails = verdict.state.fails or (self.strict and verdict.state is State.INCONCLUSIVE)
-        return result_of(verdict, fails=fails, remedy=f"remedy for {verdict.state}")
+        return result_of(verdict, fails=fails, remedy=Remedy("remedy", f"for {verdict.state}"))
 
     def settings(self, _: Predictions) -> Settings:
         """Return the project's settings."""
@@ -358,7 +366,7 @@ def test_a_session_sees_every_verdict(session: FakeSession) -> None:
     assert_ece_below(CALIBRATED, 0.5)
     text = failure(assert_ece_below, OVER, 0.05)
     assert [v.state for v in session.verdicts] == [State.PASSED, State.ABOVE_LIMIT]
-    assert text.endswith("\n\nremedy for above_limit")
+    assert text.endswith("\n\nremedy:\n  for above_limit")
 
 
 def test_a_session_may_fail_on_inconclusive(session: FakeSession) -> None:
@@ -412,7 +420,7 @@ def test_two_failures_are_one_text(tmp_path: Path, session: FakeSession) -> None
     text = failure(assert_no_regression, OVER, store)
     assert text.count("calibration regressed: probe exact") == 2
     assert text.count("confidence          n   mean    acc     gap") == 1
-    assert text.count("remedy for regressed") == 1
+    assert text.count("remedy:\n  for regressed") == 1
 
 
 # --- everything ---------------------------------------------------------------------------------

@@ -76,8 +76,10 @@ class SessionSink:
         self.results.append(result)
         for key, value in flat(result).items():
             self.item.user_properties.append((f"{PREFIX}{len(self.results)}.{key}", value))
-        # A report, and JUnit's file, hold the text of a failure: item texts go to the terminal.
-        if fails and shows in (None, "terminal") and verdict.candidate is not None:
+        # Reports and JUnit's file hold the text of a failure, so item text goes below it, unless it
+        # is in there already.
+        below = shows != "none" and not (shows == "reports" and self.verbose)
+        if fails and below and verdict.candidate is not None:
             self.evidence = verdict.candidate, verdict.stored
         return result
 

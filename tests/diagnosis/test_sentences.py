@@ -428,10 +428,7 @@ def test_the_figures_stand_below() -> None:
         notes=("First note.",),
     )
     f = figures(d)
-    assert (
-        f["signed gap"]
-        == "+0.190 [+0.170, +0.210] (conf 0.660, acc 0.470), 2,000 items"
-    )
+    assert f["signed gap"] == "+0.190 [+0.170, +0.210] (conf 0.660, acc 0.470), 2,000 items"
     assert f["ECE"] == "0.246 [0.226, 0.266], noise floor 0.020 (up to 0.030), 15 equal-width bins"
     assert f["temperature"] == "2.30 [2.10, 2.52], on the logits; NLL 1.200 -> 1.000 nats"
     assert f["held out"] == "ECE 0.025 [0.005, 0.045], noise floor 0.020 (up to 0.030)"
