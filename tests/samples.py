@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from hypothesis import strategies as st
@@ -72,7 +72,7 @@ def predictions(
         option_mass=np.full(n, 0.8) if table else None,
         groups=np.array([f"passage-{i // 3}" for i in range(n)]) if groups else None,
         slices=np.array([f"{bad} subject {i % 5}" for i in range(n)]),
-        texts=ItemTexts.held(texts),
+        texts=ItemTexts.from_list(texts),
         signature=Signature(
             {"kind": "multiple_choice", "shots": "3"},
             {"model": model, "dtype": "float32", "torch": "2.13.0"},
@@ -146,6 +146,24 @@ def small_results() -> Results:
         detail, slices=detail.slices[:2], worst=detail.worst[:1], candidate=side, baseline=side
     )
     return replace(results(), results=(replace(result, detail=detail),))
+
+
+def everywhere(text: str, value: Any) -> Any:
+    """Return results in which every text that others choose is this one."""
+    if is_dataclass(value):
+        hints = get_type_hints(type(value))
+        # Names of metrics, hashes and words of a fixed list are ours.
+        free = [
+            f.name
+            for f in fields(value)
+            if f.init and f.name not in {"metric", "id"} and "Literal" not in str(hints[f.name])
+        ]
+        return replace(value, **{name: everywhere(text, getattr(value, name)) for name in free})
+    if isinstance(value, dict):
+        return {key: everywhere(text, part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(everywhere(text, part) for part in value)
+    return text if type(value) is str else value
 
 
 # --- damaged documents ---------------------------------------------------------------------------

@@ -302,7 +302,7 @@ def _predictions(lines: list[Line], ids: IdArray) -> tuple[Predictions, Predicti
         option_mass=column("option_mass"),
         groups=column("group"),
         slices=column("slice"),
-        texts=ItemTexts.held(texts) if set(texts) != {ItemText()} else None,
+        texts=ItemTexts.from_list(texts) if set(texts) != {ItemText()} else None,
         unit=lines[0].unit or "item",
         signature=Signature(soft={"model": model} if model else {}),
     )

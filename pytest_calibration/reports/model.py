@@ -24,7 +24,7 @@ from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.verdict import Against, Past, Verdict
 from pytest_calibration.measurement import Measurement, measure
-from pytest_calibration.metrics import METRICS
+from pytest_calibration.metrics import METRICS, Strategy, metric_named
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.predictions.item_text import ItemText
 from pytest_calibration.uncertainty.reliability import (
@@ -53,6 +53,8 @@ class Number:
         high: upper end; None where the interval has none, as NLL on one unit.
         noise_floor: the mean of a calibrated model; None for a metric that is no error.
         noise_floor_high: the 95 % point of a calibrated model; None where it is not known.
+        bins: number of bins; None for a metric without.
+        strategy: how they are cut; None for a metric without.
     """
 
     metric: str
@@ -62,6 +64,8 @@ class Number:
     high: float | None
     noise_floor: float | None = None
     noise_floor_high: float | None = None
+    bins: int | None = None
+    strategy: Strategy | None = None
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -72,7 +76,9 @@ class Number:
     @classmethod
     def of(cls, measurement: Measurement) -> Number:
         """Return the printed values of a measurement."""
-        return _copied(cls, measurement)
+        if metric_named(measurement.metric).binned:
+            return _copied(cls, measurement)
+        return _copied(cls, measurement, bins=None, strategy=None)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from pytest_calibration.diagnosis.slices import (
 )
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Paired, gap_component
+from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import accuracy, ece, mean_confidence, signed_gap
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.noise_floor import noise_floor
 from pytest_calibration.uncertainty.quantiles import upper_quantile
 
 
@@ -72,9 +72,9 @@ def test_a_slice_is_measured_as_if_it_were_all_there_is() -> None:
         assert row.mean_confidence == pytest.approx(mean_confidence(part))
         assert row.signed_gap == pytest.approx(signed_gap(part))
         assert row.ece == pytest.approx(ece(part, 4))
-        floor = noise_floor(part, 4)
-        assert row.noise_floor == pytest.approx(floor.mean)
-        assert row.noise_floor_high == pytest.approx(floor.high)
+        whole = measure(part, bins=4)
+        assert row.noise_floor == pytest.approx(whole.noise_floor)
+        assert row.noise_floor_high == pytest.approx(whole.noise_floor_high)
 
 
 def test_the_default_is_five_bins() -> None:

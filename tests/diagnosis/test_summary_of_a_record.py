@@ -10,8 +10,9 @@ import pytest
 from samples import predictions
 
 from pytest_calibration.baselines import Baselines
-from pytest_calibration.baselines.check import Settings, check
+from pytest_calibration.baselines.check import compare_with_stored
 from pytest_calibration.diagnosis import diagnose
+from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.metrics.sharpness import sharpness
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.reports.model import result_of
@@ -56,7 +57,7 @@ def test_the_gate_reads_it_from_the_record(tmp_path: Path) -> None:
     """A failure against a stored baseline tells entropy and answers before and after."""
     store = Baselines(tmp_path)
     store.record(BASE)
-    detail = result_of(check(HOT, store, Settings())).detail
+    detail = result_of(compare_with_stored(HOT, store, Strictness())).detail
     assert detail is not None
     assert detail.diagnosis is not None
     collapse, summary = detail.diagnosis.collapse, sharpness(BASE)

@@ -90,7 +90,7 @@ def any_predictions(draw: st.DrawFn) -> Predictions:
         option_mass=perhaps(st.floats(allow_nan=False, allow_infinity=False)),
         groups=perhaps(text),
         slices=perhaps(text),
-        texts=ItemTexts.held(many(words)) if draw(st.booleans()) else None,
+        texts=ItemTexts.from_list(many(words)) if draw(st.booleans()) else None,
         unit=draw(st.sampled_from(["item", "token"])),
         signature=Signature(soft={"model": draw(text)}),
     )
@@ -145,7 +145,7 @@ def two(**more: Any) -> Predictions:
         "option_mass": np.array([0.75, 0.5]),
         "groups": np.array(["p", "p"]),
         "slices": np.array(["rivers", ""]),
-        "texts": ItemTexts.held(
+        "texts": ItemTexts.from_list(
             [
                 ItemText("Which river?", "Ochre", "Teal", ("Ochre", "Teal"), "row-1"),
                 ItemText("And this?", "Ochre", "Ochre"),
@@ -261,7 +261,7 @@ def test_a_dump_obeys_nothing_and_breaks_nowhere() -> None:
 def test_no_character_of_a_text_ends_a_line(tmp_path: Path, ending: str) -> None:
     """Programs disagree on what ends a line; in a dump only a line feed is there to disagree on."""
     text = ItemText(f"a{ending}b")
-    one = two(texts=ItemTexts.held([text, text]))
+    one = two(texts=ItemTexts.from_list([text, text]))
     path = write_dump(tmp_path, one)
     assert len(path.read_text("utf-8").splitlines()) == 2
     same(one, read_dump(path))
@@ -270,7 +270,9 @@ def test_no_character_of_a_text_ends_a_line(tmp_path: Path, ending: str) -> None
 def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
     """What is no character would make the line unreadable for other programs."""
     texts = [ItemText(prompt="a\ud800b", options=("\udc00",)), ItemText(prompt="\U0001f600")]
-    path = write_dump(tmp_path, two(texts=ItemTexts.held(texts), groups=np.array(["\ud801"] * 2)))
+    path = write_dump(
+        tmp_path, two(texts=ItemTexts.from_list(texts), groups=np.array(["\ud801"] * 2))
+    )
     assert "\\ud800b" not in path.read_text("ascii")
     found = read_dump(path)
     assert found.texts is not None
