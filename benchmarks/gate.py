@@ -295,7 +295,7 @@ def example_pairs() -> dict[str, tuple[Predictions, Predictions]]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from pytest_calibration import load_model
     from pytest_calibration.config import read_config
-    from pytest_calibration.probes.registry import probe_set
+    from pytest_calibration.probes.probe_set import probe_set
 
     config = read_config(EXAMPLE / "calibration.yaml")
     probes = probe_set(config.probes, config.folder)

@@ -191,14 +191,14 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
     __tracebackhide__ = True
     sink = SINK.get()
     if sink is not None:
-        sink.scored(candidate)
+        sink.dump(candidate)
     # A limit is compared with one number; a report also needs the items.
     verdicts = [replace(v, candidate=candidate) if v.candidate is None else v for v in verdicts]
-    results = [_result(v) if sink is None else sink.seen(v) for v in verdicts]
+    results = [_result(v) if sink is None else sink.add(v) for v in verdicts]
     failing = [result for result in results if result.fails]
     if failing:
-        width = WIDTH if sink is None else sink.width
-        raise AssertionError("\n".join(failure_lines(failing, width=width)))
+        width, verbose = (WIDTH, False) if sink is None else (sink.width, sink.verbose)
+        raise AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
     return verdicts[-1]
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CONFIG: Final = "calibration.yaml"
 # Seconds between two states of the progress line.
 EVERY: Final = 0.25
-FOR_MODELS: Final = ("parent", "probe", "config", "limit")
+FOR_MODELS: Final = ("parent", "probe", "config", "limit", "cache-dir")
 
 
 def add(subparsers: Subparsers) -> None:
@@ -55,6 +55,7 @@ def add(subparsers: Subparsers) -> None:
         ("--parent", str, "SPEC", "a second model, as --against"),
         ("--config", str, "FILE", f"configuration of probes and model (default: {CONFIG})"),
         ("--limit", whole(1), "N", "ask the model at most so many items per probe"),
+        ("--cache-dir", str, "DIR", "folder that keeps what models answered (default: none)"),
         ("--n", whole(2, 1_000_000), "N", "items per trial (default: as given)"),
         ("--trials", whole(1, 1_000_000), "K", "pairs drawn (default: 400)"),
         ("--changed", number(0, 1), "Q", "share of the items that only one of two unchanged runs "
@@ -97,7 +98,7 @@ def _check_usage(options: argparse.Namespace) -> None:
         raise UsageError("aa needs one of two things: a stored record, or --model SPEC.")
     if options.model is None:
         for name in FOR_MODELS:
-            if getattr(options, name) is not None:
+            if getattr(options, name.replace("-", "_")) is not None:
                 raise UsageError(f"aa: --{name} goes with --model, not with a record.")
     elif options.against is not None:
         raise UsageError("aa: --against goes with a record; a second model is --parent.")
@@ -127,28 +128,25 @@ def _inputs(
 def _asked(
     options: argparse.Namespace, project: Config
 ) -> list[tuple[Predictions, Predictions | None]]:
-    """Ask the models; one at a time is in memory."""
+    """Return the model's and the parent's predictions on each probe."""
+    from pytest_calibration.asking import Asker
+    from pytest_calibration.models.cache import Cache
     from pytest_calibration.models.loading import load_model
-    from pytest_calibration.probes.registry import probe_set
-    from pytest_calibration.progress import PROGRESS
+    from pytest_calibration.probes.probe_set import probe_set
 
     source = project.path.name if project.path is not None else CONFIG
     probes = probe_set(project.probes, project.folder, source)
     names = probes.select(options.probe or [])
-    answers: list[list[Predictions]] = []
-    for spec in (options.model, options.parent):
-        if spec is None:
-            continue
-        model = load_model(spec, project.load_settings())
-        answers.append([])
-        for name in names:
-            limit = project.probe_limit(name) if options.limit is None else options.limit
-            probe = probes.get(name)
-            with PROGRESS.of(model, probe):
-                answers[-1].append(probe.run(model, limit=limit))
-        model.release()
-    others: list[Predictions | None] = [None] * len(names)
-    return list(zip(answers[0], answers[1] if len(answers) > 1 else others, strict=True))
+    cache = None if options.cache_dir is None else Cache(Path(options.cache_dir))
+    settings = project.load_settings()
+    model = load_model(options.model, settings, cache=cache)
+    parent = None
+    if options.parent is not None:
+        parent = load_model(options.parent, settings, cache=cache)
+    asker = Asker(probes, limit=options.limit, limits=project.limits, parent=parent, selected=names)
+    answers = [asker.ask(model, name) for name in names]
+    model.release()
+    return [(answer, asker.parent_predictions(answer.probe)) for answer in answers]
 
 
 def _result(

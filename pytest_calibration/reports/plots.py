@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.errors import MetricError, UsageError
 from pytest_calibration.files import file_stem
-from pytest_calibration.reports.drawing import (
+from pytest_calibration.reports.reliability_display import (
     NAME,
     SIZE,
     Diagram,

@@ -21,6 +21,7 @@ from pytest_calibration.errors import MissingExtra
 from pytest_calibration.gate.aa import AASettings, aa_check
 from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import compare
+from pytest_calibration.models.cache import Cache
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.probes.facts import Facts
 
@@ -54,8 +55,10 @@ def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Work in an empty folder with fakes for models; return what is done with them."""
     log: list[str] = []
 
-    def load(spec: str, settings: Any) -> Model:
-        log.append(f"load {spec} {settings.dtype}")
+    def load(spec: str, settings: Any, cache: Cache | None) -> Model:
+        log.append(
+            f"load {spec} {settings.get('dtype', 'auto')}{f' {cache.folder}' if cache else ''}"
+        )
         return Model(spec, log)
 
     monkeypatch.setattr("pytest_calibration.models.loading.load_model", load)
@@ -238,21 +241,32 @@ def test_a_model_is_asked_each_probe(command, models) -> None:
 
 
 def test_a_parent_changes_places_with_the_model(command, models) -> None:
-    """With --parent both are asked, one after the other in memory, and paired by item."""
+    """With --parent both are asked, the parent first and released, and paired by item."""
     result = command(
         "aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--limit", 200,
         "--trials", 60, "--json",
     )  # fmt: skip
     assert result.code == 0, result.err
     assert models == [
-        "load base auto", "base scores", "base released",
-        "load hot auto", "hot scores", "hot released",
+        "load base auto", "load hot auto", "base released",
+        "hot scores", "hot released", "base scores", "base released",
     ]  # fmt: skip
     tree = json.loads(result.out)["probes"]["facts"]
     assert (tree["two_sets"], tree["changed"]) == (1, 0.0)
     base, hot = (Facts("facts").run(Model(name, []), limit=200) for name in ("base", "hot"))
     assert compare(hot, base).state == "regressed"
     assert tree["false_alarms"]["share"] < 0.1
+
+
+def test_a_cache_folder_is_given_to_the_models(command, models) -> None:
+    """With --cache-dir both models keep their answers in that folder."""
+    result = command(
+        "aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--limit", 60,
+        "--trials", 2, "--cache-dir", "kept",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    folder = Path("kept", "answers")
+    assert models[:2] == [f"load base auto {folder}", f"load hot auto {folder}"]
 
 
 CONFIG = """
@@ -351,12 +365,13 @@ def test_progress_is_cut_to_the_terminal(command, stored, runs, monkeypatch) -> 
 
 def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch) -> None:
     """Asking a model takes longest of all: its name and the probe's are shown meanwhile."""
-    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", float("inf"))
+    # Of the counts nothing is shown, however long they take.
+    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", math.inf)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     command("aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--trials", 1)
     shown = [part for part in terminal.getvalue().split("\r") if part.strip()]
-    assert shown == ["base, facts", "hot, facts", "facts"]
+    assert shown == ["hot, facts", "base, facts", "facts"]
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -370,6 +385,7 @@ def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch)
         (["a.yaml", "--probe", "facts"], "aa: --probe goes with --model, not with a record."),
         (["a.yaml", "--parent", "m"], "aa: --parent goes with --model, not with a record."),
         (["a.yaml", "--config", "c"], "aa: --config goes with --model, not with a record."),
+        (["a.yaml", "--cache-dir", "d"], "aa: --cache-dir goes with --model, not with a record."),
         (["a.yaml", "--limit", "5"], "aa: --limit goes with --model, not with a record."),
         (["--model", "m", "--against", "b"], "aa: --against goes with a record; a second model is"),
         (["a.yaml", "--against", "b", "--changed", "0"], "aa: --changed is for one set; two sets "),
@@ -410,7 +426,7 @@ def test_records_that_cannot_be_compared_are_refused(command, stored, runs) -> N
 def test_a_missing_engine_is_an_error(command, monkeypatch, models) -> None:
     """Without torch the error holds the install command."""
 
-    def missing(spec: str, settings: Any) -> None:
+    def missing(spec: str, settings: Any, cache: Cache | None) -> None:
         raise MissingExtra('torch is not installed: pip install "pytest-calibration[hf]"')
 
     monkeypatch.setattr("pytest_calibration.models.loading.load_model", missing)

@@ -17,9 +17,9 @@ from samples import HOSTILE, predictions, results
 from pytest_calibration.errors import MetricError, MissingExtra, UsageError
 from pytest_calibration.gate.verdict import compare, judge
 from pytest_calibration.measurement import measure
-from pytest_calibration.reports.drawing import Diagram
 from pytest_calibration.reports.model import Result, Results, result_of
 from pytest_calibration.reports.plots import diagram_of, picture, plots_of
+from pytest_calibration.reports.reliability_display import Diagram
 from pytest_calibration.text.visible import visible
 from pytest_calibration.uncertainty.reliability import confidence_histogram, reliability
 

@@ -17,6 +17,6 @@ Nothing is read or written here. The seed of the random numbers comes from the i
 input gives the same result.
 """
 
-from pytest_calibration.gate.aa.check import AAResult, AASettings, Rate, aa_check
+from pytest_calibration.gate.aa.aa_check import AAResult, AASettings, Rate, aa_check
 
 __all__ = ["AAResult", "AASettings", "Rate", "aa_check"]

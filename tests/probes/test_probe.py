@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from pytest_calibration import Facts, MultipleChoice, NextToken
 from pytest_calibration.errors import ItemError, ProbeError, UsageError
-from pytest_calibration.probes import base
+from pytest_calibration.probes.probe import Probe, chosen, item_ids
 
 ROWS: dict[str, dict[str, object]] = {
     "facts": {"prompt": "The capital of France is", "answer": "Paris"},
     "multiple_choice": {"question": "2 + 2?", "options": ["3", "4"], "answer": 1},
     "next_token": {"text": "Once upon a time"},
 }
-PROBES: dict[str, Callable[..., base.Probe]] = {
+PROBES: dict[str, Callable[..., Probe]] = {
     "facts": Facts,
     "multiple_choice": MultipleChoice,
     "next_token": NextToken,
@@ -127,7 +127,7 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, kind: str, content: str)
 
 @pytest.mark.parametrize("kind", PROBES)
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, kind: str) -> None:
-    """A missing file, a folder, and bytes that are no UTF-8 are told apart from bad rows."""
+    """A missing file, a folder, and bytes that are not UTF-8 are errors without a line."""
     with pytest.raises(ItemError, match=r"none\.jsonl: there is no such file"):
         PROBES[kind](path=tmp_path / "none.jsonl")
     with pytest.raises(ItemError, match=r"cannot be read \("):
@@ -151,7 +151,7 @@ def test_a_separator_inside_text_ends_no_row(tmp_path: Path, kind: str) -> None:
 def ids(contents: list[tuple[object, ...]], own: list[str | None] | None = None) -> list[int]:
     """Item ids as numbers."""
     given = own if own is not None else [None] * len(contents)
-    return [int(i) for i in base.item_ids(contents, given, "salt")]
+    return [int(i) for i in item_ids(contents, given, "salt")]
 
 
 contents = st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), max_size=12)
@@ -191,7 +191,7 @@ def test_an_id_depends_on_content_own_id_and_probe() -> None:
         ids([("ab", "c", "")])[0],
         ids([("ab", "c")], ["one"])[0],
         ids([("ab", "c")], ["two"])[0],
-        int(base.item_ids([("ab", "c")], [None], "other")[0]),
+        int(item_ids([("ab", "c")], [None], "other")[0]),
     ]
     assert len(set(variants)) == len(variants)
 
@@ -199,25 +199,25 @@ def test_an_id_depends_on_content_own_id_and_probe() -> None:
 @given(st.integers(0, 60), st.integers(1, 70), st.integers(1, 70))
 def test_a_smaller_limit_is_a_subset_of_a_larger(n: int, one: int, other: int) -> None:
     """Chosen positions are as many as asked for, in source order, and nested."""
-    keys = base.item_ids([(i,) for i in range(n)], [None] * n, "salt")
-    small, large = base.chosen(keys, min(one, other)), base.chosen(keys, max(one, other))
+    keys = item_ids([(i,) for i in range(n)], [None] * n, "salt")
+    small, large = chosen(keys, min(one, other)), chosen(keys, max(one, other))
     assert set(small) <= set(large)
     assert len(small) == min(n, one, other)
     assert small == sorted(small)
-    assert base.chosen(keys, None) == list(range(n))
+    assert chosen(keys, None) == list(range(n))
 
 
 @given(st.lists(st.text(max_size=3), unique=True, min_size=1), st.randoms(), st.integers(1, 10))
 def test_a_limit_takes_the_same_items_in_whatever_order_they_stand(
     texts: list[str], random: st.randoms, limit: int
 ) -> None:
-    """A file that is sorted anew, or grows in the middle, is not another sample."""
+    """A file that is sorted, or grows in the middle, is not another sample."""
     shuffled = list(texts)
     random.shuffle(shuffled)
     samples = []
     for order in (texts, shuffled):
-        keys = base.item_ids([(text,) for text in order], [None] * len(order), "salt")
-        samples.append({order[i] for i in base.chosen(keys, limit)})
+        keys = item_ids([(text,) for text in order], [None] * len(order), "salt")
+        samples.append({order[i] for i in chosen(keys, limit)})
     assert samples[0] == samples[1]
 
 
@@ -234,30 +234,30 @@ def test_a_limit_below_one_is_refused(tmp_path: Path, kind: str, limit: int) -> 
 
 
 @pytest.fixture(scope="module")
-def builtin() -> dict[str, base.Probe]:
+def builtin() -> dict[str, Probe]:
     """The built-in probe of each kind."""
     return {kind: make() for kind, make in PROBES.items()}
 
 
 @pytest.mark.parametrize("kind", PROBES)
-def test_a_probe_tells_what_it_is(builtin: dict[str, base.Probe], kind: str) -> None:
+def test_a_probe_tells_what_it_is(builtin: dict[str, Probe], kind: str) -> None:
     """Each kind fulfils the protocol and is named after itself by default."""
     probe = builtin[kind]
-    assert isinstance(probe, base.Probe)
+    assert isinstance(probe, Probe)
     assert (probe.name, probe.kind) == (kind, kind)
     assert probe.unit in {"facts", "questions", "documents"}
 
 
 @pytest.mark.parametrize("kind", ["facts", "multiple_choice"])
-def test_every_item_is_scored(builtin: dict[str, base.Probe], kind: str) -> None:
+def test_every_item_is_scored(builtin: dict[str, Probe], kind: str) -> None:
     """As many answers as items, and a limit gives exactly as many."""
     assert builtin[kind].run(FakeModel()).n == builtin[kind].size
     assert builtin[kind].run(FakeModel(), limit=123).n == 123
 
 
 @pytest.mark.parametrize("kind", PROBES)
-def test_two_models_are_asked_the_same(builtin: dict[str, base.Probe], kind: str) -> None:
-    """Ids, groups and hard signature agree between runs and models; the model's name is told."""
+def test_two_models_are_asked_the_same(builtin: dict[str, Probe], kind: str) -> None:
+    """Ids, groups and hard signature agree between runs and models; the model's name differs."""
     one = builtin[kind].run(FakeModel("one"))
     other = builtin[kind].run(FakeModel("other", sharpen=0.5))
     assert np.array_equal(one.item_ids, other.item_ids)
@@ -273,7 +273,7 @@ def test_two_models_are_asked_the_same(builtin: dict[str, base.Probe], kind: str
 @settings(max_examples=15)
 @given(limits=st.tuples(st.integers(1, 900), st.integers(1, 900)))
 def test_a_limited_run_is_part_of_a_longer_one(
-    builtin: dict[str, base.Probe], kind: str, limits: tuple[int, int]
+    builtin: dict[str, Probe], kind: str, limits: tuple[int, int]
 ) -> None:
     """The items of a smaller limit are among those of a larger, with the same scores."""
     small, large = (builtin[kind].run(FakeModel(), limit=limit) for limit in sorted(limits))
@@ -332,7 +332,7 @@ class Partial(FakeModel):
     [
         ("facts", r"probe 'mine': 5 positions of text 0 were scored where 1 were chosen"),
         ("next_token", r"probe 'mine': 3 positions of text 0 were scored where 1 were chosen"),
-        ("multiple_choice", r"probe 'mine': 1 of 2 options of question 0 were scored"),
+        ("multiple_choice", r"probe 'mine': 1 of 2 options of '2 \+ 2\?' were scored"),
     ],
 )
 def test_a_model_that_scores_another_part_of_a_text_fails_the_probe(

@@ -15,7 +15,7 @@ from pytest_calibration import metrics
 from pytest_calibration.errors import MissingExtra, PredictionsError
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.reports.drawing import ReliabilityDisplay, reliability_diagram
+from pytest_calibration.reports.reliability_display import ReliabilityDisplay, reliability_diagram
 from pytest_calibration.uncertainty.reliability import confidence_histogram, reliability
 
 matplotlib = pytest.importorskip("matplotlib")

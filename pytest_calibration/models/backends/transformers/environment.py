@@ -1,11 +1,8 @@
-"""What besides a checkpoint decides its answers: libraries, machine, the engine's own code.
-
-Found out without importing any of it.
-"""
+"""What besides a checkpoint its answers depend on: libraries and hardware; imports none of them."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
 import platform
 import re
@@ -39,48 +36,31 @@ VISIBLE: Final = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_D
 _DEVICES: Final = re.compile(r"(nvidia|kfd|dxg)\d*")
 
 
-def environment() -> dict[str, object]:
+def current_environment() -> dict[str, object]:
     """Return what two runs must have in common to get the same numbers from one checkpoint."""
     return {
-        "engine": engine(),
         "packages": versions(),
         "machine": f"{platform.system()} {platform.machine()}",
         "accelerators": accelerators(),
     }
 
 
-def engine() -> str:
-    """Digest of the code that scores.
-
-    A number raised by hand would be forgotten some day, and the day's answers be served stale.
-    """
-    from pytest_calibration.version import __version__
-
-    state = hashlib.blake2b(__version__.encode(), digest_size=16)
-    folder = Path(__file__).parent
-    for file in sorted(folder.rglob("*.py")):
-        state.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
-    return state.hexdigest()
-
-
 def versions() -> dict[str, str]:
     """Return the versions of the packages that are installed."""
-    found = {}
+    installed = {}
     for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 def accelerators(root: Path = Path("/")) -> list[str]:
-    """Name the accelerators that can be seen, so that no machine serves another's numbers.
+    """Return the accelerators that can be seen, so that machines do not share each other's answers.
 
     Args:
         root: where ``dev`` and ``proc`` are looked for.
     """
-    # Kinds, not counts: which of several cards of one kind computes changes no number.
+    # Kinds, not counts: cards of one kind compute the same numbers.
     cards = {
         line.partition(":")[2].strip()
         for file in (root / "proc/driver/nvidia/gpus").glob("*/information")
@@ -91,7 +71,7 @@ def accelerators(root: Path = Path("/")) -> list[str]:
         names = os.listdir(root / "dev")
     except OSError:
         names = []
-    drivers = {found[1] for found in map(_DEVICES.fullmatch, names) if found}
+    drivers = {match[1] for match in map(_DEVICES.fullmatch, names) if match}
     windows = os.environ.get("SYSTEMROOT")
     if windows and (Path(windows) / "System32" / "nvcuda.dll").is_file():
         drivers.add("nvcuda")

@@ -8,76 +8,28 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pytest_calibration.models import digests, environment
+from pytest_calibration.models.backends import Identity, ModelSpec, transformers
+from pytest_calibration.models.backends.transformers import checkpoint_files as files
+from pytest_calibration.models.backends.transformers import environment
+from pytest_calibration.models.backends.transformers.checkpoint_files import (
+    FileState,
+    checkpoint_files,
+    file_digest,
+)
+from pytest_calibration.models.backends.transformers.identity import (
+    CheckpointIdentity,
+    identify_checkpoint,
+)
+from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.cache import Cache
-from pytest_calibration.models.checkpoint import Identity, LoadSettings, identify
-from pytest_calibration.models.digests import Digest, State, checkpoint_files, file_digest
-from pytest_calibration.models.spec import ModelSpec
 
 COMMITS = ("a" * 40, "b" * 40)
-
-
-# --- values --------------------------------------------------------------------------------------
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(VALUES, VALUES)
-def test_a_digest_is_that_of_the_value(a: object, b: object) -> None:
-    """Equal values of equal types have one digest, others another."""
-    same = repr(a) == repr(b) or (isinstance(a, dict) and a == b and _typed(a) == _typed(b))
-    assert (Digest(a).text() == Digest(b).text()) == (same or _typed(a) == _typed(b))
-    assert Digest(a).stable
-
-
-def _typed(value: object) -> object:
-    """A form in which values are equal only with their types, and mappings in any order."""
-    if isinstance(value, dict):
-        return "m", sorted(((repr(k), repr(_typed(v))) for k, v in value.items()))
-    if isinstance(value, list):
-        return "l", [_typed(one) for one in value]
-    return type(value).__name__, repr(value)
-
-
-@pytest.mark.parametrize(
-    ("one", "two"),
-    [
-        ((["a", "b"],), (["a"], "b")),
-        (("ab", "c"), ("a", "bc")),
-        (("1",), (1,)),
-        ((b"a",), ("a",)),
-        ((True,), (1,)),
-        (({"a": 1, "b": 2},), ({"a": 2, "b": 1},)),
-    ],
-)
-def test_neighbours_are_set_apart(one: tuple[object, ...], two: tuple[object, ...]) -> None:
-    """Where one value ends, and of which type it is, counts."""
-    assert Digest(*one).text() != Digest(*two).text()
-
-
-def test_order_counts_where_it_means_something() -> None:
-    """In lists, not in mappings and sets."""
-    assert Digest([1, 2]).text() != Digest([2, 1]).text()
-    assert Digest({"a": 1, "b": 2}).text() == Digest({"b": 2, "a": 1}).text()
-    assert Digest({"x", "y", "z"}).text() == Digest({"z", "y", "x"}).text()
-
-
-def test_an_object_without_a_text_of_its_own_is_not_stable() -> None:
-    """An address in memory means nothing in another process; half a surrogate pair is text."""
-    assert not Digest({"hook": object()}).stable
-    assert not Digest([lambda: 0]).stable
-    assert Digest(Path("a"), 1j, "\ud800").stable
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -102,18 +54,18 @@ def folder(tmp_path: Path) -> Path:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     """A cache, in a world where the files above are old enough to be trusted."""
     now = time.time
-    monkeypatch.setattr(digests.time, "time", lambda: now() + 3600)
+    monkeypatch.setattr(files.time, "time", lambda: now() + 3600)
     return Cache(tmp_path / "kept")
 
 
-def named(folder: Path, **settings: Any) -> Identity:
+def named(folder: Path, **settings: Any) -> CheckpointIdentity:
     """Identify a directory."""
-    return identify(spec_of(folder), LoadSettings(**settings))
+    return identify_checkpoint(spec_of(folder), TransformersSettings(**settings))
 
 
 def spec_of(folder: Path) -> ModelSpec:
     """The spec of a directory."""
-    return ModelSpec(str(folder), None, local=True, name="m")
+    return ModelSpec(str(folder), local=True, name="m")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +90,7 @@ def spec_of(folder: Path) -> ModelSpec:
     ],
 )
 def test_which_files_count(folder: Path, name: str, counts: bool) -> None:
-    """All at the top but what is known for papers; another checkpoint within does not."""
+    """All at the top but those that no loader reads; another checkpoint within does not."""
     before = named(folder).digest
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(b"new")
@@ -161,6 +113,27 @@ def test_folders_within_count_where_they_are_named(folder: Path) -> None:
     assert "inner/code.py" in dict(checkpoint_files(folder))
 
 
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        pytest.param(lambda f: (f / "model-1.safetensors").write_bytes(b"x"), False, id="weights"),
+        pytest.param(lambda f: (f / "config.json").write_text("[]"), False, id="configuration"),
+        pytest.param(lambda f: (f / "tokenizer.json").write_bytes(b"x"), False, id="tokenizer"),
+        pytest.param(lambda f: (f / "modeling.py").write_text("x = 1"), False, id="code"),
+        pytest.param(lambda f: (f / "config.json").rename(f / "b.json"), False, id="name"),
+        pytest.param(lambda f: (f / "config.json").touch(), True, id="time"),
+        pytest.param(lambda f: (f / "runs.json").mkdir(), True, id="folder"),
+    ],
+)
+def test_what_a_loader_reads_counts(
+    folder: Path, change: Callable[[Path], object], same: bool
+) -> None:
+    """Content and name of each file, and not when it was written."""
+    before = named(folder).digest
+    change(folder)
+    assert (named(folder).digest == before) == same
+
+
 def test_a_copy_is_the_same_checkpoint(folder: Path, tmp_path: Path) -> None:
     """Content counts, not where it lies."""
     other = tmp_path / "other"
@@ -178,8 +151,8 @@ def test_pieces_of_a_file_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """Every byte of every piece counts, and so do length and order; as the formula says."""
-    monkeypatch.setattr(digests, "PIECE", 100)
-    monkeypatch.setattr(digests, "BLOCK", 32)
+    monkeypatch.setattr(files, "PIECE", 100)
+    monkeypatch.setattr(files, "BLOCK", 32)
     content = bytes(i % 251 for i in range(size))
     file = tmp_path / "f"
 
@@ -203,9 +176,9 @@ def test_pieces_of_a_file_are_told_apart(
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files whose content is read from now on."""
     seen: list[str] = []
-    plain = digests._read
+    plain = files._read
     monkeypatch.setattr(
-        digests, "_read", lambda path, size: (seen.append(path.name), plain(path, size))[1]
+        files, "_read", lambda path, size: (seen.append(path.name), plain(path, size))[1]
     )
     return seen
 
@@ -215,17 +188,16 @@ def test_unchanged_files_are_read_once(
 ) -> None:
     """The next run looks at their state alone; a changed one is read again, and only that."""
     seen = reads(monkeypatch)
-    first = identify(spec_of(folder), LoadSettings(), cache)
+    first = identify_checkpoint(spec_of(folder), TransformersSettings(), cache)
     assert len(seen) == 4
-    assert identify(spec_of(folder), LoadSettings(), Cache(cache.folder.parent)) == first
+    again = Cache(cache.folder.parent)
+    assert identify_checkpoint(spec_of(folder), TransformersSettings(), again) == first
     assert len(seen) == 4
     (folder / "config.json").write_bytes(b"[]")
-    assert identify(spec_of(folder), LoadSettings(), cache).digest != first.digest
+    changed = identify_checkpoint(spec_of(folder), TransformersSettings(), cache)
+    assert changed.digest != first.digest
     assert seen[4:] == ["config.json"]
-    assert (
-        identify(spec_of(folder), LoadSettings()).digest
-        == identify(spec_of(folder), LoadSettings(), cache).digest
-    )
+    assert named(folder).digest == changed.digest
 
 
 def test_a_file_with_the_same_size_and_time_is_still_another(folder: Path, cache: Cache) -> None:
@@ -248,11 +220,11 @@ def test_a_file_changed_just_now_is_not_trusted(
     memo = Cache(tmp_path / "kept")
     file = folder / "config.json"
     changed = file.stat().st_ctime
-    monkeypatch.setattr(digests.time, "time", lambda: changed + 1.9)
+    monkeypatch.setattr(files.time, "time", lambda: changed + 1.9)
     for _ in range(2):
         file_digest(file, memo)
     assert len(seen) == 2
-    monkeypatch.setattr(digests.time, "time", lambda: changed + 2.1)
+    monkeypatch.setattr(files.time, "time", lambda: changed + 2.1)
     for _ in range(2):
         file_digest(file, memo)
     assert len(seen) == 3
@@ -263,7 +235,7 @@ def test_a_file_changed_while_it_is_read_is_not_trusted(
 ) -> None:
     """Its digest is kept for no state, and the identity does not hold."""
     file = folder / "config.json"
-    plain = digests._read
+    plain = files._read
 
     def read(path: Path, size: int) -> bytes:
         found = plain(path, size)
@@ -271,10 +243,10 @@ def test_a_file_changed_while_it_is_read_is_not_trusted(
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(digests, "_read", read)
+        patched.setattr(files, "_read", read)
         _, state = file_digest(file, cache)
     assert cache.get(state.key) is None
-    assert not Identity("", exact=True, files=(state,)).holds()
+    assert not CheckpointIdentity("", exact=True, files=(state,)).unchanged()
     seen = reads(monkeypatch)
     file_digest(file, cache)
     assert seen == ["config.json"]
@@ -283,14 +255,44 @@ def test_a_file_changed_while_it_is_read_is_not_trusted(
 def test_an_identity_holds_while_nothing_changes(folder: Path) -> None:
     """Neither content nor existence."""
     identity = named(folder)
-    assert identity.holds()
+    assert identity.unchanged()
     assert len(identity.files) == 4
-    assert State.of(folder / "config.json") in identity.files
+    assert FileState.of(folder / "config.json") in identity.files
     (folder / "tokenizer.json").unlink()
-    assert not identity.holds()
+    assert not identity.unchanged()
 
 
 # --- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({"dtype": "float16"}, False),
+        ({"tokenizer": "other"}, False),
+        ({"arguments": {"a": 1}}, False),
+        ({"tokenizer_arguments": {"a": 1}}, False),
+        ({"batch_tokens": 7}, True),
+        ({"device": "cpu"}, True),
+        ({"threads": 1}, True),
+    ],
+)
+def test_settings_that_change_scores_count(
+    folder: Path, settings: dict[str, object], same: bool
+) -> None:
+    """How much is computed at once, and where, changes no score."""
+    assert (named(folder).digest == named(folder, **settings).digest) == same
+
+
+def test_a_tokenizer_of_its_own_counts_by_content(folder: Path, tmp_path: Path) -> None:
+    """Wherever it lies."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_bytes(b"same")
+    one, two = (named(folder, tokenizer=str(tmp_path / name)) for name in ("one", "two"))
+    assert one.digest == two.digest != named(folder).digest
+    (tmp_path / "two" / "tokenizer.json").write_bytes(b"other")
+    assert named(folder, tokenizer=str(tmp_path / "two")).digest != two.digest
 
 
 @pytest.mark.parametrize(
@@ -337,11 +339,14 @@ def test_an_adapter_counts_with_its_base(folder: Path, tmp_path: Path) -> None:
     (adapter / "adapter_config.json").write_text(
         json.dumps({"base_model_name_or_path": str(folder)})
     )
+    alone = named(adapter)
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
     before = named(adapter)
     assert before.exact
+    assert before.digest != alone.digest
     (folder / "model-1.safetensors").write_bytes(b"other")
     assert named(adapter).digest != before.digest
-    assert not before.holds()
+    assert not before.unchanged()
 
 
 # --- the hub -------------------------------------------------------------------------------------
@@ -374,10 +379,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     return Hub(tmp_path / "hub")
 
 
-def asked(repo: str, revision: str | None = None, **settings: Any) -> Identity:
+def asked(repo: str, revision: str | None = None, **settings: Any) -> CheckpointIdentity:
     """Identify a hub id."""
-    spec = ModelSpec(repo, revision, local=False, name="m")
-    return identify(spec, LoadSettings(**settings), hub=True)
+    spec = ModelSpec(repo, revision, name="m")
+    return identify_checkpoint(spec, TransformersSettings(**settings), hub=True)
 
 
 def test_a_hub_id_counts_by_its_commit(hub: Hub) -> None:
@@ -396,6 +401,17 @@ def test_a_hub_id_counts_by_its_commit(hub: Hub) -> None:
     assert asked("org/m", "v1").exact
 
 
+def test_a_fingerprint_of_a_hub_model_is_its_id_and_revision() -> None:
+    """Nothing is asked of the hub to tell two of them apart."""
+    prints = {
+        transformers.identify(ModelSpec(location, revision), TransformersSettings(), None)
+        for location in ("org/a", "org/b")
+        for revision in (None, "v1", "v2")
+    }
+    assert len({one.fingerprint for one in prints}) == 6
+    assert {one.cache_key for one in prints} == {None}
+
+
 def test_what_cannot_be_resolved_counts_by_name(hub: Hub) -> None:
     """Offline and never downloaded: the name stands, and is not relied upon."""
     one, two = asked("org/unknown"), asked("org/other")
@@ -412,8 +428,8 @@ def test_a_folder_that_is_no_commit_is_none(hub: Hub) -> None:
 def test_nothing_is_asked_where_the_commit_is_not_wanted(hub: Hub) -> None:
     """The mere fingerprint of a hub id is its name."""
     hub.add("org/m", COMMITS[0], config={})
-    spec = ModelSpec("org/m", None, local=False)
-    assert not identify(spec, LoadSettings()).exact
+    spec = ModelSpec("org/m")
+    assert not identify_checkpoint(spec, TransformersSettings()).exact
 
 
 def test_an_adapter_on_the_hub_counts_with_its_base(hub: Hub) -> None:
@@ -436,10 +452,12 @@ def test_a_local_adapter_on_a_hub_base_and_a_tokenizer_from_the_hub(
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
 
-    def both() -> tuple[Identity, Identity]:
+    with_tokenizer = TransformersSettings(tokenizer="org/base")
+
+    def both() -> tuple[CheckpointIdentity, CheckpointIdentity]:
         return (
-            identify(spec_of(adapter), LoadSettings(), hub=True),
-            identify(spec_of(folder), LoadSettings(tokenizer="org/base"), hub=True),
+            identify_checkpoint(spec_of(adapter), TransformersSettings(), hub=True),
+            identify_checkpoint(spec_of(folder), with_tokenizer, hub=True),
         )
 
     assert [i.exact for i in both()] == [False, False]
@@ -465,14 +483,21 @@ def test_resolving_a_hub_id_loads_nothing_heavy(tmp_path: Path) -> None:
     Hub(tmp_path).add("org/m", COMMITS[0], config={})
     code = (
         "import sys\n"
-        "from pytest_calibration.models.checkpoint import LoadSettings, identify\n"
-        "from pytest_calibration.models.spec import ModelSpec\n"
-        "found = identify(ModelSpec('org/m', None, local=False), LoadSettings(), hub=True)\n"
-        "print(found.exact, {'torch', 'transformers'} & {*sys.modules})\n"
+        "from pathlib import Path\n"
+        "from pytest_calibration.models.backends import ModelSpec, transformers\n"
+        "from pytest_calibration.models.cache import Cache\n"
+        "cache = Cache(Path('kept'))\n"
+        "found = transformers.identify(ModelSpec('org/m'), transformers.Settings(), cache)\n"
+        "print(found.cache_key is not None, {'torch', 'transformers'} & {*sys.modules})\n"
     )
     env = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert result.stdout == "True set()\n"
 
@@ -530,28 +555,20 @@ def test_other_accelerators_are_seen_by_their_devices(tmp_path: Path, device: st
     assert device in environment.accelerators(tmp_path)
 
 
-@pytest.mark.parametrize("part", ["engine", "versions", "accelerators"])
-def test_all_surroundings_count(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    """The engine's code, versions and accelerators are in what a key is made of."""
+@pytest.mark.parametrize("part", ["versions", "accelerators"])
+def test_all_surroundings_count(
+    folder: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Versions and accelerators are in the key of an answer, and in no fingerprint."""
 
-    def digest() -> str:
-        return Digest(environment.environment()).text()
+    def identity() -> Identity:
+        return transformers.identify(spec_of(folder), TransformersSettings(), cache)
 
-    first = digest()
-    assert digest() == first
+    first = identity()
+    assert identity().cache_key == first.cache_key is not None
     monkeypatch.setattr(environment, part, lambda: ["other"])
-    assert digest() != first
-
-
-def test_the_engine_is_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A changed line in any module that scores, however deep, is another engine."""
-    (tmp_path / "inner").mkdir()
-    for name in ("environment.py", "inner/scorer.py"):
-        (tmp_path / name).write_text("x = 1")
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
-    first = environment.engine()
-    (tmp_path / "inner" / "scorer.py").write_text("x = 2")
-    assert environment.engine() != first
+    assert identity().cache_key != first.cache_key
+    assert identity().fingerprint == first.fingerprint
 
 
 def test_versions_are_those_installed() -> None:

@@ -1,24 +1,24 @@
 """Names to probes: built-in ones, those of ``calibration.yaml``, those other packages add.
 
-Naming a probe builds nothing: a probe is made when it is first run.
+A probe is built when it is first run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from pytest_calibration.errors import ConfigError, UsageError
-from pytest_calibration.probes.base import Probe
+from pytest_calibration.errors import ConfigError, UsageError, suggestion
+from pytest_calibration.probes.probe import Probe
 
 Factory: TypeAlias = Callable[[], Probe]
 
-# kind: (module, class, settings that are paths)
+# Module and class of each kind.
 KINDS: Final = {
     "next_token": ("next_token", "NextToken"),
     "facts": ("facts", "Facts"),
@@ -30,11 +30,15 @@ PATHS: Final = ("path", "shots_path")
 GATE_SETTINGS: Final = ("limit", "tolerance")
 
 
-def kind_named(kind: str) -> Callable[..., Probe]:
-    """Return the class of a probe kind (imported now)."""
+def _class_of(kind: str) -> Callable[..., Probe]:
     module, name = KINDS[kind]
-    found: Callable[..., Probe] = getattr(import_module(f"{__package__}.{module}"), name)
-    return found
+    probe_class: Callable[..., Probe] = getattr(import_module(f"{__package__}.{module}"), name)
+    return probe_class
+
+
+def builtin_probe(name: str) -> Probe:
+    """Build the built-in probe of this name, which is also its kind."""
+    return _class_of(name)(name)
 
 
 def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: str) -> Probe:
@@ -53,16 +57,14 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
     if not isinstance(kind, str) or kind not in KINDS:
         got = f"got {kind!r}" if "kind" in settings else "and it is missing"
         raise ConfigError(f"{where}: kind must be one of {', '.join(KINDS)}, {got}.")
-    make = kind_named(kind)
+    make = _class_of(kind)
     known = [p for p in signature(make).parameters if p != "name"]
     arguments: dict[str, Any] = {}
     for key, value in settings.items():
         if key == "kind" or key in GATE_SETTINGS:
             continue
         if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            every = ", ".join(["kind", *known, *GATE_SETTINGS])
+            hint, every = suggestion(key, known), ", ".join(["kind", *known, *GATE_SETTINGS])
             raise ConfigError(f"{where}: unknown setting {key!r}{hint}; known settings: {every}.")
         _check_type(where, key, value)
         arguments[key] = folder / value if key in PATHS else value
@@ -82,7 +84,7 @@ def _check_type(where: str, key: str, value: Any) -> None:
 
 @dataclass
 class ProbeSet:
-    """The probes of a run, built when first asked for.
+    """The probes of a run, each built when first asked for.
 
     Attributes:
         factories: name to a function that builds the probe.
@@ -93,7 +95,7 @@ class ProbeSet:
     default: tuple[str, ...]
     _built: dict[str, Probe] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterable[str]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self.factories)
 
     def get(self, name: str) -> Probe:
@@ -102,24 +104,25 @@ class ProbeSet:
         Raises:
             UsageError: an unknown name; the message suggests the nearest and lists all.
         """
-        self.check([name])
+        self._check(name)
         if name not in self._built:
             self._built[name] = self.factories[name]()
         return self._built[name]
 
-    def check(self, names: Iterable[str]) -> None:
-        """Raise UsageError for the first name that is unknown."""
-        for name in names:
-            if name not in self.factories:
-                near = get_close_matches(name, self.factories, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                known = ", ".join(self.factories)
-                raise UsageError(f"unknown probe {name!r}{hint}; known probes: {known}.")
-
     def select(self, names: Sequence[str]) -> list[str]:
-        """Return the names asked for, once each, or the default."""
-        self.check(names)
+        """Return the names asked for, once each, or the default.
+
+        Raises:
+            UsageError: an unknown name, as in :meth:`get`.
+        """
+        for name in names:
+            self._check(name)
         return list(dict.fromkeys(names)) or list(self.default)
+
+    def _check(self, name: str) -> None:
+        if name not in self.factories:
+            hint, known = suggestion(name, self.factories), ", ".join(self.factories)
+            raise UsageError(f"unknown probe {name!r}{hint}; known probes: {known}.")
 
 
 def probe_set(
@@ -128,7 +131,7 @@ def probe_set(
     source: str = "calibration.yaml",
     added: Iterable[Mapping[str, Factory]] = (),
 ) -> ProbeSet:
-    """Gather the probes of a run.
+    """Collect the probes of a run.
 
     Args:
         configured: the ``probes:`` of ``calibration.yaml``; they are the default selection if any.
@@ -139,22 +142,13 @@ def probe_set(
     Raises:
         UsageError: another package adds a name that is taken.
     """
-    factories: dict[str, Factory] = {name: kind_factory(name) for name in BUILTIN}
+    factories: dict[str, Factory] = {name: partial(builtin_probe, name) for name in BUILTIN}
     for more in added:
         for name, factory in more.items():
             if name in factories:
                 raise UsageError(f"two packages provide a probe named {name!r}.")
             factories[name] = factory
-    base = folder or Path()
     for name, settings in (configured or {}).items():
-        factories[name] = _configured(name, settings, base, f"{source}: probes.{name}")
+        where = f"{source}: probes.{name}"
+        factories[name] = partial(from_settings, name, settings, folder or Path(), where)
     return ProbeSet(factories, tuple(configured) if configured else BUILTIN)
-
-
-def kind_factory(name: str) -> Factory:
-    """Return what builds the built-in probe of this name."""
-    return lambda: kind_named(name)(name)
-
-
-def _configured(name: str, settings: Mapping[str, Any], folder: Path, where: str) -> Factory:
-    return lambda: from_settings(name, settings, folder, where)
