@@ -295,7 +295,7 @@ def test_a_move_through_zero_must_grow_by_the_tolerance(
 
 
 def test_noise_about_zero_is_no_established_error() -> None:
-    """2 standard errors below zero a baseline may be calibrated; at 2.5 it is established to err."""
+    """At 2 standard errors below zero it may be calibrated; at 2.5 it is established to err."""
     n = 2000
 
     def side(confidence: float, right: int) -> Predictions:
