@@ -1,7 +1,7 @@
-"""Why calibration is what it is: which way a model errs, what moved, what would mend it.
+"""The diagnosis of a model: which way it errs, what moved, and what would correct it.
 
-``diagnose(predictions, baseline)`` gives a :class:`Diagnosis`: a paragraph of plain words, and the
-figures behind each of them with their intervals.
+``diagnose(predictions, baseline)`` gives a :class:`Diagnosis`: the values with their intervals, a
+paragraph of plain words, and figures for a report.
 """
 
 from pytest_calibration.diagnosis.diagnosing import diagnose
