@@ -286,15 +286,10 @@ def fit_temperature(predictions: PredictionsLike) -> TemperatureFit | None:
     scale = scale_of(predictions)
     logits = logits_of(predictions, scale)
     target = outcomes_of(predictions, scale, logits)
-    return describe(logits, target, scale, Sample(predictions, 1, "equal_width"))
-
-
-def describe(logits: Logits, target: Target, scale: Scale, sample: Sample) -> TemperatureFit | None:
-    """Fit, and put the result beside its interval; None where no temperature changes anything."""
     if logits.flat or (target.counts is not None and not target.counts.any()):
         return None
     found = minimise(logits, target)
-    low, high = interval_of(logits, target, found, sample)
+    low, high = interval_of(logits, target, found, Sample(predictions, 1, "equal_width"))
     before = loss(logits, target, 1.0)
     return TemperatureFit(
         value=1 / found.beta,

@@ -13,10 +13,11 @@ from datasets import calibrated, four_way, sharpened, softmax, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.diagnosis import BaseTemperature, Interval, diagnose
+from pytest_calibration.diagnosis import diagnose
 from pytest_calibration.diagnosis.change import base_temperature, change_of, shared_items
 from pytest_calibration.diagnosis.collapse import collapse_of, option_mass_of
 from pytest_calibration.diagnosis.estimates import mean_of, sample_of
+from pytest_calibration.diagnosis.findings import BaseTemperature, Interval
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import (
     answer_histogram,
