@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from pytest_calibration import Predictions, State, compare, load_model
 from pytest_calibration.config import Config, read_config
-from pytest_calibration.probes.registry import probe_set
+from pytest_calibration.probes.probe_set import probe_set
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "example_project"
 

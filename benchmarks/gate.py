@@ -49,6 +49,7 @@ from pytest_calibration.gate.components import (
     slope_component,
 )
 from pytest_calibration.gate.decision import decide
+from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.uncertainty.quantiles import upper_quantile
 from pytest_calibration.uncertainty.standard_errors import standard_error
@@ -292,7 +293,7 @@ def example_pairs() -> dict[str, tuple[Predictions, Predictions]]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from pytest_calibration import load_model
     from pytest_calibration.config import read_config
-    from pytest_calibration.probes.registry import probe_set
+    from pytest_calibration.probes.probe_set import probe_set
 
     config = read_config(EXAMPLE / "calibration.yaml")
     probes = probe_set(config.probes, config.folder)
@@ -349,7 +350,7 @@ RULES = ("gate", "three", "+0.02", "x1.1", "bootstrap")
 def verdicts(draw: Draw, rng: np.random.Generator, *, guard: bool, slow: bool) -> list[float]:
     """Return what each rule says, whether the gate was inconclusive, and its expected alarms."""
     pair = draw.paired()
-    decision = decide(pair, accuracy_tolerance=TOLERANCE if guard else None)
+    decision = decide(pair, Strictness(accuracy_tolerance=TOLERANCE if guard else None))
     before = ece(Predictions.from_confidence(pair.confidence0, pair.correct0))
     after = ece(Predictions.from_confidence(pair.confidence1, pair.correct1))
     return [

@@ -23,6 +23,8 @@ Every message is one sentence that says what is wrong, where, the value found, a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class CalibrationError(Exception):
     """Base of every error that a user of this package can cause."""
@@ -82,3 +84,11 @@ class UnreadableBaseline(BaselineError):  # noqa: N818  reads as the condition i
 
 class BaselineConflict(BaselineError):  # noqa: N818  reads as the condition it names
     """Two tests of one session produced different records for the same key."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return a hint for a message on an unknown name, `` (did you mean 'facts'?)``; or nothing."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -6,6 +6,7 @@ A reader sees the old file or the new one, never a part.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import tempfile
@@ -27,11 +28,10 @@ def file_stem(name: str) -> str:
     plain = _PLAIN.fullmatch(name) and not _RESERVED.fullmatch(name)
     if plain and not name.startswith(".") and not name.endswith(".") and len(name) <= 100:
         return name
-    # Loads numpy, which a start of pytest must not.
-    from pytest_calibration.predictions import digest
-
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "probe"
-    return f"{slug}-{digest(name, size=4)}"
+    data = name.encode("utf-8", "surrogatepass")
+    state = hashlib.blake2b(len(data).to_bytes(8, "little") + data, digest_size=4)
+    return f"{slug}-{state.hexdigest()}"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
-"""Where assertions tell a test session what they saw. Light: a plugin imports it at start-up."""
+"""Where assertions send their verdicts in a pytest session. Light: every session imports it.
+
+PYTEST_DONT_REWRITE: there is no assert statement in this module.
+"""
 
 from __future__ import annotations
 
@@ -9,77 +12,64 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Protocol, TypeAlias
 
-    from pytest_calibration.baselines.check import Settings
+    from pytest_calibration.gate.strictness import Strictness
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.reports.model import Result
 
     class Sink(Protocol):
-        """What a test session offers to the assertions of the running test."""
+        """What a pytest session offers to the assertions of the running test."""
 
         @property
         def width(self) -> int:
-            """Columns that the text of a failure has."""
+            """Columns that the text of a failure may have."""
 
-        def scored(self, predictions: Predictions) -> None:
-            """Take note of what is being judged."""
+        def dump(self, predictions: Predictions) -> None:
+            """Write the items of what is judged, if the session dumps them."""
 
-        def seen(self, verdict: Verdict) -> Result:
-            """Count a verdict, and return what a reader sees of it.
+        def add(self, verdict: Verdict) -> Result:
+            """Keep a verdict, and return what a reader sees of it.
 
-            A project may refuse inconclusive ones; and the session knows the command that records.
+            The session knows whether an inconclusive one fails, and the command that records.
             """
 
-        def settings(self, predictions: Predictions) -> Settings:
-            """Return what the project's configuration says."""
+        def strictness(self, predictions: Predictions) -> Strictness:
+            """Return how strict the project is on the probe of these predictions."""
 
         def parents(self, predictions: Predictions) -> Iterable[tuple[str, Predictions]]:
-            """Return (name, predictions) of the parent model on the same probe, if given."""
+            """Return (name, predictions) of the parent model on the same probe, if there is one."""
 
-    Held: TypeAlias = "Sink | Later | None"
-
-
-class Later:
-    """A sink that is made when the first assertion asks for it.
-
-    Args:
-        make: makes it.
-    """
-
-    def __init__(self, make: Callable[[], Sink]) -> None:
-        self.make = make
+    SinkOrFactory: TypeAlias = Sink | Callable[[], Sink] | None
 
 
-class Slot:
-    """Holds the sink of the running test.
+class CurrentSink:
+    """The sink of the running test, or what creates it when an assertion first asks for it.
 
     One for the whole process: a test may assert in threads of its own, or in an event loop that
-    was started by another test, and pytest runs one test at a time.
+    another test started, and pytest runs one test at a time.
     """
 
     def __init__(self) -> None:
-        self._held: Held = None
+        self._value: SinkOrFactory = None
         # Two threads of one test may be the first to ask.
         self._lock = RLock()
 
     def get(self) -> Sink | None:
-        """Return the sink of the running test, made now at the latest; None outside a session."""
-        if isinstance(self._held, Later):
-            with self._lock:
-                if isinstance(self._held, Later):
-                    self._held = self._held.make()
+        """Return the sink, created if need be; None outside a pytest session."""
+        with self._lock:
+            if callable(self._value):
+                self._value = self._value()
         return self.made
 
     @property
     def made(self) -> Sink | None:
-        """The sink of the running test; None where no assertion has asked for it."""
-        held = self._held
-        return None if isinstance(held, Later) else held
+        """The sink, if it has been created."""
+        return None if callable(self._value) else self._value
 
-    def set(self, sink: Held) -> Held:
-        """Put a sink in place and return what was there before."""
-        before, self._held = self._held, sink
+    def set(self, value: SinkOrFactory) -> SinkOrFactory:
+        """Put a sink, or what creates one, in place; return what was there before."""
+        before, self._value = self._value, value
         return before
 
 
-SINK: Final = Slot()
+SINK: Final = CurrentSink()

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_calibration import assert_no_regression
+from pytest_calibration.assertions import assert_no_regression
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines
-    from pytest_calibration.plugin.fixtures import Calibration
+    from pytest_calibration.plugin.runner import Calibration
 
 
 def test_calibration(

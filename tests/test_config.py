@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_calibration.config import MODEL_KEYS, Config, read_config
+from pytest_calibration.config import Config, read_config
 from pytest_calibration.errors import ConfigError, UsageError
-from pytest_calibration.models.loading import LoadSettings
+from pytest_calibration.models.backends import BACKENDS
+from pytest_calibration.models.loading import load_model
 
 
 @pytest.fixture
@@ -45,15 +46,16 @@ alpha: 0.1
     assert config.probes["mine"]["path"] == "rows.jsonl"
     assert (config.tolerance, config.alpha) == (0.01, 0.1)
     settings = config.load_settings()
-    assert settings == LoadSettings(
-        device="cpu",
-        dtype="float32",
-        batch_tokens=512,
-        trust_remote_code=True,
-        safetensors_only=False,
-        arguments={"attn_implementation": "eager"},
-        tokenizer_arguments={"add_bos_token": False},
-    )
+    assert settings == {
+        "device": "cpu",
+        "dtype": "float32",
+        "batch_tokens": 512,
+        "tokenizer": None,
+        "trust_remote_code": True,
+        "safetensors_only": False,
+        "arguments": {"attn_implementation": "eager"},
+        "tokenizer_arguments": {"add_bos_token": False},
+    }
 
 
 @pytest.mark.parametrize("text", ["", "model:\nprobes:\n", "tolerance: null\nalpha: null\n"])
@@ -62,13 +64,13 @@ def test_an_empty_file_says_nothing(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     config = read_config(path)
     assert (config.model, config.probes, config.tolerance, config.alpha) == ({}, {}, None, None)
-    assert config.load_settings() == LoadSettings()
+    assert config.load_settings() == {}
 
 
 def test_no_file_is_a_configuration_that_says_nothing() -> None:
     """Without a file, paths are relative to where the run is."""
     assert Config().folder == Path()
-    assert Config().probe_limit("facts") is None
+    assert Config().limits == {}
     assert Config().probe_tolerance("facts") is None
 
 
@@ -80,19 +82,25 @@ def test_no_file_is_a_configuration_that_says_nothing() -> None:
         ("model: {dytpe: float32}", r"unknown key model\.dytpe \(did you mean 'dtype'\?\)"),
         ("model: gpt2", r"model must be a mapping with text keys, got 'gpt2'"),
         ("model: []", r"model must be a mapping with text keys, got \[\]"),
-        ("model: {device: 1}", r"model\.device must be text, got 1"),
-        ("model: {device: null}", r"model\.device must be text, got None"),
+        ("model: {device: 1}", r"model: device must be text, got 1"),
+        ("model: {device: null}", r"model: device must be text, got None"),
         ("model: {device: tpu}", r"model: unknown device 'tpu'; use one of auto, cpu, cuda, mps"),
-        ("model: {dtype: 32}", r"model\.dtype must be text, got 32"),
+        ("model: {dtype: 32}", r"model: dtype must be text, got 32"),
         ("model: {dtype: int8}", r"model: unknown dtype 'int8'; use one of auto, float32"),
-        ("model: {batch_tokens: 2k}", r"model\.batch_tokens must be a whole number, got '2k'"),
-        ("model: {batch_tokens: yes}", r"model\.batch_tokens must be a whole number, got True"),
-        ("model: {batch_tokens: 0}", r"model: batch tokens must be at least 1, got 0"),
-        ("model: {tokenizer: 3}", r"model\.tokenizer must be text or null, got 3"),
-        ("model: {trust_remote_code: 1}", r"model\.trust_remote_code must be true or false, got 1"),
-        ("model: {safetensors_only: 'no'}", r"model\.safetensors_only must be true or .*got 'no'"),
-        ("model: {arguments: [1]}", r"model\.arguments must be a mapping, got \[1\]"),
-        ("model: {tokenizer_arguments: x}", r"model\.tokenizer_arguments must be a mapping, got"),
+        (
+            "model: {batch_tokens: 2k}",
+            r"model: batch_tokens must be a whole number or null, .*'2k'",
+        ),
+        (
+            "model: {batch_tokens: yes}",
+            r"model: batch_tokens must be a whole number or null, .*True",
+        ),
+        ("model: {batch_tokens: 0}", r"model: batch_tokens must be at least 1, got 0"),
+        ("model: {tokenizer: 3}", r"model: tokenizer must be text or null, got 3"),
+        ("model: {trust_remote_code: 1}", r"model: trust_remote_code must be true or false, got 1"),
+        ("model: {safetensors_only: 'no'}", r"model: safetensors_only must be true or .*got 'no'"),
+        ("model: {arguments: [1]}", r"model: arguments must be a mapping, got \[1\]"),
+        ("model: {tokenizer_arguments: x}", r"model: tokenizer_arguments must be a mapping, got"),
         ("probes: [facts]", r"probes must be a mapping with text keys, got \['facts'\]"),
         ("probes: {1: {}}", r"probes must be a mapping with text keys, got \{1: \{\}\}"),
         ("probes: {a: facts}", r"probes\.a must be a mapping with text keys, got 'facts'"),
@@ -117,16 +125,34 @@ def test_no_file_is_a_configuration_that_says_nothing() -> None:
 def test_every_bad_key_or_value_is_named_by_file_and_key(
     path: Path, text: str, message: str
 ) -> None:
-    """What is wrong is told where it is read, not where it is first used."""
+    """What is wrong is an error when the file is read, not when it is first used."""
     path.write_text(text, encoding="utf-8")
     separator = "" if message.startswith(",") else ": "
     with pytest.raises(ConfigError, match=rf"calibration\.yaml{separator}{message}"):
         read_config(path)
 
 
-def test_the_model_keys_are_those_of_the_loader() -> None:
-    """Every setting of the loader can be written, but the thread count, which the run decides."""
-    assert {*MODEL_KEYS, "threads"} == {*LoadSettings.__dataclass_fields__}
+def test_each_backend_has_keys_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of every backend may be written, but for those that the run decides."""
+    path.write_text("model: {percent: 4, dtype: float32, folder: beliefs}", encoding="utf-8")
+    (path.parent / "beliefs").mkdir()
+    with pytest.raises(ConfigError, match=r"unknown key model\.percent; known keys: device, dtype"):
+        read_config(path)
+    monkeypatch.setitem(BACKENDS, "toy", "toy_backend")
+    settings = read_config(path).load_settings()
+    assert settings["folder"] == str(path.parent / "beliefs")
+    assert load_model("toy:x", settings).settings.percent == 4
+    for text, message in (("percent: 101", "percent must lie"), ("seed: 1", "unknown key model.s")):
+        path.write_text(f"model: {{{text}}}", encoding="utf-8")
+        with pytest.raises(ConfigError, match=message):
+            read_config(path)
+
+
+def test_the_thread_count_is_the_run_s(path: Path) -> None:
+    """It depends on how many processes there are, which a file cannot know."""
+    path.write_text("model: {threads: 2}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"unknown key model\.threads"):
+        read_config(path)
 
 
 @pytest.mark.parametrize(
@@ -150,14 +176,14 @@ def test_the_tolerance_of_a_probe_goes_before_the_project(
 def test_the_limit_of_a_probe_is_its_own() -> None:
     """A probe without ``limit:`` has none."""
     config = Config(probes={"facts": {"limit": 7}, "more": {}})
-    assert (config.probe_limit("facts"), config.probe_limit("more")) == (7, None)
+    assert config.limits == {"facts": 7}
 
 
 def test_the_command_line_goes_before_the_file(path: Path) -> None:
     """A flag wins over the file; a flag that is not given (None) hides nothing."""
     path.write_text("model: {device: cpu, dtype: float16}", encoding="utf-8")
     settings = read_config(path).load_settings(dtype="float32", device=None, batch_tokens=None)
-    assert (settings.device, settings.dtype) == ("cpu", "float32")
+    assert settings == {"device": "cpu", "dtype": "float32"}
     with pytest.raises(UsageError, match="unknown dtype 'half'"):
         read_config(path).load_settings(dtype="half")
 
@@ -170,7 +196,7 @@ def test_a_tokenizer_beside_the_file_is_found_from_anywhere(
     (path.parent / "elsewhere").mkdir()
     monkeypatch.chdir(path.parent / "elsewhere")
     path.write_text("model: {tokenizer: tok}", encoding="utf-8")
-    assert read_config(path).load_settings().tokenizer == str(path.parent / "tok")
-    assert read_config(path).load_settings(tokenizer="tok").tokenizer == "tok"
+    assert read_config(path).load_settings()["tokenizer"] == str(path.parent / "tok")
+    assert read_config(path).load_settings(tokenizer="tok")["tokenizer"] == "tok"
     path.write_text("model: {tokenizer: gpt2}", encoding="utf-8")
-    assert read_config(path).load_settings().tokenizer == "gpt2"
+    assert read_config(path).load_settings()["tokenizer"] == "gpt2"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pytest_calibration.files import replacing, write_atomically
+from pytest_calibration.files import file_stem, replacing, write_atomically
+from pytest_calibration.predictions import digest
 
 
 def test_the_old_file_stays_until_the_block_ends(tmp_path: Path) -> None:
@@ -63,3 +69,24 @@ def test_a_written_file_is_as_public_as_its_neighbours(tmp_path: Path) -> None:
     neighbour.write_bytes(b"")
     write_atomically(path, b"")
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(neighbour.stat().st_mode)
+
+
+@given(st.text(max_size=200))
+def test_a_slug_ends_in_the_digest_of_the_name(name: str) -> None:
+    """Files of earlier runs are found again: the digest is that of predictions."""
+    stem = file_stem(name)
+    if stem != name:
+        assert stem.endswith(f"-{digest(name, size=4)}")
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,60}-[0-9a-f]{8}", stem)
+
+
+def test_a_name_of_a_file_needs_no_numpy() -> None:
+    """Also one that is not plain."""
+    code = (
+        "import sys\nfrom pytest_calibration.files import file_stem\n"
+        "print(file_stem('a b'), 'numpy' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "a-b-d2ecebeb False\n"

@@ -14,11 +14,13 @@ from pytest_calibration.diagnosis.findings import (
     Diagnosis,
     EceReading,
     Favourite,
+    Figure,
     Interval,
     OptionMass,
     Recalibrated,
     Regime,
     TemperatureFit,
+    figure_lines,
 )
 from pytest_calibration.diagnosis.temperature import apply_temperature, fit_temperature
 
@@ -31,6 +33,7 @@ __all__ = [
     "Diagnosis",
     "EceReading",
     "Favourite",
+    "Figure",
     "Interval",
     "OptionMass",
     "Recalibrated",
@@ -38,5 +41,6 @@ __all__ = [
     "TemperatureFit",
     "apply_temperature",
     "diagnose",
+    "figure_lines",
     "fit_temperature",
 ]

@@ -24,8 +24,8 @@ from pytest_calibration.metrics.sharpness import (
     label_histogram,
 )
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.evidence import TAIL
 from pytest_calibration.uncertainty.quantiles import upper_quantile
+from pytest_calibration.uncertainty.sample import TAIL
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 # An option counts as a favourite that is surely answered so much more often than it is right.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from pytest_calibration.diagnosis import sentences
 from pytest_calibration.diagnosis.change import base_temperature, change_of, shared_items
 from pytest_calibration.diagnosis.collapse import collapse_of, option_mass_of, with_summary
 from pytest_calibration.diagnosis.direction import (
@@ -29,8 +32,8 @@ from pytest_calibration.diagnosis.recalibration import (
     tempered,
 )
 from pytest_calibration.diagnosis.regime import own_regime, regime_against
+from pytest_calibration.diagnosis.sentences import HARDLY_RANKS
 from pytest_calibration.diagnosis.temperature import fit_temperature
-from pytest_calibration.diagnosis.wording import HARDLY_RANKS
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS
 from pytest_calibration.metrics.sharpness import Sharpness
@@ -91,7 +94,7 @@ def diagnose(
     collapse = collapse_of(*shared) if shared else collapse_of(p, None)
     regime = _regime(shared, reference, bins, notes) if shared and base_model else None
     auroc = None if p.correct.all() or not p.correct.any() else as_interval(measure(p, "auroc"))
-    return Diagnosis(
+    found = Diagnosis(
         n=p.n,
         units=units,
         unit=p.unit,
@@ -117,6 +120,7 @@ def diagnose(
         base_temperature=base_temperature(*shared, bins) if shared and base_model else None,
         notes=tuple(notes),
     )
+    return replace(found, paragraph=sentences.paragraph(found), figures=sentences.figures(found))
 
 
 def _notes_on_fit(predictions: Predictions, fit: TemperatureFit | None) -> list[str]:

@@ -23,10 +23,10 @@ from pytest_calibration.diagnosis.slices import (
 from pytest_calibration.diagnosis.slices import MIN_UNITS as SLICE_FROM
 from pytest_calibration.metrics import bin_table
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.evidence import TAIL, Evidence
 from pytest_calibration.uncertainty.means import score_interval
 from pytest_calibration.uncertainty.noise_floor import NullBins
 from pytest_calibration.uncertainty.quantiles import upper_quantile, upper_tail
+from pytest_calibration.uncertainty.sample import TAIL, Sample
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 MOST: Final = 3
@@ -76,7 +76,7 @@ def worst_bins(predictions: Predictions, bins: int) -> tuple[BinFinding, ...]:
     Wilson's interval of the accuracy, for as many independent items as the groups are worth, at a
     level that holds for all bins together (Bonferroni).
     """
-    evidence = Evidence(predictions, bins, "equal_width")
+    evidence = Sample(predictions, bins, "equal_width")
     table = bin_table(predictions, bins)
     null = NullBins.of(
         predictions.confidence, predictions.correct, evidence.index, evidence.clusters

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pytest_calibration.diagnosis.findings import Interval
 from pytest_calibration.measurement import Measurement
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.means import mean_interval
+from pytest_calibration.uncertainty.sample import Sample
 
 
-def evidence_of(predictions: Predictions) -> Evidence:
+def evidence_of(predictions: Predictions) -> Sample:
     """Return what an interval of a mean is computed from; it has no bins."""
-    return Evidence(predictions, 1, "equal_width")
+    return Sample(predictions, 1, "equal_width")
 
 
 def mean_of(
     values: FloatArray,
-    evidence: Evidence,
+    evidence: Sample,
     lowest: float = -1.0,
     highest: float = 1.0,
     *,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from textwrap import wrap
+from typing import Final, Literal, TypeAlias
 
-from pytest_calibration.diagnosis import wording
 from pytest_calibration.diagnosis.slices import SliceMeasurement
 
 Direction: TypeAlias = Literal[
@@ -21,6 +21,9 @@ Direction: TypeAlias = Literal[
 VerdictWord: TypeAlias = Literal["none", "scaling", "shape", "ranking", "not mended", "undecided"]
 RegimeName: TypeAlias = Literal["calibratable", "non-calibratable", "undetermined"]
 Scale: TypeAlias = Literal["logits", "log-odds"]
+# Columns of the figures as lines of text, and of their labels.
+WIDTH: Final = 100
+LABEL: Final = 15
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,12 @@ class Recalibrated(EceReading):
     """The ECE of confidences that were recalibrated by what other items say.
 
     Attributes:
+        value: ECE over all items.
+        low: lower end of its interval.
+        high: upper end.
+        noise_floor: mean ECE of a calibrated model with these confidences.
+        noise_floor_high: 95 % point of the ECE of that model.
+        at_floor: whether the value is not above ``noise_floor_high``.
         mended: whether ECE is at its noise floor, or at most a fifth of what it had above its floor
             is left.
         left: whether more is left, and that surely no noise. With few items neither may hold.
@@ -221,11 +230,6 @@ class Favourite:
     baseline: float | None
     excess: Interval
 
-    @property
-    def sentence(self) -> str:
-        """Say so in words."""
-        return wording.favourite(self)
-
 
 @dataclass(frozen=True)
 class Collapse:
@@ -268,11 +272,6 @@ class OptionMass:
     contrast: Contrast | None
     small: bool
 
-    @property
-    def sentence(self) -> str:
-        """Say what the number means."""
-        return wording.option_mass(self)
-
 
 @dataclass(frozen=True)
 class Change:
@@ -299,6 +298,32 @@ class Change:
     accuracy: Interval
     confidence: Interval
     signed_gap: Interval
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A labelled number of a diagnosis, as text.
+
+    Attributes:
+        label: what it is a number of.
+        text: the number with its interval, and what belongs to it.
+        inner: whether it is a part of the figure before it.
+        restates: whether the verdict, the reliability diagram or the slices show it, too.
+    """
+
+    label: str
+    text: str
+    inner: bool = False
+    restates: bool = False
+
+
+def figure_lines(figures: Iterable[Figure]) -> Iterator[str]:
+    """Yield figures as lines of text, each at most 100 columns wide."""
+    for figure in figures:
+        label = f"{'  ' * figure.inner}{figure.label}"
+        first, *rest = wrap(figure.text, WIDTH - LABEL, break_on_hyphens=False)
+        yield f"{label:<{LABEL}}{first}"
+        yield from (f"{'':<{LABEL}}{more}" for more in rest)
 
 
 @dataclass(frozen=True)
@@ -344,6 +369,8 @@ class Diagnosis:
         change: what moved against the baseline; None without one.
         base_temperature: temperature found without labels; None without a parent's table.
         notes: further sentences: what could not be computed, and why.
+        paragraph: what happened and what would mend it, in one paragraph of plain words.
+        figures: the numbers behind the paragraph, each with a label.
     """
 
     n: int
@@ -370,12 +397,9 @@ class Diagnosis:
     change: Change | None
     base_temperature: BaseTemperature | None
     notes: tuple[str, ...] = ()
-
-    @property
-    def paragraph(self) -> str:
-        """What happened and what would mend it, in one paragraph of plain words."""
-        return wording.paragraph(self)
+    paragraph: str = ""
+    figures: tuple[Figure, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """Yield the figures below the paragraph, each line at most 100 columns wide."""
-        return wording.lines(self)
+        return figure_lines(self.figures)

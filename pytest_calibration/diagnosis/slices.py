@@ -74,7 +74,6 @@ class SliceShift:
         name: what the items are about; empty for items that name no slice.
         n: number of items.
         units: number of independent units: groups within the slice, or items.
-        untested: why no p-value is given; empty where there is one.
         accuracy_before: share of right answers of the baseline.
         accuracy_after: share of right answers of the candidate.
         gap_before: signed gap of the baseline.
@@ -83,14 +82,16 @@ class SliceShift:
         standard_error: of the shift, paired, over groups where there are any, as it would be had
             the slice not moved.
         margin: half the width of the 95 % interval of the shift.
-        p_value: two-sided, of a shift of 0; NaN where untested.
-        q_value: Benjamini-Hochberg over all tested slices; NaN where untested.
+        p_value: two-sided, of a shift of 0; None below 10 (effective) units, which are not tested.
+        q_value: Benjamini-Hochberg over all tested slices; None for those that are not.
+        change: empty for a slice that has not moved (q-value above 0.05). ``worse`` or ``better``
+            where the size of the gap changed by more than the margin; else ``moved``: from one side
+            of 0 to the other, about as far.
     """
 
     name: str
     n: int
     units: int
-    untested: str
     accuracy_before: float
     accuracy_after: float
     gap_before: float
@@ -98,32 +99,9 @@ class SliceShift:
     shift: float
     standard_error: float
     margin: float
-    p_value: float
-    q_value: float
-
-    @property
-    def worsening(self) -> float:
-        """The shift in the direction in which the candidate errs; negative is better."""
-        return self.shift if self.gap_after >= 0 else -self.shift
-
-    @property
-    def significant(self) -> bool:
-        """Whether it is among the slices said to have moved (of which 5 % are expected wrong)."""
-        return self.q_value <= FDR
-
-    @property
-    def change(self) -> Change:
-        """What became of a slice that moved; empty for one that is not said to have moved.
-
-        ``worse`` or ``better`` where the size of the gap changed by more than the margin, else
-        ``moved``: from one side of 0 to the other, about as far.
-        """
-        if not self.significant:
-            return ""
-        growth = abs(self.gap_after) - abs(self.gap_before)
-        if abs(growth) <= self.margin:
-            return "moved"
-        return "worse" if growth > 0 else "better"
+    p_value: float | None
+    q_value: float | None
+    change: Change
 
 
 def by_slice(
@@ -235,19 +213,25 @@ def shifts(
         p[i] = min(1.0, max(0.0, 2 * upper_tail(float(score[i]), reference[i])))
     q = np.full(len(n), math.nan)
     q[tested] = benjamini_hochberg(p[tested])
-
     error = spread / n
     margin = error * np.array([upper_quantile(TWO_SIDED, units) for units in reference])
     before, after = cut.mean(pair.correct0), cut.mean(pair.correct1)
     gap_before, gap_after = cut.mean(pair.confidence0) - before, cut.mean(pair.confidence1) - after
-    columns = (before, after, gap_before, gap_after, total / n, error, margin, p, q)
+    growth = np.abs(gap_after) - np.abs(gap_before)
+    change = np.where(np.abs(growth) <= margin, "moved", np.where(growth > 0, "worse", "better"))
+    change = np.where(q <= FDR, change, "")
+    columns = (before, after, gap_before, gap_after, total / n, error, margin)
     rows = np.stack(columns, axis=1).tolist()
-    names, sizes, units = cut.names, n.tolist(), cut.units.tolist()
-    reason = ["" if enough else cut.too_few(i) for i, enough in enumerate(tested.tolist())]
+    values = (cut.names, n.tolist(), cut.units.tolist(), _or_none(p), _or_none(q), change.tolist())
     # A p-value may be rounded to 0, so the score decides among equals; then size, then name. NaN
     # sorts last.
     order = np.lexsort((np.arange(len(n)), -n, np.where(tested, -score, 0.0), p))
-    return tuple(SliceShift(names[i], sizes[i], units[i], reason[i], *rows[i]) for i in order)
+    named = list(zip(*values, strict=True))
+    return tuple(SliceShift(*named[i][:3], *rows[i], *named[i][3:]) for i in order)
+
+
+def _or_none(values: FloatArray) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def benjamini_hochberg(p_values: FloatArray) -> FloatArray:
@@ -315,16 +299,6 @@ class _Cut:
         """(k,) units of the reference distribution; normal where every item is its own."""
         grouped = np.maximum(np.floor(self.effective), 2).astype(np.int64)
         return np.where(self.units == self.n, SMALL_SAMPLE, grouped)
-
-    def too_few(self, i: int) -> str:
-        """Say why slice i is not tested."""
-        n, units = int(self.n[i]), int(self.units[i])
-        if n < MIN_UNITS or units == n:
-            return f"{n} items are too few to test; at least {MIN_UNITS} are."
-        return (
-            f"{n} items in {units} groups weigh as {float(self.effective[i]):.1f} units; "
-            f"at least {MIN_UNITS} are needed to test."
-        )
 
 
 def _cut(predictions: Predictions, by: By, clusters: IntArray | None) -> _Cut | None:

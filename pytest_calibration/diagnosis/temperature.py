@@ -28,7 +28,7 @@ from pytest_calibration.predictions import (
     PredictionsLike,
     as_predictions,
 )
-from pytest_calibration.uncertainty.evidence import Evidence
+from pytest_calibration.uncertainty.sample import Sample
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 COLDEST: Final = 0.01
@@ -246,7 +246,7 @@ def minimise(logits: Logits, target: Target, start: float = 1.0) -> Minimum:
 
 
 def interval_of(
-    logits: Logits, target: Target, found: Minimum, evidence: Evidence
+    logits: Logits, target: Target, found: Minimum, evidence: Sample
 ) -> tuple[float | None, float | None]:
     """Return the ends of the 95 % interval of T; None where the minimum is at a limit.
 
@@ -286,11 +286,11 @@ def fit_temperature(predictions: PredictionsLike) -> TemperatureFit | None:
     scale = scale_of(predictions)
     logits = logits_of(predictions, scale)
     target = outcomes_of(predictions, scale, logits)
-    return describe(logits, target, scale, Evidence(predictions, 1, "equal_width"))
+    return describe(logits, target, scale, Sample(predictions, 1, "equal_width"))
 
 
 def describe(
-    logits: Logits, target: Target, scale: Scale, evidence: Evidence
+    logits: Logits, target: Target, scale: Scale, evidence: Sample
 ) -> TemperatureFit | None:
     """Fit, and put the result beside its interval; None where no temperature changes anything."""
     if logits.flat or (target.counts is not None and not target.counts.any()):

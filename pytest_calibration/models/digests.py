@@ -1,45 +1,25 @@
-"""Digests: of values, and of the files of a checkpoint, each read once."""
+"""Digests of values, and of the code in this package that makes answers."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import time
-from collections.abc import Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from pytest_calibration.models.cache import Cache
+from pytest_calibration.version import __version__
 
-# Bytes of one piece of a large file; pieces are read by several threads at once.
-PIECE: Final = 1 << 26
-BLOCK: Final = 1 << 20
-# A file changed so shortly before it was read may change again without a later time of change:
-# clocks of file systems are coarse.
-SETTLED_SECONDS: Final = 2.0
-# What training leaves beside a checkpoint and no loader reads.
-_PAPERS: Final = re.compile(
-    r"\..*|README.*|LICENSE.*|events\.out\..*|(optimizer|scheduler|scaler|rng_state|random_states)"
-    r".*|trainer_state\.json|training_args\.bin|.*\.(md|pt|pth|pkl|png|jpe?g|svg|html|pdf|log|csv"
-    r"|lock|tmp|ipynb|h5|msgpack|onnx)",
-    re.IGNORECASE,
-)
 # How Python writes an object that has no text of its own.
-_AT_ADDRESS: Final = re.compile(r"\bat 0x[0-9a-fA-F]+")
-
-
-# --- values --------------------------------------------------------------------------------------
+_ADDRESS: Final = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
 
 class Digest:
-    """Collects values, each set apart from its neighbours.
+    """Collects values, each separated from its neighbours.
 
     Attributes:
-        stable: whether all that was added is the same in another process.
+        stable: whether the same values give the same digest in another process.
     """
 
     def __init__(self, *values: object, size: int = 32) -> None:
@@ -51,8 +31,8 @@ class Digest:
     def add(self, value: object) -> None:
         """Add text, bytes, numbers, None, and mappings, sequences and sets of them, by value.
 
-        Anything else counts by its type and ``repr``; where that tells of an address in memory, it
-        is not ``stable``.
+        Anything else counts by its type and ``repr``; where that holds an address in memory, the
+        digest is not ``stable``.
         """
         if isinstance(value, str):
             # JSON may hold half a surrogate pair, which is text too.
@@ -70,11 +50,11 @@ class Digest:
             self._put(b"e", repr(sorted(map(repr, value))).encode())
         elif isinstance(value, Sequence):
             self._put(b"l", str(len(value)).encode())
-            for one in value:
-                self.add(one)
+            for item in value:
+                self.add(item)
         else:
             text = f"{type(value).__module__}.{type(value).__qualname__} {value!r}"
-            self.stable &= _AT_ADDRESS.search(text) is None
+            self.stable &= _ADDRESS.search(text) is None
             self._put(b"r", text.encode("utf-8", "surrogatepass"))
 
     def _put(self, kind: bytes, data: bytes) -> None:
@@ -90,112 +70,13 @@ class Digest:
         return self._state.hexdigest()
 
 
-# --- files ---------------------------------------------------------------------------------------
+@cache
+def code_digest(folder: Path = Path(__file__).parent) -> str:
+    """Digest the code of this package's models, so that no answer of older code is used.
 
-
-@dataclass(frozen=True)
-class State:
-    """What a file system says of a file; another content comes with another state.
-
-    Attributes:
-        path: absolute, without links.
-        size: bytes.
-        changed: time of the last change of the content, nanoseconds.
-        touched: time of the last change of content, name or rights, nanoseconds.
-        inode: number of the file, and of its device.
+    A version number for it, raised by hand, would be forgotten some day.
     """
-
-    path: str
-    size: int
-    changed: int
-    touched: int
-    inode: tuple[int, int]
-
-    @classmethod
-    def of(cls, path: Path) -> State:
-        """Return the state of a file now.
-
-        Raises:
-            OSError: it is not there.
-        """
-        real = path.resolve()
-        found = real.stat()
-        return cls(
-            str(real),
-            found.st_size,
-            found.st_mtime_ns,
-            found.st_ctime_ns,
-            (found.st_ino, found.st_dev),
-        )
-
-    @property
-    def key(self) -> bytes:
-        """What a digest of this state is kept under."""
-        return Digest("file", self.path, self.size, self.changed, self.touched, self.inode).bytes()
-
-
-def checkpoint_files(folder: Path, subfolders: Sequence[str] = ()) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of the files that can change what a checkpoint answers, by name.
-
-    All but what is known for papers: a file of a kind that nobody thought of must count. Folders
-    within count where a setting names them, and for code; other checkpoints may lie in them.
-    """
-    found = {
-        file.relative_to(folder).as_posix(): file
-        for place in (folder, *(folder / name for name in subfolders))
-        if place.is_dir()
-        for file in place.iterdir()
-        if file.is_file() and not _PAPERS.fullmatch(file.name)
-    }
-    if any(name.endswith(".py") for name in found):
-        found |= {file.relative_to(folder).as_posix(): file for file in folder.rglob("*.py")}
-    yield from sorted(found.items())
-
-
-def file_digest(path: Path, memo: Cache | None = None) -> tuple[str, State]:
-    """Return the digest of a file's content, and the state it was read in.
-
-    Args:
-        path: the file.
-        memo: where digests of unchanged files are kept.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    state = State.of(path)
-    known = memo.get(state.key) if memo is not None else None
-    if known is not None:
-        return known.hex(), state
-    begun = time.time()
-    digest = _read(path, state.size)
-    settled = begun - max(state.changed, state.touched) / 1e9 >= SETTLED_SECONDS
-    if memo is not None and settled and State.of(path) == state:
-        memo.put(state.key, digest)
-    return digest.hex(), state
-
-
-def _read(path: Path, size: int) -> bytes:
-    """Digest the pieces of a file side by side, and then their digests."""
-    starts = range(0, max(size, 1), PIECE)
-    whole = hashlib.sha256(str(size).encode())
-    if len(starts) == 1:
-        whole.update(_piece(path, 0))
-        return whole.digest()
-    # Hashing lets other threads run.
-    with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, 8)) as pool:
-        for piece in pool.map(lambda start: _piece(path, start), starts):
-            whole.update(piece)
-    return whole.digest()
-
-
-def _piece(path: Path, start: int) -> bytes:
-    # Faster than BLAKE2 on every processor of the last years, which have instructions for it.
-    state = hashlib.sha256()
-    block = bytearray(BLOCK)
-    left = PIECE
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while left and (n := file.readinto(memoryview(block)[: min(BLOCK, left)])):
-            state.update(memoryview(block)[:n])
-            left -= n
-    return state.digest()
+    state = hashlib.blake2b(__version__.encode(), digest_size=16)
+    for file in sorted(folder.rglob("*.py")):
+        state.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+    return state.hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -88,3 +88,46 @@ class LanguageModel(Protocol):
         self, prompts: Sequence[str], *, max_new_tokens: Sequence[int]
     ) -> list[Generation]:
         """Continue each prompt greedily by at most so many tokens."""
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A model that gives each of k classes a probability.
+
+    Attributes:
+        name: what reports call it.
+        fingerprint: identifies weights and settings, as that of a language model.
+    """
+
+    name: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Identify weights and settings."""
+
+    def class_probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return the probability of each class, (n, k); rows sum to 1."""
+
+
+Model: TypeAlias = LanguageModel | Classifier
+
+
+class LoadedModel(Protocol):
+    """A model in memory: beside the methods of its kind it has these.
+
+    Attributes:
+        name: what reports call it.
+    """
+
+    name: str
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences about how it is scored that a user should know; more may follow later."""
+
+    @property
+    def description(self) -> Mapping[str, str]:
+        """Settings and versions that stand beside every number."""
+
+    def close(self) -> None:
+        """Free the weights."""

@@ -1,8 +1,7 @@
 """The text that names a model, and what it resolves to.
 
-A spec is a hub id (``gpt2``, ``EleutherAI/pythia-70m@step1000``), a directory, a glob over
-directories, or a PEFT adapter directory, each optionally led by ``name=`` to give it a baseline of
-its own. An existing path wins over a hub id; otherwise the last ``@`` splits off a revision.
+A spec is whatever a backend takes (a directory, a hub id, ``EleutherAI/pythia-70m@step1000``), or a
+glob over directories, optionally led by ``name=`` to give the model a baseline of its own.
 """
 
 from __future__ import annotations
@@ -10,92 +9,57 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from pytest_calibration.errors import UsageError
+from pytest_calibration.models.backends import BACKENDS, ModelSpec, backend_named
 
-_LABEL: Final = re.compile(r"([A-Za-z0-9._-]+)=(.*)", re.DOTALL)
+_LABEL: Final = re.compile(r"[A-Za-z0-9._-]+")
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """One model to load.
-
-    Attributes:
-        location: a directory, or a hub id.
-        revision: branch, tag or commit on the hub; None for the default and for directories.
-        local: whether the location is a directory.
-        name: short and unique in this run, ASCII, without a path; part of test ids and reports.
-        baseline: name of its own baseline, or None for the shared one.
-    """
-
-    location: str
-    revision: str | None
-    local: bool
-    name: str = ""
-    baseline: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The spec as a user would type it."""
-        return self.location if self.revision is None else f"{self.location}@{self.revision}"
-
-    def as_dict(self) -> dict[str, str | bool | None]:
-        """Return plain values, to travel to a worker process."""
-        return asdict(self)
 
 
 def parse_spec(text: str) -> ModelSpec:
     """Read one spec that is no glob.
 
     Raises:
-        UsageError: the text is empty, or a path that does not exist.
+        UsageError: the text is empty, no backend takes it, or what it names does not exist.
     """
-    text = text.strip()
-    label: str | None = None
-    named = _LABEL.fullmatch(text)
-    if named and not Path(text).exists():
-        label, text = named[1], named[2].strip()
-    if not text:
+    label, location = _split(text.strip())
+    if not location:
         raise UsageError("an empty model name: pass a directory or a hub id.")
-    if Path(text).is_dir():
-        return ModelSpec(text, None, local=True, baseline=label)
-    if Path(text).exists():
-        raise UsageError(
-            f"model {text!r} is a file; pass the directory that holds config.json or "
-            "adapter_config.json."
-        )
-    location, at, revision = text.rpartition("@")
-    if not at:
-        location, revision = text, ""
-    elif not location or not revision:
-        side = "after" if location else "before"
-        raise UsageError(f"model {text!r}: nothing stands {side} the '@'; write id@revision.")
-    if at and Path(location).is_dir():
-        raise UsageError(
-            f"model {text!r}: {location!r} is a directory, and only the hub has revisions; leave "
-            f"out @{revision}."
-        )
-    if _is_path(location):
-        raise UsageError(f"model {text!r}: there is no such directory.")
-    return ModelSpec(location, revision or None, local=False, baseline=label)
+    for name in BACKENDS:
+        spec = backend_named(name).parse(location)
+        if spec is not None:
+            return replace(spec, baseline=label, backend=name)
+    kinds = "; or ".join(backend_named(name).KINDS for name in BACKENDS)
+    raise UsageError(
+        f"model {location!r} is of no kind that can be loaded here (tried: {', '.join(BACKENDS)}); "
+        f"pass {kinds}."
+    )
 
 
-def _is_path(text: str) -> bool:
-    """Whether the text can only be meant as a path: a hub id is ``name`` or ``owner/name``."""
-    return text.startswith(("/", "./", "../", "~")) or text.count("/") > 1 or "\\" in text
+def _split(text: str, folder: Path | None = None) -> tuple[str | None, str]:
+    """Return the name that leads a spec, if any, and the rest; an existing path has none."""
+    label, separator, rest = text.partition("=")
+    path = (folder or Path()) / text
+    if not separator or not _LABEL.fullmatch(label) or path.exists():
+        return None, text
+    return label, rest.strip()
+
+
+def _is_glob(text: str) -> bool:
+    return any(sign in text for sign in "*?[") and not _URL.match(text)
 
 
 def anchored(text: str, folder: Path) -> str:
     """Return a spec as typed in a file of this folder: a path there becomes a path from here."""
-    named = _LABEL.fullmatch(text)
-    label, location = (f"{named[1]}=", named[2]) if named else ("", text)
+    label, location = _split(text, folder)
     there = folder / location
-    if location and (there.exists() or any(sign in location for sign in "*?[")):
-        return f"{label}{there}"
+    if location and (there.exists() or _is_glob(location)):
+        return f"{label}={there}" if label else str(there)
     return text
 
 
@@ -118,15 +82,15 @@ def resolve(texts: Sequence[str]) -> list[ModelSpec]:
 
 
 def _expand(text: str) -> list[str]:
-    if not any(sign in text for sign in "*?[") or Path(text).exists():
+    label, location = _split(text)
+    if not _is_glob(location) or Path(text).exists():
         return [text]
-    named = _LABEL.fullmatch(text)
-    if named:
-        raise UsageError(f"model {text!r}: a glob names several models; leave out {named[1]}=.")
-    found = sorted((p for p in glob.glob(text) if Path(p).is_dir()), key=natural_key)
-    if not found:
+    if label:
+        raise UsageError(f"model {text!r}: a glob names several models; leave out {label}=.")
+    folders = sorted((p for p in glob.glob(text) if Path(p).is_dir()), key=natural_key)
+    if not folders:
         raise UsageError(f"model {text!r} matches no directory (looked from {Path.cwd().name!r}).")
-    return found
+    return folders
 
 
 def natural_key(text: str) -> list[tuple[bool, int, str]]:
@@ -136,28 +100,25 @@ def natural_key(text: str) -> list[tuple[bool, int, str]]:
 
 
 def _named(specs: list[ModelSpec]) -> list[ModelSpec]:
-    """Name each by the shortest tail of its path that no other shares."""
-    tails = [_parts(spec) for spec in specs if not spec.baseline]
+    """Name each by its own name, else by the shortest tail of its path that no other shares."""
     labels = [spec.baseline for spec in specs if spec.baseline]
     for label in labels:
         if labels.count(label) > 1:
             raise UsageError(f"the name {label}= is given to two models; give each its own.")
+    paths = [_parts(spec) for spec in specs if not spec.baseline]
     names: list[str] = []
     for spec in specs:
-        name = spec.baseline or _short(_parts(spec), tails)
+        name = spec.baseline or _short(_parts(spec), paths)
         while name in names:
             name += "-again"
         names.append(name)
-    return [
-        ModelSpec(s.location, s.revision, s.local, name, s.baseline)
-        for s, name in zip(specs, names, strict=True)
-    ]
+    return [replace(spec, name=name) for spec, name in zip(specs, names, strict=True)]
 
 
-def _short(parts: list[str], tails: list[list[str]]) -> str:
-    """Join the shortest tail that occurs once; the last part where all do occur again."""
+def _short(parts: list[str], others: list[list[str]]) -> str:
+    """Join the shortest tail that occurs once; the last part where all occur again."""
     for length in range(1, len(parts) + 1):
-        if sum(other[-length:] == parts[-length:] for other in tails) == 1:
+        if sum(other[-length:] == parts[-length:] for other in others) == 1:
             return "-".join(parts[-length:])
     return parts[-1]
 

@@ -1,94 +1,99 @@
-"""Options of the plugin: a flag and an ini key each, flag > ini > ``calibration.yaml`` > default.
+"""The options of the plugin, one table: a flag and an ini key each.
 
-Flags default to None, so that an unset flag never masks an ini key. What a single run does to
-stored files (record, accept, prune) and the listing have no ini key: as a lasting setting they
-would switch the gate off for good.
+Flags default to None, so that an unset flag does not hide an ini key. What a single run does to
+stored files (record, accept, prune), and the list of probes, have no ini key: as a lasting setting
+they would switch the gate off.
+
+PYTEST_DONT_REWRITE: this module is loaded at every start of pytest and has no assert statement.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 
-# What a report may end in, which says what it is.
-REPORTS: Final = (".html", ".md", ".json", ".txt", ".png", ".svg")
+# How pytest reads the ini key of each kind of option; "args" is split as in a shell.
+INI_TYPES: Final[dict[str, Any]] = {
+    "text": "string",
+    "int": "int",
+    "float": "float",
+    "switch": "bool",
+    "list": "args",
+}
+FLAG_TYPES: Final[dict[str, Any]] = {"int": int, "float": float}
 
 
-# Cheaper to define than a data class: every start of pytest does it.
-class Option(NamedTuple):
-    """One setting.
+# A plain class: at every start of pytest it costs less than a data class.
+class Option:
+    """One option.
 
     Attributes:
         name: ``limit`` for ``--calibration-limit`` and ``calibration_limit``.
         help: one line.
-        kind: ini type; None for no ini key.
-        many: whether the flag may be repeated.
         metavar: what the value is called; empty for a switch.
-        flag: whether there is a flag.
-        choices: the values it may take.
+        kind: a key of :data:`INI_TYPES`.
+        ini: whether there is an ini key.
+        choices: the values that it may have; empty for any.
+        flag: the flag as typed.
+        key: the ini key, and the attribute of ``config.option``.
     """
 
-    name: str
-    help: str
-    kind: Any = "string"
-    many: bool = False
-    metavar: str = ""
-    flag: bool = True
-    choices: tuple[str, ...] = ()
-
-    @property
-    def flag_name(self) -> str:
-        """The flag as typed."""
-        return f"--calibration-{self.name.replace('_', '-')}"
-
-    @property
-    def ini_name(self) -> str:
-        """The ini key."""
-        return f"calibration_{self.name}"
-
-    @property
-    def dest(self) -> str:
-        """The attribute of ``config.option``."""
-        return self.ini_name
+    def __init__(
+        self,
+        name: str,
+        help: str,  # noqa: A002  named as in pytest
+        metavar: str = "",
+        kind: str = "text",
+        *,
+        ini: bool = True,
+        choices: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.help = help
+        self.metavar = metavar
+        self.kind = kind
+        self.ini = ini
+        self.choices = choices
+        self.flag = "--calibration-" + name.replace("_", "-")
+        self.key = "calibration_" + name
 
 
 OPTIONS: Final = (
     Option("model", "model to probe: hub id, directory, glob, adapter directory, id@revision, "
-           "name=SPEC for a baseline of its own (repeatable)", "linelist", many=True,
-           metavar="SPEC"),
-    Option("parent", "model that the probed one is also held against", metavar="SPEC"),
-    Option("probe", "probe to run (repeatable)", "args", many=True, metavar="NAME"),
-    Option("list", "list the probes and their size, run nothing", kind=None),
-    Option("limit", "at most so many items per probe", "int", metavar="N"),
-    Option("record", "store baselines that are missing, touch no other", kind=None),
+           "name=SPEC for a baseline of its own (repeatable)", "SPEC", "list"),
+    Option("parent", "model that the probed one is also compared with", "SPEC"),
+    Option("probe", "probe to run (repeatable)", "NAME", "list"),
+    Option("list", "list the probes and their size, run nothing", "", "switch", ini=False),
+    Option("limit", "at most so many items per probe", "N", "int"),
+    Option("record", "store baselines that are missing, change no other", "", "switch", ini=False),
     Option("accept", "replace baselines that are better, worse or not comparable; the reason "
-           "stays in the file", kind=None, metavar="REASON"),
-    Option("prune", "remove baselines that no test of a full, finished run asked for", kind=None),
+           "stays in the file", "REASON", ini=False),
+    Option("prune", "remove baselines that no test of a full, finished run looked up", "",
+           "switch", ini=False),
     Option("baseline_dir", "folder of the baselines, instead of calibration_baselines beside each "
-           "test file", metavar="DIR"),
+           "test file", "DIR"),
     Option("report", "write a report: .html, .md, .json, .txt (OpenMetrics), .png or .svg "
-           "(repeatable)", "args", many=True, metavar="FILE"),
-    Option("dump", "write all items that were scored as JSON lines into a folder", metavar="DIR"),
-    Option("item_text", "where prompts and answers may appear: terminal, none or reports",
-           flag=False, choices=("terminal", "none", "reports")),
-    Option("device", "cpu, cuda, mps or auto", metavar="DEVICE"),
-    Option("dtype", "float32, bfloat16, float16 or auto", metavar="DTYPE"),
-    Option("batch_tokens", "tokens per forward pass, instead of what suits the device", "int",
-           metavar="N"),
+           "(repeatable)", "FILE", "list"),
+    Option("dump", "write all scored items as JSON lines into a folder", "DIR"),
+    Option("item_text", "where prompts and answers may appear: terminal, none or reports", "WHERE",
+           choices=("terminal", "none", "reports")),
+    Option("device", "cpu, cuda, mps or auto", "DEVICE"),
+    Option("dtype", "float32, bfloat16, float16 or auto", "DTYPE"),
+    Option("batch_tokens", "tokens per forward pass, instead of what suits the device", "N", "int"),
     Option("cache_dir", "folder that keeps what models answered, instead of pytest's cache "
-           "directory", metavar="DIR"),
-    Option("no_cache", "ask every model anew, and keep no answer", "bool"),
-    Option("config", "configuration file, instead of calibration.yaml at rootdir", metavar="FILE"),
+           "directory", "DIR"),
+    Option("no_cache", "ask every model anew, and keep no answer", "", "switch"),
+    Option("config", "configuration file, instead of calibration.yaml at rootdir", "FILE"),
     Option("no_model", "what a calibration test does when no model is named: error or skip",
-           flag=False, choices=("error", "skip")),
-    Option("inconclusive", "what an inconclusive comparison does: pass or fail",
-           flag=False, choices=("pass", "fail")),
-    Option("tolerance", "allowed worsening in ECE units", "float", flag=False),
-    Option("alpha", "one-sided error level of each bound", "float", flag=False),
-    Option("max_undetected", "a comparison that could miss a worsening of tolerance plus this is "
-           "inconclusive", "float", flag=False),
+           "WHAT", choices=("error", "skip")),
+    Option("inconclusive", "what an inconclusive comparison does: pass or fail", "WHAT",
+           choices=("pass", "fail")),
+    Option("tolerance", "allowed worsening in ECE units, where neither the call nor the record "
+           "names one", "X", "float"),
+    Option("alpha", "one-sided error level of each bound", "X", "float"),
+    Option("max_undetected", "a comparison that could miss a worsening of the tolerance plus this "
+           "is inconclusive", "X", "float"),
 )  # fmt: skip
 
 
@@ -96,106 +101,22 @@ def add_options(parser: pytest.Parser) -> None:
     """Register every flag and ini key."""
     group = parser.getgroup("calibration", "calibration of language models")
     for option in OPTIONS:
-        if option.flag:
-            extra: dict[str, Any]
-            if not option.metavar:
-                extra = {"action": "store_true", "default": None}
-            elif option.many:
-                extra = {"action": "append", "default": None, "metavar": option.metavar}
-            else:
-                kind = int if option.kind == "int" else str
-                extra = {"default": None, "metavar": option.metavar, "type": kind}
-            group.addoption(option.flag_name, dest=option.dest, help=option.help, **extra)
-        if option.kind is not None:
-            parser.addini(option.ini_name, help=option.help, type=option.kind, default=None)
+        extra: dict[str, Any] = {"action": "store_true"}
+        if option.metavar:
+            action = "append" if option.kind == "list" else "store"
+            extra = {"action": action, "metavar": option.metavar}
+            extra |= {"type": FLAG_TYPES[option.kind]} if option.kind in FLAG_TYPES else {}
+        group.addoption(option.flag, dest=option.key, help=option.help, default=None, **extra)
+        if option.ini:
+            parser.addini(option.key, option.help, INI_TYPES[option.kind], None)
 
 
-class Options:
-    """The resolved settings of a run; None where nothing was said.
-
-    Attributes:
-        flags: dest names that the command line gave.
-        values: option name to value.
-    """
-
-    def __init__(self, flags: frozenset[str], values: dict[str, Any]) -> None:
-        self.flags = flags
-        self.values = values
-
-    def __getitem__(self, name: str) -> Any:
-        return self.values[name]
-
-
-def read_options(config: pytest.Config) -> Options:
-    """Read every flag and every ini key now, so that a bad one is told at the start.
-
-    Raises:
-        pytest.UsageError: a value of the wrong type or range.
-    """
-    flags: set[str] = set()
-    values: dict[str, Any] = {}
-    for option in OPTIONS:
-        ini = None
-        if option.kind is not None:
-            try:
-                ini = config.getini(option.ini_name)
-            except (TypeError, ValueError, pytest.UsageError) as problem:
-                raise pytest.UsageError(f"{option.ini_name}: {problem}") from None
-        flag = getattr(config.option, option.dest, None) if option.flag else None
-        if flag is not None:
-            flags.add(option.name)
-        value = flag if flag is not None else ini
-        # An empty ini value says nothing.
-        values[option.name] = None if value in ("", []) and flag is None else value
-        _check(option, values[option.name], given_by_flag=flag is not None)
-    return Options(frozenset(flags), values)
-
-
-def _check(option: Option, value: Any, *, given_by_flag: bool) -> None:
-    name = option.flag_name if given_by_flag else option.ini_name
-    if value is None:
-        return
-    if value in ("", [""]):
-        raise pytest.UsageError(f"{name} needs a value.")
-    if option.name in ("device", "dtype"):
-        from pytest_calibration.errors import UsageError
-        from pytest_calibration.models.checkpoint import LoadSettings
-
-        try:
-            LoadSettings(**{option.name: value})
-        except UsageError as problem:
-            raise pytest.UsageError(f"{name}: {problem}") from None
-    if option.choices and value not in option.choices:
-        raise pytest.UsageError(
-            f"{name} must be one of {', '.join(option.choices)}, got {value!r}."
-        )
-    if option.name in ("limit", "batch_tokens") and value < 1:
-        raise pytest.UsageError(f"{name} must be at least 1, got {value}.")
-    if option.name in ("tolerance", "max_undetected") and not 0 <= value < 1:
-        raise pytest.UsageError(f"{name} must be at least 0 and below 1, got {value}.")
-    if option.name == "alpha" and not 0 < value < 0.5:
-        raise pytest.UsageError(f"{name} must lie between 0 and 0.5, got {value}.")
-    if option.name == "report":
-        for file in value:
-            if Path(file).suffix.lower() not in REPORTS:
-                raise pytest.UsageError(
-                    f"{name}: {file!r} must end in one of {', '.join(REPORTS)}, which says what "
-                    "is written."
-                )
-    if option.name == "accept" and not value.strip():
-        raise pytest.UsageError(f"{name} needs a reason that a reviewer can read.")
-
-
-def path_of(config: pytest.Config, options: Options, name: str) -> Path | None:
-    """Return a path option: a flag's relative to where pytest was started, an ini's to rootdir."""
-    value = options[name]
-    return None if value is None else _base(config, options, name) / str(value)
-
-
-def paths_of(config: pytest.Config, options: Options, name: str) -> list[Path]:
-    """Return the paths of an option that may be repeated, each as :func:`path_of`."""
-    return [_base(config, options, name) / str(value) for value in options[name] or ()]
-
-
-def _base(config: pytest.Config, options: Options, name: str) -> Path:
-    return Path(config.invocation_params.dir if name in options.flags else config.rootpath)
+def any_option_given(config: pytest.Config) -> bool:
+    """Whether the command line or the ini file sets any of these options."""
+    if any(getattr(config.option, option.key, None) is not None for option in OPTIONS):
+        return True
+    try:
+        return any(config.getini(o.key) not in (None, "", []) for o in OPTIONS if o.ini)
+    except (TypeError, ValueError, pytest.UsageError):
+        # A value that pytest cannot read: reported when the options are read.
+        return True

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.errors import CalibrationError
-from pytest_calibration.plugin.options import paths_of
 
 if TYPE_CHECKING:
     from pytest_calibration.plugin.run import Run
@@ -41,7 +40,7 @@ def results_of(run: Run, *, alone: bool = False) -> Results:
 
     Args:
         run: the session.
-        alone: for a reader who does not see pytest's own lines: tell what failed without a verdict.
+        alone: for a reader who does not see pytest's own lines: with what failed without a verdict.
     """
     from pytest_calibration.reports.model import Results
     from pytest_calibration.version import __version__
@@ -50,17 +49,26 @@ def results_of(run: Run, *, alone: bool = False) -> Results:
         version=__version__,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         commit=next(filter(None, (os.environ.get(name) for name in COMMITS)), ""),
-        tests=max(run.collected, len(run.results)),
+        tests=max(run.collected, len(run.outcomes.results)),
         finished=run.finished and run.complete,
         results=tuple(run.verdicts),
         remarks=tuple(run.remarks),
-        errors=(*run.errors, *(run.untold() if alone else ())),
+        errors=(*run.errors, *(_failed_otherwise(run) if alone else ())),
     )
+
+
+def _failed_otherwise(run: Run) -> Iterator[str]:
+    """Yield what failed without a verdict: tests with calibration, and any collection."""
+    for test in run.outcomes.failed_without_verdict():
+        yield f"{test} failed without a verdict."
+    for node, reason in sorted(run.left_out.items()):
+        if reason == "failed":
+            yield f"{node or 'a part of the tests'} could not be collected."
 
 
 def write_reports(run: Run) -> None:
     """Write every report that was asked for; one that cannot be written fails the session."""
-    paths = paths_of(run.config, run.options, "report")
+    paths = run.options.paths("report")
     summary = os.environ.get(STEP_SUMMARY)
     if not run.collected and not run.verdicts:
         if "report" in run.options.flags:
@@ -72,10 +80,10 @@ def write_reports(run: Run) -> None:
     results = results_of(run, alone=True)
     written: list[str] = []
     for path in paths:
-        with _told(run, str(path)):
+        with _reported(run, str(path)):
             written.extend(_write(path, results))
     if summary:
-        with _told(run, STEP_SUMMARY):
+        with _reported(run, STEP_SUMMARY):
             _append(Path(summary), results)
     if written:
         files = list(dict.fromkeys(written))
@@ -84,7 +92,7 @@ def write_reports(run: Run) -> None:
 
 
 @contextmanager
-def _told(run: Run, what: str) -> Iterator[None]:
+def _reported(run: Run, what: str) -> Iterator[None]:
     """Turn what keeps a report from being written into a line that fails the session."""
     try:
         yield
@@ -179,4 +187,4 @@ def annotation_lines(run: Run) -> Iterator[str]:
         return
     from pytest_calibration.reports.annotations import annotations
 
-    yield from annotations(results_of(run), run.lines)
+    yield from annotations(results_of(run), run.outcomes.places)

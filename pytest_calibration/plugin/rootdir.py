@@ -18,7 +18,7 @@ import pytest
 
 from pytest_calibration.plugin.options import OPTIONS
 
-_FLAGS: Final = frozenset(o.flag_name for o in OPTIONS if o.flag and o.metavar)
+_FLAGS: Final = frozenset(o.flag for o in OPTIONS if o.metavar)
 
 
 def check_rootdir(config: pytest.Config) -> None:

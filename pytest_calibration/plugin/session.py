@@ -1,7 +1,9 @@
-"""The run of a session, made by whatever first needs one.
+"""The calibration run of a pytest session, created by whatever needs it first.
 
-Most sessions of an environment in which this package is installed have nothing to do with it. For
-them no :class:`~pytest_calibration.plugin.run.Run` is made, and none of what it needs is imported.
+Most sessions where this package is installed have nothing to do with it. For them no
+:class:`~pytest_calibration.plugin.run.Run` is created, and nothing that it needs is imported.
+
+PYTEST_DONT_REWRITE: this module is loaded at every start of pytest and has no assert statement.
 """
 
 from __future__ import annotations
@@ -14,63 +16,38 @@ import pytest
 if TYPE_CHECKING:
     from pytest_calibration.plugin.run import Run
 
-RUN: Final = pytest.StashKey["Run"]()
-COLLECTION: Final = pytest.StashKey["Collection"]()
-# Whoever loads one of these means to assert something, or to ask a model.
-USERS: Final = frozenset({"pytest_calibration.assertions", "pytest_calibration.progress"})
-
-
-class Collection:
-    """Remembers, in every process, that not everything was collected.
-
-    Attributes:
-        deselected: whether any test was deselected, or a file could not be collected.
-        uncollected: files that could not be collected.
-    """
-
-    def __init__(self) -> None:
-        self.deselected = False
-        self.uncollected: set[str] = set()
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Remember a file that cannot be collected or skips itself: the run is not a full one."""
-        if report.outcome != "passed":
-            self.deselected = True
-        if report.failed:
-            self.uncollected.add(report.nodeid or "a part of the tests")
+# Name of the plugin whose hooks serve a run.
+RUN: Final = "calibration-run"
+# What is not run in this process, with the reason: node id to "deselected", "skipped" or "failed".
+# Files that could not be collected are of the last two kinds.
+LEFT_OUT: Final = pytest.StashKey[dict[str, str]]()
+# Modules that are loaded by whatever asserts something, or asks a model, without a fixture.
+USED: Final = ("pytest_calibration.assertions", "pytest_calibration.progress")
 
 
 def run_made(config: pytest.Config) -> Run | None:
-    """Return the run of this session, if there is one."""
-    return config.stash.get(RUN, None)
+    """Return the run of this session, if it has been created."""
+    hooks = config.pluginmanager.get_plugin(RUN)
+    run: Run | None = None if hooks is None else hooks.run
+    return run
 
 
 def run_of(config: pytest.Config) -> Run:
-    """Return the run of this session, made now at the latest.
+    """Return the run of this session; create it if need be.
 
     Raises:
-        pytest.UsageError: settings that make no sense.
+        pytest.UsageError: an option that has a wrong value, or that contradicts another.
     """
-    run = config.stash.get(RUN, None)
+    run = run_made(config)
     if run is None:
-        from pytest_calibration.plugin.gathering import Reporter
         from pytest_calibration.plugin.run import Run
+        from pytest_calibration.plugin.run_hooks import RunHooks
 
-        run = config.stash[RUN] = Run(config)
-        if not run.is_worker:
-            config.pluginmanager.register(Reporter(run), "calibration-reporter")
+        run = Run(config, config.stash.setdefault(LEFT_OUT, {}))
+        config.pluginmanager.register(RunHooks(run), RUN)
     return run
 
 
-def run_to_end(config: pytest.Config) -> Run | None:
-    """Return the run of this session, if there is one, with all that is known of the collection."""
-    run, seen = run_made(config), config.stash.get(COLLECTION, None)
-    if run is not None and seen is not None:
-        run.deselected |= seen.deselected
-        run.uncollected |= seen.uncollected
-    return run
-
-
-def in_use() -> bool:
-    """Whether a test, or its conftest, has begun to use this package without a fixture."""
-    return not USERS.isdisjoint(sys.modules)
+def package_in_use() -> bool:
+    """Whether test code has imported what asserts something or asks a model."""
+    return any(name in sys.modules for name in USED)

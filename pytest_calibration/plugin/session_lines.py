@@ -1,4 +1,4 @@
-"""The lines a run prints: after collection, at its end, and for the list of probes."""
+"""The lines that a run prints on the terminal: after collection, and at its end."""
 
 from __future__ import annotations
 
@@ -22,33 +22,23 @@ MARKUP: Final = {
 
 
 def collection_line(run: Run) -> str:
-    """Say how many calibration tests there are, and on which models."""
+    """Return how many calibration tests there are, and on which models; empty without any."""
     if not run.collected:
         return ""
     tests = f"{run.collected} test{'s' * (run.collected > 1)}"
-    models = ", ".join(run.model_names()) or "none named"
+    models = ", ".join(run.resolved.model_names()) or "none named"
     parent = f", parent: {run.options['parent']}" if run.options["parent"] else ""
     return f"calibration: {tests}, model: {models}{parent}"
 
 
-def probe_lines(run: Run) -> Iterator[str]:
-    """List every probe: name, kind, size; those a run would select are marked."""
-    selected = set(run.selected)
-    names = list(run.probes.factories)
-    width = max(map(len, names))
-    for name in names:
-        probe = run.probes.get(name)
-        mark = "*" if name in selected else " "
-        yield f"{mark} {name:<{width}}  {probe.kind:<16}{probe.size:>8,} {probe.unit}"
-    yield "(* is run here by default)"
-
-
 def session_lines(run: Run, reporter: pytest.TerminalReporter) -> Iterator[str]:
     """Yield the summary of the session, as wide and as coloured as the terminal is."""
-    told = list(run.cautions)
+    usage = list(run.usage.warnings(str(run.options["cache_dir"] or "pytest's cache directory")))
     if reporter.config.get_verbosity() >= 0:
-        told = [*run.asides, *told]
-    if not (run.results or run.remarks or run.errors or told):
+        parent = run.resolved.parent_in_use
+        dist = getattr(run.config.option, "dist", "no")
+        usage[:0] = run.usage.lines(dist=dist, parent=None if parent is None else parent.name)
+    if not (run.outcomes.results or run.remarks or run.errors or usage):
         return
     from pytest_calibration.reports.terminal import summary_lines
 
@@ -59,7 +49,7 @@ def session_lines(run: Run, reporter: pytest.TerminalReporter) -> Iterator[str]:
 
     results = results_of(run)
     yield from summary_lines(
-        replace(results, remarks=(*results.remarks, *told)),
+        replace(results, remarks=(*results.remarks, *usage)),
         width=run.width if reporter.isatty else UNLIMITED,
         verbosity=reporter.config.get_verbosity(),
         unicode=shows_unicode(writer),

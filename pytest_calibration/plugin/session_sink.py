@@ -1,35 +1,43 @@
-"""What the assertions of a running test tell the session, and what a failure shows of it."""
+"""Where the assertions of a running test send their verdicts, and what a failure shows of them."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from pytest_calibration.plugin.distribution import plain_id
+from pytest_calibration.plugin.outcomes import RESULTS
 from pytest_calibration.plugin.reporting import inert, wants_details
-from pytest_calibration.plugin.run import Run, flag_arguments, model_name
+from pytest_calibration.plugin.run import Run, model_name
+from pytest_calibration.plugin.xdist_groups import plain_id
 
 if TYPE_CHECKING:
-    from pytest_calibration.baselines.check import Settings
+    from pytest_calibration.gate.strictness import Strictness
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.reports.model import Result
+    from pytest_calibration.reports.model import Remedy, Result
 
+# Prefix of the properties of a test, which reach JUnit's file and others.
 PREFIX: Final = "calibration."
-EVIDENCE: Final = "calibration: worst items"
-# What pytest puts before each line of an error.
+SECTION: Final = "calibration: worst items"
+# Columns that pytest puts before each line of an error.
 MARGIN: Final = 8
+# Flags that a printed command does not repeat: it names the model itself, is about all items, and
+# where answers are kept matters to no verdict.
+NOT_REPEATED: Final = frozenset(
+    {"model", "parent", "record", "accept", "prune", "list", "limit", "report", "dump"}
+    | {"cache_dir", "no_cache"}
+)
 
 
 class SessionSink:
-    """The sink of one test.
+    """The sink of one attempt of a test.
 
     Args:
-        run: the session.
+        run: the run.
         item: the test.
     """
 
@@ -38,138 +46,146 @@ class SessionSink:
         self.item = item
         self.test = plain_id(item)
         self.results: list[Result] = []
-        self.evidence: tuple[Predictions, Predictions | None] | None = None
-        run.forget(self.test)
-        # A rerun starts anew: only its last attempt is reported.
+        # Candidate and baseline of the last comparison that failed.
+        self._failed: tuple[Predictions, Predictions | None] | None = None
+        run.records.drop(self.test)
+        # Nothing is left of an earlier attempt.
         item.user_properties[:] = [
             (key, value) for key, value in item.user_properties if not key.startswith(PREFIX)
         ]
 
     @property
     def width(self) -> int:
-        """Columns that the text of a failure has: the terminal's, less what pytest puts before."""
+        """Columns that the text of a failure may have."""
         return self.run.width - MARGIN
 
-    def scored(self, predictions: Predictions) -> None:
-        """Write the items where the run dumps them."""
+    def dump(self, predictions: Predictions) -> None:
+        """Write the items, if the run dumps them."""
         self.run.dump(predictions)
 
-    def seen(self, verdict: Verdict) -> Result:
-        """Keep what a reader sees of the verdict; attach its numbers to the test as properties."""
+    def add(self, verdict: Verdict) -> Result:
+        """Keep a verdict and attach its numbers to the test; return what a reader sees of it."""
         from pytest_calibration.reports.model import result_of
 
-        fails = self.fails(verdict)
-        shows = self.run.options["item_text"]
+        fails = verdict.state.fails
+        if verdict.state == "inconclusive":
+            fails = self.run.options["inconclusive"] == "fail"
+        item_text = self.run.options["item_text"]
         result = result_of(
             verdict,
             test=self.test,
             fails=fails,
-            remedy=self.remedy(verdict),
+            remedy=self._remedy(verdict),
             detailed=fails or wants_details(self.run),
-            words=shows == "reports",
+            item_text=item_text == "reports",
         )
         self.results.append(result)
-        for key, value in flat(result).items():
+        for key, value in properties(result).items():
             self.item.user_properties.append((f"{PREFIX}{len(self.results)}.{key}", value))
-        # A report, and JUnit's file, hold the text of a failure: item texts go to the terminal.
-        if fails and shows in (None, "terminal") and verdict.candidate is not None:
-            self.evidence = verdict.candidate, verdict.stored
+        # Not in the text of the failure, which goes into reports and JUnit's file.
+        if fails and item_text in (None, "terminal") and verdict.candidate is not None:
+            self._failed = verdict.candidate, verdict.stored
         return result
 
-    def sections(self) -> Iterator[tuple[str, str]]:
-        """Yield what is printed below a failure and nowhere else: (title, text)."""
-        if self.evidence is None:
-            return
-        from pytest_calibration.reports.model import worst_items
-        from pytest_calibration.reports.terminal.failure import WORST, worst_lines
+    def strictness(self, predictions: Predictions) -> Strictness:
+        """Return how strict the project is on a probe: options over ``calibration.yaml``.
 
-        worst = worst_items(*self.evidence, most=WORST, words=True)
-        if any(item.words for item in worst):
-            yield EVIDENCE, "\n".join(inert(worst_lines(worst, width=self.run.width)))
+        A probe's own tolerance in that file wins over the ini key, which is for all probes.
+        """
+        from pytest_calibration.gate.strictness import DEFAULT
 
-    def fails(self, verdict: Verdict) -> bool:
-        """Fail on what fails everywhere, and on inconclusive where the project says so."""
-        if verdict.state == "inconclusive":
-            return bool(self.run.options["inconclusive"] == "fail")
-        return verdict.state.fails
+        options, project = self.run.options, self.run.resolved.project
+        own = project.probes.get(predictions.probe, {}).get("tolerance")
+        tolerances = [own, options["tolerance"], project.tolerance]
+        if "tolerance" in options.flags:
+            tolerances.insert(0, options["tolerance"])
+        return DEFAULT.with_first(
+            tolerance=tolerances,
+            alpha=(options["alpha"], project.alpha),
+            max_undetected=(options["max_undetected"],),
+        )
 
-    def remedy(self, verdict: Verdict) -> str:
-        """Return the command that records or accepts what was just measured."""
-        if verdict.reference != "baseline":
-            return ""
+    def parents(self, predictions: Predictions) -> list[tuple[str, Predictions]]:
+        """Return the parent's name and its predictions on the same probe, if it was asked."""
+        parent = self.run.resolved.parent
+        if parent is None:
+            return []
+        known = self.run.asker.parent_predictions(predictions.probe)
+        return [] if known is None else [(parent.name, known)]
+
+    # --- the command that records or accepts -------------------------------------------------
+
+    def _remedy(self, verdict: Verdict) -> Remedy | None:
+        from pytest_calibration.reports.model import Remedy
+
+        if verdict.against == "parent":
+            return None
         where = os.path.relpath(self.item.path, self.run.config.invocation_params.dir)
-        test = self.test.partition("::")[2]
         if verdict.state == "no_baseline":
-            return f"to record it:\n  {self._command([where], ['--calibration-record'])}"
+            return Remedy("to record it", self._command(where, "--calibration-record"))
         above = verdict.state == "above_limit" and verdict.baseline is not None
         # A limit written by hand is changed by hand; the text names its file.
         above = above and not verdict.reason
         if verdict.state in ("regressed", "not_comparable") or above:
-            flags = ["--calibration-accept=REASON"]
-            return f"to accept it:\n  {self._command([f'{where}::{test}'], flags)}"
-        return ""
+            test = f"{where}::{self.test.partition('::')[2]}"
+            return Remedy("to accept it", self._command(test, "--calibration-accept=REASON"))
+        return None
 
-    def _command(self, places: list[str], flags: list[str]) -> str:
-        # A record is of all items, whatever this run was limited to.
-        skip = (
-            *("model", "parent", "record", "accept", "prune", "list", "limit"),
-            *("report", "dump"),
-        )
-        kept = flag_arguments(self.run.options, skip)
-        return shlex.join(["pytest", *places, *self._model(), *kept, *flags])
+    def _command(self, place: str, flag: str) -> str:
+        repeated = self.run.options.typed(without=NOT_REPEATED)
+        return shlex.join(["pytest", place, *self._model(), *repeated, flag])
 
     def _model(self) -> list[str]:
         name = model_name(self.item)
         if "model" not in self.run.options.flags or name is None:
             return []
-        spec = self.run.find_model(name)
+        spec = self.run.resolved.find_model(name)
         if spec is None:
             return []
         label = f"{spec.baseline}=" if spec.baseline else ""
         return [f"--calibration-model={label}{spec.text}"]
 
-    def settings(self, predictions: Predictions) -> Settings:
-        """Return ini keys over ``calibration.yaml`` over defaults."""
-        from pytest_calibration.baselines.check import Settings
+    # --- the report of the test --------------------------------------------------------------
 
-        options, project = self.run.options, self.run.project
-        default = Settings()
-        # A probe's own tolerance is nearer to it than the ini's for the whole project.
-        own = project.probes.get(predictions.probe, {}).get("tolerance")
-        tolerance = first(own, options["tolerance"], project.tolerance, default.project_tolerance)
-        return Settings(
-            project_tolerance=tolerance,
-            alpha=first(options["alpha"], project.alpha, default.alpha),
-            max_undetected=first(options["max_undetected"], default.max_undetected),
-        )
+    def complete(self, report: pytest.TestReport) -> None:
+        """Add to the report of a phase of the test what its assertions found."""
+        if report.when == "call" and report.failed:
+            report.sections.extend(self._sections())
+            self._shorten(report)
+        if report.when == "teardown" and self.results:
+            from pytest_calibration.reports.model import plain
 
-    def parents(self, predictions: Predictions) -> Iterable[tuple[str, Predictions]]:
-        """Return the parent's predictions on the same probe."""
-        return list(self.run.parent_predictions(predictions))
+            setattr(report, RESULTS, plain(tuple(self.results)))
+
+    def _sections(self) -> Iterator[tuple[str, str]]:
+        """Yield what is printed below a failure and nowhere else: (title, text)."""
+        if self._failed is None:
+            return
+        from pytest_calibration.reports.model import worst_items
+        from pytest_calibration.reports.terminal.failure import WORST, worst_lines
+
+        worst = worst_items(*self._failed, most=WORST, item_text=True)
+        if any(item.text for item in worst):
+            yield SECTION, "\n".join(inert(worst_lines(worst, width=self.run.width)))
+
+    def _shorten(self, report: pytest.TestReport) -> None:
+        """Make the line that pytest repeats at its end our headline.
+
+        In continuous integration pytest repeats the whole message there.
+        """
+        from pytest_calibration.text.visible import visible
+
+        crash = getattr(report.longrepr, "reprcrash", None)
+        headlines = [visible(result.headline) for result in self.results if result.fails]
+        start = "AssertionError: "
+        if crash is not None and crash.message.startswith(start):
+            line = crash.message.removeprefix(start).partition("\n")[0]
+            if line in headlines:
+                crash.message = f"{start}{line}"
 
 
-def first(*values: float | None) -> float:
-    """Return the first value that says something."""
-    return next(float(v) for v in values if v is not None)
-
-
-def in_short(report: pytest.TestReport, results: Iterable[Result]) -> None:
-    """Let the one line of a failure, which pytest repeats at its end, be our headline.
-
-    In continuous integration pytest repeats the whole message there.
-    """
-    from pytest_calibration.text.visible import visible
-
-    crash = getattr(report.longrepr, "reprcrash", None)
-    headlines = [result.headline for result in results if result.fails]
-    if headlines and crash is not None and crash.message.startswith("AssertionError: "):
-        line = crash.message.removeprefix("AssertionError: ").partition("\n")[0]
-        if line in map(visible, headlines):
-            crash.message = f"AssertionError: {line}"
-
-
-def flat(result: Result) -> dict[str, str | float | int]:
-    """Return a result as flat builtin scalars; what does not apply is left out."""
+def properties(result: Result) -> dict[str, str | float | int]:
+    """Return a result as properties of its test, as far as they apply: builtin scalars."""
     from pytest_calibration.reports.model import plain
 
     number, base = result.number, result.baseline
@@ -195,8 +211,8 @@ def flat(result: Result) -> dict[str, str | float | int]:
         "tolerance": result.tolerance,
         "limit_is": "floor" if result.above else "",
         "n_needed": result.n_needed or None,
-        "improved": 1 if result.improved and result.reference == "baseline" else None,
+        "improved": 1 if result.improved and result.against == "baseline" else None,
         "component": ", ".join(result.fired),
     }
-    # What travels between processes must be exactly that, and no number of numpy's.
+    # Builtin types, which alone can travel between processes.
     return {key: plain(value) for key, value in out.items() if value is not None and value != ""}

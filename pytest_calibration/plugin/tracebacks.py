@@ -15,7 +15,7 @@ PACKAGE: Final = Path(__file__).parent.parent
 MACHINERY: Final = frozenset({"_pytest", "pluggy", "xdist", "pytest_rerunfailures.py"})
 
 
-def at_the_users_line(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
+def cut_traceback(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
     """Cut the traceback of a CalibrationError where it enters this package.
 
     ``--full-trace`` leaves it whole.

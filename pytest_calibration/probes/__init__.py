@@ -2,8 +2,10 @@
 
 ``next_token``, ``facts``, ``multiple_choice``
     the kinds; each reads built-in items or a JSONL file.
-``builtin``
-    the built-in items, from committed tables.
-``registry``
+``probe``
+    what every probe has, and what probes over items share.
+``jsonl``, ``builtin``
+    where items come from: a file of rows, or committed tables.
+``probe_set``
     names to probes: built-ins, those of ``calibration.yaml``, those of other packages.
 """

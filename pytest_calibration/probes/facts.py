@@ -21,39 +21,24 @@ from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
-from pytest_calibration.probes.base import (
-    Row,
-    all_positions_scored,
-    all_scored,
-    chosen,
-    item_ids,
-    optional_text,
-    read_rows,
-    signature,
-    text_of,
-)
+from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of
+from pytest_calibration.probes.probe import Item, ItemProbe
 
 Mode: TypeAlias = Literal["first_token", "whole_entity"]
 KEYS: Final = ("prompt", "answer", "id", "group", "slice")
 
 
 @dataclass(frozen=True)
-class FactItem:
+class FactItem(Item):
     """A statement and the entity that completes it.
 
     Attributes:
         prompt: left context, without the space before the entity.
         answer: the entity.
-        id: the row's own id.
-        group: what it stands or falls with.
-        slice: what it is about, for tables.
     """
 
     prompt: str
     answer: str
-    id: str | None = None
-    group: str | None = None
-    slice: str | None = None
 
 
 def fact_item(row: Row) -> FactItem:
@@ -61,13 +46,11 @@ def fact_item(row: Row) -> FactItem:
     return FactItem(
         text_of(row, "prompt").rstrip(" "),
         text_of(row, "answer").strip(),
-        optional_text(row, "id"),
-        optional_text(row, "group"),
-        optional_text(row, "slice"),
+        **optional_texts(row, "id", "group", "slice"),
     )
 
 
-class Facts:
+class Facts(ItemProbe[FactItem]):
     """Complete statements of fact.
 
     Args:
@@ -90,19 +73,14 @@ class Facts:
             raise UsageError(
                 f"probe {name!r}: mode must be one of {', '.join(get_args(Mode))}, got {mode!r}."
             )
-        self.name = name
         self.mode: Mode = mode
-        self.items = _builtin_items() if path is None else read_rows(path, fact_item, KEYS)
+        super().__init__(
+            name, _builtin_items() if path is None else read_rows(path, fact_item, KEYS)
+        )
 
-    @property
-    def size(self) -> int:
-        """Number of facts."""
-        return len(self.items)
-
-    @property
-    def digest(self) -> str:
-        """Identifies kind, name and settings; salts the item ids."""
-        return digest(self.kind, self.name)
+    def content(self, item: FactItem) -> tuple[str, str]:
+        """Return what identifies an item."""
+        return item.prompt, item.answer
 
     def run(self, model: LanguageModel, *, limit: int | None = None) -> Predictions:
         """Score every fact.
@@ -111,11 +89,7 @@ class Facts:
             TokenBoundaryError: the tokenizer merges the end of a statement with its entity.
             ModelError: the model cannot score.
         """
-        ids = item_ids(
-            [(i.prompt, i.answer) for i in self.items], [i.id for i in self.items], self.digest
-        )
-        index = chosen(ids, limit)
-        items = [self.items[i] for i in index]
+        items, fields = self.sample(limit)
         scores = self._entity_scores(model, items)
         if self.mode == "first_token":
             confidence = np.array([s.top_probability[0] for s in scores])
@@ -125,33 +99,22 @@ class Facts:
         else:
             confidence, correct, answers = self._whole(model, items, scores)
             logprobs = np.array([float(s.target_logprob.sum()) for s in scores])
-        grouped = any(i.group for i in items)
-        sliced = any(i.slice for i in items)
+        texts = [
+            ItemText(i.prompt, i.answer, answer.strip(), name=i.id or "")
+            for i, answer in zip(items, answers, strict=True)
+        ]
+        hard = {
+            "mode": self.mode,
+            "scoring": "argmax over the full vocabulary",
+            "prompt": digest("{prompt} {answer}", size=4),
+        }
         return Predictions(
-            probe=self.name,
             confidence=confidence,
             correct=correct,
-            item_ids=ids[index],
             label_logprobs=logprobs,
-            groups=np.array([i.group or f"#{k}" for k, i in zip(index, items, strict=True)])
-            if grouped
-            else None,
-            slices=np.array([i.slice or "" for i in items]) if sliced else None,
-            texts=ItemTexts.held(
-                [
-                    ItemText(i.prompt, i.answer, answer.strip(), name=i.id or "")
-                    for i, answer in zip(items, answers, strict=True)
-                ]
-            ),
-            signature=signature(
-                model,
-                {
-                    "kind": self.kind,
-                    "mode": self.mode,
-                    "scoring": "argmax over the full vocabulary",
-                    "prompt": digest("{prompt} {answer}", size=4),
-                },
-            ),
+            texts=ItemTexts.from_list(texts),
+            signature=self.signature(model, hard),
+            **fields,
         )
 
     def _entity_scores(
@@ -178,8 +141,8 @@ class Facts:
             return entity
 
         scores = model.next_token([f"{i.prompt} {i.answer}" for i in items], choose=choose)
-        all_scored(self.name, len(items), sum(len(s.hit) > 0 for s in scores))
-        all_positions_scored(self.name, wanted, scores)
+        self.check_scored(sum(len(s.hit) > 0 for s in scores), len(items))
+        self.check_positions(wanted, scores)
         return scores
 
     def _whole(
@@ -197,7 +160,7 @@ class Facts:
             [items[i].prompt for i in wrong],
             max_new_tokens=[len(scores[i].hit) for i in wrong],
         )
-        all_scored(self.name, len(wrong), len(written))
+        self.check_scored(len(written), len(wrong))
         answers = [item.answer for item in items]
         for i, generation in zip(wrong, written, strict=True):
             confidence[i] = float(np.exp(generation.token_logprobs.sum()))

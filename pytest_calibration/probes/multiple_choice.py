@@ -1,7 +1,7 @@
 """Multiple-choice probe: a soft-max over the options' log-probabilities.
 
 With ``scoring: letter`` the prompt is that of Hendrycks et al. 2021 (lettered options, ``Answer:``)
-and the options are the letters; with ``scoring: text`` the options are continued as they stand,
+and the options are the letters; with ``scoring: text`` the options' own texts are scored,
 which suits models too small to know what a letter means. The probability of all options together,
 before renormalisation, is kept as the option mass: where it is small, the renormalised confidence
 says little.
@@ -24,17 +24,8 @@ from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
-from pytest_calibration.probes.base import (
-    Row,
-    all_scored,
-    chosen,
-    item_ids,
-    optional_text,
-    read_rows,
-    signature,
-    softmax,
-    text_of,
-)
+from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of
+from pytest_calibration.probes.probe import Item, ItemProbe, softmax
 
 Scoring: TypeAlias = Literal["letter", "text"]
 KEYS: Final = ("question", "options", "answer", "id", "group", "slice")
@@ -46,24 +37,18 @@ TEMPLATES: Final = {
 
 
 @dataclass(frozen=True)
-class Question:
+class Question(Item):
     """A question with options.
 
     Attributes:
         question: its text.
         options: k texts, distinct.
         answer: index of the right one.
-        id: the row's own id.
-        group: what it stands or falls with.
-        slice: what it is about, for tables.
     """
 
     question: str
     options: tuple[str, ...]
     answer: int
-    id: str | None = None
-    group: str | None = None
-    slice: str | None = None
 
 
 def question_item(row: Row) -> Question:
@@ -83,22 +68,15 @@ def question_item(row: Row) -> Question:
         raise ValueError(f"'answer' must be the index of an option, got {answer!r}")
     if not 0 <= answer < len(options):
         raise ValueError(f"'answer' must be an index from 0 to {len(options) - 1}, got {answer}")
-    return Question(
-        text,
-        tuple(options),
-        answer,
-        optional_text(row, "id"),
-        optional_text(row, "group"),
-        optional_text(row, "slice"),
-    )
+    return Question(text, tuple(options), answer, **optional_texts(row, "id", "group", "slice"))
 
 
 def _identity(item: Question) -> tuple[str, frozenset[str]]:
-    """What makes two rows the same question, in whatever order its options stand."""
+    """What makes two rows the same question, in any order of its options."""
     return item.question, frozenset(item.options)
 
 
-class MultipleChoice:
+class MultipleChoice(ItemProbe[Question]):
     """Answer questions by choosing an option.
 
     Args:
@@ -132,7 +110,6 @@ class MultipleChoice:
         header: str | None = None,
         template: str | None = None,
     ) -> None:
-        self.name = name
         if scoring not in get_args(Scoring):
             known = ", ".join(get_args(Scoring))
             raise UsageError(f"probe {name!r}: scoring must be one of {known}, got {scoring!r}.")
@@ -143,7 +120,9 @@ class MultipleChoice:
         for field in fields:
             if field not in self.template:
                 raise UsageError(f"probe {name!r}: the template {self.template!r} lacks {field}.")
-        self.items = _builtin_items() if path is None else read_rows(path, question_item, KEYS)
+        super().__init__(
+            name, _builtin_items() if path is None else read_rows(path, question_item, KEYS)
+        )
         rows = self.items if shots_path is None else read_rows(shots_path, question_item, KEYS)
         pool = list({_identity(q): q for q in reversed(rows)}.values())
         most = len(pool) - (shots_path is None)
@@ -157,15 +136,9 @@ class MultipleChoice:
         order = sorted(pool, key=lambda q: digest("shot", q.question, *q.options))
         self._examples = order[: shots + 1] if shots else []
 
-    @property
-    def size(self) -> int:
-        """Number of questions."""
-        return len(self.items)
-
-    @property
-    def digest(self) -> str:
-        """Identifies kind, name and settings; salts the item ids."""
-        return digest(self.kind, self.name)
+    def content(self, item: Question) -> tuple[object, ...]:
+        """Return what identifies a question."""
+        return item.question, *item.options, item.answer
 
     def show(self, item: Question) -> str:
         """Return a question as the model sees it, up to where its answer begins."""
@@ -198,63 +171,50 @@ class MultipleChoice:
             TokenBoundaryError: the tokenizer merges prompts with options, with a space and without.
             ModelError: the model cannot score.
         """
-        ids = item_ids(
-            [(i.question, *i.options, i.answer) for i in self.items],
-            [i.id for i in self.items],
-            self.digest,
-        )
-        index = chosen(ids, limit)
-        items = [self.items[i] for i in index]
+        items, fields = self.sample(limit)
         logprobs, variant = self._score(model, items)
-        all_scored(self.name, len(items), len(logprobs))
-        for i, item, row in zip(index, items, logprobs, strict=True):
-            if len(row) != len(item.options):
-                raise ProbeError(
-                    f"probe {self.name!r}: {len(row)} of {len(item.options)} options of question "
-                    f"{i} were scored; none may be dropped."
-                )
-        for item, row in zip(items, logprobs, strict=True):
-            if np.any(np.asarray(row) > LOG_SLACK):
-                raise ModelError(
-                    f"{model.name}: log P(option) is {np.max(row):.3g} for {item.question[:40]!r}, "
-                    "above 0; a model gives log-probabilities, not logits."
-                )
+        self._check(model, items, logprobs)
         probabilities = softmax(logprobs)
         labels = np.array([i.answer for i in items], dtype=np.int64)
         answers = probabilities.argmax(axis=1)
         rows = np.arange(len(items))
         gold = np.maximum(probabilities[rows, labels], np.finfo(np.float64).tiny)
-        grouped = any(i.group for i in items)
-        sliced = any(i.slice for i in items)
+        examples = map(self.solved, self._examples)
+        hard = {
+            "scoring": f"softmax over {self.scoring} options",
+            "shots": self.shots,
+            "prompt": digest(self.header, self.template, *examples, size=4),
+        }
         return Predictions(
-            probe=self.name,
             confidence=probabilities[rows, answers],
             correct=answers == labels,
-            item_ids=ids[index],
             probabilities=probabilities,
             labels=labels,
             label_logprobs=np.log(gold),
             option_mass=np.array([float(np.exp(row).sum()) for row in logprobs]),
-            groups=np.array([i.group or f"#{k}" for k, i in zip(index, items, strict=True)])
-            if grouped
-            else None,
-            slices=np.array([i.slice or "" for i in items]) if sliced else None,
-            texts=ItemTexts.held(
-                [_in_words(i, int(a)) for i, a in zip(items, answers, strict=True)]
+            texts=ItemTexts.from_list(
+                [_text(i, int(a)) for i, a in zip(items, answers, strict=True)]
             ),
-            signature=signature(
-                model,
-                {
-                    "kind": self.kind,
-                    "scoring": f"softmax over {self.scoring} options",
-                    "shots": self.shots,
-                    "prompt": digest(
-                        self.header, self.template, *map(self.solved, self._examples), size=4
-                    ),
-                },
-                options=variant,
-            ),
+            signature=self.signature(model, hard, options=variant),
+            **fields,
         )
+
+    def _check(
+        self, model: LanguageModel, items: Sequence[Question], logprobs: list[NDArray[np.float64]]
+    ) -> None:
+        """Raise unless every option of every question has a log-probability."""
+        self.check_scored(len(logprobs), len(items))
+        for item, row in zip(items, logprobs, strict=True):
+            if len(row) != len(item.options):
+                raise ProbeError(
+                    f"probe {self.name!r}: {len(row)} of {len(item.options)} options of "
+                    f"{item.question[:40]!r} were scored; none may be dropped."
+                )
+            if np.any(np.asarray(row) > LOG_SLACK):
+                raise ModelError(
+                    f"{model.name}: log P(option) is {np.max(row):.3g} for {item.question[:40]!r}, "
+                    "above 0; a model gives log-probabilities, not logits."
+                )
 
     def _score(
         self, model: LanguageModel, items: Sequence[Question]
@@ -272,7 +232,7 @@ class MultipleChoice:
             return model.option_logprobs(prompts, options), "without leading space"
 
 
-def _in_words(item: Question, answer: int) -> ItemText:
+def _text(item: Question, answer: int) -> ItemText:
     return ItemText(
         prompt=item.question,
         gold=item.options[item.answer],

@@ -19,18 +19,9 @@ from pytest_calibration.errors import ProbeError, UsageError
 from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest, hash_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes.base import (
-    Row,
-    all_positions_scored,
-    all_scored,
-    check_limit,
-    item_ids,
-    optional_text,
-    read_rows,
-    signature,
-    text_of,
-)
 from pytest_calibration.probes.builtin import DATA
+from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of
+from pytest_calibration.probes.probe import Item, ItemProbe, check_limit
 
 POSITIONS: Final = 50
 # Characters before a position that a reader is shown.
@@ -39,26 +30,22 @@ KEYS: Final = ("text", "id", "group")
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A text whose tokens are predicted.
+class Passage(Item):
+    """A text whose tokens are predicted; its group is the document itself by default.
 
     Attributes:
         text: the text.
-        id: the row's own id.
-        group: what it stands or falls with; the document itself by default.
     """
 
     text: str
-    id: str | None = None
-    group: str | None = None
 
 
 def passage(row: Row) -> Passage:
     """Read one row ``{"text"}``."""
-    return Passage(text_of(row, "text"), optional_text(row, "id"), optional_text(row, "group"))
+    return Passage(text_of(row, "text"), **optional_texts(row, "id", "group"))
 
 
-class NextToken:
+class NextToken(ItemProbe[Passage]):
     """Predict tokens of running text.
 
     Args:
@@ -85,19 +72,12 @@ class NextToken:
             raise UsageError(
                 f"probe {name!r}: positions must be at least 1 or 'all', got {positions!r}."
             )
-        self.name = name
         self.positions = positions
-        self.passages = read_rows(path or DATA / "passages.jsonl", passage, KEYS)
+        super().__init__(name, read_rows(path or DATA / "passages.jsonl", passage, KEYS))
 
-    @property
-    def size(self) -> int:
-        """Number of documents."""
-        return len(self.passages)
-
-    @property
-    def digest(self) -> str:
-        """Identifies kind, name and settings; salts the item ids."""
-        return digest(self.kind, self.name)
+    def content(self, item: Passage) -> tuple[str]:
+        """Return what identifies a passage."""
+        return (item.text,)
 
     def run(self, model: LanguageModel, *, limit: int | None = None) -> Predictions:
         """Score the sampled positions of every document; ``limit`` counts positions.
@@ -107,10 +87,7 @@ class NextToken:
             ModelError: the model cannot score.
         """
         check_limit(limit)
-        documents = item_ids(
-            [(p.text,) for p in self.passages], [p.id for p in self.passages], self.digest
-        )
-
+        documents = self.ids()
         wanted: dict[int, int] = {}
 
         def choose(i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -121,13 +98,13 @@ class NextToken:
             wanted[i] = len(index)
             return index
 
-        scores = model.next_token([p.text for p in self.passages], choose=choose)
-        all_scored(self.name, len(self.passages), len(scores))
-        all_positions_scored(self.name, wanted, scores)
+        scores = model.next_token([p.text for p in self.items], choose=choose)
+        self.check_scored(len(scores), len(self.items))
+        self.check_positions(wanted, scores)
         counts = [len(s.hit) for s in scores]
         if not sum(counts):
             raise ProbeError(f"probe {self.name!r}: no document has a token to predict.")
-        groups = [p.group or f"document-{i}" for i, p in enumerate(self.passages)]
+        groups = [p.group or f"document-{i}" for i, p in enumerate(self.items)]
         predictions = Predictions(
             probe=self.name,
             confidence=np.concatenate([s.top_probability for s in scores]),
@@ -138,13 +115,13 @@ class NextToken:
             label_logprobs=np.concatenate([s.target_logprob for s in scores]),
             groups=np.repeat(np.array(groups), counts),
             unit="token",
-            texts=ItemTexts(self._in_words(scores), np.arange(sum(counts))),
-            signature=signature(model, self._hard(scores)),
+            texts=ItemTexts(self._texts(scores), np.arange(sum(counts))),
+            signature=self.signature(model, self._hard(scores)),
         )
         return predictions.limited(limit)
 
     def _ids(self, document: int, spans: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Name a token by document and characters; tokens that share characters by repeat."""
+        """Return ids of tokens, made of document, characters and which repeat of these it is."""
         seen: dict[tuple[int, int], int] = {}
         keys = []
         for start, end in spans.tolist():
@@ -152,14 +129,14 @@ class NextToken:
             keys.append(f"{document}:{start}:{end}:{seen[start, end]}")
         return hash_ids(keys, self.digest)
 
-    def _in_words(self, scores: Sequence[NextTokenScores]) -> Callable[[int], ItemText]:
-        """Return what gives a position in words: what stands before it, and what comes."""
+    def _texts(self, scores: Sequence[NextTokenScores]) -> Callable[[int], ItemText]:
+        """Return what makes the text of a position: what comes before it, and its token."""
         starts = np.cumsum([0, *(len(s.hit) for s in scores)])
 
-        def words(row: int) -> ItemText:
+        def text_at(row: int) -> ItemText:
             document = int(np.searchsorted(starts, row, side="right")) - 1
             score, place = scores[document], row - int(starts[document])
-            passage = self.passages[document]
+            passage = self.items[document]
             start, end = score.spans[place].tolist()
             return ItemText(
                 prompt=passage.text[max(0, start - CONTEXT) : start],
@@ -168,12 +145,11 @@ class NextToken:
                 name=f"{passage.id}:{start}" if passage.id else "",
             )
 
-        return words
+        return text_at
 
     def _hard(self, scores: list[NextTokenScores]) -> Mapping[str, object]:
         encoded = (s.token_ids.tobytes() + s.spans.tobytes() for s in scores)
         return {
-            "kind": self.kind,
             "scoring": "argmax over the full vocabulary",
             "positions": self.positions,
             # The tokens themselves: another tokenizer asks another question.

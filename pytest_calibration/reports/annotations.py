@@ -50,7 +50,7 @@ def annotations(
 def _of_test(test: str, verdicts: list["Result"], places: Mapping[str, tuple[str, int]]) -> str:
     first = verdicts[0]
     more = f" and {len(verdicts) - 1:,} more" if len(verdicts) > 1 else ""
-    title = f"{first.said}: {visible(first.subject, NAME)}{more}"
+    title = f"{first.state_name}: {visible(first.subject, NAME)}{more}"
     parts = [part for result in verdicts for part in _parts(result)]
     file, line = places.get(test, (test.partition("::")[0] if first.test else "", 0))
     return _command(title, "\n".join(parts), file=visible(file), line=line)
@@ -59,14 +59,15 @@ def _of_test(test: str, verdicts: list["Result"], places: Mapping[str, tuple[str
 def _parts(result: "Result") -> Iterator[str]:
     """Yield what is said of a verdict: what failed, by which number, why, and what to do."""
     yield visible(result.headline, PART)
-    if result.story:
-        yield visible(result.story[0], PART)
+    first = next(filter(None, (result.reason, *result.findings)), "")
+    if first:
+        yield visible(first, PART)
     # What was not compared has no fault that a diagnosis could explain.
     judged = result.state in ("regressed", "above_limit") and not result.above
-    if judged and result.detail is not None and result.detail.why is not None:
-        yield visible(result.detail.why.paragraph, PART)
+    if judged and result.detail is not None and result.detail.diagnosis is not None:
+        yield visible(result.detail.diagnosis.paragraph, PART)
     if result.remedy:
-        yield visible(" ".join(result.remedy.split()), PART)
+        yield visible(f"{result.remedy.purpose}: {result.remedy.command}", PART)
 
 
 def _command(title: str, message: str, *, file: str = "", line: int = 0) -> str:

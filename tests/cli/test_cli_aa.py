@@ -18,8 +18,10 @@ from datasets import calibrated, exact
 from fakes import FakeModel
 
 from pytest_calibration.errors import MissingExtra
-from pytest_calibration.gate import aa
+from pytest_calibration.gate.aa import AASettings, aa_check
+from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import compare
+from pytest_calibration.models.cache import Cache
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.probes.facts import Facts
 
@@ -53,8 +55,10 @@ def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Work in an empty folder with fakes for models; return what is done with them."""
     log: list[str] = []
 
-    def load(spec: str, settings: Any) -> Model:
-        log.append(f"load {spec} {settings.dtype}")
+    def load(spec: str, settings: Any, cache: Cache | None) -> Model:
+        log.append(
+            f"load {spec} {settings.get('dtype', 'auto')}{f' {cache.folder}' if cache else ''}"
+        )
         return Model(spec, log)
 
     monkeypatch.setattr("pytest_calibration.models.loading.load_model", load)
@@ -71,11 +75,11 @@ def probes_of(text: str) -> list[str]:
 
 
 def test_a_record_is_checked_in_words(command, stored, runs) -> None:
-    """The block holds the numbers of ``aa.check`` on the stored items, each named."""
+    """The block holds the numbers of ``aa_check`` on the stored items, each named."""
     record = stored(runs[0])
     found = command("aa", record.path, "--trials", 60)
     assert (found.code, found.err) == (0, "")
-    known = aa.check(on_disk(record.predictions), trials=60)
+    known = aa_check(on_disk(record.predictions), settings=AASettings(trials=60))
     text = found.out
     assert text.startswith("quiz: 60 pairs of 400 items in 100 groups\n")
     assert (
@@ -85,8 +89,9 @@ def test_a_record_is_checked_in_words(command, stored, runs) -> None:
     assert f"  {100 * known.changed:.1f} % of the answers are right on one side only" in text
     assert f"tolerance 0.02, alpha 0.05, seed {known.seed}\n" in text
     rate = known.false_alarms
+    low, high = rate.interval
     assert (
-        f"false alarms: {100 * rate.share:.1f} % [{100 * rate.low:.1f} %, {100 * rate.high:.1f} %] "
+        f"false alarms: {100 * rate.share:.1f} % [{100 * low:.1f} %, {100 * high:.1f} %] "
         f"({rate.count} of 60) of the pairs without change fail\n"
     ) in text
     bound = math.ceil(1000 * known.bound - 1e-6) / 10
@@ -97,10 +102,10 @@ def test_a_record_is_checked_in_words(command, stored, runs) -> None:
     heads, *rows = (re.split(r" {2,}", line.strip()) for line in found.lines[-5:])
     assert heads == ["worsening", "sharpened", "flattened"]
     for row, sharpened, flattened in zip(rows, known.power[:4], known.power[4:], strict=True):
-        assert row[0] == f"{sharpened.worsening:g}"
-        for cell, one in ((row[1], sharpened), (row[2], flattened)):
-            assert one.rate is not None
-            shares = (one.rate.share, one.rate.low, one.rate.high)
+        assert row[0] == f"{sharpened[0].worsening:g}"
+        for cell, (_, power) in ((row[1], sharpened), (row[2], flattened)):
+            assert power is not None
+            shares = (power.share, *power.interval)
             assert cell == "{:.1f} % [{:.1f} %, {:.1f} %]".format(*(100 * s for s in shares))
 
 
@@ -131,30 +136,23 @@ def test_json_holds_the_numbers_of_the_check(command, stored, runs) -> None:
         "--accuracy-tolerance", 0.05, "--max-undetected", 0.2, "--changed", 0.2, "--seed", 9,
         "--json",
     ).out  # fmt: skip
-    known = aa.check(
-        on_disk(record.predictions),
-        trials=20,
-        n=200,
-        tolerance=0.015,
-        alpha=0.1,
-        accuracy_tolerance=0.05,
-        max_undetected=0.2,
-        changed=0.2,
-        seed=9,
-    )
+    strictness = Strictness(0.015, 0.1, 0.05, 0.2)
+    settings = AASettings(n=200, trials=20, strictness=strictness, changed=0.2, seed=9)
+    known = aa_check(on_disk(record.predictions), settings=settings)
     tree = json.loads(out)["probes"]["quiz"]
-    for key in ("n", "units", "trials", "seed", "tolerance", "alpha", "ece", "accuracy",
-                "mean_confidence", "changed", "within_groups", "bound"):  # fmt: skip
+    assert [tree[key] for key in ("trials", "tolerance", "alpha")] == [20, 0.015, 0.1]
+    for key in ("n", "units", "seed", "ece", "accuracy", "mean_confidence", "changed",
+                "within_groups", "bound"):  # fmt: skip
         assert tree[key] == pytest.approx(getattr(known, key)), key
     assert tree["false_alarms"]["count"] == known.false_alarms.count
     assert tree["inconclusive"]["share"] == known.inconclusive.share
     assert tree["two_sets"] == 0
     assert set(tree["components"]) == set(known.components)
-    for one in known.power:
-        assert one.rate is not None
-        entry = tree["power"][one.how][f"{one.worsening:g}"]
+    for one, power in known.power:
+        assert power is not None
+        entry = tree["power"][one.kind][f"{one.worsening:g}"]
         assert entry["setting"] == pytest.approx(one.setting)
-        assert (entry["count"], entry["low"]) == (one.rate.count, one.rate.low)
+        assert (entry["count"], entry["low"]) == (power.count, power.interval[0])
 
 
 def test_no_accuracy_guard(command, stored, runs) -> None:
@@ -211,7 +209,8 @@ def test_two_records_change_places(command, stored, runs) -> None:
     first, second = stored(runs[0]), stored(runs[1], "second")
     found = command("aa", first.path, "--against", second.path, "--trials", 30)
     assert found.code == 0
-    known = aa.check(on_disk(first.predictions), on_disk(second.predictions), trials=30)
+    both = on_disk(first.predictions), on_disk(second.predictions)
+    known = aa_check(*both, AASettings(trials=30))
     assert "drawn from two sets that change places: " in found.out
     differ = np.mean(runs[0].correct != runs[1].correct)
     assert f"  {100 * differ:.1f} % of the answers are right on one side only\n" in found.out
@@ -242,21 +241,32 @@ def test_a_model_is_asked_each_probe(command, models) -> None:
 
 
 def test_a_parent_changes_places_with_the_model(command, models) -> None:
-    """With --parent both are asked, one after the other in memory, and paired by item."""
+    """With --parent both are asked, the parent first and released, and paired by item."""
     found = command(
         "aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--limit", 200,
         "--trials", 60, "--json",
     )  # fmt: skip
     assert found.code == 0, found.err
     assert models == [
-        "load base auto", "base scores", "base released",
-        "load hot auto", "hot scores", "hot released",
+        "load base auto", "load hot auto", "base released",
+        "hot scores", "hot released", "base scores", "base released",
     ]  # fmt: skip
     tree = json.loads(found.out)["probes"]["facts"]
     assert (tree["two_sets"], tree["changed"]) == (1, 0.0)
     base, hot = (Facts("facts").run(Model(name, []), limit=200) for name in ("base", "hot"))
     assert compare(hot, base).state == "regressed"
     assert tree["false_alarms"]["share"] < 0.1
+
+
+def test_a_cache_folder_is_given_to_the_models(command, models) -> None:
+    """With --cache-dir both models keep their answers in that folder."""
+    found = command(
+        "aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--limit", 60,
+        "--trials", 2, "--cache-dir", "kept",
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    folder = Path("kept", "answers")
+    assert models[:2] == [f"load base auto {folder}", f"load hot auto {folder}"]
 
 
 CONFIG = """
@@ -355,12 +365,13 @@ def test_progress_is_cut_to_the_terminal(command, stored, runs, monkeypatch) -> 
 
 def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch) -> None:
     """Asking a model takes longest of all: its name and the probe's are shown meanwhile."""
-    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", float("inf"))
+    # Of the counts nothing is shown, however long they take.
+    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", math.inf)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     command("aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--trials", 1)
     shown = [part for part in terminal.getvalue().split("\r") if part.strip()]
-    assert shown == ["base, facts", "hot, facts", "facts"]
+    assert shown == ["hot, facts", "base, facts", "facts"]
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -374,6 +385,7 @@ def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch)
         (["a.yaml", "--probe", "facts"], "aa: --probe goes with --model, not with a record."),
         (["a.yaml", "--parent", "m"], "aa: --parent goes with --model, not with a record."),
         (["a.yaml", "--config", "c"], "aa: --config goes with --model, not with a record."),
+        (["a.yaml", "--cache-dir", "d"], "aa: --cache-dir goes with --model, not with a record."),
         (["a.yaml", "--limit", "5"], "aa: --limit goes with --model, not with a record."),
         (["--model", "m", "--against", "b"], "aa: --against goes with a record; a second model is"),
         (["a.yaml", "--against", "b", "--changed", "0"], "aa: --changed is for one set; two sets "),
@@ -383,7 +395,7 @@ def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch)
         (["a.yaml", "--n", "1"], "argument --n: must lie between 2 and 1,000,000, got 1"),
         (["a.yaml", "--seed", "-1"], "argument --seed: must lie between 0 and 18,446,744,073,709"),
         (["a.yaml", "--changed", "2"], "argument --changed: must lie between 0 and 1, got 2.0"),
-        (["a.yaml", "--tolerance", "1"], "argument --tolerance: must lie between 0 and 0.99, got"),
+        (["a.yaml", "--tolerance", "1"], "argument --tolerance: must be a number of at least 0 an"),
         (["a.yaml", "--accuracy-tolerance", "off"], "argument --accuracy-tolerance: must be a num"),
         (["--model", "m", "--probe", "fact"], "unknown probe 'fact' (did you mean 'facts'?)"),
         (["--model", "m", "--config", "gone.yaml"], "gone.yaml: cannot be read"),
@@ -414,7 +426,7 @@ def test_records_that_cannot_be_compared_are_told(command, stored, runs) -> None
 def test_a_missing_engine_is_told(command, monkeypatch, models) -> None:
     """Without torch the error holds the install command."""
 
-    def missing(spec: str, settings: Any) -> None:
+    def missing(spec: str, settings: Any, cache: Cache | None) -> None:
         raise MissingExtra('torch is not installed: pip install "pytest-calibration[hf]"')
 
     monkeypatch.setattr("pytest_calibration.models.loading.load_model", missing)

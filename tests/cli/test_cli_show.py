@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -15,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 from counting import calls
-from samples import HOSTILE, predictions, results
+from hypothesis import given, settings
+from samples import HOSTILE, damaged, predictions, results, small_results
 
+from pytest_calibration.cli import main
 from pytest_calibration.diagnosis import diagnose
-from pytest_calibration.diagnosis.slices import shifts
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.predictions import Predictions, Signature
@@ -53,7 +56,7 @@ def quiz(**more: Any) -> Predictions:
     confidence, correct, slices = zip(*QUIZ, strict=True)
     given: dict[str, Any] = {
         "slices": np.array(slices),
-        "texts": ItemTexts.held(
+        "texts": ItemTexts.from_list(
             [
                 ItemText(f"Question {i}?", f"gold {i}", f"said {i}", name=f"row-{i}")
                 for i in range(len(QUIZ))
@@ -100,9 +103,9 @@ def test_a_dump_is_shown_from_the_whole_to_the_single_item(command, dumped) -> N
         list(reliability_diagram(reliability(made), width=100, unicode=unicode))
         for unicode in (True, False)
     )
-    assert slices == list(slices_table(slice_rows(made, ())))
+    assert slices == list(slices_table(slice_rows(made, None)))
     assert metrics[0].split() == ["metric", "value", "95", "%", "interval", "noise", "floor"]
-    assert items[0].startswith("wrong answers it was surest of, 20 of ")
+    assert items[0].startswith("most confident wrong answers, 20 of ")
 
 
 def test_metrics_stand_with_interval_and_noise_floor(command, dumped) -> None:
@@ -128,16 +131,16 @@ def test_the_surest_wrong_answers_come_first(command, dumped) -> None:
     """By confidence; all there are where more are asked for; with what was asked and answered."""
     found = command("show", dumped(quiz()))
     assert found.out.endswith(
-        "wrong answers it was surest of, 3 of 3:\n"
-        "1. row-5 (slice: towns): sure 0.950, wrong\n"
+        "most confident wrong answers, 3 of 3:\n"
+        "1. row-5 (slice: towns): confidence 0.950, wrong\n"
         "     Question 5?\n"
-        '     answered "said 5", right "gold 5"\n'
-        "2. row-1 (slice: rivers): sure 0.900, wrong\n"
+        '     answered "said 5", correct "gold 5"\n'
+        "2. row-1 (slice: rivers): confidence 0.900, wrong\n"
         "     Question 1?\n"
-        '     answered "said 1", right "gold 1"\n'
-        "3. row-3 (slice: towns): sure 0.700, wrong\n"
+        '     answered "said 1", correct "gold 1"\n'
+        "3. row-3 (slice: towns): confidence 0.700, wrong\n"
         "     Question 3?\n"
-        '     answered "said 3", right "gold 3"\n'
+        '     answered "said 3", correct "gold 3"\n'
     )
 
 
@@ -146,7 +149,7 @@ def test_worst_says_how_many(command, dumped) -> None:
     path = dumped(quiz())
     two = command("show", path, "--worst", 2)
     assert shown_items(two.lines) == ["row-5", "row-1"]
-    assert "wrong answers it was surest of, 2 of 3:" in two.lines
+    assert "most confident wrong answers, 2 of 3:" in two.lines
     none = command("show", path, "--worst", 0)
     assert none.code == 0
     assert "answer" not in none.out
@@ -158,9 +161,9 @@ def test_worst_says_how_many(command, dumped) -> None:
 def test_correct_shows_the_right_answers_it_was_least_sure_of(command, dumped) -> None:
     """The other end: where the model knows more than it thinks."""
     found = command("show", dumped(quiz()), "--correct", "--worst", 2)
-    assert "right answers it was least sure of, 2 of 4:" in found.lines
+    assert "least confident correct answers, 2 of 4:" in found.lines
     assert shown_items(found.lines) == ["row-2", "row-0"]
-    assert "2. row-0 (slice: rivers): sure 0.500, right" in found.lines
+    assert "2. row-0 (slice: rivers): confidence 0.500, correct" in found.lines
 
 
 def test_many_items_are_numbered_in_line(command, dumped) -> None:
@@ -180,7 +183,7 @@ def test_nothing_wrong_is_told(command, dumped) -> None:
     found = command("show", dumped(right))
     assert (found.code, found.lines[-1]) == (0, "no answer is wrong")
     found = command("show", dumped(wrong), "--correct")
-    assert (found.code, found.lines[-1]) == (0, "no answer is right")
+    assert (found.code, found.lines[-1]) == (0, "no answer is correct")
     assert "AUROC" not in found.out
 
 
@@ -220,11 +223,9 @@ def test_a_baseline_in_the_dump_is_told(command, tmp_path) -> None:
     path = tmp_path / "both.jsonl"
     path.write_text("\n".join(dump_lines(made, before)), "ascii")
     found = command("show", path)
-    assert list(slices_table(slice_rows(made, shifts(made, before)))) == (
-        found.out.split("\n\n")[3].splitlines()
-    )
+    assert list(slices_table(slice_rows(made, before))) == (found.out.split("\n\n")[3].splitlines())
     assert " ".join(found.out.split()).count(" ".join(diagnose(made, before).paragraph.split()))
-    assert found.out.count("; the baseline: ") == 20
+    assert found.out.count("; baseline: ") == 20
 
 
 def test_one_item_is_enough(command, dumped) -> None:
@@ -237,9 +238,9 @@ def test_one_item_is_enough(command, dumped) -> None:
 
 def test_a_dump_without_text_shows_ids(command, tmp_path) -> None:
     """What was left out when the dump was written is said to be left out."""
-    found = command("show", write_dump(tmp_path, quiz(), words=False))
+    found = command("show", write_dump(tmp_path, quiz(), item_text=False))
     assert "(this dump holds no text of the items, only their ids)" in found.lines
-    assert found.lines[-1] == "3. row-3 (slice: towns): sure 0.700, wrong"
+    assert found.lines[-1] == "3. row-3 (slice: towns): confidence 0.700, wrong"
 
 
 def test_tokens_are_called_tokens(command, dumped) -> None:
@@ -318,21 +319,21 @@ def test_a_report_shows_every_verdict(command, report) -> None:
         assert part.startswith(f"{result.probe}")
         assert f"  from the report {path}\n  test {result.test}\n" in part
         assert " ".join(visible(result.headline).split()) in said
-        assert " ".join(visible(detail.why.paragraph).split()) in said
+        assert " ".join(visible(detail.diagnosis.paragraph).split()) in said
         assert f"{detail.candidate.metrics['ece'].value:.3f}" in part
         wrong = sum(bar.wrong for bar in detail.candidate.histogram)
-        assert f"wrong answers it was surest of, 2 of {wrong:,}:" in part
-        shown = " ".join(part.partition("wrong answers it was surest of")[2].split())
+        assert f"most confident wrong answers, 2 of {wrong:,}:" in part
+        shown = " ".join(part.partition("most confident wrong answers")[2].split())
         for item in detail.worst[:2]:
-            assert " ".join(visible(item.words.prompt).split()) in shown
+            assert " ".join(visible(item.text.prompt).split()) in shown
 
 
 def test_a_report_without_text_or_details_is_shown_as_far_as_it_goes(command, report) -> None:
     """Ids where the report has no text; the headline where it has nothing else."""
-    path, _ = report(words=False)
+    path, _ = report(item_text=False)
     found = command("show", path)
     assert "(this report holds no text of the items, only their ids)" in found.lines
-    assert "?" not in found.out.partition("wrong answers it was surest of")[2].partition("\n\n")[0]
+    assert "?" not in found.out.partition("most confident wrong answers")[2].partition("\n\n")[0]
     path, made = report(detailed=False)
     found = command("show", path)
     assert found.code == 0
@@ -364,6 +365,19 @@ def test_a_report_of_nothing(command, tmp_path) -> None:
     assert found.err.startswith(f"pytest-calibration: error: {path}: ")
 
 
+@settings(max_examples=200, deadline=None)
+@given(bad=damaged("".join(json_report(small_results()))))
+def test_a_damaged_report_is_shown_or_refused(tmp_path_factory: Any, bad: Any) -> None:
+    """One sentence and exit code 2, or what there is to show; never another exception."""
+    path = tmp_path_factory.mktemp("damaged") / "report.json"
+    path.write_text(json.dumps(bad), "utf-8")
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["show", str(path)])
+    assert (code, err.getvalue().count("\n")) in ((0, 0), (2, 1))
+    assert out.getvalue().replace("\n", "").isprintable()
+
+
 # --- for a program -------------------------------------------------------------------------------
 
 
@@ -379,21 +393,21 @@ def test_json_holds_everything(command, dumped) -> None:
     assert (whole["file"], whole["kind"]) == (str(path), "dump")
     (tree,) = whole["shown"]
     assert list(tree) == [
-        "probe", "model", "unit", "measured", "test", "headline", "side", "why", "slices",
+        "probe", "model", "unit", "measured", "test", "headline", "side", "diagnosis", "slices",
         "slices_left_out", "eligible", "items",
     ]  # fmt: skip
     assert (tree["probe"], tree["model"], tree["measured"]) == ("support-mcq", "base", 200)
     assert set(tree["side"]["metrics"]) == set(METRICS)
     assert tree["side"]["metrics"]["ece"]["value"] == measure(made).value
     assert [b["n"] for b in tree["side"]["reliability"]] == [b.n for b in reliability(made)]
-    assert tree["why"]["paragraph"] == diagnose(made).paragraph
+    assert tree["diagnosis"]["paragraph"] == diagnose(made).paragraph
     assert len(tree["slices"]) == 5
     assert tree["eligible"] == int((~made.correct).sum())
     assert len(tree["items"]) == 3
     surest = int(np.flatnonzero(~made.correct)[np.argmax(made.confidence[~made.correct])])
     first = tree["items"][0]
     assert first["id"] == f"{int(made.item_ids[surest]):016x}"
-    assert first["words"]["prompt"] == f"{HOSTILE} {surest}?"
+    assert first["text"]["prompt"] == f"{HOSTILE} {surest}?"
     assert first["probabilities"] == made.probabilities[surest].tolist()
     assert first["confidence_before"] is None
 
@@ -408,7 +422,7 @@ def test_what_cannot_be_shown_is_one_line(command, dumped, stored, runs, tmp_pat
     bad.write_text('{"probe": "x"}\n')
     for arguments, message in (
         ((tmp_path / "none.jsonl",), f"{tmp_path / 'none.jsonl'}: there is no such file."),
-        ((bad,), f"{bad}, line 1: the key 'id' is missing."),
+        ((bad,), f"{bad}, line 1: the line lacks id."),
         (
             (tmp_path / "x.csv",),
             f"{tmp_path / 'x.csv'}: show reads a dump (.jsonl), a stored record (.yaml) or a "
@@ -505,7 +519,7 @@ def in_process(*arguments: object, **more: Any) -> subprocess.CompletedProcess[s
 
 def test_a_terminal_that_knows_only_ascii(dumped) -> None:
     """The diagram is drawn in ASCII there, and other letters are spelt out."""
-    words = ItemTexts.held([ItemText("首都?", "é", "b")] * len(QUIZ))
+    words = ItemTexts.from_list([ItemText("首都?", "é", "b")] * len(QUIZ))
     path = dumped(quiz(texts=words))
     encoding = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "100"}
     found = in_process("show", path, env=encoding)

@@ -57,18 +57,7 @@ def test_each_key_has_its_own_entry(cache: Cache) -> None:
     assert len(files(cache)) == 2
 
 
-def test_who_has_the_folder_alone_reads_nothing(cache: Cache) -> None:
-    """Neither content nor key stand in the files, and the same content looks new each time."""
-    cache.put(KEY, PLAIN)
-    (file,) = files(cache)
-    first = file.read_bytes()
-    assert not any(word in first for word in (b"capital", b"Paris", KEY[:8]))
-    cache.put(KEY, PLAIN)
-    # One stream for two contents would give away their difference.
-    assert first[-len(PLAIN) :] != file.read_bytes()[-len(PLAIN) :]
-
-
-@pytest.mark.parametrize("place", [0, 5, 28, 30, 44, 50, 60, -1])
+@pytest.mark.parametrize("place", [0, 5, 15, 16, 17, 44, -1])
 def test_a_changed_byte_is_found_out(cache: Cache, place: int) -> None:
     """Wherever it is: the entry counts as damaged, once, and can be replaced."""
     cache.put(KEY, PLAIN)
@@ -83,7 +72,7 @@ def test_a_changed_byte_is_found_out(cache: Cache, place: int) -> None:
     assert cache.get(KEY) == PLAIN
 
 
-@pytest.mark.parametrize("length", [0, 1, 27, 40, 59, 60, -1])
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 17, -1])
 def test_a_cut_off_entry_is_found_out(cache: Cache, length: int) -> None:
     """However much is left of it."""
     cache.put(KEY, PLAIN)
@@ -104,7 +93,7 @@ def test_an_entry_under_anothers_name_is_found_out(cache: Cache) -> None:
 
 
 def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:
-    """What is larger than anything that was written here is none of ours."""
+    """What is larger than anything that is written here is not an entry."""
     Cache(tmp_path).put(KEY, b"x" * 10_000)
     small = Cache(tmp_path, limit=5_000)
     assert small.get(KEY) is None
@@ -255,7 +244,7 @@ print(seen)
 
 
 def test_several_processes_share_one_folder(tmp_path: Path) -> None:
-    """Reading, writing, dropping and clearing at once: nobody sees a part of an entry."""
+    """Reading, writing, dropping and clearing at once: no process sees a part of an entry."""
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", HAMMER, str(tmp_path), str(seed)],
@@ -265,9 +254,9 @@ def test_several_processes_share_one_folder(tmp_path: Path) -> None:
         )
         for seed in range(4)
     ]
-    said = [run.communicate() for run in runs]
-    assert [run.returncode for run in runs] == [0] * 4, said
-    assert sum(int(out) for out, _ in said) > 0
+    outputs = [run.communicate() for run in runs]
+    assert [run.returncode for run in runs] == [0] * 4, outputs
+    assert sum(int(out) for out, _ in outputs) > 0
     left = files(Cache(tmp_path))
     assert not [f for f in left if f.suffix == ".tmp"]
     # Each process measures by itself and may be ahead by a sixteenth.

@@ -1,84 +1,89 @@
-"""From a spec to a model, as far as it goes without torch."""
+"""From a spec to a model, whatever backend loads it."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 
+import numpy as np
 import pytest
-from fakes import FakeModel
+import toy_backend
 
 from pytest_calibration.errors import MissingExtra, ModelError, UsageError
-from pytest_calibration.models import checkpoint
-from pytest_calibration.models.checkpoint import LoadSettings, fingerprint
-from pytest_calibration.models.loading import LazyModel, load_model
-from pytest_calibration.models.protocols import LanguageModel
-from pytest_calibration.models.spec import ModelSpec
+from pytest_calibration.models import backends
+from pytest_calibration.models.backends import BACKENDS, Backend, all_backends
+from pytest_calibration.models.cache import Cache
+from pytest_calibration.models.loading import load_model
+from pytest_calibration.models.protocols import Classifier, LanguageModel
+from pytest_calibration.probes.facts import Facts
+
+TEXTS = ["a b c", "d e"]
 
 
-def installed(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
-    """Pretend that exactly these packages are installed."""
+@pytest.fixture(autouse=True)
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Work beside three toy models; return what is loaded and closed."""
+    for name in ("calm", "hot", "classifier", "unsure"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(BACKENDS, "toy", toy_backend.__name__)
+    monkeypatch.setattr(toy_backend, "LOG", [])
+    return toy_backend.LOG
 
-    def find(name: str) -> ModuleSpec | None:
-        return ModuleSpec(name, None) if name in packages else None
 
-    monkeypatch.setattr(checkpoint, "find_spec", find)
+@pytest.mark.parametrize("name", ["transformers", "toy"])
+def test_a_backend_has_all_that_is_asked_of_it(name: str) -> None:
+    """A module in the table fulfils the protocol, and is found under its name."""
+    assert isinstance(backends.backend_named(name), Backend)
+    assert backends.backend_named(name) in all_backends()
 
 
-@pytest.mark.parametrize("present", [(), ("transformers",), ("torch",)])
-def test_a_missing_package_is_answered_with_the_install_command(
-    monkeypatch: pytest.MonkeyPatch, present: tuple[str, ...]
-) -> None:
-    """The error is an ImportError too, and can be copied from."""
-    installed(monkeypatch, *present)
-    missing = "transformers" if "torch" in present else "torch"
-    with pytest.raises(
-        MissingExtra, match=rf'{missing} is not installed.*pip install "pytest-calibration\[hf\]"'
-    ) as caught:
-        load_model("gpt2")
-    assert isinstance(caught.value, ImportError)
-    assert isinstance(caught.value, ModelError)
+# --- settings ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"device": "tpu"}, r"unknown device 'tpu'; use one of auto, cpu, cuda, mps"),
-        ({"device": ""}, r"unknown device ''"),
-        ({"dtype": "half"}, r"unknown dtype 'half'; use one of auto, float32, bfloat16, float16"),
-        ({"batch_tokens": 0}, r"batch tokens must be at least 1, got 0"),
-        ({"speed": 3}, r"load_model: .*'speed'; known settings: device, dtype, batch_tokens"),
+        ({"percent": 101}, r"percent must lie between 0 and 100, got 101"),
+        ({"percent": "much"}, r"percent must be a whole number, got 'much'"),
+        ({"percent": True}, r"percent must be a whole number, got True"),
+        ({"seed": "x"}, r"seed must be a whole number or null, got 'x'"),
+        ({"folder": 3}, r"folder must be text or null, got 3"),
+        ({"speed": 3}, r"load_model: unknown setting 'speed'; known settings: percent, seed, fol"),
+        ({"dtype": "half"}, r"load_model: unknown setting 'dtype'; known settings: percent, seed"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], message: str
+    toys: list[str], settings: dict[str, object], message: str
 ) -> None:
-    """Before anything is loaded, by name and value."""
-    installed(monkeypatch, "torch", "transformers")
+    """By name and value, before anything is loaded; another backend's settings are unknown."""
     with pytest.raises(UsageError, match=message):
-        load_model("gpt2", **settings)
+        load_model("toy:calm", **settings)
+    assert toys == []
 
 
-def test_settings_are_given_one_way_or_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With both, one would be ignored in silence."""
-    installed(monkeypatch, "torch", "transformers")
-    with pytest.raises(UsageError, match=r"give settings or device, dtype, not both"):
-        load_model("gpt2", LoadSettings(), dtype="float32", device="cpu")
+def test_settings_of_a_run_are_shared_by_all_backends() -> None:
+    """Each backend takes its own of them; what the call says wins."""
+    model = load_model("toy:calm", {"dtype": "float32", "percent": 5, "seed": 1}, percent=7)
+    assert model.settings == toy_backend.Settings(percent=7, seed=1)
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "mps", "auto"])
-def test_a_device_may_have_a_number(device: str) -> None:
-    """``cuda:1`` is a device."""
-    assert LoadSettings(device=device).device == device
+def test_a_missing_package_is_an_error_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend says what it needs, before anything is asked of the model."""
+    monkeypatch.setattr(toy_backend, "missing", "toylib")
+    with pytest.raises(MissingExtra, match="toylib is not installed"):
+        load_model("toy:calm")
+
+
+@pytest.mark.parametrize("spec", [3, None, Path("calm")])
+def test_a_spec_is_text(spec: object) -> None:
+    """Anything else is refused by name."""
+    with pytest.raises(UsageError, match="pass a directory or a hub id as text, got"):
+        load_model(spec)  # type: ignore[arg-type]
 
 
 def test_one_call_loads_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A glob of several is refused with their number; of one it is that one."""
-    installed(monkeypatch, "torch", "transformers")
+    monkeypatch.setattr(backends, "find_spec", lambda name: name)
     for name in ("a-1", "a-2", "b-1"):
         (tmp_path / name).mkdir()
     with pytest.raises(UsageError, match=r"names 2 models; load them one by one"):
@@ -86,136 +91,114 @@ def test_one_call_loads_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert load_model(str(tmp_path / "b-*")).name == "b-1"
 
 
-class Loaded(FakeModel):
-    """Stands for a model with its weights in memory; counts how often they are read."""
-
-    made = 0
-    closed = 0
-
-    def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
-        super().__init__(spec.name)
-        self.settings = settings
-        self.description = {"dtype": settings.dtype}
-        self.notes: list[str] = []
-        type(self).made += 1
-
-    def close(self) -> None:
-        """Free the weights."""
-        type(self).closed += 1
+# --- laziness ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> type[Loaded]:
-    """The engine's module, replaced."""
-    made = type("Counted", (Loaded,), {"made": 0, "closed": 0})
-    module = ModuleType("pytest_calibration.models.backends.transformers")
-    monkeypatch.setattr(module, "TransformersModel", made, raising=False)
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    installed(monkeypatch, "torch", "transformers")
-    return made
-
-
-def test_weights_are_read_when_the_model_first_scores(engine: type[Loaded]) -> None:
-    """Naming a model reads nothing; scoring reads the weights, once."""
-    model = load_model("gpt2")
-    assert (model.name, engine.made) == ("gpt2", 0)
+def test_a_model_is_loaded_when_it_first_scores(toys: list[str]) -> None:
+    """Naming and identifying it loads nothing; scoring loads it once."""
+    model = load_model("toy:calm")
+    assert (model.name, model.fingerprint, toys) == ("toy-calm", model.fingerprint, [])
     assert len(model.option_logprobs(["a"], [["b", "c"]])[0]) == 2
-    assert len(model.next_token(["a b c"])[0].hit) == 2
+    assert len(model.next_token(TEXTS)[0].hit) == 2
     assert len(model.generate(["a"], max_new_tokens=[3])[0].token_logprobs) == 3
-    assert model.description == {"dtype": "auto"}
-    assert (engine.made, engine.closed) == (1, 0)
+    assert model.description == {"percent": "0"}
+    assert toys == ["load toy-calm"]
+    assert (model.computed, model.served, model.use.loads) == (3, 0, 1)
+    assert model.notes == ("it is only a toy.",)
 
 
-def test_a_released_model_is_read_again_when_needed(engine: type[Loaded]) -> None:
+def test_a_released_model_is_loaded_again_when_needed(toys: list[str]) -> None:
     """Two models in turn are never in memory together; releasing twice or too soon is harmless."""
-    model = load_model("gpt2", batch_tokens=7)
+    model = load_model("toy:calm", percent=7)
     model.release()
     first = model.load()
     assert model.load() is first
-    assert first.settings.batch_tokens == 7
+    assert first.sharpen == 0.07
     model.release()
     model.release()
-    assert (engine.made, engine.closed) == (1, 1)
+    assert toys == ["load toy-calm", "close toy-calm"]
     assert model.load() is not first
-    assert engine.made == 2
+    assert model.use.loads == 2
+    assert model.notes == ("it is only a toy.",)
 
 
-def test_a_lazy_model_is_a_model(tmp_path: Path, engine: type[Loaded]) -> None:
-    """It has all that a probe may ask for, and telling so reads no weights."""
-    assert isinstance(load_model(str(tmp_path)), LanguageModel)
-    assert engine.made == 0
+def test_a_lazy_model_is_of_every_kind(toys: list[str]) -> None:
+    """It has all that a probe may ask for, and telling so loads nothing."""
+    model = load_model("toy:classifier")
+    assert isinstance(model, LanguageModel)
+    assert isinstance(model, Classifier)
+    assert toys == []
 
 
-# --- fingerprints --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def spec(tmp_path: Path) -> ModelSpec:
-    """A checkpoint directory."""
-    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    (tmp_path / "README.md").write_text("words", encoding="utf-8")
-    return ModelSpec(str(tmp_path), None, local=True, name="m")
-
-
-@pytest.mark.parametrize(
-    ("change", "same"),
-    [
-        pytest.param(
-            lambda f: (f / "model.safetensors").write_bytes(b"other"), False, id="weights"
-        ),
-        pytest.param(lambda f: (f / "config.json").write_text("[]"), False, id="configuration"),
-        pytest.param(lambda f: (f / "adapter.safetensors").write_bytes(b""), False, id="adapter"),
-        pytest.param(lambda f: (f / "tokenizer.model").write_bytes(b"t"), False, id="tokenizer"),
-        pytest.param(lambda f: (f / "modeling.py").write_text("x = 1"), False, id="code"),
-        pytest.param(lambda f: (f / "config.json").rename(f / "b.json"), False, id="name"),
-        pytest.param(lambda f: (f / "README.md").write_text("other"), True, id="words"),
-        pytest.param(lambda f: (f / "optimizer.pt").write_bytes(b"o"), True, id="optimizer"),
-        pytest.param(lambda f: (f / "config.json").touch(), True, id="time"),
-    ],
-)
-def test_a_fingerprint_is_that_of_what_scores(
-    spec: ModelSpec, change: Callable[[Path], object], same: bool
-) -> None:
-    """Weights, configuration, tokenizer and code count; papers beside them and times do not."""
-    before = fingerprint(spec, LoadSettings())
-    change(Path(spec.location))
-    assert (fingerprint(spec, LoadSettings()) == before) == same
-
-
-@pytest.mark.parametrize(
-    ("settings", "same"),
-    [
-        ({"dtype": "float16"}, False),
-        ({"tokenizer": "other"}, False),
-        ({"arguments": {"a": 1}}, False),
-        ({"tokenizer_arguments": {"a": 1}}, False),
-        ({"batch_tokens": 7}, True),
-        ({"threads": 1}, True),
-    ],
-)
-def test_a_fingerprint_holds_the_settings_that_change_scores(
-    spec: ModelSpec, settings: dict[str, object], same: bool
-) -> None:
-    """How much is computed at once changes no score."""
-    before = fingerprint(spec, LoadSettings())
-    changed = replace(LoadSettings(), **settings)  # type: ignore[arg-type]
-    assert (fingerprint(spec, changed) == before) == same
-
-
-def test_a_hub_model_is_known_by_id_and_revision() -> None:
-    """Nothing is downloaded to tell two of them apart."""
-    prints = {
-        fingerprint(ModelSpec(location, revision, local=False), LoadSettings())
-        for location in ("org/a", "org/b")
-        for revision in (None, "v1", "v2")
-    }
-    assert len(prints) == 6
-
-
-def test_a_fingerprint_is_computed_once(spec: ModelSpec) -> None:
+def test_a_fingerprint_is_computed_once(tmp_path: Path) -> None:
     """Gigabytes are read once per model, not once per question."""
-    model = LazyModel(spec, LoadSettings())
+    model = load_model("toy:calm")
     before = model.fingerprint
-    (Path(spec.location) / "model.safetensors").write_bytes(b"other")
+    (tmp_path / "calm").write_text("changed")
     assert model.fingerprint == before
+    assert load_model("toy:calm").fingerprint != before
+
+
+# --- with a cache --------------------------------------------------------------------------------
+
+
+def test_a_probe_is_answered_from_the_cache(toys: list[str], tmp_path: Path) -> None:
+    """The second run has the same predictions and loads nothing; another setting is another."""
+    first, second = (
+        Facts().run(load_model("toy:hot", cache=Cache(tmp_path)), limit=40) for _ in range(2)
+    )
+    assert toys == ["load toy-hot"]
+    assert first.signature == second.signature
+    np.testing.assert_array_equal(first.confidence, second.confidence)
+    load_model("toy:hot", cache=Cache(tmp_path), percent=5).next_token(TEXTS)
+    assert toys == ["load toy-hot"] * 2
+
+
+def test_a_classifier_is_answered_from_the_cache(toys: list[str], tmp_path: Path) -> None:
+    """Class probabilities are kept too, bit for bit; also those of no text."""
+    asked = [TEXTS, [], TEXTS[:1]]
+    runs = []
+    for _ in range(2):
+        model = load_model("toy:classifier", cache=Cache(tmp_path))
+        runs.append([model.class_probabilities(texts) for texts in asked])
+    assert toys == ["load toy-classifier"]
+    assert (model.served, model.computed) == (3, 0)
+    for first, second, texts in zip(*runs, asked, strict=True):
+        assert first.shape == second.shape == (len(texts), 3)
+        assert first.tobytes() == second.tobytes()
+        np.testing.assert_allclose(first.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_model_of_another_kind_is_an_error(tmp_path: Path, kept: bool) -> None:
+    """A language model gives no class probabilities, and a classifier continues no text."""
+    cache = Cache(tmp_path) if kept else None
+    with pytest.raises(ModelError, match="toy-calm: this kind of model has no class_probab"):
+        load_model("toy:calm", cache=cache).class_probabilities(TEXTS)
+    with pytest.raises(ModelError, match="toy-classifier: this kind of model has no generate"):
+        load_model("toy:classifier", cache=cache).generate(["a"], max_new_tokens=[1])
+
+
+def test_what_cannot_be_identified_is_not_kept(toys: list[str], tmp_path: Path) -> None:
+    """Without a key for the cache a model is asked every time."""
+    for _ in range(2):
+        model = load_model("toy:unsure", cache=Cache(tmp_path / "kept"))
+        model.next_token(TEXTS)
+        assert (model.served, model.computed) == (0, 1)
+    assert not (tmp_path / "kept").exists()
+
+
+def test_what_changed_while_it_was_read_is_not_kept(tmp_path: Path) -> None:
+    """A key that is no longer the model's own has no answers."""
+    model = load_model("toy:calm", cache=Cache(tmp_path / "kept"))
+    assert model.fingerprint
+    (tmp_path / "calm").write_text("changed")
+    model.next_token(TEXTS)
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_file_that_cannot_be_read_is_reported_by_loading(tmp_path: Path) -> None:
+    """Looking for kept answers hides no error."""
+    model = load_model("toy:gone", cache=Cache(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        model.next_token(TEXTS)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_calibration.errors import UsageError
-from pytest_calibration.models.spec import ModelSpec, anchored, natural_key, parse_spec, resolve
+from pytest_calibration.models.backends import BACKENDS, ModelSpec
+from pytest_calibration.models.spec import anchored, natural_key, parse_spec, resolve
 
 
 @pytest.fixture
@@ -52,13 +53,14 @@ def test_a_spec_is_read_as_a_person_means_it(
     here: Path, text: str, location: str, revision: str | None, local: bool, baseline: str | None
 ) -> None:
     """An existing path wins; otherwise the last @ splits off a revision; ``name=`` leads."""
-    assert parse_spec(text) == ModelSpec(location, revision, local, baseline=baseline)
+    expected = ModelSpec(location, revision, local, baseline=baseline, backend="transformers")
+    assert parse_spec(text) == expected
 
 
 def test_a_directory_whose_name_holds_an_equals_sign_is_a_path(here: Path) -> None:
     """What exists wins over ``name=SPEC`` too."""
     (here / "lr=1e-5").mkdir()
-    assert parse_spec("lr=1e-5") == ModelSpec("lr=1e-5", None, local=True)
+    assert parse_spec("lr=1e-5") == ModelSpec("lr=1e-5", local=True, backend="transformers")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,13 @@ def test_a_directory_whose_name_holds_an_equals_sign_is_a_path(here: Path) -> No
         ("gpt3@", r"model 'gpt3@': nothing stands after the '@'; write id@revision"),
         ("runs/none-*", r"model 'runs/none-\*' matches no directory \(looked from '"),
         ("runs/sft/checkpoint.*", r"matches no directory"),
+        ("http://h:80/v1#m", r"model 'http://h:80/v1#m' is of no kind that can be loaded here"),
+        ("sft=https://h/v1?a=*", r"model 'https://h/v1\?a=\*' is of no kind that can be loaded"),
+        (
+            "localhost:80/v1",
+            r"\(tried: transformers\); pass a directory that holds a checkpoint or",
+        ),
+        ("toy:", r"pass a directory .* or a hub id \(name, owner/name, owner/name@revision\)\.$"),
         ("sft=runs/*", r"a glob names several models; leave out sft="),
     ],
 )
@@ -143,7 +152,7 @@ def test_equal_names_are_told_apart_by_what_stands_before_them(here: Path) -> No
 
 
 def test_one_model_under_two_names_of_its_own(here: Path) -> None:
-    """A model may be held against two baselines; names given by hand are taken as they are."""
+    """A model may be compared with two baselines; names given by hand are kept."""
     found = resolve(["a=runs/base", "b=runs/base", "runs/base"])
     assert [(s.name, s.baseline) for s in found] == [("a", "a"), ("b", "b"), ("base", None)]
 
@@ -224,3 +233,20 @@ def test_a_path_in_a_file_is_relative_to_the_file(
     monkeypatch.chdir(here / "gpt2")
     found = anchored(text, here)
     assert found.replace("\\", "/") == expected.format(folder=here.as_posix())
+
+
+def test_the_first_backend_that_takes_a_spec_has_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Backends are asked in the order of the table; an error lists the specs of all of them."""
+    monkeypatch.setitem(BACKENDS, "toy", "toy_backend")
+    found = resolve(["toy:a/b", "gpt2", "mine=toy:a"])
+    assert [(s.backend, s.text, s.name, s.baseline) for s in found] == [
+        ("toy", "toy:a/b", "b", None),
+        ("transformers", "gpt2", "gpt2", None),
+        ("toy", "toy:a", "mine", "mine"),
+    ]
+    with pytest.raises(UsageError, match=r"tried: transformers, toy\).*; or a file of beliefs"):
+        resolve(["http://h/v1"])
+    with pytest.raises(UsageError, match="'toy:': names no file"):
+        resolve(["toy:"])

@@ -11,17 +11,14 @@ if TYPE_CHECKING:
 
 # Every load leaves a line; "odd" checkpoints make the engine say something.
 CONFTEST = """
-import sys
 from pathlib import Path
-from types import ModuleType
 from fakes import FakeModel
-import pytest_calibration.models.loading as loading
+from pytest_calibration.models.backends import transformers
 
 HERE = Path(__file__).parent
-loading.require = lambda *_: None
 
 
-class TransformersModel(FakeModel):
+class Loaded(FakeModel):
     def __init__(self, spec, settings):
         super().__init__(spec.name, sharpen=0.6 if "hot" in spec.name else 0.0)
         self.description = {"dtype": "float32", "device": "cpu"}
@@ -34,9 +31,8 @@ class TransformersModel(FakeModel):
         pass
 
 
-module = ModuleType("pytest_calibration.models.backends.transformers")
-module.TransformersModel = TransformersModel
-sys.modules[module.__name__] = module
+transformers.check_installed = lambda: None
+transformers.load = Loaded
 """
 
 

@@ -16,8 +16,9 @@ import pytest_calibration
 
 # What an inner run is the first to import is forgotten after it, and exists twice from then on.
 for module in walk_packages(pytest_calibration.__path__, "pytest_calibration."):
-    # Neither what needs torch, nor the tests of the suite.
-    if ".backends.transformers" not in module.name and not module.name.endswith(".suite"):
+    # Neither the tests of the suite, nor the parts of a backend: it imports the light ones itself,
+    # and the others need torch.
+    if ".backends.transformers." not in module.name and not module.name.endswith(".suite"):
         import_module(module.name)
 
 TESTS = Path(__file__).parent.parent
@@ -102,8 +103,9 @@ class Project:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A fresh project; workers find the fake model on PYTHONPATH."""
-    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
+    """A fresh project; its processes find the fake model and this package on PYTHONPATH."""
+    package = Path(pytest_calibration.__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(package)]))
     monkeypatch.syspath_prepend(str(TESTS))
     for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_SHA"):
         monkeypatch.delenv(name, raising=False)

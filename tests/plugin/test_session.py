@@ -100,7 +100,7 @@ def test_full_trace_shows_everything(project) -> None:
     """--full-trace shows the frames inside, for whoever wants them."""
     project.write("tests/test_project.py", "def test_it(calibration): calibration.run('fact')\n")
     result = project.facts("base", "--full-trace")
-    result.stdout.fnmatch_lines(["*registry.py:*"])
+    result.stdout.fnmatch_lines(["*probe_set.py:*"])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ LIGHT = {
     "pytest_calibration",
     "pytest_calibration.plugin",
     "pytest_calibration.plugin.fixtures",
-    "pytest_calibration.plugin.hookspecs",
     "pytest_calibration.plugin.options",
     "pytest_calibration.plugin.session",
     "pytest_calibration.sink",

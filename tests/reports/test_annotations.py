@@ -13,7 +13,7 @@ from samples import HOSTILE, predictions, results
 from pytest_calibration.gate.verdict import judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.reports.annotations import MOST, NAME, TITLE, annotations
-from pytest_calibration.reports.model import Result, Results, result_of
+from pytest_calibration.reports.model import Remedy, Result, Results, result_of
 from pytest_calibration.text.visible import visible
 
 
@@ -81,14 +81,14 @@ def test_each_failing_test_has_one() -> None:
 
 def test_the_message_tells_what_failed_why_and_what_to_do() -> None:
     """Headline, the number that decided, the diagnosis, the command; a line each."""
-    (one,) = commands(session(replace(failing(), remedy="to accept it:\n  pytest --x")))
+    (one,) = commands(session(replace(failing(), remedy=Remedy("to accept it", "pytest --x"))))
     result = failing()
     assert result.detail is not None
-    assert result.detail.why is not None
+    assert result.detail.diagnosis is not None
     assert one.message.split("\n") == [
         visible(result.headline),
-        visible(result.story[0]),
-        result.detail.why.paragraph,
+        visible(result.findings[0]),
+        result.detail.diagnosis.paragraph,
         "to accept it: pytest --x",
     ]
     assert one.properties["title"] == "regressed: support-mcq on sft"
@@ -150,7 +150,13 @@ def test_no_more_than_are_shown(n: int, errors: int) -> None:
 def test_any_text_comes_back_as_text(bad: str) -> None:
     """Line breaks, percent signs, colons and commas of a text stay in their place."""
     result = replace(
-        failing(), test=f"{bad}.py::t", headline=bad, story=(bad,), model=bad, detail=None
+        failing(),
+        test=f"{bad}.py::t",
+        headline=bad,
+        reason="",
+        findings=("", bad or "x"),
+        model=bad,
+        detail=None,
     )
     lines = list(annotations(session(result, errors=(bad,))))
     assert all("\n" not in line and line.startswith("::error ") for line in lines)
@@ -158,7 +164,7 @@ def test_any_text_comes_back_as_text(bad: str) -> None:
     assert first.properties["file"] == visible(f"{bad}.py::t".partition("::")[0])
     title = f"regressed: {visible(result.subject, NAME)}"
     assert first.properties["title"] == title[:TITLE]
-    assert first.message.split("\n")[:2] == [visible(bad)] * 2
+    assert first.message.split("\n")[:2] == [visible(bad), visible(bad or "x")]
     assert second.message == visible(bad)
 
 

@@ -23,7 +23,8 @@ from pytest_calibration.reports.markdown import (
     STEP_SUMMARY,
     markdown_report,
 )
-from pytest_calibration.reports.model import Results, result_of
+from pytest_calibration.reports.model import Remedy, Results, result_of
+from pytest_calibration.reports.terminal.slice_table import shown_slices
 from pytest_calibration.text.visible import visible
 
 NOTE = re.compile(r"\*Left out to stay within ([\d,]+) bytes: (.+)\.\*")
@@ -32,7 +33,7 @@ NOTE = re.compile(r"\*Left out to stay within ([\d,]+) bytes: (.+)\.\*")
 @cache
 def sample(*, words: bool = True, detailed: bool = True) -> Results:
     """Return a session with a verdict of every state."""
-    return results(words=words, detailed=detailed)
+    return results(item_text=words, detailed=detailed)
 
 
 def report(given: Results, most_bytes: int = STEP_SUMMARY) -> str:
@@ -127,22 +128,23 @@ def test_a_failing_verdict_tells_all_there_is() -> None:
     result = sample().results[1]
     detail = result.detail
     assert detail is not None
-    assert detail.why is not None
+    assert detail.diagnosis is not None
     seen = shown(tokens(told))
-    assert detail.why.paragraph in seen
+    assert detail.diagnosis.paragraph in seen
     assert "| signed gap | 0.013 | 0.209 | 0.196 | 0.191 | 0.020 | ❌ fails |" in told
     assert "not applicable: fewer than 500 independent units" in told
     fences = [t.content for t in tokens(told) if t.type == "fence"]
-    assert fences[0] == f"{result.remedy}\n"
+    assert fences[0] == f"{result.remedy.command}\n"  # type: ignore[union-attr]
     assert fences[1].startswith("confidence ")
     assert len(fences[1].splitlines()) == len(detail.candidate.reliability) + 3
-    assert all(visible(line) in fences[2] for line in (*result.story, *detail.why.lines))
-    assert "surest" not in fences[2]
+    assert all(
+        visible(line) in fences[2] for line in (*result.explanation, *detail.diagnosis.lines())
+    )
     assert "| `first` | 600 | 0.051 | 0.700 | +0.010 | new &lt;i&gt;data" in told
     assert "| **model** ≠ |" in told
     assert "| shots | `3` | `3` |" in told
-    assert " ".join(fences[3].split()).count("wrong; the baseline:") == 5
-    assert "<summary>The 5 surest wrong answers</summary>" in told
+    assert " ".join(fences[3].split()).count("wrong; baseline:") == 5
+    assert "<summary>The 5 most confident wrong answers</summary>" in told
 
 
 def test_slices_that_moved_are_marked() -> None:
@@ -151,8 +153,8 @@ def test_slices_that_moved_are_marked() -> None:
     assert detail is not None
     rows = [x for x in section("regressed").splitlines() if "→" in x]
     assert len(rows) == len(detail.slices) == 5
-    for row, s in zip(rows, detail.slices, strict=True):
-        assert f"{s.gap_before:+.3f} → {s.signed_gap:+.3f} | {s.shift:+.3f} ± {s.margin:.3f}" in row
+    for row, s in zip(rows, shown_slices(detail.slices)[0], strict=True):
+        assert f"{s.gap_before:+.3f} → {s.gap_after:+.3f} | {s.shift:+.3f} ± {s.margin:.3f}" in row
         assert row.endswith("| **worse** |")
 
 
@@ -161,7 +163,7 @@ def test_slices_without_a_baseline_stand_with_their_intervals() -> None:
     detail = sample().results[4].detail
     assert detail is not None
     told = section("above limit")
-    first = detail.slices[0]
+    first = detail.slices[0].now
     assert "| slice | n | accuracy | signed gap | 95 % interval |" in told
     assert f"| {first.signed_gap:+.3f} | \\[{first.low:+.3f}, {first.high:+.3f}\\] |" in told
 
@@ -186,13 +188,13 @@ def test_what_was_not_compared_has_no_diagnosis() -> None:
     assert "nothing is stored at tests/x.yaml." in section("no baseline")
 
 
-def test_a_remedy_in_two_lines_is_a_sentence_and_a_command() -> None:
+def test_a_remedy_is_a_sentence_and_a_command() -> None:
     """The block holds the command alone, to be copied."""
-    told = report(one(remedy="to accept it:\n  pytest -k 'a`b' \\\n    --x"))
+    told = report(one(remedy=Remedy("to accept it", "pytest -k 'a`b' --x")))
     fences = [t.content for t in tokens(told) if t.type == "fence" and t.info == "sh"]
-    assert fences == ["pytest -k 'a`b' \\\n  --x\n"]
+    assert fences == ["pytest -k 'a`b' --x\n"]
     assert "\nto accept it:\n\n```sh\n" in told
-    assert "```sh" not in report(one(remedy=""))
+    assert "```sh" not in report(one(remedy=None))
 
 
 def test_verdicts_that_did_not_fail_are_short() -> None:
@@ -224,19 +226,21 @@ def test_a_result_without_details_is_told_without() -> None:
 
 def test_a_better_model_is_named() -> None:
     """What could be accepted is said, where a baseline is stored."""
-    better = result_of(compare(predictions(), predictions(sharpen=2.5)), detailed=False)
+    better = result_of(
+        compare(predictions(), predictions(sharpen=2.5), against="baseline"), detailed=False
+    )
     assert better.improved
     session = Results("1", "now", 1, True, (better,))
     assert "better than the baseline: `support-mcq` on `base`" in report(session)
-    parent = replace(session, results=(replace(better, reference="parent x"),))
+    parent = replace(session, results=(replace(better, against="parent", reference="parent x"),))
     assert "better than the baseline" not in report(parent)
 
 
-def test_words_are_there_only_where_the_results_hold_them() -> None:
-    """Without them an item is its id; nothing of prompt, answer and options is anywhere."""
+def test_text_is_there_only_where_the_results_hold_it() -> None:
+    """Without it an item is its id; nothing of prompt, answer and options is anywhere."""
     p = predictions(sharpen=2.5, hostile=False)
     for words in (True, False):
-        made = result_of(compare(p, predictions(hostile=False)), words=words)
+        made = result_of(compare(p, predictions(hostile=False)), item_text=words)
         told = report(Results("1", "now", 1, True, (made,)))
         assert made.detail is not None
         assert all(item.title in told for item in made.detail.worst[:5])
@@ -271,15 +275,19 @@ def test_nothing_in_the_text_acts(most_bytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["probe", "model", "test", "headline", "story", "remedy", "unit", "reference", "notes"]
+    "field",
+    ["probe", "model", "test", "headline", "explanation", "remedy", "unit", "reference", "notes"],
 )
 @pytest.mark.parametrize("bad", [HOSTILE, "`a|b``c", "</details>\n\n# x", "\\|", "$a$ @b #1"])
 def test_no_field_acts(field: str, bad: str) -> None:
     """Each field of a result may hold anything; the shape of the report does not change."""
-    value: object = (bad, bad) if field in ("story", "notes") else bad
-    calm: object = ("calm", "calm") if field in ("story", "notes") else "calm"
-    kinds = [t.type for t in tokens(report(one(**{field: value})))]
-    assert kinds == [t.type for t in tokens(report(one(**{field: calm})))]
+
+    def kinds(text: str) -> list[str]:
+        value: object = (text, text) if field in ("explanation", "notes") else text
+        value = Remedy(text, text) if field == "remedy" else value
+        return [t.type for t in tokens(report(one(**{field: value})))]
+
+    assert kinds(bad) == kinds("calm")
 
 
 def test_no_text_of_the_session_acts() -> None:
@@ -348,7 +356,7 @@ def test_a_report_that_just_fits_is_whole() -> None:
     told = report(sample(), size - 1)
     note = NOTE.search(told)
     assert note is not None
-    assert note[2] == "surest wrong answers (1 of 5)"
+    assert note[2] == "worst items (1 of 5)"
     # Of equal ones the last goes first.
     assert "wrong answers</summary>" in told.split("\n### ")[1]
     assert "wrong answers</summary>" not in told.split("\n### ")[5]
@@ -367,7 +375,7 @@ def test_sections_go_by_importance() -> None:
     assert (
         seen
         == [
-            "surest wrong answers",
+            "worst items",
             "settings",
             "what was stored before",
             "slices",

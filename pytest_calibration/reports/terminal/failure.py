@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.diagnosis.wording import ALREADY_TOLD
+from pytest_calibration.diagnosis import figure_lines
 from pytest_calibration.reports.item_lines import item_lines
 from pytest_calibration.reports.terminal.diagram import reliability_diagram
 from pytest_calibration.reports.terminal.slice_table import slices_table
@@ -13,7 +13,7 @@ from pytest_calibration.text.layout import WIDTH, wrapped
 from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
-    from pytest_calibration.reports.model import Item, Result, Why
+    from pytest_calibration.reports.model import Item, Result
 
 WORST: Final = 3
 
@@ -27,11 +27,11 @@ def failure_lines(failing: Sequence[Result], *, width: int = WIDTH) -> Iterator[
     """
     for result in failing:
         yield visible(result.headline)
-        why = _why(result)
-        if why is not None:
-            yield from wrapped(why.paragraph, width, "  ")
+        diagnosis = result.diagnosis
+        if diagnosis is not None:
+            yield from wrapped(diagnosis.paragraph, width, "  ")
             yield ""
-        yield from (f"  {visible(line)}" for line in result.story)
+        yield from (f"  {visible(line)}" for line in result.explanation)
         yield ""
     detail = failing[0].detail
     if detail is not None:
@@ -41,8 +41,12 @@ def failure_lines(failing: Sequence[Result], *, width: int = WIDTH) -> Iterator[
         if result.detail is None:
             continue
         table = [*slices_table(result.detail.slices, left_out=result.detail.slices_left_out)]
-        why = _why(result)
-        lines = [] if why is None else [x for x in why.lines if not x.startswith(ALREADY_TOLD)]
+        diagnosis = result.diagnosis
+        lines = (
+            []
+            if diagnosis is None
+            else [*figure_lines(f for f in diagnosis.figures if not f.restates)]
+        )
         for block in (table, lines):
             if block:
                 yield ""
@@ -50,14 +54,10 @@ def failure_lines(failing: Sequence[Result], *, width: int = WIDTH) -> Iterator[
     if detail is not None and detail.worst:
         yield ""
         yield from (f"  {line}" for line in worst_lines(detail.worst, width=width - 2))
-    for text in dict.fromkeys(filter(None, (result.remedy for result in failing))):
+    for remedy in dict.fromkeys(filter(None, (result.remedy for result in failing))):
         yield ""
-        yield text
-
-
-def _why(result: Result) -> Why | None:
-    """Return the diagnosis; of a model that is only not accurate enough it has nothing to say."""
-    return None if result.detail is None or result.above else result.detail.why
+        yield f"{remedy.purpose}:"
+        yield f"  {remedy.command}"
 
 
 def worst_lines(worst: Sequence[Item], *, most: int = WORST, width: int = WIDTH) -> Iterator[str]:

@@ -95,7 +95,7 @@ def summary_table(
 
     def room() -> int:
         # What follows the state in brackets may be broken off; the state may not.
-        state = max(columns(r.said) for r in results)
+        state = max(columns(r.state_name) for r in results)
         kept = sum(_width(rows, name) for name in names if name != "state")
         return kept + 2 * (len(names) - 1) + state
 
@@ -108,7 +108,7 @@ def summary_table(
     if room() > width:
         for result, row in zip(results, rows, strict=True):
             yield fitted(result.subject, max(width, NARROWEST))
-            yield f"  {row['metric']} {row['value']} {paint(result.said, _style(result))}"
+            yield f"  {row['metric']} {row['value']} {paint(result.state_name, _style(result))}"
         return
     widths = {name: _width(rows, name) for name in names}
     side = dict(COLUMNS)
@@ -126,7 +126,7 @@ def _width(rows: Sequence[Mapping[str, str]], name: str) -> int:
 
 def counts_line(results: Results, paint: Paint = unpainted) -> str:
     """Count the verdicts of each state: ``2 passed, 1 regressed``."""
-    style = {r.said: _style(r) for r in results.results}
+    style = {r.state_name: _style(r) for r in results.results}
     return ", ".join(paint(f"{n} {said}", style[said]) for said, n in results.counts.items())
 
 
@@ -140,17 +140,17 @@ def _cells(r: Result) -> dict[str, str]:
         against = f"limit {r.limit:.3f}"
     elif r.baseline is not None:
         against = f"{r.baseline.value:.3f}{'' if r.reference == 'baseline' else ' (parent)'}"
-    floor = r.number.noise_floor
+    floor, (low, high) = r.number.noise_floor, r.number.ends
     return {
         "model": fitted(r.model, NAME_WIDTH),
         "probe": fitted(r.probe, NAME_WIDTH),
         "n": f"{r.n:,}",
         "metric": r.number.label.replace(" (15 equal-width bins)", ""),
         "value": f"{r.number.value:.3f}",
-        "interval": f"[{r.number.low:.3f}, {r.number.high:.3f}]",
+        "interval": f"[{low:.3f}, {high:.3f}]",
         "floor": "" if floor is None else f"{floor:.3f}",
         "against": against,
-        "state": r.said + (f" ({', '.join(r.fired)})" if r.fired else ""),
+        "state": r.state_name + (f" ({', '.join(r.fired)})" if r.fired else ""),
     }
 
 
@@ -160,7 +160,7 @@ def _hints(results: Sequence[Result]) -> Iterator[str]:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
             yield f"inconclusive: {r.subject}: n = {r.n:,} is too few{needed}"
-        if r.improved and r.reference == "baseline":
+        if r.improved and r.against == "baseline":
             yield (
                 f"better than the baseline: {r.subject}; --calibration-accept=REASON would store it"
             )
@@ -186,8 +186,8 @@ def _account(result: Result, width: int, whole: bool, unicode: bool, paint: Pain
     yield ""
     prose = min(width, PROSE)
     yield from (paint(line, _style(result)) for line in wrapped(result.headline, prose))
-    if result.detail.why is not None:
-        yield from wrapped(result.detail.why.paragraph, prose, "  ")
+    if result.detail.diagnosis is not None:
+        yield from wrapped(result.detail.diagnosis.paragraph, prose, "  ")
     if whole:
         diagram = reliability_diagram(
             result.detail.candidate.reliability, width=width - 2, unicode=unicode

@@ -60,7 +60,7 @@ def test_a_narrow_terminal_stays_readable(width: int) -> None:
     lines = list(summary_table(WHOLE.results, width=width))
     text = "\n".join(lines)
     for result in WHOLE.results:
-        assert result.said in text
+        assert result.state_name in text
         assert f"{result.number.value:.3f}" in text
     # What follows the state in brackets may be broken off by the terminal.
     kept = [line.partition(" (")[0] for line in lines]
@@ -105,8 +105,8 @@ def test_verbose_tells_why_and_very_verbose_where() -> None:
     for result in TWO:
         assert result.headline in told
         assert result.detail is not None
-        assert result.detail.why is not None
-        assert "  " + result.detail.why.paragraph[:60] in "\n".join(told)
+        assert result.detail.diagnosis is not None
+        assert "  " + result.detail.diagnosis.paragraph[:60] in "\n".join(told)
     assert sum("noise does not explain" in line for line in drawn) == 2
     bare = session(*(replace(r, detail=None) for r in TWO))
     assert list(summary_lines(bare, verbosity=2, width=500)) == plain
@@ -115,7 +115,7 @@ def test_verbose_tells_why_and_very_verbose_where() -> None:
 def test_hints_say_what_to_do() -> None:
     """Too few items: how many would do; better than the baseline: what would store it."""
     few = result_of(compare(BASE.limited(60), BASE.limited(60)))
-    better = result_of(compare(BASE, HOT))
+    better = result_of(compare(BASE, HOT, against="baseline"))
     lines = list(summary_lines(session(few, better, remarks=("2 baselines written.",)), width=500))
     assert (
         f"inconclusive: support-mcq on base: n = 60 is too few; about {few.n_needed:,} would "
@@ -126,7 +126,7 @@ def test_hints_say_what_to_do() -> None:
         "better than the baseline: support-mcq on base; --calibration-accept=REASON would store it"
     ) in lines
     assert "2 baselines written." in lines
-    parent = replace(better, reference="parent base")
+    parent = replace(better, against="parent", reference="parent base")
     assert not any("better than" in line for line in summary_lines(session(parent), width=500))
 
 
@@ -154,7 +154,7 @@ def test_colour_follows_what_a_verdict_means() -> None:
     rows = painted[1 : 1 + len(WHOLE.results)]
     for row, result in zip(rows, WHOLE.results, strict=True):
         style = "bad" if result.fails else "doubt" if result.state == "inconclusive" else "good"
-        assert f"<{style}>{result.said}" in row
+        assert f"<{style}>{result.state_name}" in row
     assert painted[0].startswith("<head>model")
     assert "<good>2 passed, <bad>2 regressed" in painted[-1]
 

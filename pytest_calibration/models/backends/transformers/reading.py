@@ -1,4 +1,4 @@
-"""From a checkpoint on disk to weights in memory, and what can stand in the way."""
+"""From a checkpoint on disk to weights in memory, with an error for all that can go wrong."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import torch
 import transformers
 
 from pytest_calibration.errors import ModelError
-from pytest_calibration.models.checkpoint import LoadSettings, adapter_base, require
-from pytest_calibration.models.spec import ModelSpec
+from pytest_calibration.models.backends import ModelSpec, require
+from pytest_calibration.models.backends.transformers.identity import adapter_base
+from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 
 _CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep progress bars and library chatter out of a test report; errors still come through."""
+    """Keep progress bars, logs and warnings of libraries out of a test report, but no errors."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -57,8 +58,8 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_weights(spec: ModelSpec, settings: LoadSettings, device: torch.device) -> Any:
-    """Return the model of a checkpoint, with its adapter where it is one.
+def load_weights(spec: ModelSpec, settings: TransformersSettings, device: torch.device) -> Any:
+    """Return the model of a checkpoint, or of an adapter with its base.
 
     Raises:
         ModelError: it cannot be loaded whole, or is no causal language model.
@@ -93,14 +94,16 @@ def load_weights(spec: ModelSpec, settings: LoadSettings, device: torch.device) 
     return _placed(spec, model, settings, device)
 
 
-def _placed(spec: ModelSpec, model: Any, settings: LoadSettings, device: torch.device) -> Any:
+def _placed(
+    spec: ModelSpec, model: Any, settings: TransformersSettings, device: torch.device
+) -> Any:
     """Move a model to its device, unless its arguments have placed it already."""
     if {"device_map", "quantization_config"} & set(settings.arguments):
         return model
     return _explained(spec, lambda: model.to(device))
 
 
-def _load_whole(spec: ModelSpec, settings: LoadSettings, device: torch.device) -> Any:
+def _load_whole(spec: ModelSpec, settings: TransformersSettings, device: torch.device) -> Any:
     if spec.local and not (Path(spec.location) / "config.json").is_file():
         raise ModelError(
             f"{spec.location!r} holds no config.json and no adapter_config.json, so it is no "
@@ -141,16 +144,16 @@ def _load_whole(spec: ModelSpec, settings: LoadSettings, device: torch.device) -
     return _placed(spec, model, settings, device)
 
 
-def load_tokenizer(spec: ModelSpec, settings: LoadSettings) -> Any:
+def load_tokenizer(spec: ModelSpec, settings: TransformersSettings) -> Any:
     """Return the tokenizer of a checkpoint, or the one that the settings name.
 
     Raises:
         ModelError: there is none.
     """
-    source: ModelSpec = spec
+    source = spec
     if settings.tokenizer is not None:
         local = Path(settings.tokenizer).is_dir()
-        source = ModelSpec(settings.tokenizer, None, local=local, name=spec.name)
+        source = ModelSpec(settings.tokenizer, local=local, name=spec.name)
     elif spec.local and not any(
         (Path(spec.location) / file).is_file()
         for file in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
@@ -174,11 +177,11 @@ def load_tokenizer(spec: ModelSpec, settings: LoadSettings) -> Any:
 
 
 def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
-    """Run a loading step; say in one sentence what stopped it."""
+    """Run a loading step; raise what goes wrong as ModelError, in one sentence."""
     try:
         return load()
     except Exception as problem:
-        # Whatever the libraries raise: a truncated file, a configuration of the wrong type, ...
+        # The libraries may raise anything: for a truncated file, a configuration of a wrong type, …
         first = " ".join(str(problem).split())
         if isinstance(problem, KeyError):
             first = f"the key {first} is missing"
@@ -196,7 +199,7 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
 
 
 def _refuse_pickles(spec: ModelSpec, problem: Exception | None = None) -> None:
-    """Raise ModelError where the weights are there, but pickled."""
+    """Raise ModelError if the weights are pickled."""
     folder = Path(spec.location)
     pickled = sorted(
         p.name for stem in ("pytorch_model", "adapter_model") for p in folder.glob(f"{stem}*.bin")

@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from pytest_calibration.models.backends.transformers import model as module
-from pytest_calibration.models.backends.transformers.model import TAIL, TransformersModel, _cut
+from pytest_calibration.models.backends.transformers import transformers_model as module
+from pytest_calibration.models.backends.transformers.transformers_model import (
+    TAIL,
+    TransformersModel,
+    _cut,
+)
 
 pytestmark = pytest.mark.torch
 

@@ -33,10 +33,11 @@ from pytest_calibration.errors import (  # noqa: E402
     UsageError,
 )
 from pytest_calibration.metrics import accuracy, ece  # noqa: E402
-from pytest_calibration.models.checkpoint import LoadSettings, fingerprint  # noqa: E402
+from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
+    TransformersModel,
+)
 from pytest_calibration.models.loading import LazyModel, load_model  # noqa: E402
 from pytest_calibration.models.protocols import LanguageModel  # noqa: E402
-from pytest_calibration.models.spec import ModelSpec  # noqa: E402
 from pytest_calibration.probes.facts import Facts  # noqa: E402
 from pytest_calibration.probes.multiple_choice import MultipleChoice  # noqa: E402
 from pytest_calibration.probes.next_token import NextToken  # noqa: E402
@@ -56,9 +57,9 @@ OPTIONS = (
 )
 
 
-def load(path: Path | str, **given_settings: Any) -> LazyModel:
+def load(path: Path | str, **settings: Any) -> LazyModel:
     """Return a model that scores in float32 on the CPU."""
-    return load_model(str(path), **{"dtype": "float32", "device": "cpu"} | given_settings)
+    return load_model(str(path), **{"dtype": "float32", "device": "cpu"} | settings)
 
 
 class Reference:
@@ -502,7 +503,7 @@ def test_a_continuation_that_ends_early_lowers_the_total(copy: Path, heard: Hear
 
 
 def test_reading_the_weights_is_said(neox: Path, heard: Heard) -> None:
-    """A model is said to load when its weights are read, once, and not when it scores."""
+    """Progress shows loading when the weights are read, once, and not when it scores."""
     model = load(neox)
     model.next_token(["one two"])
     model.next_token(["one two"])
@@ -513,8 +514,8 @@ def test_reading_the_weights_is_said(neox: Path, heard: Heard) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_is_near_and_said(neox: Path, dtype: str) -> None:
-    """Half precision changes scores by some 2^-9 of the logits per operation; the dtype is told."""
+def test_half_precision_is_near_and_described(neox: Path, dtype: str) -> None:
+    """Half precision changes scores by some 2^-9 of the logits per operation, and is described."""
     full, half = load(neox), load(neox, dtype=dtype)
     assert half.description["dtype"] == dtype
     assert full.description["dtype"] == "float32"
@@ -551,7 +552,6 @@ def test_it_is_a_language_model(neox: Path) -> None:
     assert isinstance(lazy, LanguageModel)
     assert isinstance(lazy.load(), LanguageModel)
     assert lazy.name == lazy.load().name == "gpt_neox"
-    assert lazy.load().fingerprint == lazy.fingerprint
 
 
 def test_threads_setting_reaches_torch(neox: Path) -> None:
@@ -1015,7 +1015,7 @@ def test_pickled_adapter_is_refused_unless_allowed(
 def test_adapter_that_names_no_base(
     adapters: dict[str, Path], tmp_path: Path, base: object
 ) -> None:
-    """An adapter of a model that was never saved names no base; the working folder is none."""
+    """An adapter of a model that was never saved names no base; the working folder is not one."""
     adapter = Path(shutil.copytree(adapters["adapter"], tmp_path / "adapter"))
     edit_json(adapter / "adapter_config.json", base_model_name_or_path=base)
     with pytest.raises(ModelError, match=r"adapter_config.json: names no base_model_name_or_path"):
@@ -1245,7 +1245,7 @@ def test_tied_weights_are_not_missing(checkpoints: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "reason"),
     [
         ("model.safetensors", b"", "header too small"),
         ("model.safetensors", None, "incomplete metadata"),
@@ -1256,11 +1256,11 @@ def test_tied_weights_are_not_missing(checkpoints: dict[str, Path]) -> None:
     ],
     ids=["no bytes", "half", "half a configuration", "wrong type", "unknown kind", "no tokens"],
 )
-def test_damaged_files(copy: Path, file: str, content: bytes | None, said: str) -> None:
+def test_damaged_files(copy: Path, file: str, content: bytes | None, reason: str) -> None:
     """Whatever a library raises over a damaged file becomes one sentence with the directory."""
     path = copy / file
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
-    with pytest.raises(ModelError, match=f"cannot load directory .*copy'.*{said}") as caught:
+    with pytest.raises(ModelError, match=f"cannot load directory .*copy'.*{reason}") as caught:
         load(copy).load()
     one_sentence(caught.value)
     assert caught.value.__cause__ is not None
@@ -1415,7 +1415,7 @@ def test_release_frees_and_reloads(neox: Path, adapters: dict[str, Path], kind: 
     """After release the weights are gone; the next question reads them again, same scores."""
     lazy = load(adapters["adapter"] if kind == "adapter" else neox)
     first = lazy.option_logprobs(PROMPTS, OPTIONS)
-    # Whoever still holds the engine does not hold the weights.
+    # A reference to the model does not keep the weights in memory.
     engine = lazy.load()
     weights = weakref.ref(next(engine.model.parameters()))
     lazy.release()
@@ -1434,123 +1434,63 @@ def test_a_model_is_read_once(neox: Path) -> None:
     assert lazy.load() is lazy.load()
 
 
-# --- fingerprints --------------------------------------------------------------------------------
+# --- models in memory ----------------------------------------------------------------------------
 
 
-def print_of(path: Path, **given_settings: Any) -> str:
-    """Return the fingerprint of a directory."""
-    return load(path, **given_settings).fingerprint
+def in_training(path: Path) -> tuple[Any, Any]:
+    """Return model and tokenizer as a training run has them, with dropout switched on."""
+    with quiet():
+        model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        return model.train(), transformers.AutoTokenizer.from_pretrained(path)
 
 
-def flip(path: Path) -> None:
-    """Change the last byte of a file."""
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-
-
-def test_fingerprint_is_of_the_content_not_the_path(neox: Path, copy: Path) -> None:
-    """A copy elsewhere, under another name, is the same model."""
-    assert print_of(copy) == print_of(neox)
-
-
-@pytest.mark.parametrize(
-    "file", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
-)
-def test_fingerprint_changes_with_each_file(neox: Path, copy: Path, file: str) -> None:
-    """One byte of weights, configuration or tokenizer makes another model."""
-    flip(copy / file)
-    assert print_of(copy) != print_of(neox)
-
-
-@pytest.mark.parametrize("file", ["README.md", "optimizer.pt"])
-def test_fingerprint_ignores_what_changes_no_score(neox: Path, copy: Path, file: str) -> None:
-    """A note or the state of the optimiser is no part of the model."""
-    (copy / file).write_bytes(b"something")
-    assert print_of(copy) == print_of(neox)
-
-
-def test_fingerprint_keeps_files_apart(copy: Path) -> None:
-    """Moving bytes from one file into the next makes another model."""
-    (copy / "a.txt").write_text("one")
-    (copy / "b.txt").write_text("two")
-    before = print_of(copy)
-    (copy / "a.txt").write_text("oneb.txttwo")
-    (copy / "b.txt").unlink()
-    assert print_of(copy) != before
-
-
-def test_fingerprint_ignores_folders(neox: Path, copy: Path) -> None:
-    """A folder that is named like a file is not read."""
-    (copy / "runs.json").mkdir()
-    assert print_of(copy) == print_of(neox)
-
-
-@pytest.mark.parametrize(
-    ("setting", "same"),
-    [
-        ({"dtype": "bfloat16"}, False),
-        ({"arguments": {"attn_implementation": "eager"}}, False),
-        ({"tokenizer_arguments": {"use_fast": False}}, False),
-        ({"tokenizer": "owner/name"}, False),
-        ({"batch_tokens": 7}, True),
-        ({"device": "auto"}, True),
-        ({"threads": 1}, True),
-    ],
-    ids=str,
-)
-def test_fingerprint_and_settings(neox: Path, setting: dict[str, Any], same: bool) -> None:
-    """Settings that change scores change the fingerprint; those that only change speed do not."""
-    assert (print_of(neox, **setting) == print_of(neox)) is same
-
-
-@pytest.mark.parametrize(
-    "file",
-    [
-        "adapter/adapter_model.safetensors",
-        "adapter/adapter_config.json",
-        "base/model.safetensors",
-        "base/tokenizer.json",
-    ],
-)
-def test_fingerprint_of_an_adapter_covers_its_base(
-    adapters: dict[str, Path], tmp_path: Path, file: str
-) -> None:
-    """An adapter is another model when its weights, its settings or the model under it change."""
-    prints = []
-    for place in ("one", "two", "changed"):
-        for name in ("base", "adapter"):
-            shutil.copytree(adapters[name], tmp_path / place / name)
-        adapter = tmp_path / place / "adapter"
-        edit_json(adapter / "adapter_config.json", base_model_name_or_path="../base")
-        if place == "changed" and file.endswith("adapter_config.json"):
-            edit_json(tmp_path / place / file, lora_alpha=9)
-        elif place == "changed":
-            flip(tmp_path / place / file)
-        prints.append(print_of(adapter))
-    assert prints[0] == prints[1]
-    assert prints[0] != prints[2]
-
-
-def test_fingerprint_of_a_separate_tokenizer_is_of_its_content(neox: Path, tmp_path: Path) -> None:
-    """A tokenizer named apart counts by its files, wherever they lie."""
-    one, two = (save(tmp_path / name, bpe()) for name in ("one", "two"))
-    assert print_of(neox, tokenizer=str(one)) == print_of(neox, tokenizer=str(two))
-    assert print_of(neox, tokenizer=str(one)) != print_of(neox)
-    flip(two / "tokenizer.json")
-    assert print_of(neox, tokenizer=str(one)) != print_of(neox, tokenizer=str(two))
-
-
-def test_fingerprint_of_a_hub_model_is_its_id_and_revision() -> None:
-    """Two revisions of one hub model are two models."""
-    specs = [
-        ModelSpec("owner/name", None, local=False),
-        ModelSpec("owner/name", "a", local=False),
-        ModelSpec("owner/name", "b", local=False),
-        ModelSpec("owner/other", None, local=False),
+def answers(model: Any) -> list[Any]:
+    """Return all answers of a model to a few questions, as plain numbers."""
+    return [
+        [row.tolist() for row in model.option_logprobs(PROMPTS, OPTIONS)],
+        [[part.tolist() for part in numbers(score)] for score in model.next_token(PROMPTS)],
+        [one.text for one in model.generate(PROMPTS, max_new_tokens=[4] * len(PROMPTS))],
     ]
-    prints = [fingerprint(spec, LoadSettings()) for spec in specs]
-    assert len(set(prints)) == len(specs)
-    assert prints == [fingerprint(spec, LoadSettings()) for spec in specs]
+
+
+def test_a_model_in_memory_scores_as_its_checkpoint(checkpoint: Path) -> None:
+    """Bit for bit, without dropout, and it stays in training."""
+    model, tokenizer = in_training(checkpoint)
+    next(model.get_decoder().children()).eval()
+    modes = [module.training for module in model.modules()]
+    found = TransformersModel.of(model, tokenizer, name="mine")
+    assert isinstance(found, LanguageModel)
+    assert found.name == "mine"
+    assert answers(found) == answers(load(checkpoint))
+    assert [module.training for module in model.modules()] == modes
+    assert found.description == load(checkpoint).description
+    assert found.fingerprint == load(checkpoint).load().fingerprint
+
+
+def test_a_training_step_makes_another_model(neox: Path, tmp_path: Path) -> None:
+    """Fingerprint and scores are those of the weights as they are when the model is asked."""
+    model, tokenizer = in_training(neox)
+    found = TransformersModel.of(model, tokenizer)
+    before, prints = answers(found), [found.fingerprint]
+    ids = torch.tensor([tokenizer.encode(CORPUS[0])])
+    model(ids, labels=ids).loss.backward()
+    torch.optim.SGD(model.parameters(), lr=0.5).step()
+    prints.append(found.fingerprint)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[3, 3] += 1e-6
+    prints.append(found.fingerprint)
+    assert len({*prints}) == 3
+    assert answers(found) != before
+    assert answers(found) == answers(load(save(tmp_path / "stepped", model, tokenizer)))
+
+
+def test_an_adapter_in_memory_scores_as_its_directory(adapters: dict[str, Path]) -> None:
+    """A peft model around a model of transformers is taken, too."""
+    peft = pytest.importorskip("peft")
+    model, tokenizer = in_training(adapters["base"])
+    with quiet():
+        wrapped = peft.PeftModel.from_pretrained(model, adapters["adapter"], is_trainable=True)
+    assert answers(TransformersModel.of(wrapped, tokenizer)) == answers(load(adapters["adapter"]))
 
 
 # --- the probes on the example checkpoint --------------------------------------------------------
@@ -1652,7 +1592,7 @@ def test_built_in_questions_do_not_fit_the_example(base: LazyModel) -> None:
 
 
 def test_the_example_is_calibrated_on_its_own_facts(base: LazyModel, example: Path) -> None:
-    """On all 1500 held-out facts the trained model's ECE lies below 0.05; many are known."""
+    """On all 1500 held-out facts the trained model's ECE lies below 0.05."""
     path = example / "probes" / "almanac_facts.jsonl"
     predictions = Facts("almanac-facts", path=path).run(base)
     assert predictions.n == 1500

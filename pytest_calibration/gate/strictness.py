@@ -1,0 +1,85 @@
+"""How strict the gate is: four numbers, their defaults and ranges. Light: imports no numpy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, Final
+
+from pytest_calibration.errors import MetricError
+
+TOLERANCE: Final = 0.02
+ALPHA: Final = 0.05
+MAX_UNDETECTED: Final = 0.05
+
+
+def range_error(name: str, value: object) -> str:
+    """Return what is wrong with a value: ``must be a number of …, got 5``; empty if nothing is.
+
+    For everything that reads such a value, each of which says itself where the value comes from::
+
+        problem = range_error("tolerance", value)
+        if problem:
+            raise ConfigError(f"{path}: tolerance {problem}.")
+
+    Args:
+        name: a field of :class:`Strictness`.
+        value: what was read. None is right for ``accuracy_tolerance`` alone.
+    """
+    if name == "accuracy_tolerance" and value is None:
+        return ""
+    # NaN lies in no range.
+    number: Any = math.nan if isinstance(value, bool) or not isinstance(value, Real) else value
+    if name == "alpha":
+        expected, fits = "above 0 and below 0.5", 0 < number < 0.5
+    else:
+        expected, fits = "of at least 0 and below 1", 0 <= number < 1
+    return "" if fits else f"must be a number {expected}, got {value!r}"
+
+
+@dataclass(frozen=True)
+class Strictness:
+    """How strict a comparison is.
+
+    Attributes:
+        tolerance: allowed worsening in ECE units, in [0, 1).
+        alpha: one-sided error level of each bound, in (0, 0.5).
+        accuracy_tolerance: allowed loss of accuracy, in [0, 1); None switches this guard off.
+        max_undetected: how much beyond the tolerance may stay undetected, in [0, 1).
+
+    Raises:
+        MetricError: a value that is no number, or outside its range.
+    """
+
+    tolerance: float = TOLERANCE
+    alpha: float = ALPHA
+    accuracy_tolerance: float | None = TOLERANCE
+    max_undetected: float = MAX_UNDETECTED
+
+    def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            problem = range_error(name, value)
+            if problem:
+                raise MetricError(f"{name} {problem}.")
+            if value is not None:
+                object.__setattr__(self, name, float(value))
+
+    def with_first(self, **values: Iterable[float | None]) -> Strictness:
+        """Return this with the first value that is given for a setting, the nearest named first.
+
+        A setting for which all are None stays as it is. What the call says goes before what the
+        record says, and that before what the project says::
+
+            Strictness().with_first(tolerance=(call, record.tolerance, project.tolerance))
+        """
+        chosen = {}
+        for name, candidates in values.items():
+            first = next((value for value in candidates if value is not None), None)
+            if first is not None:
+                chosen[name] = first
+        return replace(self, **chosen)
+
+
+DEFAULT: Final = Strictness()

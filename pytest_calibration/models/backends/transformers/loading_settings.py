@@ -1,0 +1,60 @@
+"""How checkpoints of Hugging Face are loaded and scored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from pytest_calibration.errors import UsageError
+from pytest_calibration.models.settings import BackendSettings
+
+DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+_DEVICE: Final = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class TransformersSettings(BackendSettings):
+    """How a checkpoint is loaded and scored.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` (``cuda:1``), ``mps``, or ``auto`` for the best there is.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own.
+        batch_tokens: tokens per forward pass; None for what suits the device.
+        tokenizer: where the tokenizer comes from, if not from the model.
+        trust_remote_code: run Python code that a checkpoint brings along.
+        safetensors_only: refuse pickled weights.
+        threads: CPU threads of torch; None leaves torch's own choice.
+        arguments: passed to ``from_pretrained`` of the model as they are.
+        tokenizer_arguments: passed to ``from_pretrained`` of the tokenizer as they are.
+
+    Raises:
+        UsageError: a value of another type or out of range.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_tokens: int | None = None
+    tokenizer: str | None = None
+    trust_remote_code: bool = False
+    safetensors_only: bool = True
+    threads: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    # A run divides the cores among its processes.
+    NOT_IN_FILE: ClassVar[frozenset[str]] = frozenset({"threads"})
+    FOLDERS: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not _DEVICE.fullmatch(self.device):
+            raise UsageError(f"unknown device {self.device!r}; use one of {', '.join(DEVICES)}.")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"unknown dtype {self.dtype!r}; use one of {', '.join(DTYPES)}.")
+        for name in ("batch_tokens", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}.")

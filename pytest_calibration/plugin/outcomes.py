@@ -1,0 +1,88 @@
+"""What came of the tests of a run, gathered from their reports in the process that prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_calibration.reports.model import Result
+
+# Attribute of a report: the verdicts of its test as plain values. It travels from a worker.
+RESULTS: Final = "calibration_results"
+
+
+class Outcomes:
+    """What came of each test, by node id. The last attempt of a test counts.
+
+    Attributes:
+        results: the verdicts of each test.
+        places: file and line of each test.
+        order: place of each test in the collection.
+        calibration_tests: tests that use a calibration fixture, of those that were run.
+    """
+
+    def __init__(self) -> None:
+        self.results: dict[str, list[Result]] = {}
+        self.places: dict[str, tuple[str, int]] = {}
+        self.order: dict[str, int] = {}
+        self.calibration_tests: set[str] = set()
+        # Phase (setup, call, teardown) to outcome.
+        self._phases: dict[str, dict[str, str]] = {}
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Take in the report of one phase of a test."""
+        test = report.nodeid
+        if report.when == "setup":
+            self._phases[test] = {}
+        self._phases.setdefault(test, {})[str(report.when)] = report.outcome
+        self._place(report, test)
+        if "calibration" in report.keywords:
+            self.calibration_tests.add(test)
+        if report.when == "teardown":
+            self.results.pop(test, None)
+            if hasattr(report, RESULTS):
+                from pytest_calibration.reports.model import Result, from_plain, not_failing
+
+                results = [from_plain(Result, values) for values in getattr(report, RESULTS)]
+                # Its own id, which has no group of pytest-xdist.
+                self._place(report, results[0].test)
+                self.results[test] = results if self._failed(test) else not_failing(results)
+
+    def _place(self, report: pytest.TestReport, test: str) -> None:
+        self.places[test] = report.location[0], (report.location[1] or 0) + 1
+        # A worker sends the place in the collection.
+        if hasattr(report, "item_index"):
+            self.order[test] = report.item_index
+
+    def _failed(self, test: str) -> bool:
+        return "failed" in self._phases[test].values()
+
+    def not_passed(self) -> list[str]:
+        """Return the calibration tests that failed, were skipped or did not run to the end."""
+        return sorted(
+            test
+            for test in self.calibration_tests
+            if {*self._phases[test].values()} != {"passed"} or "call" not in self._phases[test]
+        )
+
+    def verdicts(self, models: Iterable[str]) -> list[Result]:
+        """Return every verdict, models in this order and then in that of their first verdict.
+
+        Workers finish in any order; a reader wants the tests of a model in the order of collection.
+        """
+        found = [result for results in self.results.values() for result in results]
+        rank = {name: i for i, name in enumerate(dict.fromkeys(r.model for r in found))}
+        rank |= {name: i for i, name in enumerate(models)}
+        last = len(self.order)
+        # Stable: several verdicts of one test stay in their order.
+        return sorted(found, key=lambda r: (rank[r.model], self.order.get(r.test, last)))
+
+    def failed_without_verdict(self) -> list[str]:
+        """Return the tests with calibration that failed for another reason than a verdict."""
+        ours = self.calibration_tests | {*self.results}
+        explained = {test for test, rs in self.results.items() if any(r.fails for r in rs)}
+        broken = [test for test in ours - explained if self._failed(test)]
+        return sorted(broken, key=lambda test: self.order.get(test, 0))

@@ -1,0 +1,120 @@
+"""The values of the options in one run: flag before ini key; None where neither is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from pytest_calibration.errors import CalibrationError
+from pytest_calibration.gate.strictness import range_error
+from pytest_calibration.plugin.options import OPTIONS, Option
+
+# The endings of a report file, which say what it is.
+REPORTS: Final = (".html", ".md", ".json", ".txt", ".png", ".svg")
+
+
+@contextmanager
+def usage_errors(prefix: str = "") -> Iterator[None]:
+    """Turn an error of this package into one that stops pytest, with its text and no traceback."""
+    try:
+        yield
+    except CalibrationError as problem:
+        raise pytest.UsageError(f"{prefix}{problem}") from None
+
+
+class Options:
+    """The options of a run.
+
+    Attributes:
+        flags: names of the options that the command line gives.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        """Read every flag and ini key.
+
+        Raises:
+            pytest.UsageError: a value of the wrong type or range.
+        """
+        self._config = config
+        self._values: dict[str, Any] = {}
+        flags = set()
+        for option in OPTIONS:
+            value = getattr(config.option, option.key, None)
+            if value is not None:
+                flags.add(option.name)
+                _check(option, option.flag, value)
+            elif option.ini:
+                value = _ini_value(config, option)
+            self._values[option.name] = value
+        self.flags = frozenset(flags)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def path(self, name: str) -> Path | None:
+        """Return a path: a flag's is relative to where pytest was started, an ini's to rootdir."""
+        value = self[name]
+        return None if value is None else self._folder(name) / str(value)
+
+    def paths(self, name: str) -> list[Path]:
+        """Return the paths of a repeatable option, each as :meth:`path` does."""
+        return [self._folder(name) / str(value) for value in self[name] or ()]
+
+    def _folder(self, name: str) -> Path:
+        config = self._config
+        return Path(config.invocation_params.dir if name in self.flags else config.rootpath)
+
+    def typed(self, *, without: Iterable[str]) -> list[str]:
+        """Return the flags of this run as typed, but for some."""
+        out = []
+        for option in OPTIONS:
+            if option.name in self.flags and option.name not in without:
+                value = self[option.name]
+                values = value if option.kind == "list" else [value]
+                out += [f"{option.flag}={v}" if option.metavar else option.flag for v in values]
+        return out
+
+
+def _ini_value(config: pytest.Config, option: Option) -> Any:
+    """Return the value of an ini key; None where it is missing or empty."""
+    try:
+        value = config.getini(option.key)
+    except (TypeError, ValueError, pytest.UsageError) as problem:
+        raise pytest.UsageError(f"{option.key}: {problem}") from None
+    if value in (None, "", []):
+        return None
+    _check(option, option.key, value)
+    return value
+
+
+def _check(option: Option, name: str, value: Any) -> None:
+    """Raise UsageError for a value that is wrong, whatever else is given."""
+    if value in ("", [""]):
+        raise pytest.UsageError(f"{name} needs a value.")
+    if option.choices and value not in option.choices:
+        raise pytest.UsageError(
+            f"{name} must be one of {', '.join(option.choices)}, got {value!r}."
+        )
+    if option.kind == "int" and value < 1:
+        raise pytest.UsageError(f"{name} must be at least 1, got {value}.")
+    problem = option.kind == "float" and range_error(option.name, value)
+    if problem:
+        raise pytest.UsageError(f"{name} {problem}.")
+    if option.name == "accept" and not value.strip():
+        raise pytest.UsageError(f"{name} needs a reason that a reviewer can read.")
+    if option.name in ("device", "dtype"):
+        from pytest_calibration.models.backends import all_backends
+
+        with usage_errors(f"{name}: "):
+            for backend in all_backends():
+                backend.Settings.chosen({option.name: value})
+    for file in value if option.name == "report" else ():
+        if Path(file).suffix.lower() not in REPORTS:
+            raise pytest.UsageError(
+                f"{name}: {file!r} must end in one of {', '.join(REPORTS)}, which says what is "
+                "written."
+            )

@@ -1,0 +1,44 @@
+"""What travels between the processes of pytest-xdist, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from pytest_calibration.errors import CalibrationError
+from pytest_calibration.plugin.run import Run
+
+
+def for_worker(run: Run) -> dict[str, Any]:
+    """Return what the controller resolved."""
+    out: dict[str, Any] = {"width": run.width}
+    # What cannot be resolved is reported by the test that needs it.
+    with suppress(CalibrationError):
+        if run.options["model"]:
+            out["models"] = [spec.as_dict() for spec in run.resolved.models]
+    with suppress(CalibrationError):
+        if run.resolved.config_file is not None or run.options["probe"]:
+            out["probes"] = run.resolved.selected
+    return out
+
+
+def from_worker(run: Run) -> dict[str, Any]:
+    """Return what this worker found."""
+    return {
+        "collected": run.collected,
+        "left_out": run.left_out,
+        "used_models": sorted(run.resolved.used_models),
+        "records": run.records.as_dict(),
+        "usage": run.usage.as_dict(run.resolved),
+    }
+
+
+def merge(run: Run, found: Mapping[str, Any]) -> None:
+    """Add what a worker found."""
+    # Every worker collects all tests.
+    run.collected = max(run.collected, found["collected"])
+    run.left_out |= found["left_out"]
+    run.resolved.used_models.update(found["used_models"])
+    run.records.merge(found["records"])
+    run.usage.merge(found["usage"])

@@ -1,0 +1,94 @@
+"""Items files: JSON Lines, checked row by row."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeAlias, TypeVar
+
+from pytest_calibration.errors import ItemError
+
+MAX_LINE: Final = 1 << 20
+Row: TypeAlias = Mapping[str, Any]
+T = TypeVar("T")
+
+
+def read_rows(path: Path, make: Callable[[Row], T], keys: Sequence[str]) -> list[T]:
+    """Read a JSONL file, one object a line; blank lines are skipped.
+
+    Args:
+        path: the file.
+        make: turns a row into an item; raises ``ValueError`` with what is wrong.
+        keys: the keys a row may have.
+
+    Raises:
+        ItemError: the first bad row, by file and line; or a file that is missing or empty.
+    """
+    items: list[T] = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        items.append(make(_row(line, keys)))
+                    except ValueError as problem:
+                        raise ItemError(f"{path}, line {number}: {problem}.") from None
+    except FileNotFoundError:
+        raise ItemError(f"{path}: there is no such file.") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ItemError(f"{path}: cannot be read ({problem}).") from None
+    if not items:
+        raise ItemError(f"{path}: holds no rows; write one JSON object a line.")
+    return items
+
+
+def _row(line: str, keys: Sequence[str]) -> Row:
+    """Return the object in a line; raises ``ValueError`` with what is wrong."""
+    if len(line) > MAX_LINE:
+        raise ValueError(f"is longer than {MAX_LINE:,} characters")
+    repeated: list[str] = []
+
+    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # JSON would keep the last value of a repeated key silently.
+        counts = Counter(key for key, _ in pairs)
+        repeated.extend(key for key, count in counts.items() if count > 1)
+        return dict(pairs)
+
+    try:
+        row = json.loads(line, object_pairs_hook=made)
+    except (ValueError, RecursionError) as problem:
+        raise ValueError(f"is no JSON ({problem})") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"must be a JSON object, got {type(row).__name__}")
+    if repeated:
+        raise ValueError(f"the key {repeated[0]!r} is given twice")
+    for key in row:
+        if key not in keys:
+            raise ValueError(f"unknown key {key!r}; known keys: {', '.join(keys)}")
+    return row
+
+
+def text_of(row: Row, key: str) -> str:
+    """Return a key that must hold text that is not blank."""
+    if key not in row:
+        raise ValueError(f"the key {key!r} is missing")
+    value = row[key]
+    if not isinstance(value, str) or not value.strip():
+        what = "must not be empty" if isinstance(value, str) else f"must be text, got {value!r}"
+        raise ValueError(f"{key!r} {what}")
+    return value
+
+
+def optional_texts(row: Row, *keys: str) -> dict[str, str | None]:
+    """Return keys that may be left out; whole numbers are taken as text."""
+    out: dict[str, str | None] = {}
+    for key in keys:
+        value = row.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str | None):
+            raise ValueError(f"{key!r} must be text or a whole number, got {value!r}")
+        out[key] = value
+    return out

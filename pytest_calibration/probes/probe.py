@@ -1,0 +1,175 @@
+"""What every probe has, and what probes over a list of items share: ids, limits, groups, checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_calibration.errors import ProbeError, UsageError
+from pytest_calibration.models.protocols import Model, NextTokenScores
+from pytest_calibration.predictions import IdArray, Predictions, Signature, digest, hash_ids
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Something that can be asked of a model.
+
+    Attributes:
+        name: what it is called on the command line and in baselines.
+        kind: which sort of probe it is.
+        size: number of items in its source (documents, for a token-level probe).
+        unit: what those items are, in the plural.
+    """
+
+    name: str
+    kind: str
+    unit: str
+
+    @property
+    def size(self) -> int:
+        """Number of items in the source."""
+
+    def run(self, model: Any, *, limit: int | None = None) -> Predictions:
+        """Ask the model.
+
+        Args:
+            model: a ``LanguageModel`` or a ``Classifier``, as the probe's kind needs.
+            limit: at most so many items; a smaller limit takes a subset of a larger one.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """What every item may bring along.
+
+    Attributes:
+        id: the row's own id.
+        group: what the item is correlated with, such as its document.
+        slice: what it is about, for tables.
+    """
+
+    id: str | None = None
+    group: str | None = None
+    slice: str | None = None
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+class ItemProbe(Generic[ItemT]):
+    """Base class of probes over a list of items.
+
+    Attributes:
+        name: name of the probe.
+        items: all its items.
+    """
+
+    kind: ClassVar[str]
+    unit: ClassVar[str]
+
+    def __init__(self, name: str, items: Sequence[ItemT]) -> None:
+        self.name = name
+        self.items = items
+
+    @property
+    def size(self) -> int:
+        """Number of items."""
+        return len(self.items)
+
+    @property
+    def digest(self) -> str:
+        """Identifies kind and name; salts the item ids."""
+        return digest(self.kind, self.name)
+
+    def content(self, item: ItemT) -> Sequence[object]:
+        """Return what identifies an item."""
+        raise NotImplementedError
+
+    def ids(self) -> IdArray:
+        """Return the id of every item, (n,)."""
+        contents = [self.content(item) for item in self.items]
+        return item_ids(contents, [item.id for item in self.items], self.digest)
+
+    def sample(self, limit: int | None) -> tuple[list[ItemT], dict[str, Any]]:
+        """Return the items that a limit leaves, and their fields of ``Predictions``."""
+        ids = self.ids()
+        index = chosen(ids, limit)
+        items = [self.items[i] for i in index]
+        groups: NDArray[np.str_] | None = None
+        slices: NDArray[np.str_] | None = None
+        if any(item.group for item in items):
+            groups = np.array([i.group or f"#{k}" for k, i in zip(index, items, strict=True)])
+        if any(item.slice for item in items):
+            slices = np.array([item.slice or "" for item in items])
+        fields = {"probe": self.name, "item_ids": ids[index], "groups": groups, "slices": slices}
+        return items, fields
+
+    def check_scored(self, scored: int, n: int) -> None:
+        """Raise ProbeError unless all n items were scored: none is ever dropped."""
+        if n != scored:
+            raise ProbeError(
+                f"probe {self.name!r}: {scored} of {n} items were scored; none may be dropped."
+            )
+
+    def check_positions(self, wanted: Mapping[int, int], scores: Sequence[NextTokenScores]) -> None:
+        """Raise ProbeError unless each text was scored at as many positions as were chosen."""
+        for i, score in enumerate(scores):
+            if len(score.hit) != wanted.get(i, 0):
+                raise ProbeError(
+                    f"probe {self.name!r}: {len(score.hit)} positions of text {i} were scored "
+                    f"where {wanted.get(i, 0)} were chosen; a model scores what `choose` returns."
+                )
+
+    def signature(self, model: Model, hard: Mapping[str, object], **soft: str) -> Signature:
+        """Join what makes runs of this probe comparable with what describes the model."""
+        described: Mapping[str, str] = getattr(model, "description", {})
+        return Signature(
+            {"kind": self.kind, **{key: str(value) for key, value in hard.items()}},
+            {"model": str(model.name), **described, **soft},
+        )
+
+
+def item_ids(contents: Sequence[Sequence[object]], own: Sequence[str | None], salt: str) -> IdArray:
+    """Return ids made of each item's own id, if it has one, its content, and which repeat it is.
+
+    The content is part of the id even where a row brings its own, so that an edited question is
+    never paired with what it was before.
+    """
+    seen: dict[str, int] = {}
+    keys = []
+    for content, name in zip(contents, own, strict=True):
+        key = digest(name or "", *content)
+        seen[key] = seen.get(key, 0) + 1
+        keys.append(f"{key}#{seen[key]}")
+    return hash_ids(keys, salt)
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise UsageError for a limit below 1."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        raise UsageError(f"a limit must be a whole number, got {limit!r}.")
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit must be at least 1, got {limit}.")
+
+
+def chosen(ids: IdArray, limit: int | None) -> list[int]:
+    """Return the positions of the ``limit`` smallest ids, in source order."""
+    check_limit(limit)
+    if limit is None or limit >= len(ids):
+        return list(range(len(ids)))
+    return sorted(int(i) for i in np.argsort(ids, kind="stable")[:limit])
+
+
+def softmax(logprobs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Renormalise each row over its options, (n, k); rows of fewer options end in zeros."""
+    width = max(len(row) for row in logprobs)
+    table = np.full((len(logprobs), width), -math.inf)
+    for i, row in enumerate(logprobs):
+        table[i, : len(row)] = row
+    shifted = np.exp(table - table.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

@@ -1,0 +1,154 @@
+"""Names to probes: built-in ones, those of ``calibration.yaml``, those other packages add.
+
+A probe is built when it is first run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from pytest_calibration.errors import ConfigError, UsageError, suggestion
+from pytest_calibration.probes.probe import Probe
+
+Factory: TypeAlias = Callable[[], Probe]
+
+# Module and class of each kind.
+KINDS: Final = {
+    "next_token": ("next_token", "NextToken"),
+    "facts": ("facts", "Facts"),
+    "multiple_choice": ("multiple_choice", "MultipleChoice"),
+}
+BUILTIN: Final = ("next_token", "facts", "multiple_choice")
+PATHS: Final = ("path", "shots_path")
+# Settings that the gate reads, not the probe.
+GATE_SETTINGS: Final = ("limit", "tolerance")
+
+
+def _class_of(kind: str) -> Callable[..., Probe]:
+    module, name = KINDS[kind]
+    probe_class: Callable[..., Probe] = getattr(import_module(f"{__package__}.{module}"), name)
+    return probe_class
+
+
+def builtin_probe(name: str) -> Probe:
+    """Build the built-in probe of this name, which is also its kind."""
+    return _class_of(name)(name)
+
+
+def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: str) -> Probe:
+    """Build a probe from its entry in ``calibration.yaml``.
+
+    Args:
+        name: name of the probe.
+        settings: the entry: ``kind`` and the settings of that kind.
+        folder: what relative paths are relative to.
+        where: how the entry is named in messages.
+
+    Raises:
+        ConfigError: an unknown kind or setting, a wrong type.
+    """
+    kind = settings.get("kind", name if name in KINDS else None)
+    if not isinstance(kind, str) or kind not in KINDS:
+        got = f"got {kind!r}" if "kind" in settings else "and it is missing"
+        raise ConfigError(f"{where}: kind must be one of {', '.join(KINDS)}, {got}.")
+    make = _class_of(kind)
+    known = [p for p in signature(make).parameters if p != "name"]
+    arguments: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key == "kind" or key in GATE_SETTINGS:
+            continue
+        if key not in known:
+            hint, every = suggestion(key, known), ", ".join(["kind", *known, *GATE_SETTINGS])
+            raise ConfigError(f"{where}: unknown setting {key!r}{hint}; known settings: {every}.")
+        _check_type(where, key, value)
+        arguments[key] = folder / value if key in PATHS else value
+    try:
+        return make(name, **arguments)
+    except UsageError as problem:
+        raise ConfigError(f"{where}: {problem}") from None
+
+
+def _check_type(where: str, key: str, value: Any) -> None:
+    numbers = {"shots": (int,), "positions": (int, str)}
+    allowed = numbers.get(key, (str,))
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        what = "a whole number" if int in allowed else "text"
+        raise ConfigError(f"{where}: {key} must be {what}, got {value!r}.")
+
+
+@dataclass
+class ProbeSet:
+    """The probes of a run, each built when first asked for.
+
+    Attributes:
+        factories: name to a function that builds the probe.
+        default: names run when none is selected.
+    """
+
+    factories: dict[str, Factory]
+    default: tuple[str, ...]
+    _built: dict[str, Probe] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.factories)
+
+    def get(self, name: str) -> Probe:
+        """Return a probe by name.
+
+        Raises:
+            UsageError: an unknown name; the message suggests the nearest and lists all.
+        """
+        self._check(name)
+        if name not in self._built:
+            self._built[name] = self.factories[name]()
+        return self._built[name]
+
+    def select(self, names: Sequence[str]) -> list[str]:
+        """Return the names asked for, once each, or the default.
+
+        Raises:
+            UsageError: an unknown name, as in :meth:`get`.
+        """
+        for name in names:
+            self._check(name)
+        return list(dict.fromkeys(names)) or list(self.default)
+
+    def _check(self, name: str) -> None:
+        if name not in self.factories:
+            hint, known = suggestion(name, self.factories), ", ".join(self.factories)
+            raise UsageError(f"unknown probe {name!r}{hint}; known probes: {known}.")
+
+
+def probe_set(
+    configured: Mapping[str, Mapping[str, Any]] | None = None,
+    folder: Path | None = None,
+    source: str = "calibration.yaml",
+    added: Iterable[Mapping[str, Factory]] = (),
+) -> ProbeSet:
+    """Collect the probes of a run.
+
+    Args:
+        configured: the ``probes:`` of ``calibration.yaml``; they are the default selection if any.
+        folder: what their paths are relative to.
+        source: name of that file.
+        added: names to factories from other packages.
+
+    Raises:
+        UsageError: another package adds a name that is taken.
+    """
+    factories: dict[str, Factory] = {name: partial(builtin_probe, name) for name in BUILTIN}
+    for more in added:
+        for name, factory in more.items():
+            if name in factories:
+                raise UsageError(f"two packages provide a probe named {name!r}.")
+            factories[name] = factory
+    for name, settings in (configured or {}).items():
+        where = f"{source}: probes.{name}"
+        factories[name] = partial(from_settings, name, settings, folder or Path(), where)
+    return ProbeSet(factories, tuple(configured) if configured else BUILTIN)

@@ -1,0 +1,345 @@
+"""What every probe shares: rows of a file, ids of items, limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_calibration import Facts, MultipleChoice, NextToken
+from pytest_calibration.errors import ItemError, ProbeError, UsageError
+from pytest_calibration.probes.probe import Probe, chosen, item_ids
+
+ROWS: dict[str, dict[str, object]] = {
+    "facts": {"prompt": "The capital of France is", "answer": "Paris"},
+    "multiple_choice": {"question": "2 + 2?", "options": ["3", "4"], "answer": 1},
+    "next_token": {"text": "Once upon a time"},
+}
+PROBES: dict[str, Callable[..., Probe]] = {
+    "facts": Facts,
+    "multiple_choice": MultipleChoice,
+    "next_token": NextToken,
+}
+
+
+def write(path: Path, *rows: object) -> Path:
+    """Write rows as JSONL; text is written as it stands."""
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_blank_lines_are_skipped_and_rows_counted(tmp_path: Path, kind: str) -> None:
+    """Every other line is one item; the last needs no line break."""
+    row = json.dumps(ROWS[kind])
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(f"\n{row}\r\n   \n\t\n{row}\n\n{row}".encode())
+    assert PROBES[kind](path=path).size == 3
+
+
+def without(kind: str, key: str) -> dict[str, object]:
+    """A good row less one key."""
+    return {k: v for k, v in ROWS[kind].items() if k != key}
+
+
+BAD_ROWS = [
+    ("facts", without("facts", "prompt"), r"the key 'prompt' is missing"),
+    ("facts", without("facts", "answer"), r"the key 'answer' is missing"),
+    ("facts", {**ROWS["facts"], "answer": 3}, r"'answer' must be text, got 3"),
+    ("facts", {**ROWS["facts"], "prompt": "  "}, r"'prompt' must not be empty"),
+    ("facts", {**ROWS["facts"], "prompt": None}, r"'prompt' must be text, got None"),
+    ("facts", {**ROWS["facts"], "subject": "x"}, r"unknown key 'subject'; known keys: prompt, an"),
+    ("next_token", {}, r"the key 'text' is missing"),
+    ("next_token", {"text": ["a"]}, r"'text' must be text, got \['a'\]"),
+    ("next_token", {"text": "a", "label": 1}, r"unknown key 'label'; known keys: text, id, group"),
+    *(
+        ("multiple_choice", without("multiple_choice", key), rf"the key '{key}' is missing")
+        for key in ROWS["multiple_choice"]
+    ),
+    *(
+        ("multiple_choice", {**ROWS["multiple_choice"], "options": options}, message)
+        for options, message in [
+            ("34", r"'options' must be a list of texts, got '34'"),
+            ([3, 4], r"'options' must be a list of texts, got \[3, 4\]"),
+            (["3", " "], r"'options' must be a list of texts, got \['3', ' '\]"),
+            (["3"], r"'options' must be 2 to 26 texts, got 1"),
+            ([], r"'options' must be 2 to 26 texts, got 0"),
+            ([str(i) for i in range(27)], r"'options' must be 2 to 26 texts, got 27"),
+            (["4", "4"], r"'options' must be distinct, got \['4', '4'\]"),
+        ]
+    ),
+    *(
+        ("multiple_choice", {**ROWS["multiple_choice"], "answer": answer}, message)
+        for answer, message in [
+            (2, r"'answer' must be an index from 0 to 1, got 2"),
+            (-1, r"'answer' must be an index from 0 to 1, got -1"),
+            (1.0, r"'answer' must be the index of an option, got 1\.0"),
+            (True, r"'answer' must be the index of an option, got True"),
+            ("B", r"'answer' must be the index of an option, got 'B'"),
+        ]
+    ),
+    *(
+        (kind, {**ROWS[kind], key: value}, rf"'{key}' must be text or a whole number, got {value}")
+        for kind in PROBES
+        for key in ("id", "group")
+        for value in (True, 1.5)
+    ),
+    *((kind, "{not json", r"is no JSON \(Expecting property name") for kind in PROBES),
+    *((kind, "[1]", r"must be a JSON object, got list") for kind in PROBES),
+    *((kind, "null", r"must be a JSON object, got NoneType") for kind in PROBES),
+    ("facts", '{"prompt": "a", "prompt": "b", "answer": "c"}', r"the key 'prompt' is given twice"),
+    ("next_token", "[" * 100_000, r"is no JSON \(maximum recursion depth"),
+    ("next_token", {"text": "x" * (1 << 20)}, r"is longer than 1,048,576 characters"),
+]
+
+
+@pytest.mark.parametrize(("kind", "row", "message"), BAD_ROWS)
+def test_a_bad_row_is_named_by_file_and_line(
+    tmp_path: Path, kind: str, row: object, message: str
+) -> None:
+    """The first bad row stops the reading; its line counts blank lines too."""
+    path = write(tmp_path / "rows.jsonl", ROWS[kind], "", row, ROWS[kind])
+    with pytest.raises(ItemError, match=rf"rows\.jsonl, line 3: {message}"):
+        PROBES[kind](path=path)
+
+
+@pytest.mark.parametrize("kind", PROBES)
+@pytest.mark.parametrize("content", ["", "\n \n"], ids=["empty", "blank"])
+def test_a_file_without_rows_is_refused(tmp_path: Path, kind: str, content: str) -> None:
+    """A probe without items measures nothing; the message says what a row is."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(
+        ItemError, match=r"rows\.jsonl: holds no rows; write one JSON object a line"
+    ):
+        PROBES[kind](path=path)
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, kind: str) -> None:
+    """A missing file, a folder, and bytes that are not UTF-8 are errors without a line."""
+    with pytest.raises(ItemError, match=r"none\.jsonl: there is no such file"):
+        PROBES[kind](path=tmp_path / "none.jsonl")
+    with pytest.raises(ItemError, match=r"cannot be read \("):
+        PROBES[kind](path=tmp_path)
+    (tmp_path / "latin.jsonl").write_bytes(b'{"text": "\xe9"}\n')
+    with pytest.raises(ItemError, match=r"latin\.jsonl: cannot be read \("):
+        PROBES[kind](path=tmp_path / "latin.jsonl")
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_a_separator_inside_text_ends_no_row(tmp_path: Path, kind: str) -> None:
+    """Unicode knows more line ends than JSONL does: only line feeds end a row."""
+    row = {k: f"{v} a\u2028b\x85c" if isinstance(v, str) else v for k, v in ROWS[kind].items()}
+    path = write(tmp_path / "rows.jsonl", json.dumps(row, ensure_ascii=False))
+    assert PROBES[kind](path=path).size == 1
+
+
+# --- ids -----------------------------------------------------------------------------------------
+
+
+def ids(contents: list[tuple[object, ...]], own: list[str | None] | None = None) -> list[int]:
+    """Item ids as numbers."""
+    given = own if own is not None else [None] * len(contents)
+    return [int(i) for i in item_ids(contents, given, "salt")]
+
+
+contents = st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), max_size=12)
+
+
+@given(contents)
+def test_ids_are_distinct_even_of_equal_items(items: list[tuple[object, ...]]) -> None:
+    """The second of two equal items is another item than the first."""
+    assert len(set(ids(items))) == len(items)
+
+
+@given(contents, contents)
+def test_an_appended_item_leaves_the_ids_before_it_alone(
+    items: list[tuple[object, ...]], more: list[tuple[object, ...]]
+) -> None:
+    """A file may grow at its end and every old item keeps its id."""
+    assert ids(items + more)[: len(items)] == ids(items)
+
+
+@given(st.lists(st.tuples(st.text(max_size=3)), unique=True, max_size=8), st.randoms())
+def test_distinct_items_keep_their_ids_in_any_order(
+    items: list[tuple[object, ...]], random: st.randoms
+) -> None:
+    """Ids depend on content, never on the position in the file."""
+    shuffled = list(items)
+    random.shuffle(shuffled)
+    assert dict(zip(items, ids(items), strict=True)) == dict(
+        zip(shuffled, ids(shuffled), strict=True)
+    )
+
+
+def test_an_id_depends_on_content_own_id_and_probe() -> None:
+    """Each part that changes gives another id, and no part runs into its neighbour."""
+    variants = [
+        ids([("ab", "c")])[0],
+        ids([("a", "bc")])[0],
+        ids([("ab", "c", "")])[0],
+        ids([("ab", "c")], ["one"])[0],
+        ids([("ab", "c")], ["two"])[0],
+        int(item_ids([("ab", "c")], [None], "other")[0]),
+    ]
+    assert len(set(variants)) == len(variants)
+
+
+@given(st.integers(0, 60), st.integers(1, 70), st.integers(1, 70))
+def test_a_smaller_limit_is_a_subset_of_a_larger(n: int, one: int, other: int) -> None:
+    """Chosen positions are as many as asked for, in source order, and nested."""
+    keys = item_ids([(i,) for i in range(n)], [None] * n, "salt")
+    small, large = chosen(keys, min(one, other)), chosen(keys, max(one, other))
+    assert set(small) <= set(large)
+    assert len(small) == min(n, one, other)
+    assert small == sorted(small)
+    assert chosen(keys, None) == list(range(n))
+
+
+@given(st.lists(st.text(max_size=3), unique=True, min_size=1), st.randoms(), st.integers(1, 10))
+def test_a_limit_takes_the_same_items_in_whatever_order_they_stand(
+    texts: list[str], random: st.randoms, limit: int
+) -> None:
+    """A file that is sorted, or grows in the middle, is not another sample."""
+    shuffled = list(texts)
+    random.shuffle(shuffled)
+    samples = []
+    for order in (texts, shuffled):
+        keys = item_ids([(text,) for text in order], [None] * len(order), "salt")
+        samples.append({order[i] for i in chosen(keys, limit)})
+    assert samples[0] == samples[1]
+
+
+@pytest.mark.parametrize("kind", PROBES)
+@pytest.mark.parametrize("limit", [0, -5])
+def test_a_limit_below_one_is_refused(tmp_path: Path, kind: str, limit: int) -> None:
+    """A run of no items measures nothing."""
+    path = write(tmp_path / "rows.jsonl", ROWS[kind])
+    with pytest.raises(UsageError, match=rf"a limit must be at least 1, got {limit}"):
+        PROBES[kind](path=path).run(FakeModel(), limit=limit)
+
+
+# --- all kinds alike -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def builtin() -> dict[str, Probe]:
+    """The built-in probe of each kind."""
+    return {kind: make() for kind, make in PROBES.items()}
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_a_probe_tells_what_it_is(builtin: dict[str, Probe], kind: str) -> None:
+    """Each kind fulfils the protocol and is named after itself by default."""
+    probe = builtin[kind]
+    assert isinstance(probe, Probe)
+    assert (probe.name, probe.kind) == (kind, kind)
+    assert probe.unit in {"facts", "questions", "documents"}
+
+
+@pytest.mark.parametrize("kind", ["facts", "multiple_choice"])
+def test_every_item_is_scored(builtin: dict[str, Probe], kind: str) -> None:
+    """As many answers as items, and a limit gives exactly as many."""
+    assert builtin[kind].run(FakeModel()).n == builtin[kind].size
+    assert builtin[kind].run(FakeModel(), limit=123).n == 123
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_two_models_are_asked_the_same(builtin: dict[str, Probe], kind: str) -> None:
+    """Ids, groups and hard signature agree between runs and models; the model's name differs."""
+    one = builtin[kind].run(FakeModel("one"))
+    other = builtin[kind].run(FakeModel("other", sharpen=0.5))
+    assert np.array_equal(one.item_ids, other.item_ids)
+    assert one.groups is not None
+    assert other.groups is not None
+    assert np.array_equal(one.groups, other.groups)
+    assert one.signature.hard_differences(other.signature) == []
+    assert one.signature.soft["model"] == "one"
+    assert not np.array_equal(one.confidence, other.confidence)
+
+
+@pytest.mark.parametrize("kind", PROBES)
+@settings(max_examples=15)
+@given(limits=st.tuples(st.integers(1, 900), st.integers(1, 900)))
+def test_a_limited_run_is_part_of_a_longer_one(
+    builtin: dict[str, Probe], kind: str, limits: tuple[int, int]
+) -> None:
+    """The items of a smaller limit are among those of a larger, with the same scores."""
+    small, large = (builtin[kind].run(FakeModel(), limit=limit) for limit in sorted(limits))
+    where = {int(key): i for i, key in enumerate(large.item_ids)}
+    index = np.array([where[int(key)] for key in small.item_ids])
+    assert small.n == min(limits)
+    assert np.array_equal(large.confidence[index], small.confidence)
+    assert np.array_equal(large.correct[index], small.correct)
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_the_probe_s_name_salts_its_ids(tmp_path: Path, kind: str) -> None:
+    """Two probes on one file share no item id, so that neither can stand in for the other."""
+    path = write(tmp_path / "rows.jsonl", ROWS[kind])
+    one, other = (PROBES[kind](name, path=path).run(FakeModel()) for name in ("a", "b"))
+    assert not set(one.item_ids.tolist()) & set(other.item_ids.tolist())
+
+
+class Forgetful(FakeModel):
+    """Leaves out the last text."""
+
+    def option_logprobs(self, prompts, options):  # type: ignore[no-untyped-def]
+        """All but the last."""
+        return super().option_logprobs(prompts, options)[:-1]
+
+    def next_token(self, texts, *, choose=None):  # type: ignore[no-untyped-def]
+        """All but the last."""
+        return super().next_token(texts, choose=choose)[:-1]
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_a_model_that_leaves_out_a_text_fails_the_probe(tmp_path: Path, kind: str) -> None:
+    """No item is dropped in silence: the probe fails by name and says how many are missing."""
+    path = write(tmp_path / "rows.jsonl", ROWS[kind], ROWS[kind])
+    with pytest.raises(ProbeError, match=r"probe 'mine': 1 of 2 items were scored; none may be"):
+        PROBES[kind]("mine", path=path).run(Forgetful())
+
+
+class Partial(FakeModel):
+    """Scores one position, or option, fewer than it was asked for."""
+
+    def option_logprobs(self, prompts, options):  # type: ignore[no-untyped-def]
+        """All options but the last."""
+        return [row[:-1] for row in super().option_logprobs(prompts, options)]
+
+    def next_token(self, texts, *, choose=None):  # type: ignore[no-untyped-def]
+        """Every position, whatever was chosen."""
+        if choose is not None:
+            for i in range(len(texts)):
+                choose(i, np.array([[4, 9], [24, 30]]))
+        return super().next_token(texts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("facts", r"probe 'mine': 5 positions of text 0 were scored where 1 were chosen"),
+        ("next_token", r"probe 'mine': 3 positions of text 0 were scored where 1 were chosen"),
+        ("multiple_choice", r"probe 'mine': 1 of 2 options of '2 \+ 2\?' were scored"),
+    ],
+)
+def test_a_model_that_scores_another_part_of_a_text_fails_the_probe(
+    tmp_path: Path, kind: str, message: str
+) -> None:
+    """As many positions, and options, as were asked for: anything else would pair wrong numbers."""
+    path = write(tmp_path / "rows.jsonl", ROWS[kind])
+    more = {"positions": 1} if kind == "next_token" else {}
+    with pytest.raises(ProbeError, match=message):
+        PROBES[kind]("mine", path=path, **more).run(Partial())

@@ -1,0 +1,163 @@
+"""Names to probes: built-in ones, configured ones, added ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_calibration import Facts, MultipleChoice, NextToken
+from pytest_calibration.errors import ConfigError, ItemError, UsageError
+from pytest_calibration.probes.probe_set import BUILTIN, KINDS, from_settings, probe_set
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with rows of each kind."""
+    for name, row in {
+        "facts": {"prompt": "a", "answer": "b"},
+        "multiple_choice": {"question": "a?", "options": ["x", "y"], "answer": 0},
+        "next_token": {"text": "a b"},
+    }.items():
+        (tmp_path / f"{name}.jsonl").write_text(f"{json.dumps(row)}\n" * 3, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [("facts", Facts), ("multiple_choice", MultipleChoice), ("next_token", NextToken)],
+)
+def test_an_entry_becomes_a_probe_of_its_kind(folder: Path, kind: str, made: type) -> None:
+    """Kind and path, relative to the file's folder, make a probe; limits are the gate's."""
+    settings = {"kind": kind, "path": f"{kind}.jsonl", "limit": 2, "tolerance": 0.1}
+    probe = from_settings("mine", settings, folder, "here")
+    assert type(probe) is made
+    assert (probe.name, probe.kind, probe.size) == ("mine", kind, 3)
+
+
+def test_every_setting_of_a_kind_can_be_written(folder: Path) -> None:
+    """What Python takes, the file takes."""
+    settings = {
+        "kind": "multiple_choice",
+        "path": "multiple_choice.jsonl",
+        "shots": 0,
+        "shots_path": str(folder / "multiple_choice.jsonl"),
+        "scoring": "text",
+        "header": "H ",
+        "template": "T {question}",
+    }
+    probe = from_settings("mine", settings, Path("/nowhere").parent / folder, "here")
+    assert isinstance(probe, MultipleChoice)
+    assert probe.prompt(probe.items[0]) == "H T a?"
+    whole = from_settings("f", {"kind": "facts", "mode": "whole_entity"}, folder, "here")
+    assert isinstance(whole, Facts)
+    assert whole.mode == "whole_entity"
+    for positions in (3, "all"):
+        tokens = from_settings("next_token", {"positions": positions}, folder, "here")
+        assert isinstance(tokens, NextToken)
+        assert tokens.positions == positions
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, r"kind must be one of next_token, facts, multiple_choice, and it is missing"),
+        ({"kind": "fact"}, r"kind must be one of .*, got 'fact'"),
+        ({"kind": ["facts"]}, r"kind must be one of .*, got \['facts'\]"),
+        ({"kind": "facts", "pth": "x"}, r"unknown setting 'pth' \(did you mean 'path'\?\); known"),
+        (
+            {"kind": "facts", "shots": 3},
+            r"unknown setting 'shots'.*; known settings: kind, path, mo",
+        ),
+        ({"kind": "facts", "name": "x"}, r"unknown setting 'name'"),
+        ({"kind": "facts", "path": 3}, r"path must be text, got 3"),
+        ({"kind": "facts", "path": None}, r"path must be text, got None"),
+        ({"kind": "facts", "mode": "half"}, r"mode must be one of first_token, whole_entity"),
+        ({"kind": "multiple_choice", "shots": "3"}, r"shots must be a whole number, got '3'"),
+        ({"kind": "multiple_choice", "shots": True}, r"shots must be a whole number, got True"),
+        ({"kind": "multiple_choice", "shots": 10**6}, r"shots must lie between 0 and "),
+        ({"kind": "multiple_choice", "scoring": "x"}, r"scoring must be one of letter, text"),
+        ({"kind": "multiple_choice", "template": "x"}, r"the template 'x' lacks \{question\}"),
+        ({"kind": "next_token", "positions": 0}, r"positions must be at least 1 or 'all', got 0"),
+        ({"kind": "next_token", "positions": "many"}, r"positions must be .*, got 'many'"),
+        ({"kind": "next_token", "positions": False}, r"positions must be .*, got False"),
+    ],
+)
+def test_a_bad_entry_is_told_by_where_it_stands(
+    folder: Path, settings: dict[str, Any], message: str
+) -> None:
+    """File and key come first, then what is wrong."""
+    with pytest.raises(ConfigError, match=rf"calibration\.yaml: probes\.mine: .*{message}"):
+        from_settings("mine", settings, folder, "calibration.yaml: probes.mine")
+
+
+def test_a_bad_row_is_told_by_its_own_file(folder: Path) -> None:
+    """What is wrong in a row is a matter of that file, not of the configuration."""
+    (folder / "facts.jsonl").write_text("{}\n", encoding="utf-8")
+    with pytest.raises(ItemError, match=r"facts\.jsonl, line 1: the key 'prompt' is missing"):
+        from_settings("mine", {"kind": "facts", "path": "facts.jsonl"}, folder, "here")
+
+
+def test_without_configuration_the_built_in_probes_run() -> None:
+    """Each built-in probe is of the kind that it is named after."""
+    probes = probe_set()
+    assert probes.default == BUILTIN == tuple(probes)
+    assert probes.select([]) == list(BUILTIN)
+    assert set(BUILTIN) <= set(KINDS)
+
+
+def test_configured_probes_are_the_default_and_built_in_ones_remain(folder: Path) -> None:
+    """A project's own probes are what runs; the built-in ones can still be named."""
+    configured = {"mine": {"kind": "facts", "path": "facts.jsonl"}, "facts": {"limit": 5}}
+    probes = probe_set(configured, folder)
+    assert probes.default == ("mine", "facts")
+    assert list(probes) == [*BUILTIN, "mine"]
+    assert probes.get("mine").size == 3
+    assert isinstance(probes.get("facts"), Facts)
+
+
+def test_selected_names_run_once_in_the_order_given() -> None:
+    """A name given twice counts once."""
+    probes = probe_set()
+    assert probes.select(["facts", "next_token", "facts"]) == ["facts", "next_token"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("fact", r" \(did you mean 'facts'\?\)"), ("zzz", ""), ("next-token", ".*'next_token'")],
+)
+def test_an_unknown_name_is_answered_with_the_nearest_and_all(name: str, hint: str) -> None:
+    """The message suggests a name where one is near, and lists every one there is."""
+    message = rf"unknown probe '{name}'{hint}.*; known probes: next_token, facts, multiple_choice"
+    for ask in (probe_set().get, lambda n: probe_set().select([n])):
+        with pytest.raises(UsageError, match=message):
+            ask(name)
+
+
+def test_a_probe_is_built_when_it_is_first_asked_for_and_only_then(folder: Path) -> None:
+    """A broken entry is an error only where it is run, and a probe is built once."""
+    built: list[str] = []
+
+    def factory() -> Facts:
+        built.append("added")
+        return Facts("added", path=folder / "facts.jsonl")
+
+    probes = probe_set({"broken": {"kind": "?"}}, folder, added=[{"added": factory}])
+    assert built == []
+    assert probes.get("added") is probes.get("added")
+    assert built == ["added"]
+    with pytest.raises(ConfigError, match=r"calibration\.yaml: probes\.broken: kind must be"):
+        probes.get("broken")
+
+
+def test_two_packages_cannot_provide_one_name() -> None:
+    """A name that is taken, by a built-in probe or another package, is refused by name."""
+
+    def factory() -> NextToken:
+        return NextToken()
+
+    for added in ([{"facts": factory}], [{"new": factory}, {"new": factory}]):
+        with pytest.raises(UsageError, match=r"two packages provide a probe named '(facts|new)'"):
+            probe_set(added=added)
