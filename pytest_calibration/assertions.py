@@ -62,7 +62,7 @@ def assert_ece_below(
     if isinstance(limit, Baselines | Record):
         project = _project_strictness(candidate)
         verdict = compare_ece_with_stored(
-            candidate, limit, project, tolerance=tolerance, bins=bins, debiased=debiased
+            candidate, limit, project, tolerance, bins=bins, debiased=debiased
         )
     else:
         metric = "cross_fitted_ece" if debiased else "ece"
@@ -118,10 +118,10 @@ def assert_no_regression(
     if isinstance(baseline, Predictions):
         verdicts.append(compare(candidate, baseline, **settings))
     elif isinstance(baseline, Record):
-        verdicts.append(compare_with_record(candidate, baseline, project, tolerance=tolerance))
+        verdicts.append(compare_with_record(candidate, baseline, project, tolerance))
     # With a parent, a record is compared only where one exists: the parent is the comparison.
     elif not verdicts or baseline.find(candidate.probe) is not None:
-        verdicts.append(compare_with_stored(candidate, baseline, project, tolerance=tolerance))
+        verdicts.append(compare_with_stored(candidate, baseline, project, tolerance))
     return _conclude(verdicts, candidate)
 
 
@@ -197,8 +197,8 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
     results = [_result(v) if sink is None else sink.add(v) for v in verdicts]
     failing = [result for result in results if result.fails]
     if failing:
-        width = WIDTH if sink is None else sink.width
-        raise AssertionError("\n".join(failure_lines(failing, width=width)))
+        width, verbose = (WIDTH, False) if sink is None else (sink.width, sink.verbose)
+        raise AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
     return verdicts[-1]
 
 

@@ -17,9 +17,7 @@ from pytest_calibration.text.numbers import counted
 PAST_NUMBERS: Final = ("n", "ece", "accuracy", "signed_gap")
 
 
-def strictness_for(
-    record: Record, project: Strictness, tolerance: float | None = None
-) -> Strictness:
+def strictness_for(record: Record, project: Strictness, tolerance: float | None) -> Strictness:
     """Return how strict a comparison with a record is.
 
     The tolerance is that of the call; else the record's own; else the project's.
@@ -28,22 +26,15 @@ def strictness_for(
 
 
 def compare_with_record(
-    predictions: Predictions,
-    record: Record,
-    project: Strictness,
-    *,
-    tolerance: float | None = None,
+    predictions: Predictions, record: Record, project: Strictness, tolerance: float | None = None
 ) -> Verdict:
-    """Compare predictions with a stored record.
+    """Compare predictions with a record; note soft differences and growth since the first one.
 
     Args:
         predictions: the candidate.
         record: the baseline.
         project: how strict, where neither the call nor the record says so.
         tolerance: what the call says.
-
-    Returns:
-        The verdict, with notes of soft differences and of the growth since the first record.
     """
     strictness = strictness_for(record, project, tolerance)
     verdict = compare(predictions, record.predictions, **asdict(strictness), against="baseline")
@@ -56,11 +47,7 @@ def compare_with_record(
 
 
 def compare_with_stored(
-    predictions: Predictions,
-    store: Baselines,
-    project: Strictness,
-    *,
-    tolerance: float | None = None,
+    predictions: Predictions, store: Baselines, project: Strictness, tolerance: float | None = None
 ) -> Verdict:
     """Compare predictions with their stored baseline, and record or replace it where allowed.
 
@@ -83,7 +70,7 @@ def compare_with_stored(
     record = store.find(predictions.probe)
     if record is None:
         return _not_stored(predictions, store)
-    verdict = compare_with_record(predictions, record, project, tolerance=tolerance)
+    verdict = compare_with_record(predictions, record, project, tolerance)
     if verdict.state in (State.REGRESSED, State.NOT_COMPARABLE) or verdict.improved:
         return _accepted(verdict, predictions, store)
     return verdict
@@ -93,8 +80,8 @@ def compare_ece_with_stored(
     predictions: Predictions,
     baseline: Baselines | Record,
     project: Strictness,
-    *,
     tolerance: float | None = None,
+    *,
     bins: int,
     debiased: bool = False,
 ) -> Verdict:
@@ -179,13 +166,8 @@ def _not_stored(predictions: Predictions, store: Baselines) -> Verdict:
 def _notes(predictions: Predictions, record: Record, verdict: Verdict) -> list[str]:
     """Return sentences on soft differences, and on growth of the ECE since the first record."""
     notes = []
-    differences = [
-        f"{name} {ours} (baseline {theirs})"
-        for name, ours, theirs in predictions.signature.soft_differences(
-            record.predictions.signature
-        )
-        if name != "model"
-    ]
+    soft = predictions.signature.soft_differences(record.predictions.signature)
+    differences = [f"{name} {a} (baseline {b})" for name, a, b in soft if name != "model"]
     if differences:
         notes.append(f"differs from the recording in {', '.join(differences)}.")
     anchor, steps = record.anchor.get("ece"), len(record.superseded)

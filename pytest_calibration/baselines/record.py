@@ -243,14 +243,8 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def _dump(value: Any, *, flow: bool = True) -> str:
-    text: str = yaml.dump(
-        value,
-        Dumper=_Dumper,
-        default_flow_style=flow,
-        sort_keys=False,
-        width=10**6,
-        allow_unicode=True,
-    )
+    style: Any = {"sort_keys": False, "width": 10**6, "allow_unicode": True}
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=flow, **style)
     return text.removesuffix("...\n").rstrip("\n")
 
 
@@ -386,8 +380,9 @@ def _value_problems(data: Mapping[str, Any]) -> Iterator[str]:
         if not _is_finite(value):
             yield f"{key} must be a finite number, got {value!r}."
     tolerance, limit = data["tolerance"], data["limit"]
-    if tolerance is not None and range_error("tolerance", tolerance):
-        yield f"tolerance {range_error('tolerance', tolerance)}."
+    problem = "" if tolerance is None else range_error("tolerance", tolerance)
+    if problem:
+        yield f"tolerance {problem}."
     if limit is not None and not 0 <= limit <= 1:
         yield f"limit must be a number in [0, 1], got {limit}."
     for part in ("hard", "soft"):
@@ -473,18 +468,20 @@ def _load_arrays(payload: bytes, count: int, bound: int) -> dict[str, NDArray[An
     return arrays
 
 
-def is_record(path: Path) -> bool:
-    """Whether a YAML file has the fields of a record; False where it cannot be read."""
+def read_unchecked(path: Path) -> Mapping[str, Any]:
+    """Return the content of a YAML file; empty where it cannot be read."""
     try:
-        return _FIELDS.keys() <= read_mapping(path, UnreadableBaseline).keys()
+        return read_mapping(path, UnreadableBaseline)
     except UnreadableBaseline:
-        return False
+        return {}
+
+
+def is_record(path: Path) -> bool:
+    """Whether a YAML file has the fields of a record."""
+    return _FIELDS.keys() <= read_unchecked(path).keys()
 
 
 def stored_n(path: Path) -> int:
     """Return the n of a record without checking the rest; 0 where there is none."""
-    try:
-        n = read_mapping(path, UnreadableBaseline).get("n")
-    except UnreadableBaseline:
-        return 0
+    n = read_unchecked(path).get("n")
     return n if isinstance(n, int) else 0

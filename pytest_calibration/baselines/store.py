@@ -9,11 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from pytest_calibration.baselines.record import Record, is_record, read_record, summarise, to_yaml
-from pytest_calibration.errors import BaselineError, MissingBaseline, UnreadableBaseline, UsageError
+from pytest_calibration.baselines.record import (
+    Record,
+    is_record,
+    read_record,
+    read_unchecked,
+    summarise,
+    to_yaml,
+)
+from pytest_calibration.errors import BaselineError, MissingBaseline, UsageError
 from pytest_calibration.files import file_stem, write_atomically
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
-from pytest_calibration.strict_yaml import read_mapping
 
 DEFAULT_NAME: Final = "default"
 
@@ -37,10 +43,8 @@ class Draft:
 
     Attributes:
         folder: where the files go.
-        file: name of the YAML file.
-        text: content of the YAML file.
-        items_file: name of the items file.
-        items: content of the items file.
+        file: name of the YAML file, of which ``text`` is the content.
+        items_file: name of the items file, of which ``items`` is the content.
         checksum: identifies the content.
         origin: the test (node id) that recorded it.
     """
@@ -68,13 +72,14 @@ class Draft:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path.with_name(self.items_file), self.items)
-            replaced = _items_named_by(path)
+            old = read_unchecked(path).get("items")
             write_atomically(path, self.text.encode())
         except OSError as problem:
             raise BaselineError(
                 f"{path}: cannot be written ({problem.strerror or problem}); nothing was recorded."
             ) from None
         # Only what the replaced record named: another process may be about to name the others.
+        replaced = old.get("file") if isinstance(old, dict) else None
         for stale in items_files(path):
             if stale.name == replaced != self.items_file:
                 # A file that another program holds open stays; nothing names it any more.
@@ -92,14 +97,6 @@ def items_files(path: Path) -> list[Path]:
 def stored_records(folder: Path) -> list[Path]:
     """Return the YAML files below a folder that are records."""
     return [path for path in sorted(folder.rglob("*.yaml")) if is_record(path)]
-
-
-def _items_named_by(path: Path) -> str | None:
-    """Return the items file that a record names; None where there is no readable record."""
-    try:
-        return str(read_mapping(path, UnreadableBaseline)["items"]["file"])
-    except (UnreadableBaseline, KeyError, TypeError):
-        return None
 
 
 def remove_record(path: Path) -> None:

@@ -6,14 +6,12 @@ import argparse
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import (
     add_arguments,
     add_strictness,
-    gate_setting,
     number,
     record_at,
     strictness,
@@ -60,8 +58,6 @@ def add(subparsers: Subparsers) -> None:
         ("--cache-dir", str, "DIR", "folder that keeps what models answered (default: none)"),
         ("--n", whole(2, 1_000_000), "N", "items per trial (default: as given)"),
         ("--trials", whole(1, 1_000_000), "K", "pairs drawn (default: 400)"),
-        ("--accuracy-tolerance", _accuracy_tolerance, "T", "allowed loss of accuracy, or none "
-         "(default: 0.02)"),
         ("--changed", number(0, 1), "Q", "share of the items that only one of two unchanged runs "
          "answers rightly (default: 0.15)"),
         ("--seed", whole(0, 2**64 - 1), "S", "of the random numbers"),
@@ -69,10 +65,6 @@ def add(subparsers: Subparsers) -> None:
     add_strictness(parser)
     parser.add_argument("--json", action="store_true", help="print numbers for a program")
     parser.set_defaults(run=run)
-
-
-def _accuracy_tolerance(text: str) -> float | str:
-    return text if text == "none" else gate_setting("accuracy_tolerance")(text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -123,17 +115,14 @@ def _inputs(
         other = None if options.against is None else record_at(options.against).predictions
         yield record.predictions, other, strictness(options, record.tolerance)
         return
-    project = _project(options)
-    for predictions, other in _asked(options, project):
-        tolerance = project.probe_tolerance(predictions.probe)
-        yield predictions, other, strictness(options, tolerance, project.alpha)
-
-
-def _project(options: argparse.Namespace) -> Config:
     from pytest_calibration.config import Config, read_config
 
     path = Path(options.config or CONFIG)
-    return read_config(path) if options.config is not None or path.is_file() else Config()
+    exists = options.config is not None or path.is_file()
+    project = read_config(path) if exists else Config()
+    for predictions, other in _asked(options, project):
+        tolerance = project.probe_tolerance(predictions.probe)
+        yield predictions, other, strictness(options, tolerance, project.alpha)
 
 
 def _asked(
@@ -170,9 +159,6 @@ def _result(
     from pytest_calibration.gate.aa import AASettings, aa_check
     from pytest_calibration.progress import PROGRESS
 
-    guard = options.accuracy_tolerance
-    if guard is not None:
-        strict = replace(strict, accuracy_tolerance=None if guard == "none" else guard)
     chosen = {name: getattr(options, name) for name in ("n", "trials", "changed", "seed")}
     given = {name: value for name, value in chosen.items() if value is not None}
     settings = AASettings(strictness=strict, **given)
@@ -238,13 +224,12 @@ def lines(result: AAResult) -> Iterator[str]:
     yield from table(_power(result), indent="    ")
 
 
+def _share(rate: Rate) -> str:
+    return "{} [{}, {}]".format(*map(percent, (rate.share, *rate.interval)))
+
+
 def _counted(rate: Rate) -> str:
     return f"{_share(rate)} ({rate.count:,} of {rate.trials:,})"
-
-
-def _share(rate: Rate) -> str:
-    low, high = rate.interval
-    return f"{percent(rate.share)} [{percent(low)}, {percent(high)}]"
 
 
 def _power(result: AAResult) -> Iterator[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 MOST: Final = 1_000_000_000
+# What switches the accuracy guard off.
+OFF: Final = "none"
 Number = TypeVar("Number", int, float)
 
 
@@ -28,10 +31,12 @@ def number(least: float, most: float) -> Callable[[str], float]:
     return lambda text: _within(_read(float, text, "a number"), least, most)
 
 
-def gate_setting(name: str) -> Callable[[str], float]:
+def _setting(name: str) -> Callable[[str], float | str]:
     """Return the type of an argument that is a setting of the gate, in its range."""
 
-    def read(text: str) -> float:
+    def read(text: str) -> float | str:
+        if name == "accuracy_tolerance" and text == OFF:
+            return text
         value = _read(float, text, "a number")
         problem = range_error(name, value)
         if problem:
@@ -62,14 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser, *rows: tuple[str, Any, str, s
 
 
 def add_strictness(parser: argparse.ArgumentParser) -> None:
-    """Add the settings of the gate that every command has; each is None by default."""
+    """Add the settings of the gate; each is None by default."""
     add_arguments(
         parser,
-        ("--tolerance", gate_setting("tolerance"), "T", "allowed worsening in ECE units (default: "
-         "the record's or the probe's own, else 0.02)"),
-        ("--alpha", gate_setting("alpha"), "A", "one-sided error level of each bound (default: "
-         "0.05)"),
-        ("--max-undetected", gate_setting("max_undetected"), "U", "a comparison that could miss a "
+        ("--tolerance", _setting("tolerance"), "T", "allowed worsening in ECE units (default: the "
+         "record's or the probe's own, else 0.02)"),
+        ("--alpha", _setting("alpha"), "A", "one-sided error level of each bound (default: 0.05)"),
+        ("--accuracy-tolerance", _setting("accuracy_tolerance"), "T", "allowed loss of accuracy, "
+         f"or {OFF} (default: 0.02)"),
+        ("--max-undetected", _setting("max_undetected"), "U", "a comparison that could miss a "
          "worsening of tolerance plus this is inconclusive (default: 0.05)"),
     )  # fmt: skip
 
@@ -78,11 +84,15 @@ def strictness(
     options: argparse.Namespace, tolerance: float | None = None, alpha: float | None = None
 ) -> Strictness:
     """Return how strict the gate is: as the flags say, else as given here, else the default."""
-    return DEFAULT.with_first(
+    chosen = DEFAULT.with_first(
         tolerance=(options.tolerance, tolerance),
         alpha=(options.alpha, alpha),
         max_undetected=(options.max_undetected,),
     )
+    guard = options.accuracy_tolerance
+    if guard is None:
+        return chosen
+    return replace(chosen, accuracy_tolerance=None if guard == OFF else guard)
 
 
 def record_at(path: str) -> Record:

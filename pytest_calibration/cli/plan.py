@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pytest_calibration.cli.arguments import (
     add_arguments,
@@ -22,7 +21,6 @@ from pytest_calibration.errors import UsageError
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
     from pytest_calibration.gate.planning import Plan
-    from pytest_calibration.gate.strictness import Strictness
 
 SIZES: Final = (200, 500, 1000, 2000, 5000)
 
@@ -62,82 +60,46 @@ def run(options: argparse.Namespace) -> int:
     plan = basis.plan(basis.n)
     rows = [basis.plan(n) for n in sorted({*SIZES, basis.n})]
     if options.json:
-        print(as_json(_tree(basis, plan, rows, options.limit)))
+        print(as_json(_tree(plan, rows, options.limit)))
     else:
         print("\n".join(_lines(basis, plan, rows, options.limit)))
     return 0
 
 
-@dataclass(frozen=True)
-class Basis:
-    """What is known of the items that a comparison will be made on.
+class Basis(NamedTuple):
+    """What a plan is made of.
 
     Attributes:
         n: number of items.
         unit: what an item is.
-        units: number of independent units among them.
-        grouped: whether those are groups.
-        strictness: of the comparison.
-        changed: share of the items whose outcome changes; above 1 where groups are so unequal that
-            they count for fewer.
-        floor: mean ECE of a calibrated model, times the root of the number of units.
-        high_over_floor: 95 % quantile of that ECE, over its mean.
-        remarks: where these numbers come from.
+        grouped: whether the items come in groups.
+        plan: plans a comparison on so many items.
+        remarks: where its numbers come from.
     """
 
     n: int
     unit: str
-    units: int
     grouped: bool
-    strictness: Strictness
-    changed: float
-    floor: float
-    high_over_floor: float
+    plan: Callable[[int], Plan]
     remarks: tuple[str, ...]
-
-    def plan(self, n: int) -> Plan:
-        """Plan a comparison on n items that are otherwise like these."""
-        from pytest_calibration.gate.planning import plan
-
-        units = max(2, round(self.units * n / self.n))
-        planned = plan(
-            n,
-            groups=max(2, math.floor(units / max(1.0, self.changed))),
-            changed=min(1.0, self.changed),
-            tolerance=self.strictness.tolerance,
-            alpha=self.strictness.alpha,
-            max_undetected=self.strictness.max_undetected,
-        )
-        return replace(planned, units=units, noise_floor=min(1.0, self.floor / math.sqrt(units)))
-
-    def items_to_test(self, limit: float, plan: Plan) -> int:
-        """Return from how many items on a calibrated model stays below the limit 95 % of the time.
-
-        As ``Measurement.items_to_test``.
-        """
-        return math.ceil(plan.n * (self.high_over_floor * plan.noise_floor / limit) ** 2)
 
 
 def _typical(options: argparse.Namespace) -> Basis:
     if options.n is None:
         raise UsageError("plan needs --n, the number of items, or --baseline, a stored record.")
-    from pytest_calibration.gate.planning import CHANGED, HIGH_OVER_FLOOR, TYPICAL_FLOOR
+    from pytest_calibration.gate.planning import CHANGED, plan
 
+    settings, n = asdict(strictness(options)), options.n
     changed = CHANGED if options.changed is None else options.changed
-    return Basis(
-        n=options.n,
-        unit="item",
-        units=options.n if options.groups is None else options.groups,
-        grouped=options.groups is not None,
-        strictness=strictness(options),
-        changed=changed,
-        floor=TYPICAL_FLOOR,
-        high_over_floor=HIGH_OVER_FLOOR,
-        remarks=(
-            "typical numbers: four-way questions, "
-            f"{percent(changed)} of the answers right in one of the two runs only",
-        ),
-    )
+    groups = n if options.groups is None else options.groups
+
+    def plan_on(items: int) -> Plan:
+        some = max(2, round(groups * items / n))
+        return plan(items, groups=some, changed=changed, **settings)
+
+    share = f"{percent(changed)} of the answers right in one of the two runs only"
+    remarks = (f"typical numbers: four-way questions, {share}",)
+    return Basis(n, "item", options.groups is not None, plan_on, remarks)
 
 
 def _recorded(options: argparse.Namespace) -> Basis:
@@ -145,31 +107,19 @@ def _recorded(options: argparse.Namespace) -> Basis:
     for name in ("groups", "changed"):
         if getattr(options, name) is not None:
             raise UsageError(f"plan: --{name} together with --baseline: the record says it.")
-    from pytest_calibration.gate.planning import smallest_visible_unpaired
-    from pytest_calibration.gate.power import POWER
-    from pytest_calibration.measurement import measure
-    from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
+    from pytest_calibration.gate.planning import plans_like
 
     record = record_at(options.baseline)
-    predictions, strict = record.predictions, strictness(options, record.tolerance)
-    n, units = predictions.n, predictions.n_clusters
-    if units < 2:
+    predictions = record.predictions
+    if predictions.n_clusters < 2:
         raise UsageError(f"{options.baseline}: holds one independent unit; a plan needs 2.")
-    measured = measure(predictions)
-    visible = smallest_visible_unpaired(predictions, strict.tolerance, strict.alpha)
-    z = upper_quantile(strict.alpha, units) + NORMAL.inv_cdf(POWER)
-    planned_n = n if options.n is None else options.n
+    n = predictions.n if options.n is None else options.n
     return Basis(
-        n=planned_n,
-        unit=predictions.unit,
-        units=max(2, round(units * planned_n / n)),
-        grouped=predictions.groups is not None,
-        strictness=strict,
-        # The share of changed outcomes that has the standard error of two independent runs.
-        changed=max(1e-6, units * ((visible - strict.tolerance) / z) ** 2),
-        floor=measured.noise_floor * math.sqrt(units),
-        high_over_floor=measured.noise_floor_high / (measured.noise_floor or 1.0),
-        remarks=(
+        n,
+        predictions.unit,
+        predictions.groups is not None,
+        plans_like(predictions, n, strictness(options, record.tolerance)),
+        (
             f"from {options.baseline} (probe {record.probe}, name {record.name})",
             "worst case: a candidate's errors have nothing to do with the recorded ones; pairing "
             "sees more",
@@ -193,7 +143,7 @@ def _too_few(plan: Plan) -> bool:
 
 
 def _lines(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> Iterator[str]:
-    unit, strict = f"{basis.unit}s", basis.strictness
+    unit, strict = f"{basis.unit}s", plan.strictness
     groups = f" in {plan.units:,} groups" if basis.grouped else ""
     yield (
         f"a comparison on {plan.n:,} {unit}{groups}, tolerance {strict.tolerance:g}, "
@@ -220,7 +170,7 @@ def _lines(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> I
         f"  noise floor: a perfectly calibrated model shows an ECE of about {plan.noise_floor:.3f}"
     )
     if limit is not None:
-        needed = basis.items_to_test(limit, plan)
+        needed = plan.items_to_test(limit)
         can = "can be tested" if plan.n >= needed else "CANNOT be tested"
         yield (
             f"  limit {limit:g} {can}: from {needed:,} {unit} on, a perfectly calibrated model "
@@ -233,11 +183,11 @@ def _lines(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> I
 
 def _table(basis: Basis, rows: list[Plan]) -> Iterator[list[str]]:
     groups = ["groups"] if basis.grouped else []
-    worsenings = _worsenings(rows[0])
-    heads = (f"{w:g}" for w in worsenings)
+    heads = (f"{w:g}" for w in _worsenings(rows[0]))
     yield ["n", *groups, "smallest", "decides", *heads, "alarms", "floor"]
     for plan in rows:
-        rates = [*(percent(plan.power(w)) for w in worsenings), at_most(plan.false_alarm_rate)]
+        power = (percent(plan.power(w)) for w in _worsenings(plan))
+        rates = [*power, at_most(plan.false_alarm_rate)]
         yield [
             f"{plan.n:,}",
             *([f"{plan.units:,}"] if groups else []),
@@ -248,7 +198,7 @@ def _table(basis: Basis, rows: list[Plan]) -> Iterator[list[str]]:
         ]
 
 
-def _tree(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> dict[str, Any]:
+def _tree(plan: Plan, rows: list[Plan], limit: float | None) -> dict[str, Any]:
     names = ("n", "units", "smallest_visible", "decides", "n_needed", "noise_floor")
 
     def numbers(plan: Plan) -> dict[str, Any]:
@@ -257,16 +207,16 @@ def _tree(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> di
             out["false_alarm_rate"] = plan.false_alarm_rate
             out["power"] = {f"{w:g}": plan.power(w) for w in _worsenings(plan)}
         if limit is not None:
-            needed = basis.items_to_test(limit, plan)
+            needed = plan.items_to_test(limit)
             out["limit"] = {"value": limit, "testable": plan.n >= needed, "n_needed": needed}
         return out
 
-    strict = basis.strictness
+    strict = plan.strictness
     return {
         "tolerance": strict.tolerance,
         "alpha": strict.alpha,
         "max_undetected": strict.max_undetected,
-        "changed": basis.changed,
+        "changed": plan.changed,
         **numbers(plan),
         "table": {str(row.n): numbers(row) for row in rows},
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -23,6 +23,7 @@ from pytest_calibration.gate.power import (
     worsening_at_power,
 )
 from pytest_calibration.gate.strictness import ALPHA, MAX_UNDETECTED, TOLERANCE, Strictness
+from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
@@ -69,7 +70,7 @@ class Plan:
     Attributes:
         n: number of items.
         units: number of independent units (items, or groups).
-        strictness: of the comparison; its accuracy tolerance does not count here.
+        strictness: of the comparison.
         changed: share of the items that only one of the two models answers correctly.
         standard_error: of the shift of the signed gap.
         smallest_visible: smallest worsening that is detected with 80 % power.
@@ -77,6 +78,7 @@ class Plan:
         n_needed: number of items from which on it decides.
         false_alarm_rate: upper bound of how often an unchanged model fails.
         noise_floor: approximate ECE that a perfectly calibrated model would show.
+        high_over_floor: 95 % quantile of that ECE, over its mean.
     """
 
     n: int
@@ -89,11 +91,19 @@ class Plan:
     n_needed: int
     false_alarm_rate: float
     noise_floor: float
+    high_over_floor: float = HIGH_OVER_FLOOR
 
     def power(self, worsening: float) -> float:
         """Return the probability that a true worsening of this size fails the test."""
         excess = worsening - self.smallest_visible
         return NORMAL.cdf(excess / self.standard_error + NORMAL.inv_cdf(POWER))
+
+    def items_to_test(self, limit: float) -> int:
+        """Return from how many items on a calibrated model stays below the limit 95 % of the time.
+
+        As ``Measurement.items_to_test``.
+        """
+        return math.ceil(self.n * (self.high_over_floor * self.noise_floor / limit) ** 2)
 
 
 def plan(
@@ -102,6 +112,7 @@ def plan(
     groups: int | None = None,
     tolerance: float = TOLERANCE,
     alpha: float = ALPHA,
+    accuracy_tolerance: float | None = TOLERANCE,
     max_undetected: float = MAX_UNDETECTED,
     changed: float = CHANGED,
 ) -> Plan:
@@ -116,13 +127,14 @@ def plan(
             alike, which is the worst case.
         tolerance: allowed worsening in ECE units, in [0, 1).
         alpha: one-sided error level of each bound, in (0, 0.5).
+        accuracy_tolerance: allowed loss of accuracy, in [0, 1); None switches this guard off.
         max_undetected: how much beyond the tolerance may stay undetected, in (0, 1).
         changed: share of the items that only one of the two models answers correctly, in (0, 1].
 
     Raises:
         MetricError: a value outside these ranges.
     """
-    strictness = Strictness(tolerance, alpha, max_undetected=max_undetected)
+    strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected)
     units = n if groups is None else groups
     undetected_fits = strictness.max_undetected > 0
     for name, value, fits, range_ in (
@@ -136,8 +148,8 @@ def plan(
     error = math.sqrt(changed)
     single = [_unchanged("signed gap", error, tolerance)]
     single += [_unchanged(name, r * error, tolerance) for name, r in RELATIVE_ERRORS.items()]
-    # The accuracy guard has a tolerance of its own.
-    single.append(_unchanged("accuracy", error, TOLERANCE))
+    if accuracy_tolerance is not None:
+        single.append(_unchanged("accuracy", error, accuracy_tolerance))
     components = scaled(single, 1, units)
     z = bound_quantile(components, alpha, units)
     visible = smallest_visible(components, tolerance, z)
@@ -154,6 +166,45 @@ def plan(
         false_alarm_rate=false_alarm_rate(components, z, units),
         noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(units)),
     )
+
+
+def plans_like(predictions: Predictions, n: int, strictness: Strictness) -> Callable[[int], Plan]:
+    """Return a function that plans comparisons on so many items like these predictions.
+
+    The candidate's errors are taken to be independent of the predictions', which is the worst case.
+
+    Args:
+        predictions: at least two independent units.
+        n: number of items for which the number of groups is rounded first.
+        strictness: of the comparison.
+    """
+    tolerance, alpha, units = strictness.tolerance, strictness.alpha, predictions.n_clusters
+    measured = measure(predictions)
+    visible = smallest_visible_unpaired(predictions, tolerance, alpha)
+    z = upper_quantile(alpha, units) + NORMAL.inv_cdf(POWER)
+    # The share of changed outcomes that has the standard error of two independent runs; above 1
+    # where groups are so unequal that they count for fewer.
+    changed = max(1e-6, units * ((visible - tolerance) / z) ** 2)
+    floor = measured.noise_floor * math.sqrt(units)
+    units_of_n = max(2, round(units * n / predictions.n))
+
+    def plan_on(items: int) -> Plan:
+        groups = max(2, round(units_of_n * items / n))
+        planned = plan(
+            items,
+            groups=max(2, math.floor(groups / max(1.0, changed))),
+            changed=min(1.0, changed),
+            **asdict(strictness),
+        )
+        return replace(
+            planned,
+            units=groups,
+            changed=changed,
+            noise_floor=min(1.0, floor / math.sqrt(groups)),
+            high_over_floor=measured.noise_floor_high / (measured.noise_floor or 1.0),
+        )
+
+    return plan_on
 
 
 def _unchanged(name: str, error: float, tolerance: float) -> Component:

@@ -20,12 +20,7 @@ from pytest_calibration.gate.strictness import ALPHA, MAX_UNDETECTED, TOLERANCE,
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness
-from pytest_calibration.predictions import (
-    IntArray,
-    Predictions,
-    PredictionsLike,
-    as_predictions,
-)
+from pytest_calibration.predictions import IntArray, Predictions, PredictionsLike, as_predictions
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.text.visible import visible
 
@@ -37,14 +32,10 @@ SMALLEST_TESTABLE: Final = 0.001
 
 @dataclass(frozen=True)
 class Past:
-    """A baseline that was stored under the same key.
+    """The stored numbers of a baseline that is, or was, stored under the same key.
 
     Attributes:
         model: name of the model that was measured; empty where it is not known.
-        n: number of items.
-        ece: ECE as stored.
-        accuracy: accuracy as stored.
-        signed_gap: mean confidence minus accuracy, as stored.
         replaced: the reason with which it was replaced; empty for the current one.
     """
 
@@ -213,25 +204,20 @@ def judge(
     if not (passes and debiased and units < MIN_UNITS):
         return verdict
     # The lower end of an interval of so few units lies below nearly every limit.
-    return replace(
-        verdict,
-        state=State.INCONCLUSIVE,
-        n_needed=math.ceil(n * MIN_UNITS / units),
-        reason=(
-            f"{counted(units, 'item' if units == n else 'group')} cannot show an ECE above the "
-            f"limit by the lower end of its interval; at least {MIN_UNITS} are needed."
-        ),
+    reason = (
+        f"{counted(units, 'item' if units == n else 'group')} cannot show an ECE above the limit "
+        f"by the lower end of its interval; at least {MIN_UNITS} are needed."
     )
+    needed = math.ceil(n * MIN_UNITS / units)
+    return replace(verdict, state=State.INCONCLUSIVE, n_needed=needed, reason=reason)
 
 
 def _limit_notes(m: Measurement, limit: float, *, debiased: bool) -> Iterator[str]:
     floor = m.noise_floor
     if m.metric in ("ece", "equal_mass_ece", "mce") and limit < floor:
-        needed = (
-            f"; {m.items_to_test(limit):,} {m.unit}s would make it testable"
-            if not math.isnan(m.noise_floor_high) and limit >= SMALLEST_TESTABLE
-            else ""
-        )
+        needed = ""
+        if not math.isnan(m.noise_floor_high) and limit >= SMALLEST_TESTABLE:
+            needed = f"; {m.items_to_test(limit):,} {m.unit}s would make it testable"
         low, high = distinct(limit, floor)
         yield (
             f"the limit {low} lies under the noise floor {high}: a perfectly calibrated model "

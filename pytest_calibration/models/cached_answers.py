@@ -69,7 +69,7 @@ class CachedAnswers:
 
     @cached_property
     def description(self) -> Mapping[str, str]:
-        """Settings and versions that stand beside every number."""
+        """Settings and versions that describe how it scores."""
         key = self._entry_key("description")
         kept = self._read(key, lambda meta, _: dict(meta["description"]))
         if kept is not None:

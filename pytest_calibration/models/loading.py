@@ -105,7 +105,7 @@ class LazyModel(CachedAnswers):
         try:
             return None if self.cache is None else self._identity.cache_key
         except OSError:
-            # Loading meets the same file, and reports it in one sentence.
+            # Loading reports the file that cannot be read.
             return None
 
     def unchanged(self) -> bool:

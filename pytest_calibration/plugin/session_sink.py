@@ -59,6 +59,11 @@ class SessionSink:
         """Columns that the text of a failure may have."""
         return self.run.width - MARGIN
 
+    @property
+    def verbose(self) -> bool:
+        """Whether the text of a failure has all numbers: under ``-v``."""
+        return self.item.config.get_verbosity(pytest.Config.VERBOSITY_ASSERTIONS) > 0
+
     def dump(self, predictions: Predictions) -> None:
         """Write the items, if the run dumps them."""
         self.run.dump(predictions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.text.layout import columns, padded
+from pytest_calibration.text.layout import columns, fitted, padded
 from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
@@ -58,15 +58,20 @@ def item_lines(item: Item, *, width: int = 100) -> Iterator[str]:
     yield from _wrapped(_answers(text), width, "  ")
 
 
-def item_line(item: Item) -> str:
-    """Return name, slice, confidence and correctness of an item, in one line."""
-    about = f" (slice: {visible(item.slice, NAME)})" if item.slice else ""
-    line = f"{visible(item.title, NAME)}{about}: confidence {_share(item.confidence)}"
-    line += ", correct" if item.correct else ", wrong"
+def item_line(item: Item, width: int | None = None) -> str:
+    """Return name, slice, confidence and correctness of an item, in one line.
+
+    Args:
+        item: the item.
+        width: columns to which name and slice are cut, numbers included.
+    """
+    numbers = f": confidence {_share(item.confidence)}, {'correct' if item.correct else 'wrong'}"
     if item.confidence_before is not None and item.correct_before is not None:
         before = "correct" if item.correct_before else "wrong"
-        line += f"; baseline: {_share(item.confidence_before)}, {before}"
-    return line
+        numbers += f"; baseline: {_share(item.confidence_before)}, {before}"
+    name = visible(item.title, NAME)
+    name += f" (slice: {visible(item.slice, NAME)})" if item.slice else ""
+    return f"{name if width is None else fitted(name, width - len(numbers))}{numbers}"
 
 
 def _share(share: float) -> str:

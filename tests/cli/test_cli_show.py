@@ -400,7 +400,7 @@ def test_json_holds_everything(command, dumped) -> None:
     assert set(tree["side"]["metrics"]) == set(METRICS)
     assert tree["side"]["metrics"]["ece"]["value"] == measure(made).value
     assert [b["n"] for b in tree["side"]["reliability"]] == [b.n for b in reliability(made)]
-    assert tree["diagnosis"]["paragraph"] == diagnose(made).paragraph
+    assert tree["diagnosis"]["sentences"] == list(diagnose(made).sentences)
     assert len(tree["slices"]) == 5
     assert tree["eligible"] == int((~made.correct).sum())
     assert len(tree["items"]) == 3

@@ -281,7 +281,7 @@ def test_a_sharpened_child_is_of_no_regime_and_a_scaling_problem() -> None:
         for seed in range(60)
     ]
     assert sum(d.regime.name != "undetermined" for d in found) <= 8
-    assert all(d.verdict_word == "scaling" for d in found)
+    assert all(d.problem == "scaling" for d in found)
 
 
 def test_without_a_parent_no_regime_is_named() -> None:

@@ -167,7 +167,7 @@ def test_it_needs_numpy_alone() -> None:
 def test_where_nothing_is_off_nothing_is_found() -> None:
     """A calibrated model of 2,000 items: no bins, no advice, no regime."""
     d = diagnose(calibrated(2000, 3))
-    assert (d.direction, d.verdict_word) == ("calibrated", "none")
+    assert (d.direction, d.problem) == ("calibrated", "none")
     assert d.worst_bins == d.worst_slices == ()
     assert d.change is d.base_temperature is d.option_mass is None
     assert d.notes == ()

@@ -206,6 +206,7 @@ def test_a_directory_that_is_no_ascii_has_a_name_that_is(here: Path) -> None:
     for folder in ("größe-7", "百科"):
         (here / folder).mkdir()
     assert [s.name for s in resolve(["größe-7", "百科"])] == ["gr-e-7", "model"]
+    assert [s.name for s in resolve(["/"])] == ["model"]
 
 
 def test_a_spec_travels_as_plain_values(here: Path) -> None:

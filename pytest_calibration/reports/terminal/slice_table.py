@@ -57,12 +57,23 @@ def shown_slices(rows: Sequence[SliceRow]) -> tuple[list[SliceShift], list[Slice
 def _shifted(shifts: Sequence[SliceShift], left_out: int, most: int) -> Iterator[str]:
     from pytest_calibration.diagnosis.slices import FDR
 
-    names, width = _names(shifts, most)
+    shown = shifts[: max(most, 0)]
+    yield from shift_lines(shown)
+    untested = sum(s.q_value is None for s in shifts)
+    moved = sum(bool(s.change) for s in shifts)
+    parts = _left_out(len(shifts) + left_out, len(shown))
+    parts += [f"{untested:,} too small to test"] if untested else []
+    yield "; ".join([*parts, f"{moved:,} moved (false discovery rate {100 * FDR:g} %)"])
+
+
+def shift_lines(shifts: Sequence[SliceShift]) -> Iterator[str]:
+    """Yield a header, and a line for each slice."""
+    names, width = _names(shifts)
     yield (
         f"{'slice':<{width}}{'n':>8}{'accuracy':>16}{'signed gap':>18}{'shift':>8}{'+/-':>7}"
         f"{'q':>8}"
     )
-    for name, s in zip(names, shifts, strict=False):
+    for name, s in zip(names, shifts, strict=True):
         line = (
             f"{padded(name, width)}{s.n:>8,}"
             f"  {s.accuracy_before:.3f} -> {s.accuracy_after:.3f}"
@@ -70,11 +81,6 @@ def _shifted(shifts: Sequence[SliceShift], left_out: int, most: int) -> Iterator
             f"{s.shift:>+z8.3f}{s.margin:>7.3f}{q_text(s.q_value):>8}"
         )
         yield f"{line}  <- {s.change}" if s.change else line
-    untested = sum(s.q_value is None for s in shifts)
-    moved = sum(bool(s.change) for s in shifts)
-    parts = _left_out(len(shifts) + left_out, len(names))
-    parts += [f"{untested:,} too small to test"] if untested else []
-    yield "; ".join([*parts, f"{moved:,} moved (false discovery rate {100 * FDR:g} %)"])
 
 
 def q_text(q_value: float | None) -> str:
@@ -87,19 +93,20 @@ def q_text(q_value: float | None) -> str:
 
 
 def _measured(slices: Sequence[SliceMeasurement], left_out: int, most: int) -> Iterator[str]:
-    names, width = _names(slices, most)
+    shown = slices[: max(most, 0)]
+    names, width = _names(shown)
     yield f"{'slice':<{width}}{'n':>8}{'accuracy':>10}{'signed gap':>12}  95 % interval"
-    for name, s in zip(names, slices, strict=False):
+    for name, s in zip(names, shown, strict=True):
         yield (
             f"{padded(name, width)}{s.n:>8,}{s.accuracy:>10.3f}{s.signed_gap:>+z12.3f}"
             f"  [{s.low:+z.3f}, {s.high:+z.3f}]"
         )
-    yield from _left_out(len(slices) + left_out, len(names))
+    yield from _left_out(len(slices) + left_out, len(shown))
 
 
-def _names(slices: Sequence[SliceMeasurement | SliceShift], most: int) -> tuple[list[str], int]:
-    """Return the names that are shown, and the columns of the widest."""
-    names = [fitted(s.name or "(none)", NAME_WIDTH) for s in slices[: max(most, 0)]]
+def _names(slices: Sequence[SliceMeasurement | SliceShift]) -> tuple[list[str], int]:
+    """Return the names as they are printed, and the columns of the widest."""
+    names = [fitted(s.name or "(none)", NAME_WIDTH) for s in slices]
     return names, max(map(columns, ["slice", *names]))
 
 

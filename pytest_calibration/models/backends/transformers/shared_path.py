@@ -57,13 +57,7 @@ class SharedPath:
     def run(
         self, rows: Sequence[Row], table: ScoreTable, indices: Sequence[int], budget: int
     ) -> Generator[float, None, None]:
-        """Score rows; yield the share that is done, before each pass.
-
-        Args:
-            rows: all rows.
-            table: filled in when the last pass is done or an error ends the run.
-            indices: the rows to score.
-            budget: tokens of a pass.
+        """Score rows in passes; see :meth:`PlainPath.run`.
 
         Raises:
             UnknownAttentionError: the model's attention has changed since it was tried.

@@ -43,7 +43,7 @@ _BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Switch dropout and its like off for a while, in whatever parts of a model they are on."""
+    """Switch a model to evaluation for a while, and each of its parts back afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -164,7 +164,7 @@ class TransformersModel:
 
     @property
     def description(self) -> Mapping[str, str]:
-        """Settings and versions that stand beside every number."""
+        """Settings and versions that describe how it scores."""
         first = next(self.model.parameters())
         out = {
             "dtype": str(first.dtype).removeprefix("torch."),
@@ -181,13 +181,9 @@ class TransformersModel:
     def option_logprobs(
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[NDArray[np.float64]]:
-        """Return log P(option | prompt) in nats, one (k,) array per prompt.
+        """See :class:`~pytest_calibration.models.protocols.LanguageModel`.
 
         A prompt and its single-token options are one row; each longer option is a row of its own.
-
-        Raises:
-            TokenBoundaryError: the tokenizer merges the end of a prompt with an option.
-            ModelError: an option adds no token, a prompt does not fit, a score is not finite.
         """
         prompt_ids, option_ids = self._encode_options(prompts, options)
         rows: list[Row] = []
@@ -224,7 +220,7 @@ class TransformersModel:
     def next_token(
         self, texts: Sequence[str], *, choose: Choose | None = None
     ) -> list[NextTokenScores]:
-        """Return what the model expected at each predicted token of each text.
+        """See :class:`~pytest_calibration.models.protocols.LanguageModel`.
 
         A text longer than the model's context is read in windows that overlap by half, so every
         token past the first window has at least half a context before it. Scores come in the order
