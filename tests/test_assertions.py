@@ -32,6 +32,7 @@ from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import Verdict
 from pytest_calibration.metrics import ece
 from pytest_calibration.reports.model import Remedy, Result, result_of
+from pytest_calibration.reports.terminal import failure_lines
 from pytest_calibration.sink import SINK
 from pytest_calibration.text.layout import WIDTH
 
@@ -43,9 +44,14 @@ REPLACE = 'to replace the baseline:\n  Baselines(folder).record(predictions, rea
 
 
 @pytest.fixture(autouse=True)
-def _no_session() -> None:
-    """The assertions are called as outside a test session."""
+def _no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The assertions are called as outside a test session; their text is read in full."""
     SINK.set(None)
+
+    def full(failing: list[Result], *, width: int, verbose: bool) -> Iterator[str]:
+        return failure_lines(failing, width=width, verbose=True)
+
+    monkeypatch.setattr("pytest_calibration.assertions.failure_lines", full)
 
 
 def failure(call: Any, *args: Any, **settings: Any) -> str:
@@ -324,6 +330,8 @@ class FakeSession:
         self.strict = False
         self.project = Strictness()
         self._parents = parents or []
+
+    verbose = False
 
     @property
     def width(self) -> int:

@@ -87,8 +87,10 @@ class SessionSink:
         self.results.append(result)
         for key, value in properties(result).items():
             self.item.user_properties.append((f"{PREFIX}{len(self.results)}.{key}", value))
-        # Not in the text of the failure, which goes into reports and JUnit's file.
-        if fails and item_text in (None, "terminal") and verdict.candidate is not None:
+        # Reports and JUnit's file hold the text of a failure, so item text goes below it, unless it
+        # is in there already.
+        below = item_text != "none" and not (item_text == "reports" and self.verbose)
+        if fails and below and verdict.candidate is not None:
             self._failed = verdict.candidate, verdict.stored
         return result
 

@@ -13,26 +13,9 @@ from pytest_calibration.metrics.binning import EDGE_SNAP
 from pytest_calibration.metrics.inputs import labels_of, probabilities_of
 from pytest_calibration.metrics.sharpness import SURE
 from pytest_calibration.metrics.table import Metric
-from pytest_calibration.uncertainty.bins import (
-    classwise_interval,
-    ece_interval,
-    one_sided_interval,
-)
-from pytest_calibration.uncertainty.extremes import ks_interval, mce_interval
+from pytest_calibration.uncertainty import bins, extremes, ranking, smoothing, squares
 from pytest_calibration.uncertainty.means import Ends, mean_interval, share_interval
-from pytest_calibration.uncertainty.ranking import (
-    aurc_interval,
-    auroc_interval,
-    selective_accuracy_interval,
-    selective_risk_interval,
-)
 from pytest_calibration.uncertainty.sample import Sample
-from pytest_calibration.uncertainty.smoothing import smooth_ece_interval
-from pytest_calibration.uncertainty.squares import (
-    reliability_interval,
-    resolution_interval,
-    rms_interval,
-)
 
 # The smallest probability in an NLL.
 TINY: Final = float(np.finfo(np.float64).tiny)
@@ -76,31 +59,31 @@ def _brier_uncertainty(sample: Sample) -> Ends:
 
 
 INTERVALS: Final[dict[str, Callable[[Sample], Ends]]] = {
-    "ece": ece_interval,
-    "equal_mass_ece": ece_interval,
-    "cross_fitted_ece": ece_interval,
-    "mce": mce_interval,
-    "rms_ce": rms_interval,
-    "debiased_rms_ce": rms_interval,
-    "debiased_squared_ce": reliability_interval,
-    "classwise_ece": classwise_interval,
-    "overconfidence": partial(one_sided_interval, side=1.0),
-    "underconfidence": partial(one_sided_interval, side=-1.0),
-    "smooth_ece": smooth_ece_interval,
-    "ks_ce": ks_interval,
+    "ece": bins.ece_interval,
+    "equal_mass_ece": bins.ece_interval,
+    "cross_fitted_ece": bins.ece_interval,
+    "mce": extremes.mce_interval,
+    "rms_ce": squares.rms_interval,
+    "debiased_rms_ce": squares.rms_interval,
+    "debiased_squared_ce": squares.reliability_interval,
+    "classwise_ece": bins.classwise_interval,
+    "overconfidence": partial(bins.one_sided_interval, side=1.0),
+    "underconfidence": partial(bins.one_sided_interval, side=-1.0),
+    "smooth_ece": smoothing.smooth_ece_interval,
+    "ks_ce": extremes.ks_interval,
     "brier": lambda s: mean_interval(s.predictions.gap**2, s, of_outcomes=True),
     "brier_multiclass": _brier_multiclass,
-    "brier_reliability": reliability_interval,
-    "brier_resolution": resolution_interval,
+    "brier_reliability": squares.reliability_interval,
+    "brier_resolution": squares.resolution_interval,
     "brier_uncertainty": _brier_uncertainty,
     "nll": _nll,
     "accuracy": _accuracy,
     "mean_confidence": lambda s: mean_interval(s.predictions.confidence, s),
     "signed_gap": lambda s: mean_interval(s.predictions.gap, s, -1.0, of_outcomes=True),
-    "auroc": auroc_interval,
-    "selective_accuracy": selective_accuracy_interval,
-    "selective_risk": selective_risk_interval,
-    "aurc": aurc_interval,
+    "auroc": ranking.auroc_interval,
+    "selective_accuracy": ranking.selective_accuracy_interval,
+    "selective_risk": ranking.selective_risk_interval,
+    "aurc": ranking.aurc_interval,
     "share_confident": lambda s: share_interval(s.predictions.confidence >= SURE - EDGE_SNAP, s),
     "mean_entropy": _mean_entropy,
 }

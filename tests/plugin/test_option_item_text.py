@@ -35,7 +35,7 @@ def test_by_default_the_terminal_alone_shows_items(recorded: Project, workers: l
     """Three items in a section below the failure; the failure itself and JUnit name them by id."""
     screen, junit = failing(recorded, *workers)
     assert told(junit) == 0
-    assert "surest wrong answers:" in junit
+    assert "most confident wrong answers:" in junit
     below = screen.partition("calibration: worst items")[2]
     assert 1 <= told(below) <= 3
     assert told(screen.partition("calibration: worst items")[0]) == 0
@@ -47,13 +47,13 @@ def test_none_shows_items_nowhere(recorded: Project, workers: list[str]) -> None
     screen, junit = failing(recorded, "-o", "calibration_item_text=none", *workers)
     assert told(screen) == told(junit) == 0
     assert "calibration: worst items" not in screen
-    assert "surest wrong answers:" in screen
+    assert "most confident wrong answers:" in screen
 
 
 @WORKERS
 def test_reports_shows_items_everywhere(recorded: Project, workers: list[str]) -> None:
-    """The failure text holds them, and so does every file that holds the text."""
-    screen, junit = failing(recorded, "-o", "calibration_item_text=reports", *workers)
+    """Under -v the failure text holds them, and so does every file that holds the text."""
+    screen, junit = failing(recorded, "-v", "-o", "calibration_item_text=reports", *workers)
     assert 1 <= told(junit) <= 3
     assert told(screen) == told(junit)
     assert "calibration: worst items" not in screen

@@ -130,7 +130,7 @@ def test_item_text_is_given_only_where_it_may_be_shown() -> None:
     item = worst_items(p, item_text=True)[0]
     assert item.text is not None
     assert item.text.options == p.texts[0].options  # type: ignore[index]
-    secret = replace(p, texts=type(p.texts).held(  # type: ignore[union-attr]
+    secret = replace(p, texts=type(p.texts).from_list(  # type: ignore[union-attr]
         [replace(p.texts[i], prompt=f"secret {i}", gold="secret", answer="secret",  # type: ignore[index]
                  options=("secret",)) for i in range(p.n)]))  # fmt: skip
     silent = plain(result_of(compare(secret, predictions()), item_text=False))
