@@ -6,7 +6,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,9 +16,8 @@ from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
-    from pytest_calibration.diagnosis import Diagnosis
     from pytest_calibration.predictions import BoolArray, Predictions
-    from pytest_calibration.reports.model import Item, Result, Side, SliceRow
+    from pytest_calibration.reports.model import Detail, Item, Result, Side
 
 KINDS: Final = "a dump (.jsonl), a stored record (.yaml) or a report (.json)"
 WORST: Final = 20
@@ -101,26 +100,18 @@ class Part:
         measured: number of items that were measured; a record of tokens holds fewer.
         test: node id of the test, in a report.
         headline: the verdict in one line, in a report.
-        side: metrics and bins of the items; None where a report was written without.
-        diagnosis: the diagnosis; None where a report was written without.
-        slices: the slices, the clearest gap (or shift) first.
-        slices_left_out: how many more there are.
         eligible: number of wrong answers, or of correct ones where these are asked for.
-        items: the first of them.
+        detail: the measurements; None where a report was written without.
     """
 
     probe: str
     model: str
     unit: str
     measured: int
-    test: str = ""
-    headline: str = ""
-    side: Side | None = None
-    diagnosis: Diagnosis | None = None
-    slices: tuple[SliceRow, ...] = ()
-    slices_left_out: int = 0
-    eligible: int = 0
-    items: tuple[Item, ...] = ()
+    test: str
+    headline: str
+    eligible: int
+    detail: Detail | None
 
 
 def _parts(options: argparse.Namespace) -> tuple[str, list[Part]]:
@@ -156,49 +147,33 @@ def _of_items(
     """Measure the items of a dump or a record."""
     from pytest_calibration.diagnosis import diagnose
     from pytest_calibration.metrics import DEFAULT_BINS
-    from pytest_calibration.reports.model import Side, slice_rows
+    from pytest_calibration.reports.model import Detail, Side, slice_rows
 
     if options.slice is not None:
         inside = _in_slice(options, kind, predictions)
         predictions = predictions.take(inside)
         before = None if before is None else before.take(inside)
         measured = predictions.n
-    return Part(
-        probe=predictions.probe,
-        model=predictions.signature.soft.get("model", ""),
-        unit=predictions.unit,
-        measured=measured,
-        side=Side.of(predictions, DEFAULT_BINS),
-        diagnosis=diagnose(predictions, before),
+    detail = Detail(
+        candidate=Side.of(predictions, DEFAULT_BINS),
+        baseline=None if before is None else Side.of(before, DEFAULT_BINS),
         # A record keeps groups, but not their names.
         slices=slice_rows(predictions, before) if kind == "dump" else (),
-        eligible=int((predictions.correct == options.correct).sum()),
-        items=_items(predictions, before, options),
+        slices_left_out=0,
+        worst=_items(predictions, before, options),
+        diagnosis=diagnose(predictions, before),
+        past=(),
     )
+    eligible = int((predictions.correct == options.correct).sum())
+    model = predictions.signature.soft.get("model", "")
+    return Part(predictions.probe, model, predictions.unit, measured, "", "", eligible, detail)
 
 
-def _of_result(result: Result, most: int) -> Part:
+def _of_result(r: Result, most: int) -> Part:
     """Return what a report holds of one verdict."""
-    part = Part(
-        probe=result.probe,
-        model=result.model,
-        unit=result.unit,
-        measured=result.n,
-        test=result.test,
-        headline=result.headline,
-    )
-    detail = result.detail
-    if detail is None:
-        return part
-    return replace(
-        part,
-        side=detail.candidate,
-        diagnosis=detail.diagnosis,
-        slices=detail.slices,
-        slices_left_out=detail.slices_left_out,
-        eligible=sum(bar.wrong for bar in detail.candidate.histogram),
-        items=detail.worst[:most],
-    )
+    detail = None if r.detail is None else replace(r.detail, worst=r.detail.worst[:most])
+    eligible = 0 if detail is None else sum(bar.wrong for bar in detail.candidate.histogram)
+    return Part(r.probe, r.model, r.unit, r.n, r.test, r.headline, eligible, detail)
 
 
 def _in_slice(options: argparse.Namespace, kind: str, predictions: Predictions) -> BoolArray:
@@ -252,17 +227,18 @@ def _lines(part: Part, kind: str, options: argparse.Namespace) -> Iterator[str]:
     if part.test:
         yield f"  test {visible(part.test)}"
     yield from wrapped(part.headline, width, "  ", "    ")
-    if part.diagnosis is not None:
-        yield from wrapped(part.diagnosis.paragraph, width, "  ")
-    if part.side is None:
+    detail = part.detail
+    if detail is None:
         yield "  nothing more is stored of this verdict"
         return
+    if detail.diagnosis is not None:
+        yield from wrapped(detail.diagnosis.paragraph, width, "  ")
     unicode = (getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
     blocks = [
-        _metrics(part.side, width),
-        reliability_diagram(part.side.reliability, width=width, unicode=unicode),
-        slices_table(part.slices, left_out=part.slices_left_out),
-        _item_block(part, kind, options.correct, width) if options.worst else (),
+        _metrics(detail.candidate, width),
+        reliability_diagram(detail.candidate.reliability, width=width, unicode=unicode),
+        slices_table(detail.slices, left_out=detail.slices_left_out),
+        _item_block(detail.worst, part.eligible, kind, options, width) if options.worst else (),
     ]
     for block in filter(None, map(list, blocks)):
         yield ""
@@ -273,12 +249,14 @@ def _counts(part: Part) -> str:
     """Return the number of items, of groups, and of how many items they are a sample."""
     from pytest_calibration.text.numbers import counted
 
-    n = part.measured if part.side is None else part.side.n
-    units = n if part.side is None else part.side.units
+    side = None if part.detail is None else part.detail.candidate
+    n = part.measured if side is None else side.n
     items = counted(n, part.unit)
     if n < part.measured:
         items = f"{n:,} of {counted(part.measured, part.unit)}"
-    return items if units == n else f"{items} in {counted(units, 'group')}"
+    return (
+        items if side is None or side.units == n else f"{items} in {counted(side.units, 'group')}"
+    )
 
 
 def _metrics(side: Side, width: int) -> Iterator[str]:
@@ -295,20 +273,23 @@ def _metrics(side: Side, width: int) -> Iterator[str]:
         yield f"{number.label:<{widest}}{value:>9}  {interval}".rstrip()
 
 
-def _item_block(part: Part, kind: str, correct: bool, width: int) -> Iterator[str]:
+def _item_block(
+    items: Sequence[Item], eligible: int, kind: str, options: argparse.Namespace, width: int
+) -> Iterator[str]:
     """Yield the items asked for."""
     from pytest_calibration.reports.item_lines import item_lines
     from pytest_calibration.text.layout import wrapped
 
-    if not part.items:
+    correct = options.correct
+    if not items:
         yield f"no answer is {'correct' if correct else 'wrong'}"
         return
     which = "least confident correct answers" if correct else "most confident wrong answers"
-    yield f"{which}, {len(part.items):,} of {part.eligible:,}:"
-    if not any(item.text for item in part.items):
+    yield f"{which}, {len(items):,} of {eligible:,}:"
+    if not any(item.text for item in items):
         yield from wrapped(NO_TEXT[kind], width)
-    digits = len(str(len(part.items)))
-    for number, item in enumerate(part.items, start=1):
+    digits = len(str(len(items)))
+    for number, item in enumerate(items, start=1):
         lead = f"{number:>{digits}}. "
         for line in item_lines(item, width=width - len(lead)):
             yield f"{lead}{line}"

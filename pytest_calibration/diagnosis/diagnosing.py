@@ -14,7 +14,7 @@ from pytest_calibration.diagnosis.direction import (
     worst_bins,
     worst_slices,
 )
-from pytest_calibration.diagnosis.estimates import as_interval, evidence_of
+from pytest_calibration.diagnosis.estimates import as_interval, sample_of
 from pytest_calibration.diagnosis.findings import (
     Diagnosis,
     EceReading,
@@ -77,7 +77,7 @@ def diagnose(
     fit = fit_temperature(p)
     notes += _notes_on_fit(p, fit)
 
-    units = evidence_of(p).units
+    units = sample_of(p).units
     scaled, after_temperature, after_isotonic = None, None, None
     if units >= MIN_UNITS:
         if fit is not None:

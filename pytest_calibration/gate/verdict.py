@@ -36,6 +36,10 @@ class Past:
 
     Attributes:
         model: name of the model that was measured; empty where it is not known.
+        n: number of items.
+        ece: stored ECE.
+        accuracy: stored accuracy.
+        signed_gap: stored mean confidence minus accuracy.
         replaced: the reason with which it was replaced; empty for the current one.
     """
 

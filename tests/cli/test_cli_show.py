@@ -349,7 +349,7 @@ def test_a_report_as_json(command, report) -> None:
     assert tree["kind"] == "report"
     assert [one["test"] for one in tree["shown"]] == [r.test for r in made.results]
     assert [one["headline"] for one in tree["shown"]] == [r.headline for r in made.results]
-    assert {len(one["items"]) for one in tree["shown"]} == {1}
+    assert {len(one["detail"]["worst"]) for one in tree["shown"]} == {1}
 
 
 def test_a_report_of_nothing(command, tmp_path) -> None:
@@ -393,19 +393,19 @@ def test_json_holds_everything(command, dumped) -> None:
     assert (whole["file"], whole["kind"]) == (str(path), "dump")
     (tree,) = whole["shown"]
     assert list(tree) == [
-        "probe", "model", "unit", "measured", "test", "headline", "side", "diagnosis", "slices",
-        "slices_left_out", "eligible", "items",
+        "probe", "model", "unit", "measured", "test", "headline", "eligible", "detail",
     ]  # fmt: skip
     assert (tree["probe"], tree["model"], tree["measured"]) == ("support-mcq", "base", 200)
-    assert set(tree["side"]["metrics"]) == set(METRICS)
-    assert tree["side"]["metrics"]["ece"]["value"] == measure(made).value
-    assert [b["n"] for b in tree["side"]["reliability"]] == [b.n for b in reliability(made)]
-    assert tree["diagnosis"]["sentences"] == list(diagnose(made).sentences)
-    assert len(tree["slices"]) == 5
+    detail = tree["detail"]
+    assert set(detail["candidate"]["metrics"]) == set(METRICS)
+    assert detail["candidate"]["metrics"]["ece"]["value"] == measure(made).value
+    assert [b["n"] for b in detail["candidate"]["reliability"]] == [b.n for b in reliability(made)]
+    assert detail["diagnosis"]["sentences"] == list(diagnose(made).sentences)
+    assert len(detail["slices"]) == 5
     assert tree["eligible"] == int((~made.correct).sum())
-    assert len(tree["items"]) == 3
+    assert len(detail["worst"]) == 3
     surest = int(np.flatnonzero(~made.correct)[np.argmax(made.confidence[~made.correct])])
-    first = tree["items"][0]
+    first = detail["worst"][0]
     assert first["id"] == f"{int(made.item_ids[surest]):016x}"
     assert first["text"]["prompt"] == f"{HOSTILE} {surest}?"
     assert first["probabilities"] == made.probabilities[surest].tolist()

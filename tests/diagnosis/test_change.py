@@ -13,10 +13,11 @@ from datasets import calibrated, four_way, sharpened, softmax, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.diagnosis import BaseTemperature, Interval, diagnose
+from pytest_calibration.diagnosis import diagnose
 from pytest_calibration.diagnosis.change import base_temperature, change_of, shared_items
 from pytest_calibration.diagnosis.collapse import collapse_of, option_mass_of
-from pytest_calibration.diagnosis.estimates import evidence_of, mean_of
+from pytest_calibration.diagnosis.estimates import mean_of, sample_of
+from pytest_calibration.diagnosis.findings import BaseTemperature, Interval
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import (
     answer_histogram,
@@ -84,7 +85,7 @@ def test_the_intervals_are_over_groups() -> None:
 def test_one_group_says_nothing_of_its_own_spread() -> None:
     """Its interval is the whole range, and holds the value."""
     p = Predictions.from_confidence([0.2, 0.4], [True, False], groups=["a", "a"])
-    found = mean_of(np.array([0.2, 0.4]), evidence_of(p))
+    found = mean_of(np.array([0.2, 0.4]), sample_of(p))
     assert (found.value, found.low, found.high) == (pytest.approx(0.3), -1.0, 1.0)
     assert change_of(p, p).signed_gap == Interval(0.0, -2.0, 2.0)
 
@@ -95,9 +96,9 @@ def test_few_wrong_answers_are_as_uncertain_as_they_are_few() -> None:
     p = Predictions.from_confidence(np.full(1000, 0.9), correct)
     values = correct - 0.9
     error = float(values.std(ddof=1)) / math.sqrt(1000)
-    found = mean_of(values, evidence_of(p), of_outcomes=True)
+    found = mean_of(values, sample_of(p), of_outcomes=True)
     assert found.value - found.low == pytest.approx(2.570582 * error)
-    plain = mean_of(values, evidence_of(p))
+    plain = mean_of(values, sample_of(p))
     assert plain.value - plain.low < 2.0 * error
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from datasets import calibrated, exact, sharpened
 
-from pytest_calibration.diagnosis import Interval, diagnose
+from pytest_calibration.diagnosis import diagnose
 from pytest_calibration.diagnosis.direction import (
     direction_of,
     slope_of,
     worst_bins,
     worst_slices,
 )
+from pytest_calibration.diagnosis.findings import Interval
 from pytest_calibration.diagnosis.recalibration import read_ece
 from pytest_calibration.diagnosis.slices import by_slice
 from pytest_calibration.measurement import measure

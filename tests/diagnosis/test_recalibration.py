@@ -10,16 +10,9 @@ from datasets import calibrated, d1, sharpened
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.diagnosis import (
-    EceReading,
-    Interval,
-    Recalibrated,
-    TemperatureFit,
-    apply_temperature,
-    diagnose,
-    fit_temperature,
-)
+from pytest_calibration.diagnosis import apply_temperature, diagnose, fit_temperature
 from pytest_calibration.diagnosis.diagnosing import problem_of
+from pytest_calibration.diagnosis.findings import EceReading, Interval, Recalibrated, TemperatureFit
 from pytest_calibration.diagnosis.recalibration import (
     FOLDS,
     MIN_UNITS,

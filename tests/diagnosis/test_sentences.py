@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from datasets import sharpened
 
-from pytest_calibration.diagnosis import (
+from pytest_calibration.diagnosis import Diagnosis, diagnose, sentences
+from pytest_calibration.diagnosis.findings import (
     BaseTemperature,
     Change,
     Contrast,
-    Diagnosis,
     EceReading,
     Favourite,
     Interval,
@@ -20,8 +20,6 @@ from pytest_calibration.diagnosis import (
     Recalibrated,
     Regime,
     TemperatureFit,
-    diagnose,
-    sentences,
 )
 from pytest_calibration.diagnosis.sentences import apart, factor, option_name, percent, with_ends
 

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from pytest_calibration.diagnosis.slices import (
     FDR,
     MIN_UNITS,
-    By,
     SliceShift,
     benjamini_hochberg,
     by_slice,
@@ -208,48 +207,21 @@ BOTH = cut(GROUPED, [f"s{i % 2}" for i in range(N)])
 
 
 @pytest.mark.parametrize(
-    ("predictions", "by", "names"),
+    ("predictions", "names", "units"),
     [
-        (BOTH, "auto", ["s0", "s1"]),
-        (BOTH, "slices", ["s0", "s1"]),
-        (BOTH, "groups", ["g0", "g1", "g2", "g3"]),
-        (GROUPED, "auto", ["g0", "g1", "g2", "g3"]),
-        (PLAIN, "auto", []),
+        (BOTH, ["s0", "s1"], 4),
+        (GROUPED, ["g0", "g1", "g2", "g3"], 6),
+        (PLAIN, [], 0),
+        (sliced([0.5, 0.6], [True, False], groups=["a", "b"]), [], 0),
     ],
 )
-def test_what_the_items_are_cut_by(predictions: Predictions, by: By, names: list[str]) -> None:
-    """Slices where there are any, else groups, else nothing; or what is asked for."""
-    assert sorted(r.name for r in by_slice(predictions, by)) == names
-    assert sorted(r.name for r in shifts(predictions, predictions, by)) == names
-
-
-def test_groups_of_one_item_each_are_no_slices() -> None:
-    """Where every item is a group of its own there is nothing to table."""
-    assert by_slice(sliced([0.5, 0.6], [True, False], groups=["a", "b"])) == ()
-
-
-def test_a_group_asked_for_is_tested_by_its_items() -> None:
-    """Cut by document, the items of a document are the units; cut by subject, documents are."""
-    assert {r.units for r in by_slice(BOTH, "groups")} == {6}
-    assert {r.units for r in by_slice(BOTH, "slices")} == {4}
-    assert {r.units for r in shifts(BOTH, BOTH, "groups")} == {6}
-    assert {r.units for r in shifts(BOTH, BOTH, "slices")} == {4}
-
-
-@pytest.mark.parametrize("by", ["slices", "groups"])
-def test_what_is_not_there_cannot_be_cut_by(by: By) -> None:
-    """Asking for slices that nobody named is an error that says what to do."""
-    message = f"predictions of probe 'probe' carry no {by}; give every item one, or let by='auto'"
-    with pytest.raises(MetricError, match=message):
-        by_slice(PLAIN, by)
-    with pytest.raises(MetricError, match=message):
-        shifts(PLAIN, BOTH, by)
-
-
-def test_an_unknown_cut_is_refused() -> None:
-    """A misspelt ``by`` is named."""
-    with pytest.raises(MetricError, match="by must be 'auto', 'slices' or 'groups', got 'slice'"):
-        by_slice(BOTH, "slice")  # type: ignore[arg-type]
+def test_slices_are_those_named_or_the_groups(
+    predictions: Predictions, names: list[str], units: int
+) -> None:
+    """Units are groups within a slice; where groups of several items are slices, their items."""
+    for rows in (by_slice(predictions), shifts(predictions, predictions)):
+        assert sorted(row.name for row in rows) == names
+        assert all(row.units == units for row in rows)
 
 
 # --- two models: the numbers ---------------------------------------------------------------------
@@ -358,9 +330,7 @@ def test_a_group_for_every_item_is_no_group() -> None:
     before, after = two_runs(200, 4, 1.2)
     names = [i % 5 for i in range(200)]
     alone = np.arange(200).astype(str)
-    grouped = shifts(
-        cut(replace(after, groups=alone), names), replace(before, groups=alone), "slices"
-    )
+    grouped = shifts(cut(replace(after, groups=alone), names), replace(before, groups=alone))
     assert grouped == shifts(cut(after, names), before)
 
 

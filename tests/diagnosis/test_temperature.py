@@ -12,7 +12,8 @@ from datasets import calibrated, d1, d3, four_way, sharpened, softmax
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_calibration.diagnosis import TemperatureFit, apply_temperature, fit_temperature
+from pytest_calibration.diagnosis import apply_temperature, fit_temperature
+from pytest_calibration.diagnosis.findings import TemperatureFit
 from pytest_calibration.diagnosis.temperature import (
     COLDEST,
     HOTTEST,

@@ -13,7 +13,7 @@ from pytest_calibration.reports.html.drawing import span
 from pytest_calibration.text.numbers import counted
 
 if TYPE_CHECKING:
-    from pytest_calibration.diagnosis import Diagnosis, EceReading, TemperatureFit
+    from pytest_calibration.diagnosis.findings import Diagnosis, EceReading, TemperatureFit
     from pytest_calibration.reports.model import Detail, Item, Number, Result, Results
 
 SIGNS: Final = {"bad": "✗", "doubt": "?", "good": "✓"}
