@@ -1,4 +1,6 @@
-"""How often does the gate cry wolf, and how often does it sleep? Simulated checkpoint pairs.
+"""How often does the gate raise a false alarm, and how often does it miss a worsening?
+
+Both are counted on simulated pairs of checkpoints.
 
 ::
 

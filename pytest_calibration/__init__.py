@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pytest_calibration.version import __version__ as __version__
+__version__: str
 
 # What type checkers see. At run time the table below finds the same names; a test compares the two.
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ for _module, _names in _MODULES.items():
         _original, _, _public = _name.partition(":")
         _LAZY[_public or _original] = _module, _original
 __all__ = sorted(_LAZY)  # noqa: PLE0605  a list, which type checkers need not read
+_LAZY["__version__"] = "version", "__version__"
 
 
 def __getattr__(name: str) -> Any:

@@ -30,8 +30,8 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "plan",
         help="say what a comparison on so many items will see",
-        description="Say what a comparison on so many items will be able to see, how often it "
-        "cries wolf, and which limit can be tested, before any model is run.",
+        description="Say what a comparison on so many items will be able to detect, how often it "
+        "raises a false alarm, and which limit can be tested, before any model is run.",
         allow_abbrev=False,
     )
     add_arguments(

@@ -424,7 +424,7 @@ def test_neither_file_holds_the_text_or_id_of_an_item(tmp_path: Path) -> None:
 # --- what can be wrong with the YAML file --------------------------------------------------------
 
 
-def test_nothing_stored_is_told_apart_from_something_bad(tmp_path: Path) -> None:
+def test_nothing_stored_is_not_something_unreadable(tmp_path: Path) -> None:
     """Where there is no file, the message says where it was looked for and what to do."""
     with pytest.raises(MissingBaseline, match=r"'facts' is stored in .*record it first"):
         Baselines(tmp_path / "none").load("facts")
@@ -622,7 +622,7 @@ def test_no_edit_of_one_character_changes_what_a_record_says(data: st.DataObject
 
 
 def test_stored_n_asks_for_the_number_alone(tmp_path: Path) -> None:
-    """The n of a record is known even where its items are gone; 0 where the file says none."""
+    """The n of a record is read even where its items are gone; 0 where the file says none."""
     path = stored(tmp_path)
     (tmp_path / items_name(path)).unlink()
     assert stored_n(path) == 4
@@ -632,7 +632,7 @@ def test_stored_n_asks_for_the_number_alone(tmp_path: Path) -> None:
 
 
 def test_the_checksum_covers_everything_but_hand_edits_in_any_order() -> None:
-    """Key order and the three hand-edited fields are free; every other field is held."""
+    """Key order and the three hand-edited fields are free; every other field is covered."""
     summary, _ = summarise(four_items(), "default", str)
     backwards = dict(reversed(summary.items()))
     assert checksum(backwards) == checksum(summary)
@@ -845,7 +845,7 @@ def test_how_sure_the_model_was_is_stored(tmp_path: Path) -> None:
     ],
 )
 def test_bad_sharpness_is_named(tmp_path: Path, value: dict[str, object], message: str) -> None:
-    """A record whose checksum fits and whose field makes no sense is told by the field."""
+    """A record whose checksum fits and whose field makes no sense is refused by its name."""
     p = Predictions.from_confidence([0.5, 0.9], [True, False], probe="facts")
     path = Baselines(tmp_path).record(p)
     data = dict(Baselines(tmp_path).load("facts").data)

@@ -473,7 +473,7 @@ def test_counts_are_those_of_the_pairs_it_draws(monkeypatch: pytest.MonkeyPatch)
         state = State.REGRESSED if changed or len(seen) % 27 == 1 else State.INCONCLUSIVE
         return replace(decide(pair, strictness), state=state)
 
-    monkeypatch.setattr("pytest_calibration.gate.aa.aa_check.decide", gate)
+    monkeypatch.setattr("pytest_calibration.gate.aa.trials.decide", gate)
     result = check(calibrated(1000, 1), n=200, trials=9)
     assert len(seen) == 9 * 9
     assert (result.false_alarms.count, result.inconclusive.count) == (3, 6)

@@ -30,7 +30,7 @@ of = Predictions.from_confidence
 
 
 def test_smallest_visible_unpaired_is_an_upper_bound_of_the_paired_one() -> None:
-    """Pairing detects at least as much as was said before the candidate was known."""
+    """Pairing detects at least as much as the plan without a candidate."""
     before, after = two_runs(1000, 2)
     pair = Paired.of(before, after)
     z = upper_quantile(0.05, 1000)
@@ -110,6 +110,15 @@ def test_a_plan_agrees_with_the_comparison() -> None:
     p = plan(2000, changed=changed)
     assert p.smallest_visible == pytest.approx(v.smallest_visible, abs=0.002)
     assert p.false_alarm_rate == pytest.approx(v.false_alarm_rate, abs=0.002)
+
+
+def test_the_accuracy_guard_of_a_plan_can_be_switched_off() -> None:
+    """Without it the false alarms are fewer by its tail, where bounds are not made stricter."""
+    guarded, free = plan(5000), plan(5000, accuracy_tolerance=None)
+    assert free.smallest_visible == guarded.smallest_visible
+    error = math.sqrt(0.15 / 5000)
+    tail = NormalDist().cdf(-NormalDist().inv_cdf(0.95) - 0.02 / error)
+    assert guarded.false_alarm_rate - free.false_alarm_rate == pytest.approx(tail, rel=1e-6)
 
 
 def test_groups_count_as_units() -> None:

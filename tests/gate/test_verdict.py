@@ -264,7 +264,7 @@ def test_a_model_that_guesses_fails_as_accuracy() -> None:
 
 
 def test_accuracy_is_named_beside_calibration_where_both_fall() -> None:
-    """When calibration and accuracy both fire, the headline is calibration and both are told."""
+    """When calibration and accuracy both fire, the headline is calibration and both are named."""
     v = compare(exact(dict.fromkeys(LEVELS, 0.2)), CALIBRATED)
     assert {"signed gap", "accuracy"} <= set(fired(v))
     assert lines(v)[0].startswith("calibration regressed")
@@ -538,7 +538,7 @@ def test_a_limit_must_be_a_number(limit: object) -> None:
         judge(measured(0.1), limit)  # type: ignore[arg-type]
 
 
-def test_a_limit_under_the_noise_floor_is_said_with_the_n() -> None:
+def test_a_limit_under_the_noise_floor_has_a_note_with_the_n() -> None:
     """0.05 on 200 items lies under the floor: the text says so, with the n that would do."""
     m = measure(calibrated(200, 1))
     v = judge(m, 0.05)
@@ -564,7 +564,7 @@ def test_only_biased_errors_have_the_note(metric: str) -> None:
 
 
 def test_debiased_judges_by_the_lower_end_and_shows_both() -> None:
-    """The lower end is held against the limit; the estimate and its interval stay as they are."""
+    """The lower end is compared with the limit; the estimate and its interval stay as they are."""
     m = measure(two_runs(1000, 1, 1.5)[1], "cross_fitted_ece")
     assert 0.02 < m.low < m.value
     fails = judge(m, m.low, debiased=True)
@@ -614,10 +614,10 @@ def test_the_table_shows_what_fires(seed: int, factor: float, tolerance: float) 
         bound, allowed = float(numbers[3]), float(numbers[4])
         assert (bound > allowed) is (c.bound > c.tolerance)
         assert row.endswith("<- fails") is c.fired
-        told = [t for t in text if t.startswith((f"{c.name} worsened", f"{c.name} fell"))]
-        assert len(told) == c.fired
+        sentences = [t for t in text if t.startswith((f"{c.name} worsened", f"{c.name} fell"))]
+        assert len(sentences) == c.fired
         if c.fired:
-            shown = re.search(r"confidence: (\S+) > tolerance (\S+)$", told[0])
+            shown = re.search(r"confidence: (\S+) > tolerance (\S+)$", sentences[0])
             assert shown
             assert float(shown[1]) > float(shown[2])
     assert (v.state is State.REGRESSED) is bool(fired(v))
@@ -628,8 +628,8 @@ def test_a_hair_beyond_the_tolerance_is_printed_as_such() -> None:
     candidate = exact(dict.fromkeys(LEVELS, 0.1))
     bound = compare(candidate, CALIBRATED, accuracy_tolerance=None).bound
     v = compare(candidate, CALIBRATED, tolerance=bound - 1e-7, accuracy_tolerance=None)
-    (told,) = [t for t in lines(v) if " worsened by " in t]
-    shown = re.search(r"at least (\S+) with 95 % confidence: (\S+) > tolerance (\S+)$", told)
+    (sentence,) = [t for t in lines(v) if " worsened by " in t]
+    shown = re.search(r"at least (\S+) with 95 % confidence: (\S+) > tolerance (\S+)$", sentence)
     assert shown
     assert shown[1] == shown[2]
     assert float(shown[2]) > float(shown[3])
@@ -642,7 +642,7 @@ def test_a_hair_beyond_the_tolerance_is_printed_as_such() -> None:
         (-0.1, "under-confident by 0.100 (mean confidence 0.600, accuracy 0.700)"),
     ],
 )
-def test_direction_is_said_in_words(gap: float, text: str) -> None:
+def test_direction_is_a_sentence(gap: float, text: str) -> None:
     """The text says which way confidences err, by how much, and the two numbers."""
     assert direction(measure(exact({0.6: gap}, each=1000))) == text
 

@@ -10,13 +10,13 @@ worse by a known amount and decides again: the share that fails is the power of 
     pairs without a change: drawn from one set of predictions, or from two sets that swap sides.
 ``worse_candidates``
     candidates that are worse by a known amount.
-``check``
+``trials``
     the check itself: draw, decide, count.
 
 Nothing is read or written here. The seed of the random numbers comes from the item ids: the same
 input gives the same result.
 """
 
-from pytest_calibration.gate.aa.aa_check import AAResult, AASettings, Rate, aa_check
+from pytest_calibration.gate.aa.trials import AAResult, AASettings, Rate, aa_check
 
 __all__ = ["AAResult", "AASettings", "Rate", "aa_check"]

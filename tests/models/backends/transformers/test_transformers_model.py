@@ -1297,7 +1297,7 @@ def test_device_that_is_not_there(
         ({"device": ""}, "unknown device ''"),
         ({"dtype": "int8"}, "unknown dtype 'int8'; use one of auto, float32, bfloat16, float16"),
         ({"dtype": "torch.float32"}, "unknown dtype 'torch.float32'"),
-        ({"batch_tokens": 0}, "batch tokens must be at least 1, got 0"),
+        ({"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"precision": "high"}, "precision.*known settings: device, dtype"),
     ],
