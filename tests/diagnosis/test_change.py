@@ -103,7 +103,7 @@ def test_few_wrong_answers_are_as_uncertain_as_they_are_few() -> None:
 
 
 def test_items_are_matched_by_id() -> None:
-    """Order and strangers do not matter; without a shared item nothing is compared, and said."""
+    """Order and strangers do not matter; without a shared item nothing is compared, with a note."""
     before, after = two_runs(400, 4, 1.5)
     rng = np.random.default_rng(1)
     d = diagnose(after.take(rng.permutation(400)), before.take(rng.permutation(400)))
