@@ -62,43 +62,30 @@ def collapse_of(predictions: Predictions, baseline: Predictions | None) -> Colla
         predictions: n items.
         baseline: the same items in the same order, or None.
     """
-    confidence = predictions.confidence
-    confident = (confidence >= SURE - EDGE_SNAP).astype(np.float64)
-    confidence_before = confident_before = None
-    if baseline is not None:
-        confidence_before = baseline.confidence
-        confident_before = (baseline.confidence >= SURE - EDGE_SNAP).astype(np.float64)
+
+    def confident(p: Predictions) -> FloatArray:
+        return (p.confidence >= SURE - EDGE_SNAP).astype(np.float64)
+
+    before = None if baseline is None else confident(baseline)
+    share_confident = contrast(predictions, confident(predictions), before)
     table = predictions.probabilities
     if table is None:
-        return Collapse(
-            mean_confidence=contrast(predictions, confidence, confidence_before),
-            share_confident=contrast(predictions, confident, confident_before),
-            mean_entropy=None,
-            answered=None,
-            right=None,
-            answered_before=None,
-            favourite=None,
-        )
+        return Collapse(share_confident)
     k = table.shape[1]
-    before = None if baseline is None else baseline.probabilities
-    if before is not None and before.shape[1] != k:
-        before = None
-    answered = answer_histogram(predictions)
+    table_before = None if baseline is None else baseline.probabilities
+    if table_before is not None and table_before.shape[1] != k:
+        table_before = None
     answered_before = None
-    if baseline is not None and before is not None:
+    if baseline is not None and table_before is not None:
         answered_before = answer_histogram(baseline)
     known = scale_of(predictions) == "logits" and predictions.labels is not None
     right = label_histogram(predictions) if known else None
+    entropy_before = None if table_before is None else entropies(table_before)
+    most = float(np.log(max(k, 2)))
     return Collapse(
-        mean_confidence=contrast(predictions, confidence, confidence_before),
-        share_confident=contrast(predictions, confident, confident_before),
-        mean_entropy=contrast(
-            predictions,
-            entropies(table),
-            None if before is None else entropies(before),
-            float(np.log(max(k, 2))),
-        ),
-        answered=tuple(answered.tolist()),
+        share_confident=share_confident,
+        mean_entropy=contrast(predictions, entropies(table), entropy_before, most),
+        answered=tuple(answer_histogram(predictions).tolist()),
         right=None if right is None else tuple(right.tolist()),
         answered_before=None if answered_before is None else tuple(answered_before.tolist()),
         favourite=None if right is None else _favourite(predictions, answered_before),

@@ -239,7 +239,6 @@ class Collapse:
     All on the items shared with the baseline, where there is one.
 
     Attributes:
-        mean_confidence: mean probability of the own answer.
         share_confident: share of the items with a confidence of at least 0.9.
         mean_entropy: of the options' probabilities, in nats; None without a table.
         answered: share of the items for which each option is the answer; None without a table.
@@ -248,13 +247,12 @@ class Collapse:
         favourite: an option that takes more than 0.05 too much, beyond noise; else None.
     """
 
-    mean_confidence: Contrast
     share_confident: Contrast
-    mean_entropy: Contrast | None
-    answered: tuple[float, ...] | None
-    right: tuple[float, ...] | None
-    answered_before: tuple[float, ...] | None
-    favourite: Favourite | None
+    mean_entropy: Contrast | None = None
+    answered: tuple[float, ...] | None = None
+    right: tuple[float, ...] | None = None
+    answered_before: tuple[float, ...] | None = None
+    favourite: Favourite | None = None
 
 
 @dataclass(frozen=True)

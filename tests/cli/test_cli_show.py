@@ -52,13 +52,13 @@ def columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quiz(**more: Any) -> Predictions:
-    """Seven items with names and words; what is said of them can be counted by hand."""
+    """Seven items with names and words; small enough to count by hand."""
     confidence, correct, slices = zip(*QUIZ, strict=True)
     given: dict[str, Any] = {
         "slices": np.array(slices),
         "texts": ItemTexts.from_list(
             [
-                ItemText(f"Question {i}?", f"gold {i}", f"said {i}", name=f"row-{i}")
+                ItemText(f"Question {i}?", f"gold {i}", f"answer {i}", name=f"row-{i}")
                 for i in range(len(QUIZ))
             ]
         ),
@@ -127,20 +127,20 @@ def test_metrics_stand_with_interval_and_noise_floor(command, dumped) -> None:
         assert line.startswith(f"{m.label} ")
 
 
-def test_the_surest_wrong_answers_come_first(command, dumped) -> None:
+def test_the_worst_wrong_answers_come_first(command, dumped) -> None:
     """By confidence; all there are where more are asked for; with what was asked and answered."""
     found = command("show", dumped(quiz()))
     assert found.out.endswith(
         "most confident wrong answers, 3 of 3:\n"
         "1. row-5 (slice: towns): confidence 0.950, wrong\n"
         "     Question 5?\n"
-        '     answered "said 5", correct "gold 5"\n'
+        '     answered "answer 5", correct "gold 5"\n'
         "2. row-1 (slice: rivers): confidence 0.900, wrong\n"
         "     Question 1?\n"
-        '     answered "said 1", correct "gold 1"\n'
+        '     answered "answer 1", correct "gold 1"\n'
         "3. row-3 (slice: towns): confidence 0.700, wrong\n"
         "     Question 3?\n"
-        '     answered "said 3", correct "gold 3"\n'
+        '     answered "answer 3", correct "gold 3"\n'
     )
 
 
@@ -229,7 +229,7 @@ def test_a_baseline_in_the_dump_is_told(command, tmp_path) -> None:
 
 
 def test_one_item_is_enough(command, dumped) -> None:
-    """A dump of a single item is shown, with what can be said of it."""
+    """A dump of a single item is shown, with the numbers that it has."""
     found = command("show", dumped(quiz().take(np.array([1]))))
     assert (found.code, found.err) == (0, "")
     assert found.lines[0] == "quiz on sft: 1 item"
@@ -237,7 +237,7 @@ def test_one_item_is_enough(command, dumped) -> None:
 
 
 def test_a_dump_without_text_shows_ids(command, tmp_path) -> None:
-    """What was left out when the dump was written is said to be left out."""
+    """A line names what was left out when the dump was written."""
     found = command("show", write_dump(tmp_path, quiz(), item_text=False))
     assert "(this dump holds no text of the items, only their ids)" in found.lines
     assert found.lines[-1] == "3. row-3 (slice: towns): confidence 0.700, wrong"
@@ -260,21 +260,21 @@ def test_a_record_shows_all_but_text_and_slices(command, stored, runs) -> None:
         "quiz: 400 items in 100 groups",
         f"  from the record {record.path}",
     ]
-    (told,) = (line for line in found.lines if "holds no text" in line)
-    assert told == (
+    (line,) = (line for line in found.lines if "holds no text" in line)
+    assert line == (
         "(a record holds no text of the items, only their ids; pytest --calibration-dump=DIR "
         "writes it)"
     )
     made = runs[0]
     assert f"{measure(made).value:.3f}" in found.out
     wrong = np.flatnonzero(~made.correct)
-    surest = wrong[np.argmax(made.confidence[wrong])]
-    assert shown_items(found.lines)[0] == f"#{int(made.item_ids[surest]):016x}"
+    worst = wrong[np.argmax(made.confidence[wrong])]
+    assert shown_items(found.lines)[0] == f"#{int(made.item_ids[worst]):016x}"
     assert not any(line.startswith("slice ") for line in found.lines)
 
 
 def test_a_record_of_a_sample_says_of_how_many(command, stored) -> None:
-    """A baseline of tokens keeps 4000 of them; the number measured is told beside it."""
+    """A baseline of tokens keeps 4000 of them; the number measured stands beside it."""
     n = 5000
     rng = np.random.default_rng(0)
     tokens = Predictions(
@@ -314,12 +314,12 @@ def test_a_report_shows_every_verdict(command, report) -> None:
     parts = found.out.split("\n\n\n")
     assert len(parts) == len(made.results) > 5
     for part, result in zip(parts, made.results, strict=True):
-        said = " ".join(part.split())
+        text = " ".join(part.split())
         detail = result.detail
         assert part.startswith(f"{result.probe}")
         assert f"  from the report {path}\n  test {result.test}\n" in part
-        assert " ".join(visible(result.headline).split()) in said
-        assert " ".join(visible(detail.diagnosis.paragraph).split()) in said
+        assert " ".join(visible(result.headline).split()) in text
+        assert " ".join(visible(detail.diagnosis.paragraph).split()) in text
         assert f"{detail.candidate.metrics['ece'].value:.3f}" in part
         wrong = sum(bar.wrong for bar in detail.candidate.histogram)
         assert f"most confident wrong answers, 2 of {wrong:,}:" in part
@@ -353,7 +353,7 @@ def test_a_report_as_json(command, report) -> None:
 
 
 def test_a_report_of_nothing(command, tmp_path) -> None:
-    """A session without a verdict is told in one line; a file that is no report is an error."""
+    """A session without a verdict has one line; a file that is no report is an error."""
     path = tmp_path / "report.json"
     path.write_text("".join(json_report(replace(results(detailed=False), results=()))), "utf-8")
     found = command("show", path)
@@ -404,11 +404,11 @@ def test_json_holds_everything(command, dumped) -> None:
     assert len(detail["slices"]) == 5
     assert tree["eligible"] == int((~made.correct).sum())
     assert len(detail["worst"]) == 3
-    surest = int(np.flatnonzero(~made.correct)[np.argmax(made.confidence[~made.correct])])
+    worst = int(np.flatnonzero(~made.correct)[np.argmax(made.confidence[~made.correct])])
     first = detail["worst"][0]
-    assert first["id"] == f"{int(made.item_ids[surest]):016x}"
-    assert first["text"]["prompt"] == f"{HOSTILE} {surest}?"
-    assert first["probabilities"] == made.probabilities[surest].tolist()
+    assert first["id"] == f"{int(made.item_ids[worst]):016x}"
+    assert first["text"]["prompt"] == f"{HOSTILE} {worst}?"
+    assert first["probabilities"] == made.probabilities[worst].tolist()
     assert first["confidence_before"] is None
 
 

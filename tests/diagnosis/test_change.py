@@ -103,7 +103,7 @@ def test_few_wrong_answers_are_as_uncertain_as_they_are_few() -> None:
 
 
 def test_items_are_matched_by_id() -> None:
-    """Order and strangers do not matter; without a shared item nothing is compared, and said."""
+    """Order and strangers do not matter; without a shared item nothing is compared, with a note."""
     before, after = two_runs(400, 4, 1.5)
     rng = np.random.default_rng(1)
     d = diagnose(after.take(rng.permutation(400)), before.take(rng.permutation(400)))
@@ -325,14 +325,13 @@ def pulled(n: int, seed: int, by: float, option: int = 1) -> Predictions:
 
 
 def test_its_numbers_are_those_of_the_metrics() -> None:
-    """Confidence, share of 0.9 or surer, entropy and histograms, each beside the baseline's."""
+    """Share of 0.9 and above, entropy and histograms, each beside the baseline's."""
     base, after = two_runs(800, 3, 2.0)
     c = collapse_of(after, base)
     assert c.mean_entropy is not None
     for found, metric in (
         (c.share_confident, share_confident),
         (c.mean_entropy, mean_entropy),
-        (c.mean_confidence, lambda p: float(p.confidence.mean())),
     ):
         assert found.value == pytest.approx(metric(after))
         assert found.baseline == pytest.approx(metric(base))
@@ -349,7 +348,7 @@ def test_its_numbers_are_those_of_the_metrics() -> None:
 
 
 def test_without_a_table_there_are_no_options() -> None:
-    """Confidence and its share of 0.9 remain; a baseline without a table lacks only its part."""
+    """The share of 0.9 remains; a baseline without a table lacks only its part."""
     base, after = two_runs(200, 3, 2.0)
     bare = Predictions.from_confidence(after.confidence, after.correct)
     c = collapse_of(bare, base)
@@ -359,7 +358,7 @@ def test_without_a_table_there_are_no_options() -> None:
     assert half.mean_entropy is not None
     assert half.mean_entropy.baseline is None
     assert half.answered_before is None
-    assert half.mean_confidence.change is not None
+    assert half.share_confident.change is not None
 
 
 @pytest.mark.parametrize("option", range(4))

@@ -153,7 +153,7 @@ def test_it_needs_numpy_alone() -> None:
     """Neither scipy nor scikit-learn, torch, YAML or pytest is loaded."""
     code = (
         "import sys, numpy as np\n"
-        "from pytest_calibration.diagnosis.findings import diagnose\n"
+        "from pytest_calibration.diagnosis import diagnose\n"
         "rng = np.random.default_rng(0)\n"
         "diagnose((rng.random(90), rng.random(90) < 0.5)).paragraph\n"
         "print(*[m for m in ('scipy', 'sklearn', 'torch', 'yaml', 'pytest') if m in sys.modules])\n"

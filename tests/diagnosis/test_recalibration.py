@@ -149,7 +149,7 @@ def test_what_is_left_is_measured_on_all_items() -> None:
     assert d.after_isotonic.value == measure(straightened(p), "ece", bins=12).value
 
 
-def test_mended_is_at_the_floor_or_four_fifths_gone() -> None:
+def test_corrected_is_at_the_floor_or_four_fifths_gone() -> None:
     """Above its floor, what is left may be a fifth of what was there; beyond, it is left."""
     before = replace(read_ece(sharpened(2000, 1, 2.5), 15), value=0.22, noise_floor=0.02)
     p = calibrated(40_000, 3)
@@ -206,9 +206,9 @@ T2 = TemperatureFit(2.0, 1.8, 2.2, "logits", 1.2, 1.0, False, 0)
 T1 = replace(T2, value=1.05, low=0.9)
 
 
-def rest(value: float, mended: bool, left: bool) -> Recalibrated:
+def rest(value: float, corrected: bool, remains: bool) -> Recalibrated:
     """What is left after recalibration."""
-    return Recalibrated(value, 0.0, 0.3, 0.02, 0.03, False, mended, left)
+    return Recalibrated(value, 0.0, 0.3, 0.02, 0.03, False, corrected, remains)
 
 
 GONE, UNCLEAR, LEFT = rest(0.03, True, False), rest(0.08, False, False), rest(0.15, False, True)
@@ -251,7 +251,7 @@ def test_the_word_follows_from_what_is_left(
     by_isotonic: Recalibrated | None,
     word: str,
 ) -> None:
-    """Every way through: what is mended, what is surely left, what ranks, what is too unsure."""
+    """Every way through: corrected, remaining, ranking, undecided."""
     assert problem_of(gap, ece, auroc, fit, by_temperature, by_isotonic) == word
 
 
@@ -277,7 +277,7 @@ def test_multiplied_logits_are_a_scaling_problem(factor: float, seed: int) -> No
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_bend_is_a_problem_of_shape(seed: int) -> None:
-    """Truth that bends away: surely left after the best temperature, gone after a monotone map."""
+    """A curved truth: ECE remains after the best temperature, and is gone after a monotone map."""
     d = diagnose(bow(5000, seed))
     assert d.problem == "shape"
     assert d.after_temperature is not None
@@ -298,7 +298,7 @@ def test_confidence_that_says_nothing_is_a_problem_of_ranking(seed: int) -> None
         assert certain.auroc is None
 
 
-def test_what_differs_between_folds_is_not_mended() -> None:
+def test_differences_between_folds_are_not_corrected() -> None:
     """Where each fold has an accuracy of its own, what the others teach is wrong for it."""
     rng = np.random.default_rng(0)
     p = Predictions.from_confidence(rng.uniform(0.1, 0.9, 4000), rng.random(4000) < 0.5)
@@ -320,7 +320,7 @@ def test_calibrated_models_are_rarely_said_to_have_a_problem() -> None:
 
 
 def test_few_items_of_a_calibrated_model_are_undecided() -> None:
-    """A model that might be off by 0.05 unseen is not said to have no problem."""
+    """A model that might be off by 0.05 unseen does not count as free of problems."""
     d = diagnose(calibrated(200, 4))
     assert d.ece.at_floor
     assert d.signed_gap.sign == 0

@@ -33,7 +33,7 @@ def reading(value: float, floor: float = 0.02, high: float = 0.03) -> EceReading
 
 
 def after(value: float, *, corrected: bool | None = None, high: float = 0.03) -> Recalibrated:
-    """An ECE out of fold; corrected at its floor unless said otherwise."""
+    """An ECE out of fold; corrected at its floor by default."""
     r = reading(value, high=high)
     corrected = r.at_floor if corrected is None else corrected
     return Recalibrated(
@@ -169,14 +169,14 @@ def test_what_is_mostly_corrected_says_what_remains() -> None:
 
 
 def test_a_small_problem_is_called_small() -> None:
-    """Below 0.02 nobody is told to train again."""
+    """Below 0.02 no change of the training is advised."""
     rest = replace(after(0.003), high=0.006)
     d = case(ece=reading(0.015, 0.002, 0.004), after_temperature=rest)
     assert d.paragraph.endswith(": a scaling problem, and a small one.")
 
 
 def test_scaling_that_ranks_nothing_says_so() -> None:
-    """AUROC surely below 0.6 is said beside the remedy."""
+    """An AUROC below 0.6 beyond noise stands beside the remedy."""
     d = case(auroc=Interval(0.55, 0.53, 0.57))
     assert d.paragraph.endswith(
         "Confidence hardly separates correct answers from wrong ones (AUROC 0.55 [0.53, 0.57])."

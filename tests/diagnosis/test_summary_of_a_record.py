@@ -54,7 +54,7 @@ def test_a_summary_of_other_options_is_not_put_beside() -> None:
 
 
 def test_the_gate_reads_it_from_the_record(tmp_path: Path) -> None:
-    """A failure against a stored baseline tells entropy and answers before and after."""
+    """A failure against a stored baseline has entropy and answers before and after."""
     store = Baselines(tmp_path)
     store.record(BASE)
     detail = result_of(compare_with_stored(HOT, store, Strictness())).detail

@@ -146,7 +146,7 @@ def test_what_is_no_temperature_is_refused(t: Any, message: str) -> None:
 
 
 def test_a_table_that_is_not_what_the_confidence_came_from_is_not_used() -> None:
-    """Logits where table, labels, confidence and correctness tell one story, else log-odds."""
+    """Logits where table, labels, confidence and correctness agree, else log-odds."""
     p = calibrated(40, 1)
     assert scale_of(p) == "logits"
     assert scale_of(replace(p, confidence=p.confidence.astype(np.float32))) == "logits"

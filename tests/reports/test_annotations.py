@@ -102,7 +102,7 @@ def test_what_was_not_compared_has_no_diagnosis() -> None:
 
 
 def test_a_floor_that_is_missed_has_no_diagnosis_of_calibration() -> None:
-    """A model that is not accurate enough is told as such."""
+    """A model that is not accurate enough is named as such."""
     p = predictions()
     low = replace(judge(measure(p, "accuracy"), 0.99, above=True), candidate=p)
     (one,) = commands(session(result_of(low, test="t.py::a")))
@@ -127,7 +127,7 @@ def test_what_no_test_made_has_no_file() -> None:
 
 
 def test_verdicts_of_one_test_share_one() -> None:
-    """Its title counts them, its message tells each."""
+    """Its title counts them, its message names each."""
     given = session(failing(), replace(failing(), headline="second"))
     (one,) = commands(given)
     assert one.properties["title"] == "regressed: support-mcq on sft and 1 more"

@@ -527,14 +527,14 @@ def test_a_bad_line_is_named(tmp_path: Path, bad: str, message: str) -> None:
     path = write(tmp_path / "x.jsonl", [line(0), line(7), bad, line(8)])
     with pytest.raises(PredictionsError) as caught:
         read_dump(path)
-    told = str(caught.value)
-    assert told.startswith(f"{path}, line 3: {message}")
-    assert told.isprintable()
-    assert len(told) < len(str(path)) + 200
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{path}, line 3: {message}")
+    assert sentence.isprintable()
+    assert len(sentence) < len(str(path)) + 200
 
 
 def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
-    """A file in another encoding is told by its first line that is not UTF-8."""
+    """A file in another encoding is named by its first line that is not UTF-8."""
     path = tmp_path / "x.jsonl"
     path.write_bytes(f"{line(0)}\n".encode() + '{"probe": "é"}\n'.encode("latin-1"))
     with pytest.raises(PredictionsError) as caught:
@@ -585,7 +585,7 @@ def test_a_file_that_holds_nothing_is_told(tmp_path: Path) -> None:
 
 
 def test_a_probe_that_cannot_be_is_told_with_its_file(tmp_path: Path) -> None:
-    """What the predictions refuse is told with the file it comes from."""
+    """What the predictions refuse is named with its file."""
     path = write(tmp_path / "x.jsonl", [line(0, probe="a\nb")])
     with pytest.raises(PredictionsError) as caught:
         read_dump(path)
@@ -606,10 +606,10 @@ def test_any_value_under_any_key_is_read_or_told(
 ) -> None:
     """A reader meets a PredictionsError with file and line, never another exception."""
     path = write(tmp_path_factory.mktemp("dump") / "x.jsonl", [json.dumps({**GOOD, key: value})])
-    told = ""
+    sentence = ""
     try:
         assert read_dump(path).n == 1
     except PredictionsError as problem:
-        told = str(problem)
-    assert not told or told.startswith(f"{path}")
-    assert all(unicodedata.category(c) != "Cc" for c in told)
+        sentence = str(problem)
+    assert not sentence or sentence.startswith(f"{path}")
+    assert all(unicodedata.category(c) != "Cc" for c in sentence)

@@ -43,7 +43,7 @@ FACT = replace(
 
 
 def test_a_question_with_options() -> None:
-    """Name, slice, how sure, both runs; the question; each option, the answer and the right one."""
+    """Name, slice, both confidences; the question; each option, the answer and the correct one."""
     assert list(item_lines(RIVER)) == [
         "row-17 (slice: city): confidence 0.980, wrong; baseline: 0.410, correct",
         "  Which river runs through Almond?",
@@ -64,7 +64,7 @@ def test_a_statement_without_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "gold", "said"),
+    ("answer", "gold", "shown"),
     [
         ("Ochre", "Ochre", '  answered "Ochre", correct'),
         ("Och", "Ochre", '  answered "Och", correct "Ochre"'),
@@ -73,9 +73,9 @@ def test_a_statement_without_options() -> None:
         (" the", "\n", '  answered " the", correct "\\n"'),
     ],
 )
-def test_what_is_known_of_the_answer_is_said(answer: str, gold: str, said: str) -> None:
+def test_what_is_known_of_the_answer_is_said(answer: str, gold: str, shown: str) -> None:
     """No empty quotes stand for what is not known."""
-    assert list(item_lines(replace(FACT, text=ItemText("?", gold, answer))))[2:] == [said]
+    assert list(item_lines(replace(FACT, text=ItemText("?", gold, answer))))[2:] == [shown]
 
 
 def test_a_right_answer_bears_both_marks() -> None:
@@ -143,11 +143,11 @@ def test_the_answer_and_the_right_option_are_never_cut(
     for i, line in zip(shown, lines, strict=True):
         assert line.strip().startswith(f"{chr(65 + i) if k <= 26 else i + 1}. ")
     if rest:
-        said = re.fullmatch(r"    \((\d+) more options?, together ([0-9.<>]+)\)", rest)
-        assert said is not None
-        assert int(said[1]) == len(hidden)
-        if said[2][0].isdigit():
-            assert float(said[2]) == pytest.approx(sum(hidden), abs=0.00051)
+        shown = re.fullmatch(r"    \((\d+) more options?, together ([0-9.<>]+)\)", rest)
+        assert shown is not None
+        assert int(shown[1]) == len(hidden)
+        if shown[2][0].isdigit():
+            assert float(shown[2]) == pytest.approx(sum(hidden), abs=0.00051)
 
 
 def test_one_option_more_is_singular() -> None:
@@ -167,7 +167,7 @@ def test_a_question_with_fewer_options_than_the_widest_of_its_probe() -> None:
 
 
 def test_options_without_probabilities() -> None:
-    """The answer and the right one are found by their text, and else told below."""
+    """The answer and the correct one are found by their text; else they stand below."""
     item = replace(RIVER, probabilities=(), label=None)
     assert list(item_lines(item))[2:] == [
         "    A. Teal   <- answered",

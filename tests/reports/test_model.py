@@ -83,7 +83,7 @@ def test_expected_false_alarms_are_added_up() -> None:
 
 
 def test_states_are_counted_in_words() -> None:
-    """In the order in which they are first seen; a floor is told from a ceiling."""
+    """In the order in which they are first seen; a floor is not a ceiling."""
     low = result_of(judge(measure(predictions(), "accuracy"), 0.99, above=True))
     assert low.state_name == "below limit"
     assert list(results(detailed=False).counts) == [

@@ -99,14 +99,14 @@ def test_quiet_shows_what_fails_and_the_counts() -> None:
 def test_verbose_tells_why_and_very_verbose_where() -> None:
     """-v adds the diagnosis of every verdict, -vv its diagram; without details there is none."""
     plain = list(summary_lines(session(*TWO), width=500))
-    told = list(summary_lines(session(*TWO), verbosity=1, width=500))
+    verbose = list(summary_lines(session(*TWO), verbosity=1, width=500))
     drawn = list(summary_lines(session(*TWO), verbosity=2, width=500))
-    assert set(plain) < set(told) < set(drawn)
+    assert set(plain) < set(verbose) < set(drawn)
     for result in TWO:
-        assert result.headline in told
+        assert result.headline in verbose
         assert result.detail is not None
         assert result.detail.diagnosis is not None
-        assert "  " + result.detail.diagnosis.paragraph[:60] in "\n".join(told)
+        assert "  " + result.detail.diagnosis.paragraph[:60] in "\n".join(verbose)
     assert sum("noise does not explain" in line for line in drawn) == 2
     bare = session(*(replace(r, detail=None) for r in TWO))
     assert list(summary_lines(bare, verbosity=2, width=500)) == plain
@@ -131,17 +131,17 @@ def test_hints_say_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rates", "said"),
+    ("rates", "text"),
     [
         ([0.0101, 0.0101], "at most 0.021 in 2 comparisons"),
         ([0.0004], "at most 0.001 in 1 comparison"),
         ([0.0], "at most 0.001 in 1 comparison"),
     ],
 )
-def test_expected_false_alarms_are_rounded_up(rates: list[float], said: str) -> None:
-    """What is said is an upper bound, and never 0."""
+def test_expected_false_alarms_are_rounded_up(rates: list[float], text: str) -> None:
+    """The number is an upper bound, and never 0."""
     made = [replace(TWO[0], false_alarm_rate=rate) for rate in rates]
-    assert f"expected false alarms, had nothing changed: {said}" in list(
+    assert f"expected false alarms, had nothing changed: {text}" in list(
         summary_lines(session(*made), width=500)
     )
     silent = session(replace(TWO[0], false_alarm_rate=None))
