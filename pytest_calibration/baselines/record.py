@@ -176,17 +176,24 @@ def summarise(
         "limit": None,
     }
     if previous is not None:
-        replaced = {
-            "reason": reason or "",
-            **{key: previous.metrics.get(key) for key in BRIEF},
-            "n": previous.n,
-            "model": previous.predictions.signature.soft.get("model", ""),
-        }
-        summary["anchor"] = dict(previous.anchor)
-        summary["superseded"] = [replaced, *map(dict, previous.superseded)][:MAX_SUPERSEDED]
-        summary |= {key: previous.data.get(key, summary[key]) for key in HAND_EDITED}
+        summary |= _kept(previous, reason or "")
     summary["checksum"] = checksum(summary)
     return summary, payload
+
+
+def _kept(previous: Record, reason: str) -> Summary:
+    """Return what stays in the file when a record is replaced."""
+    replaced = {
+        "reason": reason,
+        **{key: previous.metrics.get(key) for key in BRIEF},
+        "n": previous.n,
+        "model": previous.predictions.signature.soft.get("model", ""),
+    }
+    return {
+        "anchor": dict(previous.anchor),
+        "superseded": [replaced, *map(dict, previous.superseded)][:MAX_SUPERSEDED],
+        **{key: previous.data[key] for key in HAND_EDITED},
+    }
 
 
 def _bins(predictions: Predictions) -> list[Summary]:

@@ -136,18 +136,17 @@ def plan(
     """
     strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected)
     units = n if groups is None else groups
-    undetected_fits = strictness.max_undetected > 0
     for name, value, fits, range_ in (
         ("n", n, n >= 2, "at least 2"),
         ("groups", units, 2 <= units <= n, f"between 2 and n = {n}"),
-        ("max_undetected", max_undetected, undetected_fits, "above 0; at 0 nothing is decided"),
+        ("max_undetected", max_undetected, max_undetected > 0, "above 0; at 0 nothing is decided"),
         ("changed", changed, 0 < changed <= 1, "above 0 and at most 1"),
     ):
         if not fits:
             raise MetricError(f"{name} must be {range_}, got {value}.")
     error = math.sqrt(changed)
-    single = [_unchanged("signed gap", error, tolerance)]
-    single += [_unchanged(name, r * error, tolerance) for name, r in RELATIVE_ERRORS.items()]
+    relative = {"signed gap": 1.0, **RELATIVE_ERRORS}
+    single = [_unchanged(name, r * error, tolerance) for name, r in relative.items()]
     if accuracy_tolerance is not None:
         single.append(_unchanged("accuracy", error, accuracy_tolerance))
     components = scaled(single, 1, units)

@@ -285,12 +285,12 @@ def compare(
     candidate, stored = predictions.take(ours), baseline.take(theirs)
     pair = Paired.of(stored, candidate)
     decision = decide(pair, strictness)
-    for component in decision.components:
-        if not component.unavailable and math.isnan(component.bound) and pair.units >= MIN_UNITS:
-            raise MetricError(
-                f"the {component.name} of probe {predictions.probe!r} is NaN on {len(ours)} items; "
-                "no verdict is given."
-            )
+    undefined = [c.name for c in decision.components if not c.unavailable and math.isnan(c.bound)]
+    if undefined and pair.units >= MIN_UNITS:
+        raise MetricError(
+            f"the {undefined[0]} of probe {predictions.probe!r} is NaN on {len(ours)} items; "
+            "no verdict is given."
+        )
     if len(ours) < len(predictions):
         verdict = replace(verdict, measurement=measure(candidate, bins=bins))
     return replace(
