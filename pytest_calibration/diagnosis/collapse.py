@@ -79,16 +79,16 @@ def collapse_of(predictions: Predictions, baseline: Predictions | None) -> Colla
     if baseline is not None and table_before is not None:
         answered_before = answer_histogram(baseline)
     known = scale_of(predictions) == "logits" and predictions.labels is not None
-    right = label_histogram(predictions) if known else None
+    correct = label_histogram(predictions) if known else None
     entropy_before = None if table_before is None else entropies(table_before)
     most = float(np.log(max(k, 2)))
     return Collapse(
         share_confident=share_confident,
         mean_entropy=contrast(predictions, entropies(table), entropy_before, most),
         answered=tuple(answer_histogram(predictions).tolist()),
-        right=None if right is None else tuple(right.tolist()),
+        correct=None if correct is None else tuple(correct.tolist()),
         answered_before=None if answered_before is None else tuple(answered_before.tolist()),
-        favourite=None if right is None else _favourite(predictions, answered_before),
+        favourite=None if correct is None else _favourite(predictions, answered_before),
     )
 
 
@@ -99,12 +99,12 @@ def _favourite(predictions: Predictions, before: FloatArray | None) -> Favourite
     assert labels is not None
     sample, k = sample_of(predictions), table.shape[1]
     answer = table.argmax(axis=1)
-    answered, right = answer_histogram(predictions), label_histogram(predictions)
-    option = int((answered - right).argmax())
+    answered, correct = answer_histogram(predictions), label_histogram(predictions)
+    option = int((answered - correct).argmax())
     if k < 2 or sample.units < 2:
         return None
     values = (answer == option).astype(np.float64) - (labels == option)
-    excess = float(answered[option] - right[option])
+    excess = float(answered[option] - correct[option])
     # Any of the k options might have come out first.
     quantile = upper_quantile(TAIL / k, sample.equal_units)
     half = quantile * standard_error(values, sample.clusters)
@@ -119,7 +119,7 @@ def _favourite(predictions: Predictions, before: FloatArray | None) -> Favourite
         option=option,
         options=k,
         answered=float(answered[option]),
-        right=float(right[option]),
+        correct=float(correct[option]),
         baseline=None if before is None else float(before[option]),
         excess=Interval(excess, excess - half, min(1.0, excess + half)),
     )

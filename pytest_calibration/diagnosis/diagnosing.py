@@ -128,7 +128,7 @@ def _notes_on_fit(predictions: Predictions, fit: TemperatureFit | None) -> list[
         return ["No temperature changes these confidences."]
     if not fit.impossible:
         return []
-    what = "right option" if fit.scale == "logits" else "outcome"
+    what = "correct option" if fit.scale == "logits" else "outcome"
     many = f"{fit.impossible:,} of the {predictions.n:,} {predictions.unit}s"
     return [
         f"On {many} the {what} has probability 0, which no temperature changes; the fit leaves "

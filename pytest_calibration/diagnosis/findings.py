@@ -101,7 +101,7 @@ class BinFinding:
         upper: right edge, closed.
         n: number of items.
         confidence: their mean confidence.
-        accuracy: share of right answers.
+        accuracy: share of correct answers.
         gap: mean confidence minus accuracy; positive is over-confident.
         low: lower end of the interval of the gap; 95 % for all bins at once (Wilson, Bonferroni).
         high: upper end.
@@ -219,15 +219,15 @@ class Favourite:
         option: its index.
         options: number of options.
         answered: share of the items for which it is the answer.
-        right: share of the items for which it is correct.
+        correct: share of the items for which it is correct.
         baseline: share of the items for which it was the answer of the baseline, or None.
-        excess: answered minus right; 95 % for all options at once (Bonferroni).
+        excess: answered minus correct; 95 % for all options at once (Bonferroni).
     """
 
     option: int
     options: int
     answered: float
-    right: float
+    correct: float
     baseline: float | None
     excess: Interval
 
@@ -242,7 +242,7 @@ class Collapse:
         share_confident: share of the items with a confidence of at least 0.9.
         mean_entropy: of the options' probabilities, in nats; None without a table.
         answered: share of the items for which each option is the answer; None without a table.
-        right: share of the items for which each option is correct; None without a table.
+        correct: share of the items for which each option is correct; None without a table.
         answered_before: ``answered`` of the baseline; None where it has no table of as many.
         favourite: an option that takes more than 0.05 too much, beyond noise; else None.
     """
@@ -250,7 +250,7 @@ class Collapse:
     share_confident: Contrast
     mean_entropy: Contrast | None = None
     answered: tuple[float, ...] | None = None
-    right: tuple[float, ...] | None = None
+    correct: tuple[float, ...] | None = None
     answered_before: tuple[float, ...] | None = None
     favourite: Favourite | None = None
 
@@ -335,7 +335,7 @@ class Diagnosis:
         unit: what an item is (``item``, ``token``).
         bins: number of equal-width bins of every ECE here.
         reference: what the baseline is called; empty where there is none.
-        accuracy: share of right answers.
+        accuracy: share of correct answers.
         mean_confidence: mean confidence.
         direction: where it errs. ``over-confident`` or ``under-confident`` where the interval of
             the signed gap excludes 0. Otherwise, where ECE is beyond noise, ``too extreme`` (too

@@ -101,10 +101,10 @@ def straightened(predictions: Predictions) -> Predictions:
     Between the confidences that were learned from, the fit is linear; beyond them it is constant
     (as in scikit-learn). Source: Zadrozny & Elkan 2002.
     """
-    right = predictions.correct.astype(np.float64)
+    correct = predictions.correct.astype(np.float64)
 
     def learn(train: IntArray, held: IntArray) -> FloatArray:
-        at, value = isotonic(predictions.confidence[train], right[train])
+        at, value = isotonic(predictions.confidence[train], correct[train])
         return np.asarray(np.interp(predictions.confidence[held], at, value))
 
     return with_confidence(predictions, out_of_fold(predictions, learn))

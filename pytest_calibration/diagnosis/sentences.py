@@ -282,7 +282,7 @@ def favourite(found: Favourite) -> str:
     before = "" if found.baseline is None else f" (before: {percent(found.baseline)})"
     return (
         f"It answers {option_name(found.option, found.options)} {percent(found.answered)} of the "
-        f"time{before}, where that is correct {percent(found.right)} of the time."
+        f"time{before}, where that is correct {percent(found.correct)} of the time."
     )
 
 
@@ -392,8 +392,8 @@ def _compared(d: Diagnosis) -> Iterator[Figure]:
         yield Figure("entropy", f"{_contrast(collapse.mean_entropy)} nats")
     if collapse.answered is not None and len(collapse.answered) <= LISTED:
         yield Figure("answered", _shares(collapse.answered))
-        if collapse.right is not None:
-            yield Figure("correct", _shares(collapse.right), inner=True)
+        if collapse.correct is not None:
+            yield Figure("correct", _shares(collapse.correct), inner=True)
         if collapse.answered_before is not None:
             yield Figure("before", _shares(collapse.answered_before), inner=True)
     if d.option_mass is not None:

@@ -34,7 +34,7 @@ Hash = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z", description="16 hexadecim
 Share = Annotated[float, Meta(ge=0, le=1, description="a number in [0, 1]")]
 Shares = Annotated[list[Share], Meta(min_length=1, description="a list of numbers")]
 Index = Annotated[int, Meta(ge=0, le=2**63 - 1, description="a whole number of at least 0")]
-Logarithm = Annotated[float, Meta(le=LOG_SLACK, description="log P(right answer), at most 0")]
+Logarithm = Annotated[float, Meta(le=LOG_SLACK, description="log P(correct answer), at most 0")]
 
 
 class Line(Struct, kw_only=True, gc=False):

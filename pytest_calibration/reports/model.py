@@ -124,7 +124,7 @@ class Side:
         bins: number of bins of the binned metrics.
         metrics: every metric that applies, by name.
         reliability: the bins that hold items.
-        histogram: counts of right and wrong answers over confidence.
+        histogram: counts of correct and wrong answers over confidence.
         hard: settings that must agree for two sides to be comparable.
         soft: settings that are only shown.
     """
@@ -145,7 +145,7 @@ class Side:
         metrics = {}
         for name, metric in METRICS.items():
             if metric.applies_to(predictions):
-                # There is no ranking of answers that are all right, or all wrong.
+                # There is no ranking of answers that are all correct, or all wrong.
                 with contextlib.suppress(MetricError):
                     metrics[name] = Number.of(measure(predictions, name, bins=bins))
         return cls(
@@ -184,12 +184,12 @@ class Item:
         group: its group; empty without groups.
         slice: its slice; empty without slices.
         confidence: the model's confidence in its own answer.
-        correct: whether that answer is right.
+        correct: whether that answer is correct.
         probabilities: of the options, where there are any.
-        label: index of the right option.
+        label: index of the correct option.
         option_mass: probability of all options together, before renormalisation.
         confidence_before: confidence of the baseline; None without one.
-        correct_before: whether the baseline was right; None without one.
+        correct_before: whether the baseline was correct; None without one.
         text: its text, which a report must escape; None where it is not known or not to be shown.
     """
 
@@ -267,7 +267,7 @@ class Result:
         n: number of items compared.
         units: number of independent units among them.
         number: the metric that was measured.
-        accuracy: share of right answers.
+        accuracy: share of correct answers.
         mean_confidence: mean confidence.
         against: what it was compared with; None without a baseline.
         reference: name of the baseline in a sentence; empty without one.

@@ -46,7 +46,7 @@ class Diagram:
         title: probe and model, escaped; in two lines where they are long.
         caption: the metric with its interval and noise floor, and a second line with n.
         bins: the non-empty bins.
-        histogram: counts of right and wrong answers over confidence.
+        histogram: counts of correct and wrong answers over confidence.
         baseline_bins: the non-empty bins of the baseline; empty without one.
         baseline_name: what the baseline is called, escaped; empty without one.
     """

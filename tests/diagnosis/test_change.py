@@ -339,7 +339,7 @@ def test_its_numbers_are_those_of_the_metrics() -> None:
         assert found.change.value == pytest.approx(metric(after) - metric(base))
         assert found.change.low < found.change.value < found.change.high
     assert c.answered == pytest.approx(answer_histogram(after))
-    assert c.right == pytest.approx(label_histogram(after))
+    assert c.correct == pytest.approx(label_histogram(after))
     assert c.answered_before == pytest.approx(answer_histogram(base))
     alone = collapse_of(after, None)
     assert alone.mean_entropy is not None
@@ -352,7 +352,7 @@ def test_without_a_table_there_are_no_options() -> None:
     base, after = two_runs(200, 3, 2.0)
     bare = Predictions.from_confidence(after.confidence, after.correct)
     c = collapse_of(bare, base)
-    assert c.mean_entropy is c.answered is c.right is c.favourite is None
+    assert c.mean_entropy is c.answered is c.correct is c.favourite is None
     assert c.share_confident.baseline is not None
     half = collapse_of(after, Predictions.from_confidence(base.confidence, base.correct))
     assert half.mean_entropy is not None
@@ -369,7 +369,7 @@ def test_a_favourite_letter_is_found(option: int) -> None:
     assert found is not None
     assert (found.option, found.options) == (option, 4)
     assert found.answered == pytest.approx(answer_histogram(after)[option])
-    assert found.right == pytest.approx(label_histogram(after)[option])
+    assert found.correct == pytest.approx(label_histogram(after)[option])
     assert found.baseline == pytest.approx(answer_histogram(base)[option])
     d = (after.probabilities.argmax(axis=1) == option) * 1.0 - (after.labels == option)  # type: ignore[union-attr]
     half = 2.497705 * float(d.std(ddof=1)) / math.sqrt(1500)  # 0.025 / 4 on either side

@@ -16,8 +16,8 @@ def test_a_calibrated_classifier_of_skewed_classes_has_no_favourite() -> None:
         labels = (rng.random(1500) < share).astype(int)
         found = diagnose((np.column_stack([1 - share, share]), labels))
         assert found.collapse.answered is not None
-        assert found.collapse.right is not None
-        assert found.collapse.answered[1] > found.collapse.right[1] + 0.05
+        assert found.collapse.correct is not None
+        assert found.collapse.answered[1] > found.collapse.correct[1] + 0.05
         assert found.collapse.favourite is None
 
 

@@ -483,7 +483,7 @@ def test_answers_are_listed_while_they_are_few() -> None:
     f = figures(diagnose(p, p))
     for label, shares in (
         ("answered", ANY.collapse.answered),
-        ("correct", ANY.collapse.right),
+        ("correct", ANY.collapse.correct),
         ("before", ANY.collapse.answered),
     ):
         assert shares is not None

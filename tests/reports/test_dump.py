@@ -502,7 +502,7 @@ BAD = [
         for bad, text in ((-1, "-1"), (1.0, "1.0"), (True, "true"), (2**63, str(2**63)))
     ),
     (line(1, option_mass="x"), 'option_mass must be a number or null, got "x".'),
-    (line(1, label_logprob=0.1), "label_logprob must be log P(right answer), at most 0 or null, "),
+    (line(1, label_logprob=0.1), "label_logprob must be log P(correct answer), at most 0 or "),
     (line(1, confidence_before=2), "confidence_before must be a number in [0, 1] or null, got 2."),
     (line(1, correct_before="no"), 'correct_before must be true or false or null, got "no".'),
     (line(1, correct="\x1b[31m" + "x" * 99), r'correct must be true or false, got "\u001b[31m'),
