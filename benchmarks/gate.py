@@ -1,4 +1,6 @@
-"""How often does the gate cry wolf, and how often does it sleep? Simulated checkpoint pairs.
+"""How often does the gate raise a false alarm, and how often does it miss a worsening?
+
+Both are counted on simulated pairs of checkpoints.
 
 ::
 
@@ -49,6 +51,7 @@ from pytest_calibration.gate.components import (
     slope_component,
 )
 from pytest_calibration.gate.decision import decide
+from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.uncertainty.quantiles import upper_quantile
 from pytest_calibration.uncertainty.standard_errors import standard_error
@@ -349,7 +352,7 @@ RULES = ("gate", "three", "+0.02", "x1.1", "bootstrap")
 def verdicts(draw: Draw, rng: np.random.Generator, *, guard: bool, slow: bool) -> list[float]:
     """Return what each rule says, whether the gate was inconclusive, and its expected alarms."""
     pair = draw.paired()
-    decision = decide(pair, accuracy_tolerance=TOLERANCE if guard else None)
+    decision = decide(pair, Strictness(accuracy_tolerance=TOLERANCE if guard else None))
     before = ece(Predictions.from_confidence(pair.confidence0, pair.correct0))
     after = ece(Predictions.from_confidence(pair.confidence1, pair.correct1))
     return [

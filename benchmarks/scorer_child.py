@@ -167,7 +167,7 @@ def imports(engine: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
     if engine == "ours":
-        import pytest_calibration.models.backends.transformers  # noqa: F401
+        import pytest_calibration.models.backends.transformers.transformers_model  # noqa: F401
     else:
         import lm_eval.models.huggingface  # noqa: F401
 

@@ -201,7 +201,7 @@ def false_alarms(source: Source, k: int, trials: int, *, grouped: bool, across: 
         ours = shifts(*predictions(pair, slices))
         named[0] += (p <= FDR).any()
         named[1] += (q <= FDR).any()
-        named[2] += any(s.significant for s in ours)
+        named[2] += any(s.change for s in ours)
     return 100 * named / trials
 
 
@@ -245,7 +245,7 @@ def table_of_power(trials: int) -> None:
                         np.where(here, np.minimum(pair.confidence1 + rise, 1), pair.confidence1),
                         np.where(spoiled, 0.0, pair.correct1),
                     )
-                    found = {s.name for s in shifts(*predictions(pair, slices)) if s.significant}
+                    found = {s.name for s in shifts(*predictions(pair, slices)) if s.change}
                     hits += "0" in found
                     others += bool(found - {"0"})
                 cells.append(f"{100 * hits / trials:>8.1f} ({100 * others / trials:.1f})")

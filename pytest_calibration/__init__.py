@@ -1,7 +1,7 @@
 """Calibration regression testing for fine-tuned language models.
 
-Every public name is loaded on first use: importing this package, as pytest does at every start of
-an environment where it is installed, loads none of numpy, yaml, torch or transformers.
+Public names are loaded on first use: importing this package, as every start of pytest does where it
+is installed, loads none of numpy, yaml, torch and transformers.
 """
 
 from __future__ import annotations
@@ -9,179 +9,80 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pytest_calibration.version import __version__ as __version__
+__version__: str
 
+# What type checkers see. At run time the table below finds the same names; a test compares the two.
 if TYPE_CHECKING:
-    from pytest_calibration.assertions import (
-        assert_accuracy_above,
-        assert_ece_below,
-        assert_metric_below,
-        assert_no_regression,
-        assert_not_overconfident,
-    )
-    from pytest_calibration.baselines import Baselines
-    from pytest_calibration.diagnosis import Diagnosis, diagnose
-    from pytest_calibration.errors import CalibrationError
-    from pytest_calibration.gate.decision import State
-    from pytest_calibration.gate.verdict import Verdict, compare, judge
-    from pytest_calibration.measurement import Measurement, measure
-    from pytest_calibration.metrics import (
-        accuracy,
-        answer_histogram,
-        aurc,
-        auroc,
-        bin_table,
-        brier,
-        brier_decomposition,
-        brier_multiclass,
-        brier_reliability,
-        brier_resolution,
-        brier_uncertainty,
-        classwise_ece,
-        cross_fitted_ece,
-        debiased_rms_ce,
-        debiased_squared_ce,
-        ece,
-        equal_mass_ece,
-        ks_ce,
-        label_histogram,
-        mce,
-        mean_confidence,
-        mean_entropy,
-        nll,
-        overconfidence,
-        rms_ce,
-        selective_accuracy,
-        selective_risk,
-        share_confident,
-        signed_gap,
-        smooth_ece,
-        underconfidence,
-    )
-    from pytest_calibration.models.loading import load_model
-    from pytest_calibration.predictions import Predictions, Signature
-    from pytest_calibration.probes.facts import Facts
-    from pytest_calibration.probes.multiple_choice import MultipleChoice
-    from pytest_calibration.probes.next_token import NextToken
+    from pytest_calibration import metrics as metrics
+    from pytest_calibration.assertions import assert_accuracy_above as assert_accuracy_above
+    from pytest_calibration.assertions import assert_ece_below as assert_ece_below
+    from pytest_calibration.assertions import assert_metric_below as assert_metric_below
+    from pytest_calibration.assertions import assert_no_regression as assert_no_regression
+    from pytest_calibration.assertions import assert_not_overconfident as assert_not_overconfident
+    from pytest_calibration.baselines import Baselines as Baselines
+    from pytest_calibration.diagnosis import Diagnosis as Diagnosis
+    from pytest_calibration.diagnosis import diagnose as diagnose
+    from pytest_calibration.diagnosis.slices import by_slice as by_slice
+    from pytest_calibration.diagnosis.slices import shifts
+    from pytest_calibration.errors import CalibrationError as CalibrationError
+    from pytest_calibration.gate.decision import State as State
+    from pytest_calibration.gate.planning import plan as plan
+    from pytest_calibration.gate.verdict import Verdict as Verdict
+    from pytest_calibration.gate.verdict import compare as compare
+    from pytest_calibration.gate.verdict import judge as judge
+    from pytest_calibration.measurement import Measurement as Measurement
+    from pytest_calibration.measurement import measure as measure
+    from pytest_calibration.metrics import accuracy as accuracy
+    from pytest_calibration.metrics import brier as brier
+    from pytest_calibration.metrics import ece as ece
+    from pytest_calibration.metrics import nll as nll
+    from pytest_calibration.models.loading import load_model as load_model
+    from pytest_calibration.predictions import Predictions as Predictions
+    from pytest_calibration.predictions import Signature as Signature
+    from pytest_calibration.probes.facts import Facts as Facts
+    from pytest_calibration.probes.multiple_choice import MultipleChoice as MultipleChoice
+    from pytest_calibration.probes.next_token import NextToken as NextToken
+    from pytest_calibration.reports.plots import reliability_diagram as reliability_diagram
 
-_HOME = {
-    "assertions": (
-        "assert_accuracy_above",
-        "assert_ece_below",
-        "assert_metric_below",
-        "assert_no_regression",
-        "assert_not_overconfident",
-    ),
-    "baselines": ("Baselines",),
-    "gate.decision": ("State",),
-    "diagnosis": ("Diagnosis", "diagnose"),
-    "errors": ("CalibrationError",),
-    "measurement": ("Measurement", "measure"),
-    "metrics": (
-        "accuracy",
-        "answer_histogram",
-        "aurc",
-        "auroc",
-        "bin_table",
-        "brier",
-        "brier_decomposition",
-        "brier_multiclass",
-        "brier_reliability",
-        "brier_resolution",
-        "brier_uncertainty",
-        "classwise_ece",
-        "cross_fitted_ece",
-        "debiased_rms_ce",
-        "debiased_squared_ce",
-        "ece",
-        "equal_mass_ece",
-        "ks_ce",
-        "label_histogram",
-        "mce",
-        "mean_confidence",
-        "mean_entropy",
-        "nll",
-        "overconfidence",
-        "rms_ce",
-        "selective_accuracy",
-        "selective_risk",
-        "share_confident",
-        "signed_gap",
-        "smooth_ece",
-        "underconfidence",
-    ),
-    "models.loading": ("load_model",),
-    "predictions": ("Predictions", "Signature"),
-    "probes.facts": ("Facts",),
-    "probes.multiple_choice": ("MultipleChoice",),
-    "probes.next_token": ("NextToken",),
-    "gate.verdict": ("Verdict", "compare", "judge"),
+    slice_shifts = shifts
+
+# Module to the names it has; `name:public` where the public name is another.
+_MODULES = {
+    "assertions": "assert_accuracy_above assert_ece_below assert_metric_below "
+    "assert_no_regression assert_not_overconfident",
+    "baselines": "Baselines",
+    "diagnosis": "Diagnosis diagnose",
+    "diagnosis.slices": "by_slice shifts:slice_shifts",
+    "errors": "CalibrationError",
+    "gate.decision": "State",
+    "gate.planning": "plan",
+    "gate.verdict": "Verdict compare judge",
+    "measurement": "Measurement measure",
+    "metrics": "accuracy brier ece nll",
+    "models.loading": "load_model",
+    "predictions": "Predictions Signature",
+    "probes.facts": "Facts",
+    "probes.multiple_choice": "MultipleChoice",
+    "probes.next_token": "NextToken",
+    "reports.plots": "reliability_diagram",
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-
-__all__ = [
-    "Baselines",
-    "CalibrationError",
-    "Diagnosis",
-    "Facts",
-    "Measurement",
-    "MultipleChoice",
-    "NextToken",
-    "Predictions",
-    "Signature",
-    "State",
-    "Verdict",
-    "accuracy",
-    "answer_histogram",
-    "assert_accuracy_above",
-    "assert_ece_below",
-    "assert_metric_below",
-    "assert_no_regression",
-    "assert_not_overconfident",
-    "aurc",
-    "auroc",
-    "bin_table",
-    "brier",
-    "brier_decomposition",
-    "brier_multiclass",
-    "brier_reliability",
-    "brier_resolution",
-    "brier_uncertainty",
-    "classwise_ece",
-    "compare",
-    "cross_fitted_ece",
-    "debiased_rms_ce",
-    "debiased_squared_ce",
-    "diagnose",
-    "ece",
-    "equal_mass_ece",
-    "judge",
-    "ks_ce",
-    "label_histogram",
-    "load_model",
-    "mce",
-    "mean_confidence",
-    "mean_entropy",
-    "measure",
-    "nll",
-    "overconfidence",
-    "rms_ce",
-    "selective_accuracy",
-    "selective_risk",
-    "share_confident",
-    "signed_gap",
-    "smooth_ece",
-    "underconfidence",
-]
+# Public name to (module, name in it); without a name, the module itself.
+_LAZY = {"metrics": ("metrics", "")}
+for _module, _names in _MODULES.items():
+    for _name in _names.split():
+        _original, _, _public = _name.partition(":")
+        _LAZY[_public or _original] = _module, _original
+__all__ = sorted(_LAZY)  # noqa: PLE0605  a list, which type checkers need not read
+_LAZY["__version__"] = "version", "__version__"
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module (PEP 562)."""
-    try:
-        module = _MODULE_OF[name]
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    value = getattr(import_module(f"{__name__}.{module}"), name)
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, original = _LAZY[name]
+    loaded = import_module(f"{__name__}.{module}")
+    value = getattr(loaded, original) if original else loaded
     globals()[name] = value
     return value
 

@@ -1,21 +1,25 @@
 """The assertions a user writes: the only place that raises ``AssertionError``.
 
 They build their own message, since pytest rewrites assertions in test modules only. They work
-outside pytest too: a test session puts a *sink* in place to count verdicts, collect
-records and add the command that records or accepts; without one they are pure.
+outside pytest too. A test session puts a *sink* in place, which counts verdicts, collects records
+and knows the command that records or accepts; without a sink the assertions have no side effect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from pytest_calibration.baselines import Baselines, Record
-from pytest_calibration.baselines.check import Settings, against, against_record, check, check_limit
+from pytest_calibration.baselines.check import (
+    compare_ece_with_stored,
+    compare_with_record,
+    compare_with_stored,
+)
 from pytest_calibration.errors import MetricError, UsageError
-from pytest_calibration.gate.decision import TOLERANCE, State
-from pytest_calibration.gate.strictness import DEFAULT
-from pytest_calibration.gate.verdict import Verdict, judge
+from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.strictness import DEFAULT, TOLERANCE, Strictness
+from pytest_calibration.gate.verdict import Verdict, compare, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
@@ -41,9 +45,10 @@ def assert_ece_below(
             ECE plus the tolerance.
         bins: number of equal-width bins; part of the number. A baseline's ECE is recomputed in
             the same bins from its stored items.
-        tolerance: allowed growth over a baseline's ECE (default 0.02 or the record's own).
-        debiased: judge by the cross-fitted (debiased) ECE and the lower end of its interval, so
-            that noise on few items does not fail the test.
+        tolerance: allowed growth over a baseline's ECE; by default as in
+            :func:`assert_no_regression`.
+        debiased: compare the lower end of the interval of the cross-fitted (debiased) ECE with the
+            limit, so that noise on few items does not fail the test.
 
     Returns:
         The verdict, when it passes.
@@ -53,15 +58,16 @@ def assert_ece_below(
         CalibrationError: predictions or baseline cannot be used.
     """
     __tracebackhide__ = True
-    given = as_predictions(predictions)
+    candidate = as_predictions(predictions)
     if isinstance(limit, Baselines | Record):
-        verdict = check_limit(
-            given, limit, _settings(given, tolerance), bins=bins, debiased=debiased
+        project = _project_strictness(candidate)
+        verdict = compare_ece_with_stored(
+            candidate, limit, project, tolerance, bins=bins, debiased=debiased
         )
     else:
         metric = "cross_fitted_ece" if debiased else "ece"
-        verdict = judge(measure(given, metric, bins=bins), limit, debiased=debiased)
-    return _conclude([verdict], given)
+        verdict = judge(measure(candidate, metric, bins=bins), limit, debiased=debiased)
+    return _conclude([verdict], candidate)
 
 
 def assert_no_regression(
@@ -78,7 +84,8 @@ def assert_no_regression(
 
     Args:
         predictions: the candidate.
-        baseline: a store (it is looked up by probe), a record, or predictions of another model.
+        baseline: a store (in which the probe's record is looked up), a record, or predictions of
+            another model.
         tolerance: allowed worsening in ECE units. By default the record's ``tolerance:``, then the
             project's, then 0.02.
         alpha: one-sided error level of each bound; by default the project's, then 0.05.
@@ -92,22 +99,30 @@ def assert_no_regression(
         CalibrationError: predictions or baseline cannot be used.
     """
     __tracebackhide__ = True
-    given = as_predictions(predictions)
-    _check_baseline(baseline)
-    settings = _settings(given, tolerance, alpha, accuracy_tolerance)
+    candidate = as_predictions(predictions)
+    if not isinstance(baseline, Baselines | Record | Predictions):
+        raise UsageError(
+            "the baseline must be Baselines, one of its records or Predictions, got "
+            f"{type(baseline).__name__}; a folder becomes one with Baselines(folder)."
+        )
+    project = replace(
+        _project_strictness(candidate).with_first(alpha=[alpha]),
+        accuracy_tolerance=accuracy_tolerance,
+    )
+    settings = asdict(project.with_first(tolerance=[tolerance]))
     sink = SINK.get()
     verdicts = [
-        against(given, parent, settings, kind="parent", reference=f"parent {name}")
-        for name, parent in (sink.parents(given) if sink is not None else ())
+        compare(candidate, parent, **settings, against="parent", reference=f"parent {name}")
+        for name, parent in (sink.parents(candidate) if sink is not None else ())
     ]
     if isinstance(baseline, Predictions):
-        verdicts.append(against(given, baseline, settings))
+        verdicts.append(compare(candidate, baseline, **settings))
     elif isinstance(baseline, Record):
-        verdicts.append(against_record(given, baseline, settings))
-    # With a parent given, a record is judged only where one exists: the parent is the comparison.
-    elif not verdicts or baseline.find(given.probe) is not None:
-        verdicts.append(check(given, baseline, settings))
-    return _conclude(verdicts, given)
+        verdicts.append(compare_with_record(candidate, baseline, project, tolerance))
+    # With a parent, a record is compared only where one exists: the parent is the comparison.
+    elif not verdicts or baseline.find(candidate.probe) is not None:
+        verdicts.append(compare_with_stored(candidate, baseline, project, tolerance))
+    return _conclude(verdicts, candidate)
 
 
 def assert_metric_below(
@@ -126,7 +141,7 @@ def assert_metric_below(
         MetricError: an unknown metric, or one for which higher is better.
     """
     __tracebackhide__ = True
-    given = as_predictions(predictions)
+    candidate = as_predictions(predictions)
     if metric_named(metric).better == "higher":
         instead = (
             "use assert_accuracy_above"
@@ -136,7 +151,7 @@ def assert_metric_below(
         raise MetricError(
             f"higher {metric} is better, so an upper limit makes no sense; {instead}."
         )
-    return _conclude([judge(measure(given, metric, bins=bins), limit)], given)
+    return _conclude([judge(measure(candidate, metric, bins=bins), limit)], candidate)
 
 
 def assert_accuracy_above(predictions: PredictionsLike, limit: float) -> Verdict:
@@ -148,8 +163,8 @@ def assert_accuracy_above(predictions: PredictionsLike, limit: float) -> Verdict
         AssertionError: below the limit.
     """
     __tracebackhide__ = True
-    given = as_predictions(predictions)
-    return _conclude([judge(measure(given, "accuracy"), limit, above=True)], given)
+    candidate = as_predictions(predictions)
+    return _conclude([judge(measure(candidate, "accuracy"), limit, above=True)], candidate)
 
 
 def assert_not_overconfident(predictions: PredictionsLike, limit: float) -> Verdict:
@@ -161,67 +176,44 @@ def assert_not_overconfident(predictions: PredictionsLike, limit: float) -> Verd
         AssertionError: over-confident by at least the limit.
     """
     __tracebackhide__ = True
-    given = as_predictions(predictions)
-    return _conclude([judge(measure(given, "signed_gap"), limit)], given)
+    candidate = as_predictions(predictions)
+    return _conclude([judge(measure(candidate, "signed_gap"), limit)], candidate)
 
 
-def _check_baseline(baseline: object) -> None:
-    if not isinstance(baseline, Baselines | Record | Predictions):
-        raise UsageError(
-            "the baseline must be Baselines, one of its records or Predictions, got "
-            f"{type(baseline).__name__}; a folder becomes one with Baselines(folder)."
-        )
-
-
-def _settings(
-    given: Predictions,
-    tolerance: float | None = None,
-    alpha: float | None = None,
-    accuracy_tolerance: float | None = TOLERANCE,
-) -> Settings:
-    """Combine what the call says with what the project's configuration says."""
+def _project_strictness(candidate: Predictions) -> Strictness:
+    """Return how strict the project is with this probe; the defaults outside a test session."""
     sink = SINK.get()
-    project = DEFAULT if sink is None else sink.strictness(given)
-    return Settings(
-        tolerance=tolerance,
-        project_tolerance=project.tolerance,
-        alpha=project.alpha if alpha is None else alpha,
-        accuracy_tolerance=accuracy_tolerance,
-        max_undetected=project.max_undetected,
-    )
+    return DEFAULT if sink is None else sink.strictness(candidate)
 
 
-def _conclude(verdicts: Sequence[Verdict], predictions: Predictions) -> Verdict:
-    """Count the verdicts, and raise with the whole story where any of them fails."""
+def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
+    """Report the verdicts, and raise with the text of all that fail."""
     __tracebackhide__ = True
     sink = SINK.get()
     if sink is not None:
-        sink.dump(predictions)
-    # A limit is held against one number; its story needs the items behind it.
-    told = [replace(v, candidate=predictions) if v.candidate is None else v for v in verdicts]
-    results = [sink.add(v) if sink is not None else _alone(v) for v in told]
+        sink.dump(candidate)
+    # A limit is compared with one number; a report also needs the items.
+    verdicts = [replace(v, candidate=candidate) if v.candidate is None else v for v in verdicts]
+    results = [_result(v) if sink is None else sink.add(v) for v in verdicts]
     failing = [result for result in results if result.fails]
     if failing:
-        width = WIDTH if sink is None else sink.width
-        raise AssertionError("\n".join(failure_lines(failing, width=width)))
-    return told[-1]
+        width, verbose = (WIDTH, False) if sink is None else (sink.width, sink.verbose)
+        raise AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
+    return verdicts[-1]
 
 
-def _alone(verdict: Verdict) -> Result:
+def _result(verdict: Verdict) -> Result:
     """Return the result of a verdict outside a test session."""
     fails = verdict.state.fails
-    return result_of(verdict, remedy=remedy(verdict), detailed=fails, words=True)
+    return result_of(verdict, remedy=_remedy(verdict), detailed=fails, item_text=True)
 
 
-def remedy(verdict: Verdict) -> Remedy | None:
+def _remedy(verdict: Verdict) -> Remedy | None:
     """Return what records or replaces a baseline outside a test session."""
     if verdict.state is State.NO_BASELINE:
         return Remedy("to record it", "Baselines(folder).record(predictions)")
-    if verdict.against == "baseline" and verdict.state in (
-        State.NOT_COMPARABLE,
-        State.REGRESSED,
-    ):
-        return Remedy(
-            "to replace the baseline", 'Baselines(folder).record(predictions, reason="...")'
-        )
+    failing = verdict.state in (State.REGRESSED, State.NOT_COMPARABLE)
+    if failing and verdict.against == "baseline":
+        replacing = 'Baselines(folder).record(predictions, reason="...")'
+        return Remedy("to replace the baseline", replacing)
     return None

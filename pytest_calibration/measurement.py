@@ -1,4 +1,4 @@
-"""One number with everything that must stand beside it: interval, n, noise floor, settings."""
+"""A measurement: the value of a metric with its interval, n, noise floor and settings."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pytest_calibration.metrics import (
     metric_named,
 )
 from pytest_calibration.predictions import PredictionsLike, as_predictions
-from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.intervals import interval
 from pytest_calibration.uncertainty.noise_floor import floor_of
+from pytest_calibration.uncertainty.sample import Sample
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A calibration number of one model on one probe.
+    """The value of a metric for one model on one probe, and what is needed to read it.
 
     Attributes:
         metric: name of the metric.
-        value: the number itself.
+        value: value of the metric.
         low: lower end of the 95 % interval.
         high: upper end of the 95 % interval.
         n: number of items.
         n_clusters: number of independent units (groups, or items where there are none).
-        noise_floor: absolute value that a perfectly calibrated model with these confidences would
-            show on average; NaN for a metric that is no error.
-        noise_floor_high: what that model would stay below 95 % of the time (``ece``,
-            ``equal_mass_ece`` and ``cross_fitted_ece``, else NaN).
-        bins: number of bins asked for; binning is part of the number.
+        noise_floor: mean absolute value for a calibrated model with the same confidences; NaN for
+            a metric that is not a calibration error.
+        noise_floor_high: 95 % quantile for that model (``ece``, ``equal_mass_ece`` and
+            ``cross_fitted_ece``, else NaN).
+        bins: requested number of bins; the binning is part of the number.
         strategy: ``equal_width`` or ``equal_mass``.
         probe: name of the probe.
         unit: what an item is.
@@ -66,7 +66,7 @@ class Measurement:
 
     @property
     def label(self) -> str:
-        """Name and binning of the number, as printed: ``ECE (15 equal-width bins)``."""
+        """Printed name of the metric with its binning: ``ECE (15 equal-width bins)``."""
         metric = metric_named(self.metric)
         if not metric.binned:
             return metric.label
@@ -74,8 +74,7 @@ class Measurement:
 
     def items_to_test(self, limit: float) -> int:
         """Return the n at which a calibrated model stays below ``limit`` 95 % of the time."""
-        floor_high = self.noise_floor_high
-        return math.ceil(self.n * (floor_high / limit) ** 2)
+        return math.ceil(self.n * (self.noise_floor_high / limit) ** 2)
 
 
 def measure(
@@ -87,50 +86,49 @@ def measure(
 ) -> Measurement:
     """Measure one metric with its 95 % interval and noise floor.
 
-    All intervals are closed form and hold for the value of the population, on the same bins. With
-    groups, errors are computed over groups; below 200 units they count Student's quantiles.
+    All intervals are closed form and estimate the value of the population, on the same bins. With
+    groups, standard errors are computed over groups; z is Student's quantile below 200 units.
 
     - ``accuracy``, ``share_confident``, ``selective_accuracy``, ``selective_risk``: Wilson's.
     - ``mean_confidence``, ``signed_gap``, ``brier``, ``brier_multiclass``, ``nll``,
-      ``mean_entropy``: mean ± z standard errors, and room for what was not seen.
+      ``mean_entropy``: mean ± z standard errors, wider where unseen items may require it.
     - ``ece``, ``equal_mass_ece``, ``cross_fitted_ece``, ``overconfidence``, ``underconfidence``,
       ``classwise_ece``, ``smooth_ece``: from the cross-fitted value − z standard errors (a lower
-      end that holds near calibration too) to the plug-in value + z standard errors.
+      end that is valid near calibration too) to the plug-in value + z standard errors.
     - ``rms_ce``, ``debiased_rms_ce``, ``debiased_squared_ce``, ``brier_reliability``,
-      ``brier_resolution``: the debiased square, with the variance of its noise beside that of its
-      influence.
-    - ``mce``: bounds of the accuracy of all bins at once. ``ks_ce``: bounds of Brownian motion.
+      ``brier_resolution``: the debiased square, with the variance of its noise and its influence.
+    - ``mce``: simultaneous bounds for all bins. ``ks_ce``: bounds from Brownian motion.
     - ``brier_uncertainty``: the image of the interval of accuracy.
-    - ``auroc``: DeLong's error, ``aurc``: that of its influence, both on the scale of log-odds.
+    - ``auroc``: DeLong's standard error; ``aurc``: that of its influence; both on log-odds.
 
     Args:
         predictions: predictions, or a pair (probabilities, labels).
         metric: a name of ``metrics.METRICS``.
         bins: number of bins of a binned metric.
-        strategy: binning of a binned metric, but for those that fix it.
+        strategy: binning of a binned metric, unless the metric fixes it.
 
     Raises:
-        MetricError: an unknown metric or binning, or a metric these predictions cannot give.
+        MetricError: an unknown metric or binning, or predictions without what the metric needs.
     """
     predictions = as_predictions(predictions)
-    known = metric_named(metric)
-    strategy = known.strategy or strategy
-    evidence = Evidence(predictions, bins, strategy)
-    value = known(predictions, bins, strategy)
-    low, high = interval(known, value, evidence)
+    entry = metric_named(metric)
+    strategy = entry.strategy or strategy
+    sample = Sample(predictions, bins, strategy)
+    value = entry(predictions, bins, strategy)
+    low, high = interval(entry, value, sample)
     for number in (value, low, high):
         if math.isnan(number):
             raise MetricError(
                 f"{metric} of probe {predictions.probe!r} is NaN on {len(predictions)} items."
             )
-    floor = floor_of(metric, evidence)
+    floor = floor_of(metric, sample)
     return Measurement(
         metric=metric,
         value=value,
         low=low,
         high=high,
         n=len(predictions),
-        n_clusters=evidence.units,
+        n_clusters=sample.units,
         noise_floor=floor.mean,
         noise_floor_high=floor.high,
         bins=bins,

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
         def width(self) -> int:
             """Columns that the text of a failure may have."""
 
+        @property
+        def verbose(self) -> bool:
+            """Whether the text of a failure has all numbers."""
+
         def dump(self, predictions: Predictions) -> None:
             """Write the items of what is judged, if the session dumps them."""
 

@@ -1,4 +1,4 @@
-"""YAML read strictly: what PyYAML lets pass in silence is an error here.
+"""YAML read strictly: what PyYAML accepts silently is an error here.
 
 Duplicate keys (PyYAML keeps the last), merge-conflict markers and oversized files are refused with
 one sentence each. Nothing but plain data is ever built.
@@ -48,7 +48,7 @@ def read_mapping(path: Path, error: type[CalibrationError]) -> dict[str, Any]:
 
     Args:
         path: the file.
-        error: class of the error raised for whatever is wrong with it.
+        error: class of the errors raised.
 
     Raises:
         CalibrationError: (as ``error``) unreadable, too large, conflict markers, bad YAML, a key

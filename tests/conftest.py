@@ -8,9 +8,11 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["pytester"]
 
+# The same examples everywhere, whatever the machine's speed.
 settings.register_profile(
-    "ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "all", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("ci")
+settings.register_profile("few", settings.get_profile("all"), max_examples=20)
+settings.load_profile("all")
 # Nothing here may reach a model hub.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -39,17 +39,20 @@ ROOMS: dict[str, tuple[str, str]] = {
     "models": ("errors files progress text version models", ""),
     "models.protocols": ("", "numpy"),
     "models.cached_answers": ("errors models", "numpy"),
+    "models.loading": ("errors models progress", "numpy"),
     "models.backends.transformers": ("errors progress models", "numpy torch transformers"),
     "probes": ("errors text predictions strict_yaml models.protocols probes", "numpy"),
     "asking": ("errors predictions probes models progress", ""),
     "config": ("errors strict_yaml gate.strictness models", ""),
-    "reports": (f"{CORE} gate diagnosis files version reports", ""),
-    "reports.model": (f"{CORE} gate diagnosis", "numpy"),
+    "reports": (f"{CORE} gate diagnosis files version reports", "msgspec"),
+    "reports.html": (f"{CORE} gate diagnosis reports", "jinja2 markupsafe"),
+    "reports.model": (f"{CORE} gate diagnosis", "msgspec numpy"),
+    "reports.dump": (f"{CORE} files reports", "msgspec numpy"),
     "sink": ("predictions gate reports.model", ""),
     "assertions": (f"{CORE} gate baselines reports sink", ""),
     "plugin": ("*", "pytest"),
     "cli": ("*", ""),
-    "suite": ("assertions", "pytest"),
+    "suite": ("assertions baselines plugin.runner", ""),
 }
 # What only these may import anywhere, also inside a function.
 HEAVY = frozenset({"torch", "transformers", "peft", "safetensors", "accelerate"})
@@ -61,7 +64,8 @@ NUMPY_CORE = frozenset(
 )
 UNKNOWN_TO_CORE = HEAVY | {"pytest", "_pytest", "yaml"}
 # What a start of pytest must not load.
-LAZY = ("numpy", "yaml", "torch", "transformers")
+TEXT = ("text.visible", "text.numbers", "text.layout")
+LAZY = ("numpy", "yaml", "jinja2", "torch", "transformers")
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,14 @@ def graph_of(root: Path) -> dict[str, set[str]]:
     }
 
 
+def repeated_stems(modules: Iterable[str]) -> dict[str, list[str]]:
+    """Return file stems that several modules have, with these modules."""
+    by_stem: dict[str, list[str]] = {}
+    for module in filter(None, modules):
+        by_stem.setdefault(module.rpartition(".")[2], []).append(module)
+    return {stem: found for stem, found in by_stem.items() if len(found) > 1}
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda f: module_name(f) or PACKAGE)
 def test_a_module_imports_only_what_its_room_allows(file: Path) -> None:
     """Each module keeps to its row of the table, and torch to its one room."""
@@ -192,6 +204,12 @@ def test_a_module_imports_only_what_its_room_allows(file: Path) -> None:
 def test_no_two_modules_import_each_other() -> None:
     """Imports form no cycle, not even those inside functions or for types."""
     assert cycle(graph_of(ROOT)) == []
+
+
+def test_no_two_modules_have_the_same_name() -> None:
+    """The last part of a module's name says which module it is, packages aside."""
+    files = [file for file in FILES if file.name != "__init__.py"]
+    assert repeated_stems(map(module_name, files)) == {}
 
 
 def test_every_row_of_the_table_is_about_a_module() -> None:
@@ -235,7 +253,7 @@ def test_every_row_of_the_table_is_about_a_module() -> None:
             "if TYPE_CHECKING:\n    from pytest_calibration.reports.model import Result",
             "may not import pytest_calibration.reports.model",
         ),
-        ("models.loading", "import numpy", "may not import numpy as it is loaded"),
+        ("models.spec", "import numpy", "may not import numpy as it is loaded"),
         ("", "import numpy", "may not import numpy as it is loaded"),
     ],
 )
@@ -263,6 +281,12 @@ def test_what_is_allowed_is_no_offence(tmp_path: Path, module: str, code: str) -
     file = tmp_path / "module.py"
     file.write_text(code, encoding="utf-8")
     assert offences(module, imports_of(file), {module_name(f) for f in FILES}) == []
+
+
+def test_a_repeated_name_is_found() -> None:
+    """Two modules with the same last part are reported, at any depth."""
+    modules = ["a.x", "b.c.x", "y", "x.z", ""]
+    assert repeated_stems(modules) == {"x": ["a.x", "b.c.x"]}
 
 
 def test_a_module_without_a_row_is_found() -> None:
@@ -312,7 +336,7 @@ def loaded_by(code: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "module",
-    [PACKAGE, *(f"{PACKAGE}.{name}" for name in ("plugin", "sink", "progress", "text.visible"))],
+    [PACKAGE, *(f"{PACKAGE}.{name}" for name in ("plugin", "sink", "progress", *TEXT))],
 )
 def test_a_start_of_pytest_loads_nothing_heavy(module: str) -> None:
     """Whoever has the package installed pays nothing for it in other projects."""

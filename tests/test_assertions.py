@@ -31,7 +31,8 @@ from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import Verdict
 from pytest_calibration.metrics import ece
-from pytest_calibration.reports.model import Result, result_of
+from pytest_calibration.reports.model import Remedy, Result, result_of
+from pytest_calibration.reports.terminal import failure_lines
 from pytest_calibration.sink import SINK
 from pytest_calibration.text.layout import WIDTH
 
@@ -39,12 +40,18 @@ LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
 CALIBRATED = exact()
 OVER = exact(dict.fromkeys(LEVELS, 0.1))
 UNDER = exact(dict.fromkeys(LEVELS, -0.1))
+REPLACE = 'to replace the baseline:\n  Baselines(folder).record(predictions, reason="...")'
 
 
 @pytest.fixture(autouse=True)
-def _no_session() -> None:
-    """The assertions are called as outside a test session."""
+def _no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The assertions are called as outside a test session; their text is read in full."""
     SINK.set(None)
+
+    def full(failing: list[Result], *, width: int, verbose: bool) -> Iterator[str]:
+        return failure_lines(failing, width=width, verbose=True)
+
+    monkeypatch.setattr("pytest_calibration.assertions.failure_lines", full)
 
 
 def failure(call: Any, *args: Any, **settings: Any) -> str:
@@ -206,9 +213,11 @@ def test_not_overconfident_lets_underconfidence_pass() -> None:
 # --- no regression ------------------------------------------------------------------------------
 
 
-def test_a_regression_names_component_direction_bins_and_remedy() -> None:
+def test_a_regression_names_component_direction_bins_and_remedy(tmp_path: Path) -> None:
     """The text holds the fired component with its digits, both sides, the table and what to do."""
-    text = failure(assert_no_regression, OVER, CALIBRATED)
+    store = Baselines(tmp_path)
+    store.record(CALIBRATED)
+    text = failure(assert_no_regression, OVER, store)
     head, _, rest = text.partition("\n  confidence ")
     assert head.startswith("calibration regressed: probe exact\n")
     assert re.search(
@@ -223,9 +232,7 @@ def test_a_regression_names_component_direction_bins_and_remedy() -> None:
     for name in ("signed gap", "slope", "cross-fitted ECE", "accuracy"):
         assert re.search(rf"^  {name}  +-?\d", head, re.MULTILINE)
     assert "+0.100" in rest
-    assert rest.endswith(
-        'to replace the baseline: Baselines(folder).record(predictions, reason="...")'
-    )
+    assert rest.endswith(f"\n\n{REPLACE}")
 
 
 def test_what_does_not_fail_returns_its_verdict() -> None:
@@ -236,14 +243,14 @@ def test_what_does_not_fail_returns_its_verdict() -> None:
 
 
 def test_not_comparable_fails_with_the_field() -> None:
-    """A hard difference fails, and the text names the field and how to replace the baseline."""
+    """A hard difference fails, and the text names the field; other predictions have no remedy."""
     logits, labels = four_way(100, 1)
     five = Predictions.from_logits(logits, labels, signature=Signature({"shots": "5"}))
     zero = Predictions.from_logits(logits, labels, signature=Signature({"shots": "0"}))
     text = failure(assert_no_regression, five, zero)
     assert text.startswith("not comparable: probe probabilities")
     assert "shots is 5, the baseline has 0" in text
-    assert text.endswith('record(predictions, reason="...")')
+    assert "to replace" not in text
 
 
 def test_settings_of_the_call_reach_the_verdict() -> None:
@@ -284,7 +291,7 @@ def test_nothing_stored_fails_and_writes_nothing(tmp_path: Path) -> None:
         text = failure(call, CALIBRATED, store)
         assert text.startswith("no baseline: probe exact")
         assert f"nothing is stored at {store.path_of('exact')}." in text
-        assert text.endswith("to record it: Baselines(folder).record(predictions)")
+        assert text.endswith("to record it:\n  Baselines(folder).record(predictions)")
     assert not list(tmp_path.iterdir())
 
 
@@ -294,7 +301,11 @@ def test_a_stored_baseline_is_compared(tmp_path: Path) -> None:
     store.record(CALIBRATED)
     assert assert_no_regression(CALIBRATED, store).state is State.PASSED
     for baseline in (store, store.load("exact")):
-        assert failure(assert_no_regression, OVER, baseline).startswith("calibration regressed")
+        text = failure(assert_no_regression, OVER, baseline)
+        assert text.startswith("calibration regressed")
+        assert text.endswith(REPLACE)
+    foreign = replace(CALIBRATED, signature=Signature({"shots": "5"}))
+    assert failure(assert_no_regression, foreign, store).endswith(REPLACE)
 
 
 def test_ece_below_a_baseline_is_its_ece_and_the_tolerance(tmp_path: Path) -> None:
@@ -320,6 +331,8 @@ class FakeSession:
         self.project = Strictness()
         self._parents = parents or []
 
+    verbose = False
+
     @property
     def width(self) -> int:
         """As wide as usual."""
@@ -333,10 +346,10 @@ class FakeSession:
         """Remember; fail on inconclusive too, where strict; name the state as remedy."""
         self.verdicts.append(verdict)
         fails = verdict.state.fails or (self.strict and verdict.state is State.INCONCLUSIVE)
-        return result_of(verdict, fails=fails, remedy=f"remedy for {verdict.state}")
+        return result_of(verdict, fails=fails, remedy=Remedy("remedy", f"for {verdict.state}"))
 
     def strictness(self, _: Predictions) -> Strictness:
-        """Return the project's settings."""
+        """Return the project's strictness."""
         return self.project
 
     def parents(self, _: Predictions) -> list[tuple[str, Predictions]]:
@@ -358,7 +371,7 @@ def test_a_session_sees_every_verdict(session: FakeSession) -> None:
     assert_ece_below(CALIBRATED, 0.5)
     text = failure(assert_ece_below, OVER, 0.05)
     assert [v.state for v in session.verdicts] == [State.PASSED, State.ABOVE_LIMIT]
-    assert text.endswith("\n\nremedy for above_limit")
+    assert text.endswith("\n\nremedy:\n  for above_limit")
 
 
 def test_a_session_may_fail_on_inconclusive(session: FakeSession) -> None:
@@ -371,7 +384,7 @@ def test_a_session_may_fail_on_inconclusive(session: FakeSession) -> None:
 
 def test_settings_of_the_project_count_where_the_call_says_nothing(session: FakeSession) -> None:
     """The call wins over the project, for tolerance and alpha."""
-    session.project = Strictness(0.3, alpha=0.01, max_undetected=0.4)
+    session.project = Strictness(tolerance=0.3, alpha=0.01, max_undetected=0.4)
     verdict = assert_no_regression(OVER, CALIBRATED, accuracy_tolerance=None)
     assert (verdict.tolerance, verdict.alpha, verdict.state) == (0.3, 0.01, State.PASSED)
     verdict = assert_no_regression(CALIBRATED, CALIBRATED, tolerance=0.05, alpha=0.1)
@@ -412,7 +425,7 @@ def test_two_failures_are_one_text(tmp_path: Path, session: FakeSession) -> None
     text = failure(assert_no_regression, OVER, store)
     assert text.count("calibration regressed: probe exact") == 2
     assert text.count("confidence          n   mean    acc     gap") == 1
-    assert text.count("remedy for regressed") == 1
+    assert text.count("remedy:\n  for regressed") == 1
 
 
 # --- everything ---------------------------------------------------------------------------------

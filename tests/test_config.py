@@ -125,7 +125,7 @@ def test_no_file_is_a_configuration_that_says_nothing() -> None:
 def test_every_bad_key_or_value_is_named_by_file_and_key(
     path: Path, text: str, message: str
 ) -> None:
-    """What is wrong is told where it is read, not where it is first used."""
+    """What is wrong is an error when the file is read, not when it is first used."""
     path.write_text(text, encoding="utf-8")
     separator = "" if message.startswith(",") else ": "
     with pytest.raises(ConfigError, match=rf"calibration\.yaml{separator}{message}"):

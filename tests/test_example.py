@@ -29,6 +29,12 @@ def run(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(scope="session")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where answers are kept, so that the base is asked once."""
+    return tmp_path_factory.mktemp("answers")
+
+
 def test_the_gate_tells_the_damaged_checkpoint_from_the_sound_ones(tmp_path: Path) -> None:
     """Real fine-tuning both ways: base and LoRA pass, the full fine-tune is caught; then swapped.
 
@@ -58,7 +64,7 @@ def test_the_base_holds_its_committed_baselines(workers: list[str]) -> None:
 @pytest.mark.parametrize("extra", [[], ["--reruns", "1"]], ids=["once", "reruns"])
 @pytest.mark.parametrize("ci", [{}, {"CI": "true"}], ids=["local", "CI"])
 def test_without_a_baseline_the_gate_is_red_and_writes_nothing(
-    tmp_path: Path, ci: dict[str, str], extra: list[str]
+    tmp_path: Path, answers: Path, ci: dict[str, str], extra: list[str]
 ) -> None:
     """No baseline: exit code 1 and not one file more, whatever the surroundings."""
     project = tmp_path / "project"
@@ -66,7 +72,8 @@ def test_without_a_baseline_the_gate_is_red_and_writes_nothing(
     shutil.copytree(EXAMPLE, project, ignore=ignored)
     before = sorted(p for p in project.rglob("*") if "__pycache__" not in p.parts)
     command = ["-m", "pytest", project, f"--calibration-model={BASE}", "-p", "no:cacheprovider"]
-    result = run(*command, "-k", "nothing_got_worse", *extra, **ci)
+    kept = f"--calibration-cache-dir={answers}"
+    result = run(*command, kept, "-k", "nothing_got_worse", *extra, **ci)
     assert result.returncode == 1
     assert "2 no baseline" in result.stdout
     assert sorted(p for p in project.rglob("*") if "__pycache__" not in p.parts) == before

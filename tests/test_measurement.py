@@ -1,4 +1,4 @@
-"""A number and what stands beside it: interval, noise floor, n, binning."""
+"""A measurement: value, interval, noise floor, n, binning."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from pytest_calibration.errors import MetricError, PredictionsError
 from pytest_calibration.measurement import measure
-from pytest_calibration.metrics import METRICS, ece, equal_mass_ece, mce
+from pytest_calibration.metrics import METRICS, cross_fitted_ece, ece, equal_mass_ece, mce
 from pytest_calibration.predictions import Predictions, Signature
-from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
-from pytest_calibration.uncertainty.noise_floor import mce_noise_floor, noise_floor
+from pytest_calibration.uncertainty.noise_floor import floor_of
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
+from pytest_calibration.uncertainty.sample import Sample
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 of = Predictions.from_confidence
@@ -44,10 +44,8 @@ def test_every_metric_is_measured(name: str) -> None:
 
 
 @given(rows_of, st.sampled_from([name for name, m in METRICS.items() if not m.needs]))
-def test_intervals_hold_their_value_whatever_the_data(
-    rows: list[tuple[float, bool]], name: str
-) -> None:
-    """Low <= value <= high in groups of three, but for debiased values below 0."""
+def test_intervals_contain_their_value(rows: list[tuple[float, bool]], name: str) -> None:
+    """Low <= value <= high in groups of three, unless a debiased value is below 0."""
     assume(name != "auroc" or len({hit for _, hit in rows}) == 2)
     groups = [i // 3 for i in range(len(rows))]
     m = measure(of([c for c, _ in rows], [h for _, h in rows], groups=groups), name)
@@ -62,7 +60,7 @@ def test_debiased_interval_is_the_one_of_ece(rows: list[tuple[float, bool]]) -> 
     p = of([c for c, _ in rows], [h for _, h in rows])
     plain, fitted = measure(p), measure(p, "cross_fitted_ece")
     assert (fitted.low, fitted.high) == (plain.low, plain.high)
-    assert fitted.value == cross_fitted_ece(p)[0]
+    assert fitted.value == cross_fitted_ece(p)
     assert fitted.value <= plain.value + 1e-12
 
 
@@ -94,7 +92,7 @@ def test_accuracy_interval_is_wilsons(share: float, n: int) -> None:
 
 
 def test_groups_are_the_units() -> None:
-    """With groups the units are groups, and standard errors are over them."""
+    """With groups, units are groups and standard errors are computed over them."""
     p = calibrated(600, 3)
     m = measure(of(p.confidence, p.correct, groups=[i // 2 for i in range(600)]), "mean_confidence")
     error = standard_error(p.confidence, np.arange(600) // 2)
@@ -103,8 +101,8 @@ def test_groups_are_the_units() -> None:
 
 
 @pytest.mark.parametrize("name", ["brier", "mean_confidence", "signed_gap", "nll"])
-def test_means_take_the_normal_interval(name: str) -> None:
-    """Value ± 1.96 sd/sqrt(n) of what the metric is the mean of."""
+def test_means_have_the_normal_interval(name: str) -> None:
+    """Value ± 1.96 sd/sqrt(n) of the averaged quantity."""
     p = calibrated(500, 7)
     assert p.label_logprobs is not None
     per_item = {
@@ -127,43 +125,44 @@ def test_mce_interval_holds_for_all_bins_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in METRICS if name != "auroc"])
-def test_one_item_says_nothing_and_its_interval_shows_it(name: str) -> None:
-    """One item has a value, and an interval of the whole range of what is estimated."""
+def test_one_item_has_the_whole_range(name: str) -> None:
+    """One item has a value, and the whole range as interval."""
     m = measure(Predictions.from_probabilities([[0.75, 0.25]], [0]), name)
     assert m.n == 1
     assert (m.low, m.high) == (-1 if name == "signed_gap" else 0, METRICS[name].highest)
 
 
-def test_noise_floors_beside_each_metric() -> None:
-    """ECE has its floor with a 95 % point, MCE its own, the signed gap that of a mean."""
+def test_noise_floors_of_metrics() -> None:
+    """ECE has a floor with a 95 % quantile, MCE one without, the signed gap that of a mean."""
     p = calibrated(400, 1)
-    m = measure(p)
-    assert (m.noise_floor, m.noise_floor_high) == (noise_floor(p).mean, noise_floor(p).high)
-    worst = measure(p, "mce")
-    assert worst.noise_floor == mce_noise_floor(p)
-    assert math.isnan(worst.noise_floor_high)
+    sample = Sample(p, 15, "equal_width")
+    m, floor = measure(p), floor_of("ece", sample)
+    assert (m.noise_floor, m.noise_floor_high) == (floor.mean, floor.high)
+    largest = measure(p, "mce")
+    assert largest.noise_floor == floor_of("mce", sample).mean
+    assert math.isnan(largest.noise_floor_high)
     gap = measure(p, "signed_gap")
     variance = (p.confidence * (1 - p.confidence)).sum()
     assert gap.noise_floor == pytest.approx(math.sqrt(2 * variance / math.pi) / 400)
 
 
-def test_floor_of_the_signed_gap_is_what_calibrated_models_show() -> None:
+def test_floor_of_the_signed_gap_is_the_mean_of_calibrated_models() -> None:
     """Over calibrated models the mean absolute gap is the floor."""
     models = [measure(calibrated(300, seed), "signed_gap") for seed in range(400)]
     seen = np.mean([abs(m.value) for m in models])
     assert np.mean([m.noise_floor for m in models]) == pytest.approx(seen, rel=0.08)
 
 
-def test_items_to_test_makes_the_limit_reachable() -> None:
-    """With the n it names, 95 % of calibrated models stay below the limit."""
+def test_with_items_to_test_a_calibrated_model_passes() -> None:
+    """With this n, 95 % of calibrated models are below the limit."""
     needed = round(np.mean([measure(calibrated(200, s)).items_to_test(0.05) for s in range(50)]))
     assert 800 < needed < 1200
     below = [measure(calibrated(needed, seed)).value < 0.05 for seed in range(400)]
     assert np.mean(below) == pytest.approx(0.95, abs=0.03)
 
 
-def test_a_measurement_carries_its_settings() -> None:
-    """Binning, n, groups, probe, unit, model, accuracy and mean confidence stand beside it."""
+def test_a_measurement_has_its_settings() -> None:
+    """Binning, n, groups, probe, unit, model, accuracy and mean confidence are fields of it."""
     p = Predictions(
         probe="almanac",
         confidence=[0.9, 0.5, 0.7],
@@ -194,7 +193,7 @@ LABELS = {
 
 @pytest.mark.parametrize(("name", "label"), LABELS.items(), ids=LABELS)
 def test_labels_name_the_binning(name: str, label: str) -> None:
-    """A binned number is printed with its binning, another one without."""
+    """A binned metric is printed with its binning, another one without."""
     assert measure(calibrated(100, 1), name).label == label
 
 
@@ -226,8 +225,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("settings", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], message: str) -> None:
-    """An unknown metric or binning, or a metric without its data, is an error with its reason."""
+def test_unmeasurable_metrics_are_refused(settings: dict[str, Any], message: str) -> None:
+    """An unknown metric or binning, or a metric without its data, is an error with the reason."""
     with pytest.raises(MetricError, match=message):
         measure(of([0.5, 0.6], [True, False]), **settings)
 
@@ -236,22 +235,22 @@ def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], message: s
 def test_an_end_that_is_nan_is_an_error(
     monkeypatch: pytest.MonkeyPatch, ends: tuple[float, float]
 ) -> None:
-    """Should an end come out as NaN all the same, measuring raises and names probe and n."""
+    """A NaN end of an interval raises an error that names probe and n."""
     monkeypatch.setattr("pytest_calibration.measurement.interval", lambda *_: ends)
     with pytest.raises(MetricError, match="ece of probe 'confidence' is NaN on 2 items"):
         measure(of([0.5, 0.6], [True, False]))
 
 
 def test_a_value_that_is_nan_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same of the value."""
+    """A NaN value raises the same error."""
     broken = replace(METRICS["brier"], compute=lambda _: math.nan)
     monkeypatch.setitem(METRICS, "brier", broken)
     with pytest.raises(MetricError, match="brier of probe 'confidence' is NaN on 2 items"):
         measure(of([0.5, 0.6], [True, False]), "brier")
 
 
-def test_foreign_values_are_refused() -> None:
-    """Measuring something else is a clear error."""
+def test_other_types_are_refused() -> None:
+    """The error names the type."""
     with pytest.raises(PredictionsError, match="got str"):
         measure("facts")  # type: ignore[arg-type]
 
@@ -264,7 +263,7 @@ def test_measuring_is_deterministic() -> None:
 
 
 def test_exactly_calibrated_counts_keep_an_interval() -> None:
-    """An ECE of exactly 0 on 400 items is still uncertain: the interval has width."""
+    """An ECE of exactly 0 on 400 items is still uncertain: the interval has a width."""
     m = measure(exact({0.25: 0.0}))
     assert m.value == pytest.approx(0, abs=1e-12)
     assert m.high > 0.02

@@ -1,4 +1,4 @@
-"""What ``from pytest_calibration import …`` offers."""
+"""The public names of the package: the list, for type checkers and at run time."""
 
 from __future__ import annotations
 
@@ -13,62 +13,76 @@ import pytest
 
 import pytest_calibration
 
-SOURCE = Path(pytest_calibration.__file__)
+NAMES = [
+    *("Baselines", "CalibrationError", "Diagnosis", "Facts", "Measurement", "MultipleChoice"),
+    *("NextToken", "Predictions", "Signature", "State", "Verdict", "accuracy"),
+    *("assert_accuracy_above", "assert_ece_below", "assert_metric_below", "assert_no_regression"),
+    *("assert_not_overconfident", "brier", "by_slice", "compare", "diagnose", "ece", "judge"),
+    *("load_model", "measure", "metrics", "nll", "plan", "reliability_diagram", "slice_shifts"),
+]
 
 
-def names_for_type_checkers() -> dict[str, str]:
-    """Name to module, as the block under TYPE_CHECKING says."""
-    tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
+def names_for_type_checkers() -> dict[str, tuple[str, str]]:
+    """Return public name to (module, name there), from the block under TYPE_CHECKING."""
+    tree = ast.parse(Path(pytest_calibration.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    return {
-        alias.asname or alias.name: str(node.module)
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    imported: dict[str, tuple[str, str]] = {}
+    public: dict[str, tuple[str, str]] = {}
+    for node in block.body:
+        if isinstance(node, ast.ImportFrom):
+            (alias,) = node.names
+            imported[alias.name] = str(node.module), alias.name
+            # Only `name as name` is exported to type checkers.
+            if alias.asname == alias.name:
+                public[alias.name] = imported[alias.name]
+        else:
+            assert isinstance(node, ast.Assign)
+            assert isinstance(node.targets[0], ast.Name)
+            assert isinstance(node.value, ast.Name)
+            public[node.targets[0].id] = imported[node.value.id]
+    return public
 
 
-def test_all_is_sorted_and_says_nothing_twice() -> None:
-    """``__all__`` is in the order of the alphabet, capitals first."""
-    names = pytest_calibration.__all__
-    assert names == sorted(set(names))
+def test_the_list_of_public_names_is_exact() -> None:
+    """At run time and for type checkers it is the list above, which is sorted."""
+    assert sorted(NAMES) == NAMES
+    assert pytest_calibration.__all__ == NAMES
+    assert sorted(names_for_type_checkers()) == NAMES
 
 
-def test_all_is_what_type_checkers_see() -> None:
-    """What is promised, what a type checker finds and what is loaded lazily are one list."""
-    assert set(pytest_calibration.__all__) == set(names_for_type_checkers())
-    assert set(pytest_calibration.__all__) == set(pytest_calibration._MODULE_OF)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_the_object_that_type_checkers_see(name: str) -> None:
+    """The lazy table and the imports for type checkers lead to the same object."""
+    module, original = names_for_type_checkers()[name]
+    if name == "metrics":
+        assert pytest_calibration.metrics is import_module("pytest_calibration.metrics")
+    else:
+        assert getattr(pytest_calibration, name) is getattr(import_module(module), original)
 
 
-@pytest.mark.parametrize("name", pytest_calibration.__all__)
-def test_every_name_comes_from_the_module_that_is_named(name: str) -> None:
-    """The lazy table and the type checker's imports lead to the same object."""
-    home = import_module(names_for_type_checkers()[name])
-    assert getattr(pytest_calibration, name) is getattr(home, name)
-    assert home.__name__ == f"pytest_calibration.{pytest_calibration._MODULE_OF[name]}"
-
-
-@pytest.mark.parametrize("name", pytest_calibration.__all__)
-def test_every_public_name_says_what_it_is(name: str) -> None:
-    """A public object has a docstring that ends its first line with a full stop."""
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_has_a_docstring(name: str) -> None:
+    """Its first line ends with a full stop."""
     text = inspect.getdoc(getattr(pytest_calibration, name)) or ""
     assert text.partition("\n")[0].endswith((".", "…"))
 
 
-def test_dir_lists_every_name_before_any_is_loaded() -> None:
-    """Completion in a fresh interpreter offers all of it, loading none."""
+def test_names_are_listed_before_they_are_loaded() -> None:
+    """Completion in a fresh interpreter lists all names and loads none."""
     code = (
         "import sys, pytest_calibration as p\n"
         "assert set(p.__all__) <= set(dir(p)), dir(p)\n"
         "assert dir(p) == sorted(dir(p))\n"
         "assert 'numpy' not in sys.modules\n"
-        "p.ece\n"
-        "assert 'ece' in vars(p) and 'numpy' in sys.modules\n"
+        "assert callable(p.metrics.smooth_ece)\n"
+        "assert 'metrics' in vars(p) and 'numpy' in sys.modules\n"
+        "assert 'matplotlib' not in sys.modules and p.reliability_diagram\n"
+        "assert 'matplotlib' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     """As of any module, with the name in the message."""
     with pytest.raises(AttributeError, match=r"'pytest_calibration' has no attribute 'ecce'"):
         _ = pytest_calibration.ecce
@@ -77,12 +91,12 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 
 
 def test_a_star_import_brings_exactly_the_public_names() -> None:
-    """Nothing private, no module and no helper comes along."""
+    """No private name and no helper is imported."""
     space: dict[str, object] = {}
     exec("from pytest_calibration import *", space)
-    assert set(space) - {"__builtins__"} == set(pytest_calibration.__all__)
+    assert sorted(set(space) - {"__builtins__"}) == NAMES
 
 
 def test_the_version_is_a_version() -> None:
-    """Three numbers, as the package metadata takes them from here."""
+    """Three numbers, from which the package metadata is built."""
     assert [part.isdecimal() for part in pytest_calibration.__version__.split(".")] == [True] * 3

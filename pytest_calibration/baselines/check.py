@@ -1,110 +1,55 @@
-"""Predictions held against a store: every state a stored baseline can be in, in one function."""
+"""Predictions compared with a stored baseline: all states of it, and what may be written."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from typing import Final
 
 from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.record import MAX_SUPERSEDED
-from pytest_calibration.gate.decision import ALPHA, MAX_UNDETECTED, TOLERANCE, State
-from pytest_calibration.gate.verdict import (
-    Against,
-    Past,
-    Verdict,
-    align,
-    compare,
-    difference_reason,
-    judge,
-)
+from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.strictness import Strictness
+from pytest_calibration.gate.verdict import Past, Verdict, align, compare, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
+from pytest_calibration.text.numbers import counted
 
 PAST_NUMBERS: Final = ("n", "ece", "accuracy", "signed_gap")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How strict a comparison is.
+def strictness_for(record: Record, project: Strictness, tolerance: float | None) -> Strictness:
+    """Return how strict a comparison with a record is.
 
-    Attributes:
-        tolerance: what the call says; wins over everything.
-        project_tolerance: what counts where neither the call nor the record says anything.
-        alpha: one-sided error level of each bound.
-        accuracy_tolerance: allowed loss of accuracy; None switches that guard off.
-        max_undetected: how much beyond the tolerance may stay invisible.
+    The tolerance is that of the call; else the record's own; else the project's.
     """
-
-    tolerance: float | None = None
-    project_tolerance: float = TOLERANCE
-    alpha: float = ALPHA
-    accuracy_tolerance: float | None = TOLERANCE
-    max_undetected: float = MAX_UNDETECTED
-
-    def tolerance_for(self, record: Record | None = None) -> float:
-        """Return the tolerance: the call's, else the record's, else the project's."""
-        if self.tolerance is not None:
-            return self.tolerance
-        if record is not None and record.tolerance is not None:
-            return float(record.tolerance)
-        return self.project_tolerance
+    return project.with_first(tolerance=(tolerance, record.tolerance))
 
 
-def against(
-    predictions: Predictions,
-    other: Predictions,
-    settings: Settings,
-    *,
-    kind: Against = "other",
-    reference: str = "baseline",
-    record: Record | None = None,
+def compare_with_record(
+    predictions: Predictions, record: Record, project: Strictness, tolerance: float | None = None
 ) -> Verdict:
-    """Compare with other predictions under these settings."""
-    return compare(
-        predictions,
-        other,
-        tolerance=settings.tolerance_for(record),
-        alpha=settings.alpha,
-        accuracy_tolerance=settings.accuracy_tolerance,
-        max_undetected=settings.max_undetected,
-        against=kind,
-        reference=reference,
+    """Compare predictions with a record; note soft differences and growth since the first one.
+
+    Args:
+        predictions: the candidate.
+        record: the baseline.
+        project: how strict, where neither the call nor the record says so.
+        tolerance: what the call says.
+    """
+    strictness = strictness_for(record, project, tolerance)
+    verdict = compare(predictions, record.predictions, **asdict(strictness), against="baseline")
+    return replace(
+        verdict,
+        notes=(*verdict.notes, *_notes(predictions, record, verdict)),
+        past=_past(record),
+        sharpness_before=record.sharpness,
     )
 
 
-def against_record(predictions: Predictions, record: Record, settings: Settings) -> Verdict:
-    """Compare with a stored record, and add what else its reader must know."""
-    verdict = against(predictions, record.predictions, settings, kind="baseline", record=record)
-    notes = (*verdict.notes, *remarks(predictions, record, verdict))
-    return replace(verdict, notes=notes, past=past_of(record), sharpness_before=record.sharpness)
-
-
-def past_of(record: Record) -> tuple[Past, ...]:
-    """Return what was stored under the key of this record, the oldest first, and the record."""
-    steps = [dict(one) for one in reversed(record.superseded)]
-    # The file keeps the last few steps, and what was recorded first.
-    if len(steps) == MAX_SUPERSEDED and record.anchor:
-        first = {key: steps[0].get(key) for key in record.anchor}
-        if first != dict(record.anchor):
-            steps.insert(0, {**record.anchor, "reason": "recorded first"})
-    now: dict[str, object] = {**record.metrics, "n": record.n}
-    now["model"] = record.predictions.signature.soft.get("model", "")
-    return tuple(
-        Past(
-            model=str(step.get("model", "")),
-            n=int(step["n"]),
-            ece=float(step["ece"]),
-            accuracy=float(step["accuracy"]),
-            signed_gap=float(step["signed_gap"]),
-            replaced=str(step.get("reason", "")),
-        )
-        for step in (*steps, now)
-        if all(isinstance(step.get(key), int | float) for key in PAST_NUMBERS)
-    )
-
-
-def check(predictions: Predictions, store: Baselines, settings: Settings) -> Verdict:
-    """Hold predictions against their stored baseline, and record or replace it where allowed.
+def compare_with_stored(
+    predictions: Predictions, store: Baselines, project: Strictness, tolerance: float | None = None
+) -> Verdict:
+    """Compare predictions with their stored baseline, and record or replace it where allowed.
 
     ==================  =============================  ==========================================
     stored              may be written                 verdict
@@ -120,32 +65,93 @@ def check(predictions: Predictions, store: Baselines, settings: Settings) -> Ver
     ==================  =============================  ==========================================
 
     Raises:
-        UnreadableBaseline: something is stored and cannot be trusted.
+        UnreadableBaseline: a record is stored and cannot be trusted.
     """
     record = store.find(predictions.probe)
     if record is None:
-        return _absent(predictions, store)
-    verdict = against_record(predictions, record, settings)
+        return _not_stored(predictions, store)
+    verdict = compare_with_record(predictions, record, project, tolerance)
     if verdict.state in (State.REGRESSED, State.NOT_COMPARABLE) or verdict.improved:
         return _accepted(verdict, predictions, store)
     return verdict
 
 
-def _accepted(verdict: Verdict, predictions: Predictions, stored: Baselines | Record) -> Verdict:
-    """Replace what is stored, where the run accepts; else leave the verdict as it is."""
-    if not isinstance(stored, Baselines) or stored.policy.accept is None:
+def compare_ece_with_stored(
+    predictions: Predictions,
+    baseline: Baselines | Record,
+    project: Strictness,
+    tolerance: float | None = None,
+    *,
+    bins: int,
+    debiased: bool = False,
+) -> Verdict:
+    """Compare the ECE with a stored one plus the tolerance, on the items both sides have.
+
+    The record's own ``limit:`` counts instead where it is set. The stored ECE is recomputed in
+    these bins from the stored items. Where the run accepts, what is above the stored ECE or not
+    comparable replaces it.
+
+    Raises:
+        UnreadableBaseline: a record is stored and cannot be trusted.
+    """
+    metric = "cross_fitted_ece" if debiased else "ece"
+    measured = measure(predictions, metric, bins=bins)
+    record = baseline if isinstance(baseline, Record) else baseline.find(predictions.probe)
+    if record is None:
+        assert isinstance(baseline, Baselines)
+        return _not_stored(predictions, baseline)
+    ours, theirs, remark = align(predictions, record.predictions)
+    if ours is None or theirs is None:
+        verdict = Verdict(
+            State.NOT_COMPARABLE,
+            measured,
+            against="baseline",
+            reason=remark,
+            n=len(predictions),
+            candidate=predictions,
+            past=_past(record),
+        )
+        return _accepted(verdict, predictions, baseline)
+    candidate, stored = predictions.take(ours), record.predictions.take(theirs)
+    before = measure(stored, metric, bins=bins)
+    limit = record.limit
+    if limit is None:
+        limit = min(1.0, before.value + strictness_for(record, project, tolerance).tolerance)
+    own = "" if record.limit is None else f"the limit is the baseline's own, {record.path}."
+    verdict = judge(measure(candidate, metric, bins=bins), float(limit), debiased=debiased)
+    verdict = replace(
+        verdict,
+        against="baseline",
+        baseline=before,
+        notes=(*verdict.notes, remark) if remark else verdict.notes,
+        reason=" ".join(filter(None, (own, verdict.reason))),
+        candidate=candidate,
+        stored=stored,
+        sharpness_before=record.sharpness,
+        past=_past(record),
+    )
+    # A limit written by hand stays what it is, whatever is accepted.
+    if verdict.state is State.ABOVE_LIMIT and record.limit is None:
+        return _accepted(verdict, predictions, baseline)
+    return verdict
+
+
+def _accepted(verdict: Verdict, predictions: Predictions, baseline: Baselines | Record) -> Verdict:
+    """Replace what is stored, where the run accepts; else return the verdict as it is."""
+    if not isinstance(baseline, Baselines) or baseline.policy.accept is None:
         return verdict
-    reason = stored.policy.accept
-    stored.submit(stored.draft(predictions, reason=reason))
+    reason = baseline.policy.accept
+    baseline.submit(baseline.draft(predictions, reason=reason))
     return replace(verdict, state=State.RECORDED, improved=False, reason=f"accepted: {reason}")
 
 
-def _absent(predictions: Predictions, store: Baselines) -> Verdict:
+def _not_stored(predictions: Predictions, store: Baselines) -> Verdict:
+    """Record the predictions, where the run records; else return ``no_baseline``."""
     path = store.path_of(predictions.probe)
     verdict = Verdict(
-        state=State.NO_BASELINE,
+        State.NO_BASELINE,
+        measure(predictions),
         against="baseline",
-        measurement=measure(predictions),
         candidate=predictions,
         n=len(predictions),
         units=predictions.n_clusters,
@@ -157,87 +163,46 @@ def _absent(predictions: Predictions, store: Baselines) -> Verdict:
     return replace(verdict, state=State.RECORDED, reason=f"recorded in {path}.")
 
 
-def check_limit(
-    predictions: Predictions,
-    stored: Baselines | Record,
-    settings: Settings,
-    *,
-    bins: int,
-    debiased: bool = False,
-) -> Verdict:
-    """Hold the ECE against a stored one plus the tolerance, on the items both sides have.
-
-    The record's own ``limit:`` counts instead where it is set. The stored ECE is recomputed in
-    these bins from the stored items. Where the run accepts, what is above the stored ECE or not
-    comparable replaces it.
-
-    Raises:
-        UnreadableBaseline: something is stored and cannot be trusted.
-    """
-    metric = "cross_fitted_ece" if debiased else "ece"
-    measured = measure(predictions, metric, bins=bins)
-    record = stored if isinstance(stored, Record) else stored.find(predictions.probe)
-    if record is None:
-        assert isinstance(stored, Baselines)
-        return _absent(predictions, stored)
-    differing = predictions.signature.hard_differences(record.predictions.signature)
-    ours, theirs, remark = align(predictions, record.predictions)
-    if differing or ours is None or theirs is None:
-        reason = difference_reason(differing, "baseline") if differing else remark
-        verdict = Verdict(
-            State.NOT_COMPARABLE,
-            measured,
-            against="baseline",
-            reason=reason,
-            n=len(predictions),
-            candidate=predictions,
-            past=past_of(record),
-        )
-        return _accepted(verdict, predictions, stored)
-    here, there = predictions.take(ours), record.predictions.take(theirs)
-    measured, before = measure(here, metric, bins=bins), measure(there, metric, bins=bins)
-    limit = record.limit
-    if limit is None:
-        limit = min(1.0, before.value + settings.tolerance_for(record))
-    verdict = judge(measured, float(limit), debiased=debiased)
-    notes = (*verdict.notes, remark) if remark else verdict.notes
-    own = f"the limit is the baseline's own, {record.path}." if record.limit is not None else ""
-    verdict = replace(
-        verdict,
-        against="baseline",
-        baseline=before,
-        notes=notes,
-        reason=own,
-        candidate=here,
-        stored=there,
-        sharpness_before=record.sharpness,
-        past=past_of(record),
-    )
-    # A limit written by hand stays what it is, whatever is accepted.
-    if verdict.state is State.ABOVE_LIMIT and record.limit is None:
-        return _accepted(verdict, predictions, stored)
-    return verdict
-
-
-def remarks(predictions: Predictions, record: Record, verdict: Verdict) -> list[str]:
-    """Say what else a reader must know: soft differences, and creep since the first record."""
-    out = []
+def _notes(predictions: Predictions, record: Record, verdict: Verdict) -> list[str]:
+    """Return sentences on soft differences, and on growth of the ECE since the first record."""
+    notes = []
     soft = predictions.signature.soft_differences(record.predictions.signature)
-    soft = [entry for entry in soft if entry[0] != "model"]
-    if soft:
-        parts = [f"{name} {ours} (baseline {theirs})" for name, ours, theirs in soft]
-        out.append("differs from the recording in " + ", ".join(parts) + ".")
-    anchor = record.anchor.get("ece")
-    if record.superseded and isinstance(anchor, float):
-        drift = verdict.measurement.value - anchor
-        tolerance = verdict.tolerance
-        if drift > tolerance:
-            steps = len(record.superseded)
+    differences = [f"{name} {a} (baseline {b})" for name, a, b in soft if name != "model"]
+    if differences:
+        notes.append(f"differs from the recording in {', '.join(differences)}.")
+    anchor, steps = record.anchor.get("ece"), len(record.superseded)
+    if steps and isinstance(anchor, float):
+        growth = verdict.measurement.value - anchor
+        if growth > verdict.tolerance:
             # Older steps than these are in version control, not in the file.
             least = "at least " if steps == MAX_SUPERSEDED else ""
-            out.append(
-                f"since the first record ECE has crept up by {drift:.3f} (from {anchor:.3f}), "
-                f"more than the tolerance {tolerance:.3f}, in {least}{steps} accepted "
-                f"step{'s' * (steps > 1)}."
+            notes.append(
+                f"since the first record ECE has crept up by {growth:.3f} (from {anchor:.3f}), "
+                f"more than the tolerance {verdict.tolerance:.3f}, in {least}"
+                f"{counted(steps, 'accepted step')}."
             )
-    return out
+    return notes
+
+
+def _past(record: Record) -> tuple[Past, ...]:
+    """Return what was stored under the key of this record, the oldest first, and the record."""
+    steps = [dict(step) for step in reversed(record.superseded)]
+    # The file keeps the last few steps, and the summary of the first record.
+    if len(steps) == MAX_SUPERSEDED and record.anchor:
+        oldest = {key: steps[0].get(key) for key in record.anchor}
+        if oldest != dict(record.anchor):
+            steps.insert(0, {**record.anchor, "reason": "recorded first"})
+    model = record.predictions.signature.soft.get("model", "")
+    steps.append({**record.metrics, "n": record.n, "model": model})
+    return tuple(
+        Past(
+            model=str(step.get("model", "")),
+            n=int(step["n"]),
+            ece=float(step["ece"]),
+            accuracy=float(step["accuracy"]),
+            signed_gap=float(step["signed_gap"]),
+            replaced=str(step.get("reason", "")),
+        )
+        for step in steps
+        if all(isinstance(step.get(key), int | float) for key in PAST_NUMBERS)
+    )

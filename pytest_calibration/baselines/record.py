@@ -1,9 +1,9 @@
-"""One stored baseline: a summary made to be reviewed, and the items a paired gate needs.
+"""One stored baseline: a summary made to be reviewed, and the items that a paired gate needs.
 
-The YAML holds at most 60 lines. ``note``, ``tolerance`` and ``limit`` may be edited by hand; a
+The YAML file has at most 60 lines. ``note``, ``tolerance`` and ``limit`` may be edited by hand; a
 checksum covers everything else, because a clean merge of two branches can still mix two records.
-The items (id hash, float32 confidence, outcome, group) lie in an ``.npz`` beside it that the YAML
-names by digest, so that a swapped file is found.
+The items (id hash, float32 confidence, outcome, group) are in an ``.npz`` file beside it. The YAML
+names it by its digest, so that another file in its place is noticed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -24,7 +25,8 @@ import yaml
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
-from pytest_calibration.gate.planning import unpaired_visible
+from pytest_calibration.gate.planning import smallest_visible_unpaired
+from pytest_calibration.gate.strictness import range_error
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness, sharpness
@@ -32,22 +34,17 @@ from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.strict_yaml import read_mapping
 
 FORMAT: Final = 1
-# Tokens of one document say little more than a sample of them; a baseline stays small.
+# A token-level probe stores a sample of its tokens: a baseline stays small.
 MAX_TOKENS: Final = 4000
 MAX_ITEMS: Final = 10_000_000
 MAX_SUPERSEDED: Final = 3
 DIGITS: Final = 6
-# A file made to be reviewed: the numbers a reviewer reads, whatever else can be computed.
+# The numbers that a reviewer reads, of all that can be computed.
 STORED_METRICS: Final = (
-    "ece",
-    "equal_mass_ece",
-    "mce",
-    "brier",
-    "nll",
-    "accuracy",
-    "mean_confidence",
-    "signed_gap",
+    *("ece", "equal_mass_ece", "mce", "brier", "nll"),
+    *("accuracy", "mean_confidence", "signed_gap"),
 )
+BRIEF: Final = ("ece", "accuracy", "signed_gap")
 HAND_EDITED: Final = ("note", "tolerance", "limit")
 HEADER: Final = (
     "# Calibration baseline, written by pytest --calibration-record and --calibration-accept.\n"
@@ -72,7 +69,7 @@ class Record:
         note: free text, hand-editable.
         tolerance: allowed worsening of this probe, hand-editable; None for the default.
         limit: ECE limit of this probe, hand-editable; None for stored ECE plus tolerance.
-        anchor: summary of the first accepted value, against which creep shows.
+        anchor: summary of the first record, from which the growth of the ECE is counted.
         superseded: summaries of what was replaced, newest first, each with its reason.
         data: the whole decoded file.
     """
@@ -114,8 +111,8 @@ def items_bytes(predictions: Predictions) -> bytes:
         for key, array in arrays.items():
             content = io.BytesIO()
             np.lib.format.write_array(content, array, allow_pickle=False)
-            # Not compressed: ids and confidences are noise to a compressor. With a fixed date and
-            # system, equal items are the same bytes at every time and on every machine.
+            # Not compressed: ids and confidences do not shrink. With a fixed date and system,
+            # equal items are the same bytes at every time and on every machine.
             entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system = 3
             archive.writestr(entry, content.getvalue())
@@ -139,82 +136,87 @@ def summarise(
         previous: the record that is replaced; its anchor, hand edits and history are kept.
         reason: why it is replaced.
     """
-    payload = items_bytes(items_of(predictions))
+    stored = items_of(predictions)
+    payload = items_bytes(stored)
     sha = hashlib.sha256(payload).hexdigest()
-    measured = measure(predictions)
-    table = bin_table(predictions)
+    measured, n = measure(predictions), len(predictions)
     metrics = {
         metric: _rounded(metric_named(metric)(predictions), metric)
         for metric in STORED_METRICS
         if metric_named(metric).applies_to(predictions)
     }
-    brief = {k: metrics[k] for k in ("ece", "accuracy", "signed_gap")} | {"n": len(predictions)}
+    signature = predictions.signature
     summary: Summary = {
         "format": FORMAT,
         "probe": predictions.probe,
         "name": name,
-        "n": len(predictions),
+        "n": n,
         "metrics": metrics,
         "interval": {"ece": [_rounded(measured.low), _rounded(measured.high)], "level": 0.95},
         "noise_floor": _rounded(measured.noise_floor),
         "sharpness": _sharpness(predictions),
-        "smallest_visible_regression": _rounded(unpaired_visible(predictions)),
+        "smallest_visible_regression": _rounded(smallest_visible_unpaired(predictions)),
         "binning": {"bins": DEFAULT_BINS, "strategy": "equal_width"},
-        "bins": [
-            {
-                "to": _rounded(float(table.upper[b])),
-                "n": int(table.count[b]),
-                "confidence": _rounded(float(table.confidence[b])),
-                "accuracy": _rounded(float(table.accuracy[b])),
-            }
-            for b in range(len(table))
-            if table.count[b]
-        ],
+        "bins": _bins(predictions),
         "signature": {
-            "hard": dict(sorted(predictions.signature.hard.items())),
-            "soft": dict(sorted(predictions.signature.soft.items())),
+            "hard": dict(sorted(signature.hard.items())),
+            "soft": dict(sorted(signature.soft.items())),
         },
         "items": {
             "file": items_file(sha[:12]),
             "sha256": sha,
-            "count": len(items_of(predictions)),
+            "count": len(stored),
             "unit": predictions.unit,
             "set": predictions.items_digest,
         },
-        "anchor": brief,
+        "anchor": {key: metrics[key] for key in BRIEF} | {"n": n},
         "superseded": [],
         "note": "",
         "tolerance": None,
         "limit": None,
     }
     if previous is not None:
-        old = {k: previous.metrics.get(k) for k in ("ece", "accuracy", "signed_gap")}
-        entry = {
-            "reason": reason or "",
-            **old,
-            "n": previous.n,
-            "model": previous.predictions.signature.soft.get("model", ""),
-        }
-        summary["anchor"] = dict(previous.anchor)
-        summary["superseded"] = [entry, *map(dict, previous.superseded)][:MAX_SUPERSEDED]
-        for key in HAND_EDITED:
-            summary[key] = previous.data.get(key, summary[key])
+        summary |= _kept(previous, reason or "")
     summary["checksum"] = checksum(summary)
     return summary, payload
 
 
-def _sharpness(predictions: Predictions) -> Summary:
-    """Return what does apply, for a line of the file."""
-    held = sharpness(predictions)
-    numbers = {
-        "share_confident": held.share_confident,
-        "mean_entropy": held.mean_entropy,
-        "option_mass": held.option_mass,
+def _kept(previous: Record, reason: str) -> Summary:
+    """Return what stays in the file when a record is replaced."""
+    replaced = {
+        "reason": reason,
+        **{key: previous.metrics.get(key) for key in BRIEF},
+        "n": previous.n,
+        "model": previous.predictions.signature.soft.get("model", ""),
     }
+    return {
+        "anchor": dict(previous.anchor),
+        "superseded": [replaced, *map(dict, previous.superseded)][:MAX_SUPERSEDED],
+        **{key: previous.data[key] for key in HAND_EDITED},
+    }
+
+
+def _bins(predictions: Predictions) -> list[Summary]:
+    """Return the bins that hold items."""
+    table = bin_table(predictions)
+    return [
+        {
+            "to": _rounded(float(table.upper[b])),
+            "n": int(table.count[b]),
+            "confidence": _rounded(float(table.confidence[b])),
+            "accuracy": _rounded(float(table.accuracy[b])),
+        }
+        for b in range(len(table))
+        if table.count[b]
+    ]
+
+
+def _sharpness(predictions: Predictions) -> Summary:
+    """Return the numbers of sharpness that apply to these predictions."""
+    numbers = vars(sharpness(predictions)).copy()
+    answers = numbers.pop("answers")
     out: Summary = {k: _rounded(v, k) for k, v in numbers.items() if v is not None}
-    if held.answers:
-        out["answers"] = [_rounded(share) for share in held.answers]
-    return out
+    return out | ({"answers": [_rounded(share) for share in answers]} if answers else {})
 
 
 def _rounded(value: float, what: str = "a number") -> float:
@@ -247,74 +249,56 @@ def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _dump(value: Any, *, flow: bool) -> str:
-    text: str = yaml.dump(
-        value,
-        Dumper=_Dumper,
-        default_flow_style=flow,
-        sort_keys=False,
-        width=10**6,
-        allow_unicode=True,
-    )
-    return text
+def _dump(value: Any, *, flow: bool = True) -> str:
+    style: Any = {"sort_keys": False, "width": 10**6, "allow_unicode": True}
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=flow, **style)
+    return text.removesuffix("...\n").rstrip("\n")
 
 
 def to_yaml(summary: Summary) -> str:
-    """Write the summary with one line per thing a reviewer reads."""
-    parts = [HEADER]
+    """Write the summary with one line per thing that a reviewer reads."""
+    lines = [HEADER.rstrip("\n")]
     for key, value in summary.items():
         if key in _BLOCKS and value:
             # One line per entry: a change shows as one changed line in a diff.
-            entries = value.items() if isinstance(value, dict) else ((None, v) for v in value)
-            parts.append(f"{key}:\n")
-            for label, entry in entries:
-                lead = f"  {label}: " if label is not None else "  - "
-                parts.append(f"{lead}{_inline(entry)}\n")
-        elif key == "signature":
-            if sum(map(len, value.values())) <= MAX_SIGNATURE_LINES:
-                parts.append(_dump({key: value}, flow=False))
+            lines.append(f"{key}:")
+            if isinstance(value, dict):
+                lines += [f"  {label}: {_dump(entry)}" for label, entry in value.items()]
             else:
-                parts.append(f"{key}:\n")
-                parts.extend(f"  {part}: {_inline(value[part])}\n" for part in value)
+                lines += [f"  - {_dump(entry)}" for entry in value]
+        elif key == "signature" and sum(map(len, value.values())) <= MAX_SIGNATURE_LINES:
+            lines.append(_dump({key: value}, flow=False))
+        elif key == "signature":
+            lines += [f"{key}:", *(f"  {part}: {_dump(value[part])}" for part in value)]
         else:
-            parts.append(f"{key}: {_inline(value)}\n")
-    return "".join(parts)
-
-
-def _inline(value: Any) -> str:
-    return _dump(value, flow=True).removesuffix("...\n").rstrip("\n")
+            lines.append(f"{key}: {_dump(value)}")
+    return "\n".join(lines) + "\n"
 
 
 # --- reading -------------------------------------------------------------------------------------
 
 _NUMBER: Final = (int, float)
-_TYPES: Final[dict[str, tuple[type, ...]]] = {
+_FIELDS: Final[dict[str, tuple[type, ...]]] = {
     "format": (int,),
-    "probe": (str,),
-    "name": (str,),
+    **dict.fromkeys(("probe", "name", "note", "checksum"), (str,)),
     "n": (int,),
-    "metrics": (dict,),
-    "interval": (dict,),
-    "noise_floor": _NUMBER,
-    "sharpness": (dict,),
-    "smallest_visible_regression": _NUMBER,
-    "binning": (dict,),
-    "bins": (list,),
-    "signature": (dict,),
-    "items": (dict,),
-    "anchor": (dict,),
-    "superseded": (list,),
-    "note": (str,),
-    "tolerance": (*_NUMBER, type(None)),
-    "limit": (*_NUMBER, type(None)),
-    "checksum": (str,),
+    **dict.fromkeys(("metrics", "interval", "sharpness", "binning", "signature"), (dict,)),
+    **dict.fromkeys(("noise_floor", "smallest_visible_regression"), _NUMBER),
+    **dict.fromkeys(("items", "anchor"), (dict,)),
+    **dict.fromkeys(("bins", "superseded"), (list,)),
+    **dict.fromkeys(("tolerance", "limit"), (*_NUMBER, NoneType)),
 }
-_ITEMS_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    "file": (str,),
-    "sha256": (str,),
+_ITEMS_FIELDS: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("file", "sha256", "unit", "set"), (str,)),
     "count": (int,),
-    "unit": (str,),
-    "set": (str,),
+}
+_TYPE_NAMES: Final[dict[type, str]] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "a mapping",
+    list: "a list",
+    NoneType: "nothing",
 }
 _ARRAYS: Final = {
     "ids": np.dtype(np.uint64),
@@ -327,48 +311,112 @@ _ARRAYS: Final = {
 def read_record(path: Path, probe: str, name: str) -> Record:
     """Read and check one record.
 
-    Every way in which a stored baseline can be bad is told here, in the order in which a reader
-    would look: the file, its format, its fields, its checksum, its key, its items.
-
     Raises:
         UnreadableBaseline: with what is wrong and what to do; nothing is written.
     """
     data = read_mapping(path, UnreadableBaseline)
-    version = data.get("format")
-    if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT:
-        raise UnreadableBaseline(
-            f"{path}: has format {version}, and this version of pytest-calibration reads format "
-            f"{FORMAT}; update pytest-calibration."
-        )
-    _check_fields(path, data, _TYPES, "")
-    if data["format"] != FORMAT:
-        raise UnreadableBaseline(f"{path}: format is {data['format']}, expected {FORMAT}.")
-    _check_numbers(path, data)
-    if _checksum_or_none(data) != data["checksum"]:
-        raise UnreadableBaseline(
-            f"{path}: the checksum does not fit the values: they were edited by hand or mixed by a "
-            "merge; restore the file from version control, or delete it and record again."
-        )
-    if (data["probe"], data["name"]) != (probe, name):
-        raise UnreadableBaseline(
-            f"{path}: holds the baseline {data['name']!r} of probe {data['probe']!r}, expected "
-            f"{name!r} of {probe!r}; rename the file back."
-        )
+    for problem in _problems(data, probe, name):
+        raise UnreadableBaseline(f"{path}: {problem}")
+    numbers: Summary = {"mean_entropy": None, "option_mass": None, "answers": ()}
+    for key, value in data["sharpness"].items():
+        numbers[key] = tuple(map(float, value)) if key == "answers" else float(value)
+    as_stored = ("metrics", "n", "note", "tolerance", "limit", "anchor")
     return Record(
         path=path,
         probe=probe,
         name=name,
-        metrics=data["metrics"],
-        sharpness=_read_sharpness(path, data["sharpness"]),
+        sharpness=Sharpness(**numbers),
         predictions=_read_items(path, data),
-        n=data["n"],
-        note=data["note"],
-        tolerance=data["tolerance"],
-        limit=data["limit"],
-        anchor=data["anchor"],
         superseded=tuple(data["superseded"]),
         data=data,
+        **{key: data[key] for key in as_stored},
     )
+
+
+def _problems(data: Mapping[str, Any], probe: str, name: str) -> Iterator[str]:
+    """Yield what is wrong with a YAML file, a sentence each; each check presumes those before it.
+
+    In the order in which a reader would look: its format, fields, numbers, checksum, key, items.
+    """
+    version = data.get("format")
+    if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT:
+        yield (
+            f"has format {version}, and this version of pytest-calibration reads format {FORMAT}; "
+            "update pytest-calibration."
+        )
+    yield from _field_problems(data, _FIELDS)
+    if version != FORMAT:
+        yield f"format is {version}, expected {FORMAT}."
+    yield from _value_problems(data)
+    if _checksum_or_none(data) != data["checksum"]:
+        yield (
+            "the checksum does not fit the values: they were edited by hand or mixed by a merge; "
+            "restore the file from version control, or delete it and record again."
+        )
+    if (data["probe"], data["name"]) != (probe, name):
+        yield (
+            f"holds the baseline {data['name']!r} of probe {data['probe']!r}, expected {name!r} of "
+            f"{probe!r}; rename the file back."
+        )
+    yield from _sharpness_problems(data["sharpness"])
+    items = data["items"]
+    if not 0 < items["count"] <= MAX_ITEMS or items["unit"] not in ("item", "token"):
+        yield f"items.count {items['count']} or items.unit {items['unit']!r} cannot be."
+    if not re.fullmatch(r"[A-Za-z0-9._-]+\.npz", items["file"]):
+        yield f"items.file {items['file']!r} must be a plain file name."
+
+
+def _field_problems(
+    data: Mapping[str, Any], types: Mapping[str, tuple[type, ...]], prefix: str = ""
+) -> Iterator[str]:
+    for key in data:
+        if key not in types:
+            yield f"unknown field {prefix}{key}; known fields: {', '.join(types)}."
+    for key, allowed in types.items():
+        if key not in data:
+            yield f"the field {prefix}{key} is missing."
+        # bool is an int to Python, never to a reader.
+        elif isinstance(data[key], bool) or not isinstance(data[key], allowed):
+            names = " or ".join(_TYPE_NAMES[t] for t in allowed)
+            yield f"{prefix}{key} must be {names}, got {data[key]!r}."
+
+
+def _value_problems(data: Mapping[str, Any]) -> Iterator[str]:
+    metrics = {f"metrics.{key}": value for key, value in data["metrics"].items()}
+    for key, value in {"noise_floor": data["noise_floor"], **metrics}.items():
+        if not _is_finite(value):
+            yield f"{key} must be a finite number, got {value!r}."
+    tolerance, limit = data["tolerance"], data["limit"]
+    problem = "" if tolerance is None else range_error("tolerance", tolerance)
+    if problem:
+        yield f"tolerance {problem}."
+    if limit is not None and not 0 <= limit <= 1:
+        yield f"limit must be a number in [0, 1], got {limit}."
+    for part in ("hard", "soft"):
+        entries = data["signature"].get(part)
+        texts = [*entries.keys(), *entries.values()] if isinstance(entries, dict) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            yield f"signature.{part} must map text to text, got {entries!r}."
+    yield from _field_problems(data["items"], _ITEMS_FIELDS, "items.")
+
+
+def _sharpness_problems(data: Mapping[str, Any]) -> Iterator[str]:
+    known = sorted(f.name for f in fields(Sharpness))
+    for key, value in data.items():
+        if key not in known:
+            yield f"unknown field sharpness.{key}; known fields: {', '.join(known)}."
+        listed = isinstance(value, list)
+        if not all(map(_is_finite, value if listed else [value])):
+            yield f"sharpness.{key} must be finite numbers, got {value!r}."
+        if listed is not (key == "answers"):
+            expected = "a list of numbers" if key == "answers" else "a number"
+            yield f"sharpness.{key} must be {expected}, got {value!r}."
+    if "share_confident" not in data:
+        yield "the field sharpness.share_confident is missing."
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, _NUMBER) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _checksum_or_none(data: Mapping[str, Any]) -> str | None:
@@ -379,127 +427,34 @@ def _checksum_or_none(data: Mapping[str, Any]) -> str | None:
         return None
 
 
-def _check_fields(
-    path: Path, data: Mapping[str, Any], types: Mapping[str, tuple[type, ...]], prefix: str
-) -> None:
-    for key in data:
-        if key not in types:
-            raise UnreadableBaseline(
-                f"{path}: unknown field {prefix}{key}; known fields: {', '.join(types)}."
-            )
-    for key, allowed in types.items():
-        if key not in data:
-            raise UnreadableBaseline(f"{path}: the field {prefix}{key} is missing.")
-        value = data[key]
-        # bool is an int to Python, never to a reader.
-        if isinstance(value, bool) or not isinstance(value, allowed):
-            names = " or ".join("nothing" if t is type(None) else _WORDS[t] for t in allowed)
-            raise UnreadableBaseline(f"{path}: {prefix}{key} must be {names}, got {value!r}.")
-
-
-_WORDS: Final[dict[type, str]] = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    dict: "a mapping",
-    list: "a list",
-}
-
-
-def _check_numbers(path: Path, data: Mapping[str, Any]) -> None:
-    numbers = {
-        "noise_floor": data["noise_floor"],
-        "tolerance": data["tolerance"],
-        "limit": data["limit"],
-        **{f"metrics.{k}": v for k, v in data["metrics"].items()},
-    }
-    for key, value in numbers.items():
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, _NUMBER) or not math.isfinite(value):
-            raise UnreadableBaseline(f"{path}: {key} must be a finite number, got {value!r}.")
-    if data["tolerance"] is not None and not 0 <= data["tolerance"] < 1:
-        raise UnreadableBaseline(
-            f"{path}: tolerance must be at least 0 and below 1, got {data['tolerance']}."
-        )
-    if data["limit"] is not None and not 0 <= data["limit"] <= 1:
-        raise UnreadableBaseline(f"{path}: limit must lie in [0, 1], got {data['limit']}.")
-    signature = data["signature"]
-    for part in ("hard", "soft"):
-        fields = signature.get(part)
-        if not isinstance(fields, dict) or not all(
-            isinstance(k, str) and isinstance(v, str) for k, v in fields.items()
-        ):
-            raise UnreadableBaseline(
-                f"{path}: signature.{part} must map text to text, got {fields!r}."
-            )
-    _check_fields(path, data["items"], _ITEMS_TYPES, "items.")
-
-
-def _read_sharpness(path: Path, data: Mapping[str, Any]) -> Sharpness:
-    known = {f.name for f in fields(Sharpness)}
-    for key, value in data.items():
-        if key not in known:
-            raise UnreadableBaseline(
-                f"{path}: unknown field sharpness.{key}; known fields: {', '.join(sorted(known))}."
-            )
-        listed = value if isinstance(value, list) else [value]
-        for one in listed:
-            if isinstance(one, bool) or not isinstance(one, _NUMBER) or not math.isfinite(one):
-                raise UnreadableBaseline(
-                    f"{path}: sharpness.{key} must be finite numbers, got {value!r}."
-                )
-        if isinstance(value, list) is not (key == "answers"):
-            what = "a list of numbers" if key == "answers" else "a number"
-            raise UnreadableBaseline(f"{path}: sharpness.{key} must be {what}, got {value!r}.")
-    if "share_confident" not in data:
-        raise UnreadableBaseline(f"{path}: the field sharpness.share_confident is missing.")
-    return Sharpness(
-        share_confident=float(data["share_confident"]),
-        mean_entropy=_optional(data, "mean_entropy"),
-        option_mass=_optional(data, "option_mass"),
-        answers=tuple(map(float, data.get("answers", ()))),
-    )
-
-
-def _optional(data: Mapping[str, Any], key: str) -> float | None:
-    return float(data[key]) if key in data else None
-
-
 def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
-    said = data["items"]
-    count, unit = said["count"], said["unit"]
-    if not 0 < count <= MAX_ITEMS or unit not in ("item", "token"):
-        raise UnreadableBaseline(f"{path}: items.count {count} or items.unit {unit!r} cannot be.")
-    if not re.fullmatch(r"[A-Za-z0-9._-]+\.npz", said["file"]):
-        raise UnreadableBaseline(f"{path}: items.file {said['file']!r} must be a plain file name.")
-    file = path.with_name(said["file"])
-    bound = 64 * count + 65536
+    items = data["items"]
+    file, bound = path.with_name(items["file"]), 64 * items["count"] + 65536
     try:
         if file.stat().st_size > bound:
             raise UnreadableBaseline(
-                f"{file}: is larger than {count:,} items can be ({bound:,} bytes)."
+                f"{file}: is larger than {items['count']:,} items can be ({bound:,} bytes)."
             )
         payload = file.read_bytes()
     except OSError:
         raise UnreadableBaseline(
-            f"{path}: its items file {said['file']} is missing; restore it from version control "
+            f"{path}: its items file {file.name} is missing; restore it from version control "
             "(both files belong together), or delete the baseline and record again."
         ) from None
-    if hashlib.sha256(payload).hexdigest() != said["sha256"]:
+    if hashlib.sha256(payload).hexdigest() != items["sha256"]:
         raise UnreadableBaseline(
             f"{file}: is not the file that {path.name} was written with (its digest differs); "
             "restore both from version control, or delete the baseline and record again."
         )
     try:
-        arrays = _load_arrays(payload, count, bound)
+        arrays = _load_arrays(payload, items["count"], bound)
         return Predictions(
             probe=data["probe"],
             confidence=arrays["confidence"].astype(np.float64),
             correct=arrays["correct"].astype(np.bool_),
             item_ids=arrays["ids"],
             groups=arrays["groups"].astype(np.str_) if "groups" in arrays else None,
-            unit=unit,
+            unit=items["unit"],
             signature=Signature(data["signature"]["hard"], data["signature"]["soft"]),
         )
     except Exception as problem:  # crafted bytes fail in many ways, which all mean the same
@@ -520,18 +475,20 @@ def _load_arrays(payload: bytes, count: int, bound: int) -> dict[str, NDArray[An
     return arrays
 
 
-def is_record(path: Path) -> bool:
-    """Whether a YAML file has the fields of a record; one that cannot be read has not."""
+def read_unchecked(path: Path) -> Mapping[str, Any]:
+    """Return the content of a YAML file; empty where it cannot be read."""
     try:
-        return set(read_mapping(path, UnreadableBaseline)) >= {*_TYPES}
+        return read_mapping(path, UnreadableBaseline)
     except UnreadableBaseline:
-        return False
+        return {}
+
+
+def is_record(path: Path) -> bool:
+    """Whether a YAML file has the fields of a record."""
+    return _FIELDS.keys() <= read_unchecked(path).keys()
 
 
 def stored_n(path: Path) -> int:
-    """Return the n of a record without checking the rest; 0 where it says none."""
-    try:
-        n = read_mapping(path, UnreadableBaseline).get("n")
-    except UnreadableBaseline:
-        return 0
+    """Return the n of a record without checking the rest; 0 where there is none."""
+    n = read_unchecked(path).get("n")
     return n if isinstance(n, int) else 0

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pytest_calibration.baselines.record import Record, is_record, read_record, summarise, to_yaml
-from pytest_calibration.errors import BaselineError, MissingBaseline, UnreadableBaseline, UsageError
-from pytest_calibration.files import file_stem, write_atomically
-from pytest_calibration.predictions import (
-    Predictions,
-    PredictionsLike,
-    as_predictions,
+from pytest_calibration.baselines.record import (
+    Record,
+    is_record,
+    read_record,
+    read_unchecked,
+    summarise,
+    to_yaml,
 )
-from pytest_calibration.strict_yaml import read_mapping
+from pytest_calibration.errors import BaselineError, MissingBaseline, UsageError
+from pytest_calibration.files import file_stem, write_atomically
+from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
 
 DEFAULT_NAME: Final = "default"
 
@@ -28,7 +30,7 @@ class Policy:
 
     Attributes:
         record: add records that are missing.
-        accept: the reason for which records may be replaced; None forbids it.
+        accept: the reason with which records may be replaced; None forbids it.
     """
 
     record: bool = False
@@ -37,16 +39,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class Draft:
-    """A record ready to be written; plain data, so that it can travel between processes.
+    """A record ready to be written; plain data, so that processes can exchange it.
 
     Attributes:
         folder: where the files go.
-        file: name of the YAML file.
-        text: content of the YAML file.
-        items_file: name of the items file.
-        items: content of the items file.
+        file: name of the YAML file, of which ``text`` is the content.
+        items_file: name of the items file, of which ``items`` is the content.
         checksum: identifies the content.
-        origin: who asked for it (a node id).
+        origin: the test (node id) that recorded it.
     """
 
     folder: str
@@ -68,58 +68,41 @@ class Draft:
         Raises:
             BaselineError: the folder cannot be written.
         """
-        folder = Path(self.folder)
-        path = folder / self.file
+        path = Path(self.key)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / self.items_file, self.items)
-            replaced = _items_named_by(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path.with_name(self.items_file), self.items)
+            old = read_unchecked(path).get("items")
             write_atomically(path, self.text.encode())
         except OSError as problem:
             raise BaselineError(
                 f"{path}: cannot be written ({problem.strerror or problem}); nothing was recorded."
             ) from None
         # Only what the replaced record named: another process may be about to name the others.
+        replaced = old.get("file") if isinstance(old, dict) else None
         for stale in items_files(path):
             if stale.name == replaced != self.items_file:
-                # One that someone holds open stays; nothing names it any more.
+                # A file that another program holds open stays; nothing names it any more.
                 with contextlib.suppress(OSError):
                     stale.unlink()
         return path
 
 
-def items_files(path: Path) -> Iterator[Path]:
-    """Yield the items files that belong to a YAML file."""
-    stem = re.escape(path.stem)
-    for file in path.parent.glob("*.npz"):
-        if re.fullmatch(rf"{stem}\.items-[0-9a-f]{{12}}\.npz", file.name):
-            yield file
+def items_files(path: Path) -> list[Path]:
+    """Return the items files that belong to a YAML file."""
+    name = re.compile(rf"{re.escape(path.stem)}\.items-[0-9a-f]{{12}}\.npz")
+    return [file for file in path.parent.glob("*.npz") if name.fullmatch(file.name)]
 
 
 def stored_records(folder: Path) -> list[Path]:
-    """Return the YAML files below a folder that are records; other people's files are not."""
+    """Return the YAML files below a folder that are records."""
     return [path for path in sorted(folder.rglob("*.yaml")) if is_record(path)]
 
 
-def _items_named_by(path: Path) -> str | None:
-    """Return the items file that a record names; None where there is no record to be read."""
-    try:
-        items = read_mapping(path, UnreadableBaseline)["items"]
-        return str(items["file"])
-    except (UnreadableBaseline, KeyError, TypeError):
-        return None
-
-
 def remove_record(path: Path) -> None:
-    """Remove a record and its items, the YAML first: it must not name what is gone."""
-    items = list(items_files(path))
-    for file in [path, *items]:
+    """Remove a record and its items, the YAML first: it must not name a file that is gone."""
+    for file in [path, *items_files(path)]:
         file.unlink(missing_ok=True)
-
-
-def write_draft(draft: Draft) -> None:
-    """Write a draft at once (outside a test session, nobody waits for other workers)."""
-    draft.write()
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,21 +113,21 @@ class Baselines:
         path: the folder; it need not exist.
         name: which baseline of a probe; ``default`` unless several stages are kept.
         policy: what may be written.
-        submit: takes a draft; writes it at once unless a test session collects drafts first.
-        asked: called with the file of every record that was looked for.
+        submit: takes a draft; it writes it at once unless a test session collects drafts first.
+        asked: called with the file of every record that is looked for.
     """
 
     path: Path
     name: str = DEFAULT_NAME
     policy: Policy = field(default_factory=Policy)
-    submit: Callable[[Draft], None] = write_draft
+    submit: Callable[[Draft], object] = Draft.write
     asked: Callable[[Path], None] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
 
     def __repr__(self) -> str:
-        # Shown beside every failing test; what it may write is no news there.
+        # Printed beside every failing test, where the policy does not matter.
         name = "" if self.name == DEFAULT_NAME else f", name={self.name!r}"
         return f"Baselines({str(self.path)!r}{name})"
 
@@ -160,7 +143,7 @@ class Baselines:
 
     @property
     def folder(self) -> Path:
-        """Where this name's files lie: the folder itself, or one per other name."""
+        """Where this name's files are: the folder itself, or a subfolder for another name."""
         return self.path if self.name == DEFAULT_NAME else self.path / file_stem(self.name)
 
     def path_of(self, probe: str) -> Path:
@@ -171,21 +154,20 @@ class Baselines:
         """Return the record of a probe, or None where nothing is stored.
 
         Raises:
-            UnreadableBaseline: something is stored and cannot be trusted.
+            UnreadableBaseline: a record is stored and cannot be trusted.
         """
         path = self.path_of(probe)
         if self.asked is not None:
             self.asked(path)
-        if not path.exists() and not path.is_symlink():
-            return None
-        return read_record(path, probe, self.name)
+        stored = path.exists() or path.is_symlink()
+        return read_record(path, probe, self.name) if stored else None
 
     def load(self, probe: str) -> Record:
         """Return the record of a probe.
 
         Raises:
             MissingBaseline: nothing is stored.
-            UnreadableBaseline: something is stored and cannot be trusted.
+            UnreadableBaseline: a record is stored and cannot be trusted.
         """
         record = self.find(probe)
         if record is None:
@@ -197,20 +179,18 @@ class Baselines:
     def draft(self, predictions: Predictions, *, reason: str | None = None) -> Draft:
         """Prepare what would be stored, keeping the hand edits and history of what it replaces."""
         path = self.path_of(predictions.probe)
-        previous = self.find(predictions.probe)
         summary, payload = summarise(
             predictions,
             self.name,
-            lambda twelve: f"{path.stem}.items-{twelve}.npz",
-            previous=previous,
+            lambda digest: f"{path.stem}.items-{digest}.npz",
+            previous=self.find(predictions.probe),
             reason=reason,
         )
-        items: dict[str, Any] = summary["items"]
         return Draft(
             folder=str(path.parent),
             file=path.name,
             text=to_yaml(summary),
-            items_file=items["file"],
+            items_file=summary["items"]["file"],
             items=payload,
             checksum=summary["checksum"],
         )

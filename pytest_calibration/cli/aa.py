@@ -10,24 +10,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import (
-    add_gate_settings,
-    gate_settings,
+    add_arguments,
+    add_strictness,
     number,
     record_at,
+    strictness,
     whole,
 )
 from pytest_calibration.cli.output import as_json, at_most, percent, table
 from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
-    from pytest_calibration.cli.arguments import GateSettings, Subparsers
+    from pytest_calibration.cli.arguments import Subparsers
     from pytest_calibration.config import Config
-    from pytest_calibration.gate.aa import Check, Rate
+    from pytest_calibration.gate.aa import AAResult, Rate
+    from pytest_calibration.gate.strictness import Strictness
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.progress import Work
 
 CONFIG: Final = "calibration.yaml"
-# Seconds between two states of the line that counts.
+# Seconds between two states of the progress line.
 EVERY: Final = 0.25
 FOR_MODELS: Final = ("parent", "probe", "config", "limit", "cache-dir")
 
@@ -43,53 +45,26 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("record", nargs="?", metavar="RECORD.yaml", help="a stored record")
     parser.add_argument(
-        "--against",
-        metavar="OTHER.yaml",
-        help="a second record of the same probe: the two change places at random",
-    )
-    parser.add_argument("--model", metavar="SPEC", help="a model to run the probes on")
-    parser.add_argument("--parent", metavar="SPEC", help="a second model, as --against")
-    parser.add_argument(
         "--probe", action="append", metavar="NAME", help="probe to run (repeatable)"
     )
-    parser.add_argument(
-        "--config", metavar="FILE", help=f"configuration of probes and model (default: {CONFIG})"
-    )
-    parser.add_argument(
-        "--limit", type=whole(1), metavar="N", help="ask the model at most so many items per probe"
-    )
-    parser.add_argument(
-        "--cache-dir", metavar="DIR", help="folder that keeps what models answered (default: none)"
-    )
-    parser.add_argument(
-        "--n", type=whole(2, 1_000_000), metavar="N", help="items per trial (default: as given)"
-    )
-    parser.add_argument(
-        "--trials", type=whole(1, 1_000_000), metavar="K", help="pairs drawn (default: 400)"
-    )
-    add_gate_settings(parser)
-    parser.add_argument(
-        "--accuracy-tolerance",
-        type=_accuracy_tolerance,
-        metavar="T",
-        help="allowed loss of accuracy, or none (default: 0.02)",
-    )
-    parser.add_argument(
-        "--changed",
-        type=number(0, 1),
-        metavar="Q",
-        help="share of the items that only one of two unchanged runs answers rightly "
-        "(default: 0.15)",
-    )
-    parser.add_argument(
-        "--seed", type=whole(0, 2**64 - 1), metavar="S", help="of the random numbers"
-    )
+    add_arguments(
+        parser,
+        ("--against", str, "OTHER.yaml", "a second record of the same probe: the two change places "
+         "at random"),
+        ("--model", str, "SPEC", "a model to run the probes on"),
+        ("--parent", str, "SPEC", "a second model, as --against"),
+        ("--config", str, "FILE", f"configuration of probes and model (default: {CONFIG})"),
+        ("--limit", whole(1), "N", "ask the model at most so many items per probe"),
+        ("--cache-dir", str, "DIR", "folder that keeps what models answered (default: none)"),
+        ("--n", whole(2, 1_000_000), "N", "items per trial (default: as given)"),
+        ("--trials", whole(1, 1_000_000), "K", "pairs drawn (default: 400)"),
+        ("--changed", number(0, 1), "Q", "share of the items that only one of two unchanged runs "
+         "answers rightly (default: 0.15)"),
+        ("--seed", whole(0, 2**64 - 1), "S", "of the random numbers"),
+    )  # fmt: skip
+    add_strictness(parser)
     parser.add_argument("--json", action="store_true", help="print numbers for a program")
     parser.set_defaults(run=run)
-
-
-def _accuracy_tolerance(text: str) -> float | str:
-    return text if text == "none" else number(0, 0.99)(text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -97,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises:
         UsageError: arguments that contradict each other.
-        CalibrationError: whatever else is wrong with records, probes or models.
+        CalibrationError: any other problem with records, probes or models.
     """
     from pytest_calibration.progress import PROGRESS
 
@@ -105,12 +80,12 @@ def run(options: argparse.Namespace) -> int:
     trees: dict[str, Any] = {}
     before = PROGRESS.set(_Line() if sys.stderr.isatty() else None)
     try:
-        for predictions, other, settings in _inputs(options):
-            found = _check(predictions, other, settings, options)
+        for predictions, other, strict in _inputs(options):
+            result = _result(predictions, other, strict, options)
             if options.json:
-                trees[found.probe] = tree(found)
+                trees[result.probe] = tree(result)
             else:
-                print("\n".join(lines(found)), flush=True)
+                print("\n".join(lines(result)), flush=True)
     finally:
         PROGRESS.set(before)
     if options.json:
@@ -133,24 +108,21 @@ def _check_usage(options: argparse.Namespace) -> None:
 
 def _inputs(
     options: argparse.Namespace,
-) -> Iterator[tuple[Predictions, Predictions | None, GateSettings]]:
-    """Yield what each check is made on, and the settings of the gate there."""
+) -> Iterator[tuple[Predictions, Predictions | None, Strictness]]:
+    """Yield the predictions of each check, a second set of them, and how strict the gate is."""
     if options.record is not None:
         record = record_at(options.record)
         other = None if options.against is None else record_at(options.against).predictions
-        yield record.predictions, other, gate_settings(options, record.tolerance)
+        yield record.predictions, other, strictness(options, record.tolerance)
         return
-    project = _project(options)
-    for predictions, other in _asked(options, project):
-        tolerance = project.probe_tolerance(predictions.probe)
-        yield predictions, other, gate_settings(options, tolerance, project.alpha)
-
-
-def _project(options: argparse.Namespace) -> Config:
     from pytest_calibration.config import Config, read_config
 
     path = Path(options.config or CONFIG)
-    return read_config(path) if options.config is not None or path.is_file() else Config()
+    exists = options.config is not None or path.is_file()
+    project = read_config(path) if exists else Config()
+    for predictions, other in _asked(options, project):
+        tolerance = project.probe_tolerance(predictions.probe)
+        yield predictions, other, strictness(options, tolerance, project.alpha)
 
 
 def _asked(
@@ -177,42 +149,37 @@ def _asked(
     return [(answer, asker.parent_predictions(answer.probe)) for answer in answers]
 
 
-def _check(
+def _result(
     predictions: Predictions,
     other: Predictions | None,
-    settings: GateSettings,
+    strict: Strictness,
     options: argparse.Namespace,
-) -> Check:
-    from pytest_calibration.gate.aa import TRIALS, check
-    from pytest_calibration.gate.decision import TOLERANCE
-    from pytest_calibration.gate.planning import CHANGED
+) -> AAResult:
+    """Run the check on one probe."""
+    from pytest_calibration.gate.aa import AASettings, aa_check
     from pytest_calibration.progress import PROGRESS
 
-    guard = TOLERANCE if options.accuracy_tolerance is None else options.accuracy_tolerance
-    trials = TRIALS if options.trials is None else options.trials
+    chosen = {name: getattr(options, name) for name in ("n", "trials", "changed", "seed")}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    settings = AASettings(strictness=strict, **given)
     with PROGRESS.of("", predictions.probe):
-        PROGRESS.report(0, trials, "trials")
-        return check(
+        PROGRESS.report(0, settings.trials, "trials")
+        return aa_check(
             predictions,
             other,
-            n=options.n,
-            trials=trials,
-            accuracy_tolerance=None if guard == "none" else guard,
-            **settings._asdict(),
-            changed=CHANGED if options.changed is None else options.changed,
-            seed=options.seed,
-            progress=lambda done: PROGRESS.report(done, trials, "trials"),
+            settings,
+            progress=lambda done: PROGRESS.report(done, settings.trials, "trials"),
         )
 
 
 class _Line:
-    """A line on stderr that is rewritten in place and leaves nothing behind."""
+    """A progress line on stderr that is rewritten in place and removed in the end."""
 
     def __init__(self) -> None:
         self._width = 0
 
     def show(self, work: Work) -> float:
-        """Write how far it is."""
+        """Write how far the work is; return the seconds until it may be written again."""
         from pytest_calibration.text.layout import columns, fitted
 
         text = fitted(str(work), shutil.get_terminal_size().columns - 1)
@@ -222,7 +189,7 @@ class _Line:
         return EVERY
 
     def clear(self) -> None:
-        """Wipe it."""
+        """Remove it."""
         if self._width:
             print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
             self._width = 0
@@ -231,86 +198,76 @@ class _Line:
 # --- output --------------------------------------------------------------------------------------
 
 
-def lines(found: Check) -> Iterator[str]:
+def lines(result: AAResult) -> Iterator[str]:
     """Yield the block of one probe."""
-    grouped = f" in {found.units:,} groups" if found.units != found.n else ""
-    yield f"{found.probe}: {found.trials:,} pairs of {found.n:,} {found.unit}s{grouped}"
-    source = "two sets that change places" if found.two_sets else "one set of predictions"
+    trials, strict = result.false_alarms.trials, result.strictness
+    grouped = f" in {result.units:,} groups" if result.units != result.n else ""
+    yield f"{result.probe}: {trials:,} pairs of {result.n:,} {result.unit}s{grouped}"
+    source = "two sets that change places" if result.two_sets else "one set of predictions"
     yield (
-        f"  drawn from {source}: ECE {found.ece:.3f}, accuracy {found.accuracy:.3f}, mean "
-        f"confidence {found.mean_confidence:.3f}"
+        f"  drawn from {source}: ECE {result.ece:.3f}, accuracy {result.accuracy:.3f}, mean "
+        f"confidence {result.mean_confidence:.3f}"
     )
     together = ""
-    if found.within_groups:
-        together = f"; those of a group go together (correlation {found.within_groups:.2f})"
-    yield f"  {percent(found.changed)} of the answers are right on one side only{together}"
-    yield f"  tolerance {found.tolerance:g}, alpha {found.alpha:g}, seed {found.seed}"
-    alarms = found.false_alarms
-    yield f"  false alarms: {_counted(alarms)} of the pairs without change fail"
-    by = [f"{name} {percent(rate.share)}" for name, rate in found.components.items() if rate.count]
+    if result.within_groups:
+        together = f"; those of a group go together (correlation {result.within_groups:.2f})"
+    yield f"  {percent(result.changed)} of the answers are right on one side only{together}"
+    yield f"  tolerance {strict.tolerance:g}, alpha {strict.alpha:g}, seed {result.seed}"
+    yield f"  false alarms: {_counted(result.false_alarms)} of the pairs without change fail"
+    by = [f"{name} {percent(rate.share)}" for name, rate in result.components.items() if rate.count]
     if by:
         yield f"    by component: {', '.join(by)}"
-    if found.bound is not None:
-        yield f"    bound that a verdict states: at most {at_most(found.bound)}"
-    yield f"  inconclusive: {_counted(found.inconclusive)} of the pairs without change"
+    if result.bound is not None:
+        yield f"    bound that a verdict states: at most {at_most(result.bound)}"
+    yield f"  inconclusive: {_counted(result.inconclusive)} of the pairs without change"
     yield "  power: how often a candidate fails that is worse by so much, with 95 % interval"
-    yield from table(_power(found), indent="    ")
+    yield from table(_power(result), indent="    ")
+
+
+def _share(rate: Rate) -> str:
+    return "{} [{}, {}]".format(*map(percent, (rate.share, *rate.interval)))
 
 
 def _counted(rate: Rate) -> str:
-    return (
-        f"{percent(rate.share)} [{percent(rate.low)}, {percent(rate.high)}] "
-        f"({rate.count:,} of {rate.trials:,})"
-    )
+    return f"{_share(rate)} ({rate.count:,} of {rate.trials:,})"
 
 
-def _power(found: Check) -> Iterator[list[str]]:
-    kinds = list(dict.fromkeys(one.how for one in found.power))
-    yield ["worsening", *kinds]
-    for worsening in dict.fromkeys(one.worsening for one in found.power):
-        cells = {
-            one.how: f"out of reach (at most {one.largest:.3f})"
-            if one.rate is None
-            else f"{percent(one.rate.share)} [{percent(one.rate.low)}, {percent(one.rate.high)}]"
-            for one in found.power
-            if one.worsening == worsening
-        }
-        yield [f"{worsening:g}", *(cells[kind] for kind in kinds)]
+def _power(result: AAResult) -> Iterator[list[str]]:
+    rows: dict[float, list[str]] = {}
+    for candidate, rate in result.power:
+        out_of_reach = f"out of reach (at most {candidate.largest:.3f})"
+        cell = out_of_reach if rate is None else _share(rate)
+        rows.setdefault(candidate.worsening, [f"{candidate.worsening:g}"]).append(cell)
+    yield ["worsening", *dict.fromkeys(candidate.kind for candidate, _ in result.power)]
+    yield from rows.values()
 
 
-def tree(found: Check) -> dict[str, Any]:
+def tree(result: AAResult) -> dict[str, Any]:
     """Return the numbers of one probe, named."""
-    plain = (
-        "n",
-        "units",
-        "trials",
-        "seed",
-        "two_sets",
-        "tolerance",
-        "alpha",
-        "ece",
-        "accuracy",
-        "mean_confidence",
-        "changed",
-        "within_groups",
-        "bound",
-    )
     power: dict[str, dict[str, Any]] = {}
-    for one in found.power:
-        rate = {} if one.rate is None else _numbers(one.rate)
-        power.setdefault(one.how, {})[f"{one.worsening:g}"] = {
-            "largest": one.largest,
-            "setting": one.setting,
-            **rate,
+    for candidate, rate in result.power:
+        power.setdefault(candidate.kind, {})[f"{candidate.worsening:g}"] = {
+            "largest": candidate.largest,
+            "setting": candidate.setting,
+            **({} if rate is None else _numbers(rate)),
         }
+    names = ("ece", "accuracy", "mean_confidence", "changed", "within_groups", "bound")
     return {
-        **{name: getattr(found, name) for name in plain},
-        "false_alarms": _numbers(found.false_alarms),
-        "components": {name: rate.share for name, rate in found.components.items()},
-        "inconclusive": _numbers(found.inconclusive),
+        "n": result.n,
+        "units": result.units,
+        "trials": result.false_alarms.trials,
+        "seed": result.seed,
+        "two_sets": result.two_sets,
+        "tolerance": result.strictness.tolerance,
+        "alpha": result.strictness.alpha,
+        **{name: getattr(result, name) for name in names},
+        "false_alarms": _numbers(result.false_alarms),
+        "components": {name: rate.share for name, rate in result.components.items()},
+        "inconclusive": _numbers(result.inconclusive),
         "power": power,
     }
 
 
 def _numbers(rate: Rate) -> dict[str, float]:
-    return {"share": rate.share, "low": rate.low, "high": rate.high, "count": rate.count}
+    low, high = rate.interval
+    return {"share": rate.share, "low": low, "high": high, "count": rate.count}

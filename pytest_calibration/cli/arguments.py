@@ -1,11 +1,14 @@
-"""Types of arguments, and the record behind a file name."""
+"""Types of arguments, the gate's settings among them, and the record behind a file name."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from pytest_calibration.gate.strictness import DEFAULT, Strictness, range_error
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Record
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 MOST: Final = 1_000_000_000
+# What switches the accuracy guard off.
+OFF: Final = "none"
 Number = TypeVar("Number", int, float)
 
 
@@ -26,11 +31,26 @@ def number(least: float, most: float) -> Callable[[str], float]:
     return lambda text: _within(_read(float, text, "a number"), least, most)
 
 
-def _read(kind: Callable[[str], Number], text: str, what: str) -> Number:
+def _setting(name: str) -> Callable[[str], float | str]:
+    """Return the type of an argument that is a setting of the gate, in its range."""
+
+    def read(text: str) -> float | str:
+        if name == "accuracy_tolerance" and text == OFF:
+            return text
+        value = _read(float, text, "a number")
+        problem = range_error(name, value)
+        if problem:
+            raise argparse.ArgumentTypeError(problem)
+        return value
+
+    return read
+
+
+def _read(kind: Callable[[str], Number], text: str, expected: str) -> Number:
     try:
         return kind(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}") from None
 
 
 def _within(value: Number, least: Number, most: Number) -> Number:
@@ -40,58 +60,39 @@ def _within(value: Number, least: Number, most: Number) -> Number:
     return value
 
 
-def add_gate_settings(parser: argparse.ArgumentParser) -> None:
-    """Add the settings of the gate that every command takes; None where nothing is said."""
-    parser.add_argument(
-        "--tolerance",
-        type=number(0, 0.99),
-        metavar="T",
-        help="allowed worsening in ECE units (default: the record's or the probe's own, else 0.02)",
-    )
-    parser.add_argument(
-        "--alpha",
-        type=number(1e-9, 0.49),
-        metavar="A",
-        help="one-sided error level of each bound (default: 0.05)",
-    )
-    parser.add_argument(
-        "--max-undetected",
-        type=number(0.001, 0.99),
-        metavar="U",
-        help="a comparison that could miss a worsening of tolerance plus this is inconclusive "
-        "(default: 0.05)",
-    )
+def add_arguments(parser: argparse.ArgumentParser, *rows: tuple[str, Any, str, str]) -> None:
+    """Add arguments with one value each: (flag, type, metavar, help)."""
+    for flag, kind, metavar, text in rows:
+        parser.add_argument(flag, type=kind, metavar=metavar, help=text)
 
 
-class GateSettings(NamedTuple):
-    """How strict the gate is.
+def add_strictness(parser: argparse.ArgumentParser) -> None:
+    """Add the settings of the gate; each is None by default."""
+    add_arguments(
+        parser,
+        ("--tolerance", _setting("tolerance"), "T", "allowed worsening in ECE units (default: the "
+         "record's or the probe's own, else 0.02)"),
+        ("--alpha", _setting("alpha"), "A", "one-sided error level of each bound (default: 0.05)"),
+        ("--accuracy-tolerance", _setting("accuracy_tolerance"), "T", "allowed loss of accuracy, "
+         f"or {OFF} (default: 0.02)"),
+        ("--max-undetected", _setting("max_undetected"), "U", "a comparison that could miss a "
+         "worsening of tolerance plus this is inconclusive (default: 0.05)"),
+    )  # fmt: skip
 
-    Attributes:
-        tolerance: allowed worsening in ECE units.
-        alpha: one-sided error level of each bound.
-        max_undetected: how much beyond the tolerance may stay invisible.
-    """
 
-    tolerance: float
-    alpha: float
-    max_undetected: float
-
-
-def gate_settings(
+def strictness(
     options: argparse.Namespace, tolerance: float | None = None, alpha: float | None = None
-) -> GateSettings:
-    """Return the settings given, else those of the record or project, else the gate's own."""
-    from pytest_calibration.gate.decision import ALPHA, MAX_UNDETECTED, TOLERANCE
-
-    return GateSettings(
-        _first(options.tolerance, tolerance, TOLERANCE),
-        _first(options.alpha, alpha, ALPHA),
-        _first(options.max_undetected, MAX_UNDETECTED),
+) -> Strictness:
+    """Return how strict the gate is: as the flags say, else as given here, else the default."""
+    chosen = DEFAULT.with_first(
+        tolerance=(options.tolerance, tolerance),
+        alpha=(options.alpha, alpha),
+        max_undetected=(options.max_undetected,),
     )
-
-
-def _first(*values: float | None) -> float:
-    return next(float(value) for value in values if value is not None)
+    guard = options.accuracy_tolerance
+    if guard is None:
+        return chosen
+    return replace(chosen, accuracy_tolerance=None if guard == OFF else guard)
 
 
 def record_at(path: str) -> Record:
@@ -104,5 +105,5 @@ def record_at(path: str) -> Record:
     from pytest_calibration.errors import UnreadableBaseline
     from pytest_calibration.strict_yaml import read_mapping
 
-    said = read_mapping(Path(path), UnreadableBaseline)
-    return read_record(Path(path), said.get("probe", ""), said.get("name", ""))
+    data = read_mapping(Path(path), UnreadableBaseline)
+    return read_record(Path(path), data.get("probe", ""), data.get("name", ""))

@@ -1,10 +1,10 @@
-"""What moved against the baseline, and what its parent says without labels."""
+"""The change from a baseline, and the temperature that fits a parent without labels."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from pytest_calibration.diagnosis.estimates import evidence_of, mean_of
+from pytest_calibration.diagnosis.estimates import mean_of, sample_of
 from pytest_calibration.diagnosis.findings import BaseTemperature, Change, Interval
 from pytest_calibration.diagnosis.recalibration import read_ece, with_confidence
 from pytest_calibration.diagnosis.temperature import (
@@ -36,17 +36,17 @@ def shared_items(
 
 
 def change_of(predictions: Predictions, baseline: Predictions) -> Change:
-    """Split the change of the signed gap: confidence rose by c, accuracy by a, the gap by c − a.
+    """Return the change of accuracy a, of confidence c, and of the signed gap, which is c − a.
 
     Args:
         predictions: n items.
         baseline: the same items in the same order.
     """
-    evidence = evidence_of(predictions)
+    sample = sample_of(predictions)
     before, after = baseline.correct.astype(np.float64), predictions.correct.astype(np.float64)
-    right, sure = after - before, predictions.confidence - baseline.confidence
-    accuracy, confidence = mean_of(right, evidence), mean_of(sure, evidence)
-    gap = mean_of(sure - right, evidence, -2.0, 2.0)
+    correct, sharper = after - before, predictions.confidence - baseline.confidence
+    accuracy, confidence = mean_of(correct, sample), mean_of(sharper, sample)
+    gap = mean_of(sharper - correct, sample, -2.0, 2.0)
     value = confidence.value - accuracy.value
     return Change(
         n=predictions.n,
@@ -62,7 +62,7 @@ def change_of(predictions: Predictions, baseline: Predictions) -> Change:
 
 
 def base_target(table: FloatArray, logits: Logits) -> Target:
-    """Aim at the parent's distribution over what the model holds possible.
+    """Return the parent's distribution over the options that the model gives any probability.
 
     Args:
         table: (k, n) probabilities of the parent.
@@ -80,7 +80,7 @@ def base_target(table: FloatArray, logits: Logits) -> Target:
 def base_temperature(
     predictions: Predictions, base: Predictions, bins: int
 ) -> BaseTemperature | None:
-    """Find the T of least mean KL(base ‖ softmax(z / T)), which takes no labels.
+    """Return the T of least mean KL(base ‖ softmax(z / T)), which takes no labels.
 
     Source: He et al. 2023 (arXiv 2310.11732), who fit one per task.
 
@@ -102,7 +102,7 @@ def base_temperature(
     if target.counts is not None and not target.counts.any():
         return None
     found = minimise(logits, target)
-    low, high = interval_of(logits, target, found, evidence_of(predictions))
+    low, high = interval_of(logits, target, found, sample_of(predictions))
     before = loss(logits, target, 1.0)
     at = with_confidence(predictions, confidence_at(logits, found.beta, "logits"))
     return BaseTemperature(

@@ -1,4 +1,4 @@
-"""How far a model has come to prefer one answer, and how much it thinks of the options at all."""
+"""How strongly a model prefers one answer, and how much probability its options hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from pytest_calibration.diagnosis.estimates import evidence_of, mean_of
+from pytest_calibration.diagnosis.estimates import mean_of, sample_of
 from pytest_calibration.diagnosis.findings import (
     Collapse,
     Contrast,
@@ -24,13 +24,13 @@ from pytest_calibration.metrics.sharpness import (
     label_histogram,
 )
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.evidence import TAIL
 from pytest_calibration.uncertainty.quantiles import upper_quantile
+from pytest_calibration.uncertainty.sample import TAIL
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
-# An option counts as a favourite that is surely answered so much more often than it is right.
+# An option counts as a favourite where it is answered so much more often than it is correct.
 TOO_OFTEN: Final = 0.05
-# A mean option mass below it is small, and so is one below it on a quarter of the items.
+# An option mass is small where its mean is below a half, or a quarter of the items are.
 HALF: Final = 0.5
 OFTEN: Final = 0.25
 
@@ -41,11 +41,11 @@ def contrast(
     before: FloatArray | None,
     highest: float = 1.0,
 ) -> Contrast:
-    """Put a mean over (n,) values in [0, highest] beside that of the baseline."""
+    """Return the mean of (n,) values in [0, highest], and that of the baseline."""
     value = float(values.mean())
     if before is None:
         return Contrast(value, None, None)
-    change = mean_of(values - before, evidence_of(predictions), -highest, highest)
+    change = mean_of(values - before, sample_of(predictions), -highest, highest)
     return Contrast(value, float(before.mean()), change)
 
 
@@ -56,92 +56,79 @@ def entropies(table: FloatArray) -> FloatArray:
 
 
 def collapse_of(predictions: Predictions, baseline: Predictions | None) -> Collapse:
-    """Measure it.
+    """Return how strongly a model prefers one answer.
 
     Args:
         predictions: n items.
         baseline: the same items in the same order, or None.
     """
-    confidence = predictions.confidence
-    sure = (confidence >= SURE - EDGE_SNAP).astype(np.float64)
-    confidence_before = sure_before = None
-    if baseline is not None:
-        confidence_before = baseline.confidence
-        sure_before = (baseline.confidence >= SURE - EDGE_SNAP).astype(np.float64)
+
+    def confident(p: Predictions) -> FloatArray:
+        return (p.confidence >= SURE - EDGE_SNAP).astype(np.float64)
+
+    before = None if baseline is None else confident(baseline)
+    share_confident = contrast(predictions, confident(predictions), before)
     table = predictions.probabilities
     if table is None:
-        return Collapse(
-            mean_confidence=contrast(predictions, confidence, confidence_before),
-            share_confident=contrast(predictions, sure, sure_before),
-            mean_entropy=None,
-            answered=None,
-            right=None,
-            answered_before=None,
-            favourite=None,
-        )
+        return Collapse(share_confident)
     k = table.shape[1]
-    before = None if baseline is None else baseline.probabilities
-    if before is not None and before.shape[1] != k:
-        before = None
-    answered = answer_histogram(predictions)
+    table_before = None if baseline is None else baseline.probabilities
+    if table_before is not None and table_before.shape[1] != k:
+        table_before = None
     answered_before = None
-    if baseline is not None and before is not None:
+    if baseline is not None and table_before is not None:
         answered_before = answer_histogram(baseline)
     known = scale_of(predictions) == "logits" and predictions.labels is not None
-    right = label_histogram(predictions) if known else None
+    correct = label_histogram(predictions) if known else None
+    entropy_before = None if table_before is None else entropies(table_before)
+    most = float(np.log(max(k, 2)))
     return Collapse(
-        mean_confidence=contrast(predictions, confidence, confidence_before),
-        share_confident=contrast(predictions, sure, sure_before),
-        mean_entropy=contrast(
-            predictions,
-            entropies(table),
-            None if before is None else entropies(before),
-            float(np.log(max(k, 2))),
-        ),
-        answered=tuple(answered.tolist()),
-        right=None if right is None else tuple(right.tolist()),
+        share_confident=share_confident,
+        mean_entropy=contrast(predictions, entropies(table), entropy_before, most),
+        answered=tuple(answer_histogram(predictions).tolist()),
+        correct=None if correct is None else tuple(correct.tolist()),
         answered_before=None if answered_before is None else tuple(answered_before.tolist()),
-        favourite=None if right is None else _favourite(predictions, answered_before),
+        favourite=None if correct is None else _favourite(predictions, answered_before),
     )
 
 
 def _favourite(predictions: Predictions, before: FloatArray | None) -> Favourite | None:
-    """Find the option that is answered too often by most, beyond noise."""
+    """Return the option with the largest excess of answers, if it is beyond noise."""
     table, labels = predictions.probabilities, predictions.labels
     assert table is not None
     assert labels is not None
-    evidence, k = evidence_of(predictions), table.shape[1]
+    sample, k = sample_of(predictions), table.shape[1]
     answer = table.argmax(axis=1)
-    answered, right = answer_histogram(predictions), label_histogram(predictions)
-    option = int((answered - right).argmax())
-    if k < 2 or evidence.units < 2:
+    answered, correct = answer_histogram(predictions), label_histogram(predictions)
+    option = int((answered - correct).argmax())
+    if k < 2 or sample.units < 2:
         return None
     values = (answer == option).astype(np.float64) - (labels == option)
-    excess = float(answered[option] - right[option])
+    excess = float(answered[option] - correct[option])
     # Any of the k options might have come out first.
-    quantile = upper_quantile(TAIL / k, evidence.equal_units)
-    half = quantile * standard_error(values, evidence.clusters)
+    quantile = upper_quantile(TAIL / k, sample.equal_units)
+    half = quantile * standard_error(values, sample.clusters)
     if excess - half <= TOO_OFTEN:
         return None
-    # The likeliest option is answered too often by any model, a calibrated one too: it is a
-    # favourite only where the model gives it more probability than it deserves.
-    believed = table[:, option] - (labels == option)
-    if float(believed.mean()) - quantile * standard_error(believed, evidence.clusters) <= 0:
+    # Any model answers the likeliest option too often, a calibrated one too: it is a favourite
+    # only where its mean probability is too large.
+    excess_mass = table[:, option] - (labels == option)
+    if float(excess_mass.mean()) - quantile * standard_error(excess_mass, sample.clusters) <= 0:
         return None
     return Favourite(
         option=option,
         options=k,
         answered=float(answered[option]),
-        right=float(right[option]),
+        correct=float(correct[option]),
         baseline=None if before is None else float(before[option]),
         excess=Interval(excess, excess - half, min(1.0, excess + half)),
     )
 
 
 def with_summary(collapse: Collapse, stored: Sharpness) -> Collapse:
-    """Put beside it what is stored of a baseline that has no probabilities any more.
+    """Add the stored summary of a baseline without probabilities.
 
-    The summary is of all the baseline's items, so no change item by item is given.
+    The summary is of all the baseline's items, so there is no change item by item.
     """
     entropy, answers = collapse.mean_entropy, collapse.answered
     if entropy is not None and entropy.baseline is None and stored.mean_entropy is not None:
@@ -160,17 +147,17 @@ def option_mass_of(
     shared: tuple[Predictions, Predictions] | None,
     stored: Sharpness | None = None,
 ) -> OptionMass | None:
-    """Measure it; None where it is not known.
+    """Return the probability of all options together; None where it is not known.
 
     Args:
         predictions: n items.
         shared: the items both sides have, in the same order, or None.
-        stored: what is stored of a baseline that does not know it item by item.
+        stored: summary of a baseline that does not hold it item by item.
     """
     if predictions.option_mass is None:
         return None
     mass = np.clip(predictions.option_mass, 0.0, 1.0)
-    mean = mean_of(mass, evidence_of(predictions), 0.0)
+    mean = mean_of(mass, sample_of(predictions), 0.0)
     below = float((mass < HALF).mean())
     beside = None
     if shared is not None and shared[1].option_mass is not None:

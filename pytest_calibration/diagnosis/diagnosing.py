@@ -1,4 +1,4 @@
-"""Everything a diagnosis looks at, in one go."""
+"""The whole diagnosis of one model on one probe."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pytest_calibration.diagnosis.direction import (
     worst_bins,
     worst_slices,
 )
-from pytest_calibration.diagnosis.estimates import as_interval, evidence_of
+from pytest_calibration.diagnosis.estimates import as_interval, sample_of
 from pytest_calibration.diagnosis.findings import (
     Diagnosis,
     EceReading,
     Interval,
+    Problem,
     Recalibrated,
     Regime,
     TemperatureFit,
-    VerdictWord,
 )
 from pytest_calibration.diagnosis.recalibration import (
     MIN_UNITS,
@@ -49,25 +49,25 @@ def diagnose(
     base_model: bool = False,
     stored: Sharpness | None = None,
 ) -> Diagnosis:
-    """Say what happened to calibration, and whether recalibration would mend it.
+    """Return what happened to calibration, and whether recalibration would correct it.
 
     Everything is closed form or a convex fit, deterministic, and the same whatever the order of the
     items; with groups, every interval is over groups.
 
     Args:
         predictions: n items, or a pair (probabilities, labels).
-        baseline: what to compare with, on the same items: those of the same id count, the others
-            are ignored, and so is all of it where none is shared.
-        reference: what the baseline is called in a sentence.
+        baseline: what to compare with; only items with an id in the predictions count, and it is
+            ignored where there is none.
+        reference: name of the baseline in a sentence.
         bins: number of equal-width bins of every ECE.
-        base_model: whether the baseline is the parent, the model before it was fine-tuned. It may
-            then say what was attainable (``regime``), if it is calibrated itself, and how far to
-            flatten the model (``base_temperature``), if both have a table of as many options.
-        stored: summary of a baseline whose record holds no probabilities: its entropy, option mass
-            and answers are put beside the model's.
+        base_model: whether the baseline is the parent, the model before it was fine-tuned. It then
+            serves as the reference of the ``regime``, if it is calibrated itself, and of the
+            ``base_temperature``, if both have a table of as many options.
+        stored: summary of a baseline whose record holds no probabilities; gives its entropy, option
+            mass and answers.
 
     Raises:
-        PredictionsError: what was given cannot be read as predictions.
+        PredictionsError: one side cannot be read as predictions.
         MetricError: bins below 1.
     """
     p = as_predictions(predictions)
@@ -77,7 +77,7 @@ def diagnose(
     fit = fit_temperature(p)
     notes += _notes_on_fit(p, fit)
 
-    units = evidence_of(p).units
+    units = sample_of(p).units
     scaled, after_temperature, after_isotonic = None, None, None
     if units >= MIN_UNITS:
         if fit is not None:
@@ -112,7 +112,7 @@ def diagnose(
         temperature=fit,
         after_temperature=after_temperature,
         after_isotonic=after_isotonic,
-        verdict_word=verdict_on(gap, ece, auroc, fit, after_temperature, after_isotonic),
+        problem=problem_of(gap, ece, auroc, fit, after_temperature, after_isotonic),
         regime=regime or own_regime(p, None if scaled is None else scaled.confidence),
         collapse=collapse if stored is None else with_summary(collapse, stored),
         option_mass=option_mass_of(p, shared, stored),
@@ -120,7 +120,7 @@ def diagnose(
         base_temperature=base_temperature(*shared, bins) if shared and base_model else None,
         notes=tuple(notes),
     )
-    return replace(found, paragraph=sentences.paragraph(found), figures=sentences.figures(found))
+    return replace(found, sentences=sentences.sentences(found), figures=sentences.figures(found))
 
 
 def _notes_on_fit(predictions: Predictions, fit: TemperatureFit | None) -> list[str]:
@@ -128,11 +128,11 @@ def _notes_on_fit(predictions: Predictions, fit: TemperatureFit | None) -> list[
         return ["No temperature changes these confidences."]
     if not fit.impossible:
         return []
-    what = "right option" if fit.scale == "logits" else "outcome"
+    what = "correct option" if fit.scale == "logits" else "outcome"
     many = f"{fit.impossible:,} of the {predictions.n:,} {predictions.unit}s"
     return [
-        f"On {many} the {what} has probability 0, which no temperature changes; they have no say "
-        "in the temperature."
+        f"On {many} the {what} has probability 0, which no temperature changes; the fit leaves "
+        "them out."
     ]
 
 
@@ -159,7 +159,7 @@ def _shared(
 def _regime(
     shared: tuple[Predictions, Predictions], reference: str, bins: int, notes: list[str]
 ) -> Regime | None:
-    """Take the parent for reference, or say why it is none."""
+    """Return the regime relative to the parent; without it, add a note that says why."""
     base_ece = read_ece(shared[1], bins)
     regime = regime_against(*shared, base_ece, reference)
     if regime is None and base_ece.beyond_noise:
@@ -170,39 +170,39 @@ def _regime(
     return regime
 
 
-def verdict_on(
+def problem_of(
     gap: Interval,
     ece: EceReading,
     auroc: Interval | None,
     fit: TemperatureFit | None,
     by_temperature: Recalibrated | None,
     by_isotonic: Recalibrated | None,
-) -> VerdictWord:
-    """Name the kind of problem; only what the held-out folds support.
+) -> Problem:
+    """Return the kind of problem, as far as the held-out folds support it.
 
     Args:
         gap: signed gap.
         ece: of the model as it is.
-        auroc: of its confidence; None where all answers are right, or all wrong.
+        auroc: of its confidence; None where all answers are correct, or all wrong.
         fit: the best temperature; None where none changes anything.
-        by_temperature: what is left after temperature scaling; None where it was not tried.
-        by_isotonic: what is left after isotonic regression; None where it was not tried.
+        by_temperature: ECE after temperature scaling; None where it was not tried.
+        by_isotonic: ECE after isotonic regression; None where it was not tried.
     """
     if ece.at_floor and not gap.sign:
         return "none" if narrow(gap) else "undecided"
     if by_isotonic is None:
         return "undecided"
-    improves = by_isotonic.mended and by_isotonic.value < ece.value
+    improves = by_isotonic.corrected and by_isotonic.value < ece.value
     blind = auroc is None or (auroc.low <= 0.5 and auroc.high < HARDLY_RANKS)
     if blind and improves:
         return "ranking"
     if by_temperature is not None:
-        if by_temperature.mended and fit is not None and fit.differs_from_one:
+        if by_temperature.corrected and fit is not None and fit.differs_from_one:
             return "scaling" if by_temperature.value < ece.value else "undecided"
-        if not by_temperature.left:
+        if not by_temperature.remains:
             return "undecided"
-    if by_isotonic.left:
-        return "not mended"
+    if by_isotonic.remains:
+        return "not corrected"
     if not improves:
         return "undecided"
     return "shape" if auroc is None or auroc.high >= HARDLY_RANKS else "ranking"

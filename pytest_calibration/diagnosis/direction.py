@@ -1,4 +1,4 @@
-"""Where a model errs: to which side, at which confidences, on which slices."""
+"""Where a model errs: in which direction, at which confidences, on which slices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from pytest_calibration.diagnosis.estimates import evidence_of
+from pytest_calibration.diagnosis.estimates import sample_of
 from pytest_calibration.diagnosis.findings import (
     BinFinding,
     Direction,
@@ -23,10 +23,10 @@ from pytest_calibration.diagnosis.slices import (
 from pytest_calibration.diagnosis.slices import MIN_UNITS as SLICE_FROM
 from pytest_calibration.metrics import bin_table
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.evidence import TAIL, Evidence
 from pytest_calibration.uncertainty.means import score_interval
 from pytest_calibration.uncertainty.noise_floor import NullBins
 from pytest_calibration.uncertainty.quantiles import upper_quantile, upper_tail
+from pytest_calibration.uncertainty.sample import TAIL, Sample
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 MOST: Final = 3
@@ -37,26 +37,26 @@ NO_SPREAD: Final = 1e-12
 
 
 def slope_of(predictions: Predictions) -> Interval | None:
-    """How the gap rises with the confidence: k·cov(c, gap), k = mean|c − m| / var(c).
+    """Return how the gap rises with the confidence: k·cov(c, gap), k = mean|c − m| / var(c).
 
     In units of ECE: a gap that is linear in the confidence, and 0 on average, makes an ECE of this
     size (Cox 1958, as the gate scales it). None where all confidences are equal or there is one
     unit.
     """
-    c, evidence = predictions.confidence, evidence_of(predictions)
+    c, sample = predictions.confidence, sample_of(predictions)
     centred = c - c.mean()
     variance = float((centred**2).mean())
-    if variance < NO_SPREAD or evidence.units < 2:
+    if variance < NO_SPREAD or sample.units < 2:
         return None
     k = float(np.abs(centred).mean()) / variance
     values: FloatArray = k * centred * (predictions.gap - predictions.gap.mean())
     value = float(values.mean())
-    half = evidence.outcome_z * standard_error(values, evidence.clusters)
+    half = sample.outcome_z * standard_error(values, sample.clusters)
     return Interval(value, value - half, value + half)
 
 
 def direction_of(gap: Interval, slope: Interval | None, ece: EceReading) -> Direction:
-    """Say where a model errs; only what an interval supports."""
+    """Return the direction in which a model errs, as far as an interval supports it."""
     if gap.sign:
         return "over-confident" if gap.sign > 0 else "under-confident"
     if ece.beyond_noise:
@@ -66,7 +66,7 @@ def direction_of(gap: Interval, slope: Interval | None, ece: EceReading) -> Dire
 
 
 def narrow(gap: Interval) -> bool:
-    """Whether a gap of 0.05 to either side would have been told from 0."""
+    """Whether the interval is short enough to exclude 0 for a gap of 0.05."""
     return gap.high - gap.low <= 2 * NARROW
 
 
@@ -76,19 +76,17 @@ def worst_bins(predictions: Predictions, bins: int) -> tuple[BinFinding, ...]:
     Wilson's interval of the accuracy, for as many independent items as the groups are worth, at a
     level that holds for all bins together (Bonferroni).
     """
-    evidence = Evidence(predictions, bins, "equal_width")
+    sample = Sample(predictions, bins, "equal_width")
     table = bin_table(predictions, bins)
-    null = NullBins.of(
-        predictions.confidence, predictions.correct, evidence.index, evidence.clusters
-    )
-    held = np.flatnonzero(table.count)
-    if evidence.equal_units < 2:
+    null = NullBins.of(predictions.confidence, predictions.correct, sample.index, sample.clusters)
+    filled = np.flatnonzero(table.count)
+    if sample.equal_units < 2:
         return ()
-    z = upper_quantile(TAIL / len(held), evidence.equal_units)
+    z = upper_quantile(TAIL / len(filled), sample.equal_units)
     size = np.abs(table.gap) * table.count
     total = float(size.sum())
     found = []
-    for b in held[np.argsort(-size[held], kind="stable")].tolist():
+    for b in filled[np.argsort(-size[filled], kind="stable")].tolist():
         n, confidence, accuracy = (
             int(table.count[b]),
             float(table.confidence[b]),
@@ -107,7 +105,7 @@ def worst_bins(predictions: Predictions, bins: int) -> tuple[BinFinding, ...]:
 
 
 def worst_slices(predictions: Predictions) -> tuple[SliceMeasurement, ...]:
-    """Return up to 3 slices whose gap is not 0, the surest first.
+    """Return up to 3 slices whose gap is not 0, the clearest first.
 
     Of all slices with 10 items or more, those with a q-value of at most 0.05 (Benjamini &
     Hochberg 1995), of which 5 % are expected to be there by chance. The p-value of a slice is read
@@ -116,7 +114,7 @@ def worst_slices(predictions: Predictions) -> tuple[SliceMeasurement, ...]:
     """
     if predictions.slices is None:
         groups = predictions.groups
-        if groups is None or predictions.n < SLICE_FROM * evidence_of(predictions).units:
+        if groups is None or predictions.n < SLICE_FROM * sample_of(predictions).units:
             return ()
     rows = [row for row in by_slice(predictions) if row.n >= SLICE_FROM]
     if len(rows) < 2:

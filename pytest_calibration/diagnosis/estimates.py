@@ -5,18 +5,18 @@ from __future__ import annotations
 from pytest_calibration.diagnosis.findings import Interval
 from pytest_calibration.measurement import Measurement
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.means import mean_interval
+from pytest_calibration.uncertainty.sample import Sample
 
 
-def evidence_of(predictions: Predictions) -> Evidence:
-    """Return what an interval of a mean is computed from; it has no bins."""
-    return Evidence(predictions, 1, "equal_width")
+def sample_of(predictions: Predictions) -> Sample:
+    """Return the input of an interval of a mean, which has no bins."""
+    return Sample(predictions, 1, "equal_width")
 
 
 def mean_of(
     values: FloatArray,
-    evidence: Evidence,
+    sample: Sample,
     lowest: float = -1.0,
     highest: float = 1.0,
     *,
@@ -27,16 +27,16 @@ def mean_of(
     One unit says nothing about its own spread: its interval is the whole range.
 
     Args:
-        values: what is averaged.
-        evidence: the n items.
+        values: one number per item.
+        sample: the n items.
         lowest: smallest value an item may have.
         highest: largest value an item may have.
-        of_outcomes: whether wrong (or right) answers decide the value.
+        of_outcomes: whether the number of wrong (or correct) answers limits the precision.
     """
     value = float(values.mean())
-    if evidence.units < 2:
+    if sample.units < 2:
         return Interval(value, min(lowest, value), max(highest, value))
-    low, high = mean_interval(values, evidence, lowest, highest, of_outcomes=of_outcomes)
+    low, high = mean_interval(values, sample, lowest, highest, of_outcomes=of_outcomes)
     return Interval(value, max(lowest, min(low, value)), min(highest, max(high, value)))
 
 

@@ -1,4 +1,4 @@
-"""What a diagnosis finds, as values: every number with its interval, never NaN."""
+"""The values of a diagnosis: every number with its interval, never NaN."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Direction: TypeAlias = Literal[
     "calibrated",
     "undetermined",
 ]
-VerdictWord: TypeAlias = Literal["none", "scaling", "shape", "ranking", "not mended", "undecided"]
+Problem: TypeAlias = Literal["none", "scaling", "shape", "ranking", "not corrected", "undecided"]
 RegimeName: TypeAlias = Literal["calibratable", "non-calibratable", "undetermined"]
 Scale: TypeAlias = Literal["logits", "log-odds"]
 # Columns of the figures as lines of text, and of their labels.
@@ -48,14 +48,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class EceReading:
-    """An ECE, its 95 % interval and what noise alone would show.
+    """An ECE, its 95 % interval and its noise floor.
 
     Attributes:
         value: ECE over all items.
         low: lower end of its interval.
         high: upper end.
-        noise_floor: what a calibrated model with these confidences would show on average.
-        noise_floor_high: what that model would stay below 95 % of the time.
+        noise_floor: mean ECE of a calibrated model with these confidences.
+        noise_floor_high: 95 % point of the ECE of that model.
         at_floor: whether the value is not above ``noise_floor_high``.
     """
 
@@ -68,22 +68,28 @@ class EceReading:
 
     @property
     def beyond_noise(self) -> bool:
-        """Whether noise surely does not explain it: above the floor, and its interval above 0."""
+        """Whether noise does not explain it: above the floor, and its interval above 0."""
         return not self.at_floor and self.low > 0
 
 
 @dataclass(frozen=True)
 class Recalibrated(EceReading):
-    """The ECE of confidences that were recalibrated by what other items say.
+    """The ECE of confidences that were recalibrated on other items.
 
     Attributes:
-        mended: whether ECE is at its noise floor, or at most a fifth of what it had above its floor
-            is left.
-        left: whether more is left, and that surely no noise. With few items neither may hold.
+        value: ECE over all items.
+        low: lower end of its interval.
+        high: upper end.
+        noise_floor: mean ECE of a calibrated model with these confidences.
+        noise_floor_high: 95 % point of the ECE of that model.
+        at_floor: whether the value is not above ``noise_floor_high``.
+        corrected: whether ECE is at its noise floor, or at most a fifth of the excess over its
+            floor remains.
+        remains: whether more remains, beyond noise. With few items neither may hold.
     """
 
-    mended: bool
-    left: bool
+    corrected: bool
+    remains: bool
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,11 @@ class BinFinding:
         upper: right edge, closed.
         n: number of items.
         confidence: their mean confidence.
-        accuracy: share of right answers.
-        gap: mean confidence minus accuracy; positive is too sure.
+        accuracy: share of correct answers.
+        gap: mean confidence minus accuracy; positive is over-confident.
         low: lower end of the interval of the gap; 95 % for all bins at once (Wilson, Bonferroni).
         high: upper end.
-        share: what part of the ECE this bin makes, in (0, 1].
+        share: part of the ECE that comes from this bin, in (0, 1].
     """
 
     lower: float
@@ -118,18 +124,19 @@ class TemperatureFit:
     """The temperature T that minimises the negative log-likelihood.
 
     Attributes:
-        value: T, by which the logits (or log-odds) are divided; above 1 makes a model less sure.
+        value: T, by which the logits (or log-odds) are divided; above 1 lowers confidences.
             One of the limits 0.01 and 100 where ``at_limit``.
         low: lower end of its 95 % interval; None where ``at_limit``.
         high: upper end; None where ``at_limit``.
         scale: ``logits`` with a table of options; ``log-odds`` of the confidence without.
-        nll_before: mean −log P in nats as the model is, over the items that have a say: P of the
-            right option, or on log-odds of what came about (the answer being right, or not).
+        nll_before: mean −log P in nats as the model is, without the items that are
+            ``impossible``: P of the correct option, or on log-odds of the outcome (the answer
+            being correct, or not).
         nll_after: the same at T.
-        at_limit: NLL still falls at the limit, as when all answers are right (T → 0), or none is
+        at_limit: NLL still falls at the limit, as when all answers are correct (T → 0), or none is
             likelier than chance (T → ∞).
-        impossible: number of items whose right option (or outcome) has probability 0. No
-            temperature changes that, so they have no say in the fit.
+        impossible: number of items whose correct option (or outcome) has probability 0. No
+            temperature changes that, so the fit leaves them out.
     """
 
     value: float
@@ -158,7 +165,7 @@ class BaseTemperature:
         kl_before: mean KL in nats at T = 1.
         kl_after: the same at T.
         at_limit: KL still falls at the limit, 0.01 or 100.
-        ece: ECE of the model at T, measured on the labels, which the fit has not seen.
+        ece: ECE of the model at T, measured on the labels, which the fit does not use.
     """
 
     value: float
@@ -175,11 +182,11 @@ class Regime:
     """The regime of Xiao et al. 2025, as far as it can be estimated; a description, no proof.
 
     Attributes:
-        name: ``calibratable`` where accuracy is below what the reference believed attainable,
+        name: ``calibratable`` where accuracy is below the mean confidence of the reference,
             ``non-calibratable`` where it is above; else ``undetermined``.
-        reference: what that belief is, in words; empty where there is none.
+        reference: what the reference is, in words; empty where there is none.
         margin: accuracy minus the mean confidence of the reference; None without a reference.
-        caveat: what this cannot tell.
+        caveat: the limits of the estimate.
     """
 
     name: RegimeName
@@ -190,7 +197,7 @@ class Regime:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A mean over the items, beside that of the baseline.
+    """A mean over the items, and that of the baseline.
 
     Attributes:
         value: of the model.
@@ -206,58 +213,56 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Favourite:
-    """An option that is answered much more often than it is right.
+    """An option that is answered much more often than it is correct.
 
     Attributes:
         option: its index.
         options: number of options.
         answered: share of the items for which it is the answer.
-        right: share of the items for which it is right.
+        correct: share of the items for which it is correct.
         baseline: share of the items for which it was the answer of the baseline, or None.
-        excess: answered minus right; 95 % for all options at once (Bonferroni).
+        excess: answered minus correct; 95 % for all options at once (Bonferroni).
     """
 
     option: int
     options: int
     answered: float
-    right: float
+    correct: float
     baseline: float | None
     excess: Interval
 
 
 @dataclass(frozen=True)
 class Collapse:
-    """How far a model has come to prefer one answer, right or wrong.
+    """How strongly a model prefers one answer, correct or wrong.
 
     All on the items shared with the baseline, where there is one.
 
     Attributes:
-        mean_confidence: mean probability of the own answer.
         share_confident: share of the items with a confidence of at least 0.9.
         mean_entropy: of the options' probabilities, in nats; None without a table.
         answered: share of the items for which each option is the answer; None without a table.
-        right: share of the items for which each option is right; None without a table.
+        correct: share of the items for which each option is correct; None without a table.
         answered_before: ``answered`` of the baseline; None where it has no table of as many.
         favourite: an option that takes more than 0.05 too much, beyond noise; else None.
     """
 
-    mean_confidence: Contrast
     share_confident: Contrast
-    mean_entropy: Contrast | None
-    answered: tuple[float, ...] | None
-    right: tuple[float, ...] | None
-    answered_before: tuple[float, ...] | None
-    favourite: Favourite | None
+    mean_entropy: Contrast | None = None
+    answered: tuple[float, ...] | None = None
+    correct: tuple[float, ...] | None = None
+    answered_before: tuple[float, ...] | None = None
+    favourite: Favourite | None = None
 
 
 @dataclass(frozen=True)
 class OptionMass:
-    """The probability of all options together, before it was made to sum to 1.
+    """The probability of all options together, before renormalisation.
 
     Attributes:
         mean: its mean.
         share_below_half: share of the items on which it is below 0.5.
-        contrast: the mean beside the baseline's; None where that has none.
+        contrast: mean of the shared items, and that of the baseline; None where it has none.
         small: whether it is below 0.5 on average, or on a quarter of the items.
     """
 
@@ -269,7 +274,7 @@ class OptionMass:
 
 @dataclass(frozen=True)
 class Change:
-    """What moved against the baseline, item by item, on the items both sides have.
+    """The change from the baseline, on the items both sides have.
 
     ``signed_gap.value == confidence.value - accuracy.value``, exactly.
 
@@ -302,7 +307,7 @@ class Figure:
         label: what it is a number of.
         text: the number with its interval, and what belongs to it.
         inner: whether it is a part of the figure before it.
-        restates: whether the verdict, the reliability diagram or the slices show it, too.
+        restates: whether the verdict, the reliability diagram or the slices show it too.
     """
 
     label: str
@@ -322,7 +327,7 @@ def figure_lines(figures: Iterable[Figure]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What happened to the calibration of one model on one probe, and what would mend it.
+    """The calibration of one model on one probe, and what would correct it.
 
     Attributes:
         n: number of items.
@@ -330,41 +335,40 @@ class Diagnosis:
         unit: what an item is (``item``, ``token``).
         bins: number of equal-width bins of every ECE here.
         reference: what the baseline is called; empty where there is none.
-        accuracy: share of right answers.
+        accuracy: share of correct answers.
         mean_confidence: mean confidence.
         direction: where it errs. ``over-confident`` or ``under-confident`` where the interval of
-            the signed gap excludes 0. Otherwise, where ECE is surely more than noise,
-            ``too extreme`` (too sure where it is sure, not sure enough where it is not),
-            ``too flat`` (the reverse) or ``uneven`` (neither). Otherwise ``calibrated`` where ECE
-            is at its noise floor and the items could have told a gap of 0.05, else
-            ``undetermined``.
+            the signed gap excludes 0. Otherwise, where ECE is beyond noise, ``too extreme`` (too
+            confident where confidence is high, not confident enough where it is low), ``too flat``
+            (the reverse) or ``uneven`` (neither). Otherwise ``calibrated`` where ECE is at its
+            noise floor and the items could have shown a gap of 0.05, else ``undetermined``.
         signed_gap: mean confidence minus accuracy.
         slope: how the gap rises with the confidence, in units of ECE; None where all confidences
             are equal. Positive is too extreme.
         ece: ECE of the model as it is.
-        auroc: chance that a right answer has more confidence than a wrong one; None where all
-            answers are right, or all wrong.
+        auroc: chance that a correct answer has more confidence than a wrong one; None where all
+            answers are correct, or all wrong.
         worst_bins: up to 3 bins that are off by more than noise, the largest part of ECE first.
-        worst_slices: up to 3 slices that are off by more than noise, the surest first; among all
+        worst_slices: up to 3 slices that are off by more than noise, the clearest first; among all
             that pass, 5 % are expected to be there by chance (Benjamini-Hochberg).
         temperature: the T of least NLL over all items; None where T changes nothing.
         after_temperature: ECE after temperature scaling, out of fold; None below 50 units.
         after_isotonic: ECE after isotonic regression, out of fold; None below 50 units.
-        verdict_word: what kind of problem it is. ``none``: ECE is at its noise floor, and no gap.
-            ``scaling``: a temperature mends it. ``shape``: no temperature does (on the scale of
+        problem: what kind of problem it is. ``none``: ECE is at its noise floor, and no gap.
+            ``scaling``: a temperature corrects it. ``shape``: no temperature does (on the scale of
             ``temperature``), a monotone map does. ``ranking``: such a map does, but confidence
-            hardly tells right from wrong (AUROC surely below 0.6, or all right or all wrong), so
-            that it makes all confidences alike.
-            ``not mended``: neither does, on folds that it was not learned from (on endless items a
-            monotone map always would). ``undecided``: the items do not tell.
-        regime: accuracy against what a reference believed attainable.
-        collapse: how far it has come to prefer one answer.
+            hardly separates correct answers from wrong ones (AUROC below 0.6 beyond noise, or all
+            answers correct, or all wrong), so that it makes all confidences alike.
+            ``not corrected``: neither does, on held-out folds (on endless items a monotone map
+            always would). ``undecided``: the items do not show it.
+        regime: accuracy against the mean confidence of a reference.
+        collapse: how strongly it prefers one answer.
         option_mass: probability of all options together; None where it is not known.
-        change: what moved against the baseline; None without one.
+        change: change from the baseline; None without one.
         base_temperature: temperature found without labels; None without a parent's table.
-        notes: further sentences: what could not be computed, and why.
-        paragraph: what happened and what would mend it, in one paragraph of plain words.
-        figures: the numbers behind the paragraph, each with a label.
+        notes: what could not be computed, and why, a sentence each.
+        sentences: what happened and what would correct it, the most important first.
+        figures: the numbers behind the sentences, each with a label.
     """
 
     n: int
@@ -384,15 +388,20 @@ class Diagnosis:
     temperature: TemperatureFit | None
     after_temperature: Recalibrated | None
     after_isotonic: Recalibrated | None
-    verdict_word: VerdictWord
+    problem: Problem
     regime: Regime
     collapse: Collapse
     option_mass: OptionMass | None
     change: Change | None
     base_temperature: BaseTemperature | None
     notes: tuple[str, ...] = ()
-    paragraph: str = ""
+    sentences: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
+
+    @property
+    def paragraph(self) -> str:
+        """The sentences as one paragraph."""
+        return " ".join(self.sentences)
 
     def lines(self) -> Iterator[str]:
         """Yield the figures below the paragraph, each line at most 100 columns wide."""

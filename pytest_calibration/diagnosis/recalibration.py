@@ -1,7 +1,7 @@
-"""What recalibration would bring, measured on items that it has not seen.
+"""ECE after recalibration, measured on held-out items.
 
-The items are dealt to five folds by their ids, whole groups at a time. The confidences of a fold
-are recalibrated by what the other four say, and ECE is measured over all of them.
+The items are split into five folds by their ids, whole groups at a time. The confidences of a fold
+are recalibrated by a fit to the other four, and ECE is measured over all of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pytest_calibration.uncertainty.standard_errors import cluster_codes
 FOLDS: Final = 5
 # With fewer independent units a fold learns from too few, and noise hides what is left.
 MIN_UNITS: Final = 50
-# What may be left of the ECE above its noise floor for a problem to count as mended.
+# Part of the excess over the noise floor that may remain where a problem counts as corrected.
 RESIDUE: Final = 0.2
 
 # (items to learn from, items to recalibrate) -> confidence of the latter.
@@ -39,14 +39,14 @@ Learn: TypeAlias = Callable[[IntArray, IntArray], FloatArray]
 
 
 def read_ece(predictions: Predictions, bins: int) -> EceReading:
-    """Measure ECE and hold it against its noise floor."""
+    """Measure ECE, and compare it with its noise floor."""
     m = measure(predictions, "ece", bins=bins)
     at_floor = m.value <= m.noise_floor_high
     return EceReading(m.value, m.low, m.high, m.noise_floor, m.noise_floor_high, at_floor)
 
 
 def out_of_fold(predictions: Predictions, learn: Learn) -> FloatArray:
-    """Recalibrate each fold by what the others say.
+    """Recalibrate each fold by a fit to the others.
 
     Args:
         predictions: n items.
@@ -101,19 +101,20 @@ def straightened(predictions: Predictions) -> Predictions:
     Between the confidences that were learned from, the fit is linear; beyond them it is constant
     (as in scikit-learn). Source: Zadrozny & Elkan 2002.
     """
-    right = predictions.correct.astype(np.float64)
+    correct = predictions.correct.astype(np.float64)
 
     def learn(train: IntArray, held: IntArray) -> FloatArray:
-        at, value = isotonic(predictions.confidence[train], right[train])
+        at, value = isotonic(predictions.confidence[train], correct[train])
         return np.asarray(np.interp(predictions.confidence[held], at, value))
 
     return with_confidence(predictions, out_of_fold(predictions, learn))
 
 
 def judge_recalibrated(before: EceReading, predictions: Predictions, bins: int) -> Recalibrated:
-    """Measure what is left of an ECE."""
+    """Return the ECE after recalibration, and how much of the excess over the floor remains."""
     after = read_ece(predictions, bins)
     excess = before.value - before.noise_floor
     rest = after.value - after.noise_floor
-    mended = after.at_floor or rest <= RESIDUE * excess
-    return Recalibrated(**asdict(after), mended=mended, left=not mended and after.beyond_noise)
+    corrected = after.at_floor or rest <= RESIDUE * excess
+    remains = not corrected and after.beyond_noise
+    return Recalibrated(**asdict(after), corrected=corrected, remains=remains)

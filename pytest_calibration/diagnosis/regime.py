@@ -1,26 +1,25 @@
-"""The regime of Xiao et al. 2025: is accuracy within what the model could honestly believe?
+"""The regime of Xiao et al. 2025: is accuracy below or above the confidence that the data warrant?
 
-Let ACC be the accuracy of a model and ACC* the mean confidence of a model that believes no more
-than the data warrant. Since ECE ≥ |ACC − mean confidence|, a model that keeps the beliefs of the
-latter and has ACC > ACC* (answers learned by heart) has an ECE of ACC − ACC* at least:
-*non-calibratable*. With ACC < ACC* its confidence has only to come down: *calibratable*.
+Let ACC be the accuracy of a model and ACC* the mean confidence of a reference. Since
+ECE ≥ |ACC − mean confidence|, a model that keeps the confidences of the reference and has
+ACC > ACC* (memorised answers) has an ECE of ACC − ACC* at least: *non-calibratable*. With
+ACC < ACC* its confidence has only to come down: *calibratable*.
 
-Both are said relative to the reference. Recalibration is free to leave the reference's beliefs, and
-on a population it always reaches an ECE of 0; what is left out of fold after it is the operational
-test, and stands beside the regime. The paper's own threshold is not reproduced here: this is a
-reconstruction of its picture.
+Both are relative to the reference. Recalibration is free to leave the confidences of the reference,
+and on a population it always reaches an ECE of 0; the ECE after recalibration on held-out folds is
+the operational test. The paper's own threshold is not reproduced here: this is a reconstruction.
 
 Only a parent that is itself calibrated can serve as a reference. The mean confidence of the model
-after temperature scaling cannot: the fit makes it follow the accuracy, whatever that is made of. A
-model that has learned its test items by heart is then as near to its own reference as any other. So
-that margin is reported, for what temperature scaling leaves of the gap, and names no regime.
+after temperature scaling cannot: the fit makes it follow the accuracy, so a model that has
+memorised its test items is as near to its own reference as any other. Its margin is reported, as
+the gap that temperature scaling leaves, and names no regime.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from pytest_calibration.diagnosis.estimates import evidence_of, mean_of
+from pytest_calibration.diagnosis.estimates import mean_of, sample_of
 from pytest_calibration.diagnosis.findings import EceReading, Regime, RegimeName
 from pytest_calibration.diagnosis.recalibration import MIN_UNITS
 from pytest_calibration.predictions import FloatArray, Predictions
@@ -28,8 +27,8 @@ from pytest_calibration.predictions import FloatArray, Predictions
 # By the sign of the margin: 0, +1, −1.
 WORDS: Final[tuple[RegimeName, ...]] = ("undetermined", "non-calibratable", "calibratable")
 RELATIVE: Final = (
-    "It is said relative to that reference and is no proof: a model may have learned what its "
-    "parent did not know, and recalibration is not bound to the parent's beliefs."
+    "This is relative to that reference and no proof: a model may have learned what its parent "
+    "did not know, and recalibration is not bound to the parent's confidences."
 )
 SELF: Final = (
     "Scaling lets confidence follow accuracy, so this names no regime; a calibrated parent would."
@@ -41,7 +40,7 @@ NONE: Final = (
 
 
 def own_regime(predictions: Predictions, scaled: FloatArray | None) -> Regime:
-    """Hold accuracy against the model's own confidence after temperature scaling, out of fold.
+    """Compare accuracy with the model's own confidence after temperature scaling, out of fold.
 
     Args:
         predictions: n items.
@@ -49,7 +48,7 @@ def own_regime(predictions: Predictions, scaled: FloatArray | None) -> Regime:
     """
     if scaled is None:
         return Regime("undetermined", "", None, NONE)
-    margin = mean_of(predictions.correct - scaled, evidence_of(predictions), of_outcomes=True)
+    margin = mean_of(predictions.correct - scaled, sample_of(predictions), of_outcomes=True)
     reference = "mean confidence of this model after cross-fitted temperature scaling"
     return Regime("undetermined", reference, margin, SELF)
 
@@ -57,7 +56,7 @@ def own_regime(predictions: Predictions, scaled: FloatArray | None) -> Regime:
 def regime_against(
     predictions: Predictions, base: Predictions, ece: EceReading, name: str
 ) -> Regime | None:
-    """Hold accuracy against what a parent believes of the same items.
+    """Compare accuracy with the mean confidence of a parent on the same items.
 
     Args:
         predictions: n items.
@@ -68,10 +67,10 @@ def regime_against(
     Returns:
         None where the parent is no reference: not calibrated itself, or on fewer than 50 units.
     """
-    evidence = evidence_of(predictions)
-    if ece.beyond_noise or evidence.units < MIN_UNITS:
+    sample = sample_of(predictions)
+    if ece.beyond_noise or sample.units < MIN_UNITS:
         return None
-    margin = mean_of(predictions.correct - base.confidence, evidence, of_outcomes=True)
-    at = "at its noise floor" if ece.at_floor else "not surely more than noise"
+    margin = mean_of(predictions.correct - base.confidence, sample, of_outcomes=True)
+    at = "at its noise floor" if ece.at_floor else "not beyond noise"
     reference = f"mean confidence of {name}, whose own ECE ({ece.value:.3f}) is {at}"
     return Regime(WORDS[margin.sign], reference, margin, RELATIVE)

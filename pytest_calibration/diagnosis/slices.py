@@ -1,9 +1,11 @@
-"""Where a model is miscalibrated, and where it moved: one row per subject, relation or document.
+"""The calibration of a model on each slice (subject, relation, document), and its shifts.
 
-A slice is often small, its answers nearly all right, its groups few and uneven. The usual
-Student interval then claims far too much: where 20 of 20 answers stay right while confidence rises
-from 0.95 to 0.97, nothing varies, and a standard error taken from what varied is 0. So nothing
-here is held to be more certain than the answers that *could* have changed allow.
+Slices are those that the predictions name, else groups of more than one item.
+
+A slice is often small, its answers nearly all correct, its groups few and uneven. The usual Student
+interval then claims far too much: where 20 of 20 answers stay correct while confidence rises from
+0.95 to 0.97, nothing varies, and a standard error estimated from the variation is 0. So no interval
+here is narrower than the answers that *could* have changed allow.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from pytest_calibration.uncertainty.means import score_interval
 from pytest_calibration.uncertainty.quantiles import SMALL_SAMPLE, upper_quantile, upper_tail
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, design_effects
 
-By: TypeAlias = Literal["auto", "slices", "groups"]
 Change: TypeAlias = Literal["", "worse", "better", "moved"]
 
 FDR: Final = 0.05
@@ -37,19 +38,19 @@ class SliceMeasurement:
     """The calibration of one model on one slice.
 
     Attributes:
-        name: what the items are about; empty for items that name no slice.
+        name: name of the slice; empty for items that name none.
         n: number of items.
         units: number of independent units: groups within the slice, or items.
         bins: bins of its ECE; fewer than for a whole probe, since the items are fewer.
-        accuracy: share of right answers.
+        accuracy: share of correct answers.
         mean_confidence: mean confidence.
         signed_gap: mean confidence minus accuracy; positive means over-confident.
         low: lower end of the 95 % interval of the signed gap.
         high: upper end.
         ece: ECE over ``bins`` equal-width bins.
-        noise_floor: ECE that a perfectly calibrated model with these confidences would show on
-            average. An ECE near it says nothing; below a few hundred items read the signed gap.
-        noise_floor_high: what that model would stay below 95 % of the time.
+        noise_floor: mean ECE of a calibrated model with these confidences. An ECE near it says
+            nothing; below a few hundred items read the signed gap.
+        noise_floor_high: 95 % point of the ECE of that model.
     """
 
     name: str
@@ -68,29 +69,30 @@ class SliceMeasurement:
 
 @dataclass(frozen=True)
 class SliceShift:
-    """How far one slice moved between a baseline and a candidate, on the same items.
+    """The shift of one slice from a baseline to a candidate, on the same items.
 
     Attributes:
-        name: what the items are about; empty for items that name no slice.
+        name: name of the slice; empty for items that name none.
         n: number of items.
         units: number of independent units: groups within the slice, or items.
-        untested: why no p-value is given; empty where there is one.
-        accuracy_before: share of right answers of the baseline.
-        accuracy_after: share of right answers of the candidate.
+        accuracy_before: share of correct answers of the baseline.
+        accuracy_after: share of correct answers of the candidate.
         gap_before: signed gap of the baseline.
         gap_after: signed gap of the candidate.
         shift: ``gap_after - gap_before``; positive is towards over-confidence.
-        standard_error: of the shift, paired, over groups where there are any, as it would be had
-            the slice not moved.
+        standard_error: of the shift, paired, over groups where there are any, under the hypothesis
+            of no shift.
         margin: half the width of the 95 % interval of the shift.
-        p_value: two-sided, of a shift of 0; NaN where untested.
-        q_value: Benjamini-Hochberg over all tested slices; NaN where untested.
+        p_value: two-sided, of a shift of 0; None below 10 (effective) units, which are not tested.
+        q_value: Benjamini-Hochberg over all tested slices; None for those that are not.
+        change: empty for a slice that has not moved (q-value above 0.05). ``worse`` or ``better``
+            where the size of the gap changed by more than the margin; else ``moved``: from one side
+            of 0 to the other, about as far.
     """
 
     name: str
     n: int
     units: int
-    untested: str
     accuracy_before: float
     accuracy_after: float
     gap_before: float
@@ -98,38 +100,13 @@ class SliceShift:
     shift: float
     standard_error: float
     margin: float
-    p_value: float
-    q_value: float
-
-    @property
-    def worsening(self) -> float:
-        """The shift in the direction in which the candidate errs; negative is better."""
-        return self.shift if self.gap_after >= 0 else -self.shift
-
-    @property
-    def significant(self) -> bool:
-        """Whether it is among the slices said to have moved (of which 5 % are expected wrong)."""
-        return self.q_value <= FDR
-
-    @property
-    def change(self) -> Change:
-        """What became of a slice that moved; empty for one that is not said to have moved.
-
-        ``worse`` or ``better`` where the size of the gap changed by more than the margin, else
-        ``moved``: from one side of 0 to the other, about as far.
-        """
-        if not self.significant:
-            return ""
-        growth = abs(self.gap_after) - abs(self.gap_before)
-        if abs(growth) <= self.margin:
-            return "moved"
-        return "worse" if growth > 0 else "better"
+    p_value: float | None
+    q_value: float | None
+    change: Change
 
 
-def by_slice(
-    predictions: Predictions, by: By = "auto", *, bins: int = SLICE_BINS
-) -> tuple[SliceMeasurement, ...]:
-    """Measure one model slice by slice, the one surest to be off first.
+def by_slice(predictions: Predictions, *, bins: int = SLICE_BINS) -> tuple[SliceMeasurement, ...]:
+    """Measure one model on each slice.
 
     The interval of the signed gap is at each end the wider of two: the Student interval over
     units, and the mean confidence minus Wilson's interval of the accuracy. The first alone covers
@@ -137,27 +114,23 @@ def by_slice(
     effective number n² / Σ n_g². A slice of fewer than two units has the interval [-1, 1].
 
     Args:
-        predictions: n items of one model.
-        by: ``slices`` (what an item is about), ``groups`` (the document or passage it comes from;
-            the items of a group then count as units of their own), or ``auto``: slices where the
-            predictions carry them, else groups that hold more than one item, else nothing.
+        predictions: n items of one model. Where groups count as slices, their items are units.
         bins: bins of each slice's ECE.
 
     Returns:
-        One measurement per slice, by how far its interval lies from 0; empty where ``auto`` finds
-        nothing to cut by.
+        One measurement per slice, the one whose interval lies farthest from 0 first; empty without
+        slices.
 
     Raises:
-        MetricError: slices or groups asked for that these predictions do not carry, or bins
-            below 1.
+        MetricError: bins below 1.
     """
-    cut = _cut(predictions, by, cluster_codes(predictions))
+    cut = _cut(predictions, cluster_codes(predictions))
     if cut is None:
         return ()
-    right = predictions.correct.astype(np.float64)
-    accuracy, confidence = cut.mean(right), cut.mean(predictions.confidence)
+    correct = predictions.correct.astype(np.float64)
+    accuracy, confidence = cut.mean(correct), cut.mean(predictions.confidence)
     signed = confidence - accuracy
-    low, high = _gap_intervals(cut, predictions.gap, right, confidence)
+    low, high = _gap_intervals(cut, predictions.gap, correct, confidence)
     ece, floor, floor_high = _binned(cut, predictions, bins)
     columns = (accuracy, confidence, signed, low, high, ece, floor, floor_high)
     rows = np.stack(columns, axis=1).tolist()
@@ -168,10 +141,8 @@ def by_slice(
     )
 
 
-def shifts(
-    candidate: Predictions, baseline: Predictions, by: By = "auto"
-) -> tuple[SliceShift, ...]:
-    """Say which slices moved between two runs on the same items, the surest first.
+def shifts(candidate: Predictions, baseline: Predictions) -> tuple[SliceShift, ...]:
+    """Return the shift of each slice between two runs on the same items.
 
     Per slice, with d the change of an item's confidence minus correctness, T_g the sum of d over
     a unit, and δ the change of the mean confidence::
@@ -179,12 +150,12 @@ def shifts(
         z = Σ d / sqrt(V),    V = max( Σ T_g²,  n |δ| (1 - |δ|) · max(1, Σ T_g² / Σ d²) )
 
     Both terms are variances *under no shift*, as in a score test. The first is centred at 0, not
-    at the mean, so it cannot vanish because a few items happen to agree. The second is the least
-    that accuracy must vary if it is to follow a confidence that moved by δ: at least n·|δ| answers
-    then change. z is held against the normal distribution where every item is a unit of its own
-    (centred at 0, it needs no Student: for outcomes that flip on equal confidences its exact size
-    is at most 1.07 times nominal), and against Student's t over the effective number of groups
-    n² / Σ n_g² elsewhere, since few uneven groups make it skewed.
+    at the mean, so it cannot vanish because a few items happen to agree. The second is the smallest
+    variance of an accuracy that follows a confidence that moved by δ: at least n·|δ| answers then
+    change. z is compared with the normal distribution where every item is a unit (centred at 0, it
+    needs no Student: for outcomes that flip on equal confidences its exact size is at most 1.07
+    times nominal), and with Student's t over the effective number of groups n² / Σ n_g² elsewhere,
+    since few uneven groups make it skewed.
 
     The test is two-sided: the direction of "worse" is read off the candidate's own gap, so a
     one-sided 5 % test in that direction fires on 8 to 10 % of the slices that did not move. The
@@ -194,17 +165,14 @@ def shifts(
 
     Args:
         candidate: the new run; names the slices.
-        baseline: what it is held against: the same items in the same order. Its slices are not
-            looked at, since a stored baseline has none.
-        by: as in :func:`by_slice`.
+        baseline: the same items in the same order; a stored baseline names no slices.
 
     Returns:
         One shift per slice: tested ones by p-value, then those with fewer than 10 (effective)
-        units, by size. Empty where ``auto`` finds nothing to cut by.
+        units, by size. Empty without slices.
 
     Raises:
-        MetricError: the two sides do not hold the same items in the same order, or slices or
-            groups asked for that the candidate does not carry.
+        MetricError: the two sides do not hold the same items in the same order.
     """
     if not np.array_equal(candidate.item_ids, baseline.item_ids):
         raise MetricError(
@@ -213,7 +181,7 @@ def shifts(
             "same order; take from both what they share."
         )
     pair = Paired.of(baseline, candidate)
-    cut = _cut(candidate, by, pair.clusters)
+    cut = _cut(candidate, pair.clusters)
     if cut is None:
         return ()
     n = cut.n
@@ -235,26 +203,31 @@ def shifts(
         p[i] = min(1.0, max(0.0, 2 * upper_tail(float(score[i]), reference[i])))
     q = np.full(len(n), math.nan)
     q[tested] = benjamini_hochberg(p[tested])
-
     error = spread / n
     margin = error * np.array([upper_quantile(TWO_SIDED, units) for units in reference])
     before, after = cut.mean(pair.correct0), cut.mean(pair.correct1)
     gap_before, gap_after = cut.mean(pair.confidence0) - before, cut.mean(pair.confidence1) - after
-    columns = (before, after, gap_before, gap_after, total / n, error, margin, p, q)
+    growth = np.abs(gap_after) - np.abs(gap_before)
+    change = np.where(np.abs(growth) <= margin, "moved", np.where(growth > 0, "worse", "better"))
+    change = np.where(q <= FDR, change, "")
+    columns = (before, after, gap_before, gap_after, total / n, error, margin)
     rows = np.stack(columns, axis=1).tolist()
-    names, sizes, units = cut.names, n.tolist(), cut.units.tolist()
-    reason = ["" if enough else cut.too_few(i) for i, enough in enumerate(tested.tolist())]
-    # A p-value may be rounded to 0, so the score decides among equals; then size, then name. NaN
-    # sorts last.
+    values = (cut.names, n.tolist(), cut.units.tolist(), _or_none(p), _or_none(q), change.tolist())
+    # Equal p-values (rounded to 0) go by score, then size, then name; NaN sorts last.
     order = np.lexsort((np.arange(len(n)), -n, np.where(tested, -score, 0.0), p))
-    return tuple(SliceShift(names[i], sizes[i], units[i], reason[i], *rows[i]) for i in order)
+    named = list(zip(*values, strict=True))
+    return tuple(SliceShift(*named[i][:3], *rows[i], *named[i][3:]) for i in order)
+
+
+def _or_none(values: FloatArray) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def benjamini_hochberg(p_values: FloatArray) -> FloatArray:
     """Return the q-values of m p-values (m,): q of the i-th smallest is min over j ≥ i of m·p_j/j.
 
-    Benjamini and Hochberg 1995. Calling every q ≤ 0.05 a discovery keeps the expected share of
-    false ones at 0.05; where no slice moved, that is the probability of naming any.
+    With q ≤ 0.05 the expected share of false discoveries is at most 0.05; where no slice moved,
+    that is the probability of any (Benjamini and Hochberg 1995).
     """
     m = len(p_values)
     order = np.argsort(p_values, kind="stable")
@@ -266,7 +239,7 @@ def benjamini_hochberg(p_values: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class _Cut:
-    """Items cut into slices, and the units within them.
+    """The slices of some items, and the units within them.
 
     Attributes:
         names: (k,) of the slices, sorted.
@@ -316,42 +289,22 @@ class _Cut:
         grouped = np.maximum(np.floor(self.effective), 2).astype(np.int64)
         return np.where(self.units == self.n, SMALL_SAMPLE, grouped)
 
-    def too_few(self, i: int) -> str:
-        """Say why slice i is not tested."""
-        n, units = int(self.n[i]), int(self.units[i])
-        if n < MIN_UNITS or units == n:
-            return f"{n} items are too few to test; at least {MIN_UNITS} are."
-        return (
-            f"{n} items in {units} groups weigh as {float(self.effective[i]):.1f} units; "
-            f"at least {MIN_UNITS} are needed to test."
-        )
 
-
-def _cut(predictions: Predictions, by: By, clusters: IntArray | None) -> _Cut | None:
-    if by not in ("auto", "slices", "groups"):
-        raise MetricError(f"by must be 'auto', 'slices' or 'groups', got {by!r}.")
-    chosen: StrArray | None
-    if by == "auto":
-        by = "groups" if predictions.slices is None else "slices"
-        chosen = predictions.groups if by == "groups" else predictions.slices
-        if chosen is None:
-            return None
-        names, code = _coded(chosen)
-        if by == "groups" and len(names) == len(code):
+def _cut(predictions: Predictions, clusters: IntArray | None) -> _Cut | None:
+    """Return the slices; None where there are none."""
+    if predictions.slices is not None:
+        names, code = _coded(predictions.slices)
+        if clusters is not None:
+            width = int(clusters.max()) + 1
+            cells, unit = np.unique(code * width + clusters, return_inverse=True)
+            return _Cut(names, code, unit.astype(np.int64), cells // width, clustered=True)
+    elif predictions.groups is not None:
+        names, code = _coded(predictions.groups)
+        if len(names) == len(code):
             return None
     else:
-        chosen = getattr(predictions, by)
-        if chosen is None:
-            raise MetricError(
-                f"predictions of probe {predictions.probe!r} carry no {by}; give every item one, "
-                "or let by='auto' take what there is."
-            )
-        names, code = _coded(chosen)
-    if clusters is None or by == "groups":
-        return _Cut(names, code, np.arange(len(code)), code, clustered=False)
-    width = int(clusters.max()) + 1
-    found, unit = np.unique(code * width + clusters, return_inverse=True)
-    return _Cut(names, code, unit.astype(np.int64), found // width, clustered=True)
+        return None
+    return _Cut(names, code, np.arange(len(code)), code, clustered=False)
 
 
 def _coded(texts: StrArray) -> tuple[list[str], IntArray]:
@@ -386,18 +339,18 @@ def _binned(
 
 
 def _gap_intervals(
-    cut: _Cut, gap: FloatArray, right: FloatArray, confidence: FloatArray
+    cut: _Cut, gap: FloatArray, correct: FloatArray, confidence: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return both ends (k,), (k,) of the 95 % intervals of the signed gap."""
     n, units = cut.n, cut.units
-    accuracy, signed = cut.mean(right), cut.mean(gap)
+    accuracy, signed = cut.mean(correct), cut.mean(gap)
     certain = np.floor(cut.effective).astype(np.int64)
     z = np.array([upper_quantile(TWO_SIDED, max(u, 2)) for u in certain.tolist()])
     correction = units / np.maximum(units - 1, 1)
     half = z * np.sqrt(correction * cut.sum_of_squares(gap - signed[cut.code])) / n
-    # How far wrong answers come in groups can be seen, unless there are none, or only such.
-    missed = right - accuracy[cut.code]
-    together = np.maximum(_ratio(cut.sum_of_squares(missed), cut.sum(missed**2), 1.0), 1.0)
+    # How far wrong answers cluster in groups is not seen where all are correct, or all wrong.
+    residual = correct - accuracy[cut.code]
+    together = np.maximum(_ratio(cut.sum_of_squares(residual), cut.sum(residual**2), 1.0), 1.0)
     size = np.where((accuracy == 0) | (accuracy == 1), cut.effective, n / together)
     least, most = score_interval(accuracy, size, z)
     low = np.minimum(signed - half, confidence - most)
@@ -411,7 +364,7 @@ def _sums(index: IntArray, values: FloatArray, size: int) -> FloatArray:
 
 
 def _ratio(above: FloatArray, below: FloatArray, otherwise: float) -> FloatArray:
-    """Divide where there is something to divide by."""
+    """Divide; ``otherwise`` where the divisor is not positive."""
     out = np.full(len(above), otherwise)
     np.divide(above, below, out=out, where=below > 0)
     return out

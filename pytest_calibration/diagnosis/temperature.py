@@ -1,12 +1,12 @@
 """The temperature of a model: one number by which all its logits are divided.
 
-Dividing the logits z by T makes a model less sure (T > 1) or more sure (T < 1) and leaves every
+Dividing the logits z by T lowers confidences (T > 1) or raises them (T < 1) and leaves every
 answer as it is (Guo et al. 2017). In β = 1/T both NLL and KL are convex, with the derivative
 E_β[z] − E_target[z] and the curvature Var_β[z] per item, so that T is found to the last digits in a
 few steps, without a learning rate.
 
-An option of probability 0 has no logit; it stays at 0 at every temperature. A right option (or
-outcome) of probability 0 adds the same to NLL at every temperature and has no say in it.
+An option of probability 0 has no logit; it stays at 0 at every temperature. A correct option (or
+outcome) of probability 0 adds the same to NLL at every temperature, so the fit leaves it out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pytest_calibration.predictions import (
     PredictionsLike,
     as_predictions,
 )
-from pytest_calibration.uncertainty.evidence import Evidence
+from pytest_calibration.uncertainty.sample import Sample
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 COLDEST: Final = 0.01
@@ -43,10 +43,10 @@ PRECISION: Final = 1e-11
 
 
 def scale_of(predictions: Predictions) -> Scale:
-    """Return on what a temperature acts: the logits of a table of options, else the log-odds.
+    """Return the scale of a temperature: the logits of a table of options, else the log-odds.
 
-    A table counts where its right options are known, and where it is the one that confidence and
-    correctness were read from.
+    A table counts where its correct options are known, and where confidence and correctness are
+    those of the table.
     """
     table, labels = predictions.probabilities, predictions.labels
     if table is None or labels is None:
@@ -55,13 +55,13 @@ def scale_of(predictions: Predictions) -> Scale:
     own = table[np.arange(predictions.n), answer]
     same = own.min() > 0 and np.abs(own - predictions.confidence).max() <= SAME
     known = labels.min() >= 0 and labels.max() < table.shape[1]
-    told = same and known and np.array_equal(answer == labels, predictions.correct)
-    return "logits" if told else "log-odds"
+    own_outcomes = same and known and np.array_equal(answer == labels, predictions.correct)
+    return "logits" if own_outcomes else "log-odds"
 
 
 @dataclass(frozen=True)
 class Logits:
-    """What a temperature is applied to: k options of n items.
+    """The logits of k options of n items.
 
     Attributes:
         z: (k, n) log-probabilities less the largest of the item; 0 where the probability is 0.
@@ -94,7 +94,7 @@ class Logits:
 
     @cached_property
     def flat(self) -> bool:
-        """Whether all possible options of each item are alike, so that no temperature matters."""
+        """Whether all possible options of each item are equal, so that no temperature matters."""
         return not self.z.any()
 
     def take(self, index: IntArray) -> Logits:
@@ -137,11 +137,11 @@ class Logits:
 
 
 class Target(NamedTuple):
-    """What a fit aims at.
+    """The target of a fit.
 
     Attributes:
         z: (n,) mean of z under the target; 0 where the item does not count.
-        counts: (n,) whether the item has a say; None where all have.
+        counts: (n,) whether the item counts; None where all do.
         entropy: (n,) of the target in nats, which no temperature changes; None where it is 0.
     """
 
@@ -155,7 +155,7 @@ class Target(NamedTuple):
 
 
 def logits_of(predictions: Predictions, scale: Scale) -> Logits:
-    """Return the logits of a table, or those of "the answer is right" and "it is not"."""
+    """Return the logits of a table, or those of "the answer is correct" and "it is not"."""
     if scale == "logits":
         assert predictions.probabilities is not None
         table = predictions.probabilities
@@ -166,17 +166,17 @@ def logits_of(predictions: Predictions, scale: Scale) -> Logits:
 
 
 def outcomes_of(predictions: Predictions, scale: Scale, logits: Logits) -> Target:
-    """Aim at what came about: the right option, or whether the answer is right."""
+    """Return the outcomes as a target: the correct option, or whether the answer is correct."""
     if scale == "logits":
         assert predictions.labels is not None
-        came = predictions.labels
+        outcome = predictions.labels
     else:
-        came = np.where(predictions.correct, 0, 1)
+        outcome = np.where(predictions.correct, 0, 1)
     rows = np.arange(logits.n)
     if logits.possible is None:
-        return Target(logits.z[came, rows], None)
-    counts = logits.possible[came, rows]
-    return Target(np.where(counts, logits.z[came, rows], 0.0), None if counts.all() else counts)
+        return Target(logits.z[outcome, rows], None)
+    counts = logits.possible[outcome, rows]
+    return Target(np.where(counts, logits.z[outcome, rows], 0.0), None if counts.all() else counts)
 
 
 def residual(logits: Logits, target: Target, beta: float) -> tuple[FloatArray, FloatArray]:
@@ -190,9 +190,9 @@ def residual(logits: Logits, target: Target, beta: float) -> tuple[FloatArray, F
 
 
 def loss(logits: Logits, target: Target, beta: float) -> float:
-    """Mean −log P of what came about, or KL divergence from the target, in nats.
+    """Return mean −log P of the outcome, or KL divergence from the target, in nats.
 
-    Of the items that have a say.
+    Over the items that count.
     """
     terms = logits.log_total(beta) - beta * target.z
     if target.entropy is not None:
@@ -201,7 +201,7 @@ def loss(logits: Logits, target: Target, beta: float) -> float:
 
 
 class Minimum(NamedTuple):
-    """Where a loss is least.
+    """The minimum of a loss.
 
     Attributes:
         beta: 1/T.
@@ -213,17 +213,17 @@ class Minimum(NamedTuple):
 
 
 def minimise(logits: Logits, target: Target, start: float = 1.0) -> Minimum:
-    """Find the β of least loss: Newton's steps, held between what is known to be too low or high.
+    """Return the β of least loss, by Newton's steps within a bracket.
 
     Args:
         logits: of the items.
-        target: what to aim at.
+        target: of the fit.
         start: where to begin.
     """
     lowest, highest = 1 / HOTTEST, 1 / COLDEST
     counted = target.z if target.counts is None else target.z[target.counts]
     if not counted.any():
-        # What came about is the likeliest everywhere: the surer, the better.
+        # The outcome is the likeliest everywhere: larger β is always better.
         return Minimum(highest, True)
     low, high = lowest, highest
     tried: set[float] = set()
@@ -246,32 +246,32 @@ def minimise(logits: Logits, target: Target, start: float = 1.0) -> Minimum:
 
 
 def interval_of(
-    logits: Logits, target: Target, found: Minimum, evidence: Evidence
+    logits: Logits, target: Target, found: Minimum, sample: Sample
 ) -> tuple[float | None, float | None]:
     """Return the ends of the 95 % interval of T; None where the minimum is at a limit.
 
     log T ± z·se(β)/β with the sandwich standard error of β (Huber 1967), over groups where there
-    are any; Student's quantile where few groups, or few right or wrong answers, decide it.
+    are any; Student's quantile where few groups, or few correct or wrong answers, limit it.
     """
-    if found.at_limit or evidence.units < 2:
+    if found.at_limit or sample.units < 2:
         return None, None
     first, second = residual(logits, target, found.beta)
     curvature = float(second.mean())
     if curvature <= 0:
         return None, None
-    error = standard_error(first, evidence.clusters) / curvature / found.beta
-    half = min(evidence.outcome_z * error, math.log(HOTTEST / COLDEST))
+    error = standard_error(first, sample.clusters) / curvature / found.beta
+    half = min(sample.outcome_z * error, math.log(HOTTEST / COLDEST))
     value = 1 / found.beta
     return max(value * math.exp(-half), COLDEST), min(value * math.exp(half), HOTTEST)
 
 
 def fit_temperature(predictions: PredictionsLike) -> TemperatureFit | None:
-    """Find the temperature that minimises the negative log-likelihood.
+    """Return the temperature that minimises the negative log-likelihood.
 
-    With a table of options (and their labels) the loss is −log softmax(z/T) of the right one.
-    Without, all that is known is how sure the model is of its own answer: T then divides the
-    log-odds of the confidence, and the loss is that of the answer being right or not. The two need
-    not agree: more than two options do not keep the log-odds of the largest in proportion.
+    With a table of options (and their labels) the loss is −log softmax(z/T) of the correct one.
+    Without, only the confidence in the own answer is known: T then divides its log-odds, and the
+    loss is that of the answer being correct or not. The two need not agree: with more than two
+    options the log-odds of the largest do not scale in proportion.
 
     Args:
         predictions: n items.
@@ -286,17 +286,10 @@ def fit_temperature(predictions: PredictionsLike) -> TemperatureFit | None:
     scale = scale_of(predictions)
     logits = logits_of(predictions, scale)
     target = outcomes_of(predictions, scale, logits)
-    return describe(logits, target, scale, Evidence(predictions, 1, "equal_width"))
-
-
-def describe(
-    logits: Logits, target: Target, scale: Scale, evidence: Evidence
-) -> TemperatureFit | None:
-    """Fit, and put the result beside its interval; None where no temperature changes anything."""
     if logits.flat or (target.counts is not None and not target.counts.any()):
         return None
     found = minimise(logits, target)
-    low, high = interval_of(logits, target, found, evidence)
+    low, high = interval_of(logits, target, found, Sample(predictions, 1, "equal_width"))
     before = loss(logits, target, 1.0)
     return TemperatureFit(
         value=1 / found.beta,
@@ -319,7 +312,7 @@ def confidence_at(logits: Logits, beta: float, scale: Scale) -> FloatArray:
 
 
 def apply_temperature(predictions: PredictionsLike, t: float) -> Predictions:
-    """Divide the logits by t: the same answers, all of them more or less sure.
+    """Divide the logits by t: the same answers with other confidences.
 
     With a table of options, probabilities, confidence and ``label_logprobs`` are those of
     softmax(log p / t); options of probability 0 keep it. Without, the log-odds of the confidence

@@ -1,18 +1,18 @@
 """The ways in which a candidate can be worse than its baseline, item by item, in ECE's own units.
 
-Each way is a *direction*: a weight w(c) in [-1, 1] for every confidence, and the statistic is the
-mean of w(c)·(confidence - correct), candidate minus baseline, with a paired standard error. ECE is
-the largest such mean over all directions, so each of them is a lower bound of it. Two directions
-are fixed (all confidences alike; a tilt), one is learned from the candidate on other items than
-those it is then measured on, and the cross-fitted ECE takes the sign of each of ten bins.
+Each way is a *direction*: a weight w(c) in [-1, 1] for every confidence. The statistic is the mean
+of w(c)·(confidence - correct), candidate minus baseline, with a paired standard error. ECE is the
+largest such mean over all directions, so each of them is a lower bound of it. Two directions are
+fixed (all confidences alike; a tilt). One is learned from the candidate on other items than those
+it is then measured on. The cross-fitted ECE takes the sign of each of ten bins.
 
-Closed form and deterministic: no random numbers. Which folds learn is decided by the item ids.
+Closed form and deterministic: no random numbers. The item ids decide which folds learn.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -26,16 +26,17 @@ from pytest_calibration.uncertainty.standard_errors import cluster_codes, standa
 
 GATE_BINS: Final = 10
 EXACT_BELOW: Final = 25
-# Ten bins of fewer items than this are too thin for their signs to mean anything.
+# With fewer units than this the ten bins hold too few items for their signs to mean anything.
 BINS_FROM: Final = 500
 SHAPE_FROM: Final = 50
 FOLDS: Final = 10
 # A constant, a tilt, a bow and a wave: what is learned has at most three changes of sign.
 SHAPE_TERMS: Final = 4
-# The learned direction says +1 or -1 where it is surer than this many standard errors of a term.
+# The learned direction is +1 or -1 where the fit exceeds this many standard errors of a term.
 FULL_WEIGHT_AT: Final = 2.0
 RANK_CELLS: Final = 1000
-# How sure it must be that the baseline erred the other way before a move counts as one through 0.
+# One-sided confidence (99 %, in standard errors) from which on the baseline counts as miscalibrated
+# in one direction: a candidate that errs in the other has then moved through 0.
 ESTABLISHED: Final = NORMAL.inv_cdf(0.99)
 
 
@@ -50,9 +51,9 @@ class Component:
         worsening: how much worse the candidate is; negative is better.
         standard_error: of the worsening, paired.
         bound: one-sided lower bound of the worsening at level 1 - alpha.
-        tolerance: what the bound is held against.
-        grew: whether the candidate, as measured, is further from calibration than the baseline;
-            a move towards zero, or through it to a smaller size, is no worsening. Where the
+        tolerance: the component fires where the bound is above it.
+        grew: whether the candidate, as measured, is further from calibration than the baseline.
+            A move towards zero, or through zero to a smaller size, is no worsening. Where the
             baseline is established to err the other way, it must be further by the tolerance.
         unavailable: why the component does not apply; empty where it does.
     """
@@ -78,6 +79,11 @@ class Component:
         return not self.unavailable and not self.grew and self.bound > self.tolerance
 
 
+def as_stored(confidence: FloatArray) -> FloatArray:
+    """Round to float32, as in a record, so that a stored run equals itself."""
+    return confidence.astype(np.float32).astype(np.float64)
+
+
 @dataclass(frozen=True)
 class Paired:
     """Baseline and candidate on the same items in the same order, as the components read them.
@@ -100,16 +106,12 @@ class Paired:
 
     @classmethod
     def of(cls, baseline: Predictions, candidate: Predictions) -> Paired:
-        """Pair two aligned predictions, both in float32 as stored, so that equal means equal."""
-
-        def stored(p: Predictions) -> FloatArray:
-            return p.confidence.astype(np.float32).astype(np.float64)
-
+        """Pair two aligned predictions, both in float32 as a record has them."""
         clusters = cluster_codes(baseline if candidate.groups is None else candidate)
         return cls(
-            stored(baseline),
+            as_stored(baseline.confidence),
             baseline.correct.astype(np.float64),
-            stored(candidate),
+            as_stored(candidate.confidence),
             candidate.correct.astype(np.float64),
             clusters,
             folds_by_id(candidate.item_ids, clusters, FOLDS),
@@ -137,48 +139,39 @@ class Paired:
 
     def reversed(self) -> Paired:
         """Return the comparison the other way round: what is worse here is better there."""
-        return Paired(
-            self.confidence1,
-            self.correct1,
-            self.confidence0,
-            self.correct0,
-            self.clusters,
-            self.folds,
+        return replace(
+            self,
+            confidence0=self.confidence1,
+            correct0=self.correct1,
+            confidence1=self.confidence0,
+            correct1=self.correct0,
         )
 
 
 def _paired_error(u0: FloatArray, u1: FloatArray, pair: Paired) -> float:
-    """Standard error of the mean of u1 - u0, and never less than three changed answers make.
+    """Return the standard error of the mean of u1 - u0, at least that of three changed answers.
 
-    Where no answer changed, as many as three in n may (rule of three); a sample in which nothing
-    happened to vary must not count as one in which nothing can.
+    Where no answer changed, up to three in n may change (rule of three): a sample without
+    variation does not show that nothing varies.
     """
     return max(standard_error(u1 - u0, pair.clusters), math.sqrt(3) / len(u0))
 
 
 def _component(
-    name: str,
-    u0: FloatArray,
-    u1: FloatArray,
-    pair: Paired,
-    tol: float,
-    z: float,
-    *,
-    direction: float | None = None,
+    name: str, u0: FloatArray, u1: FloatArray, pair: Paired, tol: float, z: float, sign: float = 0.0
 ) -> Component:
     """Compare the means of one direction's weighted gaps, u0 of the baseline, u1 of the candidate.
 
-    ``direction`` is the sign of an error that grows; by default that of the candidate's mean.
+    ``sign`` is that of an error that grows; by default that of the candidate's mean.
     """
     before, after = float(u0.mean()), float(u1.mean())
-    if direction is None:
-        direction = 1.0 if after >= 0 else -1.0
-    worsening = direction * (after - before)
+    sign = sign or (1.0 if after >= 0 else -1.0)
+    worsening = sign * (after - before)
     error = _paired_error(u0, u1, pair)
     growth = abs(after) - abs(before)
-    # From one side of zero to the other, pairing says little about the *size* of the error: a
-    # baseline that did err the other way is asked for growth by the tolerance, as measured.
-    crossed = -direction * before > ESTABLISHED * standard_error(u0, pair.clusters)
+    # Pairing says little about the *size* of an error that changed its sign. Where the baseline did
+    # err the other way, the measured size must have grown by the tolerance.
+    crossed = -sign * before > ESTABLISHED * standard_error(u0, pair.clusters)
     grew = growth > (tol if crossed else 0.0)
     return Component(name, before, after, worsening, error, worsening - z * error, tol, grew=grew)
 
@@ -189,10 +182,10 @@ def gap_component(pair: Paired, tolerance: float, z: float) -> Component:
 
 
 def slope_component(pair: Paired, tolerance: float, z: float) -> Component:
-    """Shift of the calibration slope (Cox 1958), scaled to ECE units: shape at an unchanged mean.
+    """Shift of the calibration slope (Cox 1958), scaled to ECE units: a tilt at an unchanged mean.
 
-    k·(c − m)·gap with m the pooled mean confidence and k = mean|c − m| / var(c); a miscalibration
-    that is linear in the confidence then counts what it adds to ECE.
+    k·(c − m)·gap with m the pooled mean confidence and k = mean|c − m| / var(c). A miscalibration
+    that is linear in the confidence then counts as much as it adds to ECE.
     """
     centre, variance = float(pair.pooled.mean()), float(pair.pooled.var())
     if variance < 1e-12:
@@ -210,11 +203,11 @@ def shape_component(pair: Paired, tolerance: float, z: float) -> Component:
     The candidate's gap is fitted by Legendre polynomials up to the third degree in the rank of the
     confidence (pooled over both sides), each coefficient shrunk by its own noise (James & Stein).
     The direction is the sign of the fit, weaker where the fit is small against its standard error.
-    The baseline is measured along the same direction, so that noise shared by both sides cancels;
-    but where it is established to err in some direction, along its own: an error that has only
-    changed sides is not a larger one.
-    Ten folds: the items of a fold are measured along what the other nine say, so that noise is not
-    taken for miscalibration.
+    The baseline is measured along the same direction, so that noise shared by both sides cancels.
+    Where the baseline is established to err in some direction, it is measured along that one: an
+    error that has only changed sides is not a larger one.
+    There are ten folds: the items of a fold are measured along the direction of the other nine, so
+    that noise is not taken for miscalibration.
     """
     if pair.units < SHAPE_FROM:
         reason = f"fewer than {SHAPE_FROM} independent units to learn it from"
@@ -234,8 +227,8 @@ def shape_component(pair: Paired, tolerance: float, z: float) -> Component:
     weights0 = np.where(established, np.sign(curve0), weights1)
     u0 = weights0[pair.folds, cells0] * pair.gap0
     u1 = weights1[pair.folds, cells1] * pair.gap1
-    # Along a direction made from the side's own errors larger is worse, never smaller.
-    return _component("shape", u0, u1, pair, tolerance, z, direction=1.0)
+    # Along a direction made from a side's own errors, larger is always worse.
+    return _component("shape", u0, u1, pair, tolerance, z, sign=1.0)
 
 
 def _smooth_fit(
@@ -259,7 +252,7 @@ def _smooth_fit(
 def _rank_cells(pair: Paired) -> tuple[IntArray, IntArray, FloatArray]:
     """Return the cell of each confidence of either side, and the mid-rank in (0, 1) of each cell.
 
-    Up to a thousand cells, equal confidences always in one.
+    There are up to a thousand cells; equal confidences are always in the same one.
     """
     pool = pair.pooled
     step = max(1, len(pool) // RANK_CELLS)
@@ -277,8 +270,8 @@ def _rank_cells(pair: Paired) -> tuple[IntArray, IntArray, FloatArray]:
 def ece_component(pair: Paired, tolerance: float, z: float) -> Component:
     """Growth of the cross-fitted ECE on ten quantile bins of the pooled confidences.
 
-    For whatever the smooth directions miss. Its standard error is the largest, since both sides'
-    signs are learned.
+    It detects what the smooth directions miss. Its standard error is the largest, since the signs
+    of both sides are learned.
     """
     if pair.units < BINS_FROM:
         reason = f"fewer than {BINS_FROM} independent units for {GATE_BINS} bins"
@@ -286,32 +279,23 @@ def ece_component(pair: Paired, tolerance: float, z: float) -> Component:
     edges = np.unique(np.quantile(pair.pooled, np.arange(1, GATE_BINS) / GATE_BINS))
     fit0 = cross_fitted(pair.gap0, np.searchsorted(edges, pair.confidence0), pair.clusters)
     fit1 = cross_fitted(pair.gap1, np.searchsorted(edges, pair.confidence1), pair.clusters)
-    worsening = fit1.value - fit0.value
-    error = _paired_error(fit0.influence, fit1.influence, pair)
-    return Component(
-        "cross-fitted ECE",
-        fit0.value,
-        fit1.value,
-        worsening,
-        error,
-        worsening - z * error,
-        tolerance,
-    )
+    before, after = fit0.value, fit1.value
+    worsening, error = after - before, _paired_error(fit0.influence, fit1.influence, pair)
+    bound = worsening - z * error
+    return Component("cross-fitted ECE", before, after, worsening, error, bound, tolerance)
 
 
 def _unavailable(name: str, reason: str, tolerance: float) -> Component:
-    nothing = math.nan
-    return Component(
-        name, nothing, nothing, nothing, nothing, nothing, tolerance, unavailable=reason
-    )
+    nan = math.nan
+    return Component(name, nan, nan, nan, nan, nan, tolerance, unavailable=reason)
 
 
 def accuracy_component(pair: Paired, tolerance: float, alpha: float) -> Component:
     """Loss of accuracy, paired: normal bound, or exact McNemar with few discordant items.
 
-    With d discordant items, the number the baseline alone had right is Binomial(d, π); below 25
-    the bound is d·(2π_L − 1)/n with π_L the exact (Clopper–Pearson) lower bound of π, which for a
-    tolerance of 0 is McNemar's exact test. Grouped items always take the cluster-robust bound.
+    Of d discordant items, the number that only the baseline had right is Binomial(d, π). Below 25
+    the bound is d·(2π_L − 1)/n with π_L the exact (Clopper–Pearson) lower bound of π; with a
+    tolerance of 0 this is McNemar's exact test. Grouped items always take the cluster-robust bound.
     """
     loss = pair.correct0 - pair.correct1
     n = len(loss)

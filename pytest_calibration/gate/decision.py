@@ -19,16 +19,15 @@ from pytest_calibration.gate.power import (
     smallest_visible,
     units_to_decide,
 )
+from pytest_calibration.gate.strictness import DEFAULT, Strictness
+from pytest_calibration.text.numbers import counted
 from pytest_calibration.uncertainty.quantiles import upper_quantile, upper_tail
 
-TOLERANCE: Final = 0.02
-ALPHA: Final = 0.05
-MAX_UNDETECTED: Final = 0.05
 MIN_UNITS: Final = 50
 
 
 class State(StrEnum):
-    """What a comparison came to."""
+    """The result of a comparison."""
 
     PASSED = "passed"
     REGRESSED = "regressed"
@@ -45,7 +44,7 @@ class State(StrEnum):
 
     @property
     def decides(self) -> bool:
-        """Whether something was really compared or stored, so that a green run means something."""
+        """Whether something was compared or stored, so that a green run means something."""
         return self is not State.INCONCLUSIVE
 
 
@@ -56,7 +55,7 @@ _FAILING: Final = frozenset(
 
 @dataclass(frozen=True)
 class Decision:
-    """What the components of a comparison come to; see ``verdict.Verdict`` for the attributes."""
+    """What the components of a comparison come to; ``verdict.Verdict`` explains the attributes."""
 
     state: State
     components: tuple[Component, ...]
@@ -68,62 +67,54 @@ class Decision:
     reason: str = ""
 
 
-def decide(
-    pair: Paired,
-    *,
-    tolerance: float = TOLERANCE,
-    alpha: float = ALPHA,
-    accuracy_tolerance: float | None = TOLERANCE,
-    max_undetected: float = MAX_UNDETECTED,
-) -> Decision:
+def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
     """Decide a comparison: ``regressed``, ``inconclusive`` or ``passed``.
 
-    What ``verdict.compare`` does once both sides are paired; nothing is measured or printed here.
+    The part of ``verdict.compare`` after pairing: nothing is measured or printed here.
     """
     units, n = pair.units, len(pair.gap0)
-    asked, z = alpha, upper_quantile(alpha, units)
-    components = calibration_components(pair, tolerance, z)
-    if accuracy_tolerance is not None:
-        components = (*components, accuracy_component(pair, accuracy_tolerance, alpha))
-    stricter = bound_quantile(components, alpha, units)
-    if stricter > z:
-        z, alpha = stricter, upper_tail(stricter, units)
-        components = tuple(replace(c, bound=c.worsening - z * c.standard_error) for c in components)
-        if accuracy_tolerance is not None:
-            guard = accuracy_component(pair, accuracy_tolerance, alpha)
-            components = (*components[:-1], guard)
+    components, z, alpha = _bounded(pair, strictness)
     decision = Decision(State.INCONCLUSIVE, components, level=1 - alpha)
     if units < MIN_UNITS:
-        what = ("item" if pair.clusters is None else "group") + "s" * (units != 1)
-        return replace(
-            decision,
-            n_needed=math.ceil(n * MIN_UNITS / units),
-            reason=(
-                f"{units} {what} {'is' if units == 1 else 'are'} too few to compare; at least "
-                f"{MIN_UNITS} are."
-            ),
-        )
+        few = counted(units, "item" if pair.clusters is None else "group")
+        verb = "is" if units == 1 else "are"
+        reason = f"{few} {verb} too few to compare; at least {MIN_UNITS} are."
+        return replace(decision, n_needed=math.ceil(n * MIN_UNITS / units), reason=reason)
+    tolerance, max_undetected = strictness.tolerance, strictness.max_undetected
     visible = smallest_visible(components, tolerance, z)
-    decision = replace(
-        decision,
-        smallest_visible=visible,
-        false_alarm_rate=false_alarm_rate(components, z, units),
-    )
+    rate = false_alarm_rate(components, z, units)
+    decision = replace(decision, smallest_visible=visible, false_alarm_rate=rate)
     if any(c.fired for c in components):
         return replace(decision, state=State.REGRESSED)
-    # What is certain to be better may be accepted, whether or not a worsening could be seen.
+    # An improvement that is certain may be accepted, even where a worsening could stay undetected.
     better = any(c.fired for c in calibration_components(pair.reversed(), tolerance, z))
     decision = replace(decision, improved=better)
     # Written so that a NaN on the left can only be inconclusive.
     if visible <= tolerance + max_undetected:
         return replace(decision, state=State.PASSED)
-    # With nothing allowed to stay invisible, no number of items is enough.
-    needed = units_to_decide(components, tolerance, asked, units, max_undetected, MIN_UNITS)
-    return replace(
-        decision,
-        n_needed=math.ceil(n * needed / units),
-        reason=(
-            f"a worsening of up to {visible:.3f} could have been missed (80 % power), more "
-            f"than the {tolerance + max_undetected:.3f} that may be."
-        ),
+    # With max_undetected = 0 no number of items is enough.
+    needed = units_to_decide(
+        components, tolerance, strictness.alpha, units, max_undetected, MIN_UNITS
     )
+    reason = (
+        f"a worsening of up to {visible:.3f} could have been missed (80 % power), more "
+        f"than the {tolerance + max_undetected:.3f} that may be."
+    )
+    return replace(decision, n_needed=math.ceil(n * needed / units), reason=reason)
+
+
+def _bounded(pair: Paired, strictness: Strictness) -> tuple[tuple[Component, ...], float, float]:
+    """Return the components, the quantile of their bounds, and the error level it stands for."""
+    alpha, guard = strictness.alpha, strictness.accuracy_tolerance
+    z = upper_quantile(alpha, pair.units)
+    calibration = calibration_components(pair, strictness.tolerance, z)
+    accuracy = () if guard is None else (accuracy_component(pair, guard, alpha),)
+    stricter = bound_quantile((*calibration, *accuracy), alpha, pair.units)
+    if stricter > z:
+        z, alpha = stricter, upper_tail(stricter, pair.units)
+        calibration = tuple(
+            replace(c, bound=c.worsening - z * c.standard_error) for c in calibration
+        )
+        if guard is not None:
+            accuracy = (accuracy_component(pair, guard, alpha),)
+    return (*calibration, *accuracy), z, alpha

@@ -1,16 +1,17 @@
-"""What a comparison will see, said before any model, or any candidate, is run."""
+"""What a comparison will be able to detect, before a model or a candidate is run."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
-from pytest_calibration.gate.decision import ALPHA, MAX_UNDETECTED, MIN_UNITS, TOLERANCE
+from pytest_calibration.gate.decision import MIN_UNITS
 from pytest_calibration.gate.power import (
     POWER,
     RELATIVE_ERRORS,
@@ -19,26 +20,36 @@ from pytest_calibration.gate.power import (
     scaled,
     smallest_visible,
     units_to_decide,
-    visible,
+    worsening_at_power,
 )
+from pytest_calibration.gate.strictness import ALPHA, MAX_UNDETECTED, TOLERANCE, Strictness
+from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
 
-# Share of the items that only one of two models answers rightly, where nothing is known of them.
+# Assumed share of the items that only one of the two models answers correctly.
 CHANGED: Final = 0.15
 # ECE of a perfectly calibrated model of four-way questions over 15 bins, times the root of n.
 TYPICAL_FLOOR: Final = 1.12
-# What such a model stays below 95 % of the time, over what it shows on average.
+# The 95 % quantile of that ECE over its mean.
 HIGH_OVER_FLOOR: Final = 1.41
 
+# How far beyond the tolerance the worsenings lie for which power is shown.
+EXCESSES: Final = (0.02, 0.035, 0.06, 0.1)
 
-def unpaired_visible(
+
+def worsenings(tolerance: float, excesses: Sequence[float] = EXCESSES) -> list[float]:
+    """Return the worsenings that lie so far beyond the tolerance, those below 1."""
+    return [w for w in (round(tolerance + excess, 9) for excess in excesses) if w < 1]
+
+
+def smallest_visible_unpaired(
     predictions: Predictions, tolerance: float = TOLERANCE, alpha: float = ALPHA
 ) -> float:
     """Return the smallest worsening visible at 80 % power before any candidate is known.
 
-    As if the candidate's errors were independent of the baseline's: pairing only makes it smaller.
+    As if the candidate's errors were independent of the baseline's; pairing makes it smaller.
     """
     clusters = cluster_codes(predictions)
     errors = [standard_error(predictions.gap, clusters)]
@@ -49,33 +60,30 @@ def unpaired_visible(
     if math.isnan(errors[0]):
         return 1.0
     z = upper_quantile(alpha, predictions.n_clusters)
-    return min(1.0, visible(tolerance, z, math.sqrt(2) * max(errors)))
+    return min(1.0, worsening_at_power(tolerance, z, math.sqrt(2) * max(errors)))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison on so many items will be able to say.
+    """What a comparison on so many items will be able to detect.
 
     Attributes:
         n: number of items.
         units: number of independent units (items, or groups).
-        tolerance: allowed worsening in ECE units.
-        alpha: one-sided error level of each bound.
-        max_undetected: how much beyond the tolerance may stay invisible.
-        changed: share of the items that only one of the two models answers rightly.
+        strictness: of the comparison.
+        changed: share of the items that only one of the two models answers correctly.
         standard_error: of the shift of the signed gap.
-        smallest_visible: smallest worsening seen with 80 % power.
-        decides: whether such a comparison decides, instead of being inconclusive.
-        n_needed: items from which on it decides.
-        false_alarm_rate: at most how often an unchanged model fails.
-        noise_floor: ECE that a perfectly calibrated model would show, about.
+        smallest_visible: smallest worsening that is detected with 80 % power.
+        decides: whether a comparison that does not fail passes, instead of being inconclusive.
+        n_needed: number of items from which on it decides.
+        false_alarm_rate: upper bound of how often an unchanged model fails.
+        noise_floor: approximate ECE that a perfectly calibrated model would show.
+        high_over_floor: 95 % quantile of that ECE, over its mean.
     """
 
     n: int
     units: int
-    tolerance: float
-    alpha: float
-    max_undetected: float
+    strictness: Strictness
     changed: float
     standard_error: float
     smallest_visible: float
@@ -83,11 +91,19 @@ class Plan:
     n_needed: int
     false_alarm_rate: float
     noise_floor: float
+    high_over_floor: float = HIGH_OVER_FLOOR
 
     def power(self, worsening: float) -> float:
         """Return the probability that a true worsening of this size fails the test."""
-        spare = worsening - self.smallest_visible
-        return NORMAL.cdf(spare / self.standard_error + NORMAL.inv_cdf(POWER))
+        excess = worsening - self.smallest_visible
+        return NORMAL.cdf(excess / self.standard_error + NORMAL.inv_cdf(POWER))
+
+    def items_to_test(self, limit: float) -> int:
+        """Return from how many items on a calibrated model stays below the limit 95 % of the time.
+
+        As ``Measurement.items_to_test``.
+        """
+        return math.ceil(self.n * (self.high_over_floor * self.noise_floor / limit) ** 2)
 
 
 def plan(
@@ -96,63 +112,101 @@ def plan(
     groups: int | None = None,
     tolerance: float = TOLERANCE,
     alpha: float = ALPHA,
+    accuracy_tolerance: float | None = TOLERANCE,
     max_undetected: float = MAX_UNDETECTED,
     changed: float = CHANGED,
 ) -> Plan:
-    """Say what a comparison on n items will see, before any model is run.
+    """Return what a comparison on n items will be able to detect, before any model is run.
 
-    A model whose fine-tuning changes the outcome of a share q of the items has a shift of the
-    signed gap with a standard error of about sqrt(q / n): its confidences move little beside that.
+    Where fine-tuning changes whether a share q of the answers is correct, the shift of the signed
+    gap has a standard error of about sqrt(q / n): the confidences move little in comparison.
 
     Args:
         n: number of items, at least 2.
-        groups: number of groups the items come in; counted as if all items of a group were alike,
-            which is the worst case.
+        groups: number of groups that the items come in. All items of a group are taken to be
+            alike, which is the worst case.
         tolerance: allowed worsening in ECE units, in [0, 1).
         alpha: one-sided error level of each bound, in (0, 0.5).
-        max_undetected: how much beyond the tolerance may stay invisible, in (0, 1).
-        changed: share of the items that only one of the two models answers rightly, in (0, 1].
+        accuracy_tolerance: allowed loss of accuracy, in [0, 1); None switches this guard off.
+        max_undetected: how much beyond the tolerance may stay undetected, in (0, 1).
+        changed: share of the items that only one of the two models answers correctly, in (0, 1].
 
     Raises:
         MetricError: a value outside these ranges.
     """
+    strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected)
     units = n if groups is None else groups
-    checks = (
+    for name, value, fits, range_ in (
         ("n", n, n >= 2, "at least 2"),
         ("groups", units, 2 <= units <= n, f"between 2 and n = {n}"),
-        ("tolerance", tolerance, 0 <= tolerance < 1, "at least 0 and below 1"),
-        ("alpha", alpha, 0 < alpha < 0.5, "between 0 and 0.5"),
-        ("max_undetected", max_undetected, 0 < max_undetected < 1, "between 0 and 1"),
+        ("max_undetected", max_undetected, max_undetected > 0, "above 0; at 0 nothing is decided"),
         ("changed", changed, 0 < changed <= 1, "above 0 and at most 1"),
-    )
-    for name, value, good, range_ in checks:
-        if not good:
+    ):
+        if not fits:
             raise MetricError(f"{name} must be {range_}, got {value}.")
-    one = [_expected("signed gap", math.sqrt(changed), tolerance)]
-    one += [_expected(k, r * math.sqrt(changed), tolerance) for k, r in RELATIVE_ERRORS.items()]
-    # The guard's tolerance is its own.
-    one.append(_expected("accuracy", math.sqrt(changed), TOLERANCE))
-    components = scaled(one, 1, units)
+    error = math.sqrt(changed)
+    relative = {"signed gap": 1.0, **RELATIVE_ERRORS}
+    single = [_unchanged(name, r * error, tolerance) for name, r in relative.items()]
+    if accuracy_tolerance is not None:
+        single.append(_unchanged("accuracy", error, accuracy_tolerance))
+    components = scaled(single, 1, units)
     z = bound_quantile(components, alpha, units)
-    seen = smallest_visible(components, tolerance, z)
-    needed = units_to_decide(one, tolerance, alpha, 1, max_undetected, MIN_UNITS)
+    visible = smallest_visible(components, tolerance, z)
+    units_needed = units_to_decide(single, tolerance, alpha, 1, max_undetected, MIN_UNITS)
     return Plan(
         n=n,
         units=units,
-        tolerance=tolerance,
-        alpha=alpha,
-        max_undetected=max_undetected,
+        strictness=strictness,
         changed=changed,
         standard_error=components[0].standard_error,
-        smallest_visible=min(1.0, seen),
-        decides=units >= MIN_UNITS and seen <= tolerance + max_undetected,
-        n_needed=math.ceil(needed * n / units),
+        smallest_visible=min(1.0, visible),
+        decides=units >= MIN_UNITS and visible <= tolerance + max_undetected,
+        n_needed=math.ceil(units_needed * n / units),
         false_alarm_rate=false_alarm_rate(components, z, units),
         noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(units)),
     )
 
 
-def _expected(name: str, error: float, tolerance: float) -> Component:
+def plans_like(predictions: Predictions, n: int, strictness: Strictness) -> Callable[[int], Plan]:
+    """Return a function that plans comparisons on so many items like these predictions.
+
+    The candidate's errors are taken to be independent of the predictions', which is the worst case.
+
+    Args:
+        predictions: at least two independent units.
+        n: number of items for which the number of groups is rounded first.
+        strictness: of the comparison.
+    """
+    tolerance, alpha, units = strictness.tolerance, strictness.alpha, predictions.n_clusters
+    measured = measure(predictions)
+    visible = smallest_visible_unpaired(predictions, tolerance, alpha)
+    z = upper_quantile(alpha, units) + NORMAL.inv_cdf(POWER)
+    # The share of changed outcomes that has the standard error of two independent runs; above 1
+    # where groups are so unequal that they count for fewer.
+    changed = max(1e-6, units * ((visible - tolerance) / z) ** 2)
+    floor = measured.noise_floor * math.sqrt(units)
+    units_of_n = max(2, round(units * n / predictions.n))
+
+    def plan_on(items: int) -> Plan:
+        groups = max(2, round(units_of_n * items / n))
+        planned = plan(
+            items,
+            groups=max(2, math.floor(groups / max(1.0, changed))),
+            changed=min(1.0, changed),
+            **asdict(strictness),
+        )
+        return replace(
+            planned,
+            units=groups,
+            changed=changed,
+            noise_floor=min(1.0, floor / math.sqrt(groups)),
+            high_over_floor=measured.noise_floor_high / (measured.noise_floor or 1.0),
+        )
+
+    return plan_on
+
+
+def _unchanged(name: str, error: float, tolerance: float) -> Component:
     """Return a component of an unchanged model, of which only the standard error counts."""
     few = "few units" if name == "cross-fitted ECE" else ""
     return Component(name, 0.0, 0.0, 0.0, error, -error, tolerance, unavailable=few)

@@ -1,7 +1,7 @@
-"""What a comparison could see, and how often it cries wolf, from its standard errors.
+"""What a comparison can detect and how often it raises a false alarm, from its standard errors.
 
-The rates are closed form. Those of the whole rule, simulated, stand in ``docs/statistics.md``;
-``benchmarks/gate.py`` makes them.
+These rates are closed form. Simulated rates of the whole rule are in ``docs/statistics.md``, made
+by ``benchmarks/gate.py``.
 """
 
 from __future__ import annotations
@@ -15,40 +15,39 @@ from pytest_calibration.gate.components import BINS_FROM, Component
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile, upper_tail
 
 POWER: Final = 0.8
-# What a worsening of all confidences, or a tilt, is measured by. The other components are there for
-# what these miss, and take nothing from what these see.
+# The components that measure a shift or a tilt of all confidences. The others detect what these
+# miss, so that the smallest visible worsening depends on these alone.
 FIXED: Final = frozenset({"signed gap", "slope"})
-# The direction in which a worsening counts is taken from the data.
+# The components whose direction is taken from the data.
 TWO_SIDED: Final = FIXED | {"shape"}
 # The standard errors of the other components over that of the signed gap, when nothing changed
 # (design scenario of benchmarks/gate.py).
 RELATIVE_ERRORS: Final = {"slope": 0.95, "shape": 0.75, "cross-fitted ECE": 1.65}
-# How often a comparison may fail although nothing changed, in units of alpha: on up to 375 units
-# (2 % by default), and beyond that this over their number (1.5 % on 500, 0.75 % on 1,000).
+# How often a comparison may fail although nothing changed, in units of alpha: UNCHANGED_FEW on up
+# to 375 units (2 % by default), UNCHANGED_MANY / units on more (1.5 % on 500, 0.75 % on 1,000).
 UNCHANGED_FEW: Final = 0.4
 UNCHANGED_MANY: Final = 150
 
 
-def visible(tolerance: float, z: float, error: float) -> float:
-    """Smallest worsening whose bound lies beyond the tolerance with 80 % power."""
+def worsening_at_power(tolerance: float, z: float, error: float) -> float:
+    """Return the worsening whose bound lies beyond the tolerance in 80 % of all comparisons."""
     return tolerance + (z + NORMAL.inv_cdf(POWER)) * error
 
 
 def smallest_visible(components: Iterable[Component], tolerance: float, z: float) -> float:
-    """Return the smallest shift or tilt of the confidences that would be seen at 80 % power.
+    """Return the smallest shift or tilt of the confidences that is detected with 80 % power.
 
-    Tolerance plus (z + z_0.8) standard errors, the larger of the two components'.
+    The tolerance plus (z + z_0.8) of the larger standard error of the two components.
     """
     errors = [c.standard_error for c in components if c.name in FIXED and not c.unavailable]
-    return visible(tolerance, z, max(errors, default=math.nan))
+    return worsening_at_power(tolerance, z, max(errors, default=math.nan))
 
 
 def false_alarm_rate(components: Iterable[Component], z: float, units: int) -> float:
-    """Bound the probability that a comparison fails although nothing changed.
+    """Return an upper bound of the probability that a comparison fails although nothing changed.
 
-    The sum over all components of P(worsening - z·SE > tolerance) when the true worsening is 0, at
-    the standard errors seen here; a component whose direction comes from the data counts twice. An
-    upper bound, since components overlap.
+    The sum over all components of P(worsening - z·SE > tolerance) at a true worsening of 0 and the
+    measured standard errors. A component whose direction comes from the data counts twice.
     """
     rate = 0.0
     for c in components:
@@ -62,9 +61,9 @@ def false_alarm_rate(components: Iterable[Component], z: float, units: int) -> f
 def bound_quantile(components: Iterable[Component], alpha: float, units: int) -> float:
     """Return how many standard errors below a worsening its bound lies.
 
-    That of level alpha, or as many more as keep the false alarms of an unchanged model at
-    min(0.4, 150 / units)·alpha: on few items, or where many answers change, the components
-    together would cry wolf more often than any of them; and with more items there is less excuse.
+    The quantile of level alpha, or as many more as keep the false alarms of an unchanged model at
+    min(0.4, 150 / units)·alpha. On few items, or where many answers change, all components together
+    would raise false alarms more often than each of them.
     """
     components = list(components)
     low = upper_quantile(alpha, units)
@@ -91,36 +90,35 @@ def units_to_decide(
 ) -> int:
     """Return from how many units on such a comparison would decide; 0 where no number does.
 
-    The standard errors are those seen on ``units`` units, and fall with the root of their number.
+    The standard errors are those of ``units`` units; they fall with the root of the number.
     """
     components = list(components)
     if not max_undetected or math.isnan(smallest_visible(components, tolerance, 0.0)):
         return 0
 
-    def decides(many: int) -> bool:
-        grown = scaled(components, units, many)
-        z = bound_quantile(grown, alpha, many)
-        return smallest_visible(grown, tolerance, z) <= tolerance + max_undetected
+    def decides(number: int) -> bool:
+        expected = scaled(components, units, number)
+        z = bound_quantile(expected, alpha, number)
+        return smallest_visible(expected, tolerance, z) <= tolerance + max_undetected
 
-    return _least(decides, least)
+    return _smallest(decides, least)
 
 
-def scaled(components: Sequence[Component], units: int, many: int) -> list[Component]:
-    """Return the components as ``many`` units of the same kind would show them."""
+def scaled(components: Sequence[Component], units: int, number: int) -> list[Component]:
+    """Return the components that ``number`` units are expected to show, from those of ``units``."""
     gap = next((c.standard_error for c in components if c.name == "signed gap"), math.nan)
+    factor = math.sqrt(units / number)
+    out = []
+    for c in components:
+        # The bins of the cross-fitted ECE apply from BINS_FROM units on.
+        newly = c.name == "cross-fitted ECE" and c.unavailable and number >= BINS_FROM
+        error = RELATIVE_ERRORS[c.name] * gap if newly else c.standard_error
+        unavailable = "" if newly else c.unavailable
+        out.append(replace(c, standard_error=factor * error, unavailable=unavailable))
+    return out
 
-    def at_hand(c: Component) -> Component:
-        """Return the cross-fitted ECE as it will be once there are units enough for its bins."""
-        if c.name != "cross-fitted ECE" or not c.unavailable or many < BINS_FROM:
-            return c
-        return replace(c, standard_error=RELATIVE_ERRORS[c.name] * gap, unavailable="")
 
-    factor = math.sqrt(units / many)
-    ready = map(at_hand, components)
-    return [replace(c, standard_error=factor * c.standard_error) for c in ready]
-
-
-def _least(holds: Callable[[int], bool], low: int) -> int:
+def _smallest(holds: Callable[[int], bool], low: int) -> int:
     """Return the smallest whole number from ``low`` on from which a property holds."""
     if holds(low):
         return low

@@ -1,4 +1,4 @@
-"""Verdicts: a limit or a baseline held against a measurement, as a value that explains itself.
+"""Verdicts: a measurement compared with a limit or a baseline, as a value that explains itself.
 
 Nothing here raises because calibration is bad; an assertion does that. One predicate decides
 (:attr:`Component.fired`, or ``value >= limit``), and the text prints the digits that show it.
@@ -15,23 +15,12 @@ import numpy as np
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component, Paired
-from pytest_calibration.gate.decision import (
-    ALPHA,
-    MAX_UNDETECTED,
-    MIN_UNITS,
-    TOLERANCE,
-    State,
-    decide,
-)
+from pytest_calibration.gate.decision import MIN_UNITS, State, decide
+from pytest_calibration.gate.strictness import ALPHA, MAX_UNDETECTED, TOLERANCE, Strictness
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness
-from pytest_calibration.predictions import (
-    IntArray,
-    Predictions,
-    PredictionsLike,
-    as_predictions,
-)
+from pytest_calibration.predictions import IntArray, Predictions, PredictionsLike, as_predictions
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.text.visible import visible
 
@@ -43,15 +32,15 @@ SMALLEST_TESTABLE: Final = 0.001
 
 @dataclass(frozen=True)
 class Past:
-    """What was stored before under the same key.
+    """The stored numbers of a baseline that is, or was, stored under the same key.
 
     Attributes:
         model: name of the model that was measured; empty where it is not known.
         n: number of items.
-        ece: ECE as stored.
-        accuracy: accuracy as stored.
-        signed_gap: mean confidence minus accuracy, as stored.
-        replaced: the reason with which it was replaced; empty for what counts now.
+        ece: stored ECE.
+        accuracy: stored accuracy.
+        signed_gap: stored mean confidence minus accuracy.
+        replaced: the reason with which it was replaced; empty for the current one.
     """
 
     model: str
@@ -67,32 +56,32 @@ class Verdict:
     """The outcome of one comparison.
 
     Attributes:
-        state: what it came to.
-        measurement: the measured side.
-        baseline: the stored side (or the parent's), where there is one.
+        state: the result.
+        measurement: of the candidate.
+        baseline: measurement of the other side, where there is one.
         against: what kind of thing the baseline is: a stored ``baseline``, the ``parent`` model,
             or ``other`` predictions.
         reference: what the baseline is called in a sentence (``baseline``, ``parent base``).
-        components: every way of getting worse that was looked at, in ECE's own units.
+        components: all ways of getting worse that were tested, in ECE's own units.
         n: number of items compared (the intersection of both sides).
         units: number of independent units among them.
-        tolerance: what worsening is allowed.
-        limit: the fixed limit, for ``judge``; NaN otherwise.
-        held: what ``judge`` held against it: the value, or the lower end of its interval.
-        alpha: one-sided error level of each component's bound, as asked.
+        tolerance: allowed worsening.
+        limit: the fixed limit of ``judge``; NaN otherwise.
+        held: what ``judge`` compared with the limit: the value, or the lower end of its interval.
+        alpha: one-sided error level of each component's bound, as asked for.
         level: one-sided confidence of the bounds; above 1 - alpha where more is needed to keep
             the false alarms of an unchanged model low (``power.bound_quantile``).
-        smallest_visible: smallest worsening that would be seen at 80 % power; NaN for ``judge``.
-        false_alarm_rate: at most how often an unchanged model would fail; NaN for ``judge``.
-        n_needed: items at which an inconclusive comparison would decide; 0 otherwise.
+        smallest_visible: smallest worsening that is detected with 80 % power; NaN for ``judge``.
+        false_alarm_rate: upper bound of how often an unchanged model fails; NaN for ``judge``.
+        n_needed: number of items at which an inconclusive comparison would decide; 0 otherwise.
         improved: whether the candidate is better than the baseline beyond the tolerance.
-        reason: one sentence on why, where the state is not a matter of numbers.
-        notes: further sentences a reader must see.
-        above: for ``judge``, whether the limit is a floor (accuracy) instead of a ceiling.
-        candidate: the items that were measured; None for ``judge``, which sees one number.
-        stored: the items they were held against, in the same order; None where there are none.
-        sharpness_before: how sure the baseline was, where only a summary of it is stored.
-        past: what was stored before, the oldest first; the last is what counts now.
+        reason: one sentence on why, where the numbers alone do not say it.
+        notes: further sentences that a reader must see.
+        above: for ``judge``, whether the limit is a lower limit (accuracy) instead of an upper one.
+        candidate: the items that were measured; None for ``judge``, which gets one number.
+        stored: the items of the other side, in the same order; None where there are none.
+        sharpness_before: of the stored baseline, where only a summary of it is stored.
+        past: what was stored before, the oldest first; the last is the current baseline.
     """
 
     state: State
@@ -121,6 +110,12 @@ class Verdict:
     past: tuple[Past, ...] = field(default=(), repr=False)
 
     @property
+    def failing(self) -> tuple[Component, ...]:
+        """The components that fail; none of an inconclusive comparison."""
+        decided = self.state is not State.INCONCLUSIVE
+        return tuple(c for c in self.components if c.fired and decided)
+
+    @property
     def deciding(self) -> Component | None:
         """The component that fired with the largest excess, else the one nearest to firing."""
         usable = [c for c in self.components if not c.unavailable and not math.isnan(c.bound)]
@@ -139,7 +134,7 @@ class Verdict:
 
     @property
     def bound(self) -> float:
-        """Lower bound of that worsening (or the value held against the limit)."""
+        """Lower bound of that worsening (or the value compared with the limit)."""
         if not math.isnan(self.limit):
             return self.held
         return self.deciding.bound if self.deciding else math.nan
@@ -147,12 +142,20 @@ class Verdict:
     @property
     def headline(self) -> str:
         """State, probe and model in one line."""
-        return _headline(self)
+        name = _HEADLINES[self.state]
+        if self.failing and all(c.name == "accuracy" for c in self.failing):
+            name = "accuracy regressed"
+        if self.above and self.state is State.ABOVE_LIMIT:
+            name = "below the limit"
+        m = self.measurement
+        on = f" on {visible(m.model)}" if m.model else ""
+        return f"{name}: probe {m.probe}{on}"
 
     @property
     def findings(self) -> tuple[str, ...]:
         """What decided, a sentence each: the limit, or every component that fails."""
-        return tuple(_findings(self))
+        limit = () if math.isnan(self.limit) else (_limit_sentence(self),)
+        return (*limit, *(_component_sentence(c, self.level) for c in self.failing))
 
     @property
     def explanation(self) -> tuple[str, ...]:
@@ -167,13 +170,13 @@ class Verdict:
 def judge(
     measurement: Measurement, limit: float, *, above: bool = False, debiased: bool = False
 ) -> Verdict:
-    """Hold one measurement against a fixed limit.
+    """Compare one measurement with a fixed limit.
 
     Args:
         measurement: what was measured.
         limit: the first value that fails; with ``above``, the first value that passes.
-        above: the limit is a floor (accuracy): values below it fail.
-        debiased: hold the lower end of the interval against the limit instead of the value, so
+        above: the limit is a lower one (accuracy): values below it fail.
+        debiased: compare the lower end of the interval with the limit instead of the value, so
             that noise alone does not fail it (for ``cross_fitted_ece``).
 
     Raises:
@@ -190,48 +193,42 @@ def judge(
         )
     held = measurement.low if debiased else measurement.value
     # Written so that a NaN on the measured side can only fail.
-    ok = held >= limit if above else held < limit
-    notes = []
-    floor = measurement.noise_floor
-    if measurement.metric in ("ece", "equal_mass_ece", "mce") and limit < floor:
-        needed = (
-            f"; {measurement.items_to_test(limit):,} {measurement.unit}s would make it testable"
-            if not math.isnan(measurement.noise_floor_high) and limit >= SMALLEST_TESTABLE
-            else ""
-        )
-        low, high = distinct(limit, floor)
-        notes.append(
-            f"the limit {low} lies under the noise floor {high}: a perfectly calibrated model "
-            f"would show that much on {measurement.n:,} {measurement.unit}s{needed}."
-        )
-    few = debiased and measurement.n_clusters < MIN_UNITS
-    if debiased:
-        notes.append(
-            "judged by the cross-fitted ECE and the lower end of its interval (debiased=True)."
-        )
-    state = State.PASSED if ok else State.ABOVE_LIMIT
-    reason, n_needed = "", 0
-    if ok and few:
-        # The lower end of an interval of so few units lies below nearly every limit.
-        what = "item" if measurement.n_clusters == measurement.n else "group"
-        reason = (
-            f"{counted(measurement.n_clusters, what)} cannot show an ECE above the limit by the "
-            f"lower end of its interval; at least {MIN_UNITS} are needed."
-        )
-        state = State.INCONCLUSIVE
-        n_needed = math.ceil(measurement.n * MIN_UNITS / measurement.n_clusters)
-    return Verdict(
-        state=state,
-        reason=reason,
-        n_needed=n_needed,
-        measurement=measurement,
-        n=measurement.n,
-        units=measurement.n_clusters,
+    passes = held >= limit if above else held < limit
+    n, units = measurement.n, measurement.n_clusters
+    verdict = Verdict(
+        State.PASSED if passes else State.ABOVE_LIMIT,
+        measurement,
+        n=n,
+        units=units,
         limit=limit,
         held=held,
-        notes=tuple(notes),
+        notes=tuple(_limit_notes(measurement, limit, debiased=debiased)),
         above=above,
     )
+    if not (passes and debiased and units < MIN_UNITS):
+        return verdict
+    # The lower end of an interval of so few units lies below nearly every limit.
+    reason = (
+        f"{counted(units, 'item' if units == n else 'group')} cannot show an ECE above the limit "
+        f"by the lower end of its interval; at least {MIN_UNITS} are needed."
+    )
+    needed = math.ceil(n * MIN_UNITS / units)
+    return replace(verdict, state=State.INCONCLUSIVE, n_needed=needed, reason=reason)
+
+
+def _limit_notes(m: Measurement, limit: float, *, debiased: bool) -> Iterator[str]:
+    floor = m.noise_floor
+    if m.metric in ("ece", "equal_mass_ece", "mce") and limit < floor:
+        needed = ""
+        if not math.isnan(m.noise_floor_high) and limit >= SMALLEST_TESTABLE:
+            needed = f"; {m.items_to_test(limit):,} {m.unit}s would make it testable"
+        low, high = distinct(limit, floor)
+        yield (
+            f"the limit {low} lies under the noise floor {high}: a perfectly calibrated model "
+            f"would show that much on {m.n:,} {m.unit}s{needed}."
+        )
+    if debiased:
+        yield "judged by the cross-fitted ECE and the lower end of its interval (debiased=True)."
 
 
 def compare(
@@ -248,110 +245,64 @@ def compare(
 ) -> Verdict:
     """Decide whether calibration got worse than the baseline, on the items both sides share.
 
-    Fails when the one-sided lower bound of a worsening lies beyond the tolerance in any of four
+    It fails when the one-sided lower bound of a worsening lies beyond the tolerance in any of four
     closed-form components, all in ECE's own units: the signed gap (scaling), the slope (a tilt at
-    an unchanged mean), a learned smooth shape and the cross-fitted ECE (whatever these miss); or
-    when the lower bound of the accuracy lost does so, since a model that only guesses has an ECE
-    near 0.
-    Inconclusive when fewer than 50 independent units are shared, or when a worsening of
+    an unchanged mean), a learned smooth shape and the cross-fitted ECE (what these miss). It also
+    fails when the lower bound of the accuracy lost does so, since a model that only guesses has an
+    ECE near 0.
+    It is inconclusive when fewer than 50 independent units are shared, or when a worsening of
     ``tolerance + max_undetected`` could have been missed (80 % power).
 
     Args:
         predictions: the candidate; predictions or a pair (probabilities, labels).
-        baseline: what it is held against, from the same probe.
-        tolerance: allowed worsening in ECE units, at least 0.
+        baseline: what it is compared with, from the same probe.
+        tolerance: allowed worsening in ECE units, in [0, 1).
         alpha: one-sided error level of each bound, in (0, 0.5).
-        accuracy_tolerance: allowed loss of accuracy; None switches this guard off.
-        max_undetected: how much beyond the tolerance may stay invisible.
+        accuracy_tolerance: allowed loss of accuracy, in [0, 1); None switches this guard off.
+        max_undetected: how much beyond the tolerance may stay undetected, in [0, 1).
         bins: bins of the printed ECE; both sides are measured with them.
         against: what kind of thing the baseline is.
         reference: what the baseline is called in the text.
 
     Raises:
-        MetricError: a tolerance below 0, an alpha outside (0, 0.5), or a NaN in a component.
+        MetricError: one of these numbers outside its range, or a NaN in a component.
     """
-    _check_settings(tolerance, alpha, accuracy_tolerance, max_undetected)
-    tolerance, alpha, max_undetected = float(tolerance), float(alpha), float(max_undetected)
-    accuracy_tolerance = None if accuracy_tolerance is None else float(accuracy_tolerance)
+    strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected)
     predictions, baseline = as_predictions(predictions), as_predictions(baseline)
-    measured = measure(predictions, bins=bins)
     verdict = Verdict(
-        state=State.NOT_COMPARABLE,
-        measurement=measured,
+        State.NOT_COMPARABLE,
+        measurement=measure(predictions, bins=bins),
         baseline=measure(baseline, bins=bins),
         against=against,
         reference=reference,
-        tolerance=tolerance,
-        alpha=alpha,
+        tolerance=strictness.tolerance,
+        alpha=strictness.alpha,
         candidate=predictions,
     )
-    differing = predictions.signature.hard_differences(baseline.signature)
-    if differing:
-        return replace(verdict, reason=difference_reason(differing, reference))
     ours, theirs, remark = align(predictions, baseline, reference)
     if ours is None or theirs is None:
         return replace(verdict, reason=remark)
-    notes = (remark,) if remark else ()
     candidate, stored = predictions.take(ours), baseline.take(theirs)
     pair = Paired.of(stored, candidate)
-    decision = decide(
-        pair,
-        tolerance=tolerance,
-        alpha=alpha,
-        accuracy_tolerance=accuracy_tolerance,
-        max_undetected=max_undetected,
-    )
-    for component in decision.components:
-        if not component.unavailable and math.isnan(component.bound) and pair.units >= MIN_UNITS:
-            raise MetricError(
-                f"the {component.name} of probe {predictions.probe!r} is NaN on {len(ours)} items; "
-                "no verdict is given."
-            )
+    decision = decide(pair, strictness)
+    undefined = [c.name for c in decision.components if not c.unavailable and math.isnan(c.bound)]
+    if undefined and pair.units >= MIN_UNITS:
+        raise MetricError(
+            f"the {undefined[0]} of probe {predictions.probe!r} is NaN on {len(ours)} items; "
+            "no verdict is given."
+        )
+    if len(ours) < len(predictions):
+        verdict = replace(verdict, measurement=measure(candidate, bins=bins))
     return replace(
         verdict,
-        state=decision.state,
-        measurement=measured if len(ours) == len(predictions) else measure(candidate, bins=bins),
         baseline=measure(stored, bins=bins),
-        components=decision.components,
-        level=decision.level,
         n=len(ours),
         units=pair.units,
-        smallest_visible=decision.smallest_visible,
-        false_alarm_rate=decision.false_alarm_rate,
-        n_needed=decision.n_needed,
-        improved=decision.improved,
-        reason=decision.reason,
-        notes=notes,
+        notes=(remark,) if remark else (),
         candidate=candidate,
         stored=stored,
+        **vars(decision),
     )
-
-
-def _check_settings(
-    tolerance: float, alpha: float, accuracy_tolerance: float | None, max_undetected: float
-) -> None:
-    for name, value in (
-        ("tolerance", tolerance),
-        ("accuracy_tolerance", accuracy_tolerance),
-        ("max_undetected", max_undetected),
-        ("alpha", alpha),
-    ):
-        absent = value is None and name == "accuracy_tolerance"
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not absent and not number:
-            raise MetricError(f"{name} must be a number, got {value!r}.")
-        if name == "alpha":
-            continue
-        if value is not None and not 0 <= value < 1:
-            raise MetricError(f"{name} must be at least 0 and below 1, got {value}.")
-    if not 0 < alpha < 0.5:
-        raise MetricError(f"alpha must lie between 0 and 0.5, got {alpha}.")
-
-
-def difference_reason(differing: list[tuple[str, str, str]], reference: str) -> str:
-    """Name the hard fields in which the two sides differ."""
-    parts = [f"{name} is {ours}, the {reference} has {theirs}" for name, ours, theirs in differing]
-    return "the probe is not the same: " + "; ".join(parts) + "."
 
 
 def align(
@@ -361,9 +312,13 @@ def align(
 
     Returns:
         Positions in the first, positions in the second, and a remark. The positions are None where
-        the overlap is too small: neither side holds the other, and less than 95 % of the larger
-        side is shared.
+        the two cannot be compared: a hard field of the signature differs, or the overlap is too
+        small (neither side contains the other, and less than 95 % of the larger side is shared).
     """
+    differing = predictions.signature.hard_differences(baseline.signature)
+    if differing:
+        fields = [f"{name} is {our}, the {reference} has {their}" for name, our, their in differing]
+        return None, None, f"the probe is not the same: {'; '.join(fields)}."
     _, ours, theirs = np.intersect1d(
         predictions.item_ids, baseline.item_ids, assume_unique=True, return_indices=True
     )
@@ -374,27 +329,15 @@ def align(
     counts = f"{shared:,} of the {n:,} {predictions.unit}s here are among the {reference}'s {m:,}"
     if shared == n == m:
         return ours, theirs, ""
-    if shared and shared in (n, m):
-        return ours, theirs, f"compared on the part both sides have: {counts}."
-    if shared < MIN_OVERLAP * max(n, m):
+    subset = shared and shared in (n, m)
+    if not subset and shared < MIN_OVERLAP * max(n, m):
         return None, None, f"the items are not the same: {counts}."
     return ours, theirs, f"compared on the part both sides have: {counts}."
 
 
 # --- text ----------------------------------------------------------------------------------------
 
-
-def direction(measurement: Measurement) -> str:
-    """Say in words which way confidences err, with the numbers that show it."""
-    gap = measurement.signed_gap
-    word = "over-confident" if gap > 0 else "under-confident" if gap < 0 else "balanced"
-    return (
-        f"{word} by {abs(gap):.3f} (mean confidence {measurement.mean_confidence:.3f}, "
-        f"accuracy {measurement.accuracy:.3f})"
-    )
-
-
-_NAMES: Final = {
+_HEADLINES: Final = {
     State.REGRESSED: "calibration regressed",
     State.ABOVE_LIMIT: "above the limit",
     State.NOT_COMPARABLE: "not comparable",
@@ -403,35 +346,6 @@ _NAMES: Final = {
     State.PASSED: "passed",
     State.RECORDED: "recorded",
 }
-
-
-def _headline(verdict: Verdict) -> str:
-    m = verdict.measurement
-    name = _NAMES[verdict.state]
-    fired = _fired(verdict)
-    if fired and all(c.name == "accuracy" for c in fired):
-        name = "accuracy regressed"
-    if verdict.above and verdict.state is State.ABOVE_LIMIT:
-        name = "below the limit"
-    on = f" on {visible(m.model)}" if m.model else ""
-    return f"{name}: probe {m.probe}{on}"
-
-
-def _fired(verdict: Verdict) -> list[Component]:
-    """Return the components that fail; none of what is too small to decide."""
-    undecided = verdict.state is State.INCONCLUSIVE
-    return [] if undecided else [c for c in verdict.components if c.fired]
-
-
-def _findings(verdict: Verdict) -> Iterator[str]:
-    if not math.isnan(verdict.limit):
-        m, held = verdict.measurement, verdict.held
-        value, limit = distinct(held, verdict.limit)
-        sign = "=" if held == verdict.limit else ">" if held > verdict.limit else "<"
-        needs = "at least the limit" if verdict.above else "below the limit"
-        end = "" if held == m.value else ", lower end of its interval"
-        yield f"{m.label}{end}: {value} {sign} limit {limit} (must be {needs})"
-    yield from (_component_sentence(component, verdict) for component in _fired(verdict))
 
 
 def _explanation(verdict: Verdict) -> Iterator[str]:
@@ -455,23 +369,39 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
     yield from (f"note: {note}" for note in verdict.notes)
 
 
+def direction(measurement: Measurement) -> str:
+    """Say in words which way confidences err, with the numbers that show it."""
+    gap = measurement.signed_gap
+    word = "over-confident" if gap > 0 else "under-confident" if gap < 0 else "balanced"
+    return (
+        f"{word} by {abs(gap):.3f} (mean confidence {measurement.mean_confidence:.3f}, "
+        f"accuracy {measurement.accuracy:.3f})"
+    )
+
+
 def _numbers(m: Measurement) -> str:
     groups = f" in {m.n_clusters:,} groups" if m.n_clusters != m.n else ""
-    # A ceiling keeps a printed interval from excluding the value it belongs to.
     floor = f", noise floor {m.noise_floor:.3f}" if metric_named(m.metric).error else ""
     return (
         f"{m.label} {m.value:.3f} [{m.low:.3f}, {m.high:.3f}], n = {m.n:,} {m.unit}s{groups}{floor}"
     )
 
 
-def _component_sentence(c: Component, verdict: Verdict) -> str:
+def _limit_sentence(verdict: Verdict) -> str:
+    m, held = verdict.measurement, verdict.held
+    value, limit = distinct(held, verdict.limit)
+    sign = "=" if held == verdict.limit else ">" if held > verdict.limit else "<"
+    needs = "at least the limit" if verdict.above else "below the limit"
+    end = "" if held == m.value else ", lower end of its interval"
+    return f"{m.label}{end}: {value} {sign} limit {limit} (must be {needs})"
+
+
+def _component_sentence(c: Component, level: float) -> str:
     bound, tolerance = distinct(c.bound, c.tolerance)
-    level = f"{100 * verdict.level:.3g} %"
-    change = f"{c.before:.3f} -> {c.after:.3f}"
     verb = "fell" if c.name == "accuracy" else "worsened"
     return (
-        f"{c.name} {verb} by {c.worsening:.3f} ({change}); at least {bound} with {level} "
-        f"confidence: {bound} > tolerance {tolerance}"
+        f"{c.name} {verb} by {c.worsening:.3f} ({c.before:.3f} -> {c.after:.3f}); at least {bound} "
+        f"with {100 * level:.3g} % confidence: {bound} > tolerance {tolerance}"
     )
 
 

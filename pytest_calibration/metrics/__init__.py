@@ -1,9 +1,9 @@
-"""Calibration metrics: predictions in, a float or a bin table out, nothing else.
+"""Calibration metrics: functions of predictions that return a number or a table.
 
-A pair (probabilities, labels) counts as predictions, as it does for the assertions.
+Every function takes ``Predictions``, or a pair (probabilities (n, k), labels (n,)), or a pair
+(confidence (n,), correct (n,) of booleans).
 """
 
-from pytest_calibration.metrics.averages import accuracy, mean_confidence, signed_gap
 from pytest_calibration.metrics.binless import ks_ce, smooth_ece
 from pytest_calibration.metrics.binned import (
     classwise_ece,
@@ -25,16 +25,18 @@ from pytest_calibration.metrics.binning import (
     bin_table,
 )
 from pytest_calibration.metrics.cross_fitted import cross_fitted_ece
-from pytest_calibration.metrics.registry import METRICS, Metric, metric_named
 from pytest_calibration.metrics.scores import (
     BrierDecomposition,
+    accuracy,
     brier,
     brier_decomposition,
     brier_multiclass,
     brier_reliability,
     brier_resolution,
     brier_uncertainty,
+    mean_confidence,
     nll,
+    signed_gap,
 )
 from pytest_calibration.metrics.selective import aurc, auroc, selective_accuracy, selective_risk
 from pytest_calibration.metrics.sharpness import (
@@ -43,6 +45,7 @@ from pytest_calibration.metrics.sharpness import (
     mean_entropy,
     share_confident,
 )
+from pytest_calibration.metrics.table import METRICS, Metric, metric_named
 
 __all__ = [
     "DEFAULT_BINS",

@@ -1,14 +1,15 @@
-"""Calibration errors without bins: smoothed, and cumulative."""
+"""Calibration errors without bins: smooth ECE and the Kolmogorov–Smirnov error."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
 from pytest_calibration.errors import MetricError
-from pytest_calibration.metrics.levels import levels_of
+from pytest_calibration.metrics.inputs import levels_of
 from pytest_calibration.predictions import (
     FloatArray,
     Predictions,
@@ -16,8 +17,8 @@ from pytest_calibration.predictions import (
     as_predictions,
 )
 
-# Cells of the grid on which gaps are smoothed. An item is shared by the two nodes around it, which
-# widens the kernel by at most half a cell: nothing beside a bandwidth of 0.005 or more.
+# Cells of the grid on which gaps are smoothed. An item is split between the two nodes around it,
+# which widens the kernel by at most half a cell: little at a bandwidth of 0.005 or more.
 CELLS: Final = 4096
 HALVINGS: Final = 40
 
@@ -25,13 +26,13 @@ HALVINGS: Final = 40
 def smooth_ece(predictions: PredictionsLike, sigma: float | None = None) -> float:
     """Smooth calibration error: ∫ |(1/n) Σ_i K_σ(t, conf_i) · (conf_i − correct_i)| dt, in [0, 1].
 
-    K_σ is the Gaussian kernel of deviation σ on [0, 1], reflected at both ends, so that confidences
-    of exactly 0 and 1 count as much as any other. The error falls as σ grows; without a ``sigma``
-    it is taken where the error equals its own bandwidth, which leaves nothing to choose.
+    K_σ is the Gaussian kernel with standard deviation σ, reflected at 0 and 1, so that confidences
+    of exactly 0 and 1 count in full. The error falls as σ grows; without ``sigma``, σ is the value
+    that equals the error itself, which leaves nothing to choose.
 
-    There are no bins, and ties are as good as neighbours. Never below the absolute signed gap, nor
-    above the ECE of the distinct values. Gaps are smoothed on a grid of 4096 cells, in time and
-    memory linear in n, which moves values by less than 1e-5 at bandwidths of 0.005 or more.
+    The value lies between the absolute signed gap and the ECE of the distinct confidences. Gaps are
+    smoothed on a grid of 4096 cells, in time and memory linear in n; at bandwidths of 0.005 or more
+    this changes values by less than 1e-5.
 
     Source: Błasiok & Nakkiran 2024 (smECE).
 
@@ -47,23 +48,28 @@ def smooth_ece(predictions: PredictionsLike, sigma: float | None = None) -> floa
     field = _SmoothedGaps(as_predictions(predictions))
     if sigma is not None:
         return field.size(sigma)
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
+    return field.size(automatic_bandwidth(field.size, 0.0, HALVINGS))
+
+
+def automatic_bandwidth(size: Callable[[float], float], low: float, halvings: int) -> float:
+    """Return the bandwidth in [low, 1] that equals the error at that bandwidth, by bisection."""
+    high = 1.0
+    for _ in range(halvings):
         middle = (low + high) / 2
-        low, high = (middle, high) if field.size(middle) > middle else (low, middle)
-    return field.size(high)
+        low, high = (middle, high) if size(middle) > middle else (low, middle)
+    return high
 
 
 def deposit(position: FloatArray, weight: FloatArray, cells: int) -> FloatArray:
-    """Sum weights at the nodes of a grid of [0, 1]; each is shared by the two around its position.
+    """Sum weights at the nodes of a grid on [0, 1]; a weight is split between its two neighbours.
 
     Args:
         position: (n,) in [0, 1].
-        weight: (n,) what lies there.
+        weight: (n,) weight at each position.
         cells: number of cells of the grid.
 
     Returns:
-        (cells + 1,) what the nodes hold.
+        (cells + 1,) sum at each node.
     """
     scaled = position * cells
     cell = np.minimum(scaled.astype(np.int64), cells - 1)
@@ -74,17 +80,17 @@ def deposit(position: FloatArray, weight: FloatArray, cells: int) -> FloatArray:
 
 
 class _SmoothedGaps:
-    """Gaps on a grid of [0, 1], and what remains of them after smoothing."""
+    """Gaps on a grid of [0, 1], and the size of the smoothed gap."""
 
     def __init__(self, predictions: Predictions) -> None:
         nodes = deposit(predictions.confidence, predictions.gap, CELLS)
-        # Reflection makes a circle of twice the length. An end node is its own mirror image, and
-        # takes its mass twice, as any other node has it twice.
+        # Reflection at both ends makes a circle of twice the length. Every node appears twice on
+        # it, but for the two end nodes, whose mass is doubled instead.
         circle = np.concatenate([nodes, nodes[-2:0:-1]]) / predictions.n
         circle[[0, CELLS]] *= 2
         self._waves = np.fft.rfft(circle)
-        # Diffusion from node to node: its kernel is never negative, whatever the bandwidth, and is
-        # the Gaussian one from a few cells on.
+        # The kernel of diffusion on the grid: never negative at any bandwidth, and Gaussian from a
+        # few cells on.
         self._decay = -2 * (CELLS * np.sin(np.pi * np.arange(CELLS + 1) / (2 * CELLS))) ** 2
 
     def size(self, sigma: float) -> float:
@@ -96,14 +102,13 @@ class _SmoothedGaps:
 def ks_ce(predictions: PredictionsLike) -> float:
     """Kolmogorov–Smirnov calibration error: max_t |Σ of gaps at confidences up to t| / n.
 
-    The largest distance between the cumulated confidences and the cumulated correct answers, with
-    items sorted by confidence. Items of equal confidence enter together, so their order does not
-    matter; there are no bins. Between the absolute signed gap and the ECE of the distinct values,
-    in [0, 1].
+    The largest distance between the cumulative sums of confidences and of correct answers, over
+    items sorted by confidence; equal confidences enter together. In [0, 1], between the absolute
+    signed gap and the ECE of the distinct confidences.
 
-    Source: Gupta et al. 2021; the maximum absolute deviation of Arrieta-Ibarra et al. 2022.
+    Source: Gupta et al. 2021; maximum absolute deviation in Arrieta-Ibarra et al. 2022.
     """
     predictions = as_predictions(predictions)
     levels = levels_of(predictions)
-    cumulated: FloatArray = np.cumsum(levels.confidence * levels.count - levels.right)
-    return float(np.abs(cumulated).max() / predictions.n)
+    cumulative: FloatArray = np.cumsum(levels.confidence * levels.count - levels.right)
+    return float(np.abs(cumulative).max() / predictions.n)

@@ -1,8 +1,8 @@
-"""Which bin a confidence lies in, and the sums per bin that every binned metric derives from.
+"""The bin of each confidence, and the sums per bin from which every binned metric is computed.
 
-Binning is part of the number. The equal-width rule is ``(a, b]`` with 0 in the first bin and 1 in
-the last, and edges snapped by 1e-6, so that a confidence printed as 0.3 lies in the bin that ends
-at 0.3 whether it came as float32 or float64.
+The binning is part of the number. Equal-width bins are ``(a, b]`` with 0 in the first bin and 1 in
+the last. Edges are snapped by 1e-6: a confidence printed as 0.3 lies in the bin that ends at 0.3,
+as float32 and as float64.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from pytest_calibration.predictions import (
 Strategy: TypeAlias = Literal["equal_width", "equal_mass"]
 
 DEFAULT_BINS: Final = 15
-# More than this many are a slip of the pen, and would fill the memory.
+# More bins than this are a mistake, and would fill the memory.
 MOST_BINS: Final = 2**25
 EDGE_SNAP: Final = 1e-6
-# Half the spacing of float32 below 1, doubled: what storing a confidence can move it by.
+# Spacing of float32 below 1: storing a confidence as float32 moves it by half of this at most.
 FLOAT32_STEP: Final = 2.0**-24
-# Items that are summed at a time: 256 KiB of float64.
+# Items summed at a time: 256 KiB of float64, which stays in the processor's cache.
 BLOCK: Final = 32768
 
 
 @dataclass(frozen=True)
 class BinTable:
-    """Per-bin sums, from which every binned metric derives. Empty bins are kept.
+    """Sums per bin, from which every binned metric can be computed. Empty bins are kept.
 
     Attributes:
         strategy: ``equal_width`` or ``equal_mass``.
@@ -45,7 +45,7 @@ class BinTable:
         count: (b,) number of items.
         sum_confidence: (b,) total confidence.
         sum_correct: (b,) number of correct answers.
-        sum_squared_gap: (b,) total of (confidence - correct)².
+        sum_squared_gap: (b,) total of (confidence − correct)².
     """
 
     strategy: Strategy
@@ -88,8 +88,8 @@ def _ratio(total: FloatArray, count: IntArray) -> FloatArray:
 def bin_edges(confidence: FloatArray, bins: int, strategy: Strategy) -> FloatArray:
     """Return the edges of the bins, from 0 to 1.
 
-    Equal mass takes the quantiles at 1/b … (b-1)/b of the confidences (linear interpolation, as
-    ``numpy.quantile``) and drops repeated ones, so there may be fewer than b bins.
+    Equal-mass edges are the quantiles at 1/b … (b-1)/b of the confidences (linear interpolation, as
+    in ``numpy.quantile``) without repetitions, so there may be fewer than b bins.
 
     Raises:
         MetricError: bins below 1 or an unknown strategy.
@@ -115,15 +115,15 @@ def _mass_edges(ordered: FloatArray, bins: int) -> FloatArray:
 def bin_index(confidence: FloatArray, bins: int, strategy: Strategy = "equal_width") -> IntArray:
     """Return the bin of each confidence in [0, 1], counted from 0.
 
-    Equal values always share a bin, so the result does not depend on the order of the items.
+    Equal values share a bin: the result does not depend on the order of the items.
 
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
     _check_binning(bins, strategy)
     if strategy == "equal_width":
-        # Truncation is the right-closed rule, since the snap moves what lies on an edge below it;
-        # and it leaves 0, which is snapped below 0, in the first bin.
+        # The snap moves a value on an edge below it, so that truncation closes bins on the right;
+        # 0 is snapped to just below 0, which truncation puts in the first bin.
         scaled = confidence * bins
         scaled -= min(max(EDGE_SNAP, bins * FLOAT32_STEP), 0.5)
         return scaled.astype(np.int64)
@@ -137,42 +137,27 @@ ALL_SUMS: Final[tuple[Sum, ...]] = ("count", "correct", "gap", "squared_gap")
 
 @dataclass(frozen=True)
 class BinSums:
-    """Sums over the items of each bin. Only those that were asked for are there.
+    """Sums over the items of each bin; only the requested ones are there.
 
     Attributes:
         edges: (b + 1,) edges of the bins.
         n: number of items.
-        totals: (b,) sums by name.
+        totals: (b,) number of items (``count``) and of correct answers (``correct``), total of
+            confidence − correct (``gap``) and of its square (``squared_gap``).
     """
 
     edges: FloatArray
     n: int
     totals: Mapping[Sum, FloatArray]
 
-    @property
-    def count(self) -> FloatArray:
-        """(b,) number of items."""
-        return self.totals["count"]
-
-    @property
-    def correct(self) -> FloatArray:
-        """(b,) number of correct answers."""
-        return self.totals["correct"]
-
-    @property
-    def gap(self) -> FloatArray:
-        """(b,) total of confidence minus correct."""
-        return self.totals["gap"]
-
-    @property
-    def squared_gap(self) -> FloatArray:
-        """(b,) total of (confidence - correct)²."""
-        return self.totals["squared_gap"]
+    def __getitem__(self, name: Sum) -> FloatArray:
+        """(b,) sum of this name."""
+        return self.totals[name]
 
     @property
     def mean_gap(self) -> FloatArray:
-        """(b,) mean confidence minus accuracy; 0 in an empty bin. Reads count and gap."""
-        return np.asarray(self.gap / np.maximum(self.count, 1))
+        """(b,) mean confidence minus accuracy; 0 in an empty bin; needs count and gap."""
+        return np.asarray(self["gap"] / np.maximum(self["count"], 1))
 
 
 _WEIGHTS: Final[dict[Sum, Callable[[FloatArray, BoolArray], FloatArray | None]]] = {
@@ -186,11 +171,7 @@ _WEIGHTS: Final[dict[Sum, Callable[[FloatArray, BoolArray], FloatArray | None]]]
 def _by_width(
     confidence: FloatArray, correct: BoolArray, bins: int, read: tuple[Sum, ...]
 ) -> BinSums:
-    """Count each item into its bin, block by block.
-
-    What a block computes on the way stays in the processor's cache, and takes no memory to speak
-    of.
-    """
+    """Sum over equal-width bins, block by block, which takes little memory."""
     totals = {name: np.zeros(bins) for name in read}
     for start in range(0, len(confidence), BLOCK):
         block = confidence[start : start + BLOCK], correct[start : start + BLOCK]
@@ -204,7 +185,7 @@ def _by_width(
 def _by_mass(
     confidence: FloatArray, correct: BoolArray, bins: int, read: tuple[Sum, ...]
 ) -> BinSums:
-    """Cut the sorted confidences at the edges: each bin is one stretch."""
+    """Sum over equal-mass bins: each is one range of the sorted confidences."""
     ordered, right = np.sort(confidence), np.sort(confidence[correct])
     edges = _mass_edges(ordered, bins)
     ends = np.searchsorted(ordered, edges[1:], side="right")
@@ -215,16 +196,16 @@ def _by_mass(
         "correct": hits,
     }
     if "gap" in read:
-        totals["gap"] = _stretches(ordered, ends) - hits
+        totals["gap"] = _range_sums(ordered, ends) - hits
     if "squared_gap" in read:
-        # A right answer counts (c - 1)² instead of c².
-        wrong = _stretches(ordered**2, ends)
-        totals["squared_gap"] = wrong + _stretches(1 - 2 * right, right_ends)
+        # Right answers add (c − 1)² instead of c².
+        wrong = _range_sums(ordered**2, ends)
+        totals["squared_gap"] = wrong + _range_sums(1 - 2 * right, right_ends)
     return BinSums(edges, len(confidence), totals)
 
 
-def _stretches(values: FloatArray, ends: IntArray) -> FloatArray:
-    """Sum the values up to each end from the end before; 0 where there are none."""
+def _range_sums(values: FloatArray, ends: IntArray) -> FloatArray:
+    """Sum the values between consecutive ends; 0 where there are none."""
     starts = np.concatenate([[0], ends[:-1]])
     full = ends > starts
     out = np.zeros(len(ends))
@@ -234,7 +215,7 @@ def _stretches(values: FloatArray, ends: IntArray) -> FloatArray:
 
 
 def bin_sums(predictions: PredictionsLike, bins: int, strategy: Strategy, *read: Sum) -> BinSums:
-    """Sum over the items of each bin what is to be read of them.
+    """Return the requested sums over the items of each bin.
 
     Raises:
         MetricError: bins below 1 or an unknown strategy.
@@ -246,7 +227,7 @@ def bin_sums(predictions: PredictionsLike, bins: int, strategy: Strategy, *read:
 def bin_sums_of_pairs(
     confidence: FloatArray, correct: BoolArray, bins: int, strategy: Strategy, *read: Sum
 ) -> BinSums:
-    """Sum over pairs: (n,) values in [0, 1], and whether the event came about.
+    """Return the sums over pairs of a probability (n,) and whether the event happened (n,).
 
     Raises:
         MetricError: bins below 1 or an unknown strategy.
@@ -259,7 +240,7 @@ def bin_sums_of_pairs(
 def bin_table(
     predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
 ) -> BinTable:
-    """Sum confidence and correctness per bin.
+    """Return the reliability diagram as sums: confidence and correctness per bin.
 
     Args:
         predictions: n items, or a pair (probabilities, labels).
@@ -274,10 +255,10 @@ def bin_table(
         strategy=strategy,
         lower=sums.edges[:-1],
         upper=sums.edges[1:],
-        count=sums.count.astype(np.int64),
-        sum_confidence=sums.gap + sums.correct,
-        sum_correct=sums.correct,
-        sum_squared_gap=sums.squared_gap,
+        count=sums["count"].astype(np.int64),
+        sum_confidence=sums["gap"] + sums["correct"],
+        sum_correct=sums["correct"],
+        sum_squared_gap=sums["squared_gap"],
     )
 
 

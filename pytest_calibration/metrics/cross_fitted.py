@@ -1,4 +1,4 @@
-"""The cross-fitted ECE: debiased bin by bin, in closed form."""
+"""The cross-fitted ECE: without the bias from noise, bin by bin, in closed form."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ def erf(x: FloatArray) -> FloatArray:
 
 
 def debiased_size(total: FloatArray, spread: FloatArray) -> FloatArray:
-    """|total| less what noise adds to it: |S|(2Φ(a) − 1) − 2s·φ(a) with a = |S|/s.
+    """|S| without the bias from noise: |S|(2Φ(a) − 1) − 2s·φ(a) with a = |S|/s.
 
-    The expectation of choosing the sign on one half of the data and measuring it on the other.
+    The expected result of choosing the sign on one half of the data and measuring with it on the
+    other half.
 
     Args:
-        total: noisy values, of any shape.
-        spread: their standard deviations; 0 leaves the value as it is.
+        total: noisy values S, of any shape.
+        spread: their standard deviations s; 0 returns |S|.
     """
     size = np.abs(total)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -36,7 +37,7 @@ def debiased_size(total: FloatArray, spread: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """The debiased ECE of one model and the per-item values its standard error is made of.
+    """The cross-fitted ECE of one model, and the terms of its standard error.
 
     Attributes:
         value: about 0 when calibrated, about the plug-in ECE when not; may be negative.
@@ -54,8 +55,8 @@ def cross_fitted(gap: FloatArray, bins: IntArray, clusters: IntArray | None = No
 
         ECE_cf = (1/n) Σ_b [ |S_b| (2 Φ(a) − 1) − 2 s_b φ(a) ]
 
-    which is the expectation of choosing each bin's sign on one half of the data and measuring it on
-    the other. s_b is computed over groups where there are any.
+    the expected result of choosing the sign of each bin on one half of the data and measuring with
+    it on the other half. s_b is computed over groups where there are any.
 
     Args:
         gap: (n,) confidence minus correct.
@@ -73,14 +74,14 @@ def cross_fitted(gap: FloatArray, bins: IntArray, clusters: IntArray | None = No
         sums = np.bincount(cell, weights=residual)
         squares = np.bincount(np.arange(len(sums)) % size, weights=sums**2, minlength=size)
     value = float(debiased_size(total, np.sqrt(squares)).sum() / len(gap))
-    # A bin that balances to exactly 0 is as uncertain as its neighbours: it takes a sign too.
+    # A bin whose total is exactly 0 is as uncertain as others: it gets a sign too.
     return CrossFitted(value, np.where(total < 0, -1.0, 1.0)[bins] * gap)
 
 
 def cross_fitted_ece(
     predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
 ) -> float:
-    """Debiased ECE, see :func:`cross_fitted`; about 0 when calibrated, in [-1, 1].
+    """Cross-fitted ECE, see :func:`cross_fitted`; about 0 when calibrated, in [-1, 1].
 
     Raises:
         MetricError: bins below 1 or an unknown strategy.

@@ -1,4 +1,4 @@
-"""Proper scores: calibration and sharpness in one number, and the parts of the Brier score."""
+"""Averages over items: accuracy, confidence and their gap, the Brier score and its parts, NLL."""
 
 from __future__ import annotations
 
@@ -7,10 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_calibration.errors import MetricError
-from pytest_calibration.metrics.averages import accuracy
 from pytest_calibration.metrics.binning import ALL_SUMS, DEFAULT_BINS, Strategy, bin_sums
-from pytest_calibration.metrics.needs import labels_of, probabilities_of
+from pytest_calibration.metrics.inputs import labels_of, probabilities_of
 from pytest_calibration.predictions import PredictionsLike, as_predictions
+
+
+def accuracy(predictions: PredictionsLike) -> float:
+    """Share of correct answers, in [0, 1]."""
+    return float(as_predictions(predictions).correct.mean())
+
+
+def mean_confidence(predictions: PredictionsLike) -> float:
+    """Mean confidence, in [0, 1]."""
+    return float(as_predictions(predictions).confidence.mean())
+
+
+def signed_gap(predictions: PredictionsLike) -> float:
+    """Mean confidence minus accuracy, in [-1, 1]; positive means over-confident."""
+    return float(as_predictions(predictions).gap.mean())
 
 
 def brier(predictions: PredictionsLike) -> float:
@@ -21,7 +35,7 @@ def brier(predictions: PredictionsLike) -> float:
 def brier_multiclass(predictions: PredictionsLike) -> float:
     """Brier score over all options: mean of Σ_j (p_j − [label = j])², in [0, 2] (Brier 1950).
 
-    With two options it is twice the score of either; it is not halved here.
+    It is not halved: with two options it is twice the score of either.
 
     Raises:
         MetricError: predictions without probabilities or labels.
@@ -30,24 +44,24 @@ def brier_multiclass(predictions: PredictionsLike) -> float:
     table = probabilities_of(predictions, "brier_multiclass")
     labels = labels_of(predictions, "brier_multiclass")
     right = table[np.arange(len(table)), labels]
-    # Item by item, so that rounding cannot make a perfect score negative.
+    # Summed per item first: rounding cannot make a perfect score negative.
     others = np.einsum("ij,ij->i", table, table) - right * right
     return float(np.mean(np.maximum(others, 0) + (1 - right) ** 2))
 
 
 @dataclass(frozen=True)
 class BrierDecomposition:
-    """The top-label Brier score in four parts.
+    """The four parts of the top-label Brier score.
 
-    ``score == reliability − resolution + uncertainty + within``, exactly but for rounding.
+    ``score == reliability − resolution + uncertainty + within``, but for rounding.
 
     Attributes:
         reliability: Σ_b (n_b / n) (conf_b − acc_b)², the squared RMS calibration error; lower is
             better.
-        resolution: Σ_b (n_b / n) (acc_b − acc)², how far bins tell right from wrong; higher is
-            better.
-        uncertainty: acc (1 − acc), which belongs to the questions as answered, not the confidences.
-        within: variance of the confidences within bins, less twice their covariance with
+        resolution: Σ_b (n_b / n) (acc_b − acc)², how well bins separate right from wrong; higher
+            is better.
+        uncertainty: acc (1 − acc), which depends on accuracy alone.
+        within: variance of the confidences within bins, minus twice their covariance with
             correctness; 0 where all confidences of a bin are equal.
     """
 
@@ -65,22 +79,22 @@ class BrierDecomposition:
 def brier_decomposition(
     predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
 ) -> BrierDecomposition:
-    """Split the top-label Brier score into reliability, resolution, uncertainty and the rest.
+    """Split the top-label Brier score into reliability, resolution, uncertainty and within.
 
-    Source: Murphy 1973; the part within bins is that of Stephenson, Coelho & Jolliffe 2008.
+    Source: Murphy 1973; Stephenson, Coelho & Jolliffe 2008 for the part within bins.
 
     Raises:
         MetricError: bins below 1 or an unknown strategy.
     """
     sums = bin_sums(predictions, bins, strategy, *ALL_SUMS)
-    n, share = sums.n, float(sums.correct.sum() / sums.n)
-    right = sums.correct / np.maximum(sums.count, 1)
-    squares = sums.gap * sums.mean_gap
+    n, share = sums.n, float(sums["correct"].sum() / sums.n)
+    right = sums["correct"] / np.maximum(sums["count"], 1)
+    squares = sums["gap"] * sums.mean_gap
     return BrierDecomposition(
         reliability=float(squares.sum() / n),
-        resolution=float((sums.count * (right - share) ** 2).sum() / n),
+        resolution=float((sums["count"] * (right - share) ** 2).sum() / n),
         uncertainty=share * (1 - share),
-        within=float((sums.squared_gap - squares - sums.correct * (1 - right)).sum() / n),
+        within=float((sums["squared_gap"] - squares - sums["correct"] * (1 - right)).sum() / n),
     )
 
 
@@ -99,7 +113,7 @@ def brier_resolution(
 
 
 def brier_uncertainty(predictions: PredictionsLike) -> float:
-    """Uncertainty part of the Brier score: accuracy · (1 − accuracy), in [0, 1/4]; no bins."""
+    """Uncertainty part of the Brier score: accuracy · (1 − accuracy), in [0, 1/4]; without bins."""
     share = accuracy(predictions)
     return share * (1 - share)
 
@@ -110,13 +124,13 @@ def nll(predictions: PredictionsLike) -> float:
     A probability of 0 counts as the smallest normal float64, so the mean stays finite.
 
     Raises:
-        MetricError: the predictions carry no probability of the right answer (confidence and
-            correctness alone do not determine it).
+        MetricError: the predictions have no probability of the right answer; confidence and
+            correctness alone do not determine it.
     """
     predictions = as_predictions(predictions)
     if predictions.label_logprobs is None:
         raise MetricError(
             f"nll needs the probability of the right answer, and the predictions of probe "
-            f"{predictions.probe!r} carry confidence and correctness only; use brier instead."
+            f"{predictions.probe!r} have confidence and correctness only; use brier instead."
         )
     return float(-predictions.label_logprobs.mean())

@@ -1,8 +1,7 @@
-"""Whether confidence tells right from wrong: what is gained by answering only when sure.
+"""How well confidence separates right from wrong answers: AUROC, selective accuracy and risk, AURC.
 
-None of these changes when confidences are transformed by a strictly increasing function, so none
-of them says anything about calibration. Items of equal confidence count as their expectation over
-all orders in which they could stand.
+A strictly increasing transformation of the confidences changes none of them: they do not measure
+calibration. Where confidences are equal, the value is the mean over all orders of the ties.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from typing import Final
 import numpy as np
 
 from pytest_calibration.errors import MetricError
-from pytest_calibration.metrics.levels import Levels, levels_of
+from pytest_calibration.metrics.inputs import Levels, levels_of
 from pytest_calibration.predictions import PredictionsLike, as_predictions
 
 DEFAULT_COVERAGE: Final = 0.8
 
 
 def auroc(predictions: PredictionsLike) -> float:
-    """Chance that a right answer has more confidence than a wrong one, ties counting half.
+    """Probability that a right answer has a higher confidence than a wrong one; ties count half.
 
-    Area under the ROC curve of confidence as a classifier of correctness, in [0, 1]; 1/2 says that
-    confidence is no guide. Source: Hanley & McNeil 1982.
+    Area under the ROC curve of confidence as a classifier of correctness, in [0, 1]; 1/2 for
+    uninformative confidence. Source: Hanley & McNeil 1982.
 
     Raises:
         MetricError: all answers are right, or all wrong.
@@ -38,21 +37,21 @@ def auroc(predictions: PredictionsLike) -> float:
             f"{predictions.probe!r} are {which}."
         )
     below = np.cumsum(wrong) - wrong / 2
-    # No dot product: that of a threaded library depends on the number of its threads.
+    # Not a dot product: its rounding depends on the number of threads of the library.
     return float((levels.right * below).sum() / pairs)
 
 
 def selective_accuracy(predictions: PredictionsLike, coverage: float = DEFAULT_COVERAGE) -> float:
     """Accuracy on the most confident share of the items, in [0, 1].
 
-    Where the share ends within items of equal confidence, or within one item, that level counts in
-    proportion: the expected accuracy over all orders of the ties. At coverage 1 it is accuracy.
+    Where the share ends within a level of equal confidences, or within one item, the level counts
+    in proportion: the mean accuracy over all orders of the ties. At coverage 1 it is accuracy.
 
     Source: El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2017.
 
     Args:
         predictions: predictions, or a pair (probabilities, labels).
-        coverage: share of the items that is answered, above 0 and at most 1.
+        coverage: share of the items that are answered, above 0 and at most 1.
 
     Raises:
         MetricError: a coverage outside (0, 1].
@@ -69,9 +68,7 @@ def selective_accuracy(predictions: PredictionsLike, coverage: float = DEFAULT_C
 
 
 def selective_risk(predictions: PredictionsLike, coverage: float = DEFAULT_COVERAGE) -> float:
-    """Share of wrong answers among the most confident share of the items, in [0, 1].
-
-    One minus :func:`selective_accuracy`.
+    """One minus :func:`selective_accuracy`, in [0, 1].
 
     Raises:
         MetricError: a coverage outside (0, 1].
@@ -82,17 +79,17 @@ def selective_risk(predictions: PredictionsLike, coverage: float = DEFAULT_COVER
 def aurc(predictions: PredictionsLike) -> float:
     """Area under the risk-coverage curve: mean selective risk over the n coverages 1/n … 1.
 
-    In [0, 1]; lower is better, and without ties it is (1/n) Σ_m (wrong among the m most
-    confident) / m. Ties count as the mean over all orders in which they could stand. The n
-    coverages are part of the definition, so repeating the data changes it a little.
+    In [0, 1]; lower is better. Without ties it is (1/n) Σ_m (wrong among the m most confident) / m;
+    with ties, the mean over all their orders. The n coverages are part of the definition, so that
+    repeating the data changes the value a little.
 
     Source: Geifman & El-Yaniv 2017; Geifman, Uziel & El-Yaniv 2019.
     """
     predictions = as_predictions(predictions)
     levels = _most_confident_first(levels_of(predictions))
     wrong, ends = levels.wrong, np.cumsum(levels.count)
-    # At the j-th item of a level, (W + j·w) / (N + j) are wrong, of N items and W wrong answers
-    # before it: with H the harmonic numbers, the sum over the level is
+    # With N items and W wrong answers before a level whose error rate is w, the expected risk at
+    # its j-th item is (W + j·w) / (N + j). With the harmonic numbers H, the sum over the level is
     # w·count + (W − N·w)·(H(N + count) − H(N)).
     before = np.cumsum(wrong) - wrong - (ends - levels.count) * (wrong / levels.count)
     harmonic = np.cumsum(1 / np.arange(1, predictions.n + 1))[ends - 1]

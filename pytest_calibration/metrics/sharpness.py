@@ -1,4 +1,4 @@
-"""How sure a model is, and of what: numbers that need no right answers."""
+"""How concentrated probabilities are, and on which options: confidence, entropy, histograms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics.binning import EDGE_SNAP
-from pytest_calibration.metrics.needs import labels_of, probabilities_of
+from pytest_calibration.metrics.inputs import labels_of, probabilities_of
 from pytest_calibration.predictions import FloatArray, PredictionsLike, as_predictions
 
 SURE: Final = 0.9
@@ -18,7 +18,7 @@ SURE: Final = 0.9
 def share_confident(predictions: PredictionsLike, threshold: float = SURE) -> float:
     """Share of items with a confidence of at least ``threshold``, in [0, 1].
 
-    The threshold is lowered by 1e-6, so that 0.9 counts as 0.9 when it was stored as float32.
+    The threshold is lowered by 1e-6, so that a 0.9 stored as float32 counts.
 
     Args:
         predictions: predictions, or a pair (probabilities, labels).
@@ -35,8 +35,7 @@ def share_confident(predictions: PredictionsLike, threshold: float = SURE) -> fl
 def mean_entropy(predictions: PredictionsLike) -> float:
     """Mean entropy of the options' probabilities: −Σ_j p_j log p_j in nats, from 0 to log k.
 
-    0 log 0 is 0. Probabilities are taken as they are: rows that were stored rounded are not made
-    to sum to 1. Confidence alone does not determine it. Source: Shannon 1948.
+    0 log 0 is 0. Rows that were stored rounded are not renormalised. Source: Shannon 1948.
 
     Raises:
         MetricError: predictions without probabilities.
@@ -52,8 +51,8 @@ def mean_entropy(predictions: PredictionsLike) -> float:
 def answer_histogram(predictions: PredictionsLike) -> FloatArray:
     """Share of the items for which each option is the answer: (k,), summing to 1.
 
-    The answer is the most probable option, the first of equals. Beside :func:`label_histogram` it
-    shows a model that has come to prefer a letter.
+    The answer is the most probable option, the first of equals. Compared with
+    :func:`label_histogram` it shows a preference for one option.
 
     Raises:
         MetricError: predictions without probabilities.
@@ -75,19 +74,19 @@ def label_histogram(predictions: PredictionsLike) -> FloatArray:
     return np.asarray(np.bincount(labels, minlength=size) / predictions.n)
 
 
-# Letters run from A to Z; a histogram over the classes of a large classifier is nothing to read.
+# Options are named by letters; a histogram over more classes is unreadable.
 MOST_OPTIONS: Final = 26
 
 
 @dataclass(frozen=True)
 class Sharpness:
-    """How sure a model is and which options it prefers: what collapses under fine-tuning.
+    """How sure a model is, and which options it answers; fine-tuning can make both collapse.
 
     Attributes:
         share_confident: share of items with a confidence of 0.9 or above.
         mean_entropy: of the options' probabilities in nats; None without them.
-        option_mass: mean probability of all options together, before renormalisation; None where
-            it is not known.
+        option_mass: mean total probability of all options, before renormalisation; None where it
+            is not known.
         answers: (k,) share of the items for which each option is the answer; empty without
             probabilities, and for more than 26 options.
     """
@@ -99,7 +98,7 @@ class Sharpness:
 
 
 def sharpness(predictions: PredictionsLike) -> Sharpness:
-    """Return what there is to say of these predictions."""
+    """Return the numbers that these predictions have."""
     p = as_predictions(predictions)
     table = p.probabilities
     listed = table is not None and table.shape[1] <= MOST_OPTIONS

@@ -3,17 +3,13 @@
 ``protocols``
     what a probe may ask of a model; anything with these methods is a model.
 ``spec``
-    the text a user types to name one: hub id, directory, glob, adapter directory, revision.
-``checkpoint``
-    what is known of one before it is loaded: settings, adapter base, fingerprint.
-``digests``, ``hub``, ``environment``
-    what a fingerprint is made of: files, commits, libraries and processors.
+    the text a user types to name a model.
+``backends``
+    what loads models of one kind each: the protocol, the table, and the backends.
+``settings``
+    settings of a backend, and how they are checked.
 ``loading``
-    from a spec to a model.
-``threads``
-    how torch's threads wait, decided before torch is there.
-``remembered``
-    a model whose answers are kept.
-``transformers_model``
-    Hugging Face checkpoints; the only room that imports torch.
+    from a spec to a model that is loaded when it is needed.
+``cached_answers``, ``cache``, ``digests``
+    answers that are kept: by which question, where, and under which key.
 """

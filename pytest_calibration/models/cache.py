@@ -1,7 +1,7 @@
 """A folder that keeps what models answered, by content address.
 
 What is kept is the answer to one call of a model's method, not the predictions a probe made of it:
-the probe runs anew over kept answers, so that an edited question, a changed gold answer or a new
+the probe runs again over kept answers, so that an edited question, a changed gold answer or a new
 metric always counts, and a probe of another package gains like a built-in one.
 
 An entry is named by a digest of everything that its answer depends on, and begins with a digest of

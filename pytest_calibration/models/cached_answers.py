@@ -1,8 +1,8 @@
 """A model's answers, kept in a cache: what was asked once is answered without the model.
 
 An entry belongs to one call. A call of ``next_token`` has two: the characters of all tokens, under
-the texts alone, and the scores, under the texts and the positions chosen. So ``choose`` decides
-anew over the kept characters, and only the scores of what it chooses are used.
+the texts alone, and the scores, under the texts and the positions chosen. So ``choose`` runs again
+on the kept characters, and only the scores of what it chooses are used.
 """
 
 from __future__ import annotations
@@ -38,39 +38,43 @@ NO_ENTRY: Final = (
 class CachedAnswers:
     """Answers from a cache, else from the model and into the cache.
 
+    It has the methods of all kinds of models; those that the loaded model lacks raise ModelError.
+
     Args:
-        load: returns the model with its weights in memory.
         cache: where answers are kept; None for nowhere.
-        key: digest of everything but the question that an answer depends on.
-        unchanged: tells, once the model is loaded, whether the key is still its own.
 
     Attributes:
+        cache: the same.
         served: calls that were answered from the cache.
         computed: calls that the model answered.
     """
 
-    def __init__(
-        self,
-        load: Callable[[], Any],
-        cache: Cache | None = None,
-        key: bytes | None = None,
-        unchanged: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self._load = load
-        self._cache = cache
-        self._key = key
-        self._unchanged = unchanged
+    def __init__(self, cache: Cache | None) -> None:
+        self.cache = cache
         self.served = 0
         self.computed = 0
 
+    def load(self) -> Any:
+        """Return the model with its weights in memory."""
+        raise NotImplementedError
+
+    @property
+    def cache_key(self) -> bytes | None:
+        """Digest of everything but the question that an answer depends on; None to keep none."""
+        raise NotImplementedError
+
+    def unchanged(self) -> bool:
+        """Tell, once the model is loaded, whether ``cache_key`` is still its own."""
+        raise NotImplementedError
+
     @cached_property
     def description(self) -> Mapping[str, str]:
-        """Settings and versions that stand beside every number."""
+        """Settings and versions that describe how it scores."""
         key = self._entry_key("description")
         kept = self._read(key, lambda meta, _: dict(meta["description"]))
         if kept is not None:
             return kept
-        description: Mapping[str, str] = getattr(self._load(), "description", {})
+        description: Mapping[str, str] = getattr(self.load(), "description", {})
         self._write(key, {"description": dict(description)})
         return description
 
@@ -170,7 +174,7 @@ class CachedAnswers:
             ModelError: a model of this kind does not have it.
         """
         self.computed += 1
-        model = self._load()
+        model = self.load()
         method = getattr(model, name, None)
         if method is None:
             raise ModelError(
@@ -180,7 +184,13 @@ class CachedAnswers:
         return method(*arguments, **named)
 
     def _entry_key(self, *question: object) -> bytes:
-        return Digest(code_digest(), self._key, *question).bytes()
+        if self._cache is None:
+            return b""
+        return Digest(code_digest(), self.cache_key, *question).bytes()
+
+    @property
+    def _cache(self) -> Cache | None:
+        return None if self.cache is None or self.cache_key is None else self.cache
 
     def _read(
         self, key: bytes, make: Callable[[Any, Columns], T], n: int | None = None
@@ -201,7 +211,7 @@ class CachedAnswers:
     def _write(
         self, key: bytes, meta: Mapping[str, object], columns: Columns | None = None
     ) -> None:
-        if self._cache is not None and self._unchanged():
+        if self._cache is not None and self.unchanged():
             self._cache.put(key, packed(meta, columns or {}))
 
 

@@ -1,9 +1,8 @@
-"""From a spec to a model. Nothing heavy is imported until scores are asked for."""
+"""From a spec to a model, which is loaded when it is first asked for what no cache has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -11,22 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_calibration.errors import UsageError
 from pytest_calibration.models.backends import Identity, ModelSpec, backend_named
+from pytest_calibration.models.cache import Cache
+from pytest_calibration.models.cached_answers import CachedAnswers
 from pytest_calibration.models.settings import BackendSettings
 from pytest_calibration.models.spec import resolve
 from pytest_calibration.progress import PROGRESS
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from pytest_calibration.models.cache import Cache
-    from pytest_calibration.models.cached_answers import CachedAnswers
-    from pytest_calibration.models.protocols import (
-        Choose,
-        Generation,
-        LoadedModel,
-        NextTokenScores,
-    )
+    from pytest_calibration.models.protocols import LoadedModel
 
 
 @dataclass
@@ -49,12 +40,11 @@ class Use:
         return tuple(dict.fromkeys(chain.from_iterable(self.note_lists)))
 
 
-class LazyModel:
+class LazyModel(CachedAnswers):
     """A model that is loaded when it first scores, and can release its weights.
 
-    It has the methods of all kinds of models; those that the loaded model lacks raise ModelError. A
-    run that uses two models in turn releases one before it scores the other. With a cache, what was
-    asked before is answered without loading.
+    A run that uses two models in turn releases one before it scores the other. With a cache, what
+    was asked before is answered without loading.
 
     Args:
         spec: the model.
@@ -69,10 +59,10 @@ class LazyModel:
     def __init__(
         self, spec: ModelSpec, settings: BackendSettings, cache: Cache | None = None
     ) -> None:
+        super().__init__(cache)
         self.name = spec.name
         self.spec = spec
         self.settings = settings
-        self.cache = cache
         self.use = Use(spec.name)
         self._backend = backend_named(spec.backend)
         self._model: LoadedModel | None = None
@@ -109,59 +99,23 @@ class LazyModel:
         """
         return self._identity.fingerprint
 
-    @cached_property
-    def _answers(self) -> CachedAnswers:
-        """The model's answers, those in the cache and those that it must be loaded for."""
-        from pytest_calibration.models.cached_answers import CachedAnswers
-
-        # Loading meets a file that cannot be read, too, and reports it in one sentence.
-        with suppress(OSError):
-            if self.cache is not None and self._identity.cache_key is not None:
-                key, unchanged = self._identity.cache_key, self._identity.unchanged
-                return CachedAnswers(self.load, self.cache, key, unchanged)
-        return CachedAnswers(self.load)
-
     @property
-    def served(self) -> int:
-        """Calls that were answered from the cache."""
-        return self._answers.served
+    def cache_key(self) -> bytes | None:
+        """See :class:`~pytest_calibration.models.cached_answers.CachedAnswers`."""
+        try:
+            return None if self.cache is None else self._identity.cache_key
+        except OSError:
+            # Loading reports the file that cannot be read.
+            return None
 
-    @property
-    def computed(self) -> int:
-        """Calls that took the weights."""
-        return self._answers.computed
+    def unchanged(self) -> bool:
+        """See :class:`~pytest_calibration.models.cached_answers.CachedAnswers`."""
+        return self._identity.unchanged()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the backend noted, such as that it took a slower path; kept after release."""
         return self.use.notes
-
-    @property
-    def description(self) -> Mapping[str, str]:
-        """Settings and versions that stand beside every number."""
-        return self._answers.description
-
-    def option_logprobs(
-        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
-    ) -> list[NDArray[np.float64]]:
-        """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
-        return self._answers.option_logprobs(prompts, options)
-
-    def next_token(
-        self, texts: Sequence[str], *, choose: Choose | None = None
-    ) -> list[NextTokenScores]:
-        """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
-        return self._answers.next_token(texts, choose=choose)
-
-    def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int]
-    ) -> list[Generation]:
-        """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
-        return self._answers.generate(prompts, max_new_tokens=max_new_tokens)
-
-    def class_probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """See :class:`~pytest_calibration.models.protocols.Classifier`."""
-        return self._answers.class_probabilities(texts)
 
 
 def load_model(

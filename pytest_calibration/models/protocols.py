@@ -127,7 +127,7 @@ class LoadedModel(Protocol):
 
     @property
     def description(self) -> Mapping[str, str]:
-        """Settings and versions that stand beside every number."""
+        """Settings and versions that describe how it scores."""
 
     def close(self) -> None:
         """Free the weights."""

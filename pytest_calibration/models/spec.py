@@ -126,7 +126,8 @@ def _short(parts: list[str], others: list[list[str]]) -> str:
 def _parts(spec: ModelSpec) -> list[str]:
     path = Path(spec.location)
     parts = (path.resolve() if spec.local else path).parts
-    out = [_UNSAFE.sub("-", part).strip("-") or "model" for part in parts if part not in "/\\"]
+    names = [_UNSAFE.sub("-", part).strip("-") or "model" for part in parts if part not in "/\\"]
+    out = names or ["model"]
     if spec.revision:
         out[-1] = f"{out[-1]}@{_UNSAFE.sub('-', spec.revision)}"
     return out

@@ -44,12 +44,12 @@ class Outcomes:
         if report.when == "teardown":
             self.results.pop(test, None)
             if hasattr(report, RESULTS):
-                from pytest_calibration.reports.model import Result, revived, spared
+                from pytest_calibration.reports.model import Result, from_plain, not_failing
 
-                results = [revived(Result, values) for values in getattr(report, RESULTS)]
+                results = [from_plain(Result, values) for values in getattr(report, RESULTS)]
                 # Its own id, which has no group of pytest-xdist.
                 self._place(report, results[0].test)
-                self.results[test] = results if self._failed(test) else spared(results)
+                self.results[test] = results if self._failed(test) else not_failing(results)
 
     def _place(self, report: pytest.TestReport, test: str) -> None:
         self.places[test] = report.location[0], (report.location[1] or 0) + 1

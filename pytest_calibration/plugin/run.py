@@ -122,7 +122,7 @@ class Run:
         self._dumped.add(predictions)
         from pytest_calibration.reports.dump import write_dump
 
-        write_dump(folder, predictions, words=self.options["item_text"] != "none")
+        write_dump(folder, predictions, item_text=self.options["item_text"] != "none")
 
     def store_of(self, item: pytest.Item) -> Baselines:
         """Return the store beside a test file, under the name of the test's model if it has one."""

@@ -59,6 +59,11 @@ class SessionSink:
         """Columns that the text of a failure may have."""
         return self.run.width - MARGIN
 
+    @property
+    def verbose(self) -> bool:
+        """Whether the text of a failure has all numbers: under ``-v``."""
+        return self.item.config.get_verbosity(pytest.Config.VERBOSITY_ASSERTIONS) > 0
+
     def dump(self, predictions: Predictions) -> None:
         """Write the items, if the run dumps them."""
         self.run.dump(predictions)
@@ -77,13 +82,15 @@ class SessionSink:
             fails=fails,
             remedy=self._remedy(verdict),
             detailed=fails or wants_details(self.run),
-            words=item_text == "reports",
+            item_text=item_text == "reports",
         )
         self.results.append(result)
         for key, value in properties(result).items():
             self.item.user_properties.append((f"{PREFIX}{len(self.results)}.{key}", value))
-        # Not in the text of the failure, which goes into reports and JUnit's file.
-        if fails and item_text in (None, "terminal") and verdict.candidate is not None:
+        # Reports and JUnit's file hold the text of a failure, so item text goes below it, unless it
+        # is in there already.
+        below = item_text != "none" and not (item_text == "reports" and self.verbose)
+        if fails and below and verdict.candidate is not None:
             self._failed = verdict.candidate, verdict.stored
         return result
 
@@ -164,8 +171,8 @@ class SessionSink:
         from pytest_calibration.reports.model import worst_items
         from pytest_calibration.reports.terminal.failure import WORST, worst_lines
 
-        worst = worst_items(*self._failed, most=WORST, words=True)
-        if any(item.words for item in worst):
+        worst = worst_items(*self._failed, most=WORST, item_text=True)
+        if any(item.text for item in worst):
             yield SECTION, "\n".join(inert(worst_lines(worst, width=self.run.width)))
 
     def _shorten(self, report: pytest.TestReport) -> None:

@@ -1,29 +1,25 @@
-"""What a model answered: confidence and correctness per item, validated once, here."""
+"""Predictions of a model, with item ids and settings; validated once, here."""
 
-from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.predictions.predictions import (
+from pytest_calibration.predictions.arrays import (
     LOG_SLACK,
-    RANGE_SLACK,
-    SUM_SLACK,
     BoolArray,
     FloatArray,
     IdArray,
     IntArray,
+    StrArray,
+)
+from pytest_calibration.predictions.ids import digest, hash_ids, positional_ids
+from pytest_calibration.predictions.item_text import ItemText, ItemTexts
+from pytest_calibration.predictions.predictions import (
     Predictions,
     PredictionsLike,
-    Signature,
-    StrArray,
     Unit,
     as_predictions,
-    digest,
-    hash_ids,
-    positional_ids,
 )
+from pytest_calibration.predictions.signature import Signature
 
 __all__ = [
     "LOG_SLACK",
-    "RANGE_SLACK",
-    "SUM_SLACK",
     "BoolArray",
     "FloatArray",
     "IdArray",

@@ -1,8 +1,6 @@
-"""What an item says: for a reader who wants to see it, never needed to judge it.
+"""Prompt, answer and options of an item: for reports, never needed to judge a model.
 
-Item text comes from data files and from models. It is shown as text everywhere: what a terminal
-would obey or a reader could not see (control and bidirectional characters) is written as its escape
-sequence, and what is long is cut in the middle.
+The text comes from data files and models, and may hold anything: escape it before showing it.
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ItemText:
-    """One item in words.
+    """The text of one item.
 
     Attributes:
-        prompt: what was asked, without instructions and solved examples.
+        prompt: the question, without instructions and solved examples.
         gold: the right answer.
         answer: the model's own answer, where it is known.
         options: the k options, where there are any.
@@ -36,10 +34,10 @@ class ItemText:
 
 @dataclass(frozen=True, eq=False)
 class ItemTexts:
-    """The texts of n items, each made when it is asked for.
+    """The texts of n items, each built when it is read.
 
     Attributes:
-        of: gives the text of a row of the source.
+        of: returns the text of a row of the source.
         rows: (n,) row of each item.
     """
 
@@ -47,8 +45,8 @@ class ItemTexts:
     rows: NDArray[np.int64]
 
     @classmethod
-    def held(cls, texts: Sequence[ItemText]) -> ItemTexts:
-        """Hold texts that are there already."""
+    def from_list(cls, texts: Sequence[ItemText]) -> ItemTexts:
+        """Hold a list of texts, one per item."""
         return cls(list(texts).__getitem__, np.arange(len(texts)))
 
     def __len__(self) -> int:

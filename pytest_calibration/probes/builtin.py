@@ -27,8 +27,8 @@ class Fact:
     """One row of the table.
 
     Attributes:
-        relation: what is said, such as ``country_capital``.
-        subject: of what it is said.
+        relation: such as ``country_capital``.
+        subject: the entity that the fact is about.
         answer: the object.
     """
 
@@ -63,15 +63,13 @@ def question(fact: Fact) -> str:
 def with_options(items: tuple[Fact, ...]) -> list[tuple[Fact, tuple[str, ...], int]]:
     """Give each fact four options of its own relation, the gold one at balanced positions.
 
-    Wrong options are distinct other answers of the relation, drawn by digest, so that adding a fact
-    leaves the questions on others as they were wherever it can.
+    Wrong options are distinct other answers of the relation, chosen by digest, so that a new fact
+    changes as few questions on other facts as possible.
     """
-    answers: dict[str, list[str]] = {}
+    answers: dict[str, dict[str, None]] = {}
     for fact in items:
-        answers.setdefault(fact.relation, [])
-        if fact.answer not in answers[fact.relation]:
-            answers[fact.relation].append(fact.answer)
-    # Ranks by digest spread the gold positions evenly within what a reader would call random.
+        answers.setdefault(fact.relation, {})[fact.answer] = None
+    # Ranks by digest: each position is gold equally often, in no visible order.
     rank = {fact: i for i, fact in enumerate(sorted(items, key=_order))}
     out = []
     for fact in items:

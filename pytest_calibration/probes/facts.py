@@ -112,7 +112,7 @@ class Facts(ItemProbe[FactItem]):
             confidence=confidence,
             correct=correct,
             label_logprobs=logprobs,
-            texts=ItemTexts.held(texts),
+            texts=ItemTexts.from_list(texts),
             signature=self.signature(model, hard),
             **fields,
         )

@@ -1,7 +1,7 @@
 """Multiple-choice probe: a soft-max over the options' log-probabilities.
 
 With ``scoring: letter`` the prompt is that of Hendrycks et al. 2021 (lettered options, ``Answer:``)
-and the options are the letters; with ``scoring: text`` the options are continued as they stand,
+and the options are the letters; with ``scoring: text`` the options' own texts are scored,
 which suits models too small to know what a letter means. The probability of all options together,
 before renormalisation, is kept as the option mass: where it is small, the renormalised confidence
 says little.
@@ -72,7 +72,7 @@ def question_item(row: Row) -> Question:
 
 
 def _identity(item: Question) -> tuple[str, frozenset[str]]:
-    """What makes two rows the same question, in whatever order its options stand."""
+    """What makes two rows the same question, in any order of its options."""
     return item.question, frozenset(item.options)
 
 
@@ -192,7 +192,9 @@ class MultipleChoice(ItemProbe[Question]):
             labels=labels,
             label_logprobs=np.log(gold),
             option_mass=np.array([float(np.exp(row).sum()) for row in logprobs]),
-            texts=ItemTexts.held([_text(i, int(a)) for i, a in zip(items, answers, strict=True)]),
+            texts=ItemTexts.from_list(
+                [_text(i, int(a)) for i, a in zip(items, answers, strict=True)]
+            ),
             signature=self.signature(model, hard, options=variant),
             **fields,
         )

@@ -130,7 +130,7 @@ class NextToken(ItemProbe[Passage]):
         return hash_ids(keys, self.digest)
 
     def _texts(self, scores: Sequence[NextTokenScores]) -> Callable[[int], ItemText]:
-        """Return what makes the text of a position: what stands before it, and what comes."""
+        """Return what makes the text of a position: what comes before it, and its token."""
         starts = np.cumsum([0, *(len(s.hit) for s in scores)])
 
         def text_at(row: int) -> ItemText:

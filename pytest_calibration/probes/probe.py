@@ -45,7 +45,7 @@ class Probe(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """What every item may bring along.
+    """What every item may have.
 
     Attributes:
         id: the row's own id.

@@ -26,7 +26,7 @@ def annotations(
 
         ::error file=tests/test_x.py,line=12,title=regressed%3A facts on sft::...
 
-    Of more than ten, nine are yielded and a last one that says how many more there are.
+    Of more than ten, nine are yielded, and a last one with the number of the others.
 
     Args:
         results: the session.
@@ -36,36 +36,34 @@ def annotations(
     failing: dict[str, list[Result]] = {}
     for i, result in enumerate(results.results):
         if result.fails:
-            # What no test made stands alone.
+            # A verdict without a test stands alone.
             failing.setdefault(result.test or f"\0{i}", []).append(result)
-    found = [_of_test(test, verdicts, places or {}) for test, verdicts in failing.items()]
-    found += [_command("calibration: the session fails", visible(e, PART)) for e in results.errors]
-    shown = found if len(found) <= MOST else found[: MOST - 1]
-    yield from shown
-    left = len(found) - len(shown)
-    if left:
-        yield _command("calibration", f"{left:,} more; see the log or the step summary.")
+    notes = [_of_test(test, verdicts, places or {}) for test, verdicts in failing.items()]
+    notes += [_command("calibration: the session fails", visible(e, PART)) for e in results.errors]
+    if len(notes) > MOST:
+        left = f"{len(notes) - MOST + 1:,} more; see the log or the step summary."
+        notes[MOST - 1 :] = [_command("calibration", left)]
+    yield from notes
 
 
 def _of_test(test: str, verdicts: list["Result"], places: Mapping[str, tuple[str, int]]) -> str:
     first = verdicts[0]
     more = f" and {len(verdicts) - 1:,} more" if len(verdicts) > 1 else ""
-    title = f"{first.said}: {visible(first.subject, NAME)}{more}"
+    title = f"{first.state_name}: {visible(first.subject, NAME)}{more}"
     parts = [part for result in verdicts for part in _parts(result)]
     file, line = places.get(test, (test.partition("::")[0] if first.test else "", 0))
     return _command(title, "\n".join(parts), file=visible(file), line=line)
 
 
 def _parts(result: "Result") -> Iterator[str]:
-    """Yield what is said of a verdict: what failed, by which number, why, and what to do."""
+    """Yield what failed, by which number, why, and what to do."""
     yield visible(result.headline, PART)
     first = next(filter(None, (result.reason, *result.findings)), "")
     if first:
         yield visible(first, PART)
     # What was not compared has no fault that a diagnosis could explain.
-    judged = result.state in ("regressed", "above_limit") and not result.above
-    if judged and result.detail is not None and result.detail.diagnosis is not None:
-        yield visible(result.detail.diagnosis.paragraph, PART)
+    if result.state in ("regressed", "above_limit") and result.diagnosis is not None:
+        yield visible(result.diagnosis.paragraph, PART)
     if result.remedy:
         yield visible(f"{result.remedy.purpose}: {result.remedy.command}", PART)
 
@@ -76,8 +74,8 @@ def _command(title: str, message: str, *, file: str = "", line: int = 0) -> str:
         "line": str(line) if line > 0 and file else "",
         "title": title[:TITLE],
     }
-    given = ",".join(f"{key}={_property(text)}" for key, text in properties.items() if text)
-    return f"::error {given}::{_data(message)}"
+    pairs = ",".join(f"{key}={_property(text)}" for key, text in properties.items() if text)
+    return f"::error {pairs}::{_data(message)}"
 
 
 def _data(text: str) -> str:

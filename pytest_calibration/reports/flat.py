@@ -13,8 +13,8 @@ UNNAMED: Final = "(no name)"
 def flat_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]:
     """Return ``{model: {probe: {"ece": 0.1, "items": 600, ...}}}``, every leaf a number.
 
-    A probe that several tests judged is there once: with the numbers of the verdict on most items,
-    the first of those. Beside the metrics stand ``items``, ``bins`` (of the binned metrics, where
+    A probe of several tests is there once: with the numbers of the first verdict on the most items.
+    Beside the metrics stand ``items``, ``bins`` (of the binned metrics, where
     they are known) and ``failures``, the number of verdicts on this model and probe that failed.
 
     Args:
@@ -24,11 +24,11 @@ def flat_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]:
     for result in results.results:
         verdicts.setdefault((result.model or UNNAMED, result.probe), []).append(result)
     out: dict[str, dict[str, dict[str, float]]] = {}
-    for (model, probe), found in verdicts.items():
-        most = max(map(_items, found))
-        leaves: dict[str, float] = {"items": most, "failures": sum(r.fails for r in found)}
-        # What was measured in full first: its numbers share one binning.
-        whole = [r for r in found if _items(r) == most]
+    for (model, probe), group in verdicts.items():
+        most = max(map(_items, group))
+        leaves: dict[str, float] = {"items": most, "failures": sum(r.fails for r in group)}
+        # Verdicts with details first: their numbers share one binning.
+        whole = [r for r in group if _items(r) == most]
         for result in sorted(whole, key=lambda r: r.detail is None):
             for name, value in _numbers(result).items():
                 leaves.setdefault(name, value)

@@ -1,15 +1,16 @@
-"""One item as text: what was asked, what the model made of it, and what is right."""
+"""One item as text: the question, the model's answer, and the correct one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.text.layout import columns, padded
+from pytest_calibration.text.layout import columns, fitted, padded
 from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
-    from pytest_calibration.reports.model import Item, Words
+    from pytest_calibration.predictions.item_text import ItemText
+    from pytest_calibration.reports.model import Item
 
 MOST_OPTIONS: Final = 6
 LETTERS: Final = 26
@@ -26,47 +27,51 @@ def item_lines(item: Item, *, width: int = 100) -> Iterator[str]:
 
     ::
 
-        row-17 (slice: city): sure 0.980, wrong; the baseline: 0.410, right
+        row-17 (slice: city): confidence 0.980, wrong; baseline: 0.410, correct
           Which river runs through Almond?
             A. 0.980  Teal   <- answered
-            B. 0.012  Ochre  <- right
+            B. 0.012  Ochre  <- correct
 
     Long text is cut: a question in the middle, a statement without options at its start, an option
-    at its end. Of more than six options the likeliest are shown, and always the right one and the
-    answer. Nothing in the text reaches a terminal but as text.
+    at its end. Of more than six options the likeliest are shown, and always the correct one and the
+    answer. All text is escaped.
 
     Args:
-        item: the item; without its words only its name and numbers are shown.
-        width: columns there are, at least 50.
+        item: the item; without its text only its name and numbers are shown.
+        width: columns of a line, at least 50.
     """
-    yield from _broken(_head(item), width, "", "  ")
-    words = item.words
-    if words is None:
+    yield from _wrapped(item_line(item), width, "", "  ")
+    text = item.text
+    if text is None:
         return
-    if not words.options:
+    if text.options:
+        yield from _wrapped(visible(text.prompt, PROMPT), width, "  ")
+        answer, gold = _answer_and_gold(item, text)
+        yield from _option_lines(item.probabilities, text.options, answer, gold, width)
+        if answer is not None and gold is not None:
+            return
+    else:
         # A statement ends where its answer begins.
-        cut = len(words.prompt) - PROMPT
-        shown = f"... {visible(words.prompt[cut:])}" if cut > 0 else visible(words.prompt)
-        yield from _broken(shown, width, "  ")
-        yield from _broken(_answers(words), width, "  ")
-        return
-    yield from _broken(visible(words.prompt, PROMPT), width, "  ")
-    answer, gold = _places(item, words)
-    yield from _options(item.probabilities, words.options, answer, gold, width)
-    if answer is None or gold is None:
-        yield from _broken(_answers(words), width, "  ")
+        cut = len(text.prompt) - PROMPT
+        shown = f"... {visible(text.prompt[cut:])}" if cut > 0 else visible(text.prompt)
+        yield from _wrapped(shown, width, "  ")
+    yield from _wrapped(_answers(text), width, "  ")
 
 
-def _head(item: Item) -> str:
-    about = f" (slice: {visible(item.slice, NAME)})" if item.slice else ""
-    told = f"sure {_share(item.confidence)}, {_truth(item.correct)}"
+def item_line(item: Item, width: int | None = None) -> str:
+    """Return name, slice, confidence and correctness of an item, in one line.
+
+    Args:
+        item: the item.
+        width: columns to which name and slice are cut, numbers included.
+    """
+    numbers = f": confidence {_share(item.confidence)}, {'correct' if item.correct else 'wrong'}"
     if item.confidence_before is not None and item.correct_before is not None:
-        told += f"; the baseline: {_share(item.confidence_before)}, {_truth(item.correct_before)}"
-    return f"{visible(item.title, NAME)}{about}: {told}"
-
-
-def _truth(correct: bool) -> str:
-    return "right" if correct else "wrong"
+        before = "correct" if item.correct_before else "wrong"
+        numbers += f"; baseline: {_share(item.confidence_before)}, {before}"
+    name = visible(item.title, NAME)
+    name += f" (slice: {visible(item.slice, NAME)})" if item.slice else ""
+    return f"{name if width is None else fitted(name, width - len(numbers))}{numbers}"
 
 
 def _share(share: float) -> str:
@@ -76,68 +81,64 @@ def _share(share: float) -> str:
     return ">.999" if 0.9995 <= share < 1 else f"{share:.3f}"
 
 
-def _answers(words: Words) -> str:
-    """Return the answer and what is right, as far as they are known."""
-    answer, gold = (visible(text, ANSWER) for text in (words.answer, words.gold))
-    if words.answer and words.answer == words.gold:
-        return f'answered "{answer}", right'
-    said = [f'answered "{answer}"'] if words.answer else []
-    return ", ".join([*said, f'right "{gold}"'] if words.gold else said)
+def _answers(text: ItemText) -> str:
+    """Return the model's answer and the correct one, as far as they are known."""
+    answer, gold = (visible(one, ANSWER) for one in (text.answer, text.gold))
+    if text.answer and text.answer == text.gold:
+        return f'answered "{answer}", correct'
+    parts = [f'answered "{answer}"'] if text.answer else []
+    return ", ".join([*parts, f'correct "{gold}"'] if text.gold else parts)
 
 
-def _places(item: Item, words: Words) -> tuple[int | None, int | None]:
-    """Return which option is the answer, and which is right; None where none is."""
-    known = range(len(words.options))
-    answer = gold = None
+def _answer_and_gold(item: Item, text: ItemText) -> tuple[int | None, int | None]:
+    """Return the positions of the answer and of the correct option; None where none is known."""
+    options = text.options
+    answer = options.index(text.answer) if text.answer in options else None
     if item.probabilities:
         answer = item.probabilities.index(max(item.probabilities))
-    elif words.answer in words.options:
-        answer = words.options.index(words.answer)
+    gold = options.index(text.gold) if text.gold in options else None
     if item.label is not None:
         gold = item.label
-    elif words.gold in words.options:
-        gold = words.options.index(words.gold)
-    return answer if answer in known else None, gold if gold in known else None
+    places = range(len(options))
+    return answer if answer in places else None, gold if gold in places else None
 
 
-def _options(
-    probabilities: Sequence[float],
-    options: Sequence[str],
+def _option_lines(
+    probabilities: tuple[float, ...],
+    options: tuple[str, ...],
     answer: int | None,
     gold: int | None,
     width: int,
 ) -> Iterator[str]:
     """Yield a line for each option that is shown, and one that counts the others."""
-
-    # Loaded late: the package of the terminal imports this module.
-    def share(i: int) -> float | None:
-        return probabilities[i] if i < len(probabilities) else None
-
-    # The answer and the right one first, then the likeliest; shown in their own order.
-    order = sorted(range(len(options)), key=lambda i: (i not in (answer, gold), -(share(i) or 0.0)))
-    shown = sorted(order[:MOST_OPTIONS])
+    # Rows of probabilities are as long as the longest list of options of their probe, or missing.
+    shares = dict(zip(range(len(options)), probabilities, strict=False))
+    # The answer and the correct one first, then the likeliest; shown in their own order.
+    order = sorted(
+        range(len(options)), key=lambda i: (i not in (answer, gold), -shares.get(i, 0.0))
+    )
     rows = []
-    for i in shown:
+    for i in sorted(order[:MOST_OPTIONS]):
         letter = chr(ord("A") + i) if len(options) <= LETTERS else f"{i + 1}"
-        known = share(i)
-        marks = [m for m, j in (("answered", answer), ("right", gold)) if i == j]
-        lead = f"    {letter}. " + ("" if known is None else f"{_share(known)}  ")
-        rows.append((lead, options[i], f"  <- {', '.join(marks)}" if marks else ""))
+        share = f"{_share(shares[i])}  " if i in shares else ""
+        marks = [mark for mark, j in (("answered", answer), ("correct", gold)) if i == j]
+        mark = f"  <- {', '.join(marks)}" if marks else ""
+        rows.append((f"    {letter}. {share}", options[i], mark))
     room = width - max(columns(lead) + columns(mark) for lead, _, mark in rows)
-    texts = [_cut(text, max(room, LEAST_OPTION)) for _, text, _ in rows]
+    texts = [_cut(option, max(room, LEAST_OPTION)) for _, option, _ in rows]
     widest = max(map(columns, texts))
     for (lead, _, mark), text in zip(rows, texts, strict=True):
         yield f"{lead}{padded(text, widest)}{mark}".rstrip()
-    left = order[MOST_OPTIONS:]
-    if left:
-        rest = sum(share(i) or 0.0 for i in left)
-        together = f", together {_share(min(rest, 1.0))}" if probabilities else ""
-        yield f"    ({len(left):,} more option{'s' * (len(left) > 1)}{together})"
+    others = order[MOST_OPTIONS:]
+    if others:
+        rest = min(sum(shares.get(i, 0.0) for i in others), 1.0)
+        together = f", together {_share(rest)}" if shares else ""
+        yield f"    ({len(others):,} more option{'s' * (len(others) > 1)}{together})"
 
 
 def _cut(text: str, width: int) -> str:
-    """Escape a text, and cut at its end what is wider than ``width`` columns."""
-    # Most characters take a column or two: a text of any length need not be looked at whole.
+    """Escape a text, and cut its end where it is wider than ``width`` columns."""
+    # Most characters take a column or two: a text of any length need not be escaped whole.
     most = 4 * width
     plain = visible(text[:most])
     if len(text) <= most and columns(plain) <= width:
@@ -145,8 +146,8 @@ def _cut(text: str, width: int) -> str:
     return f"{next(_pieces(plain, width - 3))}..."
 
 
-def _broken(text: str, width: int, indent: str, further: str | None = None) -> Iterator[str]:
-    """Break a text into lines of at most ``width`` columns, words that are too long too.
+def _wrapped(text: str, width: int, indent: str, further: str | None = None) -> Iterator[str]:
+    """Break a text into lines of at most ``width`` columns, also within words.
 
     Scripts without spaces are words of any length, and their characters take two columns.
     """

@@ -5,28 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
 from pytest_calibration.errors import ReportError
+from pytest_calibration.reports.documents import converted, loads
 from pytest_calibration.reports.flat import flat_metrics
-
-if TYPE_CHECKING:
-    from pytest_calibration.reports.model import Results
+from pytest_calibration.reports.model import FORMAT, Results, plain
 
 
 def json_report(results: Results) -> Iterator[str]:
-    """Yield the pieces of a JSON document that holds all there is of a session.
+    """Yield the pieces of a JSON document that holds all of a session.
 
     It fits the published schema (``results-1.schema.json`` in this package) and comes back equal
     from ``read_json``. Its ``metrics`` hold the same numbers by model, probe and metric, with
-    numbers for leaves, as programs want them that compare two files. ASCII only: what text may
-    hold is escaped, so that nothing in it acts on a terminal or hides from a reader.
+    numbers for leaves, as programs want them that compare two files. ASCII only: every other
+    character is written as its escape, so that no text acts on a terminal or hides from a reader.
 
     Args:
         results: the session.
     """
-    from pytest_calibration.reports.model import plain
-
     tree = {**plain(results), "metrics": flat_metrics(results)}
     yield from json.JSONEncoder(indent=1, allow_nan=False).iterencode(tree)
     yield "\n"
@@ -53,7 +49,7 @@ def read_json(path: Path) -> Results:
 
 
 def parse_json(text: str, name: str = "the report") -> Results:
-    """Read the text of a JSON report.
+    """Read the text of a JSON report; fields that are not known are ignored.
 
     Args:
         text: the whole document.
@@ -62,33 +58,28 @@ def parse_json(text: str, name: str = "the report") -> Results:
     Raises:
         ReportError: it is no such report, or one of a newer format.
     """
-    from pytest_calibration.reports.model import FORMAT, Results, revived
-    from pytest_calibration.reports.schema import problems
-
     try:
-        document = json.loads(text, parse_constant=_not_json)
+        document = loads(text)
     except json.JSONDecodeError as problem:
         raise ReportError(
             f"{name}, line {problem.lineno}: is not JSON: {problem.msg}; name a JSON report."
         ) from None
     except (ValueError, RecursionError) as problem:
         raise ReportError(f"{name}: is not JSON: {problem}; name a JSON report.") from None
-    found = document.get("format") if isinstance(document, dict) else None
-    if not isinstance(found, int) or isinstance(found, bool) or "results" not in document:
+    version = document.get("format") if isinstance(document, dict) else None
+    if type(version) is not int or "results" not in document:
         raise ReportError(
             f"{name}: is no JSON report of pytest-calibration (it has no format and results); "
             "name a file that --calibration-report=FILE.json wrote."
         )
-    if found > FORMAT:
+    if version > FORMAT:
         raise ReportError(
-            f"{name}: has format {found}, this version reads up to {FORMAT}: update "
+            f"{name}: has format {version}, this version reads up to {FORMAT}: update "
             "pytest-calibration."
         )
-    wrong = next(problems(document), None)
-    if wrong is not None:
-        raise ReportError(f"{name}: is no JSON report of format {FORMAT}: {wrong}; write it again.")
-    return revived(Results, document)
-
-
-def _not_json(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number in JSON")
+    try:
+        return converted(document, Results)
+    except ValueError as problem:
+        raise ReportError(
+            f"{name}: is no JSON report of format {FORMAT}: {problem}; write it again."
+        ) from None

@@ -1,39 +1,32 @@
-"""The outcome of a test session as plain data: what every report is written from.
+"""The report model: the outcome of a test session as plain data, the source of every report.
 
-A verdict holds arrays; a :class:`Result` holds what a reader sees of it, in builtin values that
-travel between processes and into JSON. Nothing here is NaN: what does not apply is None.
+A verdict holds arrays; a :class:`Result` holds the values that a report shows of it. They are
+builtin values: they travel between processes and into JSON. No number here is NaN: what does not
+apply is None.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import types
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import (
-    Any,
-    Final,
-    Literal,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Literal, TypeVar
 
+import msgspec
 import numpy as np
 
 from pytest_calibration.diagnosis import Diagnosis, diagnose
-from pytest_calibration.diagnosis.slices import SliceShift, by_slice, shifts
+from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift, by_slice, shifts
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.verdict import Against, Past, Verdict
 from pytest_calibration.measurement import Measurement, measure
-from pytest_calibration.metrics import METRICS
+from pytest_calibration.metrics import METRICS, Strategy, metric_named
 from pytest_calibration.predictions import Predictions
+from pytest_calibration.predictions.item_text import ItemText
 from pytest_calibration.uncertainty.reliability import (
     ConfidenceBar,
     ReliabilityBin,
@@ -44,49 +37,53 @@ from pytest_calibration.uncertainty.reliability import (
 FORMAT: Final = 1
 MOST_SLICES: Final = 200
 MOST_ITEMS: Final = 20
-SPARED: Final = "the test did not fail: it is expected to, or caught the assertion."
+NOT_FAILING: Final = "the test did not fail: it is expected to, or caught the assertion."
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Number:
-    """One metric with what must stand beside it.
+    """One metric with its interval and noise floor.
 
     Attributes:
         metric: its name.
         label: name and binning, as printed.
         value: the number.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        noise_floor: what a calibrated model would show on average; None for what is no error.
-        noise_floor_high: what that model would stay below 95 % of the time, where that is known.
+        low: lower end of its 95 % interval; None where that has none.
+        high: upper end; None where the interval has none, as NLL on one unit.
+        noise_floor: the mean of a calibrated model; None for a metric that is no error.
+        noise_floor_high: the 95 % point of a calibrated model; None where it is not known.
+        bins: number of bins; None for a metric without.
+        strategy: how they are cut; None for a metric without.
     """
 
     metric: str
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     noise_floor: float | None = None
     noise_floor_high: float | None = None
+    bins: int | None = None
+    strategy: Strategy | None = None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Both ends of the interval; infinite where there is none."""
+        low = -math.inf if self.low is None else self.low
+        return low, math.inf if self.high is None else self.high
 
     @classmethod
-    def of(cls, m: Measurement) -> Number:
-        """Take what is printed of a measurement."""
-        return cls(
-            metric=m.metric,
-            label=m.label,
-            value=m.value,
-            low=m.low,
-            high=m.high,
-            noise_floor=known(m.noise_floor),
-            noise_floor_high=known(m.noise_floor_high),
-        )
+    def of(cls, measurement: Measurement) -> Number:
+        """Return the printed values of a measurement."""
+        if metric_named(measurement.metric).binned:
+            return _copied(cls, measurement)
+        return _copied(cls, measurement, bins=None, strategy=None)
 
 
 @dataclass(frozen=True)
 class ComponentRow:
-    """One way of getting worse, as the gate saw it; see ``components.Component``.
+    """One component of a comparison; see ``gate.components.Component``.
 
     Attributes:
         name: ``signed gap``, ``slope``, ``shape``, ``cross-fitted ECE`` or ``accuracy``.
@@ -94,7 +91,7 @@ class ComponentRow:
         after: value of the candidate.
         worsening: how much worse the candidate is.
         bound: one-sided lower bound of the worsening.
-        tolerance: what the bound is held against.
+        tolerance: largest bound that does not fail.
         fired: whether it fails the comparison.
         changed_sides: whether it moved through zero, to no larger size.
         unavailable: why it does not apply; empty where it does.
@@ -111,19 +108,9 @@ class ComponentRow:
     unavailable: str
 
     @classmethod
-    def of(cls, c: Component) -> ComponentRow:
-        """Take what is printed of a component."""
-        return cls(
-            name=c.name,
-            before=known(c.before),
-            after=known(c.after),
-            worsening=known(c.worsening),
-            bound=known(c.bound),
-            tolerance=c.tolerance,
-            fired=c.fired,
-            changed_sides=c.changed_sides,
-            unavailable=c.unavailable,
-        )
+    def of(cls, component: Component) -> ComponentRow:
+        """Return the printed values of a component."""
+        return _copied(cls, component)
 
 
 @dataclass(frozen=True)
@@ -137,7 +124,7 @@ class Side:
         bins: number of bins of the binned metrics.
         metrics: every metric that applies, by name.
         reliability: the bins that hold items.
-        histogram: counts of right and wrong answers over confidence.
+        histogram: counts of correct and wrong answers over confidence.
         hard: settings that must agree for two sides to be comparable.
         soft: settings that are only shown.
     """
@@ -158,7 +145,7 @@ class Side:
         metrics = {}
         for name, metric in METRICS.items():
             if metric.applies_to(predictions):
-                # There is no ranking of answers that are all right, or all wrong.
+                # There is no ranking of answers that are all correct, or all wrong.
                 with contextlib.suppress(MetricError):
                     metrics[name] = Number.of(measure(predictions, name, bins=bins))
         return cls(
@@ -176,79 +163,34 @@ class Side:
 
 @dataclass(frozen=True)
 class SliceRow:
-    """One slice: how it stands, and how it moved where there is a baseline.
+    """One slice.
 
     Attributes:
-        name: what its items are about; empty for items that name no slice.
-        n: number of items.
-        units: number of independent units.
-        accuracy: share of right answers.
-        mean_confidence: mean confidence.
-        signed_gap: mean confidence minus accuracy.
-        low: lower end of the 95 % interval of the signed gap.
-        high: upper end.
-        ece: ECE over few bins.
-        noise_floor: of that ECE.
-        accuracy_before: accuracy of the baseline.
-        gap_before: signed gap of the baseline.
-        shift: change of the signed gap.
-        margin: half the width of its 95 % interval.
-        q_value: Benjamini-Hochberg; None where the slice is too small to test.
-        change: ``worse``, ``better`` or ``moved``; empty where it is not said to have moved.
+        now: the model on its items.
+        shift: how it moved from the baseline; None without one.
     """
 
-    name: str
-    n: int
-    units: int
-    accuracy: float
-    mean_confidence: float
-    signed_gap: float
-    low: float
-    high: float
-    ece: float
-    noise_floor: float
-    accuracy_before: float | None = None
-    gap_before: float | None = None
-    shift: float | None = None
-    margin: float | None = None
-    q_value: float | None = None
-    change: str = ""
-
-
-@dataclass(frozen=True)
-class Words:
-    """What an item says; see ``item_text.ItemText``. Raw text: a report escapes it.
-
-    Attributes:
-        prompt: what was asked.
-        gold: the right answer.
-        answer: the model's own answer.
-        options: the options, where there are any.
-    """
-
-    prompt: str
-    gold: str
-    answer: str
-    options: tuple[str, ...] = ()
+    now: SliceMeasurement
+    shift: SliceShift | None = None
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item and what the model made of it.
+    """One item and the model's answer to it.
 
     Attributes:
-        id: the id that pairs it with itself in another run, 16 hexadecimal digits.
-        name: the id that its source gives it; empty where it gives none.
-        group: what it stands or falls with; empty without groups.
-        slice: what it is about; empty without slices.
+        id: hash that pairs it with itself in another run, 16 hexadecimal digits.
+        name: its id in the source; empty where that gives none.
+        group: its group; empty without groups.
+        slice: its slice; empty without slices.
         confidence: the model's confidence in its own answer.
-        correct: whether that answer is right.
+        correct: whether that answer is correct.
         probabilities: of the options, where there are any.
-        label: index of the right option.
+        label: index of the correct option.
         option_mass: probability of all options together, before renormalisation.
-        confidence_before: the baseline's confidence, where there is one.
-        correct_before: whether the baseline was right.
-        words: what it says; None where that is not to be shown, or is not known.
+        confidence_before: confidence of the baseline; None without one.
+        correct_before: whether the baseline was correct; None without one.
+        text: its text, which a report must escape; None where it is not known or not to be shown.
     """
 
     id: str
@@ -262,25 +204,25 @@ class Item:
     option_mass: float | None = None
     confidence_before: float | None = None
     correct_before: bool | None = None
-    words: Words | None = None
+    text: ItemText | None = None
 
     @property
     def title(self) -> str:
-        """What a reader calls it: its own id, else the hashed one."""
+        """The name, else the hash."""
         return self.name or f"#{self.id}"
 
 
 @dataclass(frozen=True)
 class Detail:
-    """What stands behind one verdict.
+    """The measurements behind one verdict.
 
     Attributes:
         candidate: the model that was tested.
-        baseline: what it was held against, on the same items.
-        slices: the slices, the surest to have moved (or to be off) first.
+        baseline: what it was compared with, on the same items; None for a limit.
+        slices: the slices, the clearest shift (or gap, without a baseline) first.
         slices_left_out: how many more there are.
-        worst: the most over-confident wrong items, the surest first.
-        diagnosis: why calibration is what it is, and what would mend it.
+        worst: the wrong answers of the highest confidence, highest first.
+        diagnosis: direction, change and remedies of the miscalibration.
         past: what was stored before under the same key, the oldest first.
     """
 
@@ -295,7 +237,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to type to record or to accept.
+    """A command that records or accepts.
 
     Attributes:
         purpose: what it does: ``to record it``, ``to accept it``.
@@ -312,43 +254,43 @@ class Result:
 
     Attributes:
         test: node id of the test; empty outside a test session.
-        state: a value of ``decision.State``.
+        state: the verdict.
         fails: whether it failed the test.
-        headline: its first line.
+        headline: state, probe and model in one line.
         reason: one sentence on why, where the state is not a matter of numbers; else empty.
         findings: what decided, a sentence each: the limit, or every component that fails.
-        explanation: the verdict in lines of text, for a reader who wants all of it.
-        remedy: what records or accepts; None where nothing does.
+        explanation: all of the verdict, as lines of text.
+        remedy: the command that records or accepts; None where none does.
         probe: name of the probe.
         model: name of the model; empty where it has none.
-        unit: what an item is.
+        unit: what an item is (``item``, ``token``).
         n: number of items compared.
         units: number of independent units among them.
-        number: what was measured.
-        accuracy: share of right answers.
+        number: the metric that was measured.
+        accuracy: share of correct answers.
         mean_confidence: mean confidence.
-        against: what kind of thing it was compared with; empty without a baseline.
-        reference: what the baseline is called; empty without one.
+        against: what it was compared with; None without a baseline.
+        reference: name of the baseline in a sentence; empty without one.
         baseline: the same metric of the baseline.
         limit: the fixed limit, where there is one.
-        held: what was held against it.
+        held: the number compared with the limit.
         above: whether the limit is a floor.
         tolerance: allowed worsening; None without a baseline.
         alpha: one-sided error level, as asked.
         level: one-sided confidence of the bounds.
         difference: worsening of the deciding component, or value minus limit.
-        bound: lower bound of that worsening, or what was held against the limit.
-        smallest_visible: smallest worsening that would be seen at 80 % power.
-        false_alarm_rate: at most how often an unchanged model would fail.
+        bound: lower bound of that worsening, or the number compared with the limit.
+        smallest_visible: smallest worsening that is seen at 80 % power.
+        false_alarm_rate: upper bound of how often an unchanged model fails.
         n_needed: items at which an inconclusive comparison would decide; 0 otherwise.
         improved: whether it is better than the baseline beyond the tolerance.
-        components: every way of getting worse that was looked at.
-        notes: further sentences a reader must see.
-        detail: what stands behind it, where it was asked for.
+        components: every component of the comparison.
+        notes: further sentences for the reader.
+        detail: the measurements behind it, where they were asked for.
     """
 
     test: str
-    state: str
+    state: State
     fails: bool
     headline: str
     reason: str
@@ -363,38 +305,38 @@ class Result:
     number: Number
     accuracy: float
     mean_confidence: float
-    against: Against | Literal[""] = ""
-    reference: str = ""
-    baseline: Number | None = None
-    limit: float | None = None
-    held: float | None = None
-    above: bool = False
-    tolerance: float | None = None
-    alpha: float | None = None
-    level: float | None = None
-    difference: float | None = None
-    bound: float | None = None
-    smallest_visible: float | None = None
-    false_alarm_rate: float | None = None
-    n_needed: int = 0
-    improved: bool = False
-    components: tuple[ComponentRow, ...] = ()
-    notes: tuple[str, ...] = ()
-    detail: Detail | None = None
+    against: Against | None
+    reference: str
+    baseline: Number | None
+    limit: float | None
+    held: float | None
+    above: bool
+    tolerance: float | None
+    alpha: float | None
+    level: float | None
+    difference: float | None
+    bound: float | None
+    smallest_visible: float | None
+    false_alarm_rate: float | None
+    n_needed: int
+    improved: bool
+    components: tuple[ComponentRow, ...]
+    notes: tuple[str, ...]
+    detail: Detail | None
 
     @property
     def fired(self) -> tuple[str, ...]:
-        """Names of the components that fail it."""
+        """Names of the components that fail."""
         return tuple(c.name for c in self.components if c.fired)
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """The diagnosis; a model that is only not accurate enough has none."""
+        """The diagnosis; None for a model that is only not accurate enough."""
         return None if self.detail is None or self.above else self.detail.diagnosis
 
     @property
-    def said(self) -> str:
-        """The state as a reader says it; a limit from below is told as such."""
+    def state_name(self) -> str:
+        """The state as text: ``above limit``; ``below limit`` where the limit is a floor."""
         if self.state == State.ABOVE_LIMIT and self.above:
             return "below limit"
         return self.state.replace("_", " ")
@@ -410,16 +352,16 @@ class Results:
     """The outcome of one session.
 
     Attributes:
-        format: version of this layout.
         version: version of pytest-calibration.
         created: when it was written, ISO 8601 in UTC.
-        commit: the commit that was tested, where the environment names it.
         tests: number of calibration tests collected.
         finished: whether every test was run.
-        green: whether no verdict failed and no error was told.
         results: every verdict, in order of models and probes.
+        commit: the commit that was tested, where the environment names it.
         remarks: lines at the end of the summary.
         errors: lines that make the session fail.
+        format: version of this layout.
+        green: whether every test was run, no verdict failed and there is no error.
     """
 
     version: str
@@ -430,21 +372,21 @@ class Results:
     commit: str = ""
     remarks: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
     green: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        fine = self.finished and not self.errors and not any(r.fails for r in self.results)
-        object.__setattr__(self, "green", fine)
+        green = self.finished and not self.errors and not any(r.fails for r in self.results)
+        object.__setattr__(self, "green", green)
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of verdicts of each state, in the order in which they are first seen."""
-        return dict(Counter(r.said for r in self.results))
+        return dict(Counter(r.state_name for r in self.results))
 
     @property
     def expected_false_alarms(self) -> float | None:
-        """At most how many failures to expect, had nothing changed; None without a comparison."""
+        """Upper bound of the failures to expect had nothing changed; None without a comparison."""
         rates = [r.false_alarm_rate for r in self.results if r.false_alarm_rate is not None]
         return sum(rates) if rates else None
 
@@ -459,28 +401,24 @@ def result_of(
     fails: bool | None = None,
     remedy: Remedy | None = None,
     detailed: bool = True,
-    words: bool = False,
+    item_text: bool = False,
 ) -> Result:
-    """Return what a reader sees of a verdict.
+    """Return the values that a report shows of a verdict.
 
     Args:
         verdict: the verdict.
         test: node id of the test that made it.
         fails: whether it failed the test; by default as its state says.
-        remedy: what records or accepts.
+        remedy: the command that records or accepts.
         detailed: with all metrics, bins, slices, items and the diagnosis.
-        words: with the text of the items.
+        item_text: with the text of the items.
     """
-    m = verdict.measurement
-    compared = verdict.baseline is not None
-    return Result(
+    m, baseline = verdict.measurement, verdict.baseline
+    return _copied(
+        Result,
+        verdict,
         test=test,
-        state=str(verdict.state),
         fails=verdict.state.fails if fails is None else fails,
-        headline=verdict.headline,
-        reason=verdict.reason,
-        findings=verdict.findings,
-        explanation=verdict.explanation,
         remedy=remedy,
         probe=m.probe,
         model=m.model,
@@ -490,150 +428,131 @@ def result_of(
         number=Number.of(m),
         accuracy=m.accuracy,
         mean_confidence=m.mean_confidence,
-        against=verdict.against if compared else "",
-        reference=verdict.reference if compared else "",
-        baseline=None if verdict.baseline is None else Number.of(verdict.baseline),
-        limit=known(verdict.limit),
-        held=known(verdict.held),
-        above=verdict.above,
-        tolerance=verdict.tolerance if compared else None,
+        against=verdict.against if baseline else None,
+        reference=verdict.reference if baseline else "",
+        baseline=Number.of(baseline) if baseline else None,
+        tolerance=verdict.tolerance if baseline else None,
         alpha=verdict.alpha if verdict.components else None,
         level=verdict.level if verdict.components else None,
-        difference=known(verdict.difference),
-        bound=known(verdict.bound),
-        smallest_visible=known(verdict.smallest_visible),
-        false_alarm_rate=known(verdict.false_alarm_rate),
-        n_needed=verdict.n_needed,
-        improved=verdict.improved,
         components=tuple(map(ComponentRow.of, verdict.components)),
-        notes=verdict.notes,
-        detail=detail_of(verdict, words=words) if detailed else None,
+        detail=detail_of(verdict, item_text=item_text) if detailed else None,
     )
 
 
-def spared(results: Iterable[Result]) -> list[Result]:
+def not_failing(results: Iterable[Result]) -> list[Result]:
     """Return the verdicts of a test that did not fail: it expects them, or caught the error."""
-    return [replace(r, fails=False, notes=(*r.notes, SPARED)) if r.fails else r for r in results]
+    return [
+        replace(r, fails=False, notes=(*r.notes, NOT_FAILING)) if r.fails else r for r in results
+    ]
 
 
-def detail_of(verdict: Verdict, *, words: bool = False) -> Detail | None:
+def detail_of(verdict: Verdict, *, item_text: bool = False) -> Detail | None:
     """Measure what stands behind a verdict; None where it holds no items."""
-    here, there = verdict.candidate, verdict.stored
-    if here is None:
+    candidate, baseline = verdict.candidate, verdict.stored
+    if candidate is None:
         return None
     bins = verdict.measurement.bins
-    moved = shifts(here, there) if there is not None and verdict.components else ()
-    rows = slice_rows(here, moved)
-    diagnosis = diagnose(
-        here,
-        there,
-        reference=verdict.reference,
-        bins=bins,
-        base_model=verdict.against == "parent",
-        stored=verdict.sharpness_before,
-    )
+    slices = slice_rows(candidate, baseline if verdict.components else None)
     return Detail(
-        candidate=Side.of(here, bins),
-        baseline=None if there is None else Side.of(there, bins),
-        slices=rows[:MOST_SLICES],
-        slices_left_out=max(0, len(rows) - MOST_SLICES),
-        worst=worst_items(here, there, words=words),
-        diagnosis=diagnosis,
+        candidate=Side.of(candidate, bins),
+        baseline=None if baseline is None else Side.of(baseline, bins),
+        slices=slices[:MOST_SLICES],
+        slices_left_out=max(0, len(slices) - MOST_SLICES),
+        worst=worst_items(candidate, baseline, item_text=item_text),
+        diagnosis=diagnose(
+            candidate,
+            baseline,
+            reference=verdict.reference,
+            bins=bins,
+            base_model=verdict.against == "parent",
+            stored=verdict.sharpness_before,
+        ),
         past=verdict.past,
     )
 
 
-def slice_rows(predictions: Predictions, shifts: Iterable[SliceShift]) -> tuple[SliceRow, ...]:
-    """Join how each slice stands with how it moved, in the order of the shifts if there are any."""
-    rows = {
-        s.name: SliceRow(
-            name=s.name,
-            n=s.n,
-            units=s.units,
-            accuracy=s.accuracy,
-            mean_confidence=s.mean_confidence,
-            signed_gap=s.signed_gap,
-            low=s.low,
-            high=s.high,
-            ece=s.ece,
-            noise_floor=s.noise_floor,
-        )
-        for s in by_slice(predictions)
-    }
-    moved = {
-        s.name: replace(
-            rows[s.name],
-            accuracy_before=s.accuracy_before,
-            gap_before=s.gap_before,
-            shift=s.shift,
-            margin=known(s.margin),
-            q_value=known(s.q_value),
-            change=s.change,
-        )
-        for s in shifts
-        if s.name in rows
-    }
-    return tuple({**moved, **{k: v for k, v in rows.items() if k not in moved}}.values())
+def slice_rows(predictions: Predictions, baseline: Predictions | None) -> tuple[SliceRow, ...]:
+    """Return the slices, the clearest shift (or gap, without a baseline) first.
+
+    Args:
+        predictions: n items.
+        baseline: the same items in the same order, or None.
+    """
+    now = {slice_.name: slice_ for slice_ in by_slice(predictions)}
+    if baseline is None:
+        return tuple(map(SliceRow, now.values()))
+    return tuple(SliceRow(now[shift.name], shift) for shift in shifts(predictions, baseline))
 
 
 def worst_items(
     predictions: Predictions,
-    before: Predictions | None = None,
+    baseline: Predictions | None = None,
     *,
     most: int = MOST_ITEMS,
-    words: bool = False,
+    item_text: bool = False,
 ) -> tuple[Item, ...]:
-    """Return the wrong items of the highest confidence, the surest first; ties by id.
+    """Return the wrong items of the highest confidence, highest first; ties by id.
 
     Args:
-        predictions: what was measured.
-        before: the baseline on the same items in the same order.
+        predictions: n items.
+        baseline: the same items in the same order, or None.
         most: how many at most.
-        words: with the text of the items.
+        item_text: with the text of the items.
     """
     wrong = np.flatnonzero(~predictions.correct)
     order = np.lexsort((predictions.item_ids[wrong], -predictions.confidence[wrong]))
     return tuple(
-        item_of(predictions, int(i), before, words=words) for i in wrong[order[:most]].tolist()
+        item_of(predictions, i, baseline, item_text=item_text) for i in wrong[order[:most]].tolist()
     )
 
 
 def item_of(
-    predictions: Predictions, index: int, before: Predictions | None = None, *, words: bool = True
+    predictions: Predictions,
+    index: int,
+    baseline: Predictions | None = None,
+    *,
+    item_text: bool = True,
 ) -> Item:
-    """Return one item of the predictions.
+    """Return one item.
 
     Args:
-        predictions: what was measured.
+        predictions: n items.
         index: position of the item.
-        before: the baseline on the same items in the same order.
-        words: with its text.
+        baseline: the same items in the same order, or None.
+        item_text: with its text.
     """
     p = predictions
-    text = None if p.texts is None else p.texts[index]
-    has_words = text is not None and bool(text.prompt or text.gold or text.answer)
+    text = ItemText() if p.texts is None else p.texts[index]
+    has_text = bool(text.prompt or text.gold or text.answer)
     return Item(
         id=f"{int(p.item_ids[index]):016x}",
-        name="" if text is None else text.name,
+        name=text.name,
         group="" if p.groups is None else str(p.groups[index]),
         slice="" if p.slices is None else str(p.slices[index]),
         confidence=float(p.confidence[index]),
         correct=bool(p.correct[index]),
-        probabilities=()
-        if p.probabilities is None
-        else tuple(float(x) for x in p.probabilities[index]),
+        probabilities=() if p.probabilities is None else tuple(p.probabilities[index].tolist()),
         label=None if p.labels is None else int(p.labels[index]),
         option_mass=None if p.option_mass is None else float(p.option_mass[index]),
-        confidence_before=None if before is None else float(before.confidence[index]),
-        correct_before=None if before is None else bool(before.correct[index]),
-        words=Words(text.prompt, text.gold, text.answer, text.options)
-        if words and text is not None and has_words
-        else None,
+        confidence_before=None if baseline is None else float(baseline.confidence[index]),
+        correct_before=None if baseline is None else bool(baseline.correct[index]),
+        text=text if item_text and has_text else None,
     )
 
 
-def known(value: float) -> float | None:
-    """Return a finite number, else None."""
+def _copied(kind: type[T], source: object, **values: Any) -> T:
+    """Return a dataclass of these values, and of attributes of the source that bear the same name.
+
+    Numbers of the source that are not finite become None.
+    """
+    for name in (f.name for f in fields(kind) if f.name not in values):  # type: ignore[arg-type]
+        value = getattr(source, name)
+        values[name] = finite(value) if isinstance(value, float) else value
+    return kind(**values)
+
+
+def finite(value: float) -> float | None:
+    """Return a number, None where it is not finite."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -641,49 +560,25 @@ def known(value: float) -> float | None:
 
 
 def plain(value: Any) -> Any:
-    """Return builtin values: what travels between processes and into JSON must be exactly that.
+    """Return a value of this module as builtin values, to travel between processes or into JSON.
 
     Numbers that are not finite become None.
     """
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(v) for key, v in value.items()}
-    if isinstance(value, tuple | list | np.ndarray):
-        return [plain(v) for v in value]
-    if value is None or isinstance(value, bool | np.bool_):
-        return value if value is None else bool(value)
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    return known(float(value))
+    return _without_nan(msgspec.to_builtins(value, enc_hook=lambda number: number.item()))
 
 
-def revived(kind: type[T], tree: Any) -> T:
-    """Build a dataclass of this module from its plain values.
+def from_plain(kind: type[T], tree: Any) -> T:
+    """Return the dataclass that has these plain values.
 
     Raises:
-        TypeError: the values are not those of such a dataclass.
+        msgspec.ValidationError: the values are not those of such a dataclass.
     """
-    made: T = _revived(kind, tree)
-    return made
+    return msgspec.convert(tree, kind)
 
 
-def _revived(kind: Any, value: Any) -> Any:
-    if is_dataclass(kind) and isinstance(kind, type):
-        hints = get_type_hints(kind)
-        given = {f.name: value[f.name] for f in fields(kind) if f.init and f.name in value}
-        return kind(**{name: _revived(hints[name], v) for name, v in given.items()})
-    origin, args = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return value
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        return _revived(next(a for a in args if a is not type(None)), value)
-    if origin is tuple:
-        return tuple(_revived(args[0], v) for v in value)
-    if origin is dict:
-        return {k: _revived(args[1], v) for k, v in value.items()}
-    return value
+def _without_nan(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_nan(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_without_nan(value) for value in tree]
+    return finite(tree) if isinstance(tree, float) else tree

@@ -1,1 +1,1 @@
-"""Text for a reader: made visible, numbers in sentences, fitted to a terminal."""
+"""Text for people: escaped, with readable numbers, fitted to a terminal. Loads no numpy."""

@@ -1,29 +1,29 @@
-"""Numbers in sentences: with as many digits as tell apart what differs, and no more."""
+"""Numbers in sentences: counts with their noun, and as many digits as a comparison needs."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# More than these no float in [0, 1] needs to be told from its neighbours.
+# With this many decimals no two floats in [0, 1] are written alike, but for the smallest.
 ALL_DIGITS: Final = 17
 
 
 def counted(many: int, what: str) -> str:
-    """Write a number of things: ``1 item``, ``1,500 items``."""
+    """Write a count with its noun: ``1 item``, ``1,500 items``."""
     return f"{many:,} {what}{'s' * (many != 1)}"
 
 
 def distinct(
     *values: float, digits: int = 3, most: int = ALL_DIGITS, sign: bool = False
 ) -> list[str]:
-    """Write numbers with as few digits as still show which is larger.
+    """Write numbers with the fewest decimals that still show which is larger.
 
     Args:
-        values: what stands side by side.
-        digits: decimals at least.
-        most: decimals at most; numbers that agree in all of these are written alike, but for
-            the default, which never writes two numbers alike.
-        sign: with ``+`` before what is not negative.
+        values: the numbers that are compared.
+        digits: smallest number of decimals.
+        most: largest number of decimals; numbers that agree in all of these are written alike.
+            With the default no two numbers are.
+        sign: write ``+`` before numbers that are not negative.
     """
     plus = "+" if sign else ""
     finest = [f"{value:{plus}z.{most}f}" for value in values]

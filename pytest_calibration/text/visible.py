@@ -1,28 +1,30 @@
-"""Text made visible: what a terminal would obey, or a reader could not see, is escaped."""
+"""Escape what a terminal would obey and what a reader could not see."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import Final
 
-# Marks that join or part letters: words of many scripts, and emoji, are misspelt without them.
+# Zero-width joiners: words of many scripts, and emoji, are misspelt without them.
 JOINERS: Final = "\u200c\u200d"
 CUT: Final = " ... "
 
 
 def visible(text: str, most: int | None = None, *, keep_breaks: bool = False) -> str:
-    r"""Return a text in one line that shows all it holds, and does nothing.
+    r"""Return the text in one line, with every control or invisible character escaped.
+
+    Commands of CI logs (``::error::``, ``##[...]``) are escaped too.
 
     Args:
         text: any text.
-        most: cut in the middle what is longer than so many characters.
-        keep_breaks: leave line breaks and tabs as they are instead of ``\n`` and ``\t``.
+        most: cut longer texts in the middle, to this many characters before escaping.
+        keep_breaks: keep line breaks and tabs instead of writing ``\n`` and ``\t``.
 
     >>> visible("a\x1b[31m\u202eb")
     'a\\x1b[31m\\u202eb'
     """
     if most is not None and len(text) > most:
-        # Before escaping, which must not be cut in half.
+        # Cut before escaping: an escape sequence must not be cut in half.
         head = max(most - len(CUT), 0) // 2
         tail = max(most - len(CUT) - head, 0)
         return (
@@ -30,18 +32,18 @@ def visible(text: str, most: int | None = None, *, keep_breaks: bool = False) ->
             f"{visible(text[len(text) - tail :], keep_breaks=keep_breaks)}"
         )
     kept = "\n\t" if keep_breaks else ""
-    shown = "".join(c if _shows(c) or c in kept else _escaped(c) for c in text)
-    # What a log of continuous integration obeys: a line that begins with it, or any part of one.
-    if shown.lstrip().startswith("::"):
-        shown = shown.replace(":", r"\x3a", 1)
-    return shown.replace("##[", r"#\x23[")
+    escaped = "".join(c if _is_visible(c) or c in kept else _escape(c) for c in text)
+    # A CI runner obeys `::` at the start of a line, and `##[` anywhere.
+    if escaped.lstrip().startswith("::"):
+        escaped = escaped.replace(":", r"\x3a", 1)
+    return escaped.replace("##[", r"#\x23[")
 
 
-def _shows(character: str) -> bool:
+def _is_visible(character: str) -> bool:
     if character.isprintable() or character in JOINERS:
         return True
     return unicodedata.category(character) == "Zs"
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

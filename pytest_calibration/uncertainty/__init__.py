@@ -1,9 +1,9 @@
-"""How far a calibration number can be trusted: quantiles, standard errors, floors, intervals.
+"""Uncertainty of calibration metrics: intervals, noise floors, standard errors, quantiles.
 
 Everything is closed form and deterministic: no resampling, no seed. Percentile-bootstrap intervals
-of ECE are not used because ECE is biased upwards near calibration, where their lower bound covers
-almost never. ``intervals`` says which interval each metric takes.
+are not used: ECE is biased upwards near calibration, where their lower end almost never covers the
+truth. ``intervals`` holds the table of which interval each metric has.
 
-Where predictions carry groups, standard errors are computed over group totals (cluster-robust,
-with the usual G/(G-1) factor), since the items of a group are not independent.
+Where predictions have groups, standard errors are computed over group totals (cluster-robust, with
+the usual factor G/(G − 1)), since the items of a group are not independent.
 """

@@ -1,4 +1,4 @@
-"""Intervals of the errors that add up over bins: ECE, its parts, its mean over the options."""
+"""Intervals of errors that are sums over bins: ECE, over- and under-confidence, class-wise ECE."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import numpy as np
 
 from pytest_calibration.metrics.binning import bin_index
 from pytest_calibration.metrics.cross_fitted import debiased_size
-from pytest_calibration.metrics.needs import labels_of, probabilities_of
+from pytest_calibration.metrics.inputs import labels_of, probabilities_of
 from pytest_calibration.predictions import BoolArray, FloatArray, IntArray
-from pytest_calibration.uncertainty.evidence import NORMAL_TAIL, TAIL, Evidence
 from pytest_calibration.uncertainty.means import Ends
+from pytest_calibration.uncertainty.sample import NORMAL_TAIL, TAIL, Sample
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
-# A bin so many standard errors to one side of 0 has no part in the error of the other side.
+# A bin whose total is this many standard errors below 0 is not over-confident, and vice versa.
 CLEAR: Final = 2.0
-# The total of a bin in balance may come out as this much, by the order of its items.
+# Rounding error of a total that is 0, which depends on the order of the items.
 ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
 class BinTotals:
-    """The total gap of each bin and how uncertain it is, over groups where there are any.
+    """The total gap of each bin with its variance, over groups where there are any.
 
     Attributes:
         gap: (n,) confidence minus correct.
-        correct: (n,) whether the event came about.
+        correct: (n,) whether the event happened.
         index: (n,) bin of each item.
         clusters: (n,) group codes from 0, or None.
     """
@@ -54,7 +54,7 @@ class BinTotals:
 
     @cached_property
     def right(self) -> FloatArray:
-        """(b,) number of items for which the event came about."""
+        """(b,) number of items for which the event happened."""
         return self._sum(self.correct.astype(np.float64))
 
     @cached_property
@@ -64,7 +64,7 @@ class BinTotals:
 
     @cached_property
     def residual(self) -> FloatArray:
-        """(n,) gap less the mean gap of its bin."""
+        """(n,) gap minus the mean gap of its bin."""
         mean = self.total / np.maximum(self.count, 1)
         return np.asarray(self.gap - mean[self.index])
 
@@ -85,14 +85,14 @@ class BinTotals:
             return self.count
         cells = (int(self.clusters.max()) + 1) * self.size
         cell = self.clusters * self.size + self.index
-        held = np.bincount(cell, minlength=cells).reshape(-1, self.size) > 0
-        return np.asarray(held.sum(axis=0), dtype=np.int64)
+        has_items = np.bincount(cell, minlength=cells).reshape(-1, self.size) > 0
+        return np.asarray(has_items.sum(axis=0), dtype=np.int64)
 
     @cached_property
     def seen_variance(self) -> FloatArray:
-        """(b,) variance of Σ gap, unbiased, as the residuals show it.
+        """(b,) unbiased variance of Σ gap from the residuals.
 
-        A bin of one unit shows none; the square of its total stands for it.
+        A bin of one unit has no residual; its squared total is used instead.
         """
         if self.unit_totals is None:
             squares = self._sum(self.residual**2)
@@ -105,8 +105,8 @@ class BinTotals:
     def variance(self) -> FloatArray:
         """(b,) variance of Σ gap.
 
-        Where all answers of a bin agree, the residuals say too little: the share of other answers
-        may be as large as what goes unseen in so many units (the rule of three).
+        Where all answers of a bin agree, the residuals underestimate it: the other answer may have
+        as large a share as this many units can miss (the rule of three).
         """
         agree = (self.right == 0) | (self.right == self.count)
         unseen = 1 - TAIL ** (1 / np.maximum(self.units, 1))
@@ -115,7 +115,7 @@ class BinTotals:
 
     @cached_property
     def sign(self) -> FloatArray:
-        """(b,) 1 or -1. A bin in balance is as uncertain as its neighbours: it takes a sign too."""
+        """(b,) 1 or −1. A bin with total 0 is as uncertain as others: it gets a sign too."""
         return np.where(self.total < -ROUNDING, -1.0, 1.0)
 
     @property
@@ -125,12 +125,12 @@ class BinTotals:
 
     @property
     def debiased(self) -> float:
-        """The same, cross-fitted."""
+        """Cross-fitted Σ_b |Σ gap| / n: without the bias from noise."""
         return float(debiased_size(self.total, np.sqrt(self.variance)).sum()) / len(self.gap)
 
     @property
     def room(self) -> FloatArray:
-        """(b,) what the variance holds beyond the residuals."""
+        """(b,) variance beyond that of the residuals."""
         return np.maximum(self.variance - self.seen_variance, 0.0)
 
     def error(self, weight: FloatArray) -> float:
@@ -139,55 +139,49 @@ class BinTotals:
         return math.sqrt(seen**2 + float(weight**2 @ self.room) / len(self.gap) ** 2)
 
 
-def totals_of(evidence: Evidence) -> BinTotals:
+def totals_of(sample: Sample) -> BinTotals:
     """Sum the gaps of the predictions in their bins."""
-    p = evidence.predictions
-    return BinTotals(p.gap, p.correct, evidence.index, evidence.clusters)
+    p = sample.predictions
+    return BinTotals(p.gap, p.correct, sample.index, sample.clusters)
 
 
-def ece_interval(evidence: Evidence) -> Ends:
+def ece_interval(sample: Sample) -> Ends:
     """From the cross-fitted ECE − z standard errors to the plug-in ECE + z standard errors.
 
-    The plug-in ECE is too high near calibration, so that its own lower end would exclude the truth;
-    the cross-fitted one is too low a little further away. The error is that of the mean of
-    sign(bin)·gap.
+    Near calibration the plug-in ECE is too high, so a lower end computed from it would exclude the
+    truth; a little further away the cross-fitted one is too low. The standard error is that of the
+    mean of sign(bin)·gap.
     """
-    totals = totals_of(evidence)
-    margin = evidence.z * totals.error(totals.sign)
+    totals = totals_of(sample)
+    margin = sample.z * totals.error(totals.sign)
     return totals.debiased - margin, totals.plug_in + margin
 
 
-def overconfidence_interval(evidence: Evidence) -> Ends:
-    """Ends of the share of ECE from bins that are too sure."""
-    return _one_sided(evidence, 1.0)
+def one_sided_interval(sample: Sample, side: float) -> Ends:
+    """Ends of Σ_b max(0, side·Σ gap) / n = (ECE + side · signed gap) / 2.
 
+    The lower end uses the cross-fitted ECE, the upper one the plug-in ECE. The true sign of a bin
+    with a total near 0 is unknown, so the standard error of the upper end is that of all bins that
+    are not clearly on the other side.
 
-def underconfidence_interval(evidence: Evidence) -> Ends:
-    """Ends of the share of ECE from bins that are not sure enough."""
-    return _one_sided(evidence, -1.0)
-
-
-def _one_sided(evidence: Evidence, side: float) -> Ends:
-    """Ends of Σ_b max(0, side·Σ gap) / n, half of ECE and side times the signed gap.
-
-    The lower end takes the cross-fitted ECE, the upper one the plug-in ECE. On which side a bin
-    near balance truly lies is unknown, so the error of the upper end is that of all bins that are
-    not clearly on the other side.
+    Args:
+        sample: the predictions.
+        side: 1 for over-confidence, −1 for under-confidence.
     """
-    totals = totals_of(evidence)
+    totals = totals_of(sample)
     own = side * totals.total
     gap = float(own.sum()) / len(totals.gap)
     value = (totals.plug_in + gap) / 2
     on_side = np.where(own > ROUNDING, 1.0, 0.0)
-    low = (totals.debiased + gap) / 2 - evidence.z * totals.error(on_side)
+    low = (totals.debiased + gap) / 2 - sample.z * totals.error(on_side)
     maybe = np.where(own > -CLEAR * np.sqrt(totals.variance), 1.0, 0.0)
-    margin = evidence.z * totals.error(maybe)
-    return low, value + max(margin, evidence.unseen * (1 - value))
+    margin = sample.z * totals.error(maybe)
+    return low, value + max(margin, sample.unseen * (1 - value))
 
 
-def classwise_interval(evidence: Evidence) -> Ends:
-    """The interval of ECE, with what an item adds over all k options summed before its error."""
-    p = evidence.predictions
+def classwise_interval(sample: Sample) -> Ends:
+    """As :func:`ece_interval`; the terms of an item are summed over its k options first."""
+    p = sample.predictions
     table, labels = probabilities_of(p, "classwise_ece"), labels_of(p, "classwise_ece")
     options = table.shape[1]
     influence = np.zeros(p.n)
@@ -195,13 +189,13 @@ def classwise_interval(evidence: Evidence) -> Ends:
     for option in range(options):
         confidence = np.ascontiguousarray(table[:, option])
         correct = labels == option
-        index = bin_index(confidence, evidence.bins)
-        totals = BinTotals(confidence - correct, correct, index, evidence.clusters)
+        index = bin_index(confidence, sample.bins)
+        totals = BinTotals(confidence - correct, correct, index, sample.clusters)
         influence += totals.sign[index] * totals.gap
         debiased += totals.debiased
         plug_in += totals.plug_in
-        # What is not seen of one option may hang together with what is not seen of another.
+        # Unseen outcomes of different options may be fully dependent: standard errors add up.
         room += math.sqrt(float(totals.room.sum())) / p.n
-    error = math.hypot(standard_error(influence, evidence.clusters), room)
-    margin = evidence.z * error
+    error = math.hypot(standard_error(influence, sample.clusters), room)
+    margin = sample.z * error
     return (debiased - margin) / options, (plug_in + margin) / options

@@ -1,4 +1,4 @@
-"""Which items learn and which are measured: folds that never part a group."""
+"""Folds for cross-fitting that never split a group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def unit_ids(item_ids: IdArray, clusters: IntArray | None) -> IdArray:
 
 
 def folds_by_id(item_ids: IdArray, clusters: IntArray | None, count: int) -> IntArray:
-    """Assign each unit to a fold by its id alone: the other items change nothing.
+    """Assign each unit to a fold by its id alone, whatever the other items.
 
     Returns:
         (n,) fold of each item, from 0 to ``count - 1``, the same for all items of a group.
@@ -31,9 +31,9 @@ def folds_by_id(item_ids: IdArray, clusters: IntArray | None, count: int) -> Int
 
 
 def balanced_folds(item_ids: IdArray, clusters: IntArray | None, count: int) -> IntArray:
-    """Deal the units to folds in the order of their ids: their numbers differ by one at most.
+    """Assign the units to folds in turn, in the order of their ids: sizes differ by one at most.
 
-    The order of the items changes nothing.
+    The order of the items does not matter.
 
     Returns:
         (n,) fold of each item, from 0 to ``count - 1``, the same for all items of a group.

@@ -8,7 +8,7 @@ import numpy as np
 
 from pytest_calibration.predictions import FloatArray, IntArray
 
-# A round over all blocks at once is worth it while it pools at least one block in so many.
+# Pool all blocks at once while a round pools at least one block in this many.
 WORTHWHILE: Final = 8
 
 
@@ -19,8 +19,8 @@ def isotonic(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     Barlow et al. 1972). O(n log n).
 
     Args:
-        x: (n,) where.
-        y: (n,) what was seen there.
+        x: (n,) positions.
+        y: (n,) observed values.
 
     Returns:
         The m distinct values of x, ascending, and the fitted values (m,).
@@ -29,8 +29,8 @@ def isotonic(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     total = np.bincount(index, weights=y).astype(np.float64)
     weight = counts.astype(np.float64)
     length = np.ones(len(at), dtype=np.int64)
-    # Where a value is not above its left neighbour the fit gives both one value, so that a whole
-    # falling stretch may be pooled at once.
+    # A value that is not above its left neighbour gets the same fit, so that a whole non-increasing
+    # run can be pooled at once.
     while True:
         mean = total / weight
         rises = mean[1:] > mean[:-1]
@@ -46,7 +46,7 @@ def isotonic(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _one_by_one(total: FloatArray, weight: FloatArray, length: IntArray) -> FloatArray:
-    """Pool blocks from left to right; each is pooled once at most."""
+    """Pool blocks from left to right; each is merged at most once."""
     totals: list[float] = []
     weights: list[float] = []
     lengths: list[int] = []

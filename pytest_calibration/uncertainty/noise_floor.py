@@ -1,4 +1,4 @@
-"""What a perfectly calibrated model would show: the noise floor of each error."""
+"""The noise floor of each error: its mean for a calibrated model with the same confidences."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from pytest_calibration.metrics.binning import DEFAULT_BINS, Strategy, bin_index
-from pytest_calibration.metrics.needs import labels_of, probabilities_of
-from pytest_calibration.predictions import BoolArray, FloatArray, IntArray, Predictions
+from pytest_calibration.metrics.binning import bin_index
+from pytest_calibration.metrics.inputs import labels_of, probabilities_of
+from pytest_calibration.predictions import BoolArray, FloatArray, IntArray
 from pytest_calibration.uncertainty.bins import BinTotals
-from pytest_calibration.uncertainty.evidence import Evidence
+from pytest_calibration.uncertainty.sample import Sample
 from pytest_calibration.uncertainty.smoothing import smooth_noise_floor
 from pytest_calibration.uncertainty.standard_errors import design_effects
 
@@ -23,23 +23,23 @@ ONE_SIDED: Final = 1.645
 FOLDED: Final = math.sqrt(2 / math.pi)
 # Standard deviation of a cross-fitted bin, |x|·(2Φ(|x|) − 1) − 2φ(x), for standard normal x.
 CROSS_FITTED: Final = 0.8372
-# Mean of the root of a standard normal variable, 0 where it is negative.
+# Mean of sqrt(max(0, X)) for standard normal X.
 ROOT_OF_NORMAL: Final = 2**0.25 * math.gamma(0.75) / math.sqrt(4 * math.pi)
 # Mean of the largest absolute value of Brownian motion on [0, 1].
 BROWNIAN_MEAN: Final = math.sqrt(math.pi / 2)
-# With less variance than this, the number of right answers in a bin is counted exactly.
+# Below this variance the exact binomial distribution is used for a bin.
 SPARSE: Final = 100.0
-# Middles of a thousand steps from 0 to 1.
+# Midpoints of 1000 steps from 0 to 1.
 GRID: Final = (np.arange(1000) + 0.5) / 1000
 
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """An error of a perfectly calibrated model with the same confidences.
+    """The error that a calibrated model with the same confidences shows from noise alone.
 
     Attributes:
-        mean: what it would show on average, without its sign.
-        high: what it would stay below 95 % of the time; NaN where that is not known.
+        mean: mean of its absolute value.
+        high: its 95 % quantile; NaN where that is not known.
     """
 
     mean: float
@@ -48,11 +48,11 @@ class NoiseFloor:
 
 @dataclass(frozen=True)
 class NullBins:
-    """Bins of a model of which P(correct) is the confidence.
+    """Bins of a calibrated model: P(correct) is the confidence.
 
     Attributes:
-        variance: (b,) of Σ gap. Items of one group err together, by as much as the outcomes show.
-        effect: (b,) how many times larger grouping makes it.
+        variance: (b,) variance of Σ gap, design effect included.
+        effect: (b,) design effect: variance over that of independent items.
         count: (b,) number of items.
         confidence: (b,) their mean confidence, 0 in an empty bin.
     """
@@ -66,7 +66,7 @@ class NullBins:
     def of(
         cls, confidence: FloatArray, correct: BoolArray, index: IntArray, clusters: IntArray | None
     ) -> NullBins:
-        """Sort (n,) pairs into the bins of ``index``."""
+        """Return the bins of (n,) items, sorted by ``index``."""
         totals = BinTotals(confidence - correct, correct, index, clusters)
         alone = np.bincount(index, weights=confidence * (1 - confidence))
         effect = np.ones(totals.size)
@@ -82,7 +82,7 @@ class NullBins:
 
     @property
     def noise(self) -> FloatArray:
-        """(b,) what each bin adds to the mean squared error on average."""
+        """(b,) expected contribution of each bin to the mean squared error."""
         return np.asarray(self.variance / np.maximum(self.count, 1) / self.n)
 
     @property
@@ -97,12 +97,12 @@ class NullBins:
         return NoiseFloor(mean, mean + ONE_SIDED * deviation)
 
     def cross_fitted(self) -> NoiseFloor:
-        """Floor of the cross-fitted ECE, which is 0 on average with either sign."""
+        """Floor of the cross-fitted ECE, which has mean 0 and either sign."""
         deviation = CROSS_FITTED * math.sqrt(float(self.variance.sum())) / self.n
         return NoiseFloor(FOLDED * deviation, ONE_SIDED * deviation)
 
     def rms(self) -> NoiseFloor:
-        """Floor of the RMS error: the root of the mean square, less what its bend takes off."""
+        """Floor of the RMS error: root of the mean square, with a second-order correction."""
         square = float(self.noise.sum())
         if square == 0:
             return NoiseFloor(0.0)
@@ -114,7 +114,7 @@ class NullBins:
         for b in np.flatnonzero(self.count).tolist():
             count, effect = int(self.count[b]), float(self.effect[b])
             variance = float(self.variance[b])
-            # Of count / effect independent items, which have the same mean gap.
+            # As for count / effect independent items with the same mean gap.
             if variance / effect**2 < SPARSE:
                 inside *= _within(max(1, round(count / effect)), float(self.confidence[b]))
             else:
@@ -136,82 +136,66 @@ def _within(n: int, share: float) -> FloatArray:
     low = max(0, math.floor(n * share - 10 * spread - 20))
     high = min(n, math.ceil(n * share + 10 * spread + 20))
     k = np.arange(low, high)
-    # Each probability from its neighbour, on the scale of logarithms; the rest is nothing.
+    # Each log-probability from its neighbour; outcomes beyond low and high are negligible.
     steps = np.log((n - k) / (k + 1)) + math.log(share / (1 - share))
     log = np.concatenate([[0.0], np.cumsum(steps)])
     weight = np.exp(log - log.max())
     distance = np.abs(share - np.arange(low, high + 1) / n)
     order = np.argsort(distance)
-    reached = np.searchsorted(distance[order], GRID + 1e-12, side="right")
-    cumulated = np.concatenate([[0.0], np.cumsum(weight[order])])
-    return np.asarray(cumulated[reached] / cumulated[-1])
+    position = np.searchsorted(distance[order], GRID + 1e-12, side="right")
+    cumulative = np.concatenate([[0.0], np.cumsum(weight[order])])
+    return np.asarray(cumulative[position] / cumulative[-1])
 
 
-def noise_floor(
-    predictions: Predictions, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
-) -> NoiseFloor:
-    """Return the noise floor of ECE, from the normal approximation per bin."""
-    return floor_of("ece", Evidence(predictions, bins, strategy))
-
-
-def mce_noise_floor(
-    predictions: Predictions, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
-) -> float:
-    """Return E[max_b |gap_b|] of a calibrated model; sparse bins are counted exactly."""
-    return floor_of("mce", Evidence(predictions, bins, strategy)).mean
-
-
-def floor_of(metric: str, evidence: Evidence) -> NoiseFloor:
-    """Return the noise floor of a metric: NaN where it is no error."""
+def floor_of(metric: str, sample: Sample) -> NoiseFloor:
+    """Return the noise floor of a metric; NaN where it is not a calibration error."""
     if metric not in FLOORS:
         return NoiseFloor(math.nan)
-    return FLOORS[metric](evidence)
+    return FLOORS[metric](sample)
 
 
-def _bins(evidence: Evidence) -> NullBins:
-    p = evidence.predictions
-    return NullBins.of(p.confidence, p.correct, evidence.index, evidence.clusters)
+def _bins(sample: Sample) -> NullBins:
+    p = sample.predictions
+    return NullBins.of(p.confidence, p.correct, sample.index, sample.clusters)
 
 
-def _total_error(evidence: Evidence) -> float:
+def _total_error(sample: Sample) -> float:
     """Standard deviation of the mean gap."""
-    p = evidence.predictions
+    p = sample.predictions
     one_bin = np.zeros(p.n, dtype=np.int64)
-    bins = NullBins.of(p.confidence, p.correct, one_bin, evidence.clusters)
+    bins = NullBins.of(p.confidence, p.correct, one_bin, sample.clusters)
     return math.sqrt(float(bins.variance[0])) / p.n
 
 
-def _classwise(evidence: Evidence) -> NoiseFloor:
-    p = evidence.predictions
+def _classwise(sample: Sample) -> NoiseFloor:
+    p = sample.predictions
     table, labels = probabilities_of(p, "classwise_ece"), labels_of(p, "classwise_ece")
     total = 0.0
     for option in range(table.shape[1]):
         confidence = np.ascontiguousarray(table[:, option])
-        index = bin_index(confidence, evidence.bins)
-        bins = NullBins.of(confidence, labels == option, index, evidence.clusters)
+        index = bin_index(confidence, sample.bins)
+        bins = NullBins.of(confidence, labels == option, index, sample.clusters)
         total += bins.ece().mean
     return NoiseFloor(total / table.shape[1])
 
 
-def _half_ece(evidence: Evidence) -> NoiseFloor:
-    return NoiseFloor(_bins(evidence).ece().mean / 2)
+def _half_ece(sample: Sample) -> NoiseFloor:
+    return NoiseFloor(_bins(sample).ece().mean / 2)
 
 
-FLOORS: Final[dict[str, Callable[[Evidence], NoiseFloor]]] = {
-    "ece": lambda evidence: _bins(evidence).ece(),
-    "equal_mass_ece": lambda evidence: _bins(evidence).ece(),
-    "cross_fitted_ece": lambda evidence: _bins(evidence).cross_fitted(),
-    "mce": lambda evidence: _bins(evidence).mce(),
-    "rms_ce": lambda evidence: _bins(evidence).rms(),
-    "debiased_rms_ce": lambda evidence: NoiseFloor(
-        ROOT_OF_NORMAL * math.sqrt(_bins(evidence).squared_error)
-    ),
-    "debiased_squared_ce": lambda evidence: NoiseFloor(FOLDED * _bins(evidence).squared_error),
+FLOORS: Final[dict[str, Callable[[Sample], NoiseFloor]]] = {
+    "ece": lambda s: _bins(s).ece(),
+    "equal_mass_ece": lambda s: _bins(s).ece(),
+    "cross_fitted_ece": lambda s: _bins(s).cross_fitted(),
+    "mce": lambda s: _bins(s).mce(),
+    "rms_ce": lambda s: _bins(s).rms(),
+    "debiased_rms_ce": lambda s: NoiseFloor(ROOT_OF_NORMAL * math.sqrt(_bins(s).squared_error)),
+    "debiased_squared_ce": lambda s: NoiseFloor(FOLDED * _bins(s).squared_error),
     "classwise_ece": _classwise,
     "overconfidence": _half_ece,
     "underconfidence": _half_ece,
-    "smooth_ece": lambda evidence: NoiseFloor(smooth_noise_floor(evidence)),
-    "ks_ce": lambda evidence: NoiseFloor(BROWNIAN_MEAN * _total_error(evidence)),
-    "brier_reliability": lambda evidence: NoiseFloor(float(_bins(evidence).noise.sum())),
-    "signed_gap": lambda evidence: NoiseFloor(FOLDED * _total_error(evidence)),
+    "smooth_ece": lambda s: NoiseFloor(smooth_noise_floor(s)),
+    "ks_ce": lambda s: NoiseFloor(BROWNIAN_MEAN * _total_error(s)),
+    "brier_reliability": lambda s: NoiseFloor(float(_bins(s).noise.sum())),
+    "signed_gap": lambda s: NoiseFloor(FOLDED * _total_error(s)),
 }

@@ -1,9 +1,8 @@
-"""Quantiles: normal, Student-t with few units, and exact bounds of a proportion."""
+"""Quantiles: normal, Student's t for few units, and exact bounds of a proportion."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Final
@@ -59,11 +58,8 @@ def binomial_lower_bound(k: int, n: int, alpha: float) -> float:
     def tail(p: float) -> float:
         return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1))
 
-    return _bisect(lambda p: tail(p) < alpha, 0.0, 1.0)
-
-
-def _bisect(below: Callable[[float], bool], low: float, high: float) -> float:
+    low, high = 0.0, 1.0
     for _ in range(80):
         middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) else (low, middle)
+        low, high = (middle, high) if tail(middle) < alpha else (low, middle)
     return (low + high) / 2

@@ -1,4 +1,4 @@
-"""The numbers of a reliability diagram: each bin, how sure its accuracy is, and what noise does."""
+"""The numbers of a reliability diagram: accuracy of each bin, its interval and its noise band."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Final
 
 from pytest_calibration.metrics.binning import DEFAULT_BINS, Strategy, bin_table
 from pytest_calibration.predictions import PredictionsLike, as_predictions
-from pytest_calibration.uncertainty.evidence import NORMAL_TAIL, Evidence
 from pytest_calibration.uncertainty.means import score_interval
 from pytest_calibration.uncertainty.noise_floor import NullBins
+from pytest_calibration.uncertainty.sample import NORMAL_TAIL, Sample
 
 HISTOGRAM_BINS: Final = 20
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """One bin of a reliability diagram that holds items.
+    """One non-empty bin of a reliability diagram.
 
     Attributes:
         lower: left edge, open (closed where it is 0).
@@ -27,8 +27,8 @@ class ReliabilityBin:
         accuracy: share of right answers.
         low: lower end of the 95 % interval of the accuracy (Wilson's).
         high: upper end.
-        calibrated_low: lower end of where the accuracy of a calibrated model with these
-            confidences lies 95 % of the time.
+        calibrated_low: lower end of the noise band, which contains the accuracy of a calibrated
+            model with these confidences 95 % of the time.
         calibrated_high: upper end.
     """
 
@@ -49,26 +49,24 @@ class ReliabilityBin:
 
     @property
     def beyond_noise(self) -> bool:
-        """Whether a calibrated model would show such an accuracy less than 5 % of the time."""
+        """Whether the accuracy is outside the noise band."""
         return not self.calibrated_low <= self.accuracy <= self.calibrated_high
 
 
 def reliability(
     predictions: PredictionsLike, bins: int = DEFAULT_BINS, strategy: Strategy = "equal_width"
 ) -> tuple[ReliabilityBin, ...]:
-    """Return the bins that hold items, in order of confidence.
+    """Return the non-empty bins, in order of confidence.
 
-    Items of one group err together; both ranges are widened by as much as the outcomes show.
+    Interval and band are widened by the design effect of the groups, estimated from the outcomes.
 
     Raises:
         MetricError: bins below 1, or an unknown strategy.
     """
     predictions = as_predictions(predictions)
     table = bin_table(predictions, bins, strategy)
-    evidence = Evidence(predictions, bins, strategy)
-    null = NullBins.of(
-        predictions.confidence, predictions.correct, evidence.index, evidence.clusters
-    )
+    sample = Sample(predictions, bins, strategy)
+    null = NullBins.of(predictions.confidence, predictions.correct, sample.index, sample.clusters)
     out = []
     for b in range(len(table)):
         n = int(table.count[b])

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 
-from pytest_calibration.metrics.binless import deposit
+from pytest_calibration.metrics.binless import automatic_bandwidth, deposit
 from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.predictions import FloatArray
-from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.means import Ends
+from pytest_calibration.uncertainty.sample import Sample
 from pytest_calibration.uncertainty.standard_errors import design_effects, standard_error
 
-# Coarser than the grid of the metric: here the third digit is enough.
+# Coarser than the grid of the metric: three correct digits are enough here.
 CELLS: Final = 1024
 NODES: Final = np.arange(CELLS + 1) / CELLS
-# Integrates over [0, 1] what is given at the nodes.
+# Trapezoidal rule: weights of the nodes in an integral over [0, 1].
 TRAPEZIUM: Final = np.concatenate([[0.5], np.ones(CELLS - 1), [0.5]]) / CELLS
-# A Gaussian of fewer cells than two is not one any more.
+# A kernel narrower than two cells is not Gaussian.
 SMALLEST_SIGMA: Final = 2 / CELLS
 DECAY: Final = CELLS**2 * (np.cos(np.pi * np.arange(CELLS + 1) / CELLS) - 1)
 HALVINGS: Final = 12
-# A smoothed gap in balance may come out as this much.
+# Rounding error of a smoothed gap that is 0.
 ROUNDING: Final = 1e-12
 
 
 def smoothed(field: FloatArray, sigma: float) -> FloatArray:
-    """Smooth values at the nodes, (CELLS + 1,), with the kernel that [0, 1] reflects."""
+    """Smooth values at the nodes, (CELLS + 1,), with the kernel reflected at 0 and 1."""
     circle = np.concatenate([field, field[-2:0:-1]])
     waves = np.fft.rfft(circle) * np.exp(sigma * sigma * DECAY)
     return np.asarray(np.fft.irfft(waves)[: CELLS + 1])
@@ -45,8 +44,8 @@ def density(masses: FloatArray, sigma: float) -> FloatArray:
 def squared_density(masses: FloatArray, sigma: float) -> FloatArray:
     """Σ_i mass_i·K_σ(t, c_i)² at the nodes t.
 
-    The square of a Gaussian is a narrower one. The product of a Gaussian and its mirror image at an
-    end is one factor of t times one of c.
+    The square of a Gaussian is a narrower Gaussian. The product of a Gaussian and its mirror image
+    at an end is a factor of t times a factor of c.
     """
     out = density(masses, sigma / math.sqrt(2)) / (2 * sigma * math.sqrt(math.pi))
     for end in (0.0, 1.0):
@@ -55,30 +54,30 @@ def squared_density(masses: FloatArray, sigma: float) -> FloatArray:
     return out
 
 
-class SmoothedEvidence:
-    """Gaps on the grid, with what their noise is made of."""
+class SmoothedGaps:
+    """The gaps of a sample on the grid, with the variance of their noise."""
 
-    def __init__(self, evidence: Evidence) -> None:
-        p = evidence.predictions
+    def __init__(self, sample: Sample) -> None:
+        p = sample.predictions
         self.n = p.n
-        self.evidence = evidence
+        self.sample = sample
         self._gaps = deposit(p.confidence, p.gap, CELLS)
         self._squares = deposit(p.confidence, p.gap**2, CELLS)
 
     @cached_property
     def _design_effect(self) -> float:
-        """How many times larger grouping makes the variance; of all items as of one bin.
+        """Design effect of the groups, over all items as one bin.
 
-        Pairs of a group count however far apart their confidences lie, which is the safe side.
+        All pairs of a group count, however different their confidences: a conservative choice.
         """
-        gap = self.evidence.predictions.gap
+        gap = self.sample.predictions.gap
         one_bin = np.zeros(self.n, dtype=np.int64)
-        return float(design_effects(gap - gap.mean(), one_bin, 1, self.evidence.clusters)[0])
+        return float(design_effects(gap - gap.mean(), one_bin, 1, self.sample.clusters)[0])
 
     def at(self, sigma: float) -> tuple[float, float, float]:
         """Return (plug-in, cross-fitted, standard error) of the error at this bandwidth.
 
-        As for ECE, with the sign of the smoothed gap at each point in place of the sign of a bin.
+        As for ECE, with the sign of the smoothed gap at each point instead of the sign of a bin.
         """
         field = density(self._gaps, sigma) / self.n
         mean_square = squared_density(self._squares, sigma) / self.n
@@ -86,15 +85,15 @@ class SmoothedEvidence:
         spread = np.sqrt(variance * self._design_effect)
         plug_in = float(np.abs(field) @ TRAPEZIUM)
         debiased = float(debiased_size(field, spread) @ TRAPEZIUM)
-        # An item moves the error by its gap times the mean sign around it.
+        # The influence of an item is its gap times the smoothed sign at its confidence.
         weight = smoothed(np.where(field < -ROUNDING, -1.0, 1.0), sigma)
-        if self.evidence.clusters is None:
+        if self.sample.clusters is None:
             second = float(self._squares @ weight**2) / self.n
             error = math.sqrt(max(0.0, second - plug_in**2) / (self.n - 1))
         else:
-            p = self.evidence.predictions
+            p = self.sample.predictions
             influence = p.gap * np.interp(p.confidence, NODES, weight)
-            error = standard_error(influence, self.evidence.clusters)
+            error = standard_error(influence, self.sample.clusters)
         return plug_in, debiased, error
 
     def size(self, sigma: float) -> float:
@@ -102,42 +101,33 @@ class SmoothedEvidence:
         return float(np.abs(density(self._gaps, sigma)) @ TRAPEZIUM) / self.n
 
     def null_size(self, sigma: float) -> float:
-        """Mean of it for a calibrated model with these confidences."""
+        """Mean smooth ECE of a calibrated model with these confidences, at this bandwidth."""
         variance = np.maximum(squared_density(self._null_masses, sigma), 0.0) * self._design_effect
         return math.sqrt(2 / math.pi) * float(np.sqrt(variance) @ TRAPEZIUM) / self.n
 
     @cached_property
     def _null_masses(self) -> FloatArray:
-        confidence = self.evidence.predictions.confidence
+        confidence = self.sample.predictions.confidence
         return deposit(confidence, confidence * (1 - confidence), CELLS)
 
 
-def own_bandwidth(size: Callable[[float], float]) -> float:
-    """Return the bandwidth at which a falling error equals it."""
-    low, high = SMALLEST_SIGMA, 1.0
-    for _ in range(HALVINGS):
-        sigma = (low + high) / 2
-        low, high = (sigma, high) if size(sigma) > sigma else (low, sigma)
-    return high
-
-
-def smooth_ece_interval(evidence: Evidence) -> Ends:
+def smooth_ece_interval(sample: Sample) -> Ends:
     """From the cross-fitted smooth ECE − z standard errors to the plug-in one + z of them.
 
-    Both at the bandwidth that the items choose. They hold for the error of the population with its
-    own automatic bandwidth too, since the error falls as the bandwidth grows: where it is at least
-    L at bandwidth σ, it is at least min(L, σ) where it equals its bandwidth.
+    Both at the automatic bandwidth σ of the sample. They also hold for the population's error at
+    its own automatic bandwidth, since the error falls as the bandwidth grows: an error of at least
+    L at bandwidth σ is at least min(L, σ) where it equals its bandwidth.
     """
-    gaps = SmoothedEvidence(evidence)
-    sigma = own_bandwidth(gaps.size)
+    gaps = SmoothedGaps(sample)
+    sigma = automatic_bandwidth(gaps.size, SMALLEST_SIGMA, HALVINGS)
     plug_in, debiased, error = gaps.at(sigma)
-    margin = evidence.z * error
-    low = debiased - max(margin, evidence.unseen * (1 + plug_in))
-    high = plug_in + max(margin, evidence.unseen * (1 - plug_in))
+    margin = sample.z * error
+    low = debiased - max(margin, sample.unseen * (1 + plug_in))
+    high = plug_in + max(margin, sample.unseen * (1 - plug_in))
     return min(sigma, low), max(sigma, high)
 
 
-def smooth_noise_floor(evidence: Evidence) -> float:
-    """Return the smooth ECE that a calibrated model with these confidences would show."""
-    gaps = SmoothedEvidence(evidence)
-    return gaps.null_size(own_bandwidth(gaps.null_size))
+def smooth_noise_floor(sample: Sample) -> float:
+    """Return the mean smooth ECE of a calibrated model with these confidences."""
+    gaps = SmoothedGaps(sample)
+    return gaps.null_size(automatic_bandwidth(gaps.null_size, SMALLEST_SIGMA, HALVINGS))

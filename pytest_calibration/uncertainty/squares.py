@@ -1,8 +1,8 @@
 """Intervals of squared errors over bins: RMS calibration error, Brier reliability and resolution.
 
-With S the totals of the bins, each of these is a quadratic form S'AS. Noise of covariance Σ adds
-tr(AΣ) to it on average, which is taken off again, and 2·tr(AΣAΣ) to its variance, which alone is
-left at calibration (Sun et al. 2024).
+With S the totals of the bins, each of these is a quadratic form S'AS. Noise with covariance Σ adds
+the bias tr(AΣ), which is subtracted, and the variance 2·tr(AΣAΣ), the only variance at calibration
+(Sun et al. 2024).
 """
 
 from __future__ import annotations
@@ -13,46 +13,46 @@ import numpy as np
 
 from pytest_calibration.predictions import FloatArray
 from pytest_calibration.uncertainty.bins import BinTotals, totals_of
-from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.means import Ends
+from pytest_calibration.uncertainty.sample import Sample
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 
-def reliability_interval(evidence: Evidence) -> Ends:
+def reliability_interval(sample: Sample) -> Ends:
     """Ends of the squared RMS calibration error, which is the reliability of the Brier score."""
-    totals = totals_of(evidence)
+    totals = totals_of(sample)
     weights = np.diag(1 / (len(totals.gap) * np.maximum(totals.count, 1)))
-    return _form_interval(totals, weights, evidence.z)
+    return _form_interval(totals, weights, sample.z)
 
 
-def rms_interval(evidence: Evidence) -> Ends:
+def rms_interval(sample: Sample) -> Ends:
     """Square roots of the ends of the squared error."""
-    low, high = reliability_interval(evidence)
+    low, high = reliability_interval(sample)
     return math.sqrt(max(0.0, low)), math.sqrt(high)
 
 
-def resolution_interval(evidence: Evidence) -> Ends:
+def resolution_interval(sample: Sample) -> Ends:
     """Ends of Σ_b π_b·(a_b − a)², with a_b the accuracy of bin b and a that of all items."""
-    p = evidence.predictions
+    p = sample.predictions
     correct = p.correct.astype(np.float64)
-    totals = BinTotals(correct - correct.mean(), p.correct, evidence.index, evidence.clusters)
-    # The accuracy of all items is estimated too, which takes off its own square.
+    totals = BinTotals(correct - correct.mean(), p.correct, sample.index, sample.clusters)
+    # The overall accuracy is estimated too: subtract its square.
     weights = np.diag(1 / (p.n * np.maximum(totals.count, 1))) - 1 / p.n**2
-    return _form_interval(totals, weights, evidence.z)
+    return _form_interval(totals, weights, sample.z)
 
 
 def _form_interval(totals: BinTotals, weights: FloatArray, z: float) -> Ends:
     """Ends of the quadratic form of the true totals, given the weights A, (b, b).
 
-    The lower end is the debiased form less z standard errors. The variance of the form grows with
-    the form itself, so the upper end is the largest Q of which the debiased form is z standard
-    errors away: (Q − form)² = z²·(noise + Q·slope).
+    The lower end is the debiased form minus z standard errors. The variance of the form grows with
+    the form, so the upper end is the largest Q that is z of its own standard errors away from the
+    debiased form: (Q − form)² = z²·(noise + Q·slope).
     """
     n = len(totals.gap)
     mean = totals.total / np.maximum(totals.count, 1)
     plug_in = float(totals.total @ mean) / n
     own = mean[totals.index]
-    # As measured, this holds the variance of the noise alone twice over.
+    # This estimate includes the variance of the noise twice.
     first_order = standard_error((2 * totals.gap - own) * own, totals.clusters) ** 2
     first_order += 4 * float(mean**2 @ totals.room) / n**2
     seen_bias, seen_noise = noise_of_form(totals, totals.seen_variance, weights)
@@ -69,12 +69,12 @@ def _form_interval(totals: BinTotals, weights: FloatArray, z: float) -> Ends:
 def noise_of_form(
     totals: BinTotals, variance: FloatArray, weights: FloatArray
 ) -> tuple[float, float]:
-    """Return the mean of the form of pure noise, and its variance if the noise is normal.
+    """Return mean and variance of the quadratic form of normal noise alone.
 
     Args:
-        totals: the bins; groups with items in several of them make their totals covary.
-        variance: (b,) of each total.
-        weights: (b, b) of the form.
+        totals: the bins; their totals covary where groups have items in several of them.
+        variance: (b,) variance of each total.
+        weights: (b, b) weights of the form.
     """
     if totals.unit_totals is None:
         covariance = np.diag(variance)

@@ -1,4 +1,4 @@
-"""Standard errors of means, over items or over the groups they come in."""
+"""Standard errors of means and design effects, over items or over their groups."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from pytest_calibration.predictions import FloatArray, IntArray, Predictions
 
-# Sorting a million group names takes longer than any metric does; predictions never change.
+# Sorting a million group names takes longer than any metric, so codes are kept per predictions.
 _CODES: WeakKeyDictionary[Predictions, IntArray | None] = WeakKeyDictionary()
 
 
 def cluster_codes(predictions: Predictions) -> IntArray | None:
     """Return the group of each item as numbers from 0, or None where items are independent.
 
-    Items of which each has a group to itself are independent.
+    Where every item has a group of its own, items are independent.
     """
     if predictions not in _CODES:
         _CODES[predictions] = _coded(predictions)
@@ -49,15 +49,14 @@ def standard_error(values: FloatArray, clusters: IntArray | None = None) -> floa
 def design_effects(
     residual: FloatArray, index: IntArray, size: int, clusters: IntArray | None
 ) -> FloatArray:
-    """How many times larger grouping makes the variance of each bin's total; (size,), at least 1.
+    """Return the design effect of each bin (size,): variance of its total over that without groups.
 
-    One correlation ρ of the items that share a group and a bin is estimated from all bins
-    together, since most bins alone hold too few such pairs; it is taken as 0 where negative. The
-    total of a bin of n_b items, of which group g has n_gb, then has 1 + ρ·(Σ_g n_gb² / n_b − 1)
-    times the variance that it would have if they were independent (Kish 1965).
+    One correlation ρ ≥ 0 of items that share a group and a bin is estimated from all bins together,
+    since single bins have too few such pairs. For a bin of n_b items, n_gb of them in group g, the
+    design effect is 1 + ρ·(Σ_g n_gb² / n_b − 1), at least 1 (Kish 1965).
 
     Args:
-        residual: (n,) values less the mean of their bin.
+        residual: (n,) values minus the mean of their bin.
         index: (n,) bin of each item, below ``size``.
         size: number of bins.
         clusters: (n,) group codes from 0, or None.

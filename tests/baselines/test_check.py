@@ -1,4 +1,4 @@
-"""Predictions held against a store: every state of a stored baseline, and what may be written."""
+"""Predictions compared with a store: every state of a stored baseline, what may be written."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from datasets import exact, four_way
 
 from pytest_calibration.baselines import Baselines, Draft, Policy
 from pytest_calibration.baselines.check import (
-    Settings,
-    against,
-    against_record,
-    check,
-    check_limit,
-    remarks,
+    compare_ece_with_stored,
+    compare_with_record,
+    compare_with_stored,
 )
 from pytest_calibration.errors import UnreadableBaseline
 from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.metrics import ece
 from pytest_calibration.predictions import Predictions, Signature
 
@@ -30,7 +28,7 @@ CALIBRATED = exact()
 OVER = exact(dict.fromkeys(LEVELS, 0.1))
 FOREIGN = replace(CALIBRATED, signature=Signature({"shots": "5"}))
 FEW = CALIBRATED.limited(40)
-PROJECT = Settings(accuracy_tolerance=None)
+PROJECT = Strictness(accuracy_tolerance=None)
 
 
 def stored(folder: Path, predictions: Predictions | None, **policy: Any) -> Baselines:
@@ -58,27 +56,28 @@ def files(folder: Path) -> dict[str, bytes]:
 # --- tolerance ----------------------------------------------------------------------------------
 
 
-def test_the_nearest_tolerance_wins(tmp_path: Path) -> None:
+def test_the_nearest_tolerance_counts(tmp_path: Path) -> None:
     """The call's tolerance, else the record's own, else the project's."""
+    project = Strictness(tolerance=0.07)
     store = stored(tmp_path, CALIBRATED)
-    record = store.load("exact")
-    assert Settings(project_tolerance=0.07).tolerance_for() == 0.07
-    assert Settings(project_tolerance=0.07).tolerance_for(record) == 0.07
+    assert compare_with_stored(CALIBRATED, store, project).tolerance == 0.07
     edit(store, "tolerance", 0.03)
-    record = store.load("exact")
-    assert Settings(project_tolerance=0.07).tolerance_for(record) == 0.03
-    assert Settings(tolerance=0.01, project_tolerance=0.07).tolerance_for(record) == 0.01
-    assert Settings(tolerance=0.0).tolerance_for(record) == 0.0
+    assert compare_with_stored(CALIBRATED, store, project).tolerance == 0.03
+    for call in (0.01, 0.0):
+        verdict = compare_with_stored(CALIBRATED, store, project, tolerance=call)
+        assert verdict.tolerance == call
+        limit = compare_ece_with_stored(CALIBRATED, store, project, tolerance=call, bins=15).limit
+        assert limit == pytest.approx(call, abs=1e-6)
 
 
-def test_settings_reach_the_comparison() -> None:
-    """Tolerance, alpha, the accuracy guard and what may stay hidden are passed on."""
-    settings = Settings(0.05, alpha=0.01, accuracy_tolerance=0.1, max_undetected=0.3)
-    v = against(CALIBRATED, CALIBRATED, settings, "parent base")
-    assert (v.tolerance, v.alpha, v.reference) == (0.05, 0.01, "parent base")
+def test_strictness_reaches_the_comparison(tmp_path: Path) -> None:
+    """Tolerance, alpha, the accuracy guard and what may stay undetected are passed on."""
+    record = stored(tmp_path, CALIBRATED).load("exact")
+    v = compare_with_record(CALIBRATED, record, Strictness(0.05, 0.01, 0.1, 0.3))
+    assert (v.tolerance, v.alpha, v.against) == (0.05, 0.01, "baseline")
     assert [c.tolerance for c in v.components] == [0.05, 0.05, 0.05, 0.05, 0.1]
-    tight = replace(settings, max_undetected=0.001, tolerance=0.2)
-    assert against(OVER, CALIBRATED, tight).state is State.INCONCLUSIVE
+    v = compare_with_record(OVER, record, Strictness(0.2, 0.01, 0.1, max_undetected=0.001))
+    assert v.state is State.INCONCLUSIVE
 
 
 # --- the table of states ------------------------------------------------------------------------
@@ -118,27 +117,29 @@ def test_every_state_of_a_stored_baseline(
     """Each state has its verdict; a file changes only where the policy allows and it is new."""
     store = stored(tmp_path, before, **policy)
     content = files(tmp_path)
-    v = check(now, store, PROJECT)
+    v = compare_with_stored(now, store, PROJECT)
     assert v.state is state
     assert (files(tmp_path) != content) is written
     if written:
         np.testing.assert_array_equal(store.load("exact").predictions.correct, now.correct)
-        assert check(now, Baselines(tmp_path), PROJECT).state is State.PASSED
+        assert compare_with_stored(now, Baselines(tmp_path), PROJECT).state is State.PASSED
 
 
 def test_recording_says_where(tmp_path: Path) -> None:
     """A recorded verdict names the file, a missing one where it was looked for."""
     store = stored(tmp_path, None)
     path = store.path_of("exact")
-    assert check(CALIBRATED, store, PROJECT).reason == f"nothing is stored at {path}."
-    v = check(CALIBRATED, stored(tmp_path, None, record=True), PROJECT)
+    assert compare_with_stored(CALIBRATED, store, PROJECT).reason == f"nothing is stored at {path}."
+    v = compare_with_stored(CALIBRATED, stored(tmp_path, None, record=True), PROJECT)
     assert v.reason == f"recorded in {path}."
     assert path.is_file()
 
 
 def test_accepting_keeps_the_reason_and_what_was_replaced(tmp_path: Path) -> None:
     """The reason and the old summary stay in the file, and the verdict says what was accepted."""
-    v = check(OVER, stored(tmp_path, CALIBRATED, accept="DPO v3, signed off"), PROJECT)
+    v = compare_with_stored(
+        OVER, stored(tmp_path, CALIBRATED, accept="DPO v3, signed off"), PROJECT
+    )
     assert v.reason == "accepted: DPO v3, signed off"
     assert not v.improved
     (entry,) = Baselines(tmp_path).load("exact").superseded
@@ -147,17 +148,17 @@ def test_accepting_keeps_the_reason_and_what_was_replaced(tmp_path: Path) -> Non
     assert entry["n"] == 2000
 
 
-def test_what_is_written_goes_to_whom_the_store_submits(tmp_path: Path) -> None:
+def test_a_store_that_collects_drafts_writes_nothing(tmp_path: Path) -> None:
     """A store that collects drafts writes nothing by itself."""
     drafts: list[Draft] = []
     store = Baselines(tmp_path, policy=Policy(record=True), submit=drafts.append)
-    assert check(CALIBRATED, store, PROJECT).state is State.RECORDED
+    assert compare_with_stored(CALIBRATED, store, PROJECT).state is State.RECORDED
     assert [d.file for d in drafts] == ["exact.yaml"]
     assert not files(tmp_path)
 
 
 @pytest.mark.parametrize("policy", [{}, {"record": True}, {"accept": "why"}], ids=str)
-@pytest.mark.parametrize("limit", [False, True], ids=["check", "check_limit"])
+@pytest.mark.parametrize("limit", [False, True], ids=["comparison", "limit"])
 def test_what_cannot_be_trusted_raises_and_stays(
     policy: dict[str, Any], limit: bool, tmp_path: Path
 ) -> None:
@@ -165,9 +166,9 @@ def test_what_cannot_be_trusted_raises_and_stays(
     store = stored(tmp_path, CALIBRATED, **policy)
     store.path_of("exact").write_text("format: [")
     content = files(tmp_path)
-    hold = partial(check_limit, bins=15) if limit else check
+    call = partial(compare_ece_with_stored, bins=15) if limit else compare_with_stored
     with pytest.raises(UnreadableBaseline, match=r"exact\.yaml"):
-        hold(OVER, store, PROJECT)
+        call(OVER, store, PROJECT)
     assert files(tmp_path) == content
 
 
@@ -179,7 +180,7 @@ def test_the_stored_ece_is_recomputed_in_the_bins_asked_for(bins: int, tmp_path:
     """The limit is the stored ECE in these bins plus the tolerance; equal runs have equal ECE."""
     p = exact({0.34: 0.1, 0.58: -0.05, 0.86: 0.02}, each=100)
     store = stored(tmp_path, p)
-    v = check_limit(p, store, Settings(0.01), bins=bins)
+    v = compare_ece_with_stored(p, store, Strictness(0.01), bins=bins)
     assert v.state is State.PASSED
     assert v.limit == pytest.approx(ece(p, bins) + 0.01, abs=1e-7)
     assert v.baseline is not None
@@ -190,9 +191,9 @@ def test_the_limit_written_in_a_record_counts(tmp_path: Path) -> None:
     """A record's own limit counts instead of stored ECE plus tolerance."""
     store = stored(tmp_path, CALIBRATED)
     edit(store, "limit", 0.25)
-    assert check_limit(OVER, store, PROJECT, bins=15).state is State.PASSED
+    assert compare_ece_with_stored(OVER, store, PROJECT, bins=15).state is State.PASSED
     edit(store, "limit", 0.05)
-    v = check_limit(OVER, store, PROJECT, bins=15)
+    v = compare_ece_with_stored(OVER, store, PROJECT, bins=15)
     assert (v.state, v.limit) == (State.ABOVE_LIMIT, 0.05)
 
 
@@ -200,15 +201,18 @@ def test_the_tolerance_written_in_a_record_counts(tmp_path: Path) -> None:
     """A record's own tolerance is added to its ECE where the call names none."""
     store = stored(tmp_path, CALIBRATED)
     edit(store, "tolerance", 0.15)
-    assert check_limit(OVER, store, PROJECT, bins=15).state is State.PASSED
-    assert check_limit(OVER, store, Settings(0.02), bins=15).state is State.ABOVE_LIMIT
-    assert check(OVER, store, PROJECT).state is State.PASSED
+    assert compare_ece_with_stored(OVER, store, PROJECT, bins=15).state is State.PASSED
+    assert (
+        compare_ece_with_stored(OVER, store, PROJECT, tolerance=0.02, bins=15).state
+        is State.ABOVE_LIMIT
+    )
+    assert compare_with_stored(OVER, store, PROJECT).state is State.PASSED
 
 
 def test_debiased_limits_compare_debiased_numbers(tmp_path: Path) -> None:
-    """Debiased, the stored cross-fitted ECE plus the tolerance is held against the lower end."""
+    """Debiased, the stored cross-fitted ECE plus the tolerance is compared with the lower end."""
     store = stored(tmp_path, CALIBRATED)
-    v = check_limit(OVER, store, PROJECT, bins=15, debiased=True)
+    v = compare_ece_with_stored(OVER, store, PROJECT, bins=15, debiased=True)
     assert v.state is State.ABOVE_LIMIT
     assert v.baseline is not None
     assert v.measurement.metric == v.baseline.metric == "cross_fitted_ece"
@@ -242,10 +246,13 @@ def test_every_state_of_a_limit(
     """A limit from a baseline has the same states, and accepts and records by the same policy."""
     store = stored(tmp_path, before, **policy)
     content = files(tmp_path)
-    assert check_limit(now, store, PROJECT, bins=15).state is state
+    assert compare_ece_with_stored(now, store, PROJECT, bins=15).state is state
     assert (files(tmp_path) != content) is written
     if written:
-        assert check_limit(now, Baselines(tmp_path), PROJECT, bins=15).state is State.PASSED
+        assert (
+            compare_ece_with_stored(now, Baselines(tmp_path), PROJECT, bins=15).state
+            is State.PASSED
+        )
 
 
 def test_a_limit_written_by_hand_is_not_accepted_away(tmp_path: Path) -> None:
@@ -253,14 +260,27 @@ def test_a_limit_written_by_hand_is_not_accepted_away(tmp_path: Path) -> None:
     store = stored(tmp_path, CALIBRATED, accept="why")
     edit(store, "limit", 0.05)
     content = files(tmp_path)
-    assert check_limit(OVER, store, PROJECT, bins=15).state is State.ABOVE_LIMIT
+    assert compare_ece_with_stored(OVER, store, PROJECT, bins=15).state is State.ABOVE_LIMIT
     assert files(tmp_path) == content
+
+
+def test_a_limit_on_few_units_keeps_both_reasons(tmp_path: Path) -> None:
+    """A limit of the record's own that too few units cannot test says both."""
+    store = stored(tmp_path, FEW)
+    edit(store, "limit", 0.9)
+    v = compare_ece_with_stored(FEW, store, PROJECT, bins=15, debiased=True)
+    assert v.state is State.INCONCLUSIVE
+    assert v.reason.startswith("the limit is the baseline's own, ")
+    assert v.reason.endswith(
+        "40 items cannot show an ECE above the limit by the lower end of its "
+        "interval; at least 50 are needed."
+    )
 
 
 def test_a_limit_compares_the_items_both_sides_have(tmp_path: Path) -> None:
     """A subset is measured on the intersection on both sides, and the note says so."""
     store = stored(tmp_path, CALIBRATED)
-    v = check_limit(OVER.limited(500), store, Settings(0.5), bins=15)
+    v = compare_ece_with_stored(OVER.limited(500), store, Strictness(0.5), bins=15)
     assert v.baseline is not None
     assert v.measurement.n == v.baseline.n == 500
     assert any("500 of the 500 items here are among the baseline's 2,000" in n for n in v.notes)
@@ -268,7 +288,7 @@ def test_a_limit_compares_the_items_both_sides_have(tmp_path: Path) -> None:
     other = Predictions.from_logits(
         logits, labels, probe="exact", item_ids=[f"x{i}" for i in range(100)]
     )
-    v = check_limit(other, store, Settings(0.5), bins=15)
+    v = compare_ece_with_stored(other, store, Strictness(0.5), bins=15)
     assert v.state is State.NOT_COMPARABLE
     assert v.reason.startswith("the items are not the same: 0 of the 100 items here")
 
@@ -276,40 +296,40 @@ def test_a_limit_compares_the_items_both_sides_have(tmp_path: Path) -> None:
 # --- remarks ------------------------------------------------------------------------------------
 
 
-def test_soft_differences_are_told(tmp_path: Path) -> None:
-    """Another dtype or device is told in a note; another model is what the run is about."""
+def test_soft_differences_are_noted(tmp_path: Path) -> None:
+    """A note names another dtype or device; another model is what the run is about."""
     before = CALIBRATED.with_signature(model="base", dtype="float32", device="cpu")
     after = CALIBRATED.with_signature(model="sft", dtype="bfloat16", device="cpu")
-    v = check(after, stored(tmp_path, before), PROJECT)
+    v = compare_with_stored(after, stored(tmp_path, before), PROJECT)
     assert v.state is State.PASSED
     assert v.notes == ("differs from the recording in dtype bfloat16 (baseline float32).",)
 
 
-def test_creep_since_the_first_record_is_told(tmp_path: Path) -> None:
+def test_growth_since_the_first_record_is_noted(tmp_path: Path) -> None:
     """Accepted steps add up: beyond the tolerance from the first record a note says so."""
     store = stored(tmp_path, exact({0.75: 0.01}, each=2000))
     for gap in (0.05, 0.09):
         store.record(exact({0.75: gap}, each=2000), reason="small step")
     now = exact({0.75: 0.10}, each=2000)
     record = store.load("exact")
-    v = against_record(now, record, PROJECT)
+    v = compare_with_record(now, record, PROJECT)
     assert v.state is State.PASSED
     assert v.notes == (
         "since the first record ECE has crept up by 0.090 (from 0.010), more than the tolerance "
         "0.020, in 2 accepted steps.",
     )
     back = exact({0.75: 0.02}, each=2000)
-    assert not remarks(back, record, against_record(back, record, PROJECT))
+    assert not compare_with_record(back, record, PROJECT).notes
 
 
 def test_a_fresh_record_has_no_creep(tmp_path: Path) -> None:
     """Without accepted steps there is nothing to have crept."""
-    assert not check(OVER, stored(tmp_path, CALIBRATED), PROJECT).notes
+    assert not compare_with_stored(OVER, stored(tmp_path, CALIBRATED), PROJECT).notes
 
 
 def test_names_and_probes_are_kept_apart(tmp_path: Path) -> None:
     """A record of another name or another probe is none of this one."""
     store = stored(tmp_path, CALIBRATED)
-    assert check(CALIBRATED, store.named("sft"), PROJECT).state is State.NO_BASELINE
+    assert compare_with_stored(CALIBRATED, store.named("sft"), PROJECT).state is State.NO_BASELINE
     other = replace(CALIBRATED, probe="other")
-    assert check(other, store, PROJECT).state is State.NO_BASELINE
+    assert compare_with_stored(other, store, PROJECT).state is State.NO_BASELINE

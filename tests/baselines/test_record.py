@@ -424,7 +424,7 @@ def test_neither_file_holds_the_text_or_id_of_an_item(tmp_path: Path) -> None:
 # --- what can be wrong with the YAML file --------------------------------------------------------
 
 
-def test_nothing_stored_is_told_apart_from_something_bad(tmp_path: Path) -> None:
+def test_nothing_stored_is_not_something_unreadable(tmp_path: Path) -> None:
     """Where there is no file, the message says where it was looked for and what to do."""
     with pytest.raises(MissingBaseline, match=r"'facts' is stored in .*record it first"):
         Baselines(tmp_path / "none").load("facts")
@@ -552,11 +552,10 @@ def test_a_missing_field_of_the_items_is_named(tmp_path: Path, field: str) -> No
         ("probe", "1", r"probe must be text, got 1"),
         ("noise_floor", "small", r"noise_floor must be .*a number, got 'small'"),
         ("noise_floor", ".nan", r"noise_floor must be a finite number, got nan"),
-        ("tolerance", ".inf", r"tolerance must be a finite number, got inf"),
-        ("tolerance", "1", r"tolerance must be at least 0 and below 1, got 1"),
-        ("tolerance", "-0.01", r"tolerance must be at least 0 and below 1, got -0\.01"),
-        ("limit", "1.01", r"limit must lie in \[0, 1\], got 1\.01"),
-        ("limit", "-0.1", r"limit must lie in \[0, 1\], got -0\.1"),
+        ("tolerance", ".inf", r"tolerance must be a number of at least 0 .* got inf"),
+        ("tolerance", "1", r"tolerance must be a number of at least 0 and below 1, got 1"),
+        ("limit", "1.01", r"limit must be a number in \[0, 1\], got 1\.01"),
+        ("limit", ".nan", r"limit must be a number in \[0, 1\], got nan"),
         ("metrics", "{ece: .nan}", r"metrics\.ece must be a finite number, got nan"),
         ("metrics", "{ece: .inf}", r"metrics\.ece must be a finite number, got inf"),
         ("metrics", "{ece: low}", r"metrics\.ece must be a finite number, got 'low'"),
@@ -623,7 +622,7 @@ def test_no_edit_of_one_character_changes_what_a_record_says(data: st.DataObject
 
 
 def test_stored_n_asks_for_the_number_alone(tmp_path: Path) -> None:
-    """The n of a record is known even where its items are gone; 0 where the file says none."""
+    """The n of a record is read even where its items are gone; 0 where the file says none."""
     path = stored(tmp_path)
     (tmp_path / items_name(path)).unlink()
     assert stored_n(path) == 4
@@ -633,7 +632,7 @@ def test_stored_n_asks_for_the_number_alone(tmp_path: Path) -> None:
 
 
 def test_the_checksum_covers_everything_but_hand_edits_in_any_order() -> None:
-    """Key order and the three hand-edited fields are free; every other field is held."""
+    """Key order and the three hand-edited fields are free; every other field is covered."""
     summary, _ = summarise(four_items(), "default", str)
     backwards = dict(reversed(summary.items()))
     assert checksum(backwards) == checksum(summary)
@@ -846,7 +845,7 @@ def test_how_sure_the_model_was_is_stored(tmp_path: Path) -> None:
     ],
 )
 def test_bad_sharpness_is_named(tmp_path: Path, value: dict[str, object], message: str) -> None:
-    """A record whose checksum fits and whose field makes no sense is told by the field."""
+    """A record whose checksum fits and whose field makes no sense is refused by its name."""
     p = Predictions.from_confidence([0.5, 0.9], [True, False], probe="facts")
     path = Baselines(tmp_path).record(p)
     data = dict(Baselines(tmp_path).load("facts").data)

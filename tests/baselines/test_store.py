@@ -92,7 +92,7 @@ def test_two_names_never_share_a_file(one: str, other: str) -> None:
     ("one", "other"), [("a b", "a-b"), ("a/b", "a b"), ("é", "è"), ("con", "con."), ("a", "a ")]
 )
 def test_names_of_one_slug_have_files_of_their_own(one: str, other: str) -> None:
-    """Where the readable part is equal, the digest tells them apart."""
+    """Where the readable part is equal, the digest differs."""
     assert file_stem(one) != file_stem(other)
 
 
@@ -178,13 +178,13 @@ def test_old_items_that_cannot_be_removed_are_no_failure(
 ) -> None:
     """A file that someone holds open is no reason to call a record that was written a failure."""
 
-    def held(path: Path, *, missing_ok: bool = False) -> None:
+    def in_use(path: Path, *, missing_ok: bool = False) -> None:
         raise PermissionError(13, "in use", str(path))
 
     store = Baselines(tmp_path)
     store.record(predictions())
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", held)
+        patch.setattr(Path, "unlink", in_use)
         store.record(predictions(confidence=0.75), reason="better")
     assert store.load("facts").metrics["mean_confidence"] == 0.75
     assert len(list(tmp_path.glob("*.npz"))) == 2
@@ -225,7 +225,7 @@ def test_equal_content_is_never_written_again(tmp_path: Path) -> None:
     assert {time for _, time in before.values()} == {10**9}
 
 
-def test_a_draft_writes_nothing_until_it_is_told_to(tmp_path: Path) -> None:
+def test_a_draft_writes_nothing_until_write_is_called(tmp_path: Path) -> None:
     """Drafts are plain data: they travel between processes and are written by one of them."""
     store = Baselines(tmp_path / "stored")
     draft = store.draft(predictions())
@@ -247,8 +247,8 @@ def test_a_session_can_collect_drafts_instead(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_store_tells_which_records_were_looked_for(tmp_path: Path) -> None:
-    """Every lookup is told, found or not: what was never asked for can be pruned."""
+def test_the_store_reports_which_records_were_looked_for(tmp_path: Path) -> None:
+    """Every lookup is reported, found or not: records that no test looks for can be pruned."""
     asked: list[Path] = []
     store = Baselines(tmp_path, asked=asked.append)
     with pytest.raises(MissingBaseline):

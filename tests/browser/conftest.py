@@ -110,7 +110,7 @@ class Page:
         paper = self.send("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)
         return base64.b64decode(paper["data"])
 
-    def look_back(self) -> None:
+    def read_logs(self) -> None:
         """Note what was requested and what the console was told since the last time."""
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
@@ -152,12 +152,12 @@ def driver() -> Iterator[Chrome]:
 def page(driver: Chrome, tmp_path: Path) -> Iterator[Page]:
     """Give a page; afterwards nothing but it may have been requested, and the console is silent."""
     made = Page(driver, tmp_path)
-    made.look_back()
+    made.read_logs()
     made.requested, made.refused, made.messages = [], [], []
     made.emulate()
     made.resize(WIDTH)
     yield made
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-    made.look_back()
+    made.read_logs()
     assert set(made.requested) <= made.opened
     assert made.messages == []

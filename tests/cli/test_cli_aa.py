@@ -18,7 +18,8 @@ from datasets import calibrated, exact
 from fakes import FakeModel
 
 from pytest_calibration.errors import MissingExtra
-from pytest_calibration.gate import aa
+from pytest_calibration.gate.aa import AASettings, aa_check
+from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import compare
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.predictions import Predictions, Signature
@@ -74,36 +75,37 @@ def probes_of(text: str) -> list[str]:
 
 
 def test_a_record_is_checked_in_words(command, stored, runs) -> None:
-    """The block holds the numbers of ``aa.check`` on the stored items, each named."""
+    """The block holds the numbers of ``aa_check`` on the stored items, each named."""
     record = stored(runs[0])
-    found = command("aa", record.path, "--trials", 60)
-    assert (found.code, found.err) == (0, "")
-    known = aa.check(on_disk(record.predictions), trials=60)
-    text = found.out
+    result = command("aa", record.path, "--trials", 60)
+    assert (result.code, result.err) == (0, "")
+    expected = aa_check(on_disk(record.predictions), settings=AASettings(trials=60))
+    text = result.out
     assert text.startswith("quiz: 60 pairs of 400 items in 100 groups\n")
     assert (
-        f"drawn from one set of predictions: ECE {known.ece:.3f}, accuracy {known.accuracy:.3f}, "
-        f"mean confidence {known.mean_confidence:.3f}\n"
+        f"drawn from one set of predictions: ECE {expected.ece:.3f}, "
+        f"accuracy {expected.accuracy:.3f}, mean confidence {expected.mean_confidence:.3f}\n"
     ) in text
-    assert f"  {100 * known.changed:.1f} % of the answers are right on one side only" in text
-    assert f"tolerance 0.02, alpha 0.05, seed {known.seed}\n" in text
-    rate = known.false_alarms
+    assert f"  {100 * expected.changed:.1f} % of the answers are right on one side only" in text
+    assert f"tolerance 0.02, alpha 0.05, seed {expected.seed}\n" in text
+    rate = expected.false_alarms
+    low, high = rate.interval
     assert (
-        f"false alarms: {100 * rate.share:.1f} % [{100 * rate.low:.1f} %, {100 * rate.high:.1f} %] "
+        f"false alarms: {100 * rate.share:.1f} % [{100 * low:.1f} %, {100 * high:.1f} %] "
         f"({rate.count} of 60) of the pairs without change fail\n"
     ) in text
-    bound = math.ceil(1000 * known.bound - 1e-6) / 10
+    bound = math.ceil(1000 * expected.bound - 1e-6) / 10
     assert f"bound that a verdict states: at most {bound:.1f} %\n" in text
-    few = known.inconclusive
+    few = expected.inconclusive
     assert f"inconclusive: {100 * few.share:.1f} % [" in text
     assert f"({few.count} of 60) of the pairs without change\n" in text
-    heads, *rows = (re.split(r" {2,}", line.strip()) for line in found.lines[-5:])
+    heads, *rows = (re.split(r" {2,}", line.strip()) for line in result.lines[-5:])
     assert heads == ["worsening", "sharpened", "flattened"]
-    for row, sharpened, flattened in zip(rows, known.power[:4], known.power[4:], strict=True):
-        assert row[0] == f"{sharpened.worsening:g}"
-        for cell, one in ((row[1], sharpened), (row[2], flattened)):
-            assert one.rate is not None
-            shares = (one.rate.share, one.rate.low, one.rate.high)
+    for row, sharpened, flattened in zip(rows, expected.power[:4], expected.power[4:], strict=True):
+        assert row[0] == f"{sharpened[0].worsening:g}"
+        for cell, (_, power) in ((row[1], sharpened), (row[2], flattened)):
+            assert power is not None
+            shares = (power.share, *power.interval)
             assert cell == "{:.1f} % [{:.1f} %, {:.1f} %]".format(*(100 * s for s in shares))
 
 
@@ -134,30 +136,23 @@ def test_json_holds_the_numbers_of_the_check(command, stored, runs) -> None:
         "--accuracy-tolerance", 0.05, "--max-undetected", 0.2, "--changed", 0.2, "--seed", 9,
         "--json",
     ).out  # fmt: skip
-    known = aa.check(
-        on_disk(record.predictions),
-        trials=20,
-        n=200,
-        tolerance=0.015,
-        alpha=0.1,
-        accuracy_tolerance=0.05,
-        max_undetected=0.2,
-        changed=0.2,
-        seed=9,
-    )
+    strictness = Strictness(0.015, 0.1, 0.05, 0.2)
+    settings = AASettings(n=200, trials=20, strictness=strictness, changed=0.2, seed=9)
+    expected = aa_check(on_disk(record.predictions), settings=settings)
     tree = json.loads(out)["probes"]["quiz"]
-    for key in ("n", "units", "trials", "seed", "tolerance", "alpha", "ece", "accuracy",
-                "mean_confidence", "changed", "within_groups", "bound"):  # fmt: skip
-        assert tree[key] == pytest.approx(getattr(known, key)), key
-    assert tree["false_alarms"]["count"] == known.false_alarms.count
-    assert tree["inconclusive"]["share"] == known.inconclusive.share
+    assert [tree[key] for key in ("trials", "tolerance", "alpha")] == [20, 0.015, 0.1]
+    for key in ("n", "units", "seed", "ece", "accuracy", "mean_confidence", "changed",
+                "within_groups", "bound"):  # fmt: skip
+        assert tree[key] == pytest.approx(getattr(expected, key)), key
+    assert tree["false_alarms"]["count"] == expected.false_alarms.count
+    assert tree["inconclusive"]["share"] == expected.inconclusive.share
     assert tree["two_sets"] == 0
-    assert set(tree["components"]) == set(known.components)
-    for one in known.power:
-        assert one.rate is not None
-        entry = tree["power"][one.how][f"{one.worsening:g}"]
+    assert set(tree["components"]) == set(expected.components)
+    for one, power in expected.power:
+        assert power is not None
+        entry = tree["power"][one.kind][f"{one.worsening:g}"]
         assert entry["setting"] == pytest.approx(one.setting)
-        assert (entry["count"], entry["low"]) == (one.rate.count, one.rate.low)
+        assert (entry["count"], entry["low"]) == (power.count, power.interval[0])
 
 
 def test_no_accuracy_guard(command, stored, runs) -> None:
@@ -170,8 +165,8 @@ def test_no_accuracy_guard(command, stored, runs) -> None:
     assert "signed gap" in tree["probes"]["quiz"]["components"]
 
 
-def test_groups_that_go_together_are_told(command, stored) -> None:
-    """Outcomes alike within a group are told with their correlation; without groups, nothing is."""
+def test_the_correlation_within_groups_is_printed(command, stored) -> None:
+    """Outcomes alike within a group are printed with their correlation; without groups, none is."""
     alike = calibrated(100, 1)
     four = Predictions.from_confidence(
         np.repeat(alike.confidence, 4),
@@ -179,27 +174,27 @@ def test_groups_that_go_together_are_told(command, stored) -> None:
         groups=np.repeat(np.arange(100), 4),
         probe="quiz",
     )
-    told = "; those of a group go together (correlation "
-    (line,) = (x for x in command("aa", stored(four).path, "--trials", 1).lines if told in x)
-    assert float(line.partition(told)[2].rstrip(")")) > 0.9
-    assert told not in command("aa", stored(alike, "second").path, "--trials", 1).out
+    words = "; those of a group go together (correlation "
+    (line,) = (x for x in command("aa", stored(four).path, "--trials", 1).lines if words in x)
+    assert float(line.partition(words)[2].rstrip(")")) > 0.9
+    assert words not in command("aa", stored(alike, "second").path, "--trials", 1).out
 
 
-def test_what_is_out_of_reach_is_told(command, stored) -> None:
+def test_what_is_out_of_reach_is_printed(command, stored) -> None:
     """A model that is certain cannot be made surer or flatter: the table says so, JSON too."""
     path = stored(exact({1.0: 0.2}, each=100)).path
-    found = command("aa", path, "--trials", 3)
-    assert found.code == 0
-    assert found.out.count("out of reach (at most 0.000)") == 8
+    result = command("aa", path, "--trials", 3)
+    assert result.code == 0
+    assert result.out.count("out of reach (at most 0.000)") == 8
     tree = json.loads(command("aa", path, "--trials", 3, "--json").out)["probes"]["exact"]
     assert tree["power"]["sharpened"]["0.04"] == {"largest": 0.0}
 
 
 def test_too_few_items_have_no_bound(command, stored) -> None:
     """Below 50 items nothing is decided: everything is inconclusive and no bound is printed."""
-    found = command("aa", stored(calibrated(30, 1)).path, "--trials", 5)
-    assert "inconclusive: 100.0 %" in found.out
-    assert "bound" not in found.out
+    result = command("aa", stored(calibrated(30, 1)).path, "--trials", 5)
+    assert "inconclusive: 100.0 %" in result.out
+    assert "bound" not in result.out
 
 
 def test_the_tolerance_of_a_record_counts_unless_one_is_given(command, stored, runs) -> None:
@@ -210,19 +205,20 @@ def test_the_tolerance_of_a_record_counts_unless_one_is_given(command, stored, r
 
 
 def test_two_records_change_places(command, stored, runs) -> None:
-    """With --against the real differences of two records are used, and said."""
+    """With --against the real differences of two records are used."""
     first, second = stored(runs[0]), stored(runs[1], "second")
-    found = command("aa", first.path, "--against", second.path, "--trials", 30)
-    assert found.code == 0
-    known = aa.check(on_disk(first.predictions), on_disk(second.predictions), trials=30)
-    assert "drawn from two sets that change places: " in found.out
+    result = command("aa", first.path, "--against", second.path, "--trials", 30)
+    assert result.code == 0
+    both = on_disk(first.predictions), on_disk(second.predictions)
+    expected = aa_check(*both, AASettings(trials=30))
+    assert "drawn from two sets that change places: " in result.out
     differ = np.mean(runs[0].correct != runs[1].correct)
-    assert f"  {100 * differ:.1f} % of the answers are right on one side only\n" in found.out
+    assert f"  {100 * differ:.1f} % of the answers are right on one side only\n" in result.out
     tree = json.loads(
         command("aa", first.path, "--against", second.path, "--trials", 30, "--json").out
     )["probes"]["quiz"]
     assert tree["two_sets"] == 1
-    assert tree["false_alarms"]["count"] == known.false_alarms.count
+    assert tree["false_alarms"]["count"] == expected.false_alarms.count
     assert "within_groups" not in tree
 
 
@@ -231,31 +227,31 @@ def test_two_records_change_places(command, stored, runs) -> None:
 
 def test_a_model_is_asked_each_probe(command, models) -> None:
     """Each probe named is run once, under the limit, and gets a block of its own."""
-    found = command(
+    result = command(
         "aa", "--model", "base", "--probe", "facts", "--probe", "next_token", "--probe", "facts",
         "--limit", 120, "--trials", 3,
     )  # fmt: skip
-    assert found.code == 0, found.err
-    assert probes_of(found.out) == ["facts", "next_token"]
+    assert result.code == 0, result.err
+    assert probes_of(result.out) == ["facts", "next_token"]
     assert models[0] == "load base auto"
     assert models[-1] == "base released"
     predictions = Facts("facts").run(Model("base", []), limit=120)
-    assert f"facts: 3 pairs of {predictions.n:,} items" in found.out
-    assert f"seed {int(predictions.items_digest, 16)}" in found.out
+    assert f"facts: 3 pairs of {predictions.n:,} items" in result.out
+    assert f"seed {int(predictions.items_digest, 16)}" in result.out
 
 
 def test_a_parent_changes_places_with_the_model(command, models) -> None:
     """With --parent both are asked, the parent first and released, and paired by item."""
-    found = command(
+    result = command(
         "aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--limit", 200,
         "--trials", 60, "--json",
     )  # fmt: skip
-    assert found.code == 0, found.err
+    assert result.code == 0, result.err
     assert models == [
         "load base auto", "load hot auto", "base released",
         "hot scores", "hot released", "base scores", "base released",
     ]  # fmt: skip
-    tree = json.loads(found.out)["probes"]["facts"]
+    tree = json.loads(result.out)["probes"]["facts"]
     assert (tree["two_sets"], tree["changed"]) == (1, 0.0)
     base, hot = (Facts("facts").run(Model(name, []), limit=200) for name in ("base", "hot"))
     assert compare(hot, base).state == "regressed"
@@ -264,11 +260,11 @@ def test_a_parent_changes_places_with_the_model(command, models) -> None:
 
 def test_a_cache_folder_is_given_to_the_models(command, models) -> None:
     """With --cache-dir both models keep their answers in that folder."""
-    found = command(
+    result = command(
         "aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--limit", 60,
         "--trials", 2, "--cache-dir", "kept",
     )  # fmt: skip
-    assert found.code == 0, found.err
+    assert result.code == 0, result.err
     folder = Path("kept", "answers")
     assert models[:2] == [f"load base auto {folder}", f"load hot auto {folder}"]
 
@@ -297,32 +293,32 @@ def project(models: list[str], tmp_path: Path) -> Path:
 
 def test_a_configuration_says_probes_and_settings(command, models, project) -> None:
     """Probes, limits, tolerances, alpha and model settings come from the file that is named."""
-    found = command("aa", "--model", "base", "--config", project, "--trials", 2, "--json")
-    assert found.code == 0, found.err
-    trees = json.loads(found.out)["probes"]
+    result = command("aa", "--model", "base", "--config", project, "--trials", 2, "--json")
+    assert result.code == 0, result.err
+    trees = json.loads(result.out)["probes"]
     assert [(name, t["n"], t["tolerance"], t["alpha"]) for name, t in trees.items()] == [
         ("mine", 60, 0.05, 0.02), ("strict", 100, 0.01, 0.02),
     ]  # fmt: skip
     assert models[0] == "load base float32"
-    found = command(
+    result = command(
         "aa", "--model", "base", "--config", project, "--trials", 2, "--json",
         "--tolerance", 0.03, "--alpha", 0.1, "--limit", 80, "--probe", "mine",
     )  # fmt: skip
-    ((name, one),) = json.loads(found.out)["probes"].items()
+    ((name, one),) = json.loads(result.out)["probes"].items()
     assert (name, one["n"], one["tolerance"], one["alpha"]) == ("mine", 80, 0.03, 0.1)
 
 
 def test_the_configuration_of_the_folder_is_found(command, project, monkeypatch) -> None:
     """As for the plugin, calibration.yaml of the working folder counts without being named."""
     monkeypatch.chdir(project.parent)
-    found = command("aa", "--model", "base", "--trials", 1)
-    assert probes_of(found.out) == ["mine", "strict"]
+    result = command("aa", "--model", "base", "--trials", 1)
+    assert probes_of(result.out) == ["mine", "strict"]
 
 
 def test_built_in_probes_without_a_configuration(command, models, monkeypatch) -> None:
     """Without a configuration the built-in probes are run."""
-    found = command("aa", "--model", "base", "--limit", 60, "--trials", 1)
-    assert probes_of(found.out) == ["next_token", "facts", "multiple_choice"]
+    result = command("aa", "--model", "base", "--limit", 60, "--trials", 1)
+    assert probes_of(result.out) == ["next_token", "facts", "multiple_choice"]
 
 
 # --- progress ------------------------------------------------------------------------------------
@@ -343,15 +339,15 @@ def test_progress_is_for_a_terminal_only(command, stored, runs, monkeypatch) -> 
     assert command("aa", path, "--trials", 25).err == ""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    found = command("aa", path, "--trials", 25)
+    result = command("aa", path, "--trials", 25)
     shown = [part for part in terminal.getvalue().split("\r") if part.strip()]
     assert shown[:2] == ["quiz", "quiz: 0 of 25 trials"]
     assert [text.partition(",")[0] for text in shown[2:]] == [
         f"quiz: {n} of 25 trials" for n in range(1, 26)
     ]
-    assert re.fullmatch(r"quiz: 24 of 25 trials, [\d,.]+/s, 0:0\d left", shown[-2])
+    assert re.fullmatch(r"quiz: 24 of 25 trials, [\d,.]+/s, [\d:]+ left", shown[-2])
     assert terminal.getvalue().endswith(f"\r{' ' * len(shown[-1])}\r")
-    assert "trial" not in found.out
+    assert "trial" not in result.out
 
 
 def test_progress_is_cut_to_the_terminal(command, stored, runs, monkeypatch) -> None:
@@ -399,7 +395,7 @@ def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch)
         (["a.yaml", "--n", "1"], "argument --n: must lie between 2 and 1,000,000, got 1"),
         (["a.yaml", "--seed", "-1"], "argument --seed: must lie between 0 and 18,446,744,073,709"),
         (["a.yaml", "--changed", "2"], "argument --changed: must lie between 0 and 1, got 2.0"),
-        (["a.yaml", "--tolerance", "1"], "argument --tolerance: must lie between 0 and 0.99, got"),
+        (["a.yaml", "--tolerance", "1"], "argument --tolerance: must be a number of at least 0 an"),
         (["a.yaml", "--accuracy-tolerance", "off"], "argument --accuracy-tolerance: must be a num"),
         (["--model", "m", "--probe", "fact"], "unknown probe 'fact' (did you mean 'facts'?)"),
         (["--model", "m", "--config", "gone.yaml"], "gone.yaml: cannot be read"),
@@ -407,36 +403,36 @@ def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch)
 )
 def test_wrong_usage_is_one_sentence(command, models, arguments: list[str], message: str) -> None:
     """A wrong value or combination exits 2 with one line that names it."""
-    found = command("aa", *arguments)
-    assert (found.code, found.out) == (2, "")
-    assert found.err.startswith(f"pytest-calibration: error: {message}")
-    assert found.err.count("\n") == 1
+    result = command("aa", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"pytest-calibration: error: {message}")
+    assert result.err.count("\n") == 1
     assert "load m auto" not in models
 
 
-def test_records_that_cannot_be_compared_are_told(command, stored, runs) -> None:
+def test_records_that_cannot_be_compared_are_refused(command, stored, runs) -> None:
     """Two records of different settings, or of different items, are refused by name."""
     first = stored(runs[0])
     shots = replace(runs[1], signature=Signature({"shots": "3"}))
-    found = command("aa", first.path, "--against", stored(shots, "second").path)
-    assert found.code == 2
-    assert "probe 'quiz' cannot be compared: the probe is not the same: shots is" in found.err
+    result = command("aa", first.path, "--against", stored(shots, "second").path)
+    assert result.code == 2
+    assert "probe 'quiz' cannot be compared: the probe is not the same: shots is" in result.err
     other = stored(calibrated(400, 3), "third")
-    found = command("aa", first.path, "--against", other.path)
-    assert found.code == 2
-    assert "cannot be compared: the " in found.err
+    result = command("aa", first.path, "--against", other.path)
+    assert result.code == 2
+    assert "cannot be compared: the " in result.err
 
 
-def test_a_missing_engine_is_told(command, monkeypatch, models) -> None:
+def test_a_missing_engine_is_an_error(command, monkeypatch, models) -> None:
     """Without torch the error holds the install command."""
 
     def missing(spec: str, settings: Any, cache: Cache | None) -> None:
         raise MissingExtra('torch is not installed: pip install "pytest-calibration[hf]"')
 
     monkeypatch.setattr("pytest_calibration.models.loading.load_model", missing)
-    found = command("aa", "--model", "m", "--probe", "facts")
-    assert (found.code, found.out) == (2, "")
-    assert 'pip install "pytest-calibration[hf]"' in found.err
+    result = command("aa", "--model", "m", "--probe", "facts")
+    assert (result.code, result.out) == (2, "")
+    assert 'pip install "pytest-calibration[hf]"' in result.err
 
 
 @pytest.mark.torch
@@ -445,8 +441,8 @@ def test_a_missing_engine_is_told(command, monkeypatch, models) -> None:
 def test_a_real_checkpoint_agrees_with_its_record(command) -> None:
     """The example's checkpoint, asked anew, gives the check of its committed record.
 
-    Confidences differ in the last digits from one machine to the next, so the rates are held
-    against each other within a few trials.
+    Confidences differ in the last digits from one machine to the next, so the rates are
+    compared within a few trials.
     """
     settings = ("--trials", 60, "--json")
     probe = "almanac-facts"
@@ -457,8 +453,8 @@ def test_a_real_checkpoint_agrees_with_its_record(command) -> None:
     assert asked.code == 0, asked.err
     record = EXAMPLE / "tests" / "calibration_baselines" / f"{probe}.yaml"
     (one,), (other,) = (
-        json.loads(found.out)["probes"].values()
-        for found in (asked, command("aa", record, *settings))
+        json.loads(result.out)["probes"].values()
+        for result in (asked, command("aa", record, *settings))
     )
     assert (one["n"], one["units"], one["seed"]) == (other["n"], other["units"], other["seed"])
     assert one["ece"] == pytest.approx(other["ece"], abs=0.005)

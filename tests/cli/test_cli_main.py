@@ -28,8 +28,8 @@ def in_python(code: str, **settings: Any) -> subprocess.CompletedProcess[str]:
 
 def script() -> Path:
     """Return the installed console script."""
-    found = Path(sysconfig.get_path("scripts")) / cli.PROGRAM
-    return found.with_suffix(".exe") if os.name == "nt" else found
+    path = Path(sysconfig.get_path("scripts")) / cli.PROGRAM
+    return path.with_suffix(".exe") if os.name == "nt" else path
 
 
 def test_the_console_script_is_installed_and_runs() -> None:
@@ -50,12 +50,12 @@ def test_the_console_script_is_installed_and_runs() -> None:
 
 def test_version_and_help(command) -> None:
     """Both print to stdout and succeed; help names every subcommand with a line on it."""
-    found = command("--version")
-    assert (found.code, found.out, found.err) == (0, f"pytest-calibration {__version__}\n", "")
-    found = command("--help")
-    assert (found.code, found.err) == (0, "")
+    result = command("--version")
+    assert (result.code, result.out, result.err) == (0, f"pytest-calibration {__version__}\n", "")
+    result = command("--help")
+    assert (result.code, result.err) == (0, "")
     for name in cli.COMMANDS:
-        assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in found.lines)
+        assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in result.lines)
         own = command(name, "--help")
         assert own.code == 0
         assert own.out.startswith(f"usage: pytest-calibration {name} ")
@@ -74,11 +74,11 @@ def test_version_and_help(command) -> None:
 )
 def test_wrong_usage_is_one_line(command, arguments: tuple[str, ...], message: str) -> None:
     """Usage errors exit 2 with one line on stderr that says where help is; no usage block."""
-    found = command(*arguments)
-    assert (found.code, found.out) == (2, "")
-    assert found.err.startswith(f"pytest-calibration: error: {message}")
-    assert "--help)" in found.err
-    assert found.err.count("\n") == 1
+    result = command(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"pytest-calibration: error: {message}")
+    assert "--help)" in result.err
+    assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("kind", [CalibrationError, UsageError])
@@ -107,8 +107,8 @@ def test_an_interrupt_is_130(command, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pytest_calibration.cli.plan.run", interrupted)
-    found = command("plan")
-    assert (found.code, found.out, found.err) == (130, "", "")
+    result = command("plan")
+    assert (result.code, result.out, result.err) == (130, "", "")
 
 
 @pytest.mark.parametrize("arguments", [["plan", "--n", "500", "--json"], ["--help"]])
@@ -122,9 +122,9 @@ def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
         f"from pytest_calibration.cli import main\nsys.exit(main({arguments!r}))"
     )
     # Unbuffered, argparse swallows the error itself.
-    found = in_python(code, env={**os.environ, "PYTHONUNBUFFERED": ""})
-    assert found.stderr == ""
-    assert found.returncode == 141
+    result = in_python(code, env={**os.environ, "PYTHONUNBUFFERED": ""})
+    assert result.stderr == ""
+    assert result.returncode == 141
 
 
 def test_a_terminal_that_knows_only_ascii_is_no_error() -> None:
@@ -135,8 +135,8 @@ def test_a_terminal_that_knows_only_ascii_is_no_error() -> None:
         "plan.run = lambda options: print('prüfung') or 0\n"
         "raise SystemExit(cli.main(['plan']))"
     )
-    found = in_python(code, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert (found.returncode, found.stdout) == (0, "pr\\xfcfung\n")
+    result = in_python(code, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (result.returncode, result.stdout) == (0, "pr\\xfcfung\n")
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_start_is_light(arguments: list[str], loaded: list[str]) -> None:
         f"code = main({arguments!r})\n"
         f"print('loaded', [m for m in {HEAVY!r} if m in sys.modules])"
     )
-    found = in_python(code)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.splitlines()[-1] == f"loaded {loaded}"
+    result = in_python(code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == f"loaded {loaded}"
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -164,19 +164,19 @@ def test_a_subcommand_is_a_module_with_add_and_run(name: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_an_output_that_cannot_be_written_is_told() -> None:
+def test_an_output_that_cannot_be_written_is_an_error() -> None:
     """A full disk is one line on stderr and exit code 2, which is no regression."""
     code = (
         "import sys; from pytest_calibration.cli import main; sys.exit(main(['plan', '--n', '9']))"
     )
     with Path("/dev/full").open("w") as full:
-        found = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", code],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
             check=False,
         )
-    assert found.returncode == 2
-    assert found.stderr.startswith("pytest-calibration: error: cannot write the output (")
-    assert "Traceback" not in found.stderr
+    assert result.returncode == 2
+    assert result.stderr.startswith("pytest-calibration: error: cannot write the output (")
+    assert "Traceback" not in result.stderr

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from datasets import calibrated, exact
 
-from pytest_calibration.gate.planning import HIGH_OVER_FLOOR, plan, unpaired_visible
+from pytest_calibration.gate.planning import HIGH_OVER_FLOOR, plan, smallest_visible_unpaired
 from pytest_calibration.gate.verdict import judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty.noise_floor import noise_floor
 from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
 
 Z95, Z80 = 1.6448536, 0.8416212
@@ -30,24 +29,24 @@ def test_a_plan_says_what_its_numbers_are(command) -> None:
     """2000 items: standard error sqrt(0.15 / 2000), and all that follows from it, in words."""
     error = math.sqrt(0.15 / 2000)
     visible = 0.02 + (Z95 + Z80) * error
-    found = command("plan", "--n", 2000)
-    assert (found.code, found.err) == (0, "")
-    text = found.out
+    result = command("plan", "--n", 2000)
+    assert (result.code, result.err) == (0, "")
+    text = result.out
     assert "a comparison on 2,000 items, tolerance 0.02, alpha 0.05\n" in text
     assert "15.0 % of the answers right in one of the two runs only" in text
     assert f"smallest worsening seen with 80 % power: {visible:.3f}\n" in text
     assert "noise floor: a perfectly calibrated model shows an ECE of about 0.025\n" in text
     assert re.search(r"false alarms: at most \d\.\d % of unchanged models fail", text)
-    (power,) = (line for line in found.lines if "a true worsening fails" in line)
-    told = dict(re.findall(r"of ([\d.]+) in ([\d.]+) %", power))
+    (power,) = (line for line in result.lines if "a true worsening fails" in line)
+    shares = dict(re.findall(r"of ([\d.]+) in ([\d.]+) %", power))
     for worsening in (0.04, 0.055, 0.08, 0.12):
         x = (worsening - 0.02) / error - Z95
         expected = 50 * math.erfc(-x / math.sqrt(2))
-        assert float(told[f"{worsening:g}"]) == pytest.approx(expected, abs=0.06)
+        assert float(shares[f"{worsening:g}"]) == pytest.approx(expected, abs=0.06)
 
 
-def test_the_n_told_is_where_it_decides(command) -> None:
-    """The number of items told is the smallest that decides, whatever n was asked for."""
+def test_the_n_printed_is_where_it_decides(command) -> None:
+    """The number of items printed is the smallest that decides, whatever n was asked for."""
     needed = json.loads(command("plan", "--n", 200, "--json").out)["n_needed"]
     below, at = command("plan", "--n", needed - 1), command("plan", "--n", needed)
     must = f"a worsening of 0.07 must be seen with 80 % power; {needed} items do"
@@ -55,14 +54,14 @@ def test_the_n_told_is_where_it_decides(command) -> None:
     assert f"  it decides: {must}\n" in at.out
 
 
-def test_too_few_units_are_told(command) -> None:
-    """Below 50 items or groups nothing is decided, so neither power nor false alarms are told."""
+def test_too_few_units_have_no_power(command) -> None:
+    """Below 50 items or groups nothing is decided, so there is neither power nor alarm."""
     for arguments, what in (
         (("--n", 49, "--tolerance", 0.3, "--max-undetected", 0.5), "49 items"),
         (("--n", 400, "--groups", 40), "40 groups"),
     ):
-        found = command("plan", *arguments)
-        above = found.out.partition("\n\n")[0]
+        result = command("plan", *arguments)
+        above = result.out.partition("\n\n")[0]
         assert f"INCONCLUSIVE, whatever comes out: {what} are too few to compare; " in above
         assert "false alarms" not in above
         assert "fails:" not in above
@@ -72,13 +71,13 @@ def test_too_few_units_are_told(command) -> None:
 
 def test_the_table_covers_usual_sizes_and_the_one_asked_for(command) -> None:
     """One row each for 200, 500, 1000, 2000, 5000 and n, in order, aligned to the right."""
-    found = command("plan", "--n", 700)
-    heads, *rows = rows_of(found.lines)
+    result = command("plan", "--n", 700)
+    heads, *rows = rows_of(result.lines)
     assert heads == ["n", "smallest", "decides", "0.04", "0.055", "0.08", "0.12", "alarms", "floor"]
     assert [row[0] for row in rows] == ["200", "500", "700", "1,000", "2,000", "5,000"]
     assert rows[0][2] == "no"
     assert [row[2] for row in rows][-3:] == ["yes", "yes", "yes"]
-    table = found.lines[-7:]
+    table = result.lines[-7:]
     assert len({len(line) for line in table}) == 1
     for column in (1, -1):
         values = [float(row[column]) for row in rows]
@@ -108,11 +107,14 @@ def test_settings_reach_the_plan(command) -> None:
         "--max-undetected", 0.04, "--json",
     ).out  # fmt: skip
     tree = json.loads(out)
-    known = plan(800, tolerance=0.03, alpha=0.01, changed=0.3, max_undetected=0.04)
-    for key in ("tolerance", "alpha", "changed", "max_undetected", "units", "n", "n_needed",
-                "smallest_visible", "false_alarm_rate", "noise_floor"):  # fmt: skip
-        assert tree[key] == pytest.approx(getattr(known, key)), key
-    assert tree["decides"] == int(known.decides)
+    planned = plan(800, tolerance=0.03, alpha=0.01, changed=0.3, max_undetected=0.04)
+    assert (tree["tolerance"], tree["alpha"], tree["max_undetected"]) == (0.03, 0.01, 0.04)
+    for key in ("changed", "units", "n", "n_needed", "smallest_visible", "false_alarm_rate",
+                "noise_floor"):  # fmt: skip
+        assert tree[key] == pytest.approx(getattr(planned, key)), key
+    assert tree["decides"] == int(planned.decides)
+    free = json.loads(command("plan", "--n", 800, "--accuracy-tolerance", "none", "--json").out)
+    assert free["false_alarm_rate"] == plan(800, accuracy_tolerance=None).false_alarm_rate
     assert list(tree["power"]) == ["0.05", "0.065", "0.09", "0.13"]
     assert list(tree["table"]) == ["200", "500", "800", "1000", "2000", "5000"]
     assert tree["table"]["800"] == {key: tree[key] for key in tree["table"]["800"]}
@@ -141,13 +143,13 @@ def test_json_holds_numbers_only(command, more: list[str]) -> None:
 @pytest.mark.parametrize("n", [300, 1000, 3000])
 def test_high_over_floor_is_that_of_four_way_questions(n: int) -> None:
     """The typical ratio is what the noise floor of a calibrated four-way model has."""
-    floors = [noise_floor(calibrated(n, seed)) for seed in range(5)]
-    ratio = np.mean([floor.high / floor.mean for floor in floors])
+    floors = [measure(calibrated(n, seed)) for seed in range(5)]
+    ratio = np.mean([m.noise_floor_high / m.noise_floor for m in floors])
     assert ratio == pytest.approx(HIGH_OVER_FLOOR, abs=0.015)
 
 
-def test_a_limit_can_be_tested_from_the_n_told_on(command) -> None:
-    """The n told is where the answer turns from no to yes, and about what a judge asks for."""
+def test_a_limit_can_be_tested_from_the_n_printed_on(command) -> None:
+    """The n printed is where the answer turns from no to yes, about as ``items_to_test`` says."""
     tree = json.loads(command("plan", "--n", 300, "--limit", 0.05, "--json").out)
     needed = tree["limit"]["n_needed"]
     assert tree["limit"] == {"value": 0.05, "testable": 0, "n_needed": needed}
@@ -161,7 +163,7 @@ def test_a_limit_can_be_tested_from_the_n_told_on(command) -> None:
 
 
 def test_a_calibrated_model_passes_a_testable_limit(command) -> None:
-    """At the n told, about 95 % of calibrated models stay below the limit (normal formula)."""
+    """At the n printed, about 95 % of calibrated models stay below the limit (normal formula)."""
     tree = json.loads(command("plan", "--n", 300, "--limit", 0.06, "--json").out)
     needed = tree["limit"]["n_needed"]
     passed = [measure(calibrated(needed, seed)).value < 0.06 for seed in range(200)]
@@ -182,10 +184,12 @@ def grouped_model(n: int = 900) -> Predictions:
 def test_a_record_brings_its_own_numbers(command, stored) -> None:
     """Items, groups and noise floor are the record's; so is the error, of two independent runs."""
     record = stored(grouped_model())
-    found = command("plan", "--baseline", record.path)
-    assert "a comparison on 900 items in 300 groups" in found.out
-    assert f"from {record.path} (probe quiz, name default)\n" in found.out
-    assert "worst case: a candidate's errors have nothing to do with the recorded ones" in found.out
+    result = command("plan", "--baseline", record.path)
+    assert "a comparison on 900 items in 300 groups" in result.out
+    assert f"from {record.path} (probe quiz, name default)\n" in result.out
+    assert (
+        "worst case: a candidate's errors have nothing to do with the recorded ones" in result.out
+    )
     tree = json.loads(command("plan", "--baseline", record.path, "--json").out)
     assert (tree["n"], tree["units"]) == (900, 300)
     # What is stored is float32.
@@ -193,16 +197,17 @@ def test_a_record_brings_its_own_numbers(command, stored) -> None:
     assert tree["noise_floor"] == pytest.approx(measure(predictions).noise_floor, rel=1e-6)
     error = math.sqrt(2) * standard_error(predictions.gap, cluster_codes(predictions))
     assert tree["changed"] == pytest.approx(300 * error**2, rel=1e-5)
-    known = plan(900, groups=300, changed=tree["changed"])
-    assert tree["smallest_visible"] == pytest.approx(known.smallest_visible)
-    assert tree["smallest_visible"] >= unpaired_visible(predictions)
+    planned = plan(900, groups=300, changed=tree["changed"])
+    assert tree["smallest_visible"] == pytest.approx(planned.smallest_visible)
+    assert tree["smallest_visible"] >= smallest_visible_unpaired(predictions)
 
 
-def test_on_many_items_a_record_sees_what_was_promised(command, stored) -> None:
-    """Where bounds are not widened for few items, it is ``unpaired_visible``, as in the record."""
+def test_on_many_items_a_record_detects_what_it_states(command, stored) -> None:
+    """Where bounds are not widened for few items, it is the number that the record states."""
     record = stored(calibrated(8000, 7))
     tree = json.loads(command("plan", "--baseline", record.path, "--json").out)
-    assert tree["smallest_visible"] == pytest.approx(unpaired_visible(record.predictions), rel=1e-5)
+    stated = smallest_visible_unpaired(record.predictions)
+    assert tree["smallest_visible"] == pytest.approx(stated, rel=1e-5)
 
 
 def test_a_record_scales_to_another_n(command, stored) -> None:
@@ -219,7 +224,7 @@ def test_a_record_scales_to_another_n(command, stored) -> None:
 
 
 def test_a_limit_against_a_record_is_judged_as_by_the_gate(command, stored) -> None:
-    """The n that makes a limit testable is the one that ``judge`` tells on the same items."""
+    """The n that makes a limit testable is the one that ``judge`` states on the same items."""
     record = stored(calibrated(400, 6))
     tree = json.loads(command("plan", "--baseline", record.path, "--limit", 0.03, "--json").out)
     measured = measure(record.predictions)
@@ -252,17 +257,17 @@ def test_groups_of_very_unequal_size_count_for_fewer(command, stored) -> None:
 def test_a_record_of_a_certain_model_has_no_floor(command, stored) -> None:
     """All confidences 1: the noise floor is 0 and any limit can be tested."""
     path = stored(exact({1.0: 0.1}, each=400)).path
-    found = command("plan", "--baseline", path, "--limit", 0.01)
-    assert found.code == 0
-    assert "an ECE of about 0.000" in found.out
-    assert "limit 0.01 can be tested: from 0 items on" in found.out
+    result = command("plan", "--baseline", path, "--limit", 0.01)
+    assert result.code == 0
+    assert "an ECE of about 0.000" in result.out
+    assert "limit 0.01 can be tested: from 0 items on" in result.out
 
 
 def test_a_record_without_any_error_is_no_error(command, stored) -> None:
     """Certain and always right: nothing varies, and the plan still says so."""
-    found = command("plan", "--baseline", stored(exact({1.0: 0.0}, each=100)).path)
-    assert found.code == 0, found.err
-    assert "smallest worsening seen with 80 % power: 0.02" in found.out
+    result = command("plan", "--baseline", stored(exact({1.0: 0.0}, each=100)).path)
+    assert result.code == 0, result.err
+    assert "smallest worsening seen with 80 % power: 0.02" in result.out
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -277,13 +282,13 @@ def test_a_record_without_any_error_is_no_error(command, stored) -> None:
         (["--n", "-5"], "argument --n: must lie between 2 and 1,000,000,000, got -5"),
         (["--n", "9" * 400], "argument --n: must lie between 2 and 1,000,000,000, got 9,999,99"),
         (["--n", "500", "--groups", "501"], "groups must be between 2 and n = 500, got 501."),
-        (["--n", "500", "--tolerance", "5"], "argument --tolerance: must lie between 0 and 0.99,"),
-        (["--n", "500", "--tolerance", "nan"], "argument --tolerance: must lie between 0 and 0.99"),
-        (["--n", "500", "--alpha", "0.5"], "argument --alpha: must lie between 1e-09 and 0.49, go"),
+        (["--n", "500", "--tolerance", "5"], "argument --tolerance: must be a number of at least"),
+        (["--n", "500", "--alpha", "0.5"], "argument --alpha: must be a number above 0 and bel"),
         (["--n", "500", "--alpha", "five"], "argument --alpha: must be a number, got 'five'"),
+        (["--n", "500", "--accuracy-tolerance", "2"], "argument --accuracy-tolerance: must be a n"),
         (["--n", "500", "--changed", "0"], "argument --changed: must lie between 1e-06 and 1, got"),
         (["--n", "500", "--limit", "5"], "argument --limit: must lie between 1e-06 and 1, got 5"),
-        (["--n", "500", "--max-undetected", "0"], "argument --max-undetected: must lie between 0."),
+        (["--n", "500", "--max-undetected", "0"], "max_undetected must be above 0; at 0 nothing i"),
         (["--baseline", "gone.yaml"], "gone.yaml: cannot be read"),
         (["--baseline", "gone.yaml", "--groups", "5"], "plan: --groups together with --baseline"),
         (["--baseline", "gone.yaml", "--changed", ".2"], "plan: --changed together with --baselin"),
@@ -294,13 +299,13 @@ def test_wrong_values_are_one_sentence(
 ) -> None:
     """A wrong value exits 2 with one line that names it; nothing is printed."""
     monkeypatch.chdir(tmp_path)
-    found = command("plan", *arguments)
-    assert (found.code, found.out) == (2, "")
-    assert found.err.startswith(f"pytest-calibration: error: {message}")
-    assert found.err.count("\n") == 1
+    result = command("plan", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"pytest-calibration: error: {message}")
+    assert result.err.count("\n") == 1
 
 
-def test_a_file_that_is_no_record_is_told(command, tmp_path, stored) -> None:
+def test_a_file_that_is_no_record_is_refused(command, tmp_path, stored) -> None:
     """A YAML file of another kind, one without a probe, and one edited by hand are refused."""
     other = tmp_path / "other.yaml"
     other.write_text("colour: red\n", "utf-8")
@@ -309,14 +314,14 @@ def test_a_file_that_is_no_record_is_told(command, tmp_path, stored) -> None:
     assert "the field format is missing" in command("plan", "--baseline", other).err
     path = stored(grouped_model()).path
     path.write_text(path.read_text("utf-8").replace("\nn: 900\n", "\nn: 901\n"), "utf-8")
-    found = command("plan", "--baseline", path)
-    assert found.code == 2
-    assert "the checksum does not fit the values" in found.err
+    result = command("plan", "--baseline", path)
+    assert result.code == 2
+    assert "the checksum does not fit the values" in result.err
 
 
-def test_a_record_of_one_unit_is_told(command, stored) -> None:
+def test_a_record_of_one_unit_is_refused(command, stored) -> None:
     """One group of items leaves no error to plan with."""
     predictions = Predictions.from_confidence([0.5, 0.6], [True, False], groups=["a", "a"])
-    found = command("plan", "--baseline", stored(predictions).path)
-    assert found.code == 2
-    assert "holds one independent unit; a plan needs 2." in found.err
+    result = command("plan", "--baseline", stored(predictions).path)
+    assert result.code == 2
+    assert "holds one independent unit; a plan needs 2." in result.err

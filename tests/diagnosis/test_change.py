@@ -13,10 +13,11 @@ from datasets import calibrated, four_way, sharpened, softmax, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.diagnosis import BaseTemperature, Interval, diagnose
+from pytest_calibration.diagnosis import diagnose
 from pytest_calibration.diagnosis.change import base_temperature, change_of, shared_items
 from pytest_calibration.diagnosis.collapse import collapse_of, option_mass_of
-from pytest_calibration.diagnosis.estimates import evidence_of, mean_of
+from pytest_calibration.diagnosis.estimates import mean_of, sample_of
+from pytest_calibration.diagnosis.findings import BaseTemperature, Interval
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import (
     answer_histogram,
@@ -84,7 +85,7 @@ def test_the_intervals_are_over_groups() -> None:
 def test_one_group_says_nothing_of_its_own_spread() -> None:
     """Its interval is the whole range, and holds the value."""
     p = Predictions.from_confidence([0.2, 0.4], [True, False], groups=["a", "a"])
-    found = mean_of(np.array([0.2, 0.4]), evidence_of(p))
+    found = mean_of(np.array([0.2, 0.4]), sample_of(p))
     assert (found.value, found.low, found.high) == (pytest.approx(0.3), -1.0, 1.0)
     assert change_of(p, p).signed_gap == Interval(0.0, -2.0, 2.0)
 
@@ -95,14 +96,14 @@ def test_few_wrong_answers_are_as_uncertain_as_they_are_few() -> None:
     p = Predictions.from_confidence(np.full(1000, 0.9), correct)
     values = correct - 0.9
     error = float(values.std(ddof=1)) / math.sqrt(1000)
-    found = mean_of(values, evidence_of(p), of_outcomes=True)
+    found = mean_of(values, sample_of(p), of_outcomes=True)
     assert found.value - found.low == pytest.approx(2.570582 * error)
-    plain = mean_of(values, evidence_of(p))
+    plain = mean_of(values, sample_of(p))
     assert plain.value - plain.low < 2.0 * error
 
 
 def test_items_are_matched_by_id() -> None:
-    """Order and strangers do not matter; without a shared item nothing is compared, and said."""
+    """Order and strangers do not matter; without a shared item nothing is compared, with a note."""
     before, after = two_runs(400, 4, 1.5)
     rng = np.random.default_rng(1)
     d = diagnose(after.take(rng.permutation(400)), before.take(rng.permutation(400)))
@@ -281,7 +282,7 @@ def test_a_sharpened_child_is_of_no_regime_and_a_scaling_problem() -> None:
         for seed in range(60)
     ]
     assert sum(d.regime.name != "undetermined" for d in found) <= 8
-    assert all(d.verdict_word == "scaling" for d in found)
+    assert all(d.problem == "scaling" for d in found)
 
 
 def test_without_a_parent_no_regime_is_named() -> None:
@@ -324,14 +325,13 @@ def pulled(n: int, seed: int, by: float, option: int = 1) -> Predictions:
 
 
 def test_its_numbers_are_those_of_the_metrics() -> None:
-    """Confidence, share of 0.9 or surer, entropy and histograms, each beside the baseline's."""
+    """Share of 0.9 and above, entropy and histograms, each beside the baseline's."""
     base, after = two_runs(800, 3, 2.0)
     c = collapse_of(after, base)
     assert c.mean_entropy is not None
     for found, metric in (
         (c.share_confident, share_confident),
         (c.mean_entropy, mean_entropy),
-        (c.mean_confidence, lambda p: float(p.confidence.mean())),
     ):
         assert found.value == pytest.approx(metric(after))
         assert found.baseline == pytest.approx(metric(base))
@@ -339,7 +339,7 @@ def test_its_numbers_are_those_of_the_metrics() -> None:
         assert found.change.value == pytest.approx(metric(after) - metric(base))
         assert found.change.low < found.change.value < found.change.high
     assert c.answered == pytest.approx(answer_histogram(after))
-    assert c.right == pytest.approx(label_histogram(after))
+    assert c.correct == pytest.approx(label_histogram(after))
     assert c.answered_before == pytest.approx(answer_histogram(base))
     alone = collapse_of(after, None)
     assert alone.mean_entropy is not None
@@ -348,17 +348,17 @@ def test_its_numbers_are_those_of_the_metrics() -> None:
 
 
 def test_without_a_table_there_are_no_options() -> None:
-    """Confidence and its share of 0.9 remain; a baseline without a table lacks only its part."""
+    """The share of 0.9 remains; a baseline without a table lacks only its part."""
     base, after = two_runs(200, 3, 2.0)
     bare = Predictions.from_confidence(after.confidence, after.correct)
     c = collapse_of(bare, base)
-    assert c.mean_entropy is c.answered is c.right is c.favourite is None
+    assert c.mean_entropy is c.answered is c.correct is c.favourite is None
     assert c.share_confident.baseline is not None
     half = collapse_of(after, Predictions.from_confidence(base.confidence, base.correct))
     assert half.mean_entropy is not None
     assert half.mean_entropy.baseline is None
     assert half.answered_before is None
-    assert half.mean_confidence.change is not None
+    assert half.share_confident.change is not None
 
 
 @pytest.mark.parametrize("option", range(4))
@@ -369,7 +369,7 @@ def test_a_favourite_letter_is_found(option: int) -> None:
     assert found is not None
     assert (found.option, found.options) == (option, 4)
     assert found.answered == pytest.approx(answer_histogram(after)[option])
-    assert found.right == pytest.approx(label_histogram(after)[option])
+    assert found.correct == pytest.approx(label_histogram(after)[option])
     assert found.baseline == pytest.approx(answer_histogram(base)[option])
     d = (after.probabilities.argmax(axis=1) == option) * 1.0 - (after.labels == option)  # type: ignore[union-attr]
     half = 2.497705 * float(d.std(ddof=1)) / math.sqrt(1500)  # 0.025 / 4 on either side

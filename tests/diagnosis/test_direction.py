@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from datasets import calibrated, exact, sharpened
 
-from pytest_calibration.diagnosis import Interval, diagnose
+from pytest_calibration.diagnosis import diagnose
 from pytest_calibration.diagnosis.direction import (
     direction_of,
     slope_of,
     worst_bins,
     worst_slices,
 )
+from pytest_calibration.diagnosis.findings import Interval
 from pytest_calibration.diagnosis.recalibration import read_ece
 from pytest_calibration.diagnosis.slices import by_slice
 from pytest_calibration.measurement import measure
@@ -88,8 +89,8 @@ def test_an_ece_that_may_be_noise_names_no_direction() -> None:
     near = replace(read_ece(calibrated(100, 1), 15), at_floor=False, low=0.0)
     slope = Interval(0.1, 0.05, 0.15)
     assert direction_of(Interval(0.0, -0.01, 0.01), slope, near) == "undetermined"
-    sure = replace(near, low=0.01)
-    assert direction_of(Interval(0.0, -0.01, 0.01), slope, sure) == "too extreme"
+    clear = replace(near, low=0.01)
+    assert direction_of(Interval(0.0, -0.01, 0.01), slope, clear) == "too extreme"
 
 
 # --- bins ----------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ def test_the_worst_slices_are_the_surest() -> None:
 
 
 def test_at_most_three_slices_are_named() -> None:
-    """Where all are off, the three surest stand."""
+    """Where all are off, the three clearest stand."""
     names = [f"s{i % 8}" for i in range(4000)]
     assert len(worst_slices(sliced(sharpened(4000, 1, 2.5), names))) == 3
 

@@ -1,4 +1,4 @@
-"""What a calibrated model must not be told, and what must not be said the wrong way round."""
+"""A diagnosis finds no fault in a calibrated model, and nothing the wrong way round."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def test_a_calibrated_classifier_of_skewed_classes_has_no_favourite() -> None:
         labels = (rng.random(1500) < share).astype(int)
         found = diagnose((np.column_stack([1 - share, share]), labels))
         assert found.collapse.answered is not None
-        assert found.collapse.right is not None
-        assert found.collapse.answered[1] > found.collapse.right[1] + 0.05
+        assert found.collapse.correct is not None
+        assert found.collapse.answered[1] > found.collapse.correct[1] + 0.05
         assert found.collapse.favourite is None
 
 
@@ -38,16 +38,16 @@ def test_ties_are_no_favourite() -> None:
     assert diagnose((np.full((400, 4), 0.25), labels)).collapse.favourite is None
 
 
-def test_confidence_that_points_the_wrong_way_is_told_as_such() -> None:
-    """An AUROC far below 1/2 tells right from wrong well, and backwards."""
+def test_reversed_confidence_is_named() -> None:
+    """An AUROC far below 1/2 separates correct answers from wrong ones well, and backwards."""
     rng = np.random.default_rng(1)
     confidence = rng.random(1000)
     text = diagnose((confidence, rng.random(1000) < 1 - confidence)).paragraph
-    assert "points the wrong way: the surer an answer, the more often it is wrong" in text
-    assert "hardly tells" not in text
+    assert "is reversed: the higher it is, the more answers are wrong" in text
+    assert "hardly separates" not in text
 
 
-def test_an_under_confident_model_is_not_told_to_divide() -> None:
+def test_an_under_confident_model_is_not_to_divide() -> None:
     """Dividing logits takes confidence away."""
     rng = np.random.default_rng(2)
     truth = rng.random(1500)

@@ -10,16 +10,9 @@ from datasets import calibrated, d1, sharpened
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.diagnosis import (
-    EceReading,
-    Interval,
-    Recalibrated,
-    TemperatureFit,
-    apply_temperature,
-    diagnose,
-    fit_temperature,
-)
-from pytest_calibration.diagnosis.diagnosing import verdict_on
+from pytest_calibration.diagnosis import apply_temperature, diagnose, fit_temperature
+from pytest_calibration.diagnosis.diagnosing import problem_of
+from pytest_calibration.diagnosis.findings import EceReading, Interval, Recalibrated, TemperatureFit
 from pytest_calibration.diagnosis.recalibration import (
     FOLDS,
     MIN_UNITS,
@@ -156,7 +149,7 @@ def test_what_is_left_is_measured_on_all_items() -> None:
     assert d.after_isotonic.value == measure(straightened(p), "ece", bins=12).value
 
 
-def test_mended_is_at_the_floor_or_four_fifths_gone() -> None:
+def test_corrected_is_at_the_floor_or_four_fifths_gone() -> None:
     """Above its floor, what is left may be a fifth of what was there; beyond, it is left."""
     before = replace(read_ece(sharpened(2000, 1, 2.5), 15), value=0.22, noise_floor=0.02)
     p = calibrated(40_000, 3)
@@ -169,28 +162,32 @@ def test_mended_is_at_the_floor_or_four_fifths_gone() -> None:
         )
 
     at = judge_recalibrated(before, p, 15)
-    assert (at.at_floor, at.mended, at.left) == (floor.at_floor, True, False) == (True, True, False)
+    assert (
+        (at.at_floor, at.corrected, at.remains)
+        == (floor.at_floor, True, False)
+        == (True, True, False)
+    )
     little = judge_recalibrated(before, shifted(0.03), 15)
-    assert (little.at_floor, little.mended, little.left) == (False, True, False)
+    assert (little.at_floor, little.corrected, little.remains) == (False, True, False)
     much = judge_recalibrated(before, shifted(0.07), 15)
-    assert (much.at_floor, much.mended, much.left) == (False, False, True)
+    assert (much.at_floor, much.corrected, much.remains) == (False, False, True)
     few = calibrated(200, 3)
     assert measure(few, "ece").value > measure(few, "ece").noise_floor_high
     assert measure(few, "ece").low == 0
     open_ = judge_recalibrated(replace(before, value=0.12), few, 15)
-    assert (open_.at_floor, open_.mended, open_.left) == (False, False, False)
+    assert (open_.at_floor, open_.corrected, open_.remains) == (False, False, False)
 
 
 def test_too_few_units_are_not_recalibrated() -> None:
     """Below 50 items, or 50 groups of any size, there is a reason instead of a number."""
     few = diagnose(calibrated(MIN_UNITS - 1, 1))
     assert few.after_temperature is few.after_isotonic is None
-    assert few.verdict_word == "undecided"
+    assert few.problem == "undecided"
     assert any("49 independent units, and 50 are needed" in note for note in few.notes)
     p = sharpened(980, 1, 2.0)
     grouped = replace(p, groups=np.array([f"{i // 20}" for i in range(980)]))
     assert diagnose(grouped).after_isotonic is None
-    assert diagnose(grouped).verdict_word == "undecided"
+    assert diagnose(grouped).problem == "undecided"
     assert diagnose(p.take(np.arange(MIN_UNITS))).after_isotonic is not None
 
 
@@ -209,9 +206,9 @@ T2 = TemperatureFit(2.0, 1.8, 2.2, "logits", 1.2, 1.0, False, 0)
 T1 = replace(T2, value=1.05, low=0.9)
 
 
-def rest(value: float, mended: bool, left: bool) -> Recalibrated:
+def rest(value: float, corrected: bool, remains: bool) -> Recalibrated:
     """What is left after recalibration."""
-    return Recalibrated(value, 0.0, 0.3, 0.02, 0.03, False, mended, left)
+    return Recalibrated(value, 0.0, 0.3, 0.02, 0.03, False, corrected, remains)
 
 
 GONE, UNCLEAR, LEFT = rest(0.03, True, False), rest(0.08, False, False), rest(0.15, False, True)
@@ -238,10 +235,10 @@ WORSE = rest(0.21, True, False)
         (OFF, FAR, None, T2, LEFT, GONE, "ranking"),
         (OFF, FAR, RANKS, T2, LEFT, UNCLEAR, "undecided"),
         (OFF, FAR, RANKS, T2, LEFT, WORSE, "undecided"),
-        (OFF, FAR, RANKS, T2, LEFT, LEFT, "not mended"),
+        (OFF, FAR, RANKS, T2, LEFT, LEFT, "not corrected"),
         (OFF, FAR, RANKS, T2, UNCLEAR, LEFT, "undecided"),
         (OFF, FAR, RANKS, None, None, GONE, "shape"),
-        (OFF, FAR, RANKS, None, None, LEFT, "not mended"),
+        (OFF, FAR, RANKS, None, None, LEFT, "not corrected"),
         (OFF, FAR, RANKS, T2, None, None, "undecided"),
     ],
 )
@@ -254,8 +251,8 @@ def test_the_word_follows_from_what_is_left(
     by_isotonic: Recalibrated | None,
     word: str,
 ) -> None:
-    """Every way through: what is mended, what is surely left, what ranks, what is too unsure."""
-    assert verdict_on(gap, ece, auroc, fit, by_temperature, by_isotonic) == word
+    """Every way through: corrected, remaining, ranking, undecided."""
+    assert problem_of(gap, ece, auroc, fit, by_temperature, by_isotonic) == word
 
 
 def bow(n: int, seed: int) -> tuple[FloatArray, np.ndarray]:
@@ -271,22 +268,22 @@ def bow(n: int, seed: int) -> tuple[FloatArray, np.ndarray]:
 def test_multiplied_logits_are_a_scaling_problem(factor: float, seed: int) -> None:
     """Sharpened or flattened by a factor: a temperature brings ECE to its floor, out of fold."""
     d = diagnose(sharpened(3000, seed, factor))
-    assert d.verdict_word == "scaling"
+    assert d.problem == "scaling"
     assert d.direction == ("over-confident" if factor > 1 else "under-confident")
     assert d.after_temperature is not None
-    assert d.after_temperature.mended
+    assert d.after_temperature.corrected
     assert d.after_temperature.value < d.ece.value / 2
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_bend_is_a_problem_of_shape(seed: int) -> None:
-    """Truth that bends away: surely left after the best temperature, gone after a monotone map."""
+    """A curved truth: ECE remains after the best temperature, and is gone after a monotone map."""
     d = diagnose(bow(5000, seed))
-    assert d.verdict_word == "shape"
+    assert d.problem == "shape"
     assert d.after_temperature is not None
-    assert d.after_temperature.left
+    assert d.after_temperature.remains
     assert d.after_isotonic is not None
-    assert d.after_isotonic.mended
+    assert d.after_isotonic.corrected
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -294,14 +291,14 @@ def test_confidence_that_says_nothing_is_a_problem_of_ranking(seed: int) -> None
     """Confidence drawn apart from correctness: only one confidence for all would be calibrated."""
     rng = np.random.default_rng(seed)
     d = diagnose((rng.uniform(0.3, 1, 2000), rng.random(2000) < 0.4))
-    assert d.verdict_word == "ranking"
+    assert d.problem == "ranking"
     for right in (True, False):
         certain = diagnose((rng.uniform(0.5, 1, 300), np.full(300, right)))
-        assert certain.verdict_word == "ranking"
+        assert certain.problem == "ranking"
         assert certain.auroc is None
 
 
-def test_what_differs_between_folds_is_not_mended() -> None:
+def test_differences_between_folds_are_not_corrected() -> None:
     """Where each fold has an accuracy of its own, what the others teach is wrong for it."""
     rng = np.random.default_rng(0)
     p = Predictions.from_confidence(rng.uniform(0.1, 0.9, 4000), rng.random(4000) < 0.5)
@@ -310,21 +307,21 @@ def test_what_differs_between_folds_is_not_mended() -> None:
     p = replace(p, correct=rng.random(4000) < odds / (1 + odds))
     p = replace(p, confidence=p.confidence**4)
     d = diagnose(p)
-    assert d.verdict_word == "not mended"
+    assert d.problem == "not corrected"
     assert d.after_isotonic is not None
-    assert d.after_isotonic.left
+    assert d.after_isotonic.remains
 
 
 def test_calibrated_models_are_rarely_said_to_have_a_problem() -> None:
     """Of 100 calibrated models at most 10 are named anything but fine or undecided."""
-    words = [diagnose(calibrated(1500, seed)).verdict_word for seed in range(100)]
+    words = [diagnose(calibrated(1500, seed)).problem for seed in range(100)]
     assert words.count("none") >= 85
     assert sum(word not in ("none", "undecided") for word in words) <= 10
 
 
 def test_few_items_of_a_calibrated_model_are_undecided() -> None:
-    """A model that might be off by 0.05 unseen is not said to have no problem."""
+    """A model that might be off by 0.05 unseen does not count as free of problems."""
     d = diagnose(calibrated(200, 4))
     assert d.ece.at_floor
     assert d.signed_gap.sign == 0
-    assert (d.verdict_word, d.direction) == ("undecided", "undetermined")
+    assert (d.problem, d.direction) == ("undecided", "undetermined")

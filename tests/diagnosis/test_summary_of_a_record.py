@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from samples import predictions
 
 from pytest_calibration.baselines import Baselines
-from pytest_calibration.baselines.check import Settings, check
+from pytest_calibration.baselines.check import compare_with_stored
 from pytest_calibration.diagnosis import diagnose
+from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.metrics.sharpness import sharpness
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.reports.model import result_of
@@ -52,13 +54,13 @@ def test_a_summary_of_other_options_is_not_put_beside() -> None:
 
 
 def test_the_gate_reads_it_from_the_record(tmp_path: Path) -> None:
-    """A failure against a stored baseline tells entropy and answers before and after."""
+    """A failure against a stored baseline has entropy and answers before and after."""
     store = Baselines(tmp_path)
     store.record(BASE)
-    detail = result_of(check(HOT, store, Settings())).detail
+    detail = result_of(compare_with_stored(HOT, store, Strictness())).detail
     assert detail is not None
     assert detail.diagnosis is not None
-    figures = detail.diagnosis.figures
-    held = sharpness(BASE)
-    assert abs(figures["collapse"]["mean_entropy"]["baseline"] - held.mean_entropy) < 1e-6
-    np.testing.assert_allclose(figures["collapse"]["answered_before"], held.answers, atol=1e-6)
+    collapse, summary = detail.diagnosis.collapse, sharpness(BASE)
+    assert collapse.mean_entropy is not None
+    assert collapse.mean_entropy.baseline == pytest.approx(summary.mean_entropy, abs=1e-6)
+    assert collapse.answered_before == pytest.approx(summary.answers, abs=1e-6)

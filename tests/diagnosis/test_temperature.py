@@ -12,7 +12,8 @@ from datasets import calibrated, d1, d3, four_way, sharpened, softmax
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_calibration.diagnosis import TemperatureFit, apply_temperature, fit_temperature
+from pytest_calibration.diagnosis import apply_temperature, fit_temperature
+from pytest_calibration.diagnosis.findings import TemperatureFit
 from pytest_calibration.diagnosis.temperature import (
     COLDEST,
     HOTTEST,
@@ -145,7 +146,7 @@ def test_what_is_no_temperature_is_refused(t: Any, message: str) -> None:
 
 
 def test_a_table_that_is_not_what_the_confidence_came_from_is_not_used() -> None:
-    """Logits where table, labels, confidence and correctness tell one story, else log-odds."""
+    """Logits where table, labels, confidence and correctness agree, else log-odds."""
     p = calibrated(40, 1)
     assert scale_of(p) == "logits"
     assert scale_of(replace(p, confidence=p.confidence.astype(np.float32))) == "logits"

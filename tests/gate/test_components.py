@@ -143,7 +143,7 @@ def test_one_predicate_fires(bound: float, tolerance: float, grew: bool, applies
 
 
 def test_a_bound_that_is_no_number_never_fires() -> None:
-    """A NaN bound does not fire; whoever decides must raise instead."""
+    """A NaN bound does not fire; the comparison must raise instead."""
     assert not Component("x", 0, 0, 0, 0, math.nan, 0.02).fired
 
 
@@ -206,7 +206,7 @@ def test_shape_of_equal_runs_is_nothing() -> None:
 
 
 def test_shape_needs_units_to_learn_from() -> None:
-    """Below 50 independent units, items or groups, the direction is not learned, and that is said.
+    """Below 50 independent units, items or groups, the direction is not learned, with a reason.
 
     The ten bins of the cross-fitted ECE ask for 500.
     """
@@ -295,7 +295,7 @@ def test_a_move_through_zero_must_grow_by_the_tolerance(
 
 
 def test_noise_about_zero_is_no_established_error() -> None:
-    """A baseline 2 standard errors below zero may be calibrated; at 2.5 it is held to err."""
+    """At 2 standard errors below zero it may be calibrated; at 2.5 it is established to err."""
     n = 2000
 
     def side(confidence: float, right: int) -> Predictions:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_calibration.gate.components import Paired
 from pytest_calibration.gate.decision import State, decide
+from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import compare
 
 
@@ -21,13 +22,13 @@ from pytest_calibration.gate.verdict import compare
     st.floats(0.0, 0.1),
     st.floats(0.001, 0.3),
 )
-def test_compare_says_what_was_decided(
+def test_a_verdict_has_the_decision_on_the_pair(
     seed: int, n: int, factor: float, tolerance: float, alpha: float
 ) -> None:
     """A verdict has the state, the bounds, the level and the n of the decision on the pair."""
     before, after = two_runs(n, seed, factor)
     v = compare(after, before, tolerance=tolerance, alpha=alpha)
-    d = decide(Paired.of(before, after), tolerance=tolerance, alpha=alpha)
+    d = decide(Paired.of(before, after), Strictness(tolerance, alpha))
     assert (v.state, v.level, v.n_needed, v.improved) == (
         d.state,
         d.level,
@@ -44,7 +45,7 @@ def test_compare_says_what_was_decided(
 def test_raised_bounds_are_worsening_minus_z_errors(seed: int, n: int, factor: float) -> None:
     """Every bound but an exact one lies the same number of standard errors below its worsening."""
     before, after = two_runs(n, seed, factor)
-    d = decide(Paired.of(before, after), accuracy_tolerance=None)
+    d = decide(Paired.of(before, after), Strictness(accuracy_tolerance=None))
     z = {
         round((c.worsening - c.bound) / c.standard_error, 6)
         for c in d.components
@@ -55,22 +56,21 @@ def test_raised_bounds_are_worsening_minus_z_errors(seed: int, n: int, factor: f
 
 
 @pytest.mark.parametrize(("n", "allowed"), [(150, 0.02), (1000, 0.0075)])
-def test_tolerance_zero_does_not_cry_wolf(n: int, allowed: float) -> None:
-    """Even with no tolerance an unchanged model fails no more often than is promised.
+def test_tolerance_zero_raises_few_false_alarms(n: int, allowed: float) -> None:
+    """Even with no tolerance an unchanged model fails no more often than promised.
 
-    The bound is min(0.4, 150 / n)·alpha; three standard deviations of the count are left to luck.
+    The bound is min(0.4, 150 / n)·alpha; the count may exceed it by three standard deviations.
     """
-    trials = 400
+    trials, strict = 400, Strictness(tolerance=0.0, accuracy_tolerance=0.0)
     failed = sum(
-        decide(Paired.of(*two_runs(n, seed)), tolerance=0.0, accuracy_tolerance=0.0).state
-        is State.REGRESSED
+        decide(Paired.of(*two_runs(n, seed)), strict).state is State.REGRESSED
         for seed in range(trials)
     )
     assert failed <= trials * allowed + 3 * math.sqrt(trials * allowed)
 
 
 def test_what_fails_and_what_decides() -> None:
-    """Four states fail a test; all but inconclusive mean that something was decided."""
+    """Four states fail a test; all but inconclusive mean that something was compared or stored."""
     assert {s.value for s in State if s.fails} == {
         "regressed",
         "above_limit",

@@ -1,4 +1,4 @@
-"""What hypothesis draws for the metrics: answers with confidences, and tables of probabilities."""
+"""Predictions drawn by hypothesis: rows of confidence and outcome, tables of probabilities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STRATEGIES: tuple[Strategy, ...] = ("equal_width", "equal_mass")
 
 Rows = list[tuple[float, bool]]
 
-# Any confidence, and those that people and models say: ties, edges, 0 and 1 among them.
+# Any confidence, often with two decimals: ties, edges, 0 and 1 occur.
 answers = st.lists(
     st.tuples(
         st.one_of(st.floats(0, 1), st.integers(0, 100).map(lambda k: k / 100)), st.booleans()
@@ -20,21 +20,21 @@ answers = st.lists(
     min_size=1,
     max_size=80,
 )
-# On a grid, where no value lies within the snap of an edge without being one.
-said = st.lists(
+# Multiples of 0.05: a value near an edge is on it.
+grid = st.lists(
     st.tuples(st.integers(0, 20).map(lambda k: k / 20), st.booleans()), min_size=1, max_size=60
 )
 strategies = st.sampled_from(STRATEGIES)
 
 
 def built(rows: Rows) -> Predictions:
-    """Predictions from (confidence, correct) rows."""
+    """Return predictions from (confidence, correct) rows."""
     return Predictions.from_confidence([c for c, _ in rows], [h for _, h in rows])
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> Predictions:
-    """Draw a table of probabilities in steps of a whole number, with labels."""
+    """Draw a table of probabilities that are multiples of 1/steps, with labels."""
     options = draw(st.integers(1, 5))
     steps = draw(st.sampled_from([4, 10, 1000]))
     rows, labels = [], []

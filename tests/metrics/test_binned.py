@@ -1,4 +1,4 @@
-"""Errors of bins against formulas, known models and each other."""
+"""Calibration errors over bins: formulas, known models, and properties."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from datasets import DATASETS, calibrated, exact, two_runs
-from drawn import STRATEGIES, Rows, answers, built, said, strategies, tables
+from drawn import STRATEGIES, Rows, answers, built, grid, strategies, tables
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +19,6 @@ from pytest_calibration.metrics import (
     bin_table,
     brier,
     classwise_ece,
-    cross_fitted_ece,
     debiased_rms_ce,
     debiased_squared_ce,
     ece,
@@ -32,7 +31,6 @@ from pytest_calibration.metrics import (
     underconfidence,
 )
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty import cross_fitting
 
 of = Predictions.from_confidence
 
@@ -55,7 +53,7 @@ def test_errors_by_hand() -> None:
 
 
 def test_debiased_error_by_hand() -> None:
-    """The pairs of gaps -0.1, -0.1, 0.9 have the products 0.01, -0.09, -0.09; one item has none."""
+    """Products of pairs of the gaps -0.1, -0.1, 0.9: 0.01, -0.09, -0.09; one item has none."""
     p = of([0.9, 0.9, 0.9, 0.3], [1, 1, 0, 1])
     assert debiased_squared_ce(p, 10) == pytest.approx(0.75 * (0.01 - 0.09 - 0.09) / 3)
     assert debiased_rms_ce(p, 10) == 0
@@ -66,17 +64,17 @@ def test_debiased_error_by_hand() -> None:
 
 
 def test_classwise_error_by_hand() -> None:
-    """Three classes, two items: the gaps of each class in its bins, over 2 items and 3 classes."""
+    """Three classes, two items: absolute gaps per class and bin, over 2 items and 3 classes."""
     p = Predictions.from_probabilities([[0.7, 0.2, 0.1], [0.15, 0.7, 0.15]], [0, 2])
     # Class 0: 0.7 right (gap -0.3), 0.15 not (0.15). Class 1: 0.2 (0.2), 0.7 (0.7).
     # Class 2: 0.1 not (0.1), and 0.15 right (-0.85), in bins of their own.
     assert classwise_ece(p, 10) == pytest.approx((0.3 + 0.15 + 0.2 + 0.7 + 0.1 + 0.85) / 6)
-    # In 5 bins the last two share (0, 0.2]: |0.25 - 1|; and so do the two of no other class.
+    # In 5 bins the last two share (0, 0.2]: |0.25 - 1|; those of other classes share no bin.
     assert classwise_ece(p, 5) == pytest.approx((0.3 + 0.15 + 0.2 + 0.7 + 0.75) / 6)
 
 
-def test_classwise_error_is_the_mean_of_yes_or_no_questions() -> None:
-    """Class by class it is the ECE of (p_j, label == j) as confidences and answers."""
+def test_classwise_error_is_the_mean_over_classes() -> None:
+    """Of the ECE with p_j as confidence and label == j as outcome."""
     p = two_runs(500, 3, 1.6)[1]
     assert p.probabilities is not None
     assert p.labels is not None
@@ -92,7 +90,7 @@ def test_confidence_one_lies_in_the_last_bin() -> None:
 
 
 def test_more_items_than_one_block_are_all_counted() -> None:
-    """100,000 items are summed in blocks, and every one of them is in the table."""
+    """100,000 items are summed in blocks, and each is counted."""
     p = exact({0.45: 0.1, 0.75: -0.2}, each=50_000)
     assert bin_table(p).n == 100_000
     assert ece(p) == pytest.approx(0.15)
@@ -119,8 +117,8 @@ def test_one_bin_is_the_absolute_gap() -> None:
 
 
 @given(st.integers(1, 60), st.integers(0, 60), strategies)
-def test_sure_and_right_is_perfect(n: int, wrong: int, strategy: Strategy) -> None:
-    """At confidence 1, every error metric is the share of wrong answers; none when all right."""
+def test_errors_at_confidence_one(n: int, wrong: int, strategy: Strategy) -> None:
+    """At confidence 1 every error is the share of wrong answers."""
     wrong = min(wrong, n)
     p = of([1.0] * n, [i >= wrong for i in range(n)])
     errors = (ece, mce, rms_ce, overconfidence)
@@ -140,11 +138,8 @@ def test_calibrated_models_have_the_known_null_distribution() -> None:
 
 
 @pytest.mark.parametrize("bins", [5, 15])
-def test_debiased_square_is_zero_on_average_where_the_plain_one_is_not(bins: int) -> None:
-    """Over calibrated models its mean is within 3 standard errors of 0, and negative half the time.
-
-    The plain square is then about (number of bins) · mean of c (1 - c) / n.
-    """
+def test_debiased_square_has_mean_zero_at_calibration(bins: int) -> None:
+    """Its mean over calibrated models is within 3 standard errors of 0, unlike the plain square."""
     models = [calibrated(200, seed) for seed in range(600)]
     debiased = np.array([debiased_squared_ce(p, bins) for p in models])
     plain = np.array([rms_ce(p, bins) ** 2 for p in models])
@@ -161,8 +156,8 @@ def test_debiased_square_is_unbiased_where_miscalibrated() -> None:
     assert np.mean(values) == pytest.approx(0.01, abs=3 * float(np.std(values)) / math.sqrt(4000))
 
 
-def test_debiased_error_is_the_plain_one_where_noise_is_small() -> None:
-    """On 100,000 items with a real error the two agree to a thousandth."""
+def test_debiased_error_is_the_plain_one_for_many_items() -> None:
+    """For 100,000 items of a miscalibrated model the two agree to 0.001."""
     p = two_runs(100_000, 0, 1.5)[1]
     assert debiased_rms_ce(p) == pytest.approx(rms_ce(p), abs=1e-3)
     assert rms_ce(p) > 0.1
@@ -173,7 +168,7 @@ def test_debiased_error_is_the_plain_one_where_noise_is_small() -> None:
 
 @given(answers, st.integers(1, 40), strategies)
 def test_order_of_the_errors(rows: Rows, bins: int, strategy: Strategy) -> None:
-    """0 <= |signed gap| <= ECE <= RMS <= MCE <= 1, whatever the data and the binning."""
+    """0 <= |signed gap| <= ECE <= RMS <= MCE <= 1, for all data and binnings."""
     p = built(rows)
     chain = [0.0, abs(signed_gap(p)), ece(p, bins, strategy), rms_ce(p, bins, strategy)]
     chain += [mce(p, bins, strategy), 1.0]
@@ -194,7 +189,7 @@ def test_over_and_underconfidence_split_ece(rows: Rows, bins: int, strategy: Str
 
 @given(answers, st.integers(1, 40), strategies)
 def test_debiasing_only_lowers(rows: Rows, bins: int, strategy: Strategy) -> None:
-    """The mean product of two different gaps is at most the squared mean gap."""
+    """The debiased square is at most the plain one."""
     p = built(rows)
     square = debiased_squared_ce(p, bins, strategy)
     assert -1 <= square <= rms_ce(p, bins, strategy) ** 2 + 1e-12
@@ -202,25 +197,25 @@ def test_debiasing_only_lowers(rows: Rows, bins: int, strategy: Strategy) -> Non
 
 
 @given(answers)
-def test_a_bin_of_one_item_says_nothing_to_the_debiased_error(rows: Rows) -> None:
-    """With every item in a bin of its own there is no pair, and the error is exactly 0."""
+def test_a_bin_of_one_item_adds_nothing_to_the_debiased_error(rows: Rows) -> None:
+    """With one item per bin there is no pair, and the error is exactly 0."""
     distinct = list({c: (c, h) for c, h in rows}.values())
-    # Equal confidences share a bin; distinct ones 0.01 apart do not, in 100 bins.
+    # In 100 bins, confidences 0.01 apart are in different bins.
     alone = [(k / 100, h) for k, (_, h) in enumerate(distinct, start=1)]
     assert debiased_squared_ce(built(alone), 100) == 0
 
 
-@given(said, st.integers(1, 20), st.integers(1, 5))
+@given(grid, st.integers(1, 20), st.integers(1, 5))
 def test_finer_bins_never_lower_an_error(rows: Rows, bins: int, factor: int) -> None:
-    """Splitting bins cannot cancel more: each error over k·B bins is at least that over B."""
+    """Each error over k·B bins is at least that over B bins."""
     p = built(rows)
     for metric in (ece, rms_ce, overconfidence, underconfidence):
         assert metric(p, bins * factor) >= metric(p, bins) - 1e-9
 
 
-@given(said, st.integers(1, 40))
-def test_two_classes_are_one_question_asked_twice(rows: Rows, bins: int) -> None:
-    """With [1 - c, c] the class-wise error is the mean of ECE of c and of its mirror image."""
+@given(grid, st.integers(1, 40))
+def test_classwise_error_of_two_classes(rows: Rows, bins: int) -> None:
+    """With [1 - c, c] it is the mean of the ECE of c and of 1 - c."""
     confidence = np.array([c for c, _ in rows])
     label = np.array([h for _, h in rows])
     table = np.column_stack([1 - confidence, confidence])
@@ -232,7 +227,7 @@ def test_two_classes_are_one_question_asked_twice(rows: Rows, bins: int) -> None
 
 
 def test_off_the_edges_two_classes_have_equal_errors() -> None:
-    """No confidence of D1 lies on an edge, so its mirror image errs as much."""
+    """No confidence of D1 is on an edge, so both classes have the same error."""
     confidence, correct = DATASETS["D1"]()
     table = np.column_stack([1 - confidence, confidence])
     value = classwise_ece((table, correct.astype(int)))
@@ -240,33 +235,21 @@ def test_off_the_edges_two_classes_have_equal_errors() -> None:
 
 
 @given(tables())
-def test_one_option_is_certain_to_be_right(p: Predictions) -> None:
-    """Where the only option has probability 1, the class-wise error is 0."""
+def test_a_single_option_has_no_error(p: Predictions) -> None:
+    """With one option of probability 1 the class-wise error is 0."""
     one = Predictions.from_probabilities(np.ones((len(p), 1)), np.zeros(len(p), dtype=int))
     assert classwise_ece(one) == 0
 
 
-@given(answers, st.integers(1, 20), strategies, st.booleans())
-def test_the_cross_fitted_metric_is_the_value_with_an_error(
-    rows: Rows, bins: int, strategy: Strategy, grouped: bool
-) -> None:
-    """The metric and the estimate with a standard error are one number, groups or not."""
-    groups = [i % 3 for i in range(len(rows))] if grouped else None
-    p = of([c for c, _ in rows], [h for _, h in rows], groups=groups)
-    assert (
-        cross_fitted_ece(p, bins, strategy) == cross_fitting.cross_fitted_ece(p, bins, strategy)[0]
-    )
-
-
-# --- what they need -----------------------------------------------------------------------------
+# --- missing fields -----------------------------------------------------------------------------
 
 
 def test_classwise_error_needs_a_table() -> None:
-    """Confidence and correctness do not determine it, and the error says how to build what does."""
+    """The error says what is missing, and how to build predictions that have it."""
     with pytest.raises(
         MetricError,
         match=r"classwise_ece needs the probabilities of all options, and the predictions of probe "
-        r"'confidence' carry none; build them with Predictions\.from_probabilities\.",
+        r"'confidence' have none; build them with Predictions\.from_probabilities\.",
     ):
         classwise_ece(of([0.5], [True]))
     bare = Predictions("bare", [0.5], [True], [1], probabilities=[[0.5, 0.5]])
@@ -275,7 +258,7 @@ def test_classwise_error_needs_a_table() -> None:
 
 
 def test_equal_mass_is_ece_over_quantile_bins() -> None:
-    """The two names of one number agree, and the table of its bins gives it too."""
+    """Both names give the same number, as does the table of its bins."""
     p = calibrated(300, 1)
     table = bin_table(p, 10, "equal_mass")
     expected = (table.count * np.abs(table.gap)).sum() / table.n

@@ -1,4 +1,4 @@
-"""Which bin a confidence lies in, and the sums per bin."""
+"""The bin of a confidence, and the sums per bin."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ of = Predictions.from_confidence
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("bins", [5, 10, 15, 20, 25, 50, 100])
 def test_two_decimal_confidences_are_binned_as_fractions(bins: int, dtype: type) -> None:
-    """Each of the 101 two-decimal confidences lies where rational arithmetic puts it."""
+    """Each of the 101 two-decimal confidences has the bin of rational arithmetic."""
     expected = [max(0, -(-Fraction(k, 100) * bins // 1) - 1) for k in range(101)]
     confidence = (np.arange(101) / 100).astype(dtype).astype(np.float64)
     assert bin_index(confidence, bins).tolist() == expected
@@ -39,7 +39,7 @@ def test_two_decimal_confidences_are_binned_as_fractions(bins: int, dtype: type)
 
 @pytest.mark.parametrize("bins", [1, 2, 3, 7, 15, 33, 64, 1000, 2**25])
 def test_edges_are_closed_on_the_right(bins: int) -> None:
-    """The edge k/B belongs to the bin below it; 0 to the first bin, 1 to the last."""
+    """The edge k/B is in the bin below it; 0 is in the first bin, 1 in the last."""
     some = np.unique(np.linspace(0, bins, 65).astype(np.int64))
     assert bin_index(some / bins, bins).tolist() == np.maximum(some - 1, 0).tolist()
     inside = (some[:-1] + 0.6) / bins
@@ -56,7 +56,7 @@ def test_bins_are_those_of_the_formula(rows: Rows, bins: int) -> None:
 
 @given(answers, st.integers(1, 40))
 def test_equal_mass_edges_are_numpys_quantiles(rows: Rows, bins: int) -> None:
-    """Bit for bit, so that a confidence on an edge falls where numpy and scikit-learn put it."""
+    """Bit for bit, so that a confidence on an edge has the bin of numpy and scikit-learn."""
     confidence = np.array([c for c, _ in rows])
     inner = np.unique(np.quantile(confidence, np.arange(1, bins) / bins))
     expected = [0.0, *inner[inner < 1], 1.0]
@@ -65,7 +65,7 @@ def test_equal_mass_edges_are_numpys_quantiles(rows: Rows, bins: int) -> None:
 
 @given(answers, st.integers(1, 40), strategies)
 def test_the_printed_edges_enclose_their_items(rows: Rows, bins: int, strategy: Strategy) -> None:
-    """Every confidence lies within the edges of its bin, up to the snap, and none is lost."""
+    """Every confidence is within the edges of its bin, up to the snap, and all are counted."""
     p = built(rows)
     table, index = bin_table(p, bins, strategy), bin_index(p.confidence, bins, strategy)
     snap = 2e-6 if strategy == "equal_width" else 0.0
@@ -78,10 +78,8 @@ def test_the_printed_edges_enclose_their_items(rows: Rows, bins: int, strategy: 
 
 
 @given(answers, st.integers(1, 40), strategies)
-def test_the_sums_are_those_of_the_items_in_each_bin(
-    rows: Rows, bins: int, strategy: Strategy
-) -> None:
-    """Count, confidence, correct and squared gap of a bin are sums over the items it holds."""
+def test_sums_are_over_the_items_of_a_bin(rows: Rows, bins: int, strategy: Strategy) -> None:
+    """Count, confidence, correct and squared gap are sums over the items of the bin."""
     p = built(rows)
     table, index = bin_table(p, bins, strategy), bin_index(p.confidence, bins, strategy)
     for b in range(len(table)):
@@ -103,8 +101,8 @@ def test_equal_confidences_share_a_bin(rows: Rows, bins: int, strategy: Strategy
     assert (np.diff(index[order]) >= 0).all()
 
 
-def test_equal_mass_bins_hold_equal_counts_without_ties() -> None:
-    """600 distinct confidences in 15 bins are 40 each."""
+def test_equal_mass_bins_have_equal_counts_without_ties() -> None:
+    """600 distinct confidences in 15 bins: 40 each."""
     confidence = np.random.default_rng(0).permutation(np.linspace(0.2, 0.99, 600))
     table = bin_table(of(confidence, [True] * 600), 15, "equal_mass")
     assert table.count.tolist() == [40] * 15
@@ -112,7 +110,7 @@ def test_equal_mass_bins_hold_equal_counts_without_ties() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0], ids=str)
 def test_equal_mass_of_one_value_is_one_bin(value: float) -> None:
-    """Where all confidences are equal, equal mass fills one bin and ECE is the absolute gap."""
+    """With equal confidences one bin is filled, and ECE is the absolute gap."""
     p = of([value] * 20, [i < 7 for i in range(20)])
     table = bin_table(p, 15, "equal_mass")
     assert (table.count > 0).sum() == 1
@@ -120,17 +118,17 @@ def test_equal_mass_of_one_value_is_one_bin(value: float) -> None:
 
 
 def test_equal_mass_drops_repeated_edges() -> None:
-    """Repeated quantiles are one edge, so there are fewer bins than asked for."""
+    """Repeated quantiles are one edge, so there are fewer bins than requested."""
     edges = bin_edges(np.array([0.1] * 50 + [0.9] * 50), 10, "equal_mass")
     assert len(np.unique(edges)) == len(edges)
     assert len(edges) < 11
-    # Nor is there an empty bin from 1 to 1 where most are certain.
+    # No empty bin from 1 to 1 either.
     assert bin_edges(np.array([0.5] + [1.0] * 99), 10, "equal_mass").tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_an_empty_bin_between_two_edges_holds_nothing(strategy: Strategy) -> None:
-    """Two values in many bins: the sums of the bins between them are 0, not their neighbours'."""
+def test_empty_bins_have_sums_of_zero(strategy: Strategy) -> None:
+    """Two values in many bins: the sums of the bins between them are 0."""
     table = bin_table(of([0.1, 0.9], [True, False]), 7, strategy)
     assert table.n == 2
     assert sorted(table.count.tolist())[-2:] == [1, 1]
@@ -138,8 +136,8 @@ def test_an_empty_bin_between_two_edges_holds_nothing(strategy: Strategy) -> Non
     assert table.sum_squared_gap.sum() == pytest.approx(1.62)
 
 
-def test_empty_bins_are_nan_to_a_reader_and_nothing_to_a_sum() -> None:
-    """An empty bin has no mean, no accuracy and a gap of 0."""
+def test_empty_bins_have_no_means() -> None:
+    """Mean confidence and accuracy are NaN, the gap is 0."""
     table = bin_table(of([0.95, 0.05], [1, 0]), 10)
     assert len(table) == 10
     assert np.isnan(table.confidence[5])
@@ -151,7 +149,7 @@ def test_empty_bins_are_nan_to_a_reader_and_nothing_to_a_sum() -> None:
 @pytest.mark.parametrize("bins", [0, -3])
 @pytest.mark.parametrize("call", [ece, mce, bin_table, equal_mass_ece], ids=lambda f: f.__name__)
 def test_bins_below_one_are_refused(call: Callable[..., Any], bins: int) -> None:
-    """Fewer than one bin is an error that shows the value."""
+    """The error shows the value."""
     with pytest.raises(MetricError, match=f"bins must be at least 1, got {bins}"):
         call(of([0.5], [True]), bins)
 
@@ -164,20 +162,20 @@ def test_bins_below_one_are_refused(call: Callable[..., Any], bins: int) -> None
         (True, "bins must be a whole number, got True"),
     ],
 )
-def test_bins_that_are_a_slip_of_the_pen_are_refused(bins: Any, message: str) -> None:
-    """Bins that would fill the memory, or are no whole number, are an error with the value."""
+def test_invalid_numbers_of_bins_are_refused(bins: Any, message: str) -> None:
+    """Too many bins, and bins that are no whole number, are an error with the value."""
     with pytest.raises(MetricError, match=message):
         ece(of([0.5], [True]), bins)
 
 
 def test_bins_of_options_are_checked_too() -> None:
-    """Class-wise ECE refuses what ECE refuses."""
+    """Class-wise ECE has the same checks as ECE."""
     with pytest.raises(MetricError, match="bins must be at least 1, got 0"):
         classwise_ece(([[0.5, 0.5]], [0]), 0)
 
 
 def test_unknown_strategy_is_refused() -> None:
-    """An unknown binning is an error that names the two there are."""
+    """The error names the two strategies."""
     for call in (ece, bin_table):
         with pytest.raises(MetricError, match="'quantile'; use 'equal_width' or 'equal_mass'"):
             call(of([0.5], [True]), 10, "quantile")  # type: ignore[arg-type]

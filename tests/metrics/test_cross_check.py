@@ -1,7 +1,7 @@
-"""The same numbers as other programs, and the known reasons where they give others.
+"""Comparison with other programs: equal numbers, or different ones for a known reason.
 
-Each check runs the other program where it is installed (dependency group ``cross-check``). Where
-programs disagree, a test asserts both numbers: it fails when either of them changes its mind.
+A check runs where the other program is installed (dependency group ``cross-check``). Where programs
+disagree, a test asserts both numbers: it fails when either of them changes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from pytest_calibration.predictions import BoolArray, FloatArray, IntArray, Pred
 of = Predictions.from_confidence
 
 FOUR_WAY = sharpened()
-# D4 is the top answer of a four-way model; D1 and D4 have no confidence on an edge, D2 and D3 most.
+# D4 is the top answer of a four-way model. No confidence of D1 and D4 is on an edge of a bin, most
+# of those of D2 and D3 are.
 SETS: dict[str, tuple[FloatArray, BoolArray]] = {
     **{name: make() for name, make in DATASETS.items()},
     "D4": (FOUR_WAY.confidence, FOUR_WAY.correct),
@@ -47,21 +48,21 @@ everywhere = pytest.mark.parametrize("name", SETS)
 off_the_edges = pytest.mark.parametrize("name", ["D1", "D4"])
 
 
-def given(name: str) -> tuple[Predictions, FloatArray, IntArray]:
+def dataset(name: str) -> tuple[Predictions, FloatArray, IntArray]:
     """Return predictions of a dataset, its confidences and its outcomes as 0 and 1."""
     confidence, correct = SETS[name]
     return of(confidence, correct), np.array(confidence), np.array(correct, dtype=np.int64)
 
 
 def close(value: float) -> Any:
-    """Equal but for the rounding of float64 sums."""
+    """Return what is equal but for the rounding of float64 sums."""
     return pytest.approx(value, abs=1e-12)
 
 
 # --- published values ---------------------------------------------------------------------------
 
-# Computed by other programs and by reference code that shares nothing with ours: the rule (a, b]
-# with 0 in the first bin, on float64 and on float32 confidences.
+# Computed by other programs and by independent reference code: the rule (a, b] with 0 in the first
+# bin, for float64 and float32 confidences.
 FLOAT64 = {
     ("D1", 15): 0.1106022066,
     ("D2", 15): 0.0687500000,
@@ -89,7 +90,7 @@ ROOT_MEAN_SQUARE = {
 
 
 def cases(table: dict[tuple[str, int], float]) -> pytest.MarkDecorator:
-    """Parametrise over (dataset, bins) and the value other programs give."""
+    """Return a parametrisation over (dataset, bins) and the value of other programs."""
     return pytest.mark.parametrize(
         ("name", "bins", "published"),
         [(name, bins, value) for (name, bins), value in table.items()],
@@ -99,7 +100,7 @@ def cases(table: dict[tuple[str, int], float]) -> pytest.MarkDecorator:
 
 @cases(FLOAT64)
 def test_ece_is_the_number_of_other_programs(name: str, bins: int, published: float) -> None:
-    """On float64 confidences ECE is what four other programs give."""
+    """For float64 confidences ECE is that of four other programs."""
     assert ece(of(*SETS[name]), bins) == pytest.approx(published, abs=5e-11)
 
 
@@ -107,7 +108,7 @@ def test_ece_is_the_number_of_other_programs(name: str, bins: int, published: fl
 def test_ece_of_float32_is_the_same_but_for_rounding(
     name: str, bins: int, published: float
 ) -> None:
-    """On float32 confidences no item changes its bin, and ECE moves by the rounding alone."""
+    """For float32 confidences no item changes its bin; ECE differs by rounding alone."""
     confidence, correct = SETS[name]
     value = ece(of(confidence.astype(np.float32), correct), bins)
     assert value == pytest.approx(published, abs=5e-11)
@@ -116,7 +117,7 @@ def test_ece_of_float32_is_the_same_but_for_rounding(
 
 @cases(EQUAL_MASS)
 def test_equal_mass_ece_keeps_ties_together(name: str, bins: int, published: float) -> None:
-    """Equal-mass ECE takes quantile edges, (a, b], so that rows in any order give one number."""
+    """Edges are quantiles, bins are (a, b]: the order of the rows does not matter."""
     confidence, correct = SETS[name]
     assert equal_mass_ece(of(confidence, correct), bins) == pytest.approx(published, abs=5e-11)
     for seed in range(5):
@@ -127,7 +128,7 @@ def test_equal_mass_ece_keeps_ties_together(name: str, bins: int, published: flo
 
 @cases(ROOT_MEAN_SQUARE)
 def test_rms_error_is_the_number_of_other_programs(name: str, bins: int, published: float) -> None:
-    """sqrt(Σ n_b/n gap_b²) is what reference code gives."""
+    """sqrt(Σ n_b/n gap_b²) is the value of reference code."""
     assert rms_ce(of(*SETS[name]), bins) == pytest.approx(published, abs=5e-11)
 
 
@@ -176,7 +177,7 @@ ON_EDGES = {
 def test_each_program_has_its_own_number_on_edges(program: str, name: str) -> None:
     """ECE of 15 bins: theirs is what the documentation says, and on edges never ours."""
     error, numbers = ON_EDGES[program]
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     theirs = numbers[("D1", "D2", "D3").index(name)]
     assert error(confidence, correct) == pytest.approx(theirs, abs=1e-10)
     assert ece(p) == pytest.approx(FLOAT64[name, 15], abs=1e-10)
@@ -203,7 +204,7 @@ def sklearn_ece(
 def test_scikit_learn_agrees_on_both_binnings(name: str, bins: int) -> None:
     """scikit-learn's calibration curve, weighted by its counts, gives our ECE even on edges."""
     curve = pytest.importorskip("sklearn.calibration").calibration_curve
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     assert ece(p, bins) == close(sklearn_ece(confidence, correct, bins, "uniform", curve))
     expected = sklearn_ece(confidence, correct, bins, "quantile", curve)
     assert equal_mass_ece(p, bins) == close(expected)
@@ -229,7 +230,7 @@ def test_scikit_learn_and_scipy_agree_on_auroc_and_brier(name: str) -> None:
     """roc_auc_score, the Mann-Whitney statistic over all pairs, and brier_score_loss, ties too."""
     sk = pytest.importorskip("sklearn.metrics")
     stats = pytest.importorskip("scipy.stats")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     right, wrong = confidence[correct == 1], confidence[correct == 0]
     assert auroc(p) == close(sk.roc_auc_score(correct, confidence))
     pairs = stats.mannwhitneyu(right, wrong).statistic
@@ -273,7 +274,7 @@ def test_scikit_learn_calls_the_impossible_less_unlikely() -> None:
 def test_netcal_agrees_off_the_edges(name: str, bins: int) -> None:
     """ECE, MCE and ECE over quantile bins are netcal's where no confidence lies on an edge."""
     netcal = pytest.importorskip("netcal.metrics")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     assert ece(p, bins) == close(netcal.ECE(bins).measure(confidence, correct))
     assert mce(p, bins) == close(netcal.MCE(bins).measure(confidence, correct))
     quantile = netcal.ECE(bins, equal_intervals=False)
@@ -291,7 +292,7 @@ def test_what_netcal_calls_ace_is_not_weighted() -> None:
     """Its ACE is the plain mean of the gaps of the non-empty bins, however few items they hold."""
     netcal = pytest.importorskip("netcal.metrics")
     for name, theirs in (("D1", 0.1073199642), ("D4", 0.1138072978)):
-        p, confidence, correct = given(name)
+        p, confidence, correct = dataset(name)
         table = bin_table(p)
         unweighted = np.abs(table.gap)[table.count > 0].mean()
         assert netcal.ACE(15).measure(confidence, correct) == close(unweighted)
@@ -302,7 +303,7 @@ def test_what_netcal_calls_ace_is_not_weighted() -> None:
 def test_netcal_refuses_repeated_quantiles() -> None:
     """With ties its quantile bins have no width, and it raises; ours become fewer."""
     netcal = pytest.importorskip("netcal.metrics")
-    p, confidence, correct = given("D3")
+    p, confidence, correct = dataset("D3")
     assert equal_mass_ece(p) == pytest.approx(0.1695, abs=1e-10)
     with pytest.raises(ValueError, match="edge difference is numerically 0"):
         netcal.ECE(15, equal_intervals=False).measure(confidence, correct)
@@ -315,7 +316,7 @@ def test_netcal_refuses_repeated_quantiles() -> None:
 @off_the_edges
 def test_torchmetrics_agrees_off_the_edges(name: str, bins: int) -> None:
     """Its norms l1, l2 and max are ECE, RMS error and MCE where no confidence lies on an edge."""
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     for norm, metric in (("l1", ece), ("l2", rms_ce), ("max", mce)):
         assert metric(p, bins) == close(torchmetrics_error(confidence, correct, bins, norm))
 
@@ -362,7 +363,7 @@ def test_torchmetrics_takes_small_logits_for_probabilities() -> None:
 def test_uncertainty_calibration_agrees_on_ece(name: str, bins: int) -> None:
     """Its get_ece is our ECE, on edges too."""
     other = pytest.importorskip("calibration")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     assert ece(p, bins) == close(other.get_ece(confidence, correct, num_bins=bins))
 
 
@@ -380,7 +381,7 @@ def test_uncertainty_calibration_agrees_on_tables() -> None:
 def test_uncertainty_calibration_agrees_on_classes_of_two(name: str) -> None:
     """As a binary table these datasets have the same marginal error in both programs."""
     other = pytest.importorskip("calibration")
-    _, confidence, correct = given(name)
+    _, confidence, correct = dataset(name)
     table = np.column_stack([1 - confidence, confidence])
     marginal = other.get_ece(table, correct, mode="marginal")
     assert classwise_ece((table, correct)) == close(marginal)
@@ -389,7 +390,7 @@ def test_uncertainty_calibration_agrees_on_classes_of_two(name: str) -> None:
 def test_uncertainty_calibration_loses_edges_to_rounding() -> None:
     """1 - k/15 is an edge to fractions and to us; there it may lie a rounding error beside it."""
     other = pytest.importorskip("calibration")
-    _, confidence, correct = given("D2")
+    _, confidence, correct = dataset("D2")
     table = np.column_stack([1 - confidence, confidence])
     exactly = [round(15 * c) for c in confidence]
     expected = Fraction(0)
@@ -411,14 +412,14 @@ def test_uncertainty_calibration_loses_edges_to_rounding() -> None:
 def test_uncertainty_calibration_agrees_on_equal_mass(name: str, bins: int) -> None:
     """Where n is a multiple of the bins, its edges part the same items as the quantiles."""
     other = pytest.importorskip("calibration")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     assert equal_mass_ece(p, bins) == close(other.get_ece_em(confidence, correct, num_bins=bins))
 
 
 def test_uncertainty_calibration_cuts_uneven_bins_elsewhere() -> None:
     """1000 items in 15 bins: its first ten bins hold 67, ours 66 or 67 by the quantiles."""
     other = pytest.importorskip("calibration")
-    p, confidence, correct = given("D1")
+    p, confidence, correct = dataset("D1")
     assert equal_mass_ece(p) == pytest.approx(0.1124629116, abs=1e-10)
     assert other.get_ece_em(confidence, correct) == pytest.approx(0.1158602657, abs=1e-10)
     assert set(bin_table(p, 15, "equal_mass").count.tolist()) == {66, 67}
@@ -428,7 +429,7 @@ def test_uncertainty_calibration_cuts_uneven_bins_elsewhere() -> None:
 def test_uncertainty_calibration_agrees_on_the_debiased_square(name: str, bins: int) -> None:
     """Where a bin has one confidence, the products of pairs are the estimator of Kumar et al."""
     utils = pytest.importorskip("calibration.utils")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     items = list(zip(confidence, correct, strict=True))
     square = utils.unbiased_square_ce(utils.bin(items, utils.get_equal_prob_bins(items, bins)))
     assert debiased_squared_ce(p, bins) == close(square)
@@ -441,7 +442,7 @@ def test_uncertainty_calibration_leaves_the_spread_within_bins_out(
 ) -> None:
     """Elsewhere it takes the variance of the outcomes, we products of pairs: the 5th digit."""
     utils = pytest.importorskip("calibration.utils")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     value = utils.lower_bound_scaling_ce(
         confidence, correct, p=2, num_bins=20, binning_scheme=utils.get_equal_prob_bins
     )
@@ -459,14 +460,14 @@ def test_uncertainty_calibration_leaves_the_spread_within_bins_out(
 def test_uncertainty_calibration_agrees_on_the_risk_coverage_curve(name: str) -> None:
     """Without ties, one minus its area under the coverage-accuracy curve is our AURC."""
     utils = pytest.importorskip("calibration.utils")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     assert aurc(p) == close(1 - utils.get_selective_stats(confidence, correct)[0])
 
 
 def test_uncertainty_calibration_splits_ties_as_rows_come() -> None:
     """With ties its area depends on the order of the rows; ours is the mean over all of them."""
     utils = pytest.importorskip("calibration.utils")
-    p, confidence, correct = given("D3")
+    p, confidence, correct = dataset("D3")
     rng = np.random.default_rng(0)
     areas = []
     for _ in range(400):
@@ -484,7 +485,7 @@ def test_uncertainty_calibration_splits_ties_as_rows_come() -> None:
 def test_relplot_agrees_on_the_smooth_error(name: str, sigma: float) -> None:
     """Where no confidence is 0 or 1, its smECE at a fixed width is ours, on its coarser grid."""
     relplot = pytest.importorskip("relplot.metrics")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     value = relplot.smECE_sigma(confidence, correct.astype(float), sigma)
     assert smooth_ece(p, sigma) == pytest.approx(value, abs=2e-3 * max(sigma / 0.1, 0.5))
 
@@ -493,7 +494,7 @@ def test_relplot_agrees_on_the_smooth_error(name: str, sigma: float) -> None:
 def test_relplot_agrees_on_the_automatic_width(name: str) -> None:
     """It looks for the width in steps of 1/1024, and is within one of them."""
     relplot = pytest.importorskip("relplot.metrics")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     value = relplot.smECE(confidence, correct.astype(float))
     assert smooth_ece(p) == pytest.approx(value, abs=1 / 1024)
 
@@ -518,7 +519,7 @@ def test_relplot_counts_certainty_by_half() -> None:
 def test_relplot_is_lower_where_some_are_certain(name: str, ours: float, theirs: float) -> None:
     """The half weight of 0 and 1 shows in datasets that hold them."""
     relplot = pytest.importorskip("relplot.metrics")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     assert relplot.smECE(confidence, correct.astype(float)) == pytest.approx(theirs, abs=1e-9)
     assert smooth_ece(p) == pytest.approx(ours, abs=1e-5)
 
@@ -530,7 +531,7 @@ def test_relplot_is_lower_where_some_are_certain(name: str, ours: float, theirs:
 def test_mapie_agrees_on_the_ks_error(name: str) -> None:
     """Its Kolmogorov-Smirnov statistic is ours over its length scale; it adds noise of 1e-8."""
     mapie = pytest.importorskip("mapie.metrics.calibration")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     statistic = mapie.kolmogorov_smirnov_statistic(correct, confidence)
     scale = math.sqrt(float((confidence * (1 - confidence)).sum())) / len(p)
     assert ks_ce(p) == pytest.approx(statistic * scale, abs=1e-8)
@@ -540,7 +541,7 @@ def test_mapie_agrees_on_the_ks_error(name: str) -> None:
 def test_mapie_has_one_bin_less_than_it_says(name: str, theirs: float) -> None:
     """Its ECE of 15 bins is that of 14, and of 16 that of 15."""
     mapie = pytest.importorskip("mapie.metrics.calibration")
-    p, confidence, correct = given(name)
+    p, confidence, correct = dataset(name)
     fifteen = mapie.expected_calibration_error(correct, confidence, num_bins=15)
     assert fifteen == pytest.approx(theirs, abs=1e-10)
     assert ece(p, 14) == close(fifteen)

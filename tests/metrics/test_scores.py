@@ -1,4 +1,4 @@
-"""Proper scores and the parts of the Brier score."""
+"""The Brier scores and their parts, and NLL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from datasets import exact
-from drawn import Rows, answers, built, said, strategies, tables
+from drawn import Rows, answers, built, grid, strategies, tables
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ def test_brier_by_hand() -> None:
 
 @given(tables())
 def test_brier_of_all_options_is_the_sum_over_options(p: Predictions) -> None:
-    """Option by option it is the Brier score of a yes-or-no question, summed."""
+    """It is the sum over options of mean (p_j - [label = j])²."""
     assert p.probabilities is not None
     assert p.labels is not None
     columns = range(p.probabilities.shape[1])
@@ -51,7 +51,7 @@ def test_brier_of_all_options_is_the_sum_over_options(p: Predictions) -> None:
 
 
 def test_extremes_of_the_brier_scores() -> None:
-    """Sure and right is 0 exactly; sure and wrong is 1 for the answer and 2 for all options."""
+    """Certain and right: exactly 0. Certain and wrong: 1 for the answer, 2 for all options."""
     right = Predictions.from_probabilities(np.eye(3), [0, 1, 2])
     wrong = Predictions.from_probabilities(np.eye(3), [1, 2, 0])
     assert (brier(right), brier_multiclass(right)) == (0, 0)
@@ -59,7 +59,7 @@ def test_extremes_of_the_brier_scores() -> None:
 
 
 def test_decomposition_by_hand() -> None:
-    """Ten at 0.8 of which 6 are right, ten at 0.3 of which 3: every part is known."""
+    """Ten at 0.8, 6 of them right, and ten at 0.3, 3 of them right."""
     p = of([0.8] * 10 + [0.3] * 10, [i < 6 for i in range(10)] + [i < 3 for i in range(10)])
     parts = brier_decomposition(p)
     assert parts.reliability == pytest.approx(0.5 * 0.2**2)
@@ -70,7 +70,7 @@ def test_decomposition_by_hand() -> None:
 
 @given(answers, st.integers(1, 30), strategies)
 def test_the_parts_are_the_brier_score(rows: Rows, bins: int, strategy: Strategy) -> None:
-    """Reliability - resolution + uncertainty + within is Brier, for any data and binning."""
+    """Reliability - resolution + uncertainty + within is Brier, for all data and binnings."""
     p = built(rows)
     parts = brier_decomposition(p, bins, strategy)
     whole = parts.reliability - parts.resolution + parts.uncertainty + parts.within
@@ -81,10 +81,8 @@ def test_the_parts_are_the_brier_score(rows: Rows, bins: int, strategy: Strategy
 
 
 @given(answers, st.integers(1, 30), strategies)
-def test_the_part_within_bins_is_that_of_stephenson(
-    rows: Rows, bins: int, strategy: Strategy
-) -> None:
-    """Computed item by item: variance of the confidences within bins, less twice the covariance."""
+def test_the_part_within_bins_by_formula(rows: Rows, bins: int, strategy: Strategy) -> None:
+    """The variance of the confidences within bins, minus twice the covariance."""
     p = built(rows)
     index = bin_index(p.confidence, bins, strategy)
     total = 0.0
@@ -96,15 +94,15 @@ def test_the_part_within_bins_is_that_of_stephenson(
     assert within == pytest.approx(total / len(p), abs=1e-12)
 
 
-@given(said, st.sampled_from([20, 40]))
-def test_one_confidence_per_bin_leaves_nothing_within(rows: Rows, bins: int) -> None:
-    """Multiples of 0.05 from 0.05 on in 20 or 40 bins: the three classic parts are all there is."""
+@given(grid, st.sampled_from([20, 40]))
+def test_one_confidence_per_bin_has_no_part_within(rows: Rows, bins: int) -> None:
+    """For multiples of 0.05 in 20 or 40 bins the part within bins is 0."""
     p = built([(max(c, 0.05), h) for c, h in rows])
     assert brier_decomposition(p, bins).within == pytest.approx(0, abs=1e-12)
 
 
-def test_the_parts_have_names_of_their_own() -> None:
-    """Each part is a metric too, with the same bins."""
+def test_the_parts_are_metrics() -> None:
+    """Each part has a function with the same bins."""
     p = exact({0.4: 0.1, 0.7: -0.1, 0.9: 0.2}, each=50)
     parts = brier_decomposition(p, 7)
     assert brier_reliability(p, 7) == parts.reliability
@@ -127,12 +125,12 @@ def test_nll_of_the_impossible_is_finite() -> None:
 
 
 def test_nll_needs_the_probability_of_the_label() -> None:
-    """Confidence and correctness do not determine NLL, and the error says so."""
+    """The error says what is missing, and suggests brier."""
     with pytest.raises(MetricError, match=r"nll needs .* probe 'confidence' .* use brier instead"):
         nll(of([0.5], [True]))
 
 
 def test_brier_of_all_options_needs_a_table() -> None:
-    """Without probabilities it is refused by name."""
+    """The error names the metric and what is missing."""
     with pytest.raises(MetricError, match=r"brier_multiclass needs the probabilities of all"):
         brier_multiclass(of([0.5], [True]))

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from datasets import calibrated, two_runs
-from drawn import Rows, answers, built, said
+from drawn import Rows, answers, built, grid
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -30,7 +30,7 @@ few = st.lists(
 
 
 def orders(rows: Rows) -> list[tuple[bool, ...]]:
-    """Outcomes, most confident first, in every order in which equal confidences can stand."""
+    """Return the outcomes, most confident first, for every order of the ties."""
     ways = itertools.permutations(rows)
     return [
         tuple(h for _, h in way)
@@ -40,14 +40,14 @@ def orders(rows: Rows) -> list[tuple[bool, ...]]:
 
 
 def mean(values: list[Fraction]) -> Fraction:
-    """Mean of some fractions."""
+    """Return the mean of some fractions."""
     return sum(values, Fraction(0)) / len(values)
 
 
 # --- AUROC --------------------------------------------------------------------------------------
 
 
-@given(said)
+@given(grid)
 def test_auroc_is_the_share_of_pairs_in_order(rows: Rows) -> None:
     """Over all pairs of a right and a wrong answer: 1 for more confidence, 1/2 for as much."""
     right, wrong = [c for c, h in rows if h], [c for c, h in rows if not h]
@@ -56,25 +56,25 @@ def test_auroc_is_the_share_of_pairs_in_order(rows: Rows) -> None:
     assert auroc(built(rows)) == pytest.approx(float(mean(pairs)), abs=1e-12)
 
 
-def test_auroc_of_what_tells_all_and_nothing() -> None:
-    """Sure of the right answers only: 1; of the wrong only: 0; equally sure of all: 1/2."""
+def test_auroc_of_perfect_inverse_and_constant_confidence() -> None:
+    """All right answers above all wrong ones: 1; below: 0; all equal: 1/2."""
     assert auroc(of([0.9, 0.8, 0.3], [1, 1, 0])) == 1
     assert auroc(of([0.9, 0.8, 0.3], [0, 0, 1])) == 0
     assert auroc(of([0.7] * 5, [1, 1, 0, 0, 1])) == 0.5
 
 
-@given(said)
-def test_auroc_of_the_opposite_outcomes_is_the_rest(rows: Rows) -> None:
-    """Right and wrong exchanged, the two values sum to 1."""
+@given(grid)
+def test_auroc_of_inverted_outcomes(rows: Rows) -> None:
+    """With right and wrong exchanged, the two values sum to 1."""
     outcomes = {h for _, h in rows}
     assume(len(outcomes) == 2)
-    opposite = built([(c, not h) for c, h in rows])
-    assert auroc(built(rows)) + auroc(opposite) == pytest.approx(1, abs=1e-12)
+    inverted = built([(c, not h) for c, h in rows])
+    assert auroc(built(rows)) + auroc(inverted) == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize(("outcome", "word"), [(True, "right"), (False, "wrong")])
 def test_auroc_needs_right_and_wrong_answers(outcome: bool, word: str) -> None:
-    """With answers of one kind only there is no pair, and the error says which kind."""
+    """The error says which of the two is missing."""
     with pytest.raises(
         MetricError,
         match=rf"auroc needs right and wrong answers, and all 1,200 answers of probe 'confidence' "
@@ -87,7 +87,7 @@ def test_auroc_needs_right_and_wrong_answers(outcome: bool, word: str) -> None:
 
 
 def test_selective_accuracy_by_hand() -> None:
-    """Of five answers the four most confident hold three right ones."""
+    """Three of the four most confident of five answers are right."""
     p = of([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0])
     assert selective_accuracy(p) == pytest.approx(3 / 4)
     assert selective_accuracy(p, 0.4) == pytest.approx(1.0)
@@ -98,7 +98,7 @@ def test_selective_accuracy_by_hand() -> None:
 
 @given(few)
 def test_selective_accuracy_is_the_mean_over_orders_of_ties(rows: Rows) -> None:
-    """For each whole number of items: the mean accuracy over all orders of the ties."""
+    """For every number of items: the mean accuracy over all orders of the ties."""
     for kept in range(1, len(rows) + 1):
         expected = mean([Fraction(sum(way[:kept]), kept) for way in orders(rows)])
         value = selective_accuracy(built(rows), kept / len(rows))
@@ -106,8 +106,8 @@ def test_selective_accuracy_is_the_mean_over_orders_of_ties(rows: Rows) -> None:
 
 
 @given(answers, st.floats(0.01, 1))
-def test_risk_and_accuracy_are_the_whole(rows: Rows, coverage: float) -> None:
-    """Risk is one minus accuracy; both are shares; at full coverage it is plain accuracy."""
+def test_risk_and_accuracy_sum_to_one(rows: Rows, coverage: float) -> None:
+    """Both are in [0, 1]; at coverage 1 the accuracy is that of all items."""
     p = built(rows)
     value = selective_accuracy(p, coverage)
     assert -1e-12 <= value <= 1 + 1e-12
@@ -116,8 +116,8 @@ def test_risk_and_accuracy_are_the_whole(rows: Rows, coverage: float) -> None:
 
 
 @pytest.mark.parametrize("coverage", [0.0, -0.2, 1.0001, math.nan])
-def test_a_coverage_that_is_none_is_refused(coverage: float) -> None:
-    """Coverage is a share above 0 and at most 1."""
+def test_invalid_coverages_are_refused(coverage: float) -> None:
+    """A coverage is above 0 and at most 1."""
     for call in (selective_accuracy, selective_risk):
         with pytest.raises(MetricError, match=rf"above 0 and at most 1, got {coverage}"):
             call(of([0.5], [True]), coverage)
@@ -150,30 +150,30 @@ def test_aurc_without_ties_is_the_mean_of_running_risks(outcomes: list[bool]) ->
     assert aurc(p) == pytest.approx(running.mean(), abs=1e-12)
 
 
-@given(said)
-def test_aurc_of_confidence_that_says_nothing_is_the_risk(rows: Rows) -> None:
-    """With all confidences equal every coverage has the same expected risk."""
+@given(grid)
+def test_aurc_of_constant_confidence_is_the_error_rate(rows: Rows) -> None:
+    """With equal confidences every coverage has the same expected risk."""
     p = of([0.7] * len(rows), [h for _, h in rows])
     assert aurc(p) == pytest.approx(1 - accuracy(p), abs=1e-12)
 
 
-@given(said)
-def test_no_order_of_the_same_outcomes_has_a_smaller_aurc_than_the_best(rows: Rows) -> None:
-    """Right answers first is the least, wrong answers first the most there can be."""
+@given(grid)
+def test_aurc_lies_between_the_best_and_the_worst_order(rows: Rows) -> None:
+    """Right answers first gives the minimum, wrong answers first the maximum."""
     outcomes = sorted((h for _, h in rows), reverse=True)
     grid = np.linspace(0.9, 0.1, len(rows))
     least, most = aurc(of(grid, outcomes)), aurc(of(grid, outcomes[::-1]))
     assert least - 1e-12 <= aurc(built(rows)) <= most + 1e-12
 
 
-# --- only the order of confidences counts -------------------------------------------------------
+# --- only the order of confidences matters ------------------------------------------------------
 
 
-@given(said, st.lists(st.floats(0, 1), min_size=21, max_size=21, unique=True))
-def test_increasing_maps_change_nothing(rows: Rows, values: list[float]) -> None:
-    """Other confidences in the same order: the same AUROC, AURC and selective accuracy."""
-    ladder = sorted(values)
-    mapped = built([(ladder[round(20 * c)], h) for c, h in rows])
+@given(grid, st.lists(st.floats(0, 1), min_size=21, max_size=21, unique=True))
+def test_increasing_transformations_change_nothing(rows: Rows, values: list[float]) -> None:
+    """Other confidences in the same order have the same AUROC, AURC and selective accuracy."""
+    levels = sorted(values)
+    mapped = built([(levels[round(20 * c)], h) for c, h in rows])
     metrics = [aurc, selective_accuracy, lambda p: selective_accuracy(p, 0.37)]
     if len({h for _, h in rows}) == 2:
         metrics.append(auroc)
@@ -181,8 +181,8 @@ def test_increasing_maps_change_nothing(rows: Rows, values: list[float]) -> None
         assert metric(mapped) == metric(built(rows))
 
 
-def test_a_sharper_model_with_the_same_order_selects_as_well() -> None:
-    """Squaring confidences spoils calibration and leaves what confidence tells apart."""
+def test_squared_confidences_rank_as_well() -> None:
+    """Squaring confidences changes calibration and no ranking metric."""
     p = calibrated(2000, 1)
     squared = of(p.confidence**2, p.correct)
     for metric in (auroc, aurc, selective_accuracy):

@@ -93,7 +93,7 @@ def test_an_entry_under_anothers_name_is_found_out(cache: Cache) -> None:
 
 
 def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:
-    """What is larger than anything that was written here is none of ours."""
+    """What is larger than anything that is written here is not an entry."""
     Cache(tmp_path).put(KEY, b"x" * 10_000)
     small = Cache(tmp_path, limit=5_000)
     assert small.get(KEY) is None
@@ -244,7 +244,7 @@ print(seen)
 
 
 def test_several_processes_share_one_folder(tmp_path: Path) -> None:
-    """Reading, writing, dropping and clearing at once: nobody sees a part of an entry."""
+    """Reading, writing, dropping and clearing at once: no process sees a part of an entry."""
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", HAMMER, str(tmp_path), str(seed)],
@@ -254,9 +254,9 @@ def test_several_processes_share_one_folder(tmp_path: Path) -> None:
         )
         for seed in range(4)
     ]
-    said = [run.communicate(timeout=120) for run in runs]
-    assert [run.returncode for run in runs] == [0] * 4, said
-    assert sum(int(out) for out, _ in said) > 0
+    outputs = [run.communicate() for run in runs]
+    assert [run.returncode for run in runs] == [0] * 4, outputs
+    assert sum(int(out) for out, _ in outputs) > 0
     left = files(Cache(tmp_path))
     assert not [f for f in left if f.suffix == ".tmp"]
     # Each process measures by itself and may be ahead by a sixteenth.

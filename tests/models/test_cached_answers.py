@@ -76,10 +76,24 @@ class Bench:
         self.loads += 1
         return self.engine
 
-    def model(self, state: bytes = b"state", **more: Any) -> CachedAnswers:
+    def model(self, key: bytes = b"key", *, unchanged: bool = True) -> CachedAnswers:
         """Return the answers of another run, with a cache of its own on the same folder."""
         self.cache = Cache(self.folder)
-        return CachedAnswers(self.load, self.cache, state, **more)
+        return Answers(self, key, unchanged)
+
+
+class Answers(CachedAnswers):
+    """The answers of a bench's engine."""
+
+    name = "fake"
+    fingerprint = "f"
+    cache_key = b""
+
+    def __init__(self, bench: Bench, key: bytes, unchanged: bool) -> None:
+        super().__init__(bench.cache)
+        self.cache_key = key
+        self.load = bench.load  # type: ignore[method-assign]
+        self.unchanged = lambda: unchanged  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -183,8 +197,8 @@ def test_another_question_is_another_entry(
 
 
 @pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
-def test_another_state_is_another_entry(bench: Bench, ask: Callable[[Any], Any]) -> None:
-    """What one checkpoint said is never another's answer."""
+def test_another_key_is_another_entry(bench: Bench, ask: Callable[[Any], Any]) -> None:
+    """The answers of one model are never those of another."""
     ask(bench.model())
     before = bench.loads
     ask(bench.model(b"other"))
@@ -273,12 +287,12 @@ def test_what_choose_refuses_is_raised_without_weights(bench: Bench) -> None:
 
 def test_that_options_merge_with_their_prompt_is_an_answer(bench: Bench) -> None:
     """The error comes back word for word, without weights."""
-    said = []
+    errors = []
     for _ in range(2):
         with pytest.raises(TokenBoundaryError) as caught:
             bench.model().option_logprobs(["a"], [[" x"]])
-        said.append(str(caught.value))
-    assert said == ["merges 'a' with ' x'"] * 2
+        errors.append(str(caught.value))
+    assert errors == ["merges 'a' with ' x'"] * 2
     assert bench.loads == 1
 
 
@@ -298,7 +312,7 @@ def test_other_errors_are_never_kept(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 def test_nothing_is_kept_of_files_that_changed_meanwhile(bench: Bench) -> None:
     """A checkpoint that is written while it is read answers for no digest."""
-    bench.model(unchanged=lambda: False).generate(["a"], max_new_tokens=[1])
+    bench.model(unchanged=False).generate(["a"], max_new_tokens=[1])
     model = bench.model()
     model.generate(["a"], max_new_tokens=[1])
     assert (model.served, model.computed) == (0, 1)
@@ -350,17 +364,9 @@ def test_a_probe_makes_the_same_of_kept_answers(
     bench: Bench, make: Callable[[], Any], limit: int | None
 ) -> None:
     """Predictions are equal in every array, in signature and in words; nothing is loaded."""
-
-    class Named(CachedAnswers):
-        name = "fake"
-        fingerprint = "f"
-
-    def model() -> Named:
-        return Named(bench.load, Cache(bench.folder), b"state")
-
-    plain, first = make().run(bench.engine, limit=limit), make().run(model(), limit=limit)
+    plain, first = make().run(bench.engine, limit=limit), make().run(bench.model(), limit=limit)
     loads = bench.loads
-    second = make().run(model(), limit=limit)
+    second = make().run(bench.model(), limit=limit)
     assert bench.loads == loads
     for other in (first, second):
         assert other.signature == plain.signature

@@ -152,7 +152,7 @@ def test_equal_names_are_told_apart_by_what_stands_before_them(here: Path) -> No
 
 
 def test_one_model_under_two_names_of_its_own(here: Path) -> None:
-    """A model may be held against two baselines; names given by hand are taken as they are."""
+    """A model may be compared with two baselines; names given by hand are kept."""
     found = resolve(["a=runs/base", "b=runs/base", "runs/base"])
     assert [(s.name, s.baseline) for s in found] == [("a", "a"), ("b", "b"), ("base", None)]
 
@@ -206,6 +206,7 @@ def test_a_directory_that_is_no_ascii_has_a_name_that_is(here: Path) -> None:
     for folder in ("größe-7", "百科"):
         (here / folder).mkdir()
     assert [s.name for s in resolve(["größe-7", "百科"])] == ["gr-e-7", "model"]
+    assert [s.name for s in resolve(["/"])] == ["model"]
 
 
 def test_a_spec_travels_as_plain_values(here: Path) -> None:

@@ -17,8 +17,9 @@ import pytest_calibration
 from pytest_calibration.models import loading
 
 # What an inner run is the first to import is forgotten after it, and exists twice from then on.
-# The parts of a backend are left out: it imports the light ones itself, the others need torch.
 for module in walk_packages(pytest_calibration.__path__, "pytest_calibration."):
+    # Neither the tests of the suite, nor the parts of a backend: it imports the light ones itself,
+    # and the others need torch.
     if ".backends.transformers." not in module.name and not module.name.endswith(".suite"):
         import_module(module.name)
 
@@ -83,6 +84,16 @@ class Project:
         """Run the gate on the facts probe of one model."""
         return self.run(f"--calibration-model=runs/{model}", "--calibration-probe=facts", *args)
 
+    def restore(self, files: dict[str, bytes], record: Callable[[], pytest.RunResult]) -> None:
+        """Write these baseline files; while there are none, record them first."""
+        if not files:
+            result = record()
+            assert result.ret == 0, result.outlines
+            files.update((file.name, file.read_bytes()) for file in self.baselines.iterdir())
+        self.baselines.mkdir(exist_ok=True)
+        for name, content in files.items():
+            (self.baselines / name).write_bytes(content)
+
     def files(self) -> dict[str, bytes]:
         """Every file below the project but caches, with its content."""
         return {
@@ -98,16 +109,25 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     package = Path(pytest_calibration.__file__).parents[1]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(package)]))
     monkeypatch.syspath_prepend(str(TESTS))
-    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_SHA", "PYTEST_ADDOPTS"):
+    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_SHA"):
         monkeypatch.delenv(name, raising=False)
+    # Other plugins that happen to be installed take more than half of a short run's time.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:anyio")
     return Project(pytester)
 
 
+@pytest.fixture(scope="session")
+def baseline_files() -> dict[str, dict[str, bytes]]:
+    """Recorded baseline files by name, for each way to record them."""
+    return {}
+
+
 @pytest.fixture
-def recorded(project: Project) -> Project:
+def recorded(project: Project, baseline_files: dict[str, dict[str, bytes]]) -> Project:
     """A project whose facts baseline is recorded from ``base``."""
-    result = project.facts("base", "--calibration-record")
-    assert result.ret == 0, result.outlines
+    project.restore(
+        baseline_files.setdefault("fake", {}), lambda: project.facts("base", "--calibration-record")
+    )
     return project
 
 

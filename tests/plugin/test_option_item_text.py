@@ -34,7 +34,7 @@ def test_by_default_the_terminal_alone_shows_items(recorded: Project, workers: l
     """Three items in a section below the failure; the failure itself and JUnit name them by id."""
     screen, junit = failing(recorded, *workers)
     assert prompts_in(junit) == 0
-    assert "surest wrong answers:" in junit
+    assert "most confident wrong answers:" in junit
     below = screen.partition("calibration: worst items")[2]
     assert 1 <= prompts_in(below) <= 3
     assert prompts_in(screen.partition("calibration: worst items")[0]) == 0
@@ -50,13 +50,13 @@ def test_none_shows_items_nowhere(recorded: Project, how: str, workers: list[str
     screen, junit = failing(recorded, *flags, *workers)
     assert prompts_in(screen) == prompts_in(junit) == 0
     assert "calibration: worst items" not in screen
-    assert "surest wrong answers:" in screen
+    assert "most confident wrong answers:" in screen
 
 
 @WORKERS
 def test_reports_shows_items_everywhere(recorded: Project, workers: list[str]) -> None:
-    """The failure text holds them, and so does every file that holds the text."""
-    screen, junit = failing(recorded, "--calibration-item-text=reports", *workers)
+    """Under -v the failure text holds them, and so does every file that holds the text."""
+    screen, junit = failing(recorded, "-v", "--calibration-item-text=reports", *workers)
     assert 1 <= prompts_in(junit) <= 3
     assert prompts_in(screen) == prompts_in(junit)
     assert "calibration: worst items" not in screen

@@ -233,7 +233,7 @@ def test_github_obeys_no_line_of_an_item(
         assert re.fullmatch("[0-9a-f]{32}", token)
         end = lines.index(f"::{token}::")
         between = "\n".join(lines[start:end])
-        assert "surest wrong answers:" in between or "1 regressed" in between
+        assert "most confident wrong answers:" in between or "1 regressed" in between
         assert "::error" not in between
     silent = recorded.facts("base", "-p", "no:terminal").outlines
     assert not any("::stop" in line for line in silent)

@@ -132,10 +132,9 @@ def test_command_in_the_message_records(project) -> None:
     """The command printed for a missing baseline, run as it is, records it."""
     result = project.facts("base")
     lines = result.outlines
-    at = next(i for i, x in enumerate(lines) if "to record it:" in x)
-    command = lines[at + 1].removeprefix("E").split()
-    assert command[0] == "pytest"
-    assert project.run(*command[1:]).ret == 0
+    line = next(x for x in lines if "to record it: pytest " in x)
+    command = line.partition("to record it: pytest ")[2].split()
+    assert project.run(*command).ret == 0
     assert project.facts("base").ret == 0
 
 
@@ -143,9 +142,10 @@ def test_command_in_the_message_accepts(recorded) -> None:
     """The command printed for a regression, with a reason, accepts it."""
     result = recorded.facts("hot")
     lines = result.outlines
-    at = next(i for i, x in enumerate(lines) if "to accept it:" in x)
-    command = [word.strip("'") for word in lines[at + 1].removeprefix("E").split()]
-    assert recorded.run(*command[1:]).ret == 0
+    line = next(x for x in lines if "to accept it: pytest " in x)
+    words = line.partition("to accept it: pytest ")[2].split()
+    command = [word.strip("'") for word in words]
+    assert recorded.run(*command).ret == 0
     assert recorded.facts("hot").ret == 0
 
 
@@ -196,9 +196,9 @@ def test_command_records_all_items_whatever_the_run_was_limited_to(project) -> N
     """The printed command leaves out a limit, with which it would record a part."""
     result = project.facts("base", "--calibration-limit=30")
     lines = result.outlines
-    at = next(i for i, x in enumerate(lines) if "to record it:" in x)
-    assert "--calibration-record" in lines[at + 1]
-    assert "--calibration-limit" not in lines[at + 1]
+    line = next(x for x in lines if "to record it: pytest " in x)
+    assert "--calibration-record" in line
+    assert "--calibration-limit" not in line
 
 
 def test_limit_from_below_is_told_as_such(project) -> None:

@@ -1,4 +1,4 @@
-"""The record every metric reads: validation, pairing ids, limits, and the forms arrays come in."""
+"""Predictions: validation, ids, limits, and the forms of arrays that are accepted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from pytest_calibration.sink import SINK
 
 @pytest.fixture(autouse=True)
 def _no_session() -> None:
-    """These assertions are called as outside a test session."""
+    """Call the assertions as outside a test session."""
     SINK.set(None)
 
 
@@ -77,7 +77,7 @@ def test_hashed_ids_depend_on_id_and_salt_alone() -> None:
 
 
 def test_ids_are_salted_with_the_probe() -> None:
-    """The same ids under another probe share no hash, so that a published one reveals nothing."""
+    """The same ids under another probe share no hash, so that a published hash reveals nothing."""
     ids = ["a", "b", "c"]
     one, same, other = (
         Predictions.from_confidence([0.5] * 3, [True] * 3, item_ids=ids, probe=probe)
@@ -120,7 +120,7 @@ def test_limits_are_nested(n: int, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("limit", [0, -5], ids=str)
 def test_limit_below_one_is_refused(limit: int) -> None:
-    """A limit that keeps nothing, or counts from the end, is an error and not another subset."""
+    """A limit of 0 or below is an error, not an empty or another subset."""
     with pytest.raises(
         PredictionsError, match=f"'facts': the limit must be at least 1, got {limit}"
     ):
@@ -134,7 +134,7 @@ def test_no_limit_keeps_everything() -> None:
     assert p.limited(3) is p
 
 
-# --- what is refused ----------------------------------------------------------------------------
+# --- validation ---------------------------------------------------------------------------------
 
 REFUSED = {
     "no items": (
@@ -188,14 +188,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_no_prediction_is_refused(changes: dict[str, Any], message: str) -> None:
-    """What is no prediction is refused by name of the probe, the array, the index and the value."""
+def test_invalid_predictions_are_refused(changes: dict[str, Any], message: str) -> None:
+    """The error names the probe, the array, the index and the value."""
     with pytest.raises(PredictionsError, match=f"^predictions of probe 'facts': .*{message}"):
         small(**changes)
 
 
-def test_rounding_beyond_the_ends_is_clipped() -> None:
-    """Values within 1e-6 of [0, 1] are float32 rounding and are clipped into it."""
+def test_rounding_outside_the_range_is_clipped() -> None:
+    """Values within 1e-6 of [0, 1] are float32 rounding and are clipped."""
     p = small(confidence=[1 + 9e-7, -9e-7, 0.5], label_logprobs=[1e-6, -1, -2])
     assert p.confidence.tolist() == [1.0, 0.0, 0.5]
     assert p.label_logprobs is not None
@@ -218,10 +218,8 @@ TABLES = {
 
 
 @pytest.mark.parametrize(("table", "labels", "message"), TABLES.values(), ids=TABLES.keys())
-def test_what_is_no_table_of_probabilities_is_refused(
-    table: Any, labels: Any, message: str
-) -> None:
-    """A table that is no set of distributions is refused, with the row and what to do."""
+def test_invalid_tables_of_probabilities_are_refused(table: Any, labels: Any, message: str) -> None:
+    """The error names the row and says what to do."""
     with pytest.raises(PredictionsError, match=message):
         Predictions.from_probabilities(table, labels)
 
@@ -236,14 +234,14 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize(("given_value", "message"), PAIRS.values(), ids=PAIRS.keys())
-def test_ambiguous_or_foreign_values_are_refused(given_value: Any, message: str) -> None:
-    """What could be read two ways, or not at all, is refused with what to pass instead."""
+@pytest.mark.parametrize(("value", "message"), PAIRS.values(), ids=PAIRS.keys())
+def test_ambiguous_or_foreign_values_are_refused(value: Any, message: str) -> None:
+    """Values with two readings, or none, are refused; the error says what to pass instead."""
     with pytest.raises(PredictionsError, match=message):
-        as_predictions(given_value)
+        as_predictions(value)
 
 
-# --- the forms arrays come in -------------------------------------------------------------------
+# --- forms of arrays ----------------------------------------------------------------------------
 
 FORMS = {
     "lists": lambda a: np.asarray(a).tolist(),
@@ -267,7 +265,7 @@ def test_arrays_are_accepted_in_any_form(form: Any) -> None:
 
 
 def test_torch_tensors_are_accepted_on_the_cpu() -> None:
-    """CPU tensors without gradient are read; others are refused with what to pass."""
+    """CPU tensors without gradient are read; for others the error says what to pass."""
     torch = pytest.importorskip("torch")
     table = torch.tensor([[0.5, 0.5], [0.25, 0.75]])
     p = as_predictions((table, torch.tensor([0, 1])))
@@ -333,11 +331,11 @@ def test_temperature_leaves_accuracy_unchanged(rows: list[list[int]], factor: fl
         assert (after.confidence >= before.confidence - 1e-12).all()
 
 
-# --- a value that does not change ---------------------------------------------------------------
+# --- immutability -------------------------------------------------------------------------------
 
 
 def test_predictions_are_immutable_copies() -> None:
-    """Changing the arrays that were given changes nothing, and the fields cannot be written."""
+    """Changing the source arrays changes nothing, and the fields cannot be written."""
     confidence, correct = np.array([0.5, 0.75]), np.array([True, False])
     ids = np.array([1, 2], dtype=np.uint64)
     p = Predictions("facts", confidence, correct, ids)
@@ -351,7 +349,7 @@ def test_predictions_are_immutable_copies() -> None:
 
 
 def test_take_picks_every_field() -> None:
-    """Taking rows takes them from every array that is there."""
+    """Taking rows takes them from every array."""
     p = small(
         probabilities=[[0.9, 0.1], [0.5, 0.5], [0.3, 0.7]],
         labels=[0, 1, 1],
@@ -391,7 +389,7 @@ def test_gap_is_confidence_minus_correctness() -> None:
 
 
 def test_signature_differences_name_the_field_and_both_sides() -> None:
-    """A hard field that differs, or is missing on one side, counts; a soft one needs both."""
+    """A hard field differs also where one side lacks it; a soft one only where both have it."""
     here = Signature({"shots": "5", "kind": "facts"}, {"dtype": "float32", "device": "cpu"})
     there = Signature({"shots": "0"}, {"dtype": "bfloat16"})
     assert here.hard_differences(there) == [("kind", "facts", "(none)"), ("shots", "5", "0")]
@@ -400,7 +398,7 @@ def test_signature_differences_name_the_field_and_both_sides() -> None:
 
 
 def test_soft_fields_are_added_without_touching_the_rest() -> None:
-    """Naming the model keeps hard fields and items and makes nothing incomparable."""
+    """Adding the model keeps the other fields, and the two stay comparable."""
     p = small(signature=Signature({"shots": "5"}, {"dtype": "float32"}))
     q = p.with_signature(model="sft")
     assert q.signature == Signature({"shots": "5"}, {"dtype": "float32", "model": "sft"})
@@ -421,8 +419,8 @@ def test_shuffled_labels_are_not_comparable(order: list[int]) -> None:
         assert "the probe is not the same: labels is " in verdict.explain()
 
 
-def test_own_ids_make_row_order_free() -> None:
-    """With ids of their own, shuffled rows pair by id and stay comparable."""
+def test_with_ids_the_order_of_rows_is_free() -> None:
+    """With item ids, shuffled rows pair by id and stay comparable."""
     logits, labels = four_way(60, 1)
     ids = [f"q{i}" for i in range(60)]
     before = Predictions.from_logits(logits, labels, item_ids=ids)
@@ -431,7 +429,7 @@ def test_own_ids_make_row_order_free() -> None:
     assert compare(after, before).state is not State.NOT_COMPARABLE
 
 
-# --- nothing that is not a number ever passes ---------------------------------------------------
+# --- NaN and infinity never pass ----------------------------------------------------------------
 
 N = 64
 BAD = st.sampled_from([math.nan, math.inf, -math.inf])
@@ -465,7 +463,7 @@ def _valid() -> dict[str, Any]:
 
 @pytest.mark.parametrize("check", ASSERTIONS.values(), ids=ASSERTIONS.keys())
 def test_valid_predictions_pass_the_widest_limits(check: Any) -> None:
-    """The limits of the property below are met by the same predictions without the corruption."""
+    """The predictions of the property below pass without their bad values."""
     check(Predictions(**_valid()))
 
 
@@ -479,7 +477,7 @@ def test_valid_predictions_pass_the_widest_limits(check: Any) -> None:
 def test_no_nan_or_infinity_ever_passes(
     name: str, places: list[tuple[int, float]], check: str
 ) -> None:
-    """A NaN or an infinity anywhere in the arrays is an error under every assertion."""
+    """A NaN or an infinity anywhere in the arrays is an error of every assertion."""
     fields = _valid()
     for row, value in places:
         fields[name][row] = value
@@ -491,7 +489,7 @@ def test_no_nan_or_infinity_ever_passes(
 def test_no_bad_number_passes_through_the_builders(
     row: int, column: int, value: float, as_logits: bool
 ) -> None:
-    """A NaN or an infinity among logits or probabilities is an error that names its place."""
+    """A NaN or an infinity among logits or probabilities is an error that names its index."""
     logits, labels = four_way(N, 3)
     table = logits if as_logits else np.full((N, 4), 0.25)
     table[row, column] = value
@@ -506,7 +504,7 @@ def test_replacing_a_field_validates_again() -> None:
         replace(small(), confidence=np.array([math.nan, 0.5, 0.5]))
 
 
-# --- for a reader --------------------------------------------------------------------------------
+# --- slices and texts ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -518,22 +516,22 @@ def test_replacing_a_field_validates_again() -> None:
     ],
     ids=["probabilities", "logits", "confidence"],
 )
-def test_slices_and_texts_are_kept_beside_the_numbers(build: Any) -> None:
-    """What an item is about and what it says follow the items, and change no number."""
-    given = build(slices=["a", "b", "a"], texts=["x?", "y?", "z?"], item_ids=[7, 8, 9])
-    assert given.slices.tolist() == ["a", "b", "a"]
-    last = given.take(np.array([2]))
+def test_slices_and_texts_follow_their_items(build: Any) -> None:
+    """Slices and texts follow their items and change no number."""
+    p = build(slices=["a", "b", "a"], texts=["x?", "y?", "z?"], item_ids=[7, 8, 9])
+    assert p.slices.tolist() == ["a", "b", "a"]
+    last = p.take(np.array([2]))
     assert (last.texts[0].prompt, last.texts[0].name, last.slices.tolist()) == ("z?", "9", ["a"])
-    np.testing.assert_array_equal(given.confidence, build().confidence)
+    np.testing.assert_array_equal(p.confidence, build().confidence)
     with pytest.raises(PredictionsError, match="texts has 2 entries for 3 items"):
         build(texts=["x?", "y?"])
     with pytest.raises(PredictionsError, match="slices has 1 entries for 3 confidences"):
         build(slices=["a"])
 
 
-def test_half_a_surrogate_pair_is_text_like_any_other() -> None:
-    """JSON may hold one: ids, probes and rows with it are hashed, and none like another."""
-    given = Predictions.from_confidence([0.5, 0.6], [True, False], item_ids=["\ud800", "\ud801"])
-    assert len({*given.item_ids.tolist()}) == 2
+def test_half_a_surrogate_pair_can_be_hashed() -> None:
+    """JSON may hold one: ids and rows with it have digests, each its own."""
+    p = Predictions.from_confidence([0.5, 0.6], [True, False], item_ids=["\ud800", "\ud801"])
+    assert len({*p.item_ids.tolist()}) == 2
     assert digest("\ud800") != digest("\ud801")
     assert digest("é") == digest("é".encode())

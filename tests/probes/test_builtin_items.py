@@ -49,13 +49,13 @@ def test_every_relation_has_its_wording_and_no_more() -> None:
 def test_statements_stop_where_the_answer_begins_and_questions_ask() -> None:
     """Every statement names its subject and can be continued; every question ends in its mark."""
     for fact in FACTS:
-        said, asked = builtin.statement(fact), builtin.question(fact)
-        assert fact.subject in said
-        assert fact.subject in asked
-        assert said == said.strip()
-        assert said[-1].isalnum()
-        assert asked.endswith("?")
-        assert "{" not in said + asked
+        statement, question = builtin.statement(fact), builtin.question(fact)
+        assert fact.subject in statement
+        assert fact.subject in question
+        assert statement == statement.strip()
+        assert statement[-1].isalnum()
+        assert question.endswith("?")
+        assert "{" not in statement + question
 
 
 def test_no_two_statements_and_no_two_questions_are_the_same() -> None:

@@ -38,9 +38,9 @@ def rows(folder: Path, content: Sequence[dict[str, str]]) -> Path:
 class Scripted(FakeModel):
     """Says for each word of an answer how likely its own choice is, and whether that is right."""
 
-    def __init__(self, said: dict[str, tuple[float, bool]], tail: tuple[float, ...] = ()) -> None:
+    def __init__(self, words: dict[str, tuple[float, bool]], tail: tuple[float, ...] = ()) -> None:
         super().__init__("scripted")
-        self.said = said
+        self.words = words
         self.tail = tail
         self.texts: list[str] = []
         self.generated: list[tuple[str, int]] = []
@@ -53,8 +53,8 @@ class Scripted(FakeModel):
         out = []
         for text, score in zip(texts, super().next_token(texts, choose=choose), strict=True):
             words = [text[a:b].strip() for a, b in score.spans.tolist()]
-            top = np.array([self.said[w][0] for w in words])
-            hit = np.array([self.said[w][1] for w in words])
+            top = np.array([self.words[w][0] for w in words])
+            hit = np.array([self.words[w][1] for w in words])
             target = np.log(np.where(hit, top, 0.01))
             out.append(NextTokenScores(score.spans, top, hit, target, score.token_ids))
         return out
@@ -86,7 +86,7 @@ def test_first_token_mode_looks_at_the_start_of_the_entity(path: Path) -> None:
 
 
 def test_whole_entity_mode_multiplies_over_the_entity(path: Path) -> None:
-    """Right on every token: 0.8 · 0.5. Wrong on one: what the model would have said, 0.7 · 0.6."""
+    """Right on every token: 0.8 · 0.5. Wrong on one: the model's own continuation, 0.7 · 0.6."""
     model = Scripted(SAID, tail=(0.7, 0.6))
     predictions = Facts(path=path, mode="whole_entity").run(model)
     assert predictions.confidence == pytest.approx([0.9, 0.8 * 0.5, 0.7 * 0.6])
@@ -161,7 +161,7 @@ def test_a_token_across_the_boundary_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_entity_without_a_token_is_refused(tmp_path: Path) -> None:
-    """Tokens that end with the statement, or cover no character, are none of the entity's."""
+    """Tokens that end with the statement, or cover no character, do not belong to the entity."""
     path = rows(tmp_path, [{"prompt": "one two", "answer": "three"}])
     with pytest.raises(ProbeError, match=r"'three' adds no token that could be predicted after"):
         Facts(path=path).run(Spans([[0, 3], [3, 7], [13, 13]]))

@@ -104,7 +104,7 @@ def test_a_question_that_occurs_twice_is_not_shown_its_own_answer(
 
 
 def test_an_example_file_that_holds_the_question_does_not_give_it_away(path: Path) -> None:
-    """Examples from another file are held against the question too."""
+    """Examples from another file are compared with the question too."""
     model = Scripted([0.25] * 4)
     MultipleChoice(path=path, shots=3, shots_path=path).run(model)
     for i, prompt in enumerate(model.prompts):
@@ -164,7 +164,7 @@ def test_questions_may_have_different_numbers_of_options(tmp_path: Path) -> None
 
 
 def test_options_without_their_space_are_the_second_choice(path: Path) -> None:
-    """Where the tokenizer merges a space with what follows, the letter alone is scored and said."""
+    """Where the tokenizer merges the space, the letter alone is scored; the signature says so."""
     model = Scripted([0.25] * 4, merges=(" ",))
     predictions = MultipleChoice(path=path).run(model)
     assert model.options == [["A", "B", "C", "D"]] * 6

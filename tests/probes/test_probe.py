@@ -127,7 +127,7 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, kind: str, content: str)
 
 @pytest.mark.parametrize("kind", PROBES)
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, kind: str) -> None:
-    """A missing file, a folder, and bytes that are no UTF-8 are told apart from bad rows."""
+    """A missing file, a folder, and bytes that are not UTF-8 are errors without a line."""
     with pytest.raises(ItemError, match=r"none\.jsonl: there is no such file"):
         PROBES[kind](path=tmp_path / "none.jsonl")
     with pytest.raises(ItemError, match=r"cannot be read \("):
@@ -211,7 +211,7 @@ def test_a_smaller_limit_is_a_subset_of_a_larger(n: int, one: int, other: int) -
 def test_a_limit_takes_the_same_items_in_whatever_order_they_stand(
     texts: list[str], random: st.randoms, limit: int
 ) -> None:
-    """A file that is sorted anew, or grows in the middle, is not another sample."""
+    """A file that is sorted, or grows in the middle, is not another sample."""
     shuffled = list(texts)
     random.shuffle(shuffled)
     samples = []
@@ -257,7 +257,7 @@ def test_every_item_is_scored(builtin: dict[str, Probe], kind: str) -> None:
 
 @pytest.mark.parametrize("kind", PROBES)
 def test_two_models_are_asked_the_same(builtin: dict[str, Probe], kind: str) -> None:
-    """Ids, groups and hard signature agree between runs and models; the model's name is told."""
+    """Ids, groups and hard signature agree between runs and models; the model's name differs."""
     one = builtin[kind].run(FakeModel("one"))
     other = builtin[kind].run(FakeModel("other", sharpen=0.5))
     assert np.array_equal(one.item_ids, other.item_ids)

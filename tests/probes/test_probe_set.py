@@ -137,7 +137,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all(name: str, hint: s
 
 
 def test_a_probe_is_built_when_it_is_first_asked_for_and_only_then(folder: Path) -> None:
-    """A broken entry hurts nobody who does not run it, and a probe is built once."""
+    """A broken entry is an error only where it is run, and a probe is built once."""
     built: list[str] = []
 
     def factory() -> Facts:

@@ -13,7 +13,7 @@ from samples import HOSTILE, predictions, results
 from pytest_calibration.gate.verdict import judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.reports.annotations import MOST, NAME, TITLE, annotations
-from pytest_calibration.reports.model import Result, Results, result_of
+from pytest_calibration.reports.model import Remedy, Result, Results, result_of
 from pytest_calibration.text.visible import visible
 
 
@@ -81,13 +81,13 @@ def test_each_failing_test_has_one() -> None:
 
 def test_the_message_tells_what_failed_why_and_what_to_do() -> None:
     """Headline, the number that decided, the diagnosis, the command; a line each."""
-    (one,) = commands(session(replace(failing(), remedy="to accept it:\n  pytest --x")))
+    (one,) = commands(session(replace(failing(), remedy=Remedy("to accept it", "pytest --x"))))
     result = failing()
     assert result.detail is not None
     assert result.detail.diagnosis is not None
     assert one.message.split("\n") == [
         visible(result.headline),
-        visible(result.explanation[0]),
+        visible(result.findings[0]),
         result.detail.diagnosis.paragraph,
         "to accept it: pytest --x",
     ]
@@ -102,7 +102,7 @@ def test_what_was_not_compared_has_no_diagnosis() -> None:
 
 
 def test_a_floor_that_is_missed_has_no_diagnosis_of_calibration() -> None:
-    """A model that is not accurate enough is told as such."""
+    """A model that is not accurate enough is named as such."""
     p = predictions()
     low = replace(judge(measure(p, "accuracy"), 0.99, above=True), candidate=p)
     (one,) = commands(session(result_of(low, test="t.py::a")))
@@ -127,7 +127,7 @@ def test_what_no_test_made_has_no_file() -> None:
 
 
 def test_verdicts_of_one_test_share_one() -> None:
-    """Its title counts them, its message tells each."""
+    """Its title counts them, its message names each."""
     given = session(failing(), replace(failing(), headline="second"))
     (one,) = commands(given)
     assert one.properties["title"] == "regressed: support-mcq on sft and 1 more"
@@ -150,7 +150,13 @@ def test_no_more_than_are_shown(n: int, errors: int) -> None:
 def test_any_text_comes_back_as_text(bad: str) -> None:
     """Line breaks, percent signs, colons and commas of a text stay in their place."""
     result = replace(
-        failing(), test=f"{bad}.py::t", headline=bad, story=(bad,), model=bad, detail=None
+        failing(),
+        test=f"{bad}.py::t",
+        headline=bad,
+        reason="",
+        findings=("", bad or "x"),
+        model=bad,
+        detail=None,
     )
     lines = list(annotations(session(result, errors=(bad,))))
     assert all("\n" not in line and line.startswith("::error ") for line in lines)
@@ -158,7 +164,7 @@ def test_any_text_comes_back_as_text(bad: str) -> None:
     assert first.properties["file"] == visible(f"{bad}.py::t".partition("::")[0])
     title = f"regressed: {visible(result.subject, NAME)}"
     assert first.properties["title"] == title[:TITLE]
-    assert first.message.split("\n")[:2] == [visible(bad)] * 2
+    assert first.message.split("\n")[:2] == [visible(bad), visible(bad or "x")]
     assert second.message == visible(bad)
 
 

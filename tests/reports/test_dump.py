@@ -90,7 +90,7 @@ def any_predictions(draw: st.DrawFn) -> Predictions:
         option_mass=perhaps(st.floats(allow_nan=False, allow_infinity=False)),
         groups=perhaps(text),
         slices=perhaps(text),
-        texts=ItemTexts.held(many(words)) if draw(st.booleans()) else None,
+        texts=ItemTexts.from_list(many(words)) if draw(st.booleans()) else None,
         unit=draw(st.sampled_from(["item", "token"])),
         signature=Signature(soft={"model": draw(text)}),
     )
@@ -145,7 +145,7 @@ def two(**more: Any) -> Predictions:
         "option_mass": np.array([0.75, 0.5]),
         "groups": np.array(["p", "p"]),
         "slices": np.array(["rivers", ""]),
-        "texts": ItemTexts.held(
+        "texts": ItemTexts.from_list(
             [
                 ItemText("Which river?", "Ochre", "Teal", ("Ochre", "Teal"), "row-1"),
                 ItemText("And this?", "Ochre", "Ochre"),
@@ -235,7 +235,7 @@ def test_a_baseline_on_other_items_is_refused() -> None:
 
 def test_without_words_no_text_is_written() -> None:
     """Ids, names, groups, slices and numbers stay; nothing that was asked or answered."""
-    lines = list(dump_lines(two(), words=False))
+    lines = list(dump_lines(two(), item_text=False))
     assert not re.search("prompt|options|gold|answer|Ochre|Teal|river[^s]|this", "\n".join(lines))
     kept = [json.loads(line) for line in lines]
     assert kept[0]["name"] == "row-1"
@@ -261,7 +261,7 @@ def test_a_dump_obeys_nothing_and_breaks_nowhere() -> None:
 def test_no_character_of_a_text_ends_a_line(tmp_path: Path, ending: str) -> None:
     """Programs disagree on what ends a line; in a dump only a line feed is there to disagree on."""
     text = ItemText(f"a{ending}b")
-    one = two(texts=ItemTexts.held([text, text]))
+    one = two(texts=ItemTexts.from_list([text, text]))
     path = write_dump(tmp_path, one)
     assert len(path.read_text("utf-8").splitlines()) == 2
     same(one, read_dump(path))
@@ -270,7 +270,9 @@ def test_no_character_of_a_text_ends_a_line(tmp_path: Path, ending: str) -> None
 def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
     """What is no character would make the line unreadable for other programs."""
     texts = [ItemText(prompt="a\ud800b", options=("\udc00",)), ItemText(prompt="\U0001f600")]
-    path = write_dump(tmp_path, two(texts=ItemTexts.held(texts), groups=np.array(["\ud801"] * 2)))
+    path = write_dump(
+        tmp_path, two(texts=ItemTexts.from_list(texts), groups=np.array(["\ud801"] * 2))
+    )
     assert "\\ud800b" not in path.read_text("ascii")
     found = read_dump(path)
     assert found.texts is not None
@@ -334,7 +336,7 @@ def test_a_later_run_on_the_same_items_replaces_an_earlier_one(tmp_path: Path) -
     before = predictions(n=50)
     after = predictions(n=50, sharpen=3)
     path = write_dump(tmp_path, before)
-    assert write_dump(tmp_path, after, words=False) == path
+    assert write_dump(tmp_path, after, item_text=False) == path
     found = read_dump(path)
     assert found.confidence.tobytes() == after.confidence.tobytes()
     assert "prompt" not in path.read_text("ascii")
@@ -465,67 +467,56 @@ def line(number: int = 0, without: str = "", **more: Any) -> str:
 BAD = [
     ("{", "is no JSON (Expecting property name enclosed in double quotes, column 2)."),
     ("nonsense", "is no JSON (Expecting value, column 1)."),
-    ("[1]", "must be a JSON object, got [1]."),
-    ("7", "must be a JSON object, got 7."),
+    ("[1]", "the line must be an object, got a list."),
+    ("7", "the line must be an object, got 7."),
     ("[" * 100_000, "is no JSON ("),
-    (line(1, confidence=float("nan")), "is no JSON (NaN is no number)."),
-    (line(1, confidence=float("inf")), "is no JSON (Infinity is no number)."),
-    (line(1, without="confidence"), "the key 'confidence' is missing."),
-    (line(1, without="correct"), "the key 'correct' is missing."),
-    (line(1, without="probe"), "the key 'probe' is missing."),
-    (line(1, id=None), "the key 'id' is missing."),
+    (line(1, confidence=float("nan")), "NaN is no finite number."),
+    (line(1, confidence=float("inf")), "Infinity is no finite number."),
+    (line(1).replace("0.9,", "1e999,", 1), "1e999 is no finite number."),
+    *((line(1, without=key), f"the line lacks {key}.") for key in ("probe", "id", "correct")),
+    (line(1, id=None), "id must be 16 hexadecimal digits, got null."),
     (line(1, id=12), "id must be 16 hexadecimal digits, got 12."),
-    (line(1, id="0x00000000000001"), "id must be 16 hexadecimal digits, got '0x00000000000001'."),
-    (line(1, id="0" * 17), "id must be 16 hexadecimal digits, got '00000000000000000'."),
+    (line(1, id="0x00000000000001"), 'id must be 16 hexadecimal digits, got "0x00000000000001".'),
+    (line(1, id="0" * 17), 'id must be 16 hexadecimal digits, got "00000000000000000".'),
     (line(1, id="٠" * 16), "id must be 16 hexadecimal digits, got "),
-    (line(1, confidence=1.5), "confidence must lie in [0, 1], got 1.5."),
-    (line(1, confidence=-1e-9), "confidence must lie in [0, 1], got -1e-09."),
-    (line(1, confidence=True), "confidence must be a number, got True."),
-    (line(1, confidence="0.5"), "confidence must be a number, got '0.5'."),
-    (line(1).replace("0.9,", "1e999,", 1), "confidence must be a number, got inf."),
-    (line(1).replace("0.9,", f"1{'0' * 400},", 1), "confidence must be a number, got 1000"),
+    (line(1, id="0" * 16 + "\n"), "id must be 16 hexadecimal digits, got "),
+    *(
+        (line(1, confidence=bad), f"confidence must be a number in [0, 1], got {text}.")
+        for bad, text in ((1.5, "1.5"), (-1e-9, "-1e-09"), (True, "true"), ("0.5", '"0.5"'))
+    ),
+    (line(1, confidence=10**400), "confidence must be a number in [0, 1], got 1000"),
     (line(1, correct=1), "correct must be true or false, got 1."),
-    (line(1, unit="word"), "unit must be 'item' or 'token', got 'word'."),
-    (line(1, unit=[]), "unit must be 'item' or 'token', got []."),
+    (line(1, unit="word"), 'unit must be one of "item", "token" or null, got "word".'),
+    (line(1, unit=[]), 'unit must be one of "item", "token" or null, got a list.'),
     (line(1, probe=3), "probe must be text, got 3."),
-    (line(1, group=["p"]), "group must be text, got ['p']."),
-    (line(1, name={}), "name must be text, got {}."),
-    (line(1, prompt=HOSTILE[:30], gold=1), "gold must be text, got 1."),
-    (line(1, options="ab"), "options must be a list of texts, got 'ab'."),
-    (line(1, options=["a", 1]), "options must be a list of texts, got ['a', 1]."),
-    (line(1, probabilities=[0.5, 1.5]), "probabilities must lie in [0, 1], got [0.5, 1.5]."),
-    (line(1, probabilities=[0.5, "x"]), "probabilities must be a number, got [0.5, 'x']."),
-    (line(1, probabilities=[]), "probabilities must be a list of numbers, got []."),
-    (line(1, probabilities=0.5), "probabilities must be a list of numbers, got 0.5."),
+    (line(1, group=["p"]), "group must be text or null, got a list."),
+    (line(1, prompt=HOSTILE[:30], gold=1), "gold must be text or null, got 1."),
+    (line(1, options="ab"), 'options must be a list or null, got "ab".'),
+    (line(1, options=["a", 1]), "options[1] must be text, got 1."),
+    (line(1, probabilities=[0.5, 1.5]), "probabilities[1] must be a number in [0, 1], got 1.5."),
+    (line(1, probabilities=[]), "probabilities must be a list of numbers or null, got a list."),
+    (line(1, probabilities=0.5), "probabilities must be a list of numbers or null, got 0.5."),
     (line(1, label=2), "label is 2, and there are 2 probabilities."),
-    (line(1, label=-1), "label is -1, and there are 2 probabilities."),
-    (line(1, label=1.0), "label must be a whole number, got 1.0."),
-    (line(1, label=True), "label must be a whole number, got True."),
-    (line(1, label=2**63), "label must be a whole number, got 9223372036854775808."),
-    (line(1, option_mass="x"), "option_mass must be a number, got 'x'."),
-    (line(1, label_logprob=0.1), "label_logprob must be log P(right answer), at most 0, got 0.1."),
-    (line(1, confidence_before=2), "confidence_before must lie in [0, 1], got 2."),
-    (line(1, correct_before="no"), "correct_before must be true or false, got 'no'."),
-    (line(1, group=HOSTILE * 5, slice=3), "slice must be text, got 3."),
-    (line(1, correct="\x1b[31m\u202e" + "x" * 99), r"correct must be true or false, got '\x1b[31m"),
+    *(
+        (line(1, label=bad), f"label must be a whole number of at least 0 or null, got {text}.")
+        for bad, text in ((-1, "-1"), (1.0, "1.0"), (True, "true"), (2**63, str(2**63)))
+    ),
+    (line(1, option_mass="x"), 'option_mass must be a number or null, got "x".'),
+    (line(1, label_logprob=0.1), "label_logprob must be log P(correct answer), at most 0 or "),
+    (line(1, confidence_before=2), "confidence_before must be a number in [0, 1] or null, got 2."),
+    (line(1, correct_before="no"), 'correct_before must be true or false or null, got "no".'),
+    (line(1, correct="\x1b[31m" + "x" * 99), r'correct must be true or false, got "\u001b[31m'),
     (line(1, without="group"), "has no group, and line 1 has one; all items have it or none."),
     (line(1, slice="s"), "has slice, and line 1 has not; all items have it or none."),
     (line(1, confidence_before=0.5, correct_before=True),
      "has confidence_before, and line 1 has not; all items have it or none."),
     (line(1, probabilities=[0.1, 0.8, 0.1]),
      "has 3 probabilities, and line 1 has 2; fill up with zeros."),
-    (line(1, probe="other"),
-     "probe is 'other', and 'quiz' in line 1; a dump holds one probe of one model: keep the lines "
-     "of one probe."),
-    (line(1, model="dpo"),
-     "model is 'dpo', and 'sft' in line 1; a dump holds one probe of one model: keep the lines of "
-     "one model."),
-    (line(1, without="model"),
-     "model is left out, and 'sft' in line 1; a dump holds one probe of one model: keep the lines "
-     "of one model."),
-    (line(1, unit="token"),
-     "unit is 'token', and 'item' in line 1; a dump holds one probe of one model: keep the lines "
-     "of one unit."),
+    *(
+        (line(1, **{key: new}), f'{key} is {json.dumps(new)}, and "{GOOD[key]}" in line 1; a dump '
+         f"holds one probe of one model: keep the lines of one {key}.")
+        for key, new in (("probe", "other"), ("model", "dpo"), ("model", None), ("unit", "token"))
+    ),
     (line(0), "has the id of line 1; an item stands in one line."),
 ]  # fmt: skip
 
@@ -536,14 +527,14 @@ def test_a_bad_line_is_named(tmp_path: Path, bad: str, message: str) -> None:
     path = write(tmp_path / "x.jsonl", [line(0), line(7), bad, line(8)])
     with pytest.raises(PredictionsError) as caught:
         read_dump(path)
-    told = str(caught.value)
-    assert told.startswith(f"{path}, line 3: {message}")
-    assert told.isprintable()
-    assert len(told) < len(str(path)) + 200
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{path}, line 3: {message}")
+    assert sentence.isprintable()
+    assert len(sentence) < len(str(path)) + 200
 
 
 def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
-    """A file in another encoding is told by its first line that is not UTF-8."""
+    """A file in another encoding is named by its first line that is not UTF-8."""
     path = tmp_path / "x.jsonl"
     path.write_bytes(f"{line(0)}\n".encode() + '{"probe": "é"}\n'.encode("latin-1"))
     with pytest.raises(PredictionsError) as caught:
@@ -568,13 +559,13 @@ def test_what_other_programs_write_is_read(tmp_path: Path) -> None:
 def test_line_numbers_count_blank_lines(tmp_path: Path) -> None:
     """The line named is the one an editor shows."""
     path = write(tmp_path / "x.jsonl", ["", line(0), "", "{}"])
-    with pytest.raises(PredictionsError, match=r"line 4: the key 'probe' is missing\.$"):
+    with pytest.raises(PredictionsError, match=r"line 4: the line lacks probe\.$"):
         read_dump(path)
     write(path, ["", "", line(3), line(0), "", "", line(1), "", line(0)])
     with pytest.raises(PredictionsError, match=r"line 9: has the id of line 4; an item"):
         read_dump(path)
     write(path, ["", line(3), "", line(0, model="dpo")])
-    with pytest.raises(PredictionsError, match=r"line 4: model is 'dpo', and 'sft' in line 2; "):
+    with pytest.raises(PredictionsError, match='line 4: model is "dpo", and "sft" in'):
         read_dump(path)
 
 
@@ -594,7 +585,7 @@ def test_a_file_that_holds_nothing_is_told(tmp_path: Path) -> None:
 
 
 def test_a_probe_that_cannot_be_is_told_with_its_file(tmp_path: Path) -> None:
-    """What the predictions refuse is told with the file it comes from."""
+    """What the predictions refuse is named with its file."""
     path = write(tmp_path / "x.jsonl", [line(0, probe="a\nb")])
     with pytest.raises(PredictionsError) as caught:
         read_dump(path)
@@ -615,10 +606,10 @@ def test_any_value_under_any_key_is_read_or_told(
 ) -> None:
     """A reader meets a PredictionsError with file and line, never another exception."""
     path = write(tmp_path_factory.mktemp("dump") / "x.jsonl", [json.dumps({**GOOD, key: value})])
-    told = ""
+    sentence = ""
     try:
         assert read_dump(path).n == 1
     except PredictionsError as problem:
-        told = str(problem)
-    assert not told or told.startswith(f"{path}")
-    assert all(unicodedata.category(c) != "Cc" for c in told)
+        sentence = str(problem)
+    assert not sentence or sentence.startswith(f"{path}")
+    assert all(unicodedata.category(c) != "Cc" for c in sentence)

@@ -61,7 +61,7 @@ def test_verdicts_without_details_are_put_together() -> None:
 
 
 def test_the_numbers_are_of_the_most_items() -> None:
-    """A probe judged on a part and on all of its items is told by all of them."""
+    """A probe judged on a part and on all of its items stands with the numbers of all of them."""
     few = P.take(slice(0, 100))  # type: ignore[arg-type]
     made = [result_of(compare(p, p)) for p in (few, P, few)]
     assert flat_metrics(session(*made))["base"]["support-mcq"]["items"] == P.n

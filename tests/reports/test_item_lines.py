@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import HOSTILE
 
+from pytest_calibration.predictions.item_text import ItemText
 from pytest_calibration.reports.item_lines import MOST_OPTIONS, PROMPT, item_lines
-from pytest_calibration.reports.model import Item, Words
+from pytest_calibration.reports.model import Item
 from pytest_calibration.text.layout import columns
 
 RIVER = Item(
@@ -25,7 +26,9 @@ RIVER = Item(
     label=1,
     confidence_before=0.41,
     correct_before=True,
-    words=Words("Which river runs through Almond?", "Ochre", "Teal", ("Teal", "Ochre", "X", "Yew")),
+    text=ItemText(
+        "Which river runs through Almond?", "Ochre", "Teal", ("Teal", "Ochre", "X", "Yew")
+    ),
 )
 FACT = replace(
     RIVER,
@@ -35,17 +38,17 @@ FACT = replace(
     label=None,
     confidence_before=None,
     correct_before=None,
-    words=Words("The capital of Almond is", "Ochre", "Teal"),
+    text=ItemText("The capital of Almond is", "Ochre", "Teal"),
 )
 
 
 def test_a_question_with_options() -> None:
-    """Name, slice, how sure, both runs; the question; each option, the answer and the right one."""
+    """Name, slice, both confidences; the question; each option, the answer and the correct one."""
     assert list(item_lines(RIVER)) == [
-        "row-17 (slice: city): sure 0.980, wrong; the baseline: 0.410, right",
+        "row-17 (slice: city): confidence 0.980, wrong; baseline: 0.410, correct",
         "  Which river runs through Almond?",
         "    A. 0.980  Teal   <- answered",
-        "    B. 0.012  Ochre  <- right",
+        "    B. 0.012  Ochre  <- correct",
         "    C. <.001  X",
         "    D. 0.008  Yew",
     ]
@@ -54,38 +57,38 @@ def test_a_question_with_options() -> None:
 def test_a_statement_without_options() -> None:
     """The answer and the right one stand below it; an item without a name goes by its hash."""
     assert list(item_lines(FACT)) == [
-        "#0123456789abcdef: sure 0.980, wrong",
+        "#0123456789abcdef: confidence 0.980, wrong",
         "  The capital of Almond is",
-        '  answered "Teal", right "Ochre"',
+        '  answered "Teal", correct "Ochre"',
     ]
 
 
 @pytest.mark.parametrize(
-    ("answer", "gold", "said"),
+    ("answer", "gold", "shown"),
     [
-        ("Ochre", "Ochre", '  answered "Ochre", right'),
-        ("Och", "Ochre", '  answered "Och", right "Ochre"'),
-        ("", "Ochre", '  right "Ochre"'),
+        ("Ochre", "Ochre", '  answered "Ochre", correct'),
+        ("Och", "Ochre", '  answered "Och", correct "Ochre"'),
+        ("", "Ochre", '  correct "Ochre"'),
         ("Teal", "", '  answered "Teal"'),
-        (" the", "\n", '  answered " the", right "\\n"'),
+        (" the", "\n", '  answered " the", correct "\\n"'),
     ],
 )
-def test_what_is_known_of_the_answer_is_said(answer: str, gold: str, said: str) -> None:
+def test_what_is_known_of_the_answer_is_said(answer: str, gold: str, shown: str) -> None:
     """No empty quotes stand for what is not known."""
-    assert list(item_lines(replace(FACT, words=Words("?", gold, answer))))[2:] == [said]
+    assert list(item_lines(replace(FACT, text=ItemText("?", gold, answer))))[2:] == [shown]
 
 
 def test_a_right_answer_bears_both_marks() -> None:
     """Answered and right in one line."""
     *_, a, b, c, d = item_lines(replace(RIVER, label=0, correct=True))
-    assert a == "    A. 0.980  Teal   <- answered, right"
+    assert a == "    A. 0.980  Teal   <- answered, correct"
     assert not any("<-" in line for line in (b, c, d))
 
 
 def test_without_words_nothing_is_said_but_the_numbers() -> None:
     """Where text may not be shown, neither the options' letters nor which is right are shown."""
-    assert list(item_lines(replace(RIVER, words=None))) == [
-        "row-17 (slice: city): sure 0.980, wrong; the baseline: 0.410, right"
+    assert list(item_lines(replace(RIVER, text=None))) == [
+        "row-17 (slice: city): confidence 0.980, wrong; baseline: 0.410, correct"
     ]
 
 
@@ -99,7 +102,7 @@ def test_without_words_nothing_is_said_but_the_numbers() -> None:
 def test_only_0_and_1_are_written_as_such(share: float, shown: str) -> None:
     """Rounding makes no answer certain."""
     first = next(item_lines(replace(FACT, confidence=share)))
-    assert first == f"#0123456789abcdef: sure {shown}, wrong"
+    assert first == f"#0123456789abcdef: confidence {shown}, wrong"
 
 
 @given(
@@ -117,7 +120,10 @@ def test_the_answer_and_the_right_option_are_never_cut(
     answer = shares.index(max(shares))
     names = tuple(f"option{i}" for i in range(k))
     item = replace(
-        RIVER, probabilities=shares, label=gold, words=Words("?", names[gold], names[answer], names)
+        RIVER,
+        probabilities=shares,
+        label=gold,
+        text=ItemText("?", names[gold], names[answer], names),
     )
     lines = list(item_lines(item))[2:]
     rest = lines.pop() if k > MOST_OPTIONS else ""
@@ -126,10 +132,10 @@ def test_the_answer_and_the_right_option_are_never_cut(
     assert len(shown) == min(k, MOST_OPTIONS)
     marked = {i: line.partition("  <- ")[2] for i, line in zip(shown, lines, strict=True)}
     if gold == answer:
-        assert marked.pop(answer) == "answered, right"
+        assert marked.pop(answer) == "answered, correct"
     else:
         assert marked.pop(answer) == "answered"
-        assert marked.pop(gold) == "right"
+        assert marked.pop(gold) == "correct"
     assert not any(marked.values())
     hidden = [shares[i] for i in range(k) if i not in shown]
     others = [shares[i] for i in shown if i not in (answer, gold)]
@@ -137,60 +143,60 @@ def test_the_answer_and_the_right_option_are_never_cut(
     for i, line in zip(shown, lines, strict=True):
         assert line.strip().startswith(f"{chr(65 + i) if k <= 26 else i + 1}. ")
     if rest:
-        said = re.fullmatch(r"    \((\d+) more options?, together ([0-9.<>]+)\)", rest)
-        assert said is not None
-        assert int(said[1]) == len(hidden)
-        if said[2][0].isdigit():
-            assert float(said[2]) == pytest.approx(sum(hidden), abs=0.00051)
+        shown = re.fullmatch(r"    \((\d+) more options?, together ([0-9.<>]+)\)", rest)
+        assert shown is not None
+        assert int(shown[1]) == len(hidden)
+        if shown[2][0].isdigit():
+            assert float(shown[2]) == pytest.approx(sum(hidden), abs=0.00051)
 
 
 def test_one_option_more_is_singular() -> None:
     """Six of seven."""
-    words = Words("?", "a", "a", tuple("abcdefg"))
-    item = replace(RIVER, probabilities=(0.4, *[0.1] * 6), label=0, words=words)
+    words = ItemText("?", "a", "a", tuple("abcdefg"))
+    item = replace(RIVER, probabilities=(0.4, *[0.1] * 6), label=0, text=words)
     assert list(item_lines(item))[-1] == "    (1 more option, together 0.100)"
 
 
 def test_a_question_with_fewer_options_than_the_widest_of_its_probe() -> None:
     """Rows of probabilities are filled up with zeros, which stand for no option."""
-    item = replace(RIVER, probabilities=(0.7, 0.3, 0, 0), words=Words("?", "b", "a", ("a", "b")))
+    item = replace(RIVER, probabilities=(0.7, 0.3, 0, 0), text=ItemText("?", "b", "a", ("a", "b")))
     assert list(item_lines(item))[2:] == [
         "    A. 0.700  a  <- answered",
-        "    B. 0.300  b  <- right",
+        "    B. 0.300  b  <- correct",
     ]
 
 
 def test_options_without_probabilities() -> None:
-    """The answer and the right one are found by their text, and else told below."""
+    """The answer and the correct one are found by their text; else they stand below."""
     item = replace(RIVER, probabilities=(), label=None)
     assert list(item_lines(item))[2:] == [
         "    A. Teal   <- answered",
-        "    B. Ochre  <- right",
+        "    B. Ochre  <- correct",
         "    C. X",
         "    D. Yew",
     ]
-    words = Words("?", "Ochre", "Mauve", ("Teal", "Ochre"))
-    assert list(item_lines(replace(item, words=words)))[2:] == [
+    words = ItemText("?", "Ochre", "Mauve", ("Teal", "Ochre"))
+    assert list(item_lines(replace(item, text=words)))[2:] == [
         "    A. Teal",
-        "    B. Ochre  <- right",
-        '  answered "Mauve", right "Ochre"',
+        "    B. Ochre  <- correct",
+        '  answered "Mauve", correct "Ochre"',
     ]
-    many = Words("?", "h", "g", tuple("abcdefgh"))
-    assert list(item_lines(replace(item, words=many)))[2:] == [
+    many = ItemText("?", "h", "g", tuple("abcdefgh"))
+    assert list(item_lines(replace(item, text=many)))[2:] == [
         "    A. a",
         "    B. b",
         "    C. c",
         "    D. d",
         "    G. g  <- answered",
-        "    H. h  <- right",
+        "    H. h  <- correct",
         "    (2 more options)",
     ]
 
 
 def test_a_label_beyond_the_options_is_told_by_its_text() -> None:
     """A row whose texts do not fit its numbers is shown as far as it goes."""
-    lines = list(item_lines(replace(RIVER, label=3, words=Words("?", "Ochre", "a", ("a", "b")))))
-    assert lines[-1] == '  answered "a", right "Ochre"'
+    lines = list(item_lines(replace(RIVER, label=3, text=ItemText("?", "Ochre", "a", ("a", "b")))))
+    assert lines[-1] == '  answered "a", correct "Ochre"'
 
 
 def test_long_text_keeps_what_matters() -> None:
@@ -198,12 +204,12 @@ def test_long_text_keeps_what_matters() -> None:
     filler = "very " * 400
     question = " ".join(
         line.strip()
-        for line in item_lines(replace(RIVER, words=replace(RIVER.words, prompt=f"Is {filler}so?")))
+        for line in item_lines(replace(RIVER, text=replace(RIVER.text, prompt=f"Is {filler}so?")))
     )
     assert "Is very" in question
     assert " ... " in question
     assert "very so?" in question
-    lines = list(item_lines(replace(FACT, words=Words(f"Start {filler}end is", "b", "a"))))
+    lines = list(item_lines(replace(FACT, text=ItemText(f"Start {filler}end is", "b", "a"))))
     assert lines[1].startswith("  ... ")
     assert lines[-2].endswith("end is")
     assert "Start" not in " ".join(lines)
@@ -213,11 +219,11 @@ def test_long_text_keeps_what_matters() -> None:
 def test_a_long_option_is_cut_at_its_end() -> None:
     """The options stay one line each, whatever their length, and say that they were cut."""
     marked = f"e{chr(0x301) * 9}"
-    words = Words("?", "b", "a", ("first " * 50_000, "b", marked * 500, "d" * 65))
-    lines = list(item_lines(replace(RIVER, words=words), width=80))[2:]
+    words = ItemText("?", "b", "a", ("first " * 50_000, "b", marked * 500, "d" * 65))
+    lines = list(item_lines(replace(RIVER, text=words), width=80))[2:]
     assert lines[0] == f"    A. 0.980  {'first ' * 8}fi...  <- answered"
     assert columns(lines[0]) == 80
-    assert lines[1].endswith("  <- right")
+    assert lines[1].endswith("  <- correct")
     assert lines[2].endswith("\u0301...")
     assert lines[3].endswith("d...")
 
@@ -242,9 +248,9 @@ def test_no_line_is_wider_than_asked_or_does_anything(
     width: int,
 ) -> None:
     """Whatever an item says, it is printable text within the width."""
-    words = Words(prompt, gold, answer, options)
+    words = ItemText(prompt, gold, answer, options)
     shares = tuple(1 / len(options) for _ in options)
-    item = replace(RIVER, name=name, slice=about, words=words, probabilities=shares, label=0)
+    item = replace(RIVER, name=name, slice=about, text=words, probabilities=shares, label=0)
     for line in item_lines(item, width=width):
         assert columns(line) <= width
         assert line == line.rstrip(" ")
@@ -257,6 +263,6 @@ def test_breaking_lines_loses_nothing(prompt: str) -> None:
     """A prompt that is short enough is there from its first to its last word."""
     from pytest_calibration.text.visible import visible
 
-    lines = list(item_lines(replace(FACT, words=Words(prompt, "gold", "")), width=40))
+    lines = list(item_lines(replace(FACT, text=ItemText(prompt, "gold", "")), width=50))
     body = "".join(line.strip(" ") for line in lines[1:-1])
     assert body.replace(" ", "") == visible(prompt).replace(" ", "")

@@ -23,7 +23,8 @@ from pytest_calibration.reports.markdown import (
     STEP_SUMMARY,
     markdown_report,
 )
-from pytest_calibration.reports.model import Results, result_of
+from pytest_calibration.reports.model import Remedy, Results, result_of
+from pytest_calibration.reports.terminal.slice_table import shown_slices
 from pytest_calibration.text.visible import visible
 
 NOTE = re.compile(r"\*Left out to stay within ([\d,]+) bytes: (.+)\.\*")
@@ -32,7 +33,7 @@ NOTE = re.compile(r"\*Left out to stay within ([\d,]+) bytes: (.+)\.\*")
 @cache
 def sample(*, words: bool = True, detailed: bool = True) -> Results:
     """Return a session with a verdict of every state."""
-    return results(words=words, detailed=detailed)
+    return results(item_text=words, detailed=detailed)
 
 
 def report(given: Results, most_bytes: int = STEP_SUMMARY) -> str:
@@ -83,7 +84,7 @@ def test_the_headline_says_how_it_went(changes: dict[str, object], headline: str
 
 
 def test_a_headline_of_few() -> None:
-    """One verdict is not counted, and green is said."""
+    """One verdict is not counted."""
     fine = sample().results[0]
     green = replace(sample(), results=(fine,), errors=())
     assert "## ✅ Calibration: the verdict did not fail\n" in report(green)
@@ -123,29 +124,27 @@ def test_several_metrics_have_a_column() -> None:
 
 def test_a_failing_verdict_tells_all_there_is() -> None:
     """Diagnosis, components, diagram, slices, figures, history, settings, items and the remedy."""
-    told = section("regressed (signed gap, slope, shape)")
+    source = section("regressed (signed gap, slope, shape)")
     result = sample().results[1]
     detail = result.detail
     assert detail is not None
     assert detail.diagnosis is not None
-    seen = shown(tokens(told))
+    seen = shown(tokens(source))
     assert detail.diagnosis.paragraph in seen
-    assert "| signed gap | 0.013 | 0.209 | 0.196 | 0.191 | 0.020 | ❌ fails |" in told
-    assert "not applicable: fewer than 500 independent units" in told
-    fences = [t.content for t in tokens(told) if t.type == "fence"]
-    assert fences[0] == f"{result.remedy}\n"
-    figures = detail.diagnosis.lines()
+    assert "| signed gap | 0.013 | 0.209 | 0.196 | 0.191 | 0.020 | ❌ fails |" in source
+    assert "not applicable: fewer than 500 independent units" in source
+    fences = [t.content for t in tokens(source) if t.type == "fence"]
+    assert fences[0] == f"{result.remedy.command}\n"  # type: ignore[union-attr]
     assert fences[1].startswith("confidence ")
     assert len(fences[1].splitlines()) == len(detail.candidate.reliability) + 3
     assert all(
         visible(line) in fences[2] for line in (*result.explanation, *detail.diagnosis.lines())
     )
-    assert "surest" not in fences[2]
-    assert "| `first` | 600 | 0.051 | 0.700 | +0.010 | new &lt;i&gt;data" in told
-    assert "| **model** ≠ |" in told
-    assert "| shots | `3` | `3` |" in told
-    assert " ".join(fences[3].split()).count("wrong; the baseline:") == 5
-    assert "<summary>The 5 surest wrong answers</summary>" in told
+    assert "| `first` | 600 | 0.051 | 0.700 | +0.010 | new &lt;i&gt;data" in source
+    assert "| **model** ≠ |" in source
+    assert "| shots | `3` | `3` |" in source
+    assert " ".join(fences[3].split()).count("wrong; baseline:") == 5
+    assert "<summary>The 5 most confident wrong answers</summary>" in source
 
 
 def test_slices_that_moved_are_marked() -> None:
@@ -154,8 +153,8 @@ def test_slices_that_moved_are_marked() -> None:
     assert detail is not None
     rows = [x for x in section("regressed").splitlines() if "→" in x]
     assert len(rows) == len(detail.slices) == 5
-    for row, s in zip(rows, detail.slices, strict=True):
-        assert f"{s.gap_before:+.3f} → {s.signed_gap:+.3f} | {s.shift:+.3f} ± {s.margin:.3f}" in row
+    for row, s in zip(rows, shown_slices(detail.slices)[0], strict=True):
+        assert f"{s.gap_before:+.3f} → {s.gap_after:+.3f} | {s.shift:+.3f} ± {s.margin:.3f}" in row
         assert row.endswith("| **worse** |")
 
 
@@ -163,39 +162,39 @@ def test_slices_without_a_baseline_stand_with_their_intervals() -> None:
     """A limit has no slices that moved."""
     detail = sample().results[4].detail
     assert detail is not None
-    told = section("above limit")
-    first = detail.slices[0]
-    assert "| slice | n | accuracy | signed gap | 95 % interval |" in told
-    assert f"| {first.signed_gap:+.3f} | \\[{first.low:+.3f}, {first.high:+.3f}\\] |" in told
+    source = section("above limit")
+    first = detail.slices[0].now
+    assert "| slice | n | accuracy | signed gap | 95 % interval |" in source
+    assert f"| {first.signed_gap:+.3f} | \\[{first.low:+.3f}, {first.high:+.3f}\\] |" in source
 
 
 def test_slices_beyond_ten_are_counted() -> None:
-    """The rest is said, with those that the results already left out."""
+    """The rest is counted, with those that the results already left out."""
     result = sample().results[1]
     assert result.detail is not None
     detail = replace(result.detail, slices=result.detail.slices * 5, slices_left_out=7)
-    told = report(one(detail=detail))
-    assert len([line for line in told.splitlines() if "±" in line]) == 10
-    assert "22 of 32 slices are not shown." in told
+    source = report(one(detail=detail))
+    assert len([line for line in source.splitlines() if "±" in line]) == 10
+    assert "22 of 32 slices are not shown." in source
     alone = replace(result.detail, slices=result.detail.slices[:1])
     assert "| slice |" not in report(one(detail=alone))
 
 
 def test_what_was_not_compared_has_no_diagnosis() -> None:
     """It says why it was not compared, and what to do."""
-    told = section("not comparable")
-    assert "the probe is not the same: kind is (none)" in told
-    assert "No miscalibration" not in told.split("<details>")[0]
+    source = section("not comparable")
+    assert "the probe is not the same: kind is (none)" in source
+    assert "No miscalibration" not in source.split("<details>")[0]
     assert "nothing is stored at tests/x.yaml." in section("no baseline")
 
 
-def test_a_remedy_in_two_lines_is_a_sentence_and_a_command() -> None:
+def test_a_remedy_is_a_sentence_and_a_command() -> None:
     """The block holds the command alone, to be copied."""
-    told = report(one(remedy="to accept it:\n  pytest -k 'a`b' \\\n    --x"))
-    fences = [t.content for t in tokens(told) if t.type == "fence" and t.info == "sh"]
-    assert fences == ["pytest -k 'a`b' \\\n  --x\n"]
-    assert "\nto accept it:\n\n```sh\n" in told
-    assert "```sh" not in report(one(remedy=""))
+    source = report(one(remedy=Remedy("to accept it", "pytest -k 'a`b' --x")))
+    fences = [t.content for t in tokens(source) if t.type == "fence" and t.info == "sh"]
+    assert fences == ["pytest -k 'a`b' --x\n"]
+    assert "\nto accept it:\n\n```sh\n" in source
+    assert "```sh" not in report(one(remedy=None))
 
 
 def test_verdicts_that_did_not_fail_are_short() -> None:
@@ -213,39 +212,41 @@ def test_digits_show_which_is_larger() -> None:
     """A bound that is above its tolerance by little is not printed as equal to it."""
     result = sample().results[1]
     component = replace(result.components[0], bound=0.0200004, tolerance=0.02)
-    told = report(one(components=(component,)))
-    assert "| 0.0200004 | 0.0200000 | ❌ fails |" in told
+    source = report(one(components=(component,)))
+    assert "| 0.0200004 | 0.0200000 | ❌ fails |" in source
 
 
 def test_a_result_without_details_is_told_without() -> None:
     """Table, components and remedy are there all the same."""
-    told = report(sample(detailed=False))
-    assert "<details>\n<summary>Figures" not in told
-    assert "| signed gap | 0.013 | 0.209 | 0.196 | 0.191 | 0.020 | ❌ fails |" in told
-    assert "--calibration-accept=REASON" in told
+    source = report(sample(detailed=False))
+    assert "<details>\n<summary>Figures" not in source
+    assert "| signed gap | 0.013 | 0.209 | 0.196 | 0.191 | 0.020 | ❌ fails |" in source
+    assert "--calibration-accept=REASON" in source
 
 
 def test_a_better_model_is_named() -> None:
-    """What could be accepted is said, where a baseline is stored."""
-    better = result_of(compare(predictions(), predictions(sharpen=2.5)), detailed=False)
+    """The command that would accept it is named, where a baseline is stored."""
+    better = result_of(
+        compare(predictions(), predictions(sharpen=2.5), against="baseline"), detailed=False
+    )
     assert better.improved
     session = Results("1", "now", 1, True, (better,))
     assert "better than the baseline: `support-mcq` on `base`" in report(session)
-    parent = replace(session, results=(replace(better, reference="parent x"),))
+    parent = replace(session, results=(replace(better, against="parent", reference="parent x"),))
     assert "better than the baseline" not in report(parent)
 
 
-def test_words_are_there_only_where_the_results_hold_them() -> None:
-    """Without them an item is its id; nothing of prompt, answer and options is anywhere."""
+def test_text_is_there_only_where_the_results_hold_it() -> None:
+    """Without it an item is its id; nothing of prompt, answer and options is anywhere."""
     p = predictions(sharpen=2.5, hostile=False)
-    for words in (True, False):
-        made = result_of(compare(p, predictions(hostile=False)), words=words)
-        told = report(Results("1", "now", 1, True, (made,)))
+    for item_text in (True, False):
+        made = result_of(compare(p, predictions(hostile=False)), item_text=item_text)
+        source = report(Results("1", "now", 1, True, (made,)))
         assert made.detail is not None
-        assert all(item.title in told for item in made.detail.worst[:5])
-        assert bool(re.search(r"question \d+\?", told)) == words
-        assert bool(re.search(r"question [ABCD]", told)) == words
-        assert words or not re.search(r"(right|wrong) \d", told)
+        assert all(item.title in source for item in made.detail.worst[:5])
+        assert bool(re.search(r"question \d+\?", source)) == item_text
+        assert bool(re.search(r"question [ABCD]", source)) == item_text
+        assert item_text or not re.search(r"(right|wrong) \d", source)
 
 
 # --- nothing in it acts --------------------------------------------------------------------------
@@ -274,15 +275,19 @@ def test_nothing_in_the_text_acts(most_bytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["probe", "model", "test", "headline", "story", "remedy", "unit", "reference", "notes"]
+    "field",
+    ["probe", "model", "test", "headline", "explanation", "remedy", "unit", "reference", "notes"],
 )
 @pytest.mark.parametrize("bad", [HOSTILE, "`a|b``c", "</details>\n\n# x", "\\|", "$a$ @b #1"])
 def test_no_field_acts(field: str, bad: str) -> None:
     """Each field of a result may hold anything; the shape of the report does not change."""
-    value: object = (bad, bad) if field in ("story", "notes") else bad
-    calm: object = ("calm", "calm") if field in ("story", "notes") else "calm"
-    kinds = [t.type for t in tokens(report(one(**{field: value})))]
-    assert kinds == [t.type for t in tokens(report(one(**{field: calm})))]
+
+    def kinds(text: str) -> list[str]:
+        value: object = (text, text) if field in ("explanation", "notes") else text
+        value = Remedy(text, text) if field == "remedy" else value
+        return [t.type for t in tokens(report(one(**{field: value})))]
+
+    assert kinds(bad) == kinds("calm")
 
 
 def test_no_text_of_the_session_acts() -> None:
@@ -305,10 +310,10 @@ def test_no_text_of_the_session_acts() -> None:
 # --- limits --------------------------------------------------------------------------------------
 
 
-def blocks(told: str) -> list[str]:
+def blocks(source: str) -> list[str]:
     """Split a report into what stands between empty lines outside of fences."""
     out, fence = [""], ""
-    for line in told.splitlines():
+    for line in source.splitlines():
         run = re.match("`{3,}", line)
         if run and not fence:
             fence = run[0]
@@ -326,35 +331,35 @@ def blocks(told: str) -> list[str]:
 @given(most=st.integers(LEAST, 60_000))
 def test_a_limit_is_kept_by_whole_sections(most: int) -> None:
     """At most so many bytes, and every block of it is a block of the whole report."""
-    told = report(sample(), most)
-    assert len(told.encode()) <= most
-    note = NOTE.search(told)
-    if told == whole():
+    source = report(sample(), most)
+    assert len(source.encode()) <= most
+    note = NOTE.search(source)
+    if source == whole():
         assert note is None
         return
     assert note is not None
     assert note[1] == f"{most:,}"
-    assert told.startswith(MARKER)
+    assert source.startswith(MARKER)
     known = {*blocks(whole()), f"{note[0]}\n"}
-    tables = [b for b in blocks(told) if b not in known]
+    tables = [b for b in blocks(source) if b not in known]
     # The one block of its own is the table of what fails, whose rows are rows of the other.
     assert len(tables) <= 1
     for line in "".join(tables).splitlines():
         assert line in whole().splitlines()
-    assert told.count("<details>") == told.count("</details>")
+    assert source.count("<details>") == source.count("</details>")
 
 
 def test_a_report_that_just_fits_is_whole() -> None:
     """One byte less, and a section of the least important kind goes."""
     size = len(whole().encode())
     assert report(sample(), size) == whole()
-    told = report(sample(), size - 1)
-    note = NOTE.search(told)
+    source = report(sample(), size - 1)
+    note = NOTE.search(source)
     assert note is not None
-    assert note[2] == "surest wrong answers (1 of 5)"
+    assert note[2] == "worst items (1 of 5)"
     # Of equal ones the last goes first.
-    assert "wrong answers</summary>" in told.split("\n### ")[1]
-    assert "wrong answers</summary>" not in told.split("\n### ")[5]
+    assert "wrong answers</summary>" in source.split("\n### ")[1]
+    assert "wrong answers</summary>" not in source.split("\n### ")[5]
 
 
 def test_sections_go_by_importance() -> None:
@@ -370,7 +375,7 @@ def test_sections_go_by_importance() -> None:
     assert (
         seen
         == [
-            "surest wrong answers",
+            "worst items",
             "settings",
             "what was stored before",
             "slices",
@@ -389,15 +394,15 @@ def test_a_table_that_is_too_long_gives_way_to_what_fails() -> None:
     """A thousand verdicts: first the table of all goes, then that of the failing ones."""
     short = sample(detailed=False).results
     many = replace(sample(), results=(short[0],) * 1000 + (short[1],) * 3, errors=())
-    told = report(many, COMMENT)
-    assert "the table of all verdicts" in told
-    assert told.count("| ❌ |") == 3
-    assert "| ✅ |" not in told
-    told = report(replace(many, results=(short[0],) * 1000 + (short[1],) * 1000), COMMENT)
-    assert "the table of failing verdicts" in told
-    assert "| ❌ |" not in told
-    assert "## ❌ Calibration: 1,000 of 2,000 verdicts failed" in told
-    assert len(told.encode()) <= COMMENT
+    source = report(many, COMMENT)
+    assert "the table of all verdicts" in source
+    assert source.count("| ❌ |") == 3
+    assert "| ✅ |" not in source
+    source = report(replace(many, results=(short[0],) * 1000 + (short[1],) * 1000), COMMENT)
+    assert "the table of failing verdicts" in source
+    assert "| ❌ |" not in source
+    assert "## ❌ Calibration: 1,000 of 2,000 verdicts failed" in source
+    assert len(source.encode()) <= COMMENT
 
 
 def test_what_is_never_left_out_fits_into_the_least() -> None:

@@ -186,7 +186,7 @@ def test_long_texts_are_cut_before_they_are_escaped() -> None:
 
 def test_ordinary_text_stays_readable() -> None:
     """A program of plain Markdown, or a person, reads the source as well."""
-    plain = 'Over-confident by 0.19 (0.83 sure, 0.62 right): recalibrate; x = y/z, 95 % "sure".'
+    plain = 'Over-confident by 0.19 (0.83, then 0.62): recalibrate; x = y/z, 95 % "sure".'
     assert text(plain) == plain
     assert text("0.1.0") == "0.1.0"
     assert code("support-mcq") == "`support-mcq`"

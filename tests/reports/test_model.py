@@ -20,10 +20,10 @@ from pytest_calibration.predictions import Predictions
 from pytest_calibration.reports.model import (
     MOST_SLICES,
     Results,
+    from_plain,
     item_of,
     plain,
     result_of,
-    revived,
     slice_rows,
     worst_items,
 )
@@ -52,18 +52,16 @@ def test_results_survive_json() -> None:
     """What goes through JSON, or from a worker to the controller, comes back equal."""
     whole = results()
     text = json.dumps(plain(whole), allow_nan=False)
-    assert revived(Results, json.loads(text)) == whole
+    assert from_plain(Results, json.loads(text)) == whole
 
 
 def test_plain_values_are_builtin() -> None:
     """Numbers of numpy become Python's; what is not finite becomes nothing."""
-    given = {"a": np.float64(0.5), "b": np.int64(3), "c": np.bool_(True), 4: (math.nan, -math.inf)}
-    out = plain(given)
-    assert out == {"a": 0.5, "b": 3, "c": True, "4": [None, None]}
-    assert [type(out[k]) for k in "abc"] == [float, int, bool]
-    state = plain(State.PASSED)
-    assert type(state) is str
-    assert state == "passed"
+    numbers = (np.float64(0.5), np.int64(3), np.bool_(True), math.nan, -math.inf, State.PASSED)
+    values = plain({"a": numbers})["a"]
+    assert values == [0.5, 3, True, None, None, "passed"]
+    assert [type(value) for value in values[:3]] == [float, int, bool]
+    assert type(values[-1]) is str
 
 
 def test_a_session_is_green_unless_something_fails() -> None:
@@ -85,9 +83,9 @@ def test_expected_false_alarms_are_added_up() -> None:
 
 
 def test_states_are_counted_in_words() -> None:
-    """In the order in which they are first seen; a floor is told from a ceiling."""
+    """In the order in which they are first seen; a floor is not a ceiling."""
     low = result_of(judge(measure(predictions(), "accuracy"), 0.99, above=True))
-    assert low.said == "below limit"
+    assert low.state_name == "below limit"
     assert list(results(detailed=False).counts) == [
         "passed",
         "regressed",
@@ -128,16 +126,16 @@ def test_an_item_tells_what_the_baseline_said_of_it() -> None:
 def test_item_text_is_given_only_where_it_may_be_shown() -> None:
     """Ids stay, words go; no word of an item is anywhere in the plain values."""
     p = predictions(sharpen=2)
-    assert worst_items(p, words=False)[0].words is None
-    item = worst_items(p, words=True)[0]
-    assert item.words is not None
-    assert item.words.options == p.texts[0].options  # type: ignore[index]
-    secret = replace(p, texts=type(p.texts).held(  # type: ignore[union-attr]
+    assert worst_items(p, item_text=False)[0].text is None
+    item = worst_items(p, item_text=True)[0]
+    assert item.text is not None
+    assert item.text.options == p.texts[0].options  # type: ignore[index]
+    secret = replace(p, texts=type(p.texts).from_list(  # type: ignore[union-attr]
         [replace(p.texts[i], prompt=f"secret {i}", gold="secret", answer="secret",  # type: ignore[index]
                  options=("secret",)) for i in range(p.n)]))  # fmt: skip
-    silent = plain(result_of(compare(secret, predictions()), words=False))
+    silent = plain(result_of(compare(secret, predictions()), item_text=False))
     assert "secret" not in json.dumps(silent)
-    assert "secret" in json.dumps(plain(result_of(compare(secret, predictions()), words=True)))
+    assert "secret" in json.dumps(plain(result_of(compare(secret, predictions()), item_text=True)))
 
 
 def test_items_without_text_are_named_by_their_hash() -> None:
@@ -159,19 +157,15 @@ def test_every_metric_that_applies_is_there() -> None:
             assert number.value == measure(p, name).value
 
 
-def test_slices_tell_how_they_stand_and_how_they_moved() -> None:
-    """Numbers of both cuts, joined by name, in the order of the shifts."""
+def test_slices_stand_with_their_shifts() -> None:
+    """Each slice is measured and compared, in the order of the shifts; else of the measurements."""
     p, before = predictions(sharpen=2.5), predictions()
-    moved = shifts(p, before)
-    rows = slice_rows(p, moved)
-    standing = {s.name: s for s in by_slice(p)}
-    assert [r.name for r in rows] == [s.name for s in moved]
-    for row, s in zip(rows, moved, strict=True):
-        assert row.shift == s.shift
-        assert row.gap_before == s.gap_before
-        assert row.signed_gap == pytest.approx(s.gap_after)
-        assert (row.low, row.high) == (standing[row.name].low, standing[row.name].high)
-    assert [r.shift for r in slice_rows(p, ())] == [None] * len(standing)
+    rows = slice_rows(p, before)
+    assert tuple(row.shift for row in rows) == shifts(p, before)
+    assert sorted(by_slice(p), key=str) == sorted((row.now for row in rows), key=str)
+    assert all(row.now.name == row.shift.name for row in rows if row.shift)
+    assert [row.now for row in slice_rows(p, None)] == list(by_slice(p))
+    assert {row.shift for row in slice_rows(p, None)} == {None}
 
 
 def test_slices_beyond_the_most_are_counted() -> None:

@@ -74,7 +74,7 @@ def test_every_flat_number_is_a_series() -> None:
 
 
 def test_all_families_are_gauges_with_a_text() -> None:
-    """Type and help are told for each, and no series is there twice."""
+    """Each has type and help, and no series is there twice."""
     for name, family in families(sample()).items():
         assert family.type == "gauge"
         assert len(family.documentation) > 3

@@ -1,4 +1,4 @@
-"""How text fits a terminal."""
+"""Measuring, cutting, padding and wrapping text by terminal columns."""
 
 from __future__ import annotations
 
@@ -9,22 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_calibration.text.layout import columns, fitted, padded, wrapped
+from pytest_calibration.text.visible import visible
 
 
 @pytest.mark.parametrize(
-    ("text", "wide"), [("", 0), ("abc", 3), ("首都", 4), ("cafe\u0301", 4), ("\uff21", 2)]
+    ("text", "width"), [("", 0), ("abc", 3), ("首都", 4), ("cafe\u0301", 4), ("\uff21", 2)]
 )
-def test_columns_are_those_of_a_terminal(text: str, wide: int) -> None:
-    """Wide characters take two, what combines with the last takes none."""
-    assert columns(text) == wide
+def test_columns_are_those_of_a_terminal(text: str, width: int) -> None:
+    """Wide characters take two columns, combining marks none."""
+    assert columns(text) == width
 
 
 @given(st.text(max_size=50), st.integers(3, 40))
-def test_what_is_fitted_fits(text: str, width: int) -> None:
-    """At most so many columns, printable, and whole where it fits."""
-    shown = fitted(text, width)
-    assert columns(shown) <= width
-    assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in shown)
+def test_fitted_text_fits(text: str, width: int) -> None:
+    """At most the width, printable, whole where it fits, else the longest beginning with dots."""
+    line = fitted(text, width)
+    assert columns(line) <= width
+    assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in line)
+    plain = visible(text)
+    if columns(plain) <= width:
+        assert line == plain
+    else:
+        kept = line.removesuffix("...")
+        assert plain.startswith(kept)
+        assert columns(plain[: len(kept) + 1]) > width - 3
 
 
 def test_padding_counts_columns() -> None:

@@ -1,4 +1,4 @@
-"""What holds for the interval of every metric, and how often it holds the truth."""
+"""Properties of the interval of every metric, and its coverage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 import pytest
 from datasets import calibrated, exact, four_way, two_runs
-from evidences import DEBIASED, copied, ends, grouped, samples
+from drawn_samples import DEBIASED, copied, ends, grouped, grouped_tables
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -26,33 +26,33 @@ names = st.sampled_from(sorted(METRICS))
 
 
 def one_outcome(p: Predictions) -> bool:
-    """Whether all answers are right, or all wrong: there AUROC is refused."""
+    """Whether all answers are right, or all wrong: then there is no AUROC."""
     return len({*p.correct.tolist()}) == 1
 
 
 def test_every_metric_has_an_interval() -> None:
-    """The table of intervals has a row for each metric, and none for anything else."""
+    """The table of intervals has a row for each metric, and no other."""
     assert list(INTERVALS) == list(METRICS)
     assert set(METRICS) >= SIGNED
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of this copy")
-def test_the_documentation_says_how_each_is_made() -> None:
-    """Every metric stands once in the first table of ``docs/intervals.md``, and in those below."""
-    made, _, measured_there = PAGE.read_text(encoding="utf-8").partition("## Measured coverage")
-    rows = [line.split("|")[1] for line in made.splitlines() if line.startswith("| `")]
+def test_the_documentation_lists_every_metric() -> None:
+    """Every metric is once in the first table of ``docs/intervals.md``, and in those below."""
+    methods, _, coverage = PAGE.read_text(encoding="utf-8").partition("## Measured coverage")
+    rows = [line.split("|")[1] for line in methods.splitlines() if line.startswith("| `")]
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted(named) == sorted(METRICS)
     for name in METRICS:
-        assert f"\n| {name} |" in measured_there
+        assert f"\n| {name} |" in coverage
 
 
-# --- whatever the data ---------------------------------------------------------------------------
+# --- for all data ---------------------------------------------------------------------------
 
 
-@given(samples(), names)
-def test_an_interval_holds_its_value_and_stays_in_range(p: Predictions, name: str) -> None:
-    """Finite ends in order, within the range of what is estimated, around what was measured."""
+@given(grouped_tables(), names)
+def test_an_interval_contains_its_value_and_stays_in_range(p: Predictions, name: str) -> None:
+    """Finite ends in order, within the range of the estimand, around the measured value."""
     metric = METRICS[name]
     assume(name != "auroc" or not one_outcome(p))
     low, high = ends(p, name)
@@ -68,7 +68,7 @@ def test_an_interval_holds_its_value_and_stays_in_range(p: Predictions, name: st
         assert low <= value + 1e-12
 
 
-@given(samples(), names, st.randoms(use_true_random=False))
+@given(grouped_tables(), names, st.randoms(use_true_random=False))
 def test_the_order_of_the_items_changes_no_interval(
     p: Predictions, name: str, random: Random
 ) -> None:
@@ -80,7 +80,7 @@ def test_the_order_of_the_items_changes_no_interval(
     assert ends(shuffled, name) == pytest.approx(ends(p, name), abs=1e-7)
 
 
-@given(samples(groups=False), names)
+@given(grouped_tables(groups=False), names)
 def test_groups_of_one_are_items(p: Predictions, name: str) -> None:
     """A group per item changes nothing, to the last digit."""
     assume(name != "auroc" or not one_outcome(p))
@@ -91,13 +91,13 @@ def test_groups_of_one_are_items(p: Predictions, name: str) -> None:
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("p", [calibrated(400, 3), two_runs(400, 5, 1.6)[1]], ids=["flat", "sure"])
-def test_copies_within_groups_add_no_certainty(p: Predictions, name: str) -> None:
+def test_copies_within_groups_do_not_narrow_the_interval(p: Predictions, name: str) -> None:
     """Items copied within their group have the interval of the items, never a narrower one."""
     low, high = ends(p, name)
     low5, high5 = ends(copied(p, 5), name)
     slack = 0.05 * (high - low)
     if name in ("smooth_ece", "ks_ce"):
-        # Groups take a bound of their variance where items have it exactly: never narrower.
+        # For groups the variance is a bound, for items exact: never narrower.
         assert low5 <= low + slack
         assert high5 >= high - slack
     else:
@@ -106,11 +106,8 @@ def test_copies_within_groups_add_no_certainty(p: Predictions, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_more_items_are_more_certain(name: str) -> None:
-    """The same data nine times over, as independent items: an interval of at most half the width.
-
-    Where the truth is a square near 0 it shrinks more slowly, with the root of the width.
-    """
+def test_more_items_narrow_the_interval(name: str) -> None:
+    """Nine times as many independent items: at most about half the width."""
     logits, labels = four_way(300, 2)
     few = Predictions.from_logits(1.5 * logits, labels)
     many = Predictions.from_logits(1.5 * np.tile(logits, (9, 1)), np.tile(labels, 9))
@@ -119,19 +116,19 @@ def test_more_items_are_more_certain(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_groups_that_hang_together_widen_the_interval(name: str) -> None:
-    """Ten equal answers in a row, in groups of ten, tell less than as independent items."""
+def test_dependent_groups_widen_the_interval(name: str) -> None:
+    """Ten equal answers as a group give a wider interval than as independent items."""
     p = copied(calibrated(200, 4), 10)
     alone = Predictions(
         p.probe, p.confidence, p.correct, p.item_ids, p.probabilities, p.labels, p.label_logprobs
     )
-    together, apart = ends(p, name), ends(alone, name)
-    assert together[1] - together[0] > 1.5 * (apart[1] - apart[0])
+    dependent, independent = ends(p, name), ends(alone, name)
+    assert dependent[1] - dependent[0] > 1.5 * (independent[1] - independent[0])
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_one_unit_says_nothing(name: str) -> None:
-    """One item, or one group, has the whole range for an interval."""
+def test_one_unit_has_the_whole_range(name: str) -> None:
+    """The interval of one item, or one group, is the whole range."""
     p = calibrated(30, 1)
     one_group = grouped(p, 30)
     whole = (-1.0 if name in SIGNED else 0.0, METRICS[name].highest)
@@ -150,7 +147,7 @@ ERRORS = (
 
 @pytest.mark.parametrize("name", ERRORS)
 @pytest.mark.parametrize("n", [100, 1000])
-def test_certain_and_right_leaves_room_for_what_was_not_seen(n: int, name: str) -> None:
+def test_certain_and_right_has_a_width_for_unseen_answers(n: int, name: str) -> None:
     """Certain right answers: up to 1 - 0.025^(1/n) of all may be wrong (the rule of three)."""
     p = Predictions.from_confidence([1.0] * n, [True] * n)
     low, high = ends(p, name)
@@ -162,28 +159,28 @@ def test_certain_and_right_leaves_room_for_what_was_not_seen(n: int, name: str) 
 
 
 @pytest.mark.parametrize("name", ["ece", "overconfidence", "smooth_ece", "ks_ce", "signed_gap"])
-def test_one_confidence_short_of_certain_and_all_right(name: str) -> None:
-    """All of 500 right at 0.999 may be a calibrated model: the interval holds an error of 0."""
+def test_nearly_certain_and_all_right(name: str) -> None:
+    """500 right answers at 0.999 may be a calibrated model: the interval contains 0."""
     low, high = ends(Predictions.from_confidence([0.999] * 500, [True] * 500), name)
     assert low <= 0 < high
 
 
-def test_all_right_at_a_half_is_certainly_not_calibrated() -> None:
-    """500 right answers at 0.5: the error is 0.5, less the rule of three."""
+def test_all_right_at_a_half() -> None:
+    """500 right answers at 0.5: the error is 0.5 ± the rule of three."""
     low, high = ends(Predictions.from_confidence([0.5] * 500, [True] * 500), "ece")
     unseen = 1 - 0.025 ** (1 / 500)
     assert (low, high) == pytest.approx((0.5 - unseen, 0.5 + unseen), rel=1e-3)
 
 
-def test_sure_of_being_wrong_leaves_room_below() -> None:
-    """All of 300 wrong at 0: some that were not seen may be right, a signed gap below 0."""
+def test_all_wrong_at_zero() -> None:
+    """300 wrong answers at 0: unseen right answers would give a signed gap below 0."""
     low, high = ends(Predictions.from_confidence([0.0] * 300, [False] * 300), "signed_gap")
     unseen = 1 - 0.025 ** (1 / 300)
     assert (low, high) == pytest.approx((-unseen, unseen))
 
 
-def test_nll_of_right_answers_allows_for_a_wrong_one() -> None:
-    """All right at 0.99: an unseen wrong answer costs -log 0.01 at least; none costs nothing."""
+def test_nll_of_right_answers_allows_for_an_unseen_wrong_one() -> None:
+    """All right at 0.99: an unseen wrong answer adds -log 0.01."""
     p = Predictions.from_probabilities([[0.99, 0.01]] * 300, [0] * 300)
     unseen = 1 - 0.025 ** (1 / 300)
     seen = -math.log(0.99)
@@ -191,8 +188,8 @@ def test_nll_of_right_answers_allows_for_a_wrong_one() -> None:
     assert high == pytest.approx(seen + unseen * (math.log(100) - seen), rel=1e-6)
 
 
-def test_a_bin_on_neither_side_is_uncertain_for_both() -> None:
-    """A model in exact balance has room on both sides, though neither part is more than 0."""
+def test_bins_in_balance_are_uncertain_on_both_sides() -> None:
+    """With exactly calibrated counts both parts are 0, with an upper end above 0."""
     p = exact({0.25: 0.0, 0.75: 0.0})
     for name in ("overconfidence", "underconfidence"):
         low, high = ends(p, name)
@@ -200,8 +197,8 @@ def test_a_bin_on_neither_side_is_uncertain_for_both() -> None:
         assert 0.02 < high < 0.06
 
 
-def test_the_uncertain_part_of_brier_follows_accuracy_through_its_top() -> None:
-    """a(1 - a) over an interval that holds 1/2 reaches 1/4; beside it, it is monotone."""
+def test_brier_uncertainty_is_the_image_of_accuracy() -> None:
+    """a(1 - a) over the interval of accuracy: its maximum 1/4 where that contains 1/2."""
     for right in (40, 200, 205, 360):
         p = Predictions.from_confidence([0.5] * 400, [i < right for i in range(400)])
         least, most = ends(p, "accuracy")
@@ -214,12 +211,12 @@ def test_the_uncertain_part_of_brier_follows_accuracy_through_its_top() -> None:
 # --- coverage -------------------------------------------------------------------------------------
 
 TRIALS = 200
-# A nominal 95 % interval is right this often or more, in all but one of 10,000 such tests.
+# A nominal 95 % interval covers at least this often, but for one in 10,000 such tests.
 LEAST = 0.95 - 3.7 * math.sqrt(0.95 * 0.05 / TRIALS)
 
 
 def in_documents(n: int, seed: int) -> Predictions:
-    """A calibrated model on documents of ten: their items share an outcome half of the time."""
+    """Return a calibrated model on documents of ten, whose items share a draw half of the time."""
     rng = np.random.default_rng((seed, n))
     confidence = 0.5 + rng.beta(3, 2, n // 10).repeat(10) / 2
     shared, own = rng.random(n // 10).repeat(10), rng.random(n)
@@ -238,7 +235,7 @@ MODELS: dict[str, Callable[[int, int], Predictions]] = {
 
 @cache
 def truth(model: str) -> dict[str, float]:
-    """Every metric on 400,000 items; an error of a calibrated model is 0."""
+    """Return every metric on 400,000 items; an error of a calibrated model is 0."""
     p = MODELS[model](400_000, 1_000_000)
     zero = model in ("calibrated", "documents")
     return {n: 0.0 if zero and metric.error else metric(p) for n, metric in METRICS.items()}
@@ -246,14 +243,14 @@ def truth(model: str) -> dict[str, float]:
 
 @cache
 def measured(model: str) -> list[Predictions]:
-    """Samples of 500 items."""
+    """Return samples of 500 items."""
     return [MODELS[model](500, seed) for seed in range(TRIALS)]
 
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("model", MODELS)
-def test_the_interval_holds_the_truth(model: str, name: str) -> None:
-    """On 500 items, in at least 95 % of samples less what chance allows."""
+def test_the_interval_covers_the_truth(model: str, name: str) -> None:
+    """On 500 items, in 95 % of samples or more, within the error of the simulation."""
     inside = 0
     for p in measured(model):
         low, high = ends(p, name)

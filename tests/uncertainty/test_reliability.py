@@ -15,24 +15,24 @@ of = Predictions.from_confidence
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_bins_are_those_of_ece(name: str) -> None:
-    """Edges, counts, confidences and accuracies are the table's, without its empty bins."""
+    """Edges, counts and gaps are those of the table, without its empty bins."""
     p = of(*DATASETS[name]())
     table, bins = bin_table(p), reliability(p)
-    held = np.flatnonzero(table.count)
-    assert [b.n for b in bins] == table.count[held].tolist()
-    assert [b.upper for b in bins] == table.upper[held].tolist()
-    assert [b.gap for b in bins] == pytest.approx(table.gap[held].tolist())
+    full = np.flatnonzero(table.count)
+    assert [b.n for b in bins] == table.count[full].tolist()
+    assert [b.upper for b in bins] == table.upper[full].tolist()
+    assert [b.gap for b in bins] == pytest.approx(table.gap[full].tolist())
 
 
 def test_accuracy_has_wilsons_interval() -> None:
-    """Ends as scipy computes them."""
+    """The ends are those of scipy."""
     stats = pytest.importorskip("scipy.stats")
     (b,) = reliability(of([0.9] * 40, [True] * 31 + [False] * 9))
     theirs = stats.binomtest(31, 40).proportion_ci(0.95, method="wilson")
     assert (b.low, b.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
-def test_the_band_is_where_a_calibrated_model_lies() -> None:
+def test_the_noise_band_by_formula() -> None:
     """Mean confidence ± 1.96·sqrt(Σ c(1 − c))/n, within [0, 1]."""
     confidence = np.array([0.81, 0.84, 0.86] * 20)
     (b,) = reliability(of(confidence, [True] * 60))
@@ -44,8 +44,8 @@ def test_the_band_is_where_a_calibrated_model_lies() -> None:
     assert sure.calibrated_high == 1.0
 
 
-def test_a_calibrated_models_accuracy_lies_in_the_band_nineteen_times_of_twenty() -> None:
-    """Over 4,000 bins of calibrated answers, 4 to 6 % lie outside."""
+def test_the_noise_band_holds_95_percent_of_calibrated_bins() -> None:
+    """Over some 4,000 bins of calibrated models, 4 to 6 % lie outside."""
     rng = np.random.default_rng(0)
     outside = total = 0
     for _ in range(400):

@@ -1,4 +1,4 @@
-"""Intervals of squared errors: their centre, their spread, and where they come from."""
+"""Intervals of squared errors: their centre, their variance and their quadratic form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from datasets import calibrated, exact, two_runs
-from evidences import copied, ends, evidence, grouped, jackknife_error, samples
+from drawn_samples import copied, ends, grouped, grouped_tables, jackknife_error, sample
 from hypothesis import given
 
 from pytest_calibration.metrics import (
@@ -24,11 +24,11 @@ Z = 1.959964
 
 
 def without(p: Predictions, i: int) -> Predictions:
-    """All items but one."""
+    """Return all items but one."""
     return p.take(np.delete(np.arange(len(p)), i))
 
 
-@given(samples())
+@given(grouped_tables())
 def test_the_squared_errors_share_an_interval(p: Predictions) -> None:
     """Reliability, the debiased square, and the squares of both RMS errors: one interval."""
     low, high = ends(p, "brier_reliability")
@@ -40,7 +40,7 @@ def test_the_squared_errors_share_an_interval(p: Predictions) -> None:
 
 @pytest.mark.parametrize("name", ["brier_reliability", "brier_resolution"])
 def test_far_from_zero_the_lower_end_is_that_of_the_jackknife(name: str) -> None:
-    """Where the square is large, it is z jackknife errors below the debiased value."""
+    """Where the square is large: the debiased value minus z jackknife standard errors."""
     metric = {"brier_reliability": brier_reliability, "brier_resolution": brier_resolution}[name]
     rng = np.random.default_rng(4)
     confidence = rng.random(900)
@@ -49,7 +49,7 @@ def test_far_from_zero_the_lower_end_is_that_of_the_jackknife(name: str) -> None
     if name == "brier_reliability":
         debiased = debiased_squared_ce(p)
     else:
-        # Noise adds σ²/n for every bin but one, since the mean accuracy is known as well.
+        # Noise adds σ²/n for all bins but one, since the mean accuracy is estimated too.
         bins = bin_index(p.confidence, 15)
         noise = 0.0
         for b in np.unique(bins):
@@ -60,10 +60,10 @@ def test_far_from_zero_the_lower_end_is_that_of_the_jackknife(name: str) -> None
     assert low == pytest.approx(debiased - Z * error, abs=0.04 * Z * error)
 
 
-def test_at_calibration_the_spread_is_that_of_noise() -> None:
-    """With exact counts in one bin, s² = n·σ²: the ends follow from the quadratic in the text."""
+def test_at_calibration_the_variance_is_that_of_noise() -> None:
+    """With exact counts in one bin, s² = n·σ²: the ends solve the documented quadratic."""
     p = exact({0.75: 0.0}, each=400)
-    low, high = reliability_interval(evidence(p))
+    low, high = reliability_interval(sample(p))
     v = 0.75 * 0.25 / 399  # variance of the mean gap
     # The debiased form is 0 - v, its noise 2v², and its variance grows by 4v for each unit of Q.
     assert low == pytest.approx(-v - Z * math.sqrt(2) * v, rel=1e-6)
@@ -71,14 +71,14 @@ def test_at_calibration_the_spread_is_that_of_noise() -> None:
     assert left == pytest.approx(Z**2 * (2 * v * v + 4 * v * high), rel=0.01)
 
 
-def test_the_lower_end_is_above_zero_for_few_calibrated_models() -> None:
-    """True error 0: at most one calibrated model in forty shows a lower end above it."""
+def test_the_lower_end_is_rarely_above_zero_at_calibration() -> None:
+    """With a true error of 0, at most 2.5 % of calibrated models have a lower end above it."""
     wrong = [ends(calibrated(500, seed), "rms_ce")[0] > 0 for seed in range(300)]
     assert np.mean(wrong) <= 0.025
 
 
 def test_groups_are_debiased_as_groups() -> None:
-    """Copies within groups raise no lower end, though item by item the debiased square grows."""
+    """Copies within groups keep the ends, though the ungrouped debiased square grows."""
     few = calibrated(300, 8)
     many = copied(few, 5)
     assert debiased_squared_ce(many) > debiased_squared_ce(few) + 0.002
@@ -87,7 +87,7 @@ def test_groups_are_debiased_as_groups() -> None:
     )
 
 
-def test_one_bin_resolves_nothing() -> None:
+def test_one_bin_has_no_resolution() -> None:
     """With one bin the resolution is 0 by definition, and the interval starts there."""
     p = two_runs(400, 2)[1]
     low, high = ends(p, "brier_resolution", 1)
@@ -96,11 +96,11 @@ def test_one_bin_resolves_nothing() -> None:
 
 
 def test_noise_of_independent_bins_by_hand() -> None:
-    """Three bins of variance 1, 2, 3 weighed 1: mean 6 and variance 2·(1 + 4 + 9)."""
-    totals = totals_of(evidence(calibrated(60, 1), 3))
-    found = noise_of_form(totals, np.array([1.0, 2.0, 3.0]), np.eye(3))
-    assert found == pytest.approx((6, 28))
-    # Less the square of the sum: 1'Σ1 is taken off, and (A Σ)² has cross terms.
+    """Three bins of variance 1, 2, 3 and weight 1: mean 6 and variance 2·(1 + 4 + 9)."""
+    totals = totals_of(sample(calibrated(60, 1), 3))
+    moments = noise_of_form(totals, np.array([1.0, 2.0, 3.0]), np.eye(3))
+    assert moments == pytest.approx((6, 28))
+    # Minus the square of the sum: (A Σ)² has cross terms.
     form = np.eye(3) - 1 / 3
     sigma = np.diag([1.0, 2.0, 3.0])
     expected = (np.trace(form @ sigma), 2 * np.trace(form @ sigma @ form @ sigma))
@@ -108,31 +108,28 @@ def test_noise_of_independent_bins_by_hand() -> None:
 
 
 def test_noise_of_bins_that_share_groups() -> None:
-    """Pairs that err together, one item in each of two bins: their totals are as good as one."""
+    """Pairs with equal outcomes, one item in each of two bins: the totals are fully dependent."""
     rng = np.random.default_rng(2)
-    luck = rng.random(300) < 0.5
-    p = Predictions.from_confidence(np.tile([0.3, 0.8], 300), luck.repeat(2))
-    apart, together = (
+    outcome = rng.random(300) < 0.5
+    p = Predictions.from_confidence(np.tile([0.3, 0.8], 300), outcome.repeat(2))
+    independent, dependent = (
         noise_of_form(totals, totals.variance, np.eye(totals.size))
-        for totals in (totals_of(evidence(p)), totals_of(evidence(grouped(p, 2))))
+        for totals in (totals_of(sample(p)), totals_of(sample(grouped(p, 2))))
     )
-    assert together[0] == pytest.approx(apart[0])
+    assert dependent[0] == pytest.approx(independent[0])
     # Of (x, x) the square has variance 2·(2s²)², of (x, y) only 2·2·s⁴.
-    assert together[1] == pytest.approx(2 * apart[1], rel=0.01)
+    assert dependent[1] == pytest.approx(2 * independent[1], rel=0.01)
 
 
 def test_resolution_is_debiased_by_one_bin_less() -> None:
-    """Confidence that says nothing, two bins: noise adds a(1 - a)/n, and the lower end is below 0.
-
-    The plug-in value is at 0 here, so that what is taken off is seen: one variance, not two.
-    """
+    """Two bins of equal accuracy: noise adds a(1 - a)/n, one variance and not two."""
     p = exact({0.3: -0.2, 0.8: 0.3}, each=200)
     v = 0.25 / 200 / 400 * 200 / 199  # s² / (n·n_b), in each bin
     weights = np.diag([1 / (400 * 200)] * 2) - 1 / 400**2
-    totals = totals_of(evidence(p))
-    held = np.flatnonzero(totals.count)
+    totals = totals_of(sample(p))
+    full = np.flatnonzero(totals.count)
     form = np.zeros((totals.size, totals.size))
-    form[np.ix_(held, held)] = weights
+    form[np.ix_(full, full)] = weights
     mean, variance = noise_of_form(totals, totals.variance, form)
     assert mean == pytest.approx(v * 200, rel=1e-6)
     assert variance == pytest.approx(2 * mean**2, rel=1e-6)

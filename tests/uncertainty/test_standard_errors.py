@@ -42,8 +42,8 @@ def test_groups_of_one_are_items(values: list[float], random: object) -> None:
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=30), st.integers(2, 6))
-def test_copies_within_a_group_add_no_certainty(values: list[float], times: int) -> None:
-    """Items repeated within their group leave the standard error where it was."""
+def test_copies_within_a_group_keep_the_standard_error(values: list[float], times: int) -> None:
+    """Items repeated within their group do not change the standard error."""
     array = np.array(values)
     once = standard_error(array)
     clusters = np.repeat(np.arange(len(values)), times)
@@ -51,7 +51,7 @@ def test_copies_within_a_group_add_no_certainty(values: list[float], times: int)
 
 
 def test_one_unit_has_no_standard_error() -> None:
-    """One item, or one group, says nothing about its own error: NaN."""
+    """The standard error of one item, or one group, is NaN."""
     assert math.isnan(standard_error(np.array([0.5])))
     assert math.isnan(standard_error(np.array([0.5, 0.1]), np.array([0, 0])))
 
@@ -66,12 +66,12 @@ def test_cluster_codes_count_from_zero() -> None:
 
 
 def test_groups_of_one_item_each_are_no_groups() -> None:
-    """Where every item has a group to itself, items are independent: there are no codes."""
+    """Where every item has a group of its own, items are independent: there are no codes."""
     assert cluster_codes(of([0.5] * 3, [True] * 3, groups=["b", "a", "c"])) is None
 
 
 def test_codes_are_computed_once() -> None:
-    """The same predictions give the same array; equal ones one of their own."""
+    """The same predictions give the same array; equal but distinct ones another."""
     p, q = (of([0.5] * 3, [True] * 3, groups=["b", "a", "b"]) for _ in range(2))
     assert cluster_codes(p) is cluster_codes(p)
     assert cluster_codes(p) is not cluster_codes(q)
@@ -82,7 +82,7 @@ def test_codes_are_computed_once() -> None:
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=30), st.integers(2, 6))
 def test_copies_have_the_design_effect_of_their_number(values: list[float], times: int) -> None:
-    """Items that come m times, together, have m times the variance."""
+    """Items that occur m times in one group have m times the variance."""
     array = np.array(values) - np.mean(values)
     if np.abs(array).max() < 1e-3:
         return
@@ -92,7 +92,7 @@ def test_copies_have_the_design_effect_of_their_number(values: list[float], time
     assert effect == pytest.approx(times)
 
 
-def test_without_groups_nothing_is_larger() -> None:
+def test_without_groups_the_design_effect_is_one() -> None:
     """The design effect of independent items is 1 in every bin, also in an empty one."""
     bins = np.array([0, 2, 2])
     np.testing.assert_array_equal(design_effects(np.array([0.0, 1, -1]), bins, 4, None), np.ones(4))
@@ -107,15 +107,15 @@ def test_items_of_a_group_in_different_bins_do_not_count() -> None:
     np.testing.assert_array_equal(effect, [1, 1])
 
 
-def test_opposites_within_groups_are_taken_as_independent() -> None:
-    """A negative correlation lowers no variance: the effect is 1."""
+def test_negative_correlation_counts_as_independence() -> None:
+    """A negative correlation within groups has the design effect 1."""
     value = np.tile([1.0, -1.0], 50)
     effect = design_effects(value, np.zeros(100, dtype=np.int64), 1, np.repeat(np.arange(50), 2))
     assert effect == pytest.approx(1)
 
 
-def test_bins_with_larger_groups_have_the_larger_effect() -> None:
-    """Of one correlation 1/2: 1 + (10 - 1)/2 in a bin of groups of ten, 1 + (2 - 1)/2 of two."""
+def test_bins_with_larger_groups_have_a_larger_design_effect() -> None:
+    """With correlation 1/2: 1 + (10 - 1)/2 in a bin of groups of ten, 1 + (2 - 1)/2 of two."""
     rng = np.random.default_rng(1)
     sizes = np.concatenate([np.full(400, 10), np.full(2000, 2)])
     clusters = np.repeat(np.arange(2400), sizes)
@@ -126,8 +126,8 @@ def test_bins_with_larger_groups_have_the_larger_effect() -> None:
     assert design_effects(value, bins, 2, clusters) == pytest.approx([5.5, 1.5], rel=0.1)
 
 
-def test_no_correlation_is_above_one() -> None:
-    """Three items far off in one group, nine near by on their own: ρ is 1, the effect 18/12."""
+def test_the_correlation_is_at_most_one() -> None:
+    """Three equal outliers in one group, nine single items: ρ is 1, the design effect 18/12."""
     value = np.array([1.0] * 3 + [-1 / 3] * 9)
     clusters = np.array([0] * 3 + list(range(1, 10)))
     effect = design_effects(value, np.zeros(12, dtype=np.int64), 1, clusters)

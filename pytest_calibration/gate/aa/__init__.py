@@ -1,30 +1,22 @@
-"""The gate tried on its user's own data: how often it fails a model that did not change.
+"""A/A check: two unchanged halves are compared, and every failure is a false alarm.
 
-An A/A check draws pairs of runs that differ by nothing but chance from a population made like the
-predictions given, holds each pair against the gate, and counts. What the gate fails there are false
-alarms. The same pairs with one side made worse by a known amount say what it would catch.
+The check draws pairs of runs that differ by chance alone, from a population made like the user's
+own predictions, and lets the gate decide on each pair. Then it makes the candidate of each pair
+worse by a known amount and decides again: the share that fails is the power of the gate.
 
 ``curve``
-    P(correct | confidence) of the predictions given.
-``pairs``
-    pairs without change: from one set of predictions, or from two whose sides change places.
-``worse``
+    P(correct | confidence) of the predictions.
+``unchanged_pairs``
+    pairs without a change: drawn from one set of predictions, or from two sets that swap sides.
+``worse_candidates``
     candidates that are worse by a known amount.
 ``trials``
-    the check: draw, decide, count.
+    the check itself: draw, decide, count.
 
-Nothing is read or written here. Random numbers come from a seed that the predictions give: the
-same input has the same answer.
+Nothing is read or written here. The seed of the random numbers comes from the item ids: the same
+input gives the same result.
 """
 
-from pytest_calibration.gate.aa.trials import (
-    EXCESSES,
-    JITTER,
-    TRIALS,
-    Caught,
-    Check,
-    Rate,
-    check,
-)
+from pytest_calibration.gate.aa.trials import AAResult, AASettings, Rate, aa_check
 
-__all__ = ["EXCESSES", "JITTER", "TRIALS", "Caught", "Check", "Rate", "check"]
+__all__ = ["AAResult", "AASettings", "Rate", "aa_check"]

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pytest_calibration.metrics.binning import DEFAULT_BINS, bin_index
+from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.predictions import FloatArray, Predictions
-from pytest_calibration.uncertainty.cross_fitting import cross_fitted_ece
 from pytest_calibration.uncertainty.isotonic import isotonic
+from pytest_calibration.uncertainty.standard_errors import cluster_codes
 
 
 class Curve(NamedTuple):
@@ -39,5 +41,6 @@ def fit_curve(predictions: Predictions) -> Curve:
     at, value = isotonic(predictions.confidence, predictions.correct.astype(np.float64))
     fitted = np.interp(predictions.confidence, at, value)
     distance = float(np.abs(predictions.confidence - fitted).mean())
-    debiased, _ = cross_fitted_ece(predictions)
+    index = bin_index(predictions.confidence, DEFAULT_BINS)
+    debiased = cross_fitted(predictions.gap, index, cluster_codes(predictions)).value
     return Curve(at, value, min(1.0, max(0.0, debiased) / distance) if distance > 0 else 0.0)

@@ -1,43 +1,75 @@
-"""The A/A check: draw pairs, hold each against the gate, count."""
+"""The A/A check: draw pairs, let the gate decide on each, count."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from pytest_calibration.errors import MetricError
-from pytest_calibration.gate.aa.pairs import OneSet, TwoSets, stored
-from pytest_calibration.gate.aa.worse import worse_candidates
-from pytest_calibration.gate.decision import (
-    ALPHA,
-    MAX_UNDETECTED,
-    TOLERANCE,
-    Decision,
-    State,
-    decide,
-)
-from pytest_calibration.gate.planning import CHANGED
-from pytest_calibration.gate.verdict import align, compare
+from pytest_calibration.gate.aa.unchanged_pairs import RedrawnPairs, SwappedPairs
+from pytest_calibration.gate.aa.worse_candidates import WorseCandidate, worse_candidates
+from pytest_calibration.gate.components import as_stored
+from pytest_calibration.gate.decision import Decision, State, decide
+from pytest_calibration.gate.planning import CHANGED, EXCESSES, worsenings
+from pytest_calibration.gate.strictness import DEFAULT, Strictness
+from pytest_calibration.gate.verdict import align
 from pytest_calibration.predictions import Predictions, PredictionsLike, Unit, as_predictions
 from pytest_calibration.uncertainty.means import score_interval
 from pytest_calibration.uncertainty.quantiles import NORMAL
 
-TRIALS: Final = 400
-JITTER: Final = 0.3
-EXCESSES: Final = (0.02, 0.035, 0.06, 0.1)
 MOST: Final = 1_000_000
 MAX_JITTER: Final = 10
 
 
 @dataclass(frozen=True)
+class AASettings:
+    """What an A/A check draws and how strict the gate is.
+
+    Attributes:
+        n: items per trial; None for as many as there are. Groups are drawn whole.
+        trials: number of pairs.
+        strictness: of the gate.
+        changed: share of the items that only one of two unchanged runs answers correctly, in
+            [0, 1]; as near to it as the confidences allow. Not for two sets.
+        jitter: standard deviation of the noise of a run, on the logit of the confidence. Not for
+            two sets.
+        excesses: how far beyond the tolerance the worsenings of candidates lie; none counts false
+            alarms alone, and is faster.
+        seed: of the random numbers; None for one made from the item ids.
+
+    Raises:
+        MetricError: a value outside its range.
+    """
+
+    n: int | None = None
+    trials: int = 400
+    strictness: Strictness = DEFAULT
+    changed: float = CHANGED
+    jitter: float = 0.3
+    excesses: tuple[float, ...] = EXCESSES
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("n", self.n, 2, MOST),
+            ("trials", self.trials, 1, MOST),
+            ("changed", self.changed, 0, 1),
+            ("jitter", self.jitter, 0, MAX_JITTER),
+            *(("each of excesses", excess, 0, 1) for excess in self.excesses),
+            ("seed", self.seed, 0, 2**64 - 1),
+        ):
+            if value is not None and not low <= value <= high:
+                raise MetricError(f"{name} must lie between {low:,} and {high:,}, got {value}.")
+
+
+@dataclass(frozen=True)
 class Rate:
-    """How many of the trials, with the 95 % interval of Wilson (1927).
+    """In how many of the trials something happened, with the 95 % interval of Wilson (1927).
 
     Attributes:
         count: trials in which it happened.
@@ -53,79 +85,43 @@ class Rate:
         return self.count / self.trials
 
     @property
-    def low(self) -> float:
-        """Lower end of its interval."""
-        return self._interval()[0]
-
-    @property
-    def high(self) -> float:
-        """Upper end of its interval."""
-        return self._interval()[1]
-
-    def _interval(self) -> tuple[float, float]:
+    def interval(self) -> tuple[float, float]:
+        """Both ends of its interval."""
         low, high = score_interval(self.share, self.trials, NORMAL.inv_cdf(0.975))
         return float(low), float(high)
 
 
 @dataclass(frozen=True)
-class Caught:
-    """What the gate makes of a candidate that is worse by a known amount.
-
-    Attributes:
-        how: ``sharpened`` (surer of everything) or ``flattened`` (nearer to the mean confidence,
-            which stays what it is).
-        worsening: growth of the population's ECE that was asked for.
-        largest: the largest that this kind of change can make here.
-        setting: factor on the logit, or on the distance from the mean; None if out of reach.
-        rate: how often the gate fails it; None if out of reach.
-        components: by name, how often each component is among the reasons.
-    """
-
-    how: str
-    worsening: float
-    largest: float
-    setting: float | None
-    rate: Rate | None
-    components: Mapping[str, Rate] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Check:
-    """What this gate does on data like these.
+class AAResult:
+    """How the gate behaves on data like these.
 
     Attributes:
         probe: name of the probe.
         unit: what an item is.
+        strictness: of the gate.
         n: items per trial (about, where groups are of unequal size).
         units: independent units per trial: groups, or items where there are none.
-        trials: number of pairs drawn.
         seed: of the random numbers.
-        two_sets: whether two sets of predictions change places, instead of one being redrawn.
-        tolerance: allowed worsening in ECE units.
-        alpha: one-sided error level of each bound.
-        ece: of the population.
-        accuracy: of the population.
-        mean_confidence: of the population.
-        changed: share of the items that only one of the two sides answers rightly.
-        within_groups: correlation of the outcomes of a group, beyond what confidences say; None for
-            two sets, which have their own.
+        two_sets: whether two sets of predictions swapped sides, instead of one being redrawn.
+        ece: of the population, like ``accuracy`` and ``mean_confidence``.
+        changed: share of the items that only one of the two sides answers correctly.
+        within_groups: correlation of the outcomes of a group, beyond what confidences explain; None
+            for two sets, which have their own.
         false_alarms: how often the gate fails although nothing changed.
         components: by name, how often each component is among the reasons.
-        inconclusive: how often a pair without change is too little to decide.
-        bound: at most how often it fails, in closed form as a verdict has it (mean over the
-            trials); None where no trial had enough units.
-        power: what it makes of candidates that are worse.
+        inconclusive: how often a pair without a change is too small to decide.
+        bound: upper bound of the false alarms in closed form, as a verdict states it (mean over
+            the trials); None where no trial had enough units.
+        power: candidates that are worse, and how often the gate fails each; None if out of reach.
     """
 
     probe: str
     unit: Unit
+    strictness: Strictness
     n: int
     units: int
-    trials: int
     seed: int
     two_sets: bool
-    tolerance: float
-    alpha: float
     ece: float
     accuracy: float
     mean_confidence: float
@@ -135,144 +131,107 @@ class Check:
     components: Mapping[str, Rate]
     inconclusive: Rate
     bound: float | None
-    power: tuple[Caught, ...]
+    power: tuple[tuple[WorseCandidate, Rate | None], ...]
 
 
-def check(
+def aa_check(
     predictions: PredictionsLike,
     other: PredictionsLike | None = None,
-    *,
-    n: int | None = None,
-    trials: int = TRIALS,
-    tolerance: float = TOLERANCE,
-    alpha: float = ALPHA,
-    accuracy_tolerance: float | None = TOLERANCE,
-    max_undetected: float = MAX_UNDETECTED,
-    changed: float = CHANGED,
-    jitter: float = JITTER,
-    excesses: Sequence[float] = EXCESSES,
-    seed: int | None = None,
+    settings: AASettings = AASettings(),
     progress: Callable[[int], None] | None = None,
-) -> Check:
-    """Count how often the gate fails a model that did not change, and catches one that did.
+) -> AAResult:
+    """Count how often the gate fails a model that did not change, and one that got worse.
 
     Args:
         predictions: what the population is made like; predictions or a pair of arrays.
-        other: a second set on the same items (another run, the parent). The two change places at
-            random then, and ``changed`` and ``jitter`` count for nothing.
-        n: items per trial; by default as many as there are. Groups are drawn whole.
-        trials: number of pairs, at least 1.
-        tolerance: as for :func:`~pytest_calibration.gate.verdict.compare`, like the next three.
-        alpha: one-sided error level of each bound.
-        accuracy_tolerance: allowed loss of accuracy; None switches this guard off.
-        max_undetected: how much beyond the tolerance may stay invisible.
-        changed: share of the items that only one of two unchanged runs answers rightly, in
-            [0, 1]; as near to it as the confidences allow.
-        jitter: standard deviation of the noise of a run, on the logit of the confidence.
-        excesses: how far beyond the tolerance the worsenings lie that a candidate is given; none
-            counts false alarms alone, and is faster.
-        seed: of the random numbers, at least 0; by default made from the ids of the items.
+        other: a second set on the same items (another run, the parent). The two sets then swap
+            sides at random.
+        settings: what is drawn, and how strict the gate is.
         progress: called after each trial with the number of trials done.
 
     Raises:
-        MetricError: a value outside its range, fewer than two independent units, or two sets that
-            the gate would not compare.
+        MetricError: fewer than two independent units, or two sets that the gate would not compare.
     """
-    predictions = as_predictions(predictions)
-    second = None if other is None else as_predictions(other)
-    _check_range("trials", trials, 1, MOST)
-    _check_range("changed", changed, 0, 1)
-    _check_range("jitter", jitter, 0, MAX_JITTER)
-    for excess in excesses:
-        _check_range("each of excesses", excess, 0, 1)
-    if n is not None:
-        _check_range("n", n, 2, MOST)
-    if seed is not None:
-        _check_range("seed", seed, 0, 2**64 - 1)
-    # The gate itself says whether these settings make sense, and whether the sets can be compared.
-    verdict = compare(
-        predictions,
-        predictions if second is None else second,
-        tolerance=tolerance,
-        alpha=alpha,
-        accuracy_tolerance=accuracy_tolerance,
-        max_undetected=max_undetected,
-        reference="other set",
-    )
-    if verdict.state is State.NOT_COMPARABLE:
-        raise MetricError(f"probe {predictions.probe!r} cannot be compared: {verdict.reason}")
-    if second is not None:
-        predictions, second = _aligned(predictions, second)
+    predictions, second = _aligned(as_predictions(predictions), other)
     if predictions.n_clusters < 2:
         raise MetricError(
             f"probe {predictions.probe!r} has one independent unit; an A/A check needs at least 2."
         )
-    seed = int(predictions.items_digest, 16) if seed is None else seed
+    seed = int(predictions.items_digest, 16) if settings.seed is None else settings.seed
+    n = predictions.n if settings.n is None else settings.n
     rng = np.random.default_rng(seed)
-    source: OneSet | TwoSets
-    if second is None:
-        source = OneSet(predictions, changed, jitter, rng)
-    else:
-        source = TwoSets(predictions, second)
-    truth = source.curve(source.population)
-    n = predictions.n if n is None else n
-    units = max(2, round(n * len(source.units) / predictions.n))
-    asked = (round(tolerance + excess, 9) for excess in excesses)
-    worse = [
-        (one, _Tally())
-        for one in worse_candidates(source.population, truth, tuple(w for w in asked if w < 1))
-    ]
-    unchanged = _Tally()
-    decided = partial(
-        decide,
-        tolerance=tolerance,
-        alpha=alpha,
-        accuracy_tolerance=accuracy_tolerance,
-        max_undetected=max_undetected,
+    pairs = (
+        RedrawnPairs(predictions, settings.changed, settings.jitter, rng)
+        if second is None
+        else SwappedPairs(predictions, second)
     )
-    for trial in range(trials):
-        pair = source.draw(rng, units)
-        unchanged.add(decided(pair))
-        for one, tally in worse:
-            if one.change is not None:
-                tally.add(decided(replace(pair, confidence1=stored(one.change(pair.confidence1)))))
-        if progress is not None:
-            progress(trial + 1)
-    return Check(
+    units = max(2, round(n * len(pairs.units) / predictions.n))
+    truth = pairs.curve(pairs.population)
+    amounts = worsenings(settings.strictness.tolerance, settings.excesses)
+    candidates = list(worse_candidates(pairs.population, truth, amounts))
+    unchanged, worse = _run_trials(pairs, candidates, units, settings, rng, progress)
+    return AAResult(
         probe=predictions.probe,
         unit=predictions.unit,
+        strictness=settings.strictness,
         n=n,
         units=units,
-        trials=trials,
         seed=seed,
         two_sets=second is not None,
-        tolerance=tolerance,
-        alpha=alpha,
-        ece=float(np.abs(source.population - truth).mean()),
+        ece=float(np.abs(pairs.population - truth).mean()),
         accuracy=float(truth.mean()),
-        mean_confidence=float(source.population.mean()),
-        changed=source.changed,
-        within_groups=source.within_groups,
+        mean_confidence=float(pairs.population.mean()),
+        changed=pairs.changed,
+        within_groups=pairs.within_groups,
         false_alarms=unchanged.rate(State.REGRESSED),
         components=unchanged.components(),
         inconclusive=unchanged.rate(State.INCONCLUSIVE),
-        bound=unchanged.bound(),
+        bound=unchanged.mean_bound(),
         power=tuple(
-            Caught(
-                one.how,
-                one.worsening,
-                one.largest,
-                one.setting,
-                None if one.change is None else tally.rate(State.REGRESSED),
-                tally.components(),
-            )
-            for one, tally in worse
+            (candidate, tally.rate(State.REGRESSED) if candidate.change else None)
+            for candidate, tally in zip(candidates, worse, strict=True)
         ),
     )
 
 
+def _aligned(
+    first: Predictions, other: PredictionsLike | None
+) -> tuple[Predictions, Predictions | None]:
+    """Return the items of both sets in one order, with the groups that the gate would take."""
+    if other is None:
+        return first, None
+    second = as_predictions(other)
+    ours, theirs, remark = align(first, second, "other set")
+    if ours is None or theirs is None:
+        raise MetricError(f"probe {first.probe!r} cannot be compared: {remark}")
+    first, second = first.take(ours), second.take(theirs)
+    return replace(first, groups=second.groups if first.groups is None else first.groups), second
+
+
+def _run_trials(
+    pairs: RedrawnPairs | SwappedPairs,
+    candidates: list[WorseCandidate],
+    units: int,
+    settings: AASettings,
+    rng: np.random.Generator,
+    progress: Callable[[int], None] | None,
+) -> tuple[_Tally, list[_Tally]]:
+    """Return the decisions on unchanged pairs, and those on each worse candidate."""
+    unchanged, worse = _Tally(), [_Tally() for _ in candidates]
+    for trial in range(settings.trials):
+        pair = pairs.draw(rng, units)
+        unchanged.add(decide(pair, settings.strictness))
+        for candidate, tally in zip(candidates, worse, strict=True):
+            if candidate.change is not None:
+                confidence = as_stored(candidate.change(pair.confidence1))
+                tally.add(decide(replace(pair, confidence1=confidence), settings.strictness))
+        if progress is not None:
+            progress(trial + 1)
+    return unchanged, worse
+
+
 class _Tally:
-    """Counts what many comparisons came to."""
+    """Counts the decisions on many comparisons."""
 
     def __init__(self) -> None:
         self._states: Counter[State] = Counter()
@@ -292,19 +251,5 @@ class _Tally:
     def components(self) -> dict[str, Rate]:
         return {name: Rate(count, self._states.total()) for name, count in self._fired.items()}
 
-    def bound(self) -> float | None:
+    def mean_bound(self) -> float | None:
         return math.fsum(self._bounds) / len(self._bounds) if self._bounds else None
-
-
-def _aligned(predictions: Predictions, other: Predictions) -> tuple[Predictions, Predictions]:
-    """Return the items of both sets in one order, with the groups that the gate would take."""
-    ours, theirs, _ = align(predictions, other)
-    assert ours is not None
-    assert theirs is not None
-    first, second = predictions.take(ours), other.take(theirs)
-    return replace(first, groups=second.groups if first.groups is None else first.groups), second
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise MetricError(f"{name} must lie between {low:,} and {high:,}, got {value}.")

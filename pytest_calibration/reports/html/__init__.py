@@ -1,25 +1,19 @@
 """One self-contained page for a browser.
 
-``page``
-    the page around the verdicts: head, summary, script.
-``verdicts``
-    one section per verdict.
-``drift``
-    how ECE of a probe moved.
-``items``
-    the most over-confident wrong items.
-``diagrams``
-    drawings as SVG.
-``tables``
-    tables that sort and scroll.
-``states``
-    how the state of a verdict looks.
-``numbers``
-    how numbers are written.
-``markup``
-    elements that escape what they hold.
+``rendering``
+    the page from its templates.
+``views``
+    what the templates show that is not a value of the report model already.
+``drift_charts``
+    how the ECE of a probe drifted.
+``drawing``
+    the arithmetic of the drawings.
+``formats``
+    how numbers and text are written.
+
+The markup, the style and the script are in ``templates``.
 """
 
-from pytest_calibration.reports.html.page import html_report
+from pytest_calibration.reports.html.rendering import html_report
 
 __all__ = ["html_report"]

@@ -1,14 +1,4 @@
-"""Plain text for a terminal.
-
-``diagram``
-    the reliability diagram of one model.
-``slices``
-    where a model is off, or where it moved.
-``summary``
-    the lines at the end of a session.
-``failure``
-    the story of one failing test.
-"""
+"""Plain text for a terminal: diagrams, tables of slices, the text of a failure, the summary."""
 
 from pytest_calibration.reports.terminal.diagram import reliability_diagram
 from pytest_calibration.reports.terminal.failure import failure_lines

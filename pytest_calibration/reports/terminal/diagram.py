@@ -87,7 +87,7 @@ def _axis(plot: int) -> str:
 
 def _plot(b: ReliabilityBin, plot: int, signs: Signs) -> str:
     def place(x: float) -> int:
-        return round(x * (plot - 1))
+        return round(min(max(x, 0.0), 1.0) * (plot - 1))
 
     cells = [" "] * plot
     for at in range(place(b.calibrated_low), place(b.calibrated_high) + 1):

@@ -1,9 +1,9 @@
-"""The lines at the end of a session."""
+"""The summary at the end of a session."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.reports.terminal.diagram import reliability_diagram
@@ -19,32 +19,29 @@ from pytest_calibration.text.layout import (
     unpainted,
     wrapped,
 )
+from pytest_calibration.text.numbers import counted
 
 if TYPE_CHECKING:
     from pytest_calibration.reports.model import Result, Results
 
-COLUMNS: Final = (
-    ("model", "<"),
-    ("probe", "<"),
-    ("n", ">"),
-    ("metric", "<"),
-    ("value", ">"),
-    ("interval", "<"),
-    ("floor", ">"),
-    ("against", ">"),
-    ("state", "<"),
-)
-# What a narrow terminal does without, in this order.
+# Name and side of each column.
+COLUMNS: Final = {
+    "model": "<",
+    "probe": "<",
+    "n": ">",
+    "metric": "<",
+    "value": ">",
+    "interval": "<",
+    "floor": ">",
+    "against": ">",
+    "state": "<",
+}
+# Columns that a narrow terminal leaves out, in this order.
 DISPENSABLE: Final = ("interval", "floor", "metric", "n", "against")
 NAME_WIDTH: Final = 32
 NARROW_NAME: Final = 14
 # Longer lines of prose are hard to read.
 PROSE: Final = 100
-STYLES: Final[dict[str, Style]] = {
-    "passed": "good",
-    "recorded": "good",
-    "inconclusive": "doubt",
-}
 
 
 def summary_lines(
@@ -55,12 +52,12 @@ def summary_lines(
     unicode: bool = False,
     paint: Paint = unpainted,
 ) -> Iterator[str]:
-    """Yield the table of verdicts, what else to know, and the count of each state.
+    """Yield the table of verdicts, hints, remarks and errors, and the count of each state.
 
     Args:
         results: the session.
-        width: columns there are.
-        verbosity: below 0, only what fails, was done or is wrong; 1 adds the diagnosis of every
+        width: columns of the terminal.
+        verbosity: below 0, only failing verdicts, remarks and errors; 1 adds the diagnosis of every
             verdict, 2 its reliability diagram and slices.
         unicode: whether the terminal shows more than ASCII.
         paint: gives a piece of text its colour.
@@ -69,8 +66,8 @@ def summary_lines(
     yield from summary_table(shown, width=width, paint=paint)
     if verbosity >= 1:
         for result in shown:
-            yield from _account(result, width, verbosity >= 2, unicode, paint)
-    hints = [*_hints(results.results), *_alarms(results)] if verbosity >= 0 else []
+            yield from _details(result, width, verbosity >= 2, unicode, paint)
+    hints = [*_hints(results.results), *_false_alarms(results)] if verbosity >= 0 else []
     for line in (*hints, *results.remarks):
         yield from wrapped(line, width, further="  ")
     for line in results.errors:
@@ -85,53 +82,53 @@ def summary_table(
 ) -> Iterator[str]:
     """Yield an aligned table of verdicts, one row each, with a header.
 
-    Columns that nobody fills are left out, and those that a reader can do without where the
-    terminal is narrow; on a very narrow one each verdict takes lines of its own.
+    Empty columns are left out. A narrow terminal leaves out those of ``DISPENSABLE``, then cuts
+    names; a very narrow one shows each verdict in two lines.
     """
     if not results:
         return
     rows = [_cells(result) for result in results]
-    names = [name for name, _ in COLUMNS if any(row[name] for row in rows)]
+    names = [name for name in COLUMNS if any(row[name] for row in rows)]
 
-    def room() -> int:
-        # What follows the state in brackets may be broken off; the state may not.
-        state = max(columns(r.said) for r in results)
-        kept = sum(_width(rows, name) for name in names if name != "state")
-        return kept + 2 * (len(names) - 1) + state
+    def widths() -> dict[str, int]:
+        return {
+            name: max(columns(text) for text in (name, *(r[name] for r in rows))) for name in names
+        }
+
+    def too_wide() -> bool:
+        # The components behind the state may be broken off; the state may not.
+        state = max(columns(result.state_name) for result in results)
+        return sum({**widths(), "state": state}.values()) + 2 * (len(names) - 1) > width
 
     for name in DISPENSABLE:
-        if room() > width and name in names:
+        if name in names and too_wide():
             names.remove(name)
-    if room() > width:
+    if too_wide():
         for row in rows:
             row |= {name: fitted(row[name], NARROW_NAME) for name in ("model", "probe")}
-    if room() > width:
+    if too_wide():
         for result, row in zip(results, rows, strict=True):
             yield fitted(result.subject, max(width, NARROWEST))
-            yield f"  {row['metric']} {row['value']} {paint(result.said, _style(result))}"
+            yield f"  {row['metric']} {row['value']} {paint(result.state_name, _style(result))}"
         return
-    widths = {name: _width(rows, name) for name in names}
-    side = dict(COLUMNS)
-    head = "  ".join(padded(name, widths[name], side[name]) for name in names)
+    sizes = widths()
+    head = "  ".join(padded(name, sizes[name], COLUMNS[name]) for name in names)
     yield paint(head.rstrip(), "head")
     for result, row in zip(results, rows, strict=True):
-        cells = [padded(row[name], widths[name], side[name]) for name in names]
-        cells[-1] = paint(cells[-1].rstrip(), _style(result))
-        yield "  ".join(cells)
-
-
-def _width(rows: Sequence[Mapping[str, str]], name: str) -> int:
-    return max(len(name), *(columns(row[name]) for row in rows))
+        *cells, state = (padded(row[name], sizes[name], COLUMNS[name]) for name in names)
+        yield "  ".join([*cells, paint(state.rstrip(), _style(result))])
 
 
 def counts_line(results: Results, paint: Paint = unpainted) -> str:
-    """Count the verdicts of each state: ``2 passed, 1 regressed``."""
-    style = {r.said: _style(r) for r in results.results}
-    return ", ".join(paint(f"{n} {said}", style[said]) for said, n in results.counts.items())
+    """Return the number of verdicts of each state: ``2 passed, 1 regressed``."""
+    styles = {r.state_name: _style(r) for r in results.results}
+    return ", ".join(paint(f"{n} {name}", styles[name]) for name, n in results.counts.items())
 
 
 def _style(result: Result) -> Style:
-    return "bad" if result.fails else STYLES.get(result.state, "doubt")
+    if result.fails:
+        return "bad"
+    return "good" if result.state in ("passed", "recorded") else "doubt"
 
 
 def _cells(r: Result) -> dict[str, str]:
@@ -139,23 +136,23 @@ def _cells(r: Result) -> dict[str, str]:
     if r.limit is not None:
         against = f"limit {r.limit:.3f}"
     elif r.baseline is not None:
-        against = f"{r.baseline.value:.3f}{'' if r.reference == 'baseline' else ' (parent)'}"
-    floor = r.number.noise_floor
+        against = f"{r.baseline.value:.3f}{' (parent)' * (r.against == 'parent')}"
+    floor, (low, high) = r.number.noise_floor, r.number.ends
     return {
         "model": fitted(r.model, NAME_WIDTH),
         "probe": fitted(r.probe, NAME_WIDTH),
         "n": f"{r.n:,}",
-        "metric": r.number.label.replace(" (15 equal-width bins)", ""),
+        "metric": r.number.label.removesuffix(" (15 equal-width bins)"),
         "value": f"{r.number.value:.3f}",
-        "interval": f"[{r.number.low:.3f}, {r.number.high:.3f}]",
+        "interval": f"[{low:.3f}, {high:.3f}]",
         "floor": "" if floor is None else f"{floor:.3f}",
         "against": against,
-        "state": r.said + (f" ({', '.join(r.fired)})" if r.fired else ""),
+        "state": r.state_name + (f" ({', '.join(r.fired)})" if r.fired else ""),
     }
 
 
 def _hints(results: Sequence[Result]) -> Iterator[str]:
-    """Say what is too small to decide, and what has become better."""
+    """Yield what is too small to decide, and what has become better."""
     for r in results:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
@@ -166,31 +163,28 @@ def _hints(results: Sequence[Result]) -> Iterator[str]:
             )
 
 
-def _alarms(results: Results) -> Iterator[str]:
-    """Say how many failures to expect from comparisons that all had nothing to find."""
+def _false_alarms(results: Results) -> Iterator[str]:
+    """Yield how many failures to expect from comparisons in which nothing changed."""
     total = results.expected_false_alarms
     if total is not None:
-        # Rounded up: what is said is an upper bound.
-        at_most = f"{math.ceil(total * 1000) / 1000:.3f}" if total >= 0.001 else "0.001"
-        n = sum(r.false_alarm_rate is not None for r in results.results)
-        yield (
-            f"expected false alarms, had nothing changed: at most {at_most} in {n} "
-            f"comparison{'s' * (n > 1)}"
-        )
+        # Rounded up: it is an upper bound.
+        at_most = f"{max(math.ceil(total * 1000), 1) / 1000:.3f}"
+        n = counted(sum(r.false_alarm_rate is not None for r in results.results), "comparison")
+        yield f"expected false alarms, had nothing changed: at most {at_most} in {n}"
 
 
-def _account(result: Result, width: int, whole: bool, unicode: bool, paint: Paint) -> Iterator[str]:
-    """Tell what stands behind one verdict."""
-    if result.detail is None:
+def _details(result: Result, width: int, whole: bool, unicode: bool, paint: Paint) -> Iterator[str]:
+    """Yield headline and diagnosis of one verdict, and if ``whole`` its diagram and slices."""
+    detail = result.detail
+    if detail is None:
         return
     yield ""
     prose = min(width, PROSE)
     yield from (paint(line, _style(result)) for line in wrapped(result.headline, prose))
-    if result.detail.diagnosis is not None:
-        yield from wrapped(result.detail.diagnosis.paragraph, prose, "  ")
+    if detail.diagnosis is not None:
+        yield from wrapped(detail.diagnosis.paragraph, prose, "  ")
     if whole:
-        diagram = reliability_diagram(
-            result.detail.candidate.reliability, width=width - 2, unicode=unicode
-        )
-        table = slices_table(result.detail.slices, left_out=result.detail.slices_left_out)
+        bins = detail.candidate.reliability
+        diagram = reliability_diagram(bins, width=width - 2, unicode=unicode)
+        table = slices_table(detail.slices, left_out=detail.slices_left_out)
         yield from (f"  {line}" for line in (*diagram, *table))

@@ -1,114 +1,225 @@
-"""The text of a failing test: plain words first, then numbers, then what to do."""
+"""The text of a failing test: short by default, everything when verbose."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
-from samples import predictions, results
+import pytest
+from samples import HOSTILE, predictions, results
 
-from pytest_calibration.gate.verdict import compare
-from pytest_calibration.reports.model import result_of
+from pytest_calibration.gate.verdict import compare, judge
+from pytest_calibration.measurement import measure
+from pytest_calibration.reports.model import Remedy, Result, result_of
 from pytest_calibration.reports.terminal import failure_lines
 
-BASE = predictions(hostile=False)
-HOT = predictions(sharpen=2.5, model="sft", hostile=False)
-RESULT = result_of(compare(HOT, BASE), remedy="to accept it:\n  pytest --accept", words=True)
+BASE = predictions(hostile=False, n=1500)
+HOT = predictions(hostile=False, n=1500, sharpen=2.5, model="sft")
+REMEDY = Remedy("to accept it", "pytest --accept")
+RESULT = result_of(
+    compare(HOT, BASE, against="baseline"), test="t.py::a", remedy=REMEDY, item_text=True
+)
+PARENT = result_of(compare(HOT, BASE, against="parent", reference="parent base"), test="t.py::a")
 
 
-def lines(*failing, **settings):  # type: ignore[no-untyped-def]
-    """The text as lines."""
-    return list(failure_lines(failing, **settings))
+def lines(*failing: Result, width: int = 88, verbose: bool = False) -> list[str]:
+    """Return the text as lines."""
+    return list(failure_lines(failing, width=width, verbose=verbose))
 
 
-def test_the_order_of_the_story() -> None:
-    """Headline, paragraph, numbers, diagram, slices, figures, items, remedy."""
-    text = "\n".join(lines(RESULT, width=10_000))
-    assert RESULT.detail is not None
-    assert RESULT.detail.diagnosis is not None
-    parts = [
+def ordered(text: str, *parts: str) -> None:
+    """Assert that the parts stand in the text in this order, from its start to its end."""
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert text.startswith(parts[0])
+    assert text.endswith(parts[-1])
+
+
+# --- the short text ------------------------------------------------------------------------------
+
+
+def test_the_short_text_has_25_lines() -> None:
+    """Headline, diagnosis, components, three slices, three items, command, where the rest is."""
+    text = lines(RESULT)
+    assert len(text) <= 25
+    ordered(
+        "\n".join(text),
         RESULT.headline,
-        RESULT.detail.diagnosis.paragraph,
+        "  Over-confident by ",
+        "  component  ",
+        "  slice  ",
+        "  most confident wrong answers:\n",
+        "to accept it: pytest --accept\n",
+        "more: pytest -v, or --calibration-report=FILE.html",
+    )
+
+
+@pytest.mark.parametrize("width", [60, 72, 88, 120])
+def test_every_failure_is_short_at_any_width(width: int) -> None:
+    """Sentences that do not fit are left out, the first never; hostile text breaks no line."""
+    for result in results().results:
+        text = lines(replace(result, notes=("a note",) * 2), width=width)
+        assert len(text) <= (25 if width >= 88 else 28)
+        assert all(line.isprintable() for line in text)
+        if result.state == "regressed":
+            assert text.count("  note: a note") == 2
+            assert text[1].startswith("  Over-confident by ")
+
+
+def test_every_number_stands_where_it_belongs() -> None:
+    """Components, slices and items as in the values of the result."""
+    text = "\n".join(lines(RESULT, width=300))
+    for c in RESULT.components:
+        numbers = (c.before, c.after, c.worsening, c.bound, 0.02)
+        row = " ".join([c.name, *(f"{number:z.3f}" for number in numbers)])
+        assert f"  {row}{' <- fails' * c.fired}\n" in re.sub(r"(?<=\S) +", " ", text)
+    assert RESULT.detail is not None
+    for row in RESULT.detail.slices[:3]:
+        assert row.shift is not None
+        gaps = f"{row.shift.gap_before:+.3f} -> {row.shift.gap_after:+.3f}"
+        assert re.search(rf"{row.now.name} .* {re.escape(gaps)} .*<- worse", text)
+    for item in RESULT.detail.worst[:3]:
+        assert re.search(rf"  {item.title} \(slice: .*\): confidence \S+, wrong; baseline", text)
+    assert RESULT.detail.worst[3].title not in text
+    assert RESULT.detail.slices[3].now.name not in text.partition("most confident")[0]
+
+
+def test_ids_alone_are_in_the_short_text() -> None:
+    """The text of items has a section of its own."""
+    assert "question 1" not in re.sub("question subject", "", "\n".join(lines(RESULT)))
+
+
+def test_digits_show_which_is_larger() -> None:
+    """A bound that is above its tolerance by little is not printed as equal to it."""
+    component = replace(RESULT.components[0], bound=0.0200004, tolerance=0.02)
+    text = "\n".join(lines(replace(RESULT, components=(component,))))
+    assert "0.0200004 0.0200000  <- fails" in text
+
+
+def test_two_verdicts_share_lines() -> None:
+    """One headline, diagnosis, slices and items; a table each; 12 lines more at most."""
+    text = lines(PARENT, RESULT)
+    assert len(text) <= 25 + 12
+    ordered(
+        "\n".join(text),
+        RESULT.headline,
+        "  compared with parent base:",
+        "  compared with baseline:",
+        "  slice  ",
+        "more: pytest -v, or --calibration-report=FILE.html",
+    )
+    for once in (RESULT.headline, "Over-confident", "  slice  ", "to accept it:", "wrong answers:"):
+        assert "\n".join(text).count(once) == 1
+
+
+def test_slices_and_items_are_shown_where_there_are_any() -> None:
+    """No slice moved and no answer wrong: nothing stands in their place."""
+    detail = replace(RESULT.detail, slices=(), worst=())  # type: ignore[type-var]
+    text = "\n".join(lines(replace(RESULT, detail=detail)))
+    assert "slice" not in text
+    assert "wrong answers" not in text
+    bare = lines(replace(RESULT, detail=None))
+    assert bare[0] == RESULT.headline
+    assert bare[1].startswith("  component")
+
+
+def test_a_limit_shows_the_number_that_fails() -> None:
+    """And the diagnosis; a floor of accuracy has none."""
+    p = HOT
+    above = replace(judge(measure(p), 0.05), candidate=p)
+    text = lines(result_of(above))
+    assert f"  {above.findings[0]}" in text
+    assert text[1].startswith("  Over-confident by ")
+    assert text[-1] == "more: diagnose()"
+    low = replace(judge(measure(p, "accuracy"), 0.99, above=True), candidate=p)
+    assert lines(result_of(low))[1] == f"  {low.findings[0]}"
+
+
+def test_what_was_not_compared_has_a_reason_alone() -> None:
+    """No diagnosis and no items: the model is not at fault."""
+    states = {result.state: result for result in results().results}
+    for state in ("not_comparable", "no_baseline"):
+        text = "\n".join(lines(states[state], width=500))
+        assert text.split("\n")[1] == f"  {states[state].reason}"
+        assert "confidence" not in text
+
+
+def test_a_refused_inconclusive_comparison_would_fail() -> None:
+    """Its marks say that it has not."""
+    few = next(r for r in results().results if r.state == "inconclusive")
+    component = replace(RESULT.components[0], fired=True)
+    text = "\n".join(lines(replace(few, fails=True, components=(component,))))
+    assert "  <- would fail" in text
+
+
+# --- the full text -------------------------------------------------------------------------------
+
+
+def test_the_order_of_the_full_text() -> None:
+    """Headline, paragraph, numbers, diagram, slices, figures, items, command."""
+    assert RESULT.diagnosis is not None
+    ordered(
+        "\n".join(lines(RESULT, width=10_000, verbose=True)),
+        RESULT.headline,
+        RESULT.diagnosis.paragraph,
         "signed gap worsened by",
         "  component  ",
         "  confidence  ",
         "  slice  ",
         "temperature    ",
-        "surest wrong answers:",
+        "most confident wrong answers:",
         "to accept it:\n  pytest --accept",
-    ]
-    places = [text.index(part) for part in parts]
-    assert places == sorted(places)
-    assert text.startswith(RESULT.headline)
-    assert text.endswith(parts[-1])
+    )
 
 
-def test_two_verdicts_are_one_story() -> None:
-    """Both are told, on one diagram, with equal remedies once."""
-    parent = result_of(compare(HOT, BASE, reference="parent base"), remedy=RESULT.remedy)
-    text = "\n".join(lines(RESULT, parent))
+def test_two_verdicts_share_diagram_items_and_command() -> None:
+    """Both have their numbers."""
+    text = "\n".join(lines(RESULT, replace(PARENT, remedy=REMEDY), verbose=True))
     assert text.count(RESULT.headline) == 2
-    assert text.count("confidence          n   mean") == 1
-    assert text.count("to accept it:") == 1
-    assert text.count("surest wrong answers") == 1
+    for once in ("confidence          n   mean", "to accept it:", "most confident wrong answers"):
+        assert text.count(once) == 1
 
 
-def test_the_surest_wrong_answers_are_three() -> None:
-    """With their words where they may be shown, else by name."""
-    text = "\n".join(lines(RESULT))
+def test_the_worst_items_are_three() -> None:
+    """With their text where it may be shown, else by name."""
+    text = "\n".join(lines(RESULT, verbose=True))
     assert RESULT.detail is not None
     worst = RESULT.detail.worst
-    for item in worst[:3]:
-        assert item.words is not None
-        assert item.words.prompt in text
-    assert worst[3].words is not None
-    assert worst[3].words.prompt not in text
-    silent = result_of(compare(HOT, BASE), words=False)
-    told = "\n".join(lines(silent))
-    assert worst[0].words is not None
-    assert worst[0].words.prompt not in told
-    assert worst[0].title in told
+    assert [item.text.prompt in text for item in worst[:4] if item.text] == [True] * 3 + [False]
+    silent = "\n".join(lines(result_of(compare(HOT, BASE)), verbose=True))
+    assert worst[0].text is not None
+    assert worst[0].text.prompt not in silent
+    assert worst[0].title in silent
 
 
-def test_no_wrong_answer_is_no_list() -> None:
-    """Where all answers are right there is nothing to show."""
-    right = replace(RESULT, detail=replace(RESULT.detail, worst=()))  # type: ignore[type-var]
-    assert "surest" not in "\n".join(lines(right))
-
-
-def test_a_result_without_detail_tells_its_story() -> None:
-    """Headline, story and remedy are always there."""
-    bare = lines(replace(RESULT, detail=None))
+def test_a_result_without_detail_has_its_explanation() -> None:
+    """Headline, explanation and command are always there."""
+    bare = lines(replace(RESULT, detail=None), verbose=True)
     assert bare[0] == RESULT.headline
-    assert [line.strip() for line in bare[1 : 1 + len(RESULT.explanation)]] == [
-        line.strip() for line in RESULT.explanation
-    ]
-    assert bare[-1] == RESULT.remedy
+    assert bare[1 : 1 + len(RESULT.explanation)] == [f"  {line}" for line in RESULT.explanation]
+    assert bare[-2:] == ["to accept it:", "  pytest --accept"]
 
 
 def test_hostile_text_shows_as_text() -> None:
     """Every line of every failure is printable: nothing moves a cursor or starts a line."""
     for result in results().results:
-        for line in "\n".join(failure_lines([result])).split("\n"):
-            assert line.isprintable()
+        full = lines(replace(result, notes=(HOSTILE,)), verbose=True)
+        assert all(line.isprintable() for line in full)
 
 
 def test_prose_keeps_to_the_width() -> None:
-    """The paragraph and the diagram fit; long numbers are never cut."""
+    """The paragraph fits, whole; long numbers are never cut."""
+    assert RESULT.diagnosis is not None
     for width in (60, 80, 100):
-        assert RESULT.detail is not None
-        assert RESULT.detail.diagnosis is not None
-        told = lines(RESULT, width=width)
-        first = told.index(RESULT.headline) + 1
-        paragraph = told[first : told.index("", first)]
-        assert " ".join(line.strip() for line in paragraph) == RESULT.detail.diagnosis.paragraph
+        text = lines(RESULT, width=width, verbose=True)
+        paragraph = text[1 : text.index("")]
+        assert " ".join(line.strip() for line in paragraph) == RESULT.diagnosis.paragraph
         assert max(map(len, paragraph)) <= width
 
 
-def test_figures_are_not_told_twice() -> None:
+def test_figures_are_not_repeated() -> None:
     """What stands in the verdict, the diagram and the slices is left out of the figures."""
-    assert RESULT.detail is not None
-    assert RESULT.detail.diagnosis is not None
-    told = [line.removeprefix("  ") for line in lines(RESULT, width=10_000)]
-    figures = RESULT.detail.diagnosis.lines()
-    left = [line for line in figures if line not in told]
+    assert RESULT.diagnosis is not None
+    text = [line.removeprefix("  ") for line in lines(RESULT, width=10_000, verbose=True)]
+    left = [line for line in RESULT.diagnosis.lines() if line not in text]
     assert {line.split("  ")[0] for line in left} == {"signed gap", "ECE", "bin", "slice"}

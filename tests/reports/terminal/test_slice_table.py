@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift
 from pytest_calibration.reports.model import SliceRow
 from pytest_calibration.reports.terminal import slices_table
+
+NOW = SliceMeasurement("x", 60, 60, 5, 0.65, 0.951, 0.301, 0.2, 0.4, 0.3, 0.05, 0.1)
+SHIFT = SliceShift("x", 60, 60, 0.7, 0.65, -0.012, 0.301, 0.313, 0.06, 0.132, 0.5, 0.5, "")
 
 
 def standing(name: str = "x", n: int = 60, **fields: Any) -> SliceRow:
     """A slice that is 0.3 over-confident, without a baseline."""
-    row: dict[str, Any] = {
-        "accuracy": 0.65,
-        "mean_confidence": 0.951,
-        "signed_gap": 0.301,
-        "low": 0.2,
-        "high": 0.4,
-        "ece": 0.3,
-        "noise_floor": 0.05,
-        **fields,
-    }
-    return SliceRow(name=name, n=n, units=n, **row)
+    return SliceRow(replace(NOW, name=name, n=n, **fields))
 
 
 def shift(name: str = "x", n: int = 60, q: float | None = 0.5, **fields: Any) -> SliceRow:
     """A slice that went from balanced to 0.3 over-confident, or as the fields say."""
-    before = {"accuracy_before": 0.7, "gap_before": -0.012, "shift": 0.313, "margin": 0.132}
     change = "worse" if q is not None and q <= 0.05 else ""
-    return standing(name, n, **{**before, "q_value": q, "change": change, **fields})
+    moved = replace(SHIFT, name=name, n=n, q_value=q, **{"change": change, **fields})
+    return SliceRow(replace(NOW, name=name, n=n), moved)
 
 
 def untested(name: str, n: int = 3) -> SliceRow:
@@ -49,7 +44,7 @@ def test_a_table_of_slices_as_it_is_printed() -> None:
     """Size, both accuracies, both gaps, shift, margin, q, a mark on what moved, and a count."""
     rows = [
         shift("capital", 1060, 0.0001),
-        shift("currency", 48, 0.913, gap_before=0.031, signed_gap=0.0119, shift=-0.0191),
+        shift("currency", 48, 0.913, gap_before=0.031, gap_after=0.0119, shift=-0.0191),
         untested("river"),
     ]
     assert list(slices_table(rows)) == [

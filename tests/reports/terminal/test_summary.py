@@ -60,7 +60,7 @@ def test_a_narrow_terminal_stays_readable(width: int) -> None:
     lines = list(summary_table(WHOLE.results, width=width))
     text = "\n".join(lines)
     for result in WHOLE.results:
-        assert result.said in text
+        assert result.state_name in text
         assert f"{result.number.value:.3f}" in text
     # What follows the state in brackets may be broken off by the terminal.
     kept = [line.partition(" (")[0] for line in lines]
@@ -99,14 +99,14 @@ def test_quiet_shows_what_fails_and_the_counts() -> None:
 def test_verbose_tells_why_and_very_verbose_where() -> None:
     """-v adds the diagnosis of every verdict, -vv its diagram; without details there is none."""
     plain = list(summary_lines(session(*TWO), width=500))
-    told = list(summary_lines(session(*TWO), verbosity=1, width=500))
+    verbose = list(summary_lines(session(*TWO), verbosity=1, width=500))
     drawn = list(summary_lines(session(*TWO), verbosity=2, width=500))
-    assert set(plain) < set(told) < set(drawn)
+    assert set(plain) < set(verbose) < set(drawn)
     for result in TWO:
-        assert result.headline in told
+        assert result.headline in verbose
         assert result.detail is not None
         assert result.detail.diagnosis is not None
-        assert "  " + result.detail.diagnosis.paragraph[:60] in "\n".join(told)
+        assert "  " + result.detail.diagnosis.paragraph[:60] in "\n".join(verbose)
     assert sum("noise does not explain" in line for line in drawn) == 2
     bare = session(*(replace(r, detail=None) for r in TWO))
     assert list(summary_lines(bare, verbosity=2, width=500)) == plain
@@ -115,7 +115,7 @@ def test_verbose_tells_why_and_very_verbose_where() -> None:
 def test_hints_say_what_to_do() -> None:
     """Too few items: how many would do; better than the baseline: what would store it."""
     few = result_of(compare(BASE.limited(60), BASE.limited(60)))
-    better = result_of(compare(BASE, HOT))
+    better = result_of(compare(BASE, HOT, against="baseline"))
     lines = list(summary_lines(session(few, better, remarks=("2 baselines written.",)), width=500))
     assert (
         f"inconclusive: support-mcq on base: n = 60 is too few; about {few.n_needed:,} would "
@@ -126,22 +126,22 @@ def test_hints_say_what_to_do() -> None:
         "better than the baseline: support-mcq on base; --calibration-accept=REASON would store it"
     ) in lines
     assert "2 baselines written." in lines
-    parent = replace(better, reference="parent base")
+    parent = replace(better, against="parent", reference="parent base")
     assert not any("better than" in line for line in summary_lines(session(parent), width=500))
 
 
 @pytest.mark.parametrize(
-    ("rates", "said"),
+    ("rates", "text"),
     [
         ([0.0101, 0.0101], "at most 0.021 in 2 comparisons"),
         ([0.0004], "at most 0.001 in 1 comparison"),
         ([0.0], "at most 0.001 in 1 comparison"),
     ],
 )
-def test_expected_false_alarms_are_rounded_up(rates: list[float], said: str) -> None:
-    """What is said is an upper bound, and never 0."""
+def test_expected_false_alarms_are_rounded_up(rates: list[float], text: str) -> None:
+    """The number is an upper bound, and never 0."""
     made = [replace(TWO[0], false_alarm_rate=rate) for rate in rates]
-    assert f"expected false alarms, had nothing changed: {said}" in list(
+    assert f"expected false alarms, had nothing changed: {text}" in list(
         summary_lines(session(*made), width=500)
     )
     silent = session(replace(TWO[0], false_alarm_rate=None))
@@ -154,7 +154,7 @@ def test_colour_follows_what_a_verdict_means() -> None:
     rows = painted[1 : 1 + len(WHOLE.results)]
     for row, result in zip(rows, WHOLE.results, strict=True):
         style = "bad" if result.fails else "doubt" if result.state == "inconclusive" else "good"
-        assert f"<{style}>{result.said}" in row
+        assert f"<{style}>{result.state_name}" in row
     assert painted[0].startswith("<head>model")
     assert "<good>2 passed, <bad>2 regressed" in painted[-1]
 

@@ -110,7 +110,7 @@ def identify(spec: ModelSpec, settings: TransformersSettings, cache: Cache | Non
             settings.device,
             settings.trust_remote_code,
             settings.safetensors_only,
-            # It is part of the description that stands beside every number.
+            # It is part of the description.
             spec.revision,
         ).bytes()
     return Identity(checkpoint.digest, key, checkpoint.unchanged)

@@ -1,9 +1,9 @@
-"""A packed pass through a model: each token attends to its own row and to what that row shares.
+"""A packed pass through a model: each token attends to its own row, shared prefixes included.
 
-The tokens of many segments stand in one line, so that nothing is padded and every layer but
-attention treats them as one text. Attention is done here, in parts: a segment's own tokens among
-themselves, and all tokens below a shared segment against its keys and values, which are there once.
-Parts are joined by their log-sum-exps, as Dao et al. 2022 (FlashAttention) join blocks: with
+The tokens of many segments are concatenated, so that nothing is padded and every layer but
+attention treats them as one text. Attention is computed here, in parts: the tokens of a segment to
+each other, and all descendants of a shared segment to its keys and values, which exist once. Parts
+are merged by their log-sum-exps, as Dao et al. 2022 (FlashAttention) merge blocks: with
 l = log sum exp(scores) of each part, soft-max over both is the mean of the parts' results with
 weights sigmoid(l1 - l2) and sigmoid(l2 - l1).
 """
@@ -24,12 +24,12 @@ from pytest_calibration.models.backends.transformers import onednn
 from pytest_calibration.models.backends.transformers.sharing import Segment
 
 NAME: Final = "calibration_shared"
-# Below this mean length segments are laid side by side, with padding; above, one after the other.
+# Segments of a smaller mean length are padded into one batch; longer ones are computed in turn.
 SHORT: Final = 48
-# Where more than one token in so many is read, the last layer is computed whole.
+# Where more than one token in so many is read, the last layer is computed for all tokens.
 READ_ALL: Final = 8
-# What attention layers are called with and what does not concern the result.
-_HARMLESS: Final = frozenset(
+# Arguments of attention layers that do not change the result.
+_IGNORED: Final = frozenset(
     {
         *("dropout", "position_ids", "cache_position", "position_embeddings", "use_cache"),
         *("is_causal", "output_attentions", "output_hidden_states", "return_dict"),
@@ -41,24 +41,25 @@ Part = tuple[torch.Tensor, torch.Tensor]
 
 
 class UnknownAttentionError(Exception):
-    """A model's attention asks for something that is not done here."""
+    """A model's attention needs something that is not computed here."""
 
 
 class Pass:
     """One packed pass.
 
     Args:
-        segments: whose tokens stand in line.
+        segments: whose tokens are concatenated.
         device: where.
         fused: whether to use torch's fused kernels where they apply.
-        last: index of the last attention layer, of which only what is read is computed; None to
-            compute all of it.
+        last: index of the last attention layer, which is computed at the tokens that are read
+            only; None to compute all of it.
 
     Attributes:
         layers: how many attention layers have been computed.
-        reads: (k,) the tokens in line that are read, ascending.
-        of: (r,) for each target of each segment in turn, the one of ``reads`` it is asked for at.
-        trims: whether the last layer is computed at ``reads`` only.
+        positions: (t,) position of each token in its row.
+        reads: (k,) the tokens that are read, ascending.
+        read_of: (r,) for each target of each segment in turn, its index in ``reads``.
+        trimmed: whether the last layer is computed at ``reads`` only.
     """
 
     def __init__(
@@ -76,33 +77,32 @@ class Pass:
         self.lengths = [len(s) for s in segments]
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)]).tolist()
         self.positions = np.concatenate([np.arange(s.start, s.end) for s in segments])
-        self.reach = int(self.positions.max()) + 1
+        self.longest = int(self.positions.max()) + 1
         at = [segment.offsets + a for segment, a in zip(segments, self.starts, strict=False)]
-        self.reads, self.of = np.unique(np.concatenate(at), return_inverse=True)
+        self.reads, self.read_of = np.unique(np.concatenate(at), return_inverse=True)
         if not len(self.reads):
-            # Nobody reads a shared beginning; one token stands for it where one is needed.
+            # No token of a shared prefix is read; the model needs one position all the same.
             self.reads = np.zeros(1, dtype=np.int64)
-        # Many reads are cheaper among all tokens than one by one.
-        self.trims = last is not None and READ_ALL * len(self.reads) < self.starts[-1]
+        self.trimmed = last is not None and READ_ALL * len(self.reads) < self.starts[-1]
         self.last = last
         self.contexts = list(self._contexts())
         self._padded: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._reads: torch.Tensor | None = None
+        self._read_index: torch.Tensor | None = None
         mean = self.starts[-1] / len(segments)
-        self._side_by_side = len(segments) > 1 and (device.type != "cpu" or mean < SHORT)
+        self._batched = len(segments) > 1 and (device.type != "cpu" or mean < SHORT)
 
     def _contexts(self) -> Iterator[tuple[int, int, Segment]]:
         """Yield (first token, one past the last, shared segment they attend to)."""
         runs: dict[Segment, tuple[int, int]] = {}
         for segment, a, b in zip(self.segments, self.starts, self.starts[1:], strict=False):
-            for above in segment.above:
-                first, last = runs.get(above, (a, a))
+            for shared in segment.ancestors:
+                first, last = runs.get(shared, (a, a))
                 if last != a:
-                    yield first, last, above
+                    yield first, last, shared
                     first = a
-                runs[above] = first, b
-        for above, (first, last) in runs.items():
-            yield first, last, above
+                runs[shared] = first, b
+        for shared, (first, last) in runs.items():
+            yield first, last, shared
 
     def attend(
         self,
@@ -115,95 +115,97 @@ class Pass:
         window: int | None,
         sinks: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Return what every token attends to, (1, t, heads, d).
+        """Return the result of attention for every token, (1, t, heads, d).
 
         Args:
             query: (1, heads, t, d).
             key: (1, key heads, t, d).
             value: (1, key heads, t, d).
-            scale: what scores are multiplied with.
+            scale: factor of the scores.
             softcap: scores become softcap * tanh(scores / softcap).
             window: a token sees itself and the window - 1 tokens before it.
-            sinks: (heads,) one more score per head that nothing is read from.
+            sinks: (heads,) one more score per head, without a value.
         """
-        if window is not None and window >= self.reach:
+        if window is not None and window >= self.longest:
             window = None
         layer, self.layers = self.layers, self.layers + 1
         for segment, a, b in zip(self.segments, self.starts, self.starts[1:], strict=False):
             if segment.children:
-                del segment.held[layer:]
+                del segment.key_values[layer:]
                 pair = key[:, :, a:b], value[:, :, a:b]
-                segment.held.append((pair[0].contiguous(), pair[1].contiguous()))
+                segment.key_values.append((pair[0].contiguous(), pair[1].contiguous()))
         kernel = _Kernel(scale, softcap, window, fused=self.fused)
-        trims = self.trims and layer == self.last
+        trimmed = self.trimmed and layer == self.last
         contexts: Iterable[tuple[int, int, Segment]] = self.contexts
         positions = self.positions
-        if trims:
-            whole = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
-            at = self.rows_read()
+        if trimmed:
+            full = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
+            at = self.read_index()
             query = query.index_select(2, at)
-            out, norm = self._own_reads(kernel, query, key, value)
+            out, norm = self._reads_within_segments(kernel, query, key, value)
             contexts = self._read_contexts()
             positions = positions[self.reads]
         else:
-            out, norm = self._own(kernel, query, key, value)
+            out, norm = self._within_segments(kernel, query, key, value)
         for a, b, shared in contexts:
-            keys, values = shared.held[layer]
-            there = np.arange(shared.start, shared.end)
-            # All of it stands before; only a window hides any of it.
-            hidden = None if window is None else kernel.hidden(positions[a:b], there, self.device)
-            part, part_norm = kernel.onto(query[:, :, a:b], keys, values, hidden)
-            _join(out[:, :, a:b], norm[:, :, a:b], part, part_norm)
+            keys, values = shared.key_values[layer]
+            key_positions = np.arange(shared.start, shared.end)
+            mask = None
+            if window is not None:
+                # Without a window all of it is seen: it lies before the token.
+                mask = kernel.mask(positions[a:b], key_positions, self.device)
+            part, part_norm = kernel.to_keys(query[:, :, a:b], keys, values, mask)
+            _merge(out[:, :, a:b], norm[:, :, a:b], part, part_norm)
         if sinks is not None:
             share = torch.sigmoid(norm - sinks.to(norm.dtype)[None, :, None])
             out = (out * share[..., None]).to(out.dtype)
-        if not trims:
+        if not trimmed:
             return out.transpose(1, 2)
-        return whole.index_copy_(1, at, out.transpose(1, 2))
+        return full.index_copy_(1, at, out.transpose(1, 2))
 
-    def _own(
+    def _within_segments(
         self, kernel: _Kernel, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> Part:
-        """Let the tokens of each segment attend to those before them in it."""
-        if not self._side_by_side:
+        """Compute attention within each segment."""
+        if not self._batched:
             parts = [
                 kernel.causal(query[:, :, a:b], key[:, :, a:b], value[:, :, a:b])
                 for a, b in zip(self.starts, self.starts[1:], strict=False)
             ]
             if len(parts) == 1:
                 return parts[0]
-            # Kernels give (1, t, heads, d) seen as (1, heads, t, d): joined so, nothing is moved.
+            # Kernels give (1, t, heads, d) viewed as (1, heads, t, d): concatenate without copies.
             out = torch.cat([part.transpose(1, 2) for part, _ in parts], dim=1).transpose(1, 2)
             return out, torch.cat([norm for _, norm in parts], dim=2)
-        into, back = self._padding()
+        gather, scatter = self._padding()
         n = len(self.segments)
 
         def padded(x: torch.Tensor) -> torch.Tensor:
-            rows = x[0].index_select(1, into)
+            rows = x[0].index_select(1, gather)
             return rows.view(x.shape[1], n, -1, x.shape[3]).transpose(0, 1)
 
         out, norm = kernel.causal(padded(query), padded(key), padded(value))
-        out = out.transpose(1, 2).flatten(0, 1).index_select(0, back)
-        norm = norm.transpose(0, 1).flatten(1, 2).index_select(1, back)
+        out = out.transpose(1, 2).flatten(0, 1).index_select(0, scatter)
+        norm = norm.transpose(0, 1).flatten(1, 2).index_select(1, scatter)
         return out.transpose(0, 1)[None], norm[None]
 
-    def rows_read(self) -> torch.Tensor:
+    def read_index(self) -> torch.Tensor:
         """Return ``reads`` on the device."""
-        if self._reads is None:
-            self._reads = to_device(self.reads, self.device)
-        return self._reads
+        if self._read_index is None:
+            self._read_index = to_device(self.reads, self.device)
+        return self._read_index
 
-    def _own_reads(
+    def _reads_within_segments(
         self, kernel: _Kernel, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> Part:
-        """Let the tokens that are read attend to those before them in their segment."""
+        """Compute attention within each segment, for the tokens that are read."""
         parts = []
         for a, first, last in self._read_runs():
             offsets = self.reads[first:last] - a
             end = a + int(offsets[-1]) + 1
-            hidden = kernel.hidden(offsets, np.arange(end - a), self.device)
-            asked, keys, values = query[:, :, first:last], key[:, :, a:end], value[:, :, a:end]
-            parts.append(kernel.onto(asked, keys, values, hidden))
+            mask = kernel.mask(offsets, np.arange(end - a), self.device)
+            queries, keys, values = query[:, :, first:last], key[:, :, a:end], value[:, :, a:end]
+            parts.append(kernel.to_keys(queries, keys, values, mask))
         return torch.cat([part for part, _ in parts], 2), torch.cat([norm for _, norm in parts], 2)
 
     def _read_runs(self) -> Iterator[tuple[int, int, int]]:
@@ -214,29 +216,29 @@ class Pass:
                 yield a, first, last
 
     def _read_contexts(self) -> Iterator[tuple[int, int, Segment]]:
-        """Yield the contexts, of the tokens that are read."""
+        """Yield the contexts of the tokens that are read, which count among ``reads``."""
         for a, b, shared in self.contexts:
             first, last = np.searchsorted(self.reads, (a, b)).tolist()
             if last > first:
                 yield first, last, shared
 
     def _padding(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what lays segments side by side, and what puts them in line again."""
+        """Return indices that pad segments into one batch, and indices that undo it."""
         if self._padded is None:
             width = max(self.lengths)
             inside = np.arange(width)[None, :]
             lengths = np.array(self.lengths)[:, None]
-            # Beyond its end a row repeats its last token: no token of it looks there.
-            into = np.array(self.starts[:-1])[:, None] + np.minimum(inside, lengths - 1)
-            back = np.flatnonzero((inside < lengths).ravel())
-            self._padded = to_device(into.ravel(), self.device), to_device(back, self.device)
+            # Padding repeats the last token; no other token attends to it.
+            gather = np.array(self.starts[:-1])[:, None] + np.minimum(inside, lengths - 1)
+            scatter = np.flatnonzero((inside < lengths).ravel())
+            self._padded = to_device(gather.ravel(), self.device), to_device(scatter, self.device)
         return self._padded
 
 
 class _Kernel:
     """Attention of queries to keys, with the log-sum-exp of the scores.
 
-    All tensors are (b, heads, t, d); keys and values may have fewer heads, each for as many
+    All tensors are (b, heads, t, d); keys and values may have fewer heads, each shared by as many
     neighbouring heads of the queries. Results are (b, heads, t, d) and (b, heads, t).
     """
 
@@ -249,7 +251,7 @@ class _Kernel:
         self.fused = fused and softcap is None
 
     def causal(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Part:
-        """Attend to oneself and to those before."""
+        """Attend to the token itself and to those before it."""
         t = query.shape[2]
         windowed = self.window is not None and self.window < t
         if self._fits(query, key, value) and not windowed:
@@ -258,39 +260,39 @@ class _Kernel:
                 key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
             return _fused(query, key, value, self.scale, causal=True)
         place = np.arange(t)
-        return self._plain(query, key, value, self.hidden(place, place, query.device))
+        return self._plain(query, key, value, self.mask(place, place, query.device))
 
-    def hidden(
-        self, here: NDArray[np.int64], there: NDArray[np.int64], device: torch.device
+    def mask(
+        self, queries: NDArray[np.int64], keys: NDArray[np.int64], device: torch.device
     ) -> torch.Tensor | None:
-        """Say which tokens a token does not see, (t, s): later ones, and those out of the window.
+        """Return a mask of keys that a query does not see: later ones, and those out of the window.
 
         Args:
-            here: (t,) positions of the tokens that look.
-            there: (s,) positions of those that are looked at.
-            device: where the answer is wanted.
+            queries: (t,) their positions.
+            keys: (s,) their positions.
+            device: where the mask is needed.
 
         Returns:
-            None if all are seen.
+            (t, s), true where a key is not seen; None if all are seen.
         """
-        distance = here[:, None] - there[None, :]
-        hidden = distance < 0
+        distance = queries[:, None] - keys[None, :]
+        mask = distance < 0
         if self.window is not None:
-            hidden |= distance >= self.window
-        return torch.from_numpy(hidden).to(device) if hidden.any() else None
+            mask |= distance >= self.window
+        return torch.from_numpy(mask).to(device) if mask.any() else None
 
-    def onto(
+    def to_keys(
         self,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        hidden: torch.Tensor | None,
+        mask: torch.Tensor | None,
     ) -> Part:
-        """Attend to keys, but for those that are hidden, (t, s)."""
-        if hidden is not None or not self._fits(query, key, value):
-            return self._plain(query, key, value, hidden)
+        """Attend to all keys, but for those under the mask, (t, s)."""
+        if mask is not None or not self._fits(query, key, value):
+            return self._plain(query, key, value, mask)
         b, heads, t, d = query.shape
-        # Heads that share keys become more queries to them.
+        # Heads that share keys become more queries of these keys.
         packed = query.reshape(b, key.shape[1], -1, d)
         out, norm = _fused(packed, key, value, self.scale, causal=False)
         return out.reshape(b, heads, t, -1), norm.reshape(b, heads, t)
@@ -304,18 +306,18 @@ class _Kernel:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        hidden: torch.Tensor | None,
+        mask: torch.Tensor | None,
     ) -> Part:
-        """Attend with all scores in memory, in float32; it knows soft caps and hidden tokens."""
+        """Attend with all scores in memory, in float32, with soft caps and masks."""
         b, heads, t, d = query.shape
         grouped = query.float().reshape(b, key.shape[1], -1, t, d)
         scores = grouped @ key.float()[:, :, None].transpose(-1, -2) * self.scale
         if self.softcap is not None:
             scores = torch.tanh(scores / self.softcap) * self.softcap
-        if hidden is not None:
-            scores = scores.masked_fill_(hidden, -torch.inf)
+        if mask is not None:
+            scores = scores.masked_fill_(mask, -torch.inf)
         norm = scores.logsumexp(-1)
-        # Where a token sees nothing, all scores are -inf: it takes nothing from here.
+        # A query that sees no key has scores of -inf only; its result is zero.
         weights = torch.exp(scores - norm.clamp_min(torch.finfo(torch.float32).min)[..., None])
         out = (weights @ value.float()[:, :, None]).to(value.dtype)
         return out.reshape(b, heads, t, -1), norm.reshape(b, heads, t)
@@ -324,13 +326,13 @@ class _Kernel:
 def _fused(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, *, causal: bool
 ) -> Part:
-    """Call the kernel behind torch's ``scaled_dot_product_attention`` that tells its norms."""
+    """Call the kernel of torch's ``scaled_dot_product_attention`` that returns log-sum-exps."""
     aten = torch.ops.aten
     if query.device.type == "cpu":
         if not causal and len(query) == 1:
-            made = onednn.attention(query, key, value, scale)
-            if made is not None:
-                return made
+            part = onednn.attention(query, key, value, scale)
+            if part is not None:
+                return part
         out, norm = aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, causal, scale=scale
         )
@@ -339,7 +341,7 @@ def _fused(
         out, norm, *_ = aten._scaled_dot_product_efficient_attention(
             query, key, value, None, True, 0.0, causal, scale=scale
         )
-        # It rounds the number of queries up.
+        # The number of log-sum-exps is rounded up.
         return out, norm[:, :, : query.shape[2]]
     out, norm, *_ = aten._scaled_dot_product_flash_attention(
         query, key, value, 0.0, causal, False, scale=scale
@@ -347,25 +349,27 @@ def _fused(
     return out, norm
 
 
-def _join(out: torch.Tensor, norm: torch.Tensor, part: torch.Tensor, other: torch.Tensor) -> None:
-    """Add a part of attention to what is there, in place."""
-    weight = torch.sigmoid(other - norm)[..., None]
+def _merge(
+    out: torch.Tensor, norm: torch.Tensor, part: torch.Tensor, part_norm: torch.Tensor
+) -> None:
+    """Merge a part of attention into a result, in place."""
+    weight = torch.sigmoid(part_norm - norm)[..., None]
     if out.dtype == weight.dtype:
         out.lerp_(part, weight)
     else:
         out.copy_(torch.lerp(out.to(weight.dtype), part.to(weight.dtype), weight))
-    norm.copy_(torch.logaddexp(norm, other))
+    norm.copy_(torch.logaddexp(norm, part_norm))
 
 
-# --- the door into transformers ------------------------------------------------------------------
+# --- hooks into transformers ---------------------------------------------------------------------
 
 _PASS: ContextVar[Pass | None] = ContextVar("pass", default=None)
 
 
 @contextmanager
-def underway(one: Pass) -> Iterator[None]:
-    """Make this the pass that attention layers belong to."""
-    token = _PASS.set(one)
+def active(current: Pass) -> Iterator[None]:
+    """Let attention layers compute this pass."""
+    token = _PASS.set(current)
     try:
         yield
     finally:
@@ -373,29 +377,26 @@ def underway(one: Pass) -> Iterator[None]:
 
 
 @contextmanager
-def read_only(step: torch.nn.Module) -> Iterator[None]:
-    """Let a step that treats each token by itself see only the tokens that are read.
+def trimmed_to_reads(mlp: torch.nn.Module) -> Iterator[None]:
+    """Let the feed-forward part of the last layer compute only the tokens that are read."""
 
-    It belongs to the last layer: what it makes of other tokens is seen by nobody.
-    """
-
-    def before(_step: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    def before(_mlp: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         current = _PASS.get()
-        if current is None or not current.trims:
-            return given
-        return given[0].index_select(1, current.rows_read()), *given[1:]
+        if current is None or not current.trimmed:
+            return inputs
+        return inputs[0].index_select(1, current.read_index()), *inputs[1:]
 
-    def after(_step: torch.nn.Module, _given: tuple[Any, ...], made: Any) -> Any:
+    def after(_mlp: torch.nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
         current = _PASS.get()
-        if current is None or not current.trims:
-            return made
-        if isinstance(made, tuple):
-            # A mixture of experts also tells which of them it chose.
-            return after(_step, _given, made[0]), *made[1:]
-        whole = made.new_zeros(made.shape[0], current.starts[-1], made.shape[2])
-        return whole.index_copy_(1, current.rows_read(), made)
+        if current is None or not current.trimmed:
+            return output
+        if isinstance(output, tuple):
+            # A mixture of experts also returns which of them it chose.
+            return after(_mlp, _inputs, output[0]), *output[1:]
+        full = output.new_zeros(output.shape[0], current.starts[-1], output.shape[2])
+        return full.index_copy_(1, current.read_index(), output)
 
-    hooks = step.register_forward_pre_hook(before), step.register_forward_hook(after)
+    hooks = mlp.register_forward_pre_hook(before), mlp.register_forward_hook(after)
     try:
         yield
     finally:
@@ -415,18 +416,18 @@ def _shared_attention(
     s_aux: torch.Tensor | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention as transformers calls it, for the pass under way.
+    """Attention as transformers calls it, for the active pass.
 
     Raises:
-        UnknownAttentionError: the layer asks for something else.
+        UnknownAttentionError: the layer needs something else.
     """
     current = _PASS.get()
     if current is None:
         raise UnknownAttentionError("attention was called outside of a pass")
     if attention_mask is not None:
         raise UnknownAttentionError("its layers bring a mask of their own")
-    for name, given in others.items():
-        if given is not None and name not in _HARMLESS:
+    for name, argument in others.items():
+        if argument is not None and name not in _IGNORED:
             raise UnknownAttentionError(f"its layers ask for {name}")
     out = current.attend(
         query,

@@ -1,7 +1,8 @@
-"""What besides a checkpoint decides its answers: libraries and hardware, none of them imported."""
+"""What besides a checkpoint its answers depend on: libraries and hardware; imports none of them."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -46,22 +47,20 @@ def current_environment() -> dict[str, object]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that are installed."""
-    found = {}
+    installed = {}
     for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 def accelerators(root: Path = Path("/")) -> list[str]:
-    """Name the accelerators that can be seen, so that no machine serves another's numbers.
+    """Return the accelerators that can be seen, so that machines do not share each other's answers.
 
     Args:
         root: where ``dev`` and ``proc`` are looked for.
     """
-    # Kinds, not counts: which of several cards of one kind computes changes no number.
+    # Kinds, not counts: cards of one kind compute the same numbers.
     cards = {
         line.partition(":")[2].strip()
         for file in (root / "proc/driver/nvidia/gpus").glob("*/information")
@@ -72,7 +71,7 @@ def accelerators(root: Path = Path("/")) -> list[str]:
         names = os.listdir(root / "dev")
     except OSError:
         names = []
-    drivers = {found[1] for found in map(_DEVICES.fullmatch, names) if found}
+    drivers = {match[1] for match in map(_DEVICES.fullmatch, names) if match}
     windows = os.environ.get("SYSTEMROOT")
     if windows and (Path(windows) / "System32" / "nvcuda.dll").is_file():
         drivers.add("nvcuda")

@@ -1,4 +1,4 @@
-"""Which commit a hub id stands for, asked the way the loading libraries ask."""
+"""Which commit a hub id stands for, found the way the loading libraries find it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-# One of them is in every model or tokenizer; an adapter has the second alone.
+# Every model or tokenizer has one of them; an adapter has only the second.
 _NAMES: Final = ("config.json", "adapter_config.json", "tokenizer_config.json", "tokenizer.json")
 _ADAPTER: Final = "adapter_config.json"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 def snapshot(repo: str, revision: str | None, **options: Any) -> Path | None:
-    """Return the folder that holds a model of the hub at the commit its revision stands for now.
+    """Return the local folder of a hub model at the commit that its revision stands for now.
 
-    Online the hub is asked, offline what was downloaded before. The folder's name is the commit;
-    it need not hold the weights.
+    Online the hub is asked, offline the local copy is used. The folder's name is the commit; it
+    need not hold the weights.
 
     Args:
         repo: the hub id.
@@ -26,7 +26,7 @@ def snapshot(repo: str, revision: str | None, **options: Any) -> Path | None:
         options: ``cache_dir``, ``token`` or ``local_files_only``, where loading is given them.
 
     Returns:
-        None where it cannot be told: the library is missing, nothing is known offline, the hub
+        None where the commit is not known: the library is missing, nothing was downloaded, the hub
         refuses.
     """
     for name in _NAMES:
@@ -41,12 +41,12 @@ def adapter_file(repo: str, folder: Path, **options: Any) -> Path | None:
 
     Args:
         repo: the hub id.
-        folder: what :func:`snapshot` found.
-        options: as there.
+        folder: as returned by :func:`snapshot`.
+        options: as for :func:`snapshot`.
     """
     if (folder / _ADAPTER).is_file():
         return folder / _ADAPTER
-    # That there is none was found out before.
+    # An earlier request found that there is none.
     if (folder.parent.parent / ".no_exist" / folder.name / _ADAPTER).is_file():
         return None
     return _download(repo, _ADAPTER, folder.name, options)
@@ -59,7 +59,7 @@ def _download(repo: str, name: str, revision: str | None, options: dict[str, Any
         with _quiet():
             return Path(hf_hub_download(repo, name, revision=revision, **options))
     except Exception:
-        # Whatever it is, loading meets it too and says so in words of its own.
+        # Loading meets the same error and reports it.
         return None
 
 

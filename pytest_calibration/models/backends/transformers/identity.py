@@ -180,7 +180,7 @@ class _Parts:
                 self._add_commit(ModelSpec(base, one), depth + 1)
 
     def _check_code(self, folder: Path) -> None:
-        """Note code that a checkpoint takes from another repository, at whatever commit."""
+        """Note code that a checkpoint takes from another repository, at any commit."""
         if self._settings.trust_remote_code:
             configs = (_json(folder / n) for n in ("config.json", "tokenizer_config.json"))
             if any("--" in json.dumps(config.get("auto_map")) for config in configs):

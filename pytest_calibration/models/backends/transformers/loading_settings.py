@@ -24,7 +24,7 @@ class TransformersSettings(BackendSettings):
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own.
         batch_tokens: tokens per forward pass; None for what suits the device.
         tokenizer: where the tokenizer comes from, if not from the model.
-        trust_remote_code: run Python code that a checkpoint brings along.
+        trust_remote_code: run Python code that is part of a checkpoint.
         safetensors_only: refuse pickled weights.
         threads: CPU threads of torch; None leaves torch's own choice.
         arguments: passed to ``from_pretrained`` of the model as they are.

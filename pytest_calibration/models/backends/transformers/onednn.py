@@ -1,9 +1,9 @@
-"""Matrix products on processors that torch's own library of them does not use fully.
+"""Faster matrix products on processors that torch's usual library does not use fully.
 
 On x86 torch multiplies float32 matrices with Intel's MKL, which uses the widest instructions
-(AVX-512) on Intel's processors only. oneDNN, which torch brings along too, uses them wherever they
-are: on the AMD EPYC of docs/performance.md it is 2.2 times as fast. It adds up in another order, so
-the last digits differ. Its products are those of torch.compile, called here without compiling.
+(AVX-512) on Intel's processors only. oneDNN, which torch includes too, uses them on every processor
+that has them: on the AMD EPYC of docs/performance.md it is 2.2 times as fast. It sums in another
+order, so the last digits differ. These are the products of torch.compile, without compiling.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any, Final
 
 import torch
 
-# Queries at a time, so that their scores stay in the cache between one step and the next.
+# Queries at a time, so that their scores stay in the processor's cache between two steps.
 BLOCK: Final = 512
-# Fewer queries than this are not worth several calls.
-LEAST_QUERIES: Final = 64
+# With fewer queries several calls do not pay.
+MIN_QUERIES: Final = 64
 LOG2_E: Final = 1.4426950408889634
 
 
 @cache
 def helps() -> bool:
-    """Whether this processor is one that it helps on."""
+    """Whether oneDNN is faster on this processor."""
     return (
         torch.backends.mkldnn.is_available()
         and torch.backends.mkl.is_available()
@@ -60,12 +60,12 @@ def product(
 
 @contextmanager
 def products_of(model: torch.nn.Module) -> Iterator[None]:
-    """Let the linear layers of a model multiply here, for a while."""
+    """Let the linear layers of a model multiply with oneDNN, for a while."""
     changed: list[torch.nn.Module] = []
     try:
         if helps():
             for layer in model.modules():
-                # One whose forward was replaced already has an owner.
+                # Another library may have replaced forward.
                 if type(layer) is torch.nn.Linear and "forward" not in vars(layer):
                     layer.forward = partial(_forward, layer)
                     changed.append(layer)
@@ -82,33 +82,33 @@ def _forward(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
 def attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Let queries attend to all keys; None where torch's own kernel is the better one.
+    """Compute attention of queries to all keys; None where torch's own kernel is faster.
 
-    Exponentials are taken to the base of two, which costs a quarter.
+    Powers of two take a quarter of the time of exponentials.
 
     Args:
         query: (1, heads, t, d).
         key: (1, heads, s, d).
         value: (1, heads, s, d).
-        scale: what scores are multiplied with.
+        scale: factor of the scores.
 
     Returns:
         (1, heads, t, d), and the log-sum-exp of the scores, (1, heads, t).
     """
     _, heads, t, d = query.shape
-    if t < LEAST_QUERIES or key.shape[2] < LEAST_QUERIES or not fits(query, key, value):
+    if t < MIN_QUERIES or key.shape[2] < MIN_QUERIES or not fits(query, key, value):
         return None
     out = torch.empty(1, t, heads, d)
     norm = torch.empty(1, heads, t)
     multiply: Callable[..., Any] = torch.ops.mkldnn._linear_pointwise
     for head in range(heads):
-        asked = query[0, head] * (scale * LOG2_E)
-        known, carried = key[0, head].contiguous(), value[0, head].T.contiguous()
+        queries = query[0, head] * (scale * LOG2_E)
+        keys, values = key[0, head].contiguous(), value[0, head].T.contiguous()
         for a in range(0, t, BLOCK):
-            scores = multiply(asked[a : a + BLOCK], known, None, "none", [], "")
+            scores = multiply(queries[a : a + BLOCK], keys, None, "none", [], "")
             top = scores.amax(1, keepdim=True)
             total = scores.sub_(top).exp2_().sum(1, keepdim=True)
-            found = multiply(scores, carried, None, "none", [], "")
-            torch.div(found, total, out=out[0, a : a + BLOCK, head])
+            part = multiply(scores, values, None, "none", [], "")
+            torch.div(part, total, out=out[0, a : a + BLOCK, head])
             norm[0, head, a : a + BLOCK] = (top + total.log2_())[:, 0]
     return out.transpose(1, 2), norm.div_(LOG2_E)

@@ -1,4 +1,4 @@
-"""From a checkpoint on disk to weights in memory, and what can stand in the way."""
+"""From a checkpoint on disk to weights in memory, with an error for all that can go wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep progress bars and library chatter out of a test report; errors still come through."""
+    """Keep progress bars, logs and warnings of libraries out of a test report, but no errors."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -59,7 +59,7 @@ def device_of(name: str) -> torch.device:
 
 
 def load_weights(spec: ModelSpec, settings: TransformersSettings, device: torch.device) -> Any:
-    """Return the model of a checkpoint, with its adapter where it is one.
+    """Return the model of a checkpoint, or of an adapter with its base.
 
     Raises:
         ModelError: it cannot be loaded whole, or is no causal language model.
@@ -150,7 +150,7 @@ def load_tokenizer(spec: ModelSpec, settings: TransformersSettings) -> Any:
     Raises:
         ModelError: there is none.
     """
-    source: ModelSpec = spec
+    source = spec
     if settings.tokenizer is not None:
         local = Path(settings.tokenizer).is_dir()
         source = ModelSpec(settings.tokenizer, local=local, name=spec.name)
@@ -177,11 +177,11 @@ def load_tokenizer(spec: ModelSpec, settings: TransformersSettings) -> Any:
 
 
 def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
-    """Run a loading step; say in one sentence what stopped it."""
+    """Run a loading step; raise what goes wrong as ModelError, in one sentence."""
     try:
         return load()
     except Exception as problem:
-        # Whatever the libraries raise: a truncated file, a configuration of the wrong type, ...
+        # The libraries may raise anything: for a truncated file, a configuration of a wrong type, …
         first = " ".join(str(problem).split())
         if isinstance(problem, KeyError):
             first = f"the key {first} is missing"
@@ -199,7 +199,7 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
 
 
 def _refuse_pickles(spec: ModelSpec, problem: Exception | None = None) -> None:
-    """Raise ModelError where the weights are there, but pickled."""
+    """Raise ModelError if the weights are pickled."""
     folder = Path(spec.location)
     pickled = sorted(
         p.name for stem in ("pytorch_model", "adapter_model") for p in folder.glob(f"{stem}*.bin")

@@ -1,4 +1,4 @@
-"""A sequence and the positions in it that are read, and what a model says there."""
+"""A sequence, the positions in it that are read, and what a model predicts there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Row:
 
 @dataclass(frozen=True)
 class RowScores:
-    """What the model says at the positions of a row; (t,) each.
+    """What the model predicts at the positions of a row; (t,) each.
 
     Attributes:
         target_logprob: log P(target), nats.
@@ -38,8 +38,8 @@ class RowScores:
     top_id: NDArray[np.int64]
 
 
-class Answers:
-    """What is known of all positions of all rows, filled in as passes come back.
+class ScoreTable:
+    """The scores at all positions of all rows, filled in as passes come back.
 
     Every (row, position) has a *slot*: rows one after the other, each in its own order.
 
@@ -49,7 +49,7 @@ class Answers:
     Attributes:
         first: (rows + 1,) first slot of each row.
         known: (slots,) bool, whether it has been scored.
-        rows_read: number of rows all of whose positions have been computed.
+        rows_done: number of rows all of whose positions have been computed.
     """
 
     def __init__(self, rows: list[Row]) -> None:
@@ -58,7 +58,7 @@ class Answers:
         n = int(self.first[-1])
         self._row = np.repeat(np.arange(len(rows)), counts)
         self._left = np.array(counts, dtype=np.int64)
-        self.rows_read = counts.count(0)
+        self.rows_done = counts.count(0)
         self.known = np.zeros(n, dtype=np.bool_)
         self._target = np.full(n, np.nan)
         self._top = np.full(n, np.nan)
@@ -69,21 +69,18 @@ class Answers:
         return np.arange(self.first[row], self.first[row + 1])
 
     def missing(self) -> list[int]:
-        """Return the rows that have a position not scored yet, which are to be read anew."""
-        out = [
-            i
-            for i, (a, b) in enumerate(zip(self.first, self.first[1:], strict=False))
-            if not self.known[a:b].all()
-        ]
+        """Return the rows with a position that is not scored, and count their positions again."""
+        bounds = enumerate(zip(self.first, self.first[1:], strict=False))
+        out = [i for i, (a, b) in bounds if not self.known[a:b].all()]
         self._left[out] = np.diff(self.first)[out]
-        self.rows_read = len(self._left) - len(out)
+        self.rows_done = len(self._left) - len(out)
         return out
 
-    def read(self, slots: NDArray[np.int64]) -> None:
-        """Count positions that have been computed, though nobody knows the answers yet."""
+    def count(self, slots: NDArray[np.int64]) -> None:
+        """Count positions as computed; their scores may still be on the device."""
         rows, counts = np.unique(self._row[slots], return_counts=True)
         self._left[rows] -= counts
-        self.rows_read += int((self._left[rows] == 0).sum())
+        self.rows_done += int((self._left[rows] == 0).sum())
 
     def fill(
         self,
@@ -92,7 +89,7 @@ class Answers:
         top: NDArray[np.float64],
         top_id: NDArray[np.int64],
     ) -> None:
-        """Write what was said at these slots; (k,) each."""
+        """Write the scores of these slots; (k,) each."""
         self._target[slots], self._top[slots], self._top_id[slots] = target, top, top_id
         self.known[slots] = True
 

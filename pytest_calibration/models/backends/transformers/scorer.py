@@ -1,4 +1,4 @@
-"""Rows to scores within a budget of tokens: which path, and what is done without memory."""
+"""Rows to scores within a budget of tokens; chooses a path, and goes on when memory runs out."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends.transformers.attention import UnknownAttentionError
 from pytest_calibration.models.backends.transformers.onednn import products_of
 from pytest_calibration.models.backends.transformers.plain_path import PlainPath
-from pytest_calibration.models.backends.transformers.rows import Answers, Row, RowScores
+from pytest_calibration.models.backends.transformers.rows import Row, RowScores, ScoreTable
 from pytest_calibration.models.backends.transformers.shared_path import SharedPath
 from pytest_calibration.models.backends.transformers.vocabulary import Vocabulary
 from pytest_calibration.progress import PROGRESS
 
-# Tokens of a pass: on a CPU they should stay in its cache, a GPU is to be filled.
+# Tokens of a pass: on a CPU few enough for its cache, on a GPU enough to keep it busy.
 BUDGET: Final = {"cpu": 1024, "cuda": 16384, "mps": 4096}
-LEAST_BUDGET: Final = 16
-# Tokens of a beginning, and of what follows it in three rows, that the paths are compared on.
-TRIAL: Final = (14, 1, 30, 20)
+MIN_BUDGET: Final = 16
+# Lengths of a prefix, and of what follows it in three rows, that the paths are compared on.
+TRIAL_TOKENS: Final = (14, 1, 30, 20)
 _OUT_OF_MEMORY: Final = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -30,7 +30,7 @@ class Scorer:
     """Scores rows of tokens with one model.
 
     Args:
-        model: what is called: a causal language model, or one with an adapter around it.
+        model: a causal language model, or one with an adapter around it.
         base: the causal language model in it.
         name: what errors call it.
         device: where it is.
@@ -39,7 +39,7 @@ class Scorer:
         virtual: tokens that an adapter puts before every text.
 
     Attributes:
-        notes: sentences about how the model is scored that somebody should know.
+        notes: sentences about how the model is scored that a user should know.
         budget: tokens of a pass.
     """
 
@@ -60,14 +60,13 @@ class Scorer:
         self._device = device
         self._base = base
         self._size = _vocabulary_size(base)
-        # Longer texts share nothing with shorter ones, and stand in no pass with them.
-        self._steady = _steady_length(base.config.get_text_config())
+        # Longer texts share no prefix with shorter ones, and are in no pass with them.
+        self._fixed_length = _fixed_rope_length(base.config.get_text_config())
         with torch.inference_mode():
-            ids = self._trial_tokens(LEAST_BUDGET)
-            # Virtual tokens are put in by the adapter, which the parts of the model go without.
-            whole = model if virtual else base
+            ids = self._trial_tokens(MIN_BUDGET)
+            # The adapter inserts virtual tokens, so the model has to be called through it.
             self._vocabulary = Vocabulary(
-                whole, torch.tensor(ids, device=device), apart=not virtual
+                model if virtual else base, torch.tensor(ids, device=device), split=not virtual
             )
             self._plain = PlainPath(self._vocabulary, device)
             self._path: PlainPath | SharedPath = self._plain
@@ -75,9 +74,9 @@ class Scorer:
             reason = ""
             if virtual:
                 reason = "an adapter puts virtual tokens before every text"
-            elif longest < TRIAL[0] + max(TRIAL[1:]):
+            elif longest < TRIAL_TOKENS[0] + max(TRIAL_TOKENS[1:]):
                 reason = f"the model reads only {longest:,} tokens"
-            self._choose(base, reason)
+            self._choose_path(base, reason)
 
     # --- what is scored ----------------------------------------------------------------------
 
@@ -92,7 +91,7 @@ class Scorer:
                 they are all of it.
 
         Raises:
-            ModelError: a token the model does not know, or memory that suffices for nothing.
+            ModelError: a token the model does not know, or too little memory for any pass.
         """
         for row in rows:
             highest = max([*row.ids, *row.targets], default=0)
@@ -101,39 +100,39 @@ class Scorer:
                     f"{self.name}: the tokenizer gives token {highest}, but "
                     f"the model knows {self._size:,} tokens; use the tokenizer it was trained with."
                 )
-        answers = Answers(rows)
-        while which := answers.missing():
-            steady = [i for i in which if len(rows[i].ids) <= self._steady]
-            path = self._path if steady else self._plain
+        table = ScoreTable(rows)
+        while missing := table.missing():
+            short = [i for i in missing if len(rows[i].ids) <= self._fixed_length]
+            path = self._path if short else self._plain
             try:
                 with torch.inference_mode():
-                    self._run(path, rows, answers, steady or which, count)
+                    self._run(path, rows, table, short or missing, count)
             except UnknownAttentionError as problem:
-                # Its layers ask for more than they did when it was tried.
-                self._go_plain(str(problem))
+                # The layers' attention is another than when the paths were compared.
+                self._use_plain_path(str(problem))
             except (MemoryError, RuntimeError) as problem:
                 if not _is_memory(problem):
                     raise
                 self._halve(problem)
-        return answers.scores()
+        return table.scores()
 
     def _run(
         self,
         path: PlainPath | SharedPath,
         rows: list[Row],
-        answers: Answers,
-        which: list[int],
+        table: ScoreTable,
+        indices: list[int],
         count: tuple[int, int, str] | None,
     ) -> None:
         before, total, unit = count or (0, len(rows), "rows")
-        # Closed at once, also where whoever listens raises: the model is lent.
-        with products_of(self._base), closing(path.run(rows, answers, which, self.budget)) as run:
+        # Closed at once, also if the listener raises: a path changes the model while it runs.
+        with products_of(self._base), closing(path.run(rows, table, indices, self.budget)) as run:
             for share in run:
-                PROGRESS.report(before + answers.rows_read, total, unit, None if count else share)
+                PROGRESS.report(before + table.rows_done, total, unit, None if count else share)
 
     def _halve(self, problem: Exception) -> None:
-        """Go on with half the tokens at a time, and say so once."""
-        if self.budget // 2 < LEAST_BUDGET:
+        """Go on with half the tokens at a time, and note it once."""
+        if self.budget // 2 < MIN_BUDGET:
             raise ModelError(
                 f"{self.name}: out of memory with {self.budget} tokens at a time "
                 f"({_first_line(problem)}); use a smaller dtype or a larger machine."
@@ -143,40 +142,40 @@ class Scorer:
             torch.cuda.empty_cache()
         self._note("it ran out of memory, and went on with fewer tokens at a time")
 
-    def _note(self, what: str) -> None:
-        if what not in self.notes:
-            self.notes.append(what)
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
-    # --- which path --------------------------------------------------------------------------
+    # --- choosing a path ---------------------------------------------------------------------
 
-    def _choose(self, base: Any, reason: str) -> None:
-        """Take the shared path where it gives what the plain one does."""
-        reason = reason or self._unfit(base)
+    def _choose_path(self, base: Any, reason: str) -> None:
+        """Take the shared path if its scores are those of the plain one."""
+        reason = reason or self._why_not_shared(base)
         if not reason:
             for fused in (True, False):
                 path = SharedPath(base, self._vocabulary, self._device, fused=fused)
                 try:
-                    off = self._difference(path)
+                    difference = self._difference(path)
                 except UnknownAttentionError as problem:
                     reason = str(problem)
                     break
                 except Exception as problem:
-                    # A kernel that does not know this device, type or size of heads; or whatever a
-                    # model's own code makes of tokens that stand in one line.
+                    # A kernel that does not support this device, type or size of heads; or a
+                    # model's own code that fails on concatenated rows.
                     reason = _first_line(problem)
                     continue
-                if off is None:
+                if difference is None:
                     self._path = path
                     return
-                reason = f"shared beginnings would change its scores by {off:.2g} nats"
-        self._go_plain(reason)
+                reason = f"shared prefixes would change its scores by {difference:.2g} nats"
+        self._use_plain_path(reason)
 
-    def _go_plain(self, reason: str) -> None:
+    def _use_plain_path(self, reason: str) -> None:
         self._path = self._plain
-        self._note(f"beginnings that prompts share are computed for each anew, since {reason}")
+        self._note(f"prefixes that prompts share are computed for each prompt, since {reason}")
 
-    def _unfit(self, base: Any) -> str:
-        """Say why the shared path cannot be taken; empty if it may be tried."""
+    def _why_not_shared(self, base: Any) -> str:
+        """Return why the shared path cannot be taken; empty if it may be tried."""
         if "position_ids" not in inspect.signature(base.forward).parameters:
             return "the model takes no position ids"
         config = base.config.get_text_config()
@@ -185,55 +184,53 @@ class Scorer:
         return f"it has layers of {unknown[0]}" if unknown else ""
 
     def _difference(self, path: SharedPath) -> float | None:
-        """Score rows that begin alike on both paths; the difference, or None if it is rounding."""
-        start, *ends = (self._trial_tokens(n, salt) for salt, n in enumerate(TRIAL))
+        """Return the difference between the scores of both paths; None if it is rounding."""
+        start, *ends = (self._trial_tokens(n, salt) for salt, n in enumerate(TRIAL_TOKENS))
         whole = [
             Row(ids, list(range(len(ids))), [ids[0]] * len(ids))
             for ids in (start + end for end in ends)
         ]
-        # A path may take another way where little is read.
+        # The shared path computes less of the last layer where few positions are read.
         ends_only = [Row(row.ids, row.positions[-1:], row.targets[-1:]) for row in whole]
-        found = []
+        results = []
         for one in (self._plain, path):
             scores: list[RowScores] = []
             for rows in (whole, ends_only):
-                answers = Answers(rows)
-                # The reference is the model as it came.
+                table = ScoreTable(rows)
+                # The reference is the model unchanged.
                 with products_of(self._base) if one is path else nullcontext():
-                    for _ in one.run(rows, answers, range(len(rows)), self.budget):
+                    for _ in one.run(rows, table, range(len(rows)), self.budget):
                         pass
-                scores += answers.scores()
-            found.append(np.hstack([(s.target_logprob, s.top_logprob) for s in scores]))
-        plain, shared = found
+                scores += table.scores()
+            results.append(np.hstack([(s.target_logprob, s.top_logprob) for s in scores]))
+        plain, shared = results
         if not np.isfinite(plain).all():
-            # The first score that is asked for tells so.
+            # Scoring reports it.
             return None
-        off = np.abs(plain - shared)
+        difference = np.abs(plain - shared)
         half = self._vocabulary.dtype != torch.float32
-        # Rounding grows with what is rounded. In half precision single scores of a deep model move
-        # by a tenth of a nat when sums are taken in another order; what is wrong moves most.
-        size = float(np.sqrt((off**2).mean()) if half else off.max())
+        # Rounding grows with what is rounded. In half precision single scores of a deep model
+        # change by a tenth of a nat with the order of sums; an error changes most scores.
+        size = float(np.sqrt((difference**2).mean()) if half else difference.max())
         slack = (5e-2 if half else 1e-4) * max(1.0, float(np.abs(plain).max()) / 10)
         return None if size <= slack else size
 
     def _check_causal(self) -> None:
-        """Refuse a model whose earlier predictions depend on a later token.
+        """Raise ModelError for a model whose predictions depend on later tokens.
 
-        A masked language model can pass for a causal one by name; it would see every answer before
-        it gives it.
+        A masked language model may have the name of a causal one; it would see every answer.
         """
         last = int(min(self._size, 5)) - 1
-        asked = self._trial_tokens(32)
-        rows = [
-            Row([0, 0, end], [at for at in (0, 1) for _ in asked], asked * 2) for end in (0, last)
-        ]
-        answers = Answers(rows)
-        for _ in self._plain.run(rows, answers, range(2), 1 << 20):
+        targets = self._trial_tokens(32)
+        positions = [position for position in (0, 1) for _ in targets]
+        rows = [Row([0, 0, end], positions, targets * 2) for end in (0, last)]
+        table = ScoreTable(rows)
+        for _ in self._plain.run(rows, table, range(2), 1 << 20):
             pass
-        one, other = (s.target_logprob for s in answers.scores())
+        one, other = (s.target_logprob for s in table.scores())
         spread = float(np.abs(one - other).max())
         slack = 2e-2 if self._vocabulary.dtype != torch.float32 else 1e-5
-        # Weights that are not finite are told by the first score that is not.
+        # Scores that are not finite are reported by scoring.
         if spread > slack * max(1.0, float(np.abs(one).max())):
             raise ModelError(
                 f"{self.name}: its predictions depend on the tokens that follow (by {spread:.2g} "
@@ -241,7 +238,7 @@ class Scorer:
             )
 
     def _trial_tokens(self, n: int, salt: int = 0) -> list[int]:
-        """Return n tokens from all over the vocabulary."""
+        """Return n tokens spread over the vocabulary."""
         size = int(min(self._size, 1 << 20))
         return [(7919 * (salt * 31 + i + 1)) % size for i in range(n)]
 
@@ -261,19 +258,19 @@ def _vocabulary_size(model: Any) -> float:
     try:
         return int(model.get_input_embeddings().num_embeddings)
     except (AttributeError, NotImplementedError):
-        # Which is what transformers raises for a model whose embeddings it cannot find.
+        # What transformers raises for a model whose embeddings it cannot find.
         return float("inf")
 
 
-def _steady_length(config: Any) -> float:
-    """Count the tokens up to which positions are coded the same way however long a text is.
+def _fixed_rope_length(config: Any) -> float:
+    """Return up to how many tokens the encoding of positions is independent of the text's length.
 
-    Beyond it, a model with long-context rotary factors codes all positions of the text anew.
+    Beyond it, a model with long-context rotary factors encodes all positions in another way.
     """
     rope: Any = getattr(config, "rope_parameters", None)
     if not isinstance(rope, dict):
         return float("inf")
-    # One for all layers, or one for each kind of layer.
+    # One mapping for all layers, or one for each kind of layer.
     kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
     return min(
         (

@@ -1,4 +1,4 @@
-"""Packed passes over a forest of rows: what rows begin with is computed once."""
+"""Packed passes over a forest of rows: shared prefixes are computed once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pytest_calibration.models.backends.transformers.attention import (
     NAME,
     Pass,
     UnknownAttentionError,
-    read_only,
+    active,
     to_device,
-    underway,
+    trimmed_to_reads,
 )
-from pytest_calibration.models.backends.transformers.rows import Answers, Row
+from pytest_calibration.models.backends.transformers.rows import Row, ScoreTable
 from pytest_calibration.models.backends.transformers.sharing import (
     Segment,
     batches,
@@ -25,21 +25,21 @@ from pytest_calibration.models.backends.transformers.sharing import (
     in_order,
     tokens_of,
 )
-from pytest_calibration.models.backends.transformers.vocabulary import Reading, Vocabulary
+from pytest_calibration.models.backends.transformers.vocabulary import Collector, Vocabulary
 
-# Tokens whose keys and values are held at once for segments below, at least: with few of them, the
-# passes below would be small.
-HELD: Final = 4096
-# Tokens that a shared beginning must spare where not the arithmetic but the number of steps counts.
-WORTH: Final = 512
+# Tokens whose keys and values are kept at once, at least: with fewer, the passes over the segments
+# that follow them would be small.
+KEPT_TOKENS: Final = 4096
+# Tokens that a shared prefix must save where the number of steps counts, not the arithmetic.
+MIN_SAVED_ON_GPU: Final = 512
 
 
 class SharedPath:
-    """Scores rows in packed passes, with attention of our own.
+    """Scores rows in packed passes, with our own attention function.
 
     Args:
         model: a causal language model that calls its attention by name.
-        vocabulary: its last step.
+        vocabulary: its output layer.
         device: where it is.
         fused: whether to use torch's fused attention kernels.
     """
@@ -55,38 +55,31 @@ class SharedPath:
         self._last: int | None = None
 
     def run(
-        self, rows: Sequence[Row], answers: Answers, which: Sequence[int], budget: int
+        self, rows: Sequence[Row], table: ScoreTable, indices: Sequence[int], budget: int
     ) -> Generator[float, None, None]:
-        """Score rows; yield the share that is done, before each pass.
-
-        Args:
-            rows: all rows.
-            answers: filled in, when the last pass is done or an error ends the run.
-            which: the rows to score.
-            budget: tokens of a pass.
+        """Score rows in passes; see :meth:`PlainPath.run`.
 
         Raises:
-            UnknownAttentionError: the model's attention is not what it seemed.
+            UnknownAttentionError: the model's attention has changed since it was tried.
         """
-        roots = forest(
-            rows, answers, which, most=budget, least=0 if self._device.type == "cpu" else WORTH
-        )
-        reading = Reading(self._vocabulary, answers)
+        least = 0 if self._device.type == "cpu" else MIN_SAVED_ON_GPU
+        roots = forest(rows, table, indices, most=budget, least=least)
+        collector = Collector(self._vocabulary, table)
         done, total = 0, tokens_of(roots)
-        # Segments to compute; or, once those below them are done, to let go.
+        # Segments to compute, or to free once their descendants are done.
         todo: list[tuple[list[Segment], bool]] = [(in_order(roots), False)]
         try:
-            with self._own_attention():
+            with self._attention_replaced():
                 while todo:
-                    segments, over = todo.pop()
-                    if over:
+                    segments, computed = todo.pop()
+                    if computed:
                         for segment in segments:
-                            segment.held.clear()
+                            segment.key_values.clear()
                         continue
-                    now, later = _until_held(segments, max(HELD, budget))
+                    now, later = _split_by_kept(segments, max(KEPT_TOKENS, budget))
                     for batch in batches(now, budget):
                         yield done / total
-                        self._score(batch, reading)
+                        self._score(batch, collector)
                         done += sum(map(len, batch))
                     if later:
                         todo.append((later, False))
@@ -94,59 +87,59 @@ class SharedPath:
                     below = [child for segment in now for child in segment.children]
                     if below:
                         todo.append((in_order(below), False))
-                reading.flush()
+                collector.flush()
         finally:
-            reading.settle()
+            collector.write()
 
-    def _score(self, batch: list[Segment], reading: Reading) -> None:
-        one = Pass(batch, self._device, fused=self._fused, last=self._last)
+    def _score(self, batch: list[Segment], collector: Collector) -> None:
+        current = Pass(batch, self._device, fused=self._fused, last=self._last)
         ids = np.concatenate([segment.ids for segment in batch])[None]
-        with underway(one):
-            found = self._vocabulary.at(
-                one.rows_read(),
+        with active(current):
+            outputs = self._vocabulary.outputs_at(
+                current.read_index(),
                 to_device(ids, self._device),
-                position_ids=to_device(one.positions[None], self._device),
+                position_ids=to_device(current.positions[None], self._device),
             )
-        if not one.layers or (self._layers and one.layers != self._layers):
+        if not current.layers or (self._layers and current.layers != self._layers):
             raise UnknownAttentionError("its attention is not called by name")
-        self._layers = one.layers
-        if len(one.of):
-            reading.add(
-                found,
-                one.of,
+        self._layers = current.layers
+        if len(current.read_of):
+            collector.add(
+                outputs,
+                current.read_of,
                 np.concatenate([segment.targets for segment in batch]),
                 np.concatenate([segment.slots for segment in batch]),
             )
 
     @contextmanager
-    def _own_attention(self) -> Iterator[None]:
+    def _attention_replaced(self) -> Iterator[None]:
         before = self._model.config._attn_implementation
         self._model.set_attn_implementation(NAME)
         try:
             if self._model.config._attn_implementation != NAME:
                 raise UnknownAttentionError("its attention is not called by name")
-            step = self._last_step()
-            self._last = None if step is None else self._layers - 1
-            with nullcontext() if step is None else read_only(step):
+            mlp = self._last_mlp()
+            self._last = None if mlp is None else self._layers - 1
+            with nullcontext() if mlp is None else trimmed_to_reads(mlp):
                 yield
         finally:
             self._model.set_attn_implementation(before)
 
-    def _last_step(self) -> torch.nn.Module | None:
-        """Return the feed-forward part of the last layer, where it is known which that is.
+    def _last_mlp(self) -> torch.nn.Module | None:
+        """Return the feed-forward part of the last layer, if it can be found.
 
-        Few tokens are read, and in the last layer nobody looks at the others: on a CPU that saves
-        most of a layer. A GPU would wait for the many small steps.
+        In the last layer only the tokens that are read matter, and they are few: on a CPU that
+        saves most of a layer. A GPU would wait for the many small steps.
         """
         layers = getattr(self._vocabulary.body, "layers", None)
         if self._device.type != "cpu" or layers is None or len(layers) != self._layers:
             return None
-        step = getattr(layers[-1], "mlp", None)
-        return step if isinstance(step, torch.nn.Module) else None
+        mlp = getattr(layers[-1], "mlp", None)
+        return mlp if isinstance(mlp, torch.nn.Module) else None
 
 
-def _until_held(segments: list[Segment], most: int) -> tuple[list[Segment], list[Segment]]:
-    """Split segments in two, after as many as may be held for those below; at least one."""
+def _split_by_kept(segments: list[Segment], most: int) -> tuple[list[Segment], list[Segment]]:
+    """Split segments in two, after as many as may keep keys and values; at least one."""
     size = 0
     for i, segment in enumerate(segments):
         size += len(segment) if segment.children else 0

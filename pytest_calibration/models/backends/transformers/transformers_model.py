@@ -1,7 +1,7 @@
-"""What probes ask of a Hugging Face causal language model.
+"""A Hugging Face causal language model in memory.
 
-Text becomes rows of tokens here, and scores of rows become answers. Scores do not depend on what is
-scored beside what: each token sees its own row only, and the soft-max runs in float32.
+Texts become rows of tokens here, and scores of rows become answers. Scores do not depend on what is
+scored together: each token sees its own row only, and the soft-max is computed in float32.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from pytest_calibration.models.backends.transformers.scorer import Scorer
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
 
-# Where a prompt may be cut in two that are tokenised apart: between a word and the space after it,
-# which no tokenizer's rule for words reaches across; whether that holds is looked at each time.
+# Where a prompt may be cut, to tokenise both parts separately: between a word and the space after
+# it, where tokenizers split texts into words. It is checked each time.
 _CUT: Final = re.compile(r"(?<=[^\W_])(?=\s)")
 TAIL: Final = (40, 400)
-"""Characters from the end of a prompt within which it is cut, least and most."""
-# Whole numbers by their bytes.
+"""Fewest and most characters between the cut and the end of a prompt."""
+# Integer type by number of bytes.
 _BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Switch dropout and its like off for a while, in whatever parts of a model they are on."""
+    """Switch a model to evaluation for a while, and each of its parts back afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -164,7 +164,7 @@ class TransformersModel:
 
     @property
     def description(self) -> Mapping[str, str]:
-        """Settings and versions that stand beside every number."""
+        """Settings and versions that describe how it scores."""
         first = next(self.model.parameters())
         out = {
             "dtype": str(first.dtype).removeprefix("torch."),
@@ -176,26 +176,24 @@ class TransformersModel:
             out["revision"] = self.revision
         return out
 
-    # --- what probes ask ---------------------------------------------------------------------
+    # --- what probes call --------------------------------------------------------------------
 
     def option_logprobs(
         self, prompts: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[NDArray[np.float64]]:
-        """Return log P(option | prompt) in nats, one (k,) array per prompt.
+        """See :class:`~pytest_calibration.models.protocols.LanguageModel`.
 
-        A prompt and its single-token options take one row; longer options a row each.
-
-        Raises:
-            TokenBoundaryError: the tokenizer merges the end of a prompt with an option.
-            ModelError: an option adds no token, a prompt does not fit, a score is not finite.
+        A prompt and its single-token options are one row; each longer option is a row of its own.
         """
-        heads, wholes = self._encode_options(prompts, options)
+        prompt_ids, option_ids = self._encode_options(prompts, options)
         rows: list[Row] = []
-        # For each (prompt, option): the row and the slice of its positions.
+        # For each (prompt, option): the row, and first and one-past-last of its positions.
         places: list[list[tuple[int, int, int]]] = []
-        for i, (head, texts, tokens) in enumerate(zip(heads, options, wholes, strict=True)):
+        for i, (head, texts, tokens) in enumerate(
+            zip(prompt_ids, options, option_ids, strict=True)
+        ):
             contexts: dict[tuple[int, ...], int] = {}
-            where: list[tuple[int, int, int]] = []
+            slices: list[tuple[int, int, int]] = []
             for text, ids in zip(texts, tokens, strict=True):
                 _check_boundary(head, ids, prompts[i], text)
                 self._check_length(len(ids) - 1, prompts[i])
@@ -207,12 +205,12 @@ class TransformersModel:
                 first = len(row.positions)
                 row.positions.extend(range(len(head) - 1, len(ids) - 1))
                 row.targets.extend(ids[len(head) :])
-                where.append((contexts[context], first, len(row.positions)))
-            places.append(where)
+                slices.append((contexts[context], first, len(row.positions)))
+            places.append(slices)
         scores = self._score(rows)
         out = [
-            np.array([scores[r].target_logprob[a:b].sum() for r, a, b in where], dtype=np.float64)
-            for where in places
+            np.array([scores[r].target_logprob[a:b].sum() for r, a, b in slices], dtype=np.float64)
+            for slices in places
         ]
         for prompt, values in zip(prompts, out, strict=True):
             if not np.isfinite(values).all():
@@ -222,11 +220,11 @@ class TransformersModel:
     def next_token(
         self, texts: Sequence[str], *, choose: Choose | None = None
     ) -> list[NextTokenScores]:
-        """Return what the model expected at each predicted token of each text.
+        """See :class:`~pytest_calibration.models.protocols.LanguageModel`.
 
         A text longer than the model's context is read in windows that overlap by half, so every
-        token past the first window still has at least half a context before it. Scores come in the
-        order of the text, whatever order the positions were chosen in.
+        token past the first window has at least half a context before it. Scores come in the order
+        of the text.
 
         Raises:
             ModelError: the tokenizer gives no character offsets, or a score is not finite.
@@ -282,7 +280,7 @@ class TransformersModel:
             for i in active:
                 self._check_length(len(ids[i]), prompts[i])
             before = sum(map(len, logprobs))
-            # At most; a continuation that ends early takes fewer.
+            # An upper bound: a continuation may end early.
             rest = sum(max_new_tokens[i] - len(logprobs[i]) for i in active)
             scores = self._score(
                 [Row(ids[i], [len(ids[i]) - 1], [0]) for i in active],
@@ -315,9 +313,9 @@ class TransformersModel:
     ) -> tuple[list[list[int]], list[list[list[int]]]]:
         """Return the tokens of each prompt, and of each prompt with each of its options.
 
-        Long prompts are tokenised once, with their first option: only what stands after the last
-        few words is tokenised for every option. That the cut changes no token is checked with the
-        first option; where it does, all is tokenised whole.
+        A long prompt is tokenised once, with its first option; for every other option only its
+        last few words are tokenised again. The first option also shows whether the cut changes a
+        token; if it does, prompt and options are tokenised whole.
         """
         cuts = [_cut(p) if texts else 0 for p, texts in zip(prompts, options, strict=True)]
         firsts = self._encode(
@@ -327,12 +325,12 @@ class TransformersModel:
         tails = self._encode_bare(
             [
                 end + text
-                for end, texts in zip(ends, _where(options, cuts), strict=True)
+                for end, texts in zip(ends, _of_cut(options, cuts), strict=True)
                 for text in ("", *texts)
             ]
         )
-        heads: list[list[int]] = [[] for _ in prompts]
-        wholes: list[list[list[int]]] = [[] for _ in prompts]
+        prompt_ids: list[list[int]] = [[] for _ in prompts]
+        option_ids: list[list[list[int]]] = [[] for _ in prompts]
         rest: list[int] = []
         first, tail = iter(firsts), iter(tails)
         for i, (texts, cut) in enumerate(zip(options, cuts, strict=True)):
@@ -341,27 +339,27 @@ class TransformersModel:
                 end, *ids = [next(tail) for _ in range(len(texts) + 1)]
                 if ids[0] and whole[-len(ids[0]) :] == ids[0]:
                     begin = whole[: -len(ids[0])]
-                    heads[i], wholes[i] = begin + end, [begin + one for one in ids]
+                    prompt_ids[i], option_ids[i] = begin + end, [begin + one for one in ids]
                     continue
             rest.append(i)
         for i, head in zip(rest, self._encode([prompts[i] for i in rest]), strict=True):
-            heads[i] = head
+            prompt_ids[i] = head
         each = iter(self._encode([prompts[i] + text for i in rest for text in options[i]]))
         for i in rest:
-            wholes[i] = [next(each) for _ in options[i]]
-        return heads, wholes
+            option_ids[i] = [next(each) for _ in options[i]]
+        return prompt_ids, option_ids
 
     def _encode_bare(self, texts: list[str]) -> list[list[int]]:
-        """Return token ids without any that the tokenizer puts around a text."""
+        """Return token ids without those that the tokenizer adds around a text."""
         if not texts:
             return []
-        found = self.tokenizer(
+        encoded = self.tokenizer(
             texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         )
-        return [list(row) for row in found["input_ids"]]
+        return [list(row) for row in encoded["input_ids"]]
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        """Return token ids without the end token that some tokenizers put after every text."""
+        """Return token ids without the end token that some tokenizers add to every text."""
         if not texts:
             return []
         ids = self.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
@@ -455,7 +453,7 @@ def _excerpt(text: str, *, tail: bool = False, size: int = 40) -> str:
 
 
 def _cut(prompt: str) -> int:
-    """Return where a prompt may be tokenised in two; 0 where it is too short."""
+    """Return where a prompt is cut; 0 where it is too short or has no such place."""
     least, most = TAIL
     if len(prompt) < 2 * least:
         return 0
@@ -464,7 +462,7 @@ def _cut(prompt: str) -> int:
     return found[-1] if found else 0
 
 
-def _where(options: Sequence[Sequence[str]], cuts: Sequence[int]) -> list[Sequence[str]]:
+def _of_cut(options: Sequence[Sequence[str]], cuts: Sequence[int]) -> list[Sequence[str]]:
     return [texts for texts, cut in zip(options, cuts, strict=True) if cut]
 
 
@@ -478,13 +476,13 @@ def _max_tokens(config: Any) -> float:
 
 
 def _closing(tokenizer: Any) -> int:
-    """Count the tokens it puts after every text."""
+    """Return how many tokens it adds after every text."""
     mask = tokenizer("a", return_special_tokens_mask=True, verbose=False)["special_tokens_mask"]
     return 0 if all(mask) else mask[::-1].index(0)
 
 
 def _virtual_tokens(model: Any) -> int:
-    """Count the tokens that a prompt-learning adapter puts before every text."""
+    """Return how many tokens a prompt-learning adapter adds before every text."""
     config = getattr(model, "active_peft_config", None)
     if not getattr(config, "is_prompt_learning", False):
         return 0

@@ -22,9 +22,9 @@ from pytest_calibration.models.backends.transformers.attention import (
     Pass,
     UnknownAttentionError,
     _shared_attention,
-    underway,
+    active,
 )
-from pytest_calibration.models.backends.transformers.rows import Answers, Row
+from pytest_calibration.models.backends.transformers.rows import Row, ScoreTable
 from pytest_calibration.models.backends.transformers.sharing import Segment, forest
 
 pytestmark = pytest.mark.torch
@@ -82,7 +82,7 @@ def written_out(kind: Kind, path: dict[str, Array], sinks: Array) -> Array:
 
 def drawn(segment: Segment, layer: int, kind: Kind) -> dict[str, Array]:
     """Return queries, keys and values of a segment's tokens, the same at every call."""
-    names = [int(i) for above in (segment, *segment.above) for i in above.ids]
+    names = [int(i) for part in (segment, *segment.ancestors) for i in part.ids]
     rng = np.random.default_rng([layer, segment.start, *names])
     n = len(segment)
     return {
@@ -101,7 +101,7 @@ def drawn(segment: Segment, layer: int, kind: Kind) -> dict[str, Array]:
     window=st.sampled_from([None, None, 1, 3, 9, 40]),
     has_sinks=st.booleans(),
     most=st.sampled_from([5, 17, 1000]),
-    trims=st.booleans(),
+    trimmed=st.booleans(),
     order=st.randoms(use_true_random=False),
 )
 def test_parts_join_to_attention(
@@ -112,20 +112,20 @@ def test_parts_join_to_attention(
     window: int | None,
     has_sinks: bool,
     most: int,
-    trims: bool,
+    trimmed: bool,
     order: Random,
 ) -> None:
     """However rows are cut and packed, each token attends to its own row up to itself."""
     kind = Kind(4, key_heads, softcap, window, has_sinks, fused)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharing, "LEAST_TOKENS", 1)
-        patch.setattr(sharing, "LEAST_SHARE", 0.0)
-        segments = forest(rows, Answers(rows), range(len(rows)), most=most)
+        patch.setattr(sharing, "MIN_TOKENS", 1)
+        patch.setattr(sharing, "MIN_SHARE", 0.0)
+        segments = forest(rows, ScoreTable(rows), range(len(rows)), most=most)
     sinks = np.random.default_rng(3).normal(size=kind.heads)
     while segments:
         # Those below one segment need not stand together.
         order.shuffle(segments)
-        one = Pass(segments, CPU, fused=kind.fused, last=1 if trims else None)
+        one = Pass(segments, CPU, fused=kind.fused, last=1 if trimmed else None)
         for layer in (0, 1):
             parts = [drawn(segment, layer, kind) for segment in segments]
             given_ = {
@@ -142,10 +142,10 @@ def test_parts_join_to_attention(
                 sinks=torch.tensor(sinks).float() if kind.sinks else None,
             )
             assert out.shape == (1, sum(map(len, segments)), kind.heads, SIZE)
-            wanted = set(one.reads.tolist()) if one.trims and layer == 1 else None
+            wanted = set(one.reads.tolist()) if one.trimmed and layer == 1 else None
             line = 0
             for segment in segments:
-                chain = [segment, *segment.above][::-1]
+                chain = [segment, *segment.ancestors][::-1]
                 whole = [drawn(part, layer, kind) for part in chain]
                 path = {name: np.concatenate([p[name] for p in whole]) for name in whole[0]}
                 for offset in range(len(segment)):
@@ -167,15 +167,17 @@ def test_only_segments_that_others_need_are_held() -> None:
     x = torch.randn(1, 2, 9, SIZE)
     for _ in range(3):
         one.attend(x, x, x, scale=1.0, softcap=None, window=None, sinks=None)
-    assert len(top.held) == 3
-    assert alone.held == []
-    # What is held is a copy of its own: it does not keep the whole pass in memory.
-    assert all(part.untyped_storage().nbytes() == 2 * 5 * SIZE * 4 for p in top.held for part in p)
+    assert len(top.key_values) == 3
+    assert alone.key_values == []
+    # Copies, which do not keep the whole pass in memory.
+    assert all(
+        part.untyped_storage().nbytes() == 2 * 5 * SIZE * 4 for p in top.key_values for part in p
+    )
     again = Pass([top], CPU, fused=True)
     again.attend(
         x[:, :, :5], x[:, :, :5], x[:, :, :5], scale=1, softcap=None, window=None, sinks=None
     )
-    assert len(top.held) == 1, "a pass that is run anew begins anew"
+    assert len(top.key_values) == 1, "a pass that is run again starts again"
 
 
 def test_values_of_another_size_than_keys() -> None:
@@ -192,13 +194,13 @@ def test_values_of_another_size_than_keys() -> None:
 
 
 def test_what_is_not_known_is_refused() -> None:
-    """A layer that asks for what is not done here is told apart from one that merely says more."""
+    """A layer that needs what is not computed here raises; one that merely passes more does not."""
     x = torch.randn(1, 2, 4, SIZE)
     layer = torch.nn.Identity()
     one = Pass([Segment(np.arange(4), 0)], CPU, fused=True)
     with pytest.raises(UnknownAttentionError, match=r"attention was called outside of a pass"):
         _shared_attention(layer, x, x, x, None)
-    with underway(one):
+    with active(one):
         with pytest.raises(UnknownAttentionError, match=r"its layers bring a mask of their own"):
             _shared_attention(layer, x, x, x, torch.zeros(4, 4))
         with pytest.raises(UnknownAttentionError, match=r"its layers ask for slopes"):

@@ -43,7 +43,7 @@ PROBES: dict[str, Callable[[], Any]] = {
 
 
 def same(one: Predictions, two: Predictions) -> None:
-    """Hold two runs of a probe against each other, bit for bit."""
+    """Compare two runs of a probe, bit for bit."""
     assert one.signature == two.signature
     for name in ("confidence", "correct", "item_ids", "probabilities", "label_logprobs"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
@@ -71,14 +71,14 @@ def test_a_probe_is_served_what_the_engine_said(
 
 def test_that_options_merge_with_a_prompt_is_kept_word_for_word(neox: Path, tmp_path: Path) -> None:
     """Multiple choice tries both ways of writing options; neither costs a load the next time."""
-    said, loads = [], []
+    errors, loads = [], []
     for cache in (None, Cache(tmp_path), Cache(tmp_path)):
         model = load_model(str(neox), cache=cache, device="cpu")
         with pytest.raises(TokenBoundaryError) as caught:
             model.option_logprobs(["The capital of Fran"], [["ce", "z"]])
-        said.append(str(caught.value))
+        errors.append(str(caught.value))
         loads.append(model.use.loads)
-    assert said[0] == said[1] == said[2]
+    assert errors[0] == errors[1] == errors[2]
     assert loads == [1, 1, 0]
 
 
@@ -135,12 +135,12 @@ def test_weights_that_change_while_they_are_read_leave_nothing(copy: Path, tmp_p
 def test_a_broken_checkpoint_says_the_same_with_a_cache(tmp_path: Path) -> None:
     """Looking for kept answers hides no error, and leaves none behind."""
     (tmp_path / "empty").mkdir()
-    said = []
+    errors = []
     for cache in (None, Cache(tmp_path / "kept"), Cache(tmp_path / "kept")):
         with pytest.raises(ModelError, match=r"holds no config\.json") as caught:
             load_model(str(tmp_path / "empty"), cache=cache).generate(["a"], max_new_tokens=[1])
-        said.append(str(caught.value))
-    assert said[0] == said[1] == said[2]
+        errors.append(str(caught.value))
+    assert errors[0] == errors[1] == errors[2]
 
 
 def test_an_adapter_is_not_its_base(adapters: dict[str, Path], tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_cached_run_imports_neither_torch_nor_transformers(wide: Path, tmp_pat
         "    heavy = {'torch', 'transformers', 'tokenizers', 'safetensors', 'huggingface_hub'}\n"
         "    print('heavy:', sorted(heavy & {*sys.modules}))\n"
     )
-    said = []
+    outputs = []
     options = ["--calibration-limit=60", "--calibration-cache-dir=kept"]
     for extra in (["--calibration-record"], []):
         result = subprocess.run(
@@ -183,11 +183,11 @@ def test_a_cached_run_imports_neither_torch_nor_transformers(wide: Path, tmp_pat
             text=True,
             check=False,
         )
-        said.append(result.stdout)
-    assert "3 recorded" in said[0], said[0]
-    assert "torch" in said[0].rpartition("heavy:")[2]
-    assert "answers from cache: all (no model was loaded)." in said[1], said[1]
-    assert "heavy: []" in said[1]
+        outputs.append(result.stdout)
+    assert "3 recorded" in outputs[0], outputs[0]
+    assert "torch" in outputs[0].rpartition("heavy:")[2]
+    assert "answers from cache: all (no model was loaded)." in outputs[1], outputs[1]
+    assert "heavy: []" in outputs[1]
 
 
 def test_a_checkpoint_that_was_moved_is_known_again(copy: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -219,7 +218,7 @@ def test_it_is_the_engine_that_is_tested() -> None:
         seen.extend(rows)
         raise InterruptedError
 
-    made._scorer = SimpleNamespace(score=score)
+    made._score = score
     with pytest.raises(InterruptedError):
         made.option_logprobs([prompt], [options])
     head = whole("byte level", prompt)

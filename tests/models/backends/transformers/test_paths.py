@@ -45,7 +45,7 @@ BUDGETS = (16, 40, 4096)
 
 
 def takes_the_shared_path(scorer: Scorer) -> bool:
-    """Tell that nothing about it has to be said."""
+    """Tell whether the shared path is taken, without a note."""
     return isinstance(scorer._path, SharedPath) and scorer.notes == []
 
 
@@ -222,8 +222,8 @@ def test_scores_do_not_depend_on_the_company(which: list[int], budget: int, fami
     scorer = ready(family)
     alone = everything(family)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharing, "LEAST_TOKENS", 1)
-        patch.setattr(sharing, "LEAST_SHARE", 0.0)
+        patch.setattr(sharing, "MIN_TOKENS", 1)
+        patch.setattr(sharing, "MIN_SHARE", 0.0)
         patch.setattr(scorer, "budget", budget)
         assert takes_the_shared_path(scorer)
         scores = scorer.score([rows[i] for i in which])
@@ -239,20 +239,20 @@ def everything(family: str) -> list[Numbers]:
     return [numbers([score]) for score in reference(make(family), rows)]
 
 
-# --- the plain path, and said --------------------------------------------------------------------
+# --- the plain path, and its note ----------------------------------------------------------------
 
-SAYS = "beginnings that prompts share are computed for each anew, since "
+NOTE = "prefixes that prompts share are computed for each prompt, since "
 
 
 def check_plain(scorer: Scorer, model: object, reason: str, *, noted: bool = True) -> None:
-    """Check that the plain path is taken, said once, and right."""
+    """Check that the plain path is taken, noted once, and right."""
     if noted:
         assert scorer._path is scorer._plain
-        assert scorer.notes == [SAYS + reason]
+        assert scorer.notes == [NOTE + reason]
     rows = family_of_rows(trunk=10)
     for _ in range(2):
         assert apart(scorer.score(rows), reference(model, rows)) <= CLOSE
-    assert scorer.notes == [SAYS + reason], "it is said once"
+    assert scorer.notes == [NOTE + reason], "it is noted once"
 
 
 @pytest.mark.parametrize("family", OTHER_FAMILIES)
@@ -263,7 +263,7 @@ def test_families_of_uncommon_attention(family: str) -> None:
     rows = family_of_rows(trunk=10)
     assert apart(scorer.score(rows), reference(model, rows)) <= CLOSE
     plain = scorer._path is scorer._plain
-    assert [note.startswith(SAYS) for note in scorer.notes] == [True] * plain
+    assert [note.startswith(NOTE) for note in scorer.notes] == [True] * plain
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, **more: object) -> None:
@@ -350,7 +350,7 @@ def test_a_context_too_short_to_try(longest: int) -> None:
     if longest == 44:
         assert takes_the_shared_path(scorer)
         return
-    assert scorer.notes == [SAYS + "the model reads only 43 tokens"]
+    assert scorer.notes == [NOTE + "the model reads only 43 tokens"]
     assert scorer._path is scorer._plain
     rows = [Row(list(range(n)), [n - 1], [3]) for n in (3, 20, 43)]
     assert apart(scorer.score(rows), reference(model, rows)) <= CLOSE
@@ -365,7 +365,7 @@ def test_prompt_tuning_takes_the_plain_path() -> None:
         model = peft.get_peft_model(make("llama"), settings_).eval()
     scorer = scorer_of(model, virtual=3)
     assert scorer._path is scorer._plain
-    assert scorer.notes == [SAYS + "an adapter puts virtual tokens before every text"]
+    assert scorer.notes == [NOTE + "an adapter puts virtual tokens before every text"]
     rows = family_of_rows(trunk=10)
     scores = scorer.score(rows)
     for row, score in zip(rows, scores, strict=True):
@@ -379,21 +379,21 @@ def test_prompt_tuning_takes_the_plain_path() -> None:
 def test_scores_that_would_differ_are_noticed(
     monkeypatch: pytest.MonkeyPatch, only_where: str
 ) -> None:
-    """Attention that is wrong by a hundredth is found at load, and by how much is said."""
+    """Attention that is wrong by a hundredth is found at load; the note says by how much."""
     from pytest_calibration.models.backends.transformers import attention
 
     original = attention.Pass.attend
 
     def attend(self: attention.Pass, *given: object, **named: object) -> object:
         out = original(self, *given, **named)  # type: ignore[arg-type]
-        return out * 1.01 if self.trims or only_where == "everywhere" else out
+        return out * 1.01 if self.trimmed or only_where == "everywhere" else out
 
     monkeypatch.setattr(attention.Pass, "attend", attend)
     model = make("llama")
     scorer = scorer_of(model)
     assert scorer._path is scorer._plain
     (note,) = scorer.notes
-    start, end = SAYS + "shared beginnings would change its scores by ", " nats"
+    start, end = NOTE + "shared prefixes would change its scores by ", " nats"
     assert note.startswith(start)
     assert note.endswith(end)
     assert CLOSE < float(note.removeprefix(start).removesuffix(end)) < 1
@@ -407,7 +407,7 @@ def test_a_row_that_sees_another_is_noticed(monkeypatch: pytest.MonkeyPatch, dty
     from pytest_calibration.models.backends.transformers import attention
 
     def contexts(self: attention.Pass) -> list[object]:
-        shared = [s for segment in self.segments for s in segment.above]
+        shared = [s for segment in self.segments for s in segment.ancestors]
         return [(0, self.starts[-1], s) for s in shared[:2]]
 
     monkeypatch.setattr(attention.Pass, "_contexts", contexts)
@@ -422,7 +422,7 @@ def test_a_row_that_sees_another_is_noticed(monkeypatch: pytest.MonkeyPatch, dty
 
 @pytest.mark.parametrize("family", ["phi3", "llama"])
 def test_long_context_factors(family: str) -> None:
-    """Texts beyond the original length have all their positions coded anew: they share nothing."""
+    """Texts beyond the original length encode all positions differently: they share nothing."""
     rope = {
         "rope_type": "longrope",
         "rope_theta": 10000.0,

@@ -1,4 +1,4 @@
-"""What is done without memory, and what is left behind: no item lost, nothing held, no hook."""
+"""Running out of memory, and what is left after scoring: every score, no tensors, no hook."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scorers import apart, family_of_rows, make, reference, scorer_of
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends.transformers import scorer as module
 from pytest_calibration.models.backends.transformers import shared_path, sharing
-from pytest_calibration.models.backends.transformers.rows import Answers, Row
+from pytest_calibration.models.backends.transformers.rows import Row, ScoreTable
 from pytest_calibration.models.backends.transformers.scorer import Scorer
 from pytest_calibration.models.backends.transformers.sharing import Segment
 from pytest_calibration.models.backends.transformers.vocabulary import Vocabulary
@@ -55,7 +55,7 @@ def fail(
     sizes: list[int] = []
 
     def step(self: Vocabulary, first: Any, second: Any, *given: Any, **named: Any) -> Any:
-        sizes.append(second.numel() if where == "at" else len(first))
+        sizes.append(second.numel() if where == "outputs_at" else len(first))
         problem = when(len(sizes), sizes[-1])
         if problem is not None:
             raise problem
@@ -69,12 +69,12 @@ def fail(
 
 
 @pytest.mark.parametrize("kind", PROBLEMS)
-@pytest.mark.parametrize("where", ["at", "reduce"])
+@pytest.mark.parametrize("where", ["outputs_at", "reduce"])
 @pytest.mark.parametrize("call", [1, 2, 4])
 def test_out_of_memory_once_goes_on_with_half(
     scorer: Scorer, monkeypatch: pytest.MonkeyPatch, kind: str, where: str, call: int
 ) -> None:
-    """Whichever pass fails, the budget is halved, it is said once, and no item lacks its score."""
+    """Whichever pass fails, the budget is halved, it is noted once, and no score is missing."""
     rows = family_of_rows()
     expected = scorer.score(rows)
     if where == "reduce":
@@ -91,11 +91,11 @@ def test_out_of_memory_once_goes_on_with_half(
 def test_passes_that_stay_too_large_shrink_until_they_fit(
     scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Halved as often as needed, said once, and kept for what is scored next."""
+    """Halved as often as needed, noted once, and kept for what is scored next."""
     rows = [Row([i, *range(20)], [20], [3]) for i in range(30, 40)]
     expected = scorer.score(rows)
     scorer.budget = 1024
-    sizes = fail(monkeypatch, "at", lambda _, n: MemoryError() if n > 50 else None)
+    sizes = fail(monkeypatch, "outputs_at", lambda _, n: MemoryError() if n > 50 else None)
     assert apart(scorer.score(rows), expected) <= CLOSE
     assert scorer.budget == 32
     assert scorer.notes == [NOTE]
@@ -124,7 +124,7 @@ def test_scores_before_the_failure_are_kept(
         return original(self, rows, answers, which, budget)
 
     monkeypatch.setattr(type(scorer._path), "run", run)
-    fail(monkeypatch, "at", lambda n, _: MemoryError() if n == 4 else None)
+    fail(monkeypatch, "outputs_at", lambda n, _: MemoryError() if n == 4 else None)
     scorer.score(rows)
     assert [len(which) for which in asked] == [20, 20 - 3 * 2]
 
@@ -135,7 +135,7 @@ def test_memory_that_never_suffices_is_an_error(
 ) -> None:
     """Below 16 tokens at a time it gives up, with what was tried last and the first words."""
     scorer.budget = budget
-    fail(monkeypatch, "at", lambda *_: RuntimeError("CUDA out of memory.\nTried 2 GiB."))
+    fail(monkeypatch, "outputs_at", lambda *_: RuntimeError("CUDA out of memory.\nTried 2 GiB."))
     least = {16: 16, 31: 31, 100: 25}[budget]
     message = (
         rf"^tiny: out of memory with {least} tokens at a time \(CUDA out of memory. Tried 2 GiB\); "
@@ -150,7 +150,9 @@ def test_other_problems_are_not_taken_for_memory(
     scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is no lack of memory is raised as it is, and nothing is tried again."""
-    sizes = fail(monkeypatch, "at", lambda n, _: RuntimeError("a kernel died") if n == 2 else None)
+    sizes = fail(
+        monkeypatch, "outputs_at", lambda n, _: RuntimeError("a kernel died") if n == 2 else None
+    )
     with pytest.raises(RuntimeError, match=r"^a kernel died$"):
         scorer.score(family_of_rows())
     assert len(sizes) == 2
@@ -158,15 +160,15 @@ def test_other_problems_are_not_taken_for_memory(
     assert scorer.budget == 128
 
 
-# --- what is held --------------------------------------------------------------------------------
+# --- keys and values that are kept ---------------------------------------------------------------
 
 
-def held(roots: list[Segment]) -> dict[int, int]:
+def kept(roots: list[Segment]) -> dict[int, int]:
     """Return the tokens whose keys and values are in memory, by the level they are on."""
     found: dict[int, int] = {}
     level, depth = list(roots), 0
     while level:
-        found[depth] = sum(len(segment) for segment in level if segment.held)
+        found[depth] = sum(len(segment) for segment in level if segment.key_values)
         level = [child for segment in level for child in segment.children]
         depth += 1
     return found
@@ -189,22 +191,22 @@ def roots(monkeypatch: pytest.MonkeyPatch) -> list[list[Segment]]:
 def test_what_is_held_is_bounded_and_let_go(
     roots: list[list[Segment]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On each level no more than the bound is held, or one segment; in the end nothing is."""
-    monkeypatch.setattr(shared_path, "HELD", 50)
+    """On each level no more than the bound is kept, or one segment; in the end nothing is."""
+    monkeypatch.setattr(shared_path, "KEPT_TOKENS", 50)
     scorer = scorer_of(make("llama"), 40)
     rows = [row for seed in range(4) for row in family_of_rows(seed, trunk=30)]
     roots.clear()
-    answers = Answers(rows)
+    answers = ScoreTable(rows)
     most: dict[int, int] = {}
     with torch.inference_mode():
         for _ in scorer._path.run(rows, answers, range(len(rows)), 40):
-            for depth, tokens in held(roots[0]).items():
+            for depth, tokens in kept(roots[0]).items():
                 most[depth] = max(most.get(depth, 0), tokens)
     assert answers.missing() == []
-    assert set(held(roots[0]).values()) == {0}
+    assert set(kept(roots[0]).values()) == {0}
     segments = [s for root in roots[0] for s in (root, *root.children)]
     needed = [sum(len(s) for s in roots[0] if s.children)]
-    assert needed[0] > 50, "not all beginnings may be held at once"
+    assert needed[0] > 50, "not all prefixes may be kept at once"
     assert 0 < max(most.values()) <= 50
     assert all(len(s) <= 40 for s in segments)
 
@@ -217,7 +219,7 @@ def test_nothing_is_held_after_an_error(
     model = make("llama")
     scorer = scorer_of(model, 64)
     before = model.config._attn_implementation
-    fail(monkeypatch, "at", lambda n, _: error("no") if n >= 4 else None)  # type: ignore[return-value]
+    fail(monkeypatch, "outputs_at", lambda n, _: error("no") if n >= 4 else None)  # type: ignore[return-value]
     roots.clear()
     with pytest.raises(ModelError if error is MemoryError else error):
         scorer.score(family_of_rows())
@@ -226,10 +228,10 @@ def test_nothing_is_held_after_an_error(
         for forest in roots
         for root in forest
         for s in (root, *root.children)
-        for pair in s.held
+        for pair in s.key_values
         for part in pair
     ]
-    assert tensors, "something was held when it stopped"
+    assert tensors, "something was kept when it stopped"
     roots.clear()
     gc.collect()
     assert [ref() for ref in tensors if ref() is not None] == []
@@ -297,7 +299,7 @@ def test_two_models_in_one_process() -> None:
     for _ in range(2):
         for scorer, right in zip(scorers, expected, strict=True):
             assert apart(scorer.score(rows), right) <= CLOSE
-    answers = Answers(rows)
+    answers = ScoreTable(rows)
     with torch.inference_mode():
         for _ in scorers[0]._path.run(rows, answers, range(len(rows)), 64):
             assert apart(scorers[1].score(rows), expected[1]) <= CLOSE
@@ -315,7 +317,7 @@ def test_a_token_that_the_model_does_not_know() -> None:
 
 
 def test_the_budget_suits_the_device() -> None:
-    """Unless somebody says so, a CPU gets passes that stay in its cache."""
+    """By default a CPU gets passes that stay in its cache."""
     assert scorer_of(make("llama")).budget == module.BUDGET["cpu"]
     assert scorer_of(make("llama"), 77).budget == 77
 

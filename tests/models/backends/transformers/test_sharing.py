@@ -13,11 +13,11 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from pytest_calibration.models.backends.transformers import sharing
-from pytest_calibration.models.backends.transformers.rows import Answers, Row
-from pytest_calibration.models.backends.transformers.shared_path import _until_held
+from pytest_calibration.models.backends.transformers.rows import Row, ScoreTable
+from pytest_calibration.models.backends.transformers.shared_path import _split_by_kept
 from pytest_calibration.models.backends.transformers.sharing import (
-    LEAST_SHARE,
-    LEAST_TOKENS,
+    MIN_SHARE,
+    MIN_TOKENS,
     Segment,
     batches,
     forest,
@@ -55,18 +55,18 @@ def segments_of(roots: list[Segment]) -> list[Segment]:
 
 def path_to(segment: Segment) -> list[int]:
     """Return the tokens from the root to the end of a segment."""
-    parts = [segment, *segment.above][::-1]
+    parts = [segment, *segment.ancestors][::-1]
     return [int(i) for part in parts for i in part.ids]
 
 
 def check(rows: list[Row], roots: list[Segment], which: list[int], most: int) -> None:
     """Check what holds of every forest."""
-    answers = Answers(rows)
+    answers = ScoreTable(rows)
     segments = segments_of(roots)
     read: dict[int, tuple[list[int], int]] = {}
     for segment in segments:
         assert 1 <= len(segment) <= most
-        assert segment.start == sum(len(above) for above in segment.above)
+        assert segment.start == sum(len(part) for part in segment.ancestors)
         assert segment.end == segment.start + len(segment)
         assert all(child.parent is segment for child in segment.children)
         assert len(segment.offsets) == len(segment.targets) == len(segment.slots)
@@ -99,7 +99,7 @@ def test_every_row_is_one_path_and_every_position_is_read_once(
 ) -> None:
     """The tokens before a position are those of its row, whatever is shared and however cut."""
     which = data.draw(st.lists(st.sampled_from(range(len(rows))), unique=True))
-    check(rows, forest(rows, Answers(rows), which, most=most), which, most)
+    check(rows, forest(rows, ScoreTable(rows), which, most=most), which, most)
 
 
 @given(rows=some_rows(), most=st.integers(1, 40))
@@ -107,9 +107,9 @@ def test_where_sharing_always_pays_nothing_is_there_twice(rows: list[Row], most:
     """The tokens of the forest are then the nodes of the rows' prefix tree, no more and no less."""
     every = list(range(len(rows)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharing, "LEAST_TOKENS", 1)
-        patch.setattr(sharing, "LEAST_SHARE", 0.0)
-        roots = forest(rows, Answers(rows), every, most=most)
+        patch.setattr(sharing, "MIN_TOKENS", 1)
+        patch.setattr(sharing, "MIN_SHARE", 0.0)
+        roots = forest(rows, ScoreTable(rows), every, most=most)
     check(rows, roots, every, most)
     nodes = {tuple(row.ids[: n + 1]) for row in rows for n in range(len(row.ids))}
     assert tokens_of(roots) == len(nodes)
@@ -117,26 +117,26 @@ def test_where_sharing_always_pays_nothing_is_there_twice(rows: list[Row], most:
 
 def test_no_rows_make_no_forest() -> None:
     """Where there is nothing to score there is nothing to compute."""
-    assert forest([Row([1], [0], [2])], Answers([]), [], most=8) == []
+    assert forest([Row([1], [0], [2])], ScoreTable([]), [], most=8) == []
     assert tokens_of([]) == 0
 
 
-@pytest.mark.parametrize("shared", [LEAST_TOKENS - 1, LEAST_TOKENS])
+@pytest.mark.parametrize("shared", [MIN_TOKENS - 1, MIN_TOKENS])
 def test_a_beginning_of_few_tokens_is_not_shared(shared: int) -> None:
     """One more piece of attention for every token after it costs more than a few tokens save."""
     rows = [Row([*range(shared), 100 + i, 200], [shared], [0]) for i in range(2)]
-    roots = forest(rows, Answers(rows), [0, 1], most=1 << 20)
+    roots = forest(rows, ScoreTable(rows), [0, 1], most=1 << 20)
     saved = sum(len(row.ids) for row in rows) - tokens_of(roots)
-    assert saved == (shared if shared >= LEAST_TOKENS else 0)
+    assert saved == (shared if shared >= MIN_TOKENS else 0)
 
 
 @pytest.mark.parametrize("after", [100, 200])
 def test_a_beginning_that_is_little_beside_the_rest_is_not_shared(after: int) -> None:
     """Sharing has to save a share of all tokens: of 2 (12 + n) tokens it saves 12."""
     rows = [Row([*range(12), *[20 + i] * after], [12 + after - 1], [0]) for i in range(2)]
-    saves = LEAST_SHARE * 2 * (12 + after) <= 12
+    saves = MIN_SHARE * 2 * (12 + after) <= 12
     assert saves is (after == 100), "the two sizes lie on either side of the rule"
-    roots = forest(rows, Answers(rows), [0, 1], most=1 << 20)
+    roots = forest(rows, ScoreTable(rows), [0, 1], most=1 << 20)
     assert tokens_of(roots) == 2 * (12 + after) - (12 if saves else 0)
 
 
@@ -144,7 +144,7 @@ def test_a_beginning_that_is_little_beside_the_rest_is_not_shared(after: int) ->
 def test_a_beginning_that_spares_too_little_is_not_shared(least: int) -> None:
     """Where steps cost more than arithmetic, sharing 20 tokens among three rows spares 40."""
     rows = [Row([*range(20), 100 + i], [20], [0]) for i in range(3)]
-    roots = forest(rows, Answers(rows), [0, 1, 2], most=1 << 20, least=least)
+    roots = forest(rows, ScoreTable(rows), [0, 1, 2], most=1 << 20, least=least)
     assert tokens_of(roots) == (63 if least > 40 else 23)
 
 
@@ -155,7 +155,7 @@ def test_a_small_common_beginning_does_not_hide_larger_ones() -> None:
         for subject in range(3)
         for question in range(4)
     ]
-    roots = forest(rows, Answers(rows), range(len(rows)), most=1 << 20)
+    roots = forest(rows, ScoreTable(rows), range(len(rows)), most=1 << 20)
     assert tokens_of(roots) == 3 * (43 + 4)
 
 
@@ -166,7 +166,7 @@ def test_five_shot_questions_compute_their_examples_once() -> None:
         for question in range(5):
             head = [subject] * 200 + [100 + question] * 30
             rows += [Row([*head, 50 + option, 60], [229, 230], [1, 2]) for option in range(4)]
-    roots = forest(rows, Answers(rows), range(len(rows)), most=1 << 20)
+    roots = forest(rows, ScoreTable(rows), range(len(rows)), most=1 << 20)
     assert tokens_of(roots) == 3 * (200 + 5 * (30 + 4 * 2))
     assert len(roots) == 3
 
@@ -214,18 +214,18 @@ def test_in_order_keeps_siblings_together(given_: list[tuple[int, int, bool]]) -
     st.integers(1, 60),
 )
 def test_what_is_held_at_once_is_bounded(given_: list[tuple[int, bool]], most: int) -> None:
-    """As many segments as may be held for those below, at least one; the others come later."""
+    """As many segments as may keep keys and values, at least one; the others come later."""
     segments = []
     for n, needed in given_:
         segment = Segment(np.zeros(n, dtype=np.int64), 0)
         if needed:
             segment.children.append(Segment(np.zeros(1, dtype=np.int64), n, segment))
         segments.append(segment)
-    now, later = _until_held(segments, most)
+    now, later = _split_by_kept(segments, most)
     assert [id(s) for s in (*now, *later)] == [id(s) for s in segments]
-    held = [len(s) if s.children else 0 for s in segments]
-    assert len(now) == 1 or sum(held[: len(now)]) <= most
-    assert not later or sum(held[: len(now) + 1]) > most
+    kept = [len(s) if s.children else 0 for s in segments]
+    assert len(now) == 1 or sum(kept[: len(now)]) <= most
+    assert not later or sum(kept[: len(now) + 1]) > most
 
 
 # --- answers -------------------------------------------------------------------------------------
@@ -234,24 +234,24 @@ def test_what_is_held_at_once_is_bounded(given_: list[tuple[int, bool]], most: i
 @given(rows=some_rows(), data=st.data())
 def test_answers_know_what_is_missing(rows: list[Row], data: st.DataObject) -> None:
     """A row is missing until all its positions are filled in; each keeps its own numbers."""
-    answers = Answers(rows)
+    answers = ScoreTable(rows)
     slots = [int(s) for i in range(len(rows)) for s in answers.slots(i)]
     assert slots == list(range(sum(len(row.positions) for row in rows)))
     filled = data.draw(st.lists(st.sampled_from(slots), unique=True) if slots else st.just([]))
     at = np.array(filled, dtype=np.int64)
-    answers.read(at)
+    answers.count(at)
     answers.fill(at, -1.0 - at, -0.5 * at, 3 * at)
     missing = [i for i in range(len(rows)) if {*answers.slots(i).tolist()} - {*filled}]
-    assert answers.rows_read == len(rows) - len(missing)
+    assert answers.rows_done == len(rows) - len(missing)
     assert answers.missing() == missing
     for i, score in enumerate(answers.scores()):
         for k, slot in enumerate(answers.slots(i).tolist()):
             if slot in filled:
-                said = (score.target_logprob[k], score.top_logprob[k], score.top_id[k])
-                assert said == (-1.0 - slot, -0.5 * slot, 3 * slot)
+                found = (score.target_logprob[k], score.top_logprob[k], score.top_id[k])
+                assert found == (-1.0 - slot, -0.5 * slot, 3 * slot)
             else:
                 assert np.isnan(score.target_logprob[k])
-    # Rows that were read in part are read anew, all of them.
+    # Rows that were read in part are read again as a whole.
     again = np.array([s for i in missing for s in answers.slots(i).tolist()], dtype=np.int64)
-    answers.read(again)
-    assert answers.rows_read == len(rows)
+    answers.count(again)
+    assert answers.rows_done == len(rows)

@@ -57,9 +57,9 @@ OPTIONS = (
 )
 
 
-def load(path: Path | str, **given_settings: Any) -> LazyModel:
+def load(path: Path | str, **settings: Any) -> LazyModel:
     """Return a model that scores in float32 on the CPU."""
-    return load_model(str(path), **{"dtype": "float32", "device": "cpu"} | given_settings)
+    return load_model(str(path), **{"dtype": "float32", "device": "cpu"} | settings)
 
 
 class Reference:
@@ -503,7 +503,7 @@ def test_a_continuation_that_ends_early_lowers_the_total(copy: Path, heard: Hear
 
 
 def test_reading_the_weights_is_said(neox: Path, heard: Heard) -> None:
-    """A model is said to load when its weights are read, once, and not when it scores."""
+    """Progress shows loading when the weights are read, once, and not when it scores."""
     model = load(neox)
     model.next_token(["one two"])
     model.next_token(["one two"])
@@ -514,8 +514,8 @@ def test_reading_the_weights_is_said(neox: Path, heard: Heard) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_is_near_and_said(neox: Path, dtype: str) -> None:
-    """Half precision changes scores by some 2^-9 of the logits per operation; the dtype is told."""
+def test_half_precision_is_near_and_described(neox: Path, dtype: str) -> None:
+    """Half precision changes scores by some 2^-9 of the logits per operation, and is described."""
     full, half = load(neox), load(neox, dtype=dtype)
     assert half.description["dtype"] == dtype
     assert full.description["dtype"] == "float32"
@@ -1015,7 +1015,7 @@ def test_pickled_adapter_is_refused_unless_allowed(
 def test_adapter_that_names_no_base(
     adapters: dict[str, Path], tmp_path: Path, base: object
 ) -> None:
-    """An adapter of a model that was never saved names no base; the working folder is none."""
+    """An adapter of a model that was never saved names no base; the working folder is not one."""
     adapter = Path(shutil.copytree(adapters["adapter"], tmp_path / "adapter"))
     edit_json(adapter / "adapter_config.json", base_model_name_or_path=base)
     with pytest.raises(ModelError, match=r"adapter_config.json: names no base_model_name_or_path"):
@@ -1245,7 +1245,7 @@ def test_tied_weights_are_not_missing(checkpoints: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "reason"),
     [
         ("model.safetensors", b"", "header too small"),
         ("model.safetensors", None, "incomplete metadata"),
@@ -1256,11 +1256,11 @@ def test_tied_weights_are_not_missing(checkpoints: dict[str, Path]) -> None:
     ],
     ids=["no bytes", "half", "half a configuration", "wrong type", "unknown kind", "no tokens"],
 )
-def test_damaged_files(copy: Path, file: str, content: bytes | None, said: str) -> None:
+def test_damaged_files(copy: Path, file: str, content: bytes | None, reason: str) -> None:
     """Whatever a library raises over a damaged file becomes one sentence with the directory."""
     path = copy / file
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
-    with pytest.raises(ModelError, match=f"cannot load directory .*copy'.*{said}") as caught:
+    with pytest.raises(ModelError, match=f"cannot load directory .*copy'.*{reason}") as caught:
         load(copy).load()
     one_sentence(caught.value)
     assert caught.value.__cause__ is not None
@@ -1297,7 +1297,7 @@ def test_device_that_is_not_there(
         ({"device": ""}, "unknown device ''"),
         ({"dtype": "int8"}, "unknown dtype 'int8'; use one of auto, float32, bfloat16, float16"),
         ({"dtype": "torch.float32"}, "unknown dtype 'torch.float32'"),
-        ({"batch_tokens": 0}, "batch tokens must be at least 1, got 0"),
+        ({"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"precision": "high"}, "precision.*known settings: device, dtype"),
     ],
@@ -1319,7 +1319,6 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
     )
 
 
@@ -1416,7 +1415,7 @@ def test_release_frees_and_reloads(neox: Path, adapters: dict[str, Path], kind: 
     """After release the weights are gone; the next question reads them again, same scores."""
     lazy = load(adapters["adapter"] if kind == "adapter" else neox)
     first = lazy.option_logprobs(PROMPTS, OPTIONS)
-    # Whoever still holds the engine does not hold the weights.
+    # A reference to the model does not keep the weights in memory.
     engine = lazy.load()
     weights = weakref.ref(next(engine.model.parameters()))
     lazy.release()
@@ -1593,7 +1592,7 @@ def test_built_in_questions_do_not_fit_the_example(base: LazyModel) -> None:
 
 
 def test_the_example_is_calibrated_on_its_own_facts(base: LazyModel, example: Path) -> None:
-    """On all 1500 held-out facts the trained model's ECE lies below 0.05; many are known."""
+    """On all 1500 held-out facts the trained model's ECE lies below 0.05."""
     path = example / "probes" / "almanac_facts.jsonl"
     predictions = Facts("almanac-facts", path=path).run(base)
     assert predictions.n == 1500

@@ -43,12 +43,12 @@ def test_body_and_head_apart_give_the_models_logits(family: str) -> None:
     """Every family is called in two steps, whatever it does to its logits after the head."""
     model = make(family)
     last = of(model)
-    assert last.apart
+    assert last.split
     assert last.body is not model
     keep = torch.tensor([15, 3, 4])
     asked, where = torch.tensor([5, 9, 5, 300]), torch.tensor([2, 0, 0, 1])
     with torch.inference_mode():
-        found = last.reduce(last.at(keep, IDS[None]), asked, where)
+        found = last.reduce(last.outputs_at(keep, IDS[None]), asked, where)
         table = torch.log_softmax(model(IDS[None]).logits[0].double(), -1)[keep]
     assert_allclose(found[0], table[where, asked], rtol=0, atol=CLOSE)
     assert_allclose(found[1], table.max(1).values[where], rtol=0, atol=CLOSE)
@@ -63,13 +63,13 @@ def test_a_head_with_a_bias_is_called_apart() -> None:
     with torch.no_grad():
         model.lm_head.bias.normal_(0, 3)
     scorer = scorer_of(model)
-    assert scorer._vocabulary.apart
+    assert scorer._vocabulary.split
     rows = family_of_rows()
     assert apart(scorer.score(rows), reference(model, rows)) <= CLOSE
 
 
 def shaped(model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let a model do to its logits what nobody knows of."""
+    """Let a model change its logits in an unknown way."""
     original = type(model).forward
 
     def forward(self: Any, *given: Any, **named: Any) -> Any:
@@ -87,7 +87,7 @@ def test_logits_that_are_changed_afterwards_come_from_the_model(
     """Where body and head do not add up to the model's logits, the model is asked for them."""
     model = shaped(make("llama"), monkeypatch)
     scorer = scorer_of(model)
-    assert not scorer._vocabulary.apart
+    assert not scorer._vocabulary.split
     rows = family_of_rows()
     for budget in (40, 4096):
         scorer.budget = budget
@@ -112,7 +112,7 @@ def test_an_adapter_on_the_head_is_asked_as_a_whole(where: str) -> None:
     with quietly():
         model = peft.get_peft_model(bare, settings).eval()
     scorer = scorer_of(model)
-    assert scorer._vocabulary.apart is (where == "layers")
+    assert scorer._vocabulary.split is (where == "layers")
     assert scorer.notes == []
     rows = family_of_rows()
     scores = scorer.score(rows)
@@ -186,7 +186,7 @@ def test_tiles_give_the_soft_max_of_the_whole(
         patch.setattr(last, "_scale", scale)
         patch.setattr(last, "_softcap", softcap)
         if whole:
-            patch.setattr(last, "apart", False)
+            patch.setattr(last, "split", False)
             found = last.reduce(logits.float(), targets, where)
         else:
             found = last.reduce(x.float(), targets, where)

@@ -1,0 +1,134 @@
+"""How the ECE of a probe drifted: what was stored before, then what this session measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pytest_calibration.gate.verdict import Past
+    from pytest_calibration.reports.model import Detail, Number, Result
+
+# A verdict that fails for another reason, such as a missing baseline, does not mark its number.
+JUDGED: Final = frozenset({"regressed", "above_limit", "inconclusive"})
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement of a probe.
+
+    Attributes:
+        model: name of the model; empty where it is not known.
+        kind: ``replaced``, ``baseline`` or ``this run``.
+        n: number of items.
+        ece: its ECE.
+        accuracy: share of correct answers.
+        low: lower end of the 95 % interval of the ECE, where it is known.
+        high: upper end.
+        floor: what a calibrated model would show on average, where it is known.
+        reason: why it was replaced.
+        verdict: number of the first verdict on it in this session; None for what was stored.
+        fails: whether a verdict fails for what it measured.
+    """
+
+    model: str
+    kind: str
+    n: int
+    ece: float
+    accuracy: float
+    low: float | None = None
+    high: float | None = None
+    floor: float | None = None
+    reason: str = ""
+    verdict: int | None = None
+    fails: bool = False
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The measurements of one probe, in order.
+
+    Attributes:
+        probe: its name.
+        points: two or more.
+    """
+
+    probe: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A verdict with its number, and what it measured.
+
+    Attributes:
+        place: number of the verdict in the session, from 1.
+        result: the verdict.
+        detail: what stands behind it.
+        ece: the ECE among its metrics.
+    """
+
+    place: int
+    result: Result
+    detail: Detail
+    ece: Number
+
+
+def drifts(results: Iterable[Result]) -> list[Drift]:
+    """Return a drift for each probe of which there are two measurements or more.
+
+    Measurements are compared where they are of one probe with the same settings that must agree,
+    and do not belong to different stored histories.
+    """
+    by_probe: dict[tuple[object, ...], list[_Measured]] = {}
+    for place, result in enumerate(results, start=1):
+        if result.detail is not None and "ece" in result.detail.candidate.metrics:
+            side = result.detail.candidate
+            key = (result.probe, *sorted(side.hard.items()))
+            measured = _Measured(place, result, result.detail, side.metrics["ece"])
+            by_probe.setdefault(key, []).append(measured)
+    found = []
+    for members in by_probe.values():
+        pasts = [*dict.fromkeys(m.detail.past for m in members if m.detail.past)]
+        if len(pasts) <= 1:
+            found.append(_drift(members, pasts[0] if pasts else ()))
+            continue
+        for past in (*pasts, ()):
+            found.append(_drift([m for m in members if m.detail.past == past], past))
+    return [drift for drift in found if len(drift.points) > 1]
+
+
+def _drift(members: Sequence[_Measured], past: Iterable[Past]) -> Drift:
+    stored = [
+        Point(
+            p.model,
+            "replaced" if p.replaced else "baseline",
+            p.n,
+            p.ece,
+            p.accuracy,
+            reason=p.replaced,
+        )
+        for p in past
+    ]
+    # Several verdicts may be about one measurement.
+    same: dict[tuple[object, ...], list[_Measured]] = {}
+    for m in members:
+        key = (m.result.model, m.detail.candidate.n, m.ece, m.result.accuracy)
+        same.setdefault(key, []).append(m)
+    measured = [
+        Point(
+            first.result.model,
+            "this run",
+            first.detail.candidate.n,
+            first.ece.value,
+            first.result.accuracy,
+            first.ece.low,
+            first.ece.high,
+            first.ece.noise_floor,
+            verdict=first.place,
+            fails=any(m.result.fails and m.result.state in JUDGED for m in (first, *others)),
+        )
+        for first, *others in same.values()
+    ]
+    return Drift(members[0].result.probe if members else "", (*stored, *measured))
