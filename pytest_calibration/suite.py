@@ -15,7 +15,7 @@ from pytest_calibration.assertions import assert_no_regression
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines
-    from pytest_calibration.plugin.runner import Calibration
+    from pytest_calibration.plugin.run import Calibration
 
 
 def test_calibration(

@@ -1,44 +1,8 @@
 """The pytest plugin: options, fixtures, hooks, and no arithmetic.
 
-Loaded at every start of pytest, and therefore small:
-
-``options``
-    flags and ini keys, one table.
-``fixtures``
-    what a test asks for.
-``session``
-    creates the run of a session when something first needs it.
-
-Loaded by a run, from the bottom up:
-
-``resolved_options``, ``rootdir``
-    the values of the options, checked.
-``usage``
-    what was loaded, and what came from the cache.
-``xdist_groups``
-    tests of one model go to one worker.
-``outcomes``
-    what came of each test.
-``pending_records``
-    baselines to be written at the end of the run.
-``resolution``
-    models, probes and settings of the run.
-``run``
-    the state of the run, which holds all of these.
-``runner``
-    what the fixture ``calibration`` gives.
-``collecting``, ``listing``
-    calibration tests are parametrised, marked and counted; probes are listed.
-``reporting``, ``session_lines``
-    report files, step summary, annotations; lines on the terminal.
-``session_sink``, ``tracebacks``, ``progress_line``
-    verdicts of a test and the text of its failure; progress while it runs.
-``workers``
-    what travels between the processes of pytest-xdist.
-``pruning``, ``ending``
-    what is written and checked after the last test.
-``run_hooks``
-    the hooks of a run.
+This module, ``options``, ``fixtures`` and ``session`` are loaded at every start of pytest, and
+therefore small. A :class:`~pytest_calibration.plugin.run.Run`, with all other modules, is created
+by ``session`` when something first needs it; its hooks are in ``run_hooks``.
 
 PYTEST_DONT_REWRITE: this module is loaded at every start of pytest and has no assert statement.
 """
@@ -106,9 +70,9 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """List the probes and stop, for ``--calibration-list``."""
     if not config.getoption("calibration_list"):
         return None
-    from pytest_calibration.plugin.listing import list_probes
+    from pytest_calibration.plugin.session_lines import list_probes
 
-    return list_probes(config)
+    return list_probes(config, run_of)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

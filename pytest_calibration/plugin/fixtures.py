@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines
     from pytest_calibration.models.loading import LazyModel
     from pytest_calibration.models.protocols import LanguageModel
-    from pytest_calibration.plugin.runner import Calibration
+    from pytest_calibration.plugin.run import Calibration
 
 NAMES: Final = frozenset(
     {
@@ -55,7 +55,7 @@ def calibration_model(
 @pytest.fixture
 def calibration(request: pytest.FixtureRequest, calibration_model: LanguageModel) -> Calibration:
     """The runner: ``.run(probe)`` gives predictions of the model under test."""
-    from pytest_calibration.plugin.runner import Calibration
+    from pytest_calibration.plugin.run import Calibration
 
     return Calibration(run_of(request.config), calibration_model)
 

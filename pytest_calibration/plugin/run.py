@@ -1,4 +1,4 @@
-"""The state of a run: of one pytest session in which calibration is tested.
+"""The state of a run, which is one pytest session in which calibration is tested.
 
 Every process of the session has one. The controller (the only process without pytest-xdist) gathers
 what the workers found, and alone writes baselines and reports.
@@ -26,7 +26,9 @@ from pytest_calibration.plugin.xdist_groups import plain_id
 if TYPE_CHECKING:
     from pytest_calibration.asking import Answer, Asker
     from pytest_calibration.baselines import Baselines
+    from pytest_calibration.models.protocols import LanguageModel
     from pytest_calibration.predictions import Predictions
+    from pytest_calibration.probes.probe import Probe
     from pytest_calibration.reports.model import Result
 
 BASELINES: Final = "calibration_baselines"
@@ -143,6 +145,40 @@ class Run:
         )
         spec = self.resolved.find_model(model_name(item)) or self.resolved.current
         return store.named(spec.baseline) if spec is not None and spec.baseline else store
+
+
+class Calibration:
+    """Runs probes on the model of a test.
+
+    Attributes:
+        model: the model.
+    """
+
+    def __init__(self, run: Run, model: LanguageModel) -> None:
+        self._run = run
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"<calibration of {self.model.name}>"
+
+    @property
+    def probes(self) -> list[str]:
+        """Names of the probes that this run selects."""
+        return list(self._run.resolved.selected)
+
+    def run(self, probe: str | Probe, *, limit: int | None = None) -> Predictions:
+        """Run a probe, once per session and model.
+
+        Args:
+            probe: a probe or its name.
+            limit: at most so many items; wins over the option and ``calibration.yaml``.
+
+        Raises:
+            UsageError: an unknown name.
+            ProbeError: a probe that cannot score all its items.
+            ModelError: a model that cannot be loaded or scored.
+        """
+        return self._run.asker.ask(self.model, probe, limit)
 
 
 def model_name(item: pytest.Item) -> str | None:

@@ -1,14 +1,16 @@
-"""The lines that a run prints on the terminal: after collection, and at its end."""
+"""The lines that a run prints: after collection, at its end, and for the list of probes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 
 from pytest_calibration.plugin.reporting import results_of
+from pytest_calibration.plugin.resolution import Resolution
+from pytest_calibration.plugin.resolved_options import usage_errors
 from pytest_calibration.plugin.run import Run
 
 # A log has no width; lines that are not broken can be searched.
@@ -61,3 +63,27 @@ def shows_unicode(writer: Any) -> bool:
     """Whether the terminal's encoding holds more than ASCII and Latin letters."""
     encoding = getattr(getattr(writer, "_file", None), "encoding", None) or "ascii"
     return str(encoding).lower().replace("-", "").startswith("utf")
+
+
+def list_probes(config: pytest.Config, run_of: Callable[[pytest.Config], Run]) -> int:
+    """Print the list, and return the exit status."""
+    config._do_configure()
+    try:
+        with usage_errors():
+            for line in probe_lines(run_of(config).resolved):
+                print(line)
+    finally:
+        config._ensure_unconfigure()
+    return 0
+
+
+def probe_lines(resolved: Resolution) -> Iterator[str]:
+    """Yield a line for each probe: name, kind, size; those that a run selects are marked."""
+    selected = set(resolved.selected)
+    names = list(resolved.probes.factories)
+    width = max(map(len, names))
+    for name in names:
+        probe = resolved.probes.get(name)
+        mark = "*" if name in selected else " "
+        yield f"{mark} {name:<{width}}  {probe.kind:<16}{probe.size:>8,} {probe.unit}"
+    yield "(* is run here by default)"

@@ -32,6 +32,22 @@ NOT_REPEATED: Final = frozenset(
     | {"cache_dir", "no_cache"}
 )
 
+# Properties of a test that bear the name of what they show.
+SAME_NAME: Final = (
+    *(
+        "state",
+        "model",
+        "probe",
+        "n",
+        "accuracy",
+        "mean_confidence",
+        "limit",
+        "difference",
+        "bound",
+    ),
+    *("smallest_visible", "false_alarm_rate", "reference", "tolerance"),
+)
+
 
 class SessionSink:
     """The sink of one attempt of a test.
@@ -139,18 +155,11 @@ class SessionSink:
         return None
 
     def _command(self, place: str, flag: str) -> str:
-        repeated = self.run.options.typed(without=NOT_REPEATED)
-        return shlex.join(["pytest", place, *self._model(), *repeated, flag])
-
-    def _model(self) -> list[str]:
-        name = model_name(self.item)
-        if "model" not in self.run.options.flags or name is None:
-            return []
-        spec = self.run.resolved.find_model(name)
-        if spec is None:
-            return []
-        label = f"{spec.baseline}=" if spec.baseline else ""
-        return [f"--calibration-model={label}{spec.text}"]
+        options, name = self.run.options, model_name(self.item)
+        spec = self.run.resolved.find_model(name) if "model" in options.flags and name else None
+        label = f"{spec.baseline}=" if spec is not None and spec.baseline else ""
+        model = [] if spec is None else [f"--calibration-model={label}{spec.text}"]
+        return shlex.join(["pytest", place, *model, *options.typed(without=NOT_REPEATED), flag])
 
     # --- the report of the test --------------------------------------------------------------
 
@@ -195,31 +204,16 @@ def properties(result: Result) -> dict[str, str | float | int]:
     """Return a result as properties of its test, as far as they apply: builtin scalars."""
     from pytest_calibration.reports.model import plain
 
-    number, base = result.number, result.baseline
-    out: dict[str, str | float | int | None] = {
-        "state": result.state,
-        "model": result.model,
-        "probe": result.probe,
+    number, baseline = result.number, result.baseline
+    values = {name: getattr(result, name) for name in SAME_NAME}
+    values |= {name: getattr(number, name) for name in ("value", "low", "high", "noise_floor")}
+    values |= {
         "metric": number.label,
-        "n": result.n,
-        "value": number.value,
-        "low": number.low,
-        "high": number.high,
-        "noise_floor": number.noise_floor,
-        "accuracy": result.accuracy,
-        "mean_confidence": result.mean_confidence,
-        "limit": result.limit,
-        "difference": result.difference,
-        "bound": result.bound,
-        "smallest_visible": result.smallest_visible,
-        "false_alarm_rate": result.false_alarm_rate,
-        "reference": result.reference,
-        "baseline": None if base is None else base.value,
-        "tolerance": result.tolerance,
-        "limit_is": "floor" if result.above else "",
+        "baseline": None if baseline is None else baseline.value,
+        "limit_is": "floor" if result.above else None,
         "n_needed": result.n_needed or None,
         "improved": 1 if result.improved and result.against == "baseline" else None,
         "component": ", ".join(result.fired),
     }
     # Builtin types, which alone can travel between processes.
-    return {key: plain(value) for key, value in out.items() if value is not None and value != ""}
+    return {name: plain(value) for name, value in values.items() if value not in (None, "")}

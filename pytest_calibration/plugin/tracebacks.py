@@ -1,4 +1,4 @@
-"""Errors a user can cause are shown at the user's own line, never inside this package."""
+"""Errors that a user can cause are shown at the user's own line, never inside this package."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from pytest_calibration.errors import CalibrationError
 
 PACKAGE: Final = Path(__file__).parent.parent
-# Frames before the user's own: pytest and pluggy calling a test or fixture.
-MACHINERY: Final = frozenset({"_pytest", "pluggy", "xdist", "pytest_rerunfailures.py"})
+# Files of the frames in which pytest calls a test or fixture.
+PYTEST_PARTS: Final = frozenset({"_pytest", "pluggy", "xdist", "pytest_rerunfailures.py"})
 
 
 def cut_traceback(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
@@ -21,41 +21,30 @@ def cut_traceback(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
     ``--full-trace`` leaves it whole.
     """
     problem = call.excinfo.value if call.excinfo is not None else None
-    if not isinstance(problem, CalibrationError):
-        return
     # The option belongs to the terminal plugin, which a run may leave out.
-    if getattr(item.config.option, "fulltrace", False):
+    whole = getattr(item.config.option, "fulltrace", False)
+    if not isinstance(problem, CalibrationError) or whole:
         return
-    frames = _entries(problem.__traceback__)
-    cut = next((i for i, tb in enumerate(frames) if _ours(tb)), len(frames))
-    users = [tb for tb in frames[:cut] if not MACHINERY & {*Path(_file(tb)).parts}]
+    users: list[TracebackType] = []
+    entry = problem.__traceback__
+    while entry is not None:
+        path = Path(entry.tb_frame.f_code.co_filename)
+        # The packaged suite is a test file like a user's.
+        if path.is_relative_to(PACKAGE) and path.name != "suite.py":
+            break
+        if PYTEST_PARTS.isdisjoint(path.parts):
+            users.append(entry)
+        entry = entry.tb_next
     if not users:
         # Raised while a fixture of this package was set up: there is no line of the user's.
         failure = pytest.fail.Exception(str(problem), pytrace=False)
-        whole = failure.with_traceback(problem.__traceback__)
-        call.excinfo = pytest.ExceptionInfo.from_exception(whole)
+        call.excinfo = pytest.ExceptionInfo.from_exception(
+            failure.with_traceback(problem.__traceback__)
+        )
         return
     problem.__cause__ = None
     problem.__suppress_context__ = True
     short: TracebackType | None = None
-    for tb in reversed(users):
-        short = TracebackType(short, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
+    for entry in reversed(users):
+        short = TracebackType(short, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     call.excinfo = pytest.ExceptionInfo.from_exception(problem.with_traceback(short))
-
-
-def _entries(tb: TracebackType | None) -> list[TracebackType]:
-    out = []
-    while tb is not None:
-        out.append(tb)
-        tb = tb.tb_next
-    return out
-
-
-def _file(tb: TracebackType) -> str:
-    return tb.tb_frame.f_code.co_filename
-
-
-def _ours(tb: TracebackType) -> bool:
-    path = Path(_file(tb))
-    # The packaged suite is a test file like a user's.
-    return path.is_relative_to(PACKAGE) and path.name != "suite.py"
