@@ -45,8 +45,6 @@ PYTEST_DONT_REWRITE: this module is loaded at every start of pytest and has no a
 
 from __future__ import annotations
 
-import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -158,9 +156,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Let the assertions of a test, also one without fixtures, report their verdicts."""
     from pytest_calibration.sink import SINK
 
-    if package_in_use():
+    if package_in_use("assertions", "progress"):
         run_of(item.config)
-    before = SINK.set(partial(_sink_of, item))
+    before = SINK.set(lambda: _sink_of(item))
     try:
         return (yield)
     finally:
@@ -178,7 +176,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show an error that a user can cause at the user's own line."""
-    if call.excinfo is not None and "pytest_calibration.errors" in sys.modules:
+    if call.excinfo is not None and package_in_use("errors"):
         from pytest_calibration.plugin.tracebacks import cut_traceback
 
         cut_traceback(item, call)

@@ -63,14 +63,7 @@ def calibration(request: pytest.FixtureRequest, calibration_model: LanguageModel
 @pytest.fixture
 def calibration_probe(request: pytest.FixtureRequest) -> str:
     """The name of a selected probe; a test that asks for it runs once per probe."""
-    if not hasattr(request, "param"):
-        pytest.fail(
-            "calibration_probe is run once per probe, which needs an argument of a test function; "
-            "here, name the probe: calibration.run('facts').",
-            pytrace=False,
-        )
-    name: str = request.param
-    return name
+    return run_of(request.config).resolved.probe_name(getattr(request, "param", None))
 
 
 @pytest.fixture
@@ -82,7 +75,4 @@ def calibration_baseline(request: pytest.FixtureRequest) -> Baselines:
 @pytest.fixture(scope="session")
 def calibration_parent(request: pytest.FixtureRequest) -> LazyModel:
     """The model of ``--calibration-parent``."""
-    parent = run_of(request.config).resolved.parent
-    if parent is None:
-        pytest.fail("no parent: pass --calibration-parent.", pytrace=False)
-    return parent
+    return run_of(request.config).resolved.load_parent()

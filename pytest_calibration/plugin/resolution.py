@@ -186,6 +186,12 @@ class Resolution:
             raise UsageError(f"--calibration-parent {text!r} names {len(specs)} models; name one.")
         return load_model(specs[0], self.load_settings, cache=self.cache)
 
+    def load_parent(self) -> LazyModel:
+        """Return the parent; fail the test that asks for one where none is named."""
+        if self.parent is None:
+            pytest.fail("no parent: pass --calibration-parent.", pytrace=False)
+        return self.parent
+
     # --- probes and settings -----------------------------------------------------------------
 
     @property
@@ -227,6 +233,16 @@ class Resolution:
         if "probes" in self._from_controller:
             return list(self._from_controller["probes"])
         return self.probes.select(self.options["probe"] or [])
+
+    def probe_name(self, name: str | None) -> str:
+        """Return the probe of a test: its parameter, without which the test fails."""
+        if name is None:
+            pytest.fail(
+                "calibration_probe is run once per probe, which needs an argument of a test "
+                "function; here, name the probe: calibration.run('facts').",
+                pytrace=False,
+            )
+        return name
 
     @cached_property
     def load_settings(self) -> dict[str, Any]:

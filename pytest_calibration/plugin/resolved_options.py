@@ -13,6 +13,11 @@ from pytest_calibration.errors import CalibrationError
 from pytest_calibration.gate.strictness import range_error
 from pytest_calibration.plugin.options import OPTIONS, Option
 
+CHOICES: Final = {
+    "item_text": ("terminal", "none", "reports"),
+    "no_model": ("error", "skip"),
+    "inconclusive": ("pass", "fail"),
+}
 # The endings of a report file, which say what it is.
 REPORTS: Final = (".html", ".md", ".json", ".txt", ".png", ".svg")
 
@@ -95,10 +100,9 @@ def _check(option: Option, name: str, value: Any) -> None:
     """Raise UsageError for a value that is wrong, whatever else is given."""
     if value in ("", [""]):
         raise pytest.UsageError(f"{name} needs a value.")
-    if option.choices and value not in option.choices:
-        raise pytest.UsageError(
-            f"{name} must be one of {', '.join(option.choices)}, got {value!r}."
-        )
+    choices = CHOICES.get(option.name)
+    if choices and value not in choices:
+        raise pytest.UsageError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
     if option.kind == "int" and value < 1:
         raise pytest.UsageError(f"{name} must be at least 1, got {value}.")
     problem = option.kind == "float" and range_error(option.name, value)

@@ -21,8 +21,6 @@ RUN: Final = "calibration-run"
 # What is not run in this process, with the reason: node id to "deselected", "skipped" or "failed".
 # Files that could not be collected are of the last two kinds.
 LEFT_OUT: Final = pytest.StashKey[dict[str, str]]()
-# Modules that are loaded by whatever asserts something, or asks a model, without a fixture.
-USED: Final = ("pytest_calibration.assertions", "pytest_calibration.progress")
 
 
 def run_made(config: pytest.Config) -> Run | None:
@@ -48,6 +46,6 @@ def run_of(config: pytest.Config) -> Run:
     return run
 
 
-def package_in_use() -> bool:
-    """Whether test code has imported what asserts something or asks a model."""
-    return any(name in sys.modules for name in USED)
+def package_in_use(*modules: str) -> bool:
+    """Whether test code has imported one of these modules of the package."""
+    return any(f"pytest_calibration.{name}" in sys.modules for name in modules)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
+from typing import Any
 
 import fakes  # noqa: F401  numpy cannot be imported twice, so no inner run may be the first to
 import numpy.fft  # noqa: F401  nor can its parts
 import pytest
 
 import pytest_calibration
+from pytest_calibration.models import loading
 
 # What an inner run is the first to import is forgotten after it, and exists twice from then on.
 for module in walk_packages(pytest_calibration.__path__, "pytest_calibration."):
@@ -127,3 +129,25 @@ def recorded(project: Project, baseline_files: dict[str, dict[str, bytes]]) -> P
         baseline_files.setdefault("fake", {}), lambda: project.facts("base", "--calibration-record")
     )
     return project
+
+
+@pytest.fixture
+def load_settings(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """Return the settings with which a run with these flags would load its model."""
+    project.pytester.makeconftest("")
+    given: list[dict[str, Any]] = []
+
+    def load_model(_spec: object, settings: dict[str, Any], **_: object) -> None:
+        given.append(settings)
+        pytest.skip("nothing is loaded")
+
+    monkeypatch.setattr(loading, "load_model", load_model)
+
+    def settings_of(*args: str) -> dict[str, Any]:
+        result = project.facts("base", *args)
+        assert len(given) == 1, result.outlines
+        return given.pop()
+
+    return settings_of

@@ -26,7 +26,7 @@ def rate(alpha: float) -> float:
     return compare(probe.run(other), probe.run(FakeModel("base")), alpha=alpha).false_alarm_rate
 
 
-def told(result: pytest.RunResult) -> str:
+def false_alarms_line(result: pytest.RunResult) -> str:
     """The line of the summary on false alarms."""
     (line,) = [text for text in result.outlines if text.startswith("expected false alarms")]
     return line
@@ -52,7 +52,7 @@ def test_gate(calibration, calibration_baseline, time):
     assert_ece_below(calibration.run("facts"), 0.5)
 """,
     )
-    line = told(recorded.facts("other", *workers))
+    line = false_alarms_line(recorded.facts("other", *workers))
     assert line == (
         "expected false alarms, had nothing changed: at most "
         f"{rounded_up(8 * rate(0.05))} in 8 comparisons"
@@ -70,15 +70,34 @@ def test_a_run_without_comparisons_expects_no_false_alarm(recorded) -> None:
     assert not [line for line in result.outlines if "false alarms" in line]
 
 
-@pytest.mark.parametrize("where", ["argument", "ini", "yaml"])
-def test_alpha_comes_from_the_call_the_ini_or_the_project(recorded, where: str) -> None:
-    """Alpha = 0.2 in any of the three places makes the bounds that much less strict."""
+@pytest.mark.parametrize("where", ["argument", "flag", "ini", "yaml"])
+def test_alpha_comes_from_the_call_the_options_or_the_project(recorded, where: str) -> None:
+    """Alpha = 0.2 in any of the four places makes the bounds that much less strict."""
+    flags = ["--calibration-alpha=0.2"] if where == "flag" else []
     if where == "argument":
         recorded.write("tests/test_project.py", WITH_ALPHA)
     elif where == "ini":
         recorded.pytester.makeini("[pytest]\ncalibration_alpha = 0.2\n")
-    else:
+    elif where == "yaml":
         recorded.write("calibration.yaml", "alpha: 0.2\n")
-    line = told(recorded.facts("other"))
+    line = false_alarms_line(recorded.facts("other", *flags))
     assert rate(0.2) > 3 * rate(0.05)
     assert re.search(r"at most (\S+) in 1 comparison$", line)[1] == rounded_up(rate(0.2))
+
+
+def test_the_flag_wins_over_the_ini_key(recorded) -> None:
+    """Both before calibration.yaml."""
+    recorded.write("calibration.yaml", "alpha: 0.3\n")
+    recorded.pytester.makeini("[pytest]\ncalibration_alpha = 0.1\n")
+    line = false_alarms_line(recorded.facts("other", "--calibration-alpha=0.2"))
+    assert re.search(r"at most (\S+) in 1 comparison$", line)[1] == rounded_up(rate(0.2))
+
+
+@pytest.mark.parametrize("value", ["0", "0.5", "nan"])
+def test_a_value_out_of_range_is_a_usage_error(project, value: str) -> None:
+    """It lies between 0 and 0.5."""
+    result = project.run(f"--calibration-alpha={value}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*--calibration-alpha must be a number above 0 and below 0.5, got*"]
+    )

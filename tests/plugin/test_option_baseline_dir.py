@@ -1,4 +1,4 @@
-"""``--calibration-baseline-dir`` and ``--calibration-config``: where files lie."""
+"""``--calibration-baseline-dir``: one folder for all baselines."""
 
 from __future__ import annotations
 
@@ -21,34 +21,3 @@ def test_ini_folder_is_relative_to_rootdir(project) -> None:
     project.pytester.makeini("[pytest]\ncalibration_baseline_dir = stored\n")
     assert project.facts("base", "--calibration-record").ret == 0
     assert (project.path / "stored" / "facts.yaml").is_file()
-
-
-def test_config_flag_names_another_file(project) -> None:
-    """The flag reads another configuration; its paths are relative to that file."""
-    project.write("conf/rows.jsonl", '{"prompt": "Up is not", "answer": "down"}\n')
-    project.write("conf/c.yaml", "probes: {only: {kind: facts, path: rows.jsonl}}\n")
-    result = project.run("--calibration-config=conf/c.yaml", "--calibration-list")
-    result.stdout.re_match_lines([r"\* only +facts +1 facts"])
-
-
-def test_config_that_is_not_there_is_an_error(project) -> None:
-    """A configuration named and missing is never a silent default."""
-    result = project.run("--calibration-config=gone.yaml", "--calibration-list")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--calibration-config: there is no file*gone.yaml*"])
-
-
-def test_bad_config_is_told_at_collection(project) -> None:
-    """A misspelt key of calibration.yaml stops the tests that need it, by file and key."""
-    project.write("calibration.yaml", "probs: {}\n")
-    result = project.run("--calibration-model=runs/base")
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["*calibration.yaml: unknown key probs (did you mean 'probes'?)*"])
-
-
-def test_bad_config_does_not_touch_other_tests(project) -> None:
-    """Tests that probe nothing run whatever calibration.yaml says."""
-    project.write("calibration.yaml", "probs: {}\n")
-    project.write("tests/test_project.py", "def test_other(): pass\n")
-    assert project.run().ret == 0
-    assert project.run("-n", "2").ret == 0

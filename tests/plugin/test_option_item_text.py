@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +16,7 @@ PROMPTS = [item.prompt for item in Facts().items]
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 
 
-def told(text: str) -> int:
+def prompts_in(text: str) -> int:
     """How many prompts a text holds."""
     return sum(prompt in text for prompt in PROMPTS)
 
@@ -34,18 +33,22 @@ def failing(project: Project, *args: str) -> tuple[str, str]:
 def test_by_default_the_terminal_alone_shows_items(recorded: Project, workers: list[str]) -> None:
     """Three items in a section below the failure; the failure itself and JUnit name them by id."""
     screen, junit = failing(recorded, *workers)
-    assert told(junit) == 0
+    assert prompts_in(junit) == 0
     assert "most confident wrong answers:" in junit
     below = screen.partition("calibration: worst items")[2]
-    assert 1 <= told(below) <= 3
-    assert told(screen.partition("calibration: worst items")[0]) == 0
+    assert 1 <= prompts_in(below) <= 3
+    assert prompts_in(screen.partition("calibration: worst items")[0]) == 0
 
 
 @WORKERS
-def test_none_shows_items_nowhere(recorded: Project, workers: list[str]) -> None:
+@pytest.mark.parametrize("how", ["flag", "ini"])
+def test_none_shows_items_nowhere(recorded: Project, how: str, workers: list[str]) -> None:
     """Neither the terminal nor a file holds a prompt; ids stay."""
-    screen, junit = failing(recorded, "-o", "calibration_item_text=none", *workers)
-    assert told(screen) == told(junit) == 0
+    flags = ["--calibration-item-text=none"] if how == "flag" else []
+    if how == "ini":
+        recorded.pytester.makeini("[pytest]\ncalibration_item_text = none\n")
+    screen, junit = failing(recorded, *flags, *workers)
+    assert prompts_in(screen) == prompts_in(junit) == 0
     assert "calibration: worst items" not in screen
     assert "most confident wrong answers:" in screen
 
@@ -53,9 +56,9 @@ def test_none_shows_items_nowhere(recorded: Project, workers: list[str]) -> None
 @WORKERS
 def test_reports_shows_items_everywhere(recorded: Project, workers: list[str]) -> None:
     """Under -v the failure text holds them, and so does every file that holds the text."""
-    screen, junit = failing(recorded, "-v", "-o", "calibration_item_text=reports", *workers)
-    assert 1 <= told(junit) <= 3
-    assert told(screen) == told(junit)
+    screen, junit = failing(recorded, "-v", "--calibration-item-text=reports", *workers)
+    assert 1 <= prompts_in(junit) <= 3
+    assert prompts_in(screen) == prompts_in(junit)
     assert "calibration: worst items" not in screen
 
 
@@ -63,13 +66,13 @@ def test_a_test_that_passes_shows_no_item(recorded: Project) -> None:
     """Items are evidence of a failure."""
     result = recorded.facts("base", "-rA", "-vv")
     assert result.ret == 0
-    assert told(result.stdout.str()) == 0
+    assert prompts_in(result.stdout.str()) == 0
 
 
 def test_show_capture_no_hides_the_section(recorded: Project) -> None:
     """Who asks pytest for no sections gets none."""
     screen, _ = failing(recorded, "--show-capture=no")
-    assert told(screen) == 0
+    assert prompts_in(screen) == 0
 
 
 def test_an_unknown_place_is_a_usage_error(project: Project) -> None:
@@ -81,8 +84,8 @@ def test_an_unknown_place_is_a_usage_error(project: Project) -> None:
     )
 
 
-def test_the_ini_key_is_read(recorded: Project, pytester: pytest.Pytester) -> None:
-    """The lasting setting of a project counts."""
-    Path(pytester.path / "tox.ini").write_text("[pytest]\ncalibration_item_text = none\n")
-    screen, _ = failing(recorded)
-    assert told(screen) == 0
+def test_the_flag_wins_over_the_ini_key(recorded: Project) -> None:
+    """What a project shows by default can be kept from one run."""
+    recorded.pytester.makeini("[pytest]\ncalibration_item_text = reports\n")
+    screen, junit = failing(recorded, "--calibration-item-text=none")
+    assert prompts_in(screen) == prompts_in(junit) == 0

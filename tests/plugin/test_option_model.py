@@ -5,22 +5,6 @@ from __future__ import annotations
 import pytest
 
 
-def test_without_a_model_a_test_errors(project) -> None:
-    """No model named: an error that says what to do, never a skip."""
-    result = project.run()
-    result.assert_outcomes(errors=3)
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["no model: pass --calibration-model*"])
-
-
-def test_without_a_model_a_project_may_skip(project) -> None:
-    """With calibration_no_model = skip the tests are skipped and the run stays green."""
-    project.pytester.makeini("[pytest]\ncalibration_no_model = skip\n")
-    result = project.run()
-    result.assert_outcomes(skipped=3)
-    assert result.ret == 0
-
-
 def test_several_models_run_the_same_tests(recorded) -> None:
     """Each model is a parameter of every test, named by its folder."""
     result = recorded.facts("base", "--calibration-model=runs/hot", "-v")
@@ -115,3 +99,24 @@ def test_two_models_of_one_name_are_a_usage_error(project) -> None:
     result = project.run("--calibration-model=a=runs/base", "--calibration-model=a=runs/hot")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*the name a= is given to two models; give each its own.*"])
+
+
+@pytest.mark.parametrize("key", ["calibration_model", "tool.pytest.ini_options", "tool.pytest"])
+@pytest.mark.parametrize("form", ["one-line", "lines"])
+def test_the_ini_key_names_several_models(project, key: str, form: str) -> None:
+    """Separated as in a shell, on one line or on several; in TOML also as a list."""
+    (project.path / "runs" / "my base").mkdir()
+    if key == "calibration_model":
+        lines = {"one-line": "'runs/my base' runs/hot", "lines": "\n  'runs/my base'\n  runs/hot"}
+        project.pytester.makeini(f"[pytest]\n{key} = {lines[form]}\n")
+    else:
+        if key == "tool.pytest" and pytest.version_tuple < (9,):
+            pytest.skip("needs pytest 9")
+        (project.path / "tox.ini").unlink()
+        space = "\n" if form == "lines" else ""
+        project.pytester.makepyprojecttoml(
+            f"[{key}]\ncalibration_model = [{space}'runs/my base',{space} 'runs/hot']\n"
+        )
+    result = project.run("--calibration-probe=facts", "--collect-only", "-q")
+    ids = [line.partition("[")[2] for line in result.outlines if "::" in line]
+    assert ids == ["my-base-facts]", "hot-facts]"]

@@ -1,8 +1,9 @@
-"""``--calibration-parent``: the candidate is held against another model, too."""
+"""``--calibration-parent``: the candidate is compared with another model, too."""
 
 from __future__ import annotations
 
 import ast
+from importlib.util import find_spec
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_fixture_gives_the_parent_or_says_what_is_missing(family) -> None:
     result.stdout.fnmatch_lines(["no parent: pass --calibration-parent."])
 
 
-def test_subset_is_held_against_the_parent_too(family) -> None:
+def test_subset_is_compared_with_the_parent_too(family) -> None:
     """Predictions that were limited or given a signature still meet the parent."""
     family.write(
         "tests/test_project.py",
@@ -112,3 +113,16 @@ def test_it(calibration):
     result = family.facts("base", "--calibration-parent=runs/base")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["ERROR: --calibration-parent was compared with nothing."])
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra `hf`")
+def test_missing_parent_is_told_once_without_a_traceback(project) -> None:
+    """What goes wrong while a fixture is set up is one sentence, told once."""
+    project.pytester.makeconftest("")
+    project.pytester.mkdir("runs/empty")
+    result = project.facts("empty", "--calibration-parent=gone/away/model")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*'gone/away/model': there is no such directory.*"])
+    result.stdout.no_fnmatch_line("*loading.py*")
+    result.stdout.no_fnmatch_line("During handling*")

@@ -141,11 +141,12 @@ def test_a_run_without_calibration_tests_writes_nothing(project: Project) -> Non
     assert not (project.path / "r.html").exists()
 
 
-def test_the_ini_key_is_relative_to_rootdir(recorded: Project) -> None:
-    """Several files in one key, each beside the ini file."""
-    recorded.pytester.makeini("[pytest]\ncalibration_report = a.json b.md\n")
+@pytest.mark.parametrize("files", ["'an a.json' b.md", "\n  'an a.json'\n  b.md"])
+def test_the_ini_key_is_relative_to_rootdir(recorded: Project, files: str) -> None:
+    """Several files in one key, on one line or on several, each beside the ini file."""
+    recorded.pytester.makeini(f"[pytest]\ncalibration_report = {files}\n")
     recorded.facts("base")
-    assert (recorded.path / "a.json").is_file()
+    assert (recorded.path / "an a.json").is_file()
     assert (recorded.path / "b.md").is_file()
 
 
