@@ -42,9 +42,12 @@ def calibration_model(
     request: pytest.FixtureRequest, calibration_model_spec: str
 ) -> Iterator[LazyModel]:
     """The model under test; override it in ``conftest.py`` to bring your own."""
+    from pytest_calibration.models.loading import LazyModel
+
     run = run_of(request.config)
     model = run.resolved.load(calibration_model_spec)
-    run.usage.watch(model.use)
+    if isinstance(model, LazyModel):  # a project may replace the loader
+        run.usage.watch(model.use)
     yield model
     model.release()
 

@@ -39,7 +39,7 @@ def family(project):
 
 def test_parent_is_the_comparison_where_nothing_is_stored(family) -> None:
     """A model that is worse than its parent fails, and the text names the parent."""
-    result = family.facts("hot", "--calibration-parent=runs/base")
+    result = family.facts("hot", "--calibration-parent=runs/base", "-v")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*calibration regressed: probe facts on hot*"])
     result.stdout.fnmatch_lines(["*parent base: ECE*"])
@@ -93,7 +93,7 @@ def test_it(calibration, calibration_baseline):
     assert_no_regression(facts, calibration_baseline)
 """,
     )
-    result = family.facts("hot", "--calibration-parent=runs/base")
+    result = family.facts("hot", "--calibration-parent=runs/base", "-v")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*parent base: ECE*"])
 
