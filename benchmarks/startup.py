@@ -2,32 +2,31 @@
 
 ::
 
-    python benchmarks/startup.py                  # print the tables (5 minutes on two cores)
+    python benchmarks/startup.py                  # print the tables (10 minutes on two cores)
     python benchmarks/startup.py --rounds 30      # fewer rounds, wider intervals
     python benchmarks/startup.py --write docs/performance.md
 
-A project of one empty test is collected with ``pytest --collect-only -q``, again and again, in
-processes of their own that see pytest and what it needs and nothing else, but for
+A project of one empty test is collected with ``pytest --collect-only -q`` in processes of their own
+that see pytest and what it needs and nothing else, but for
 
-- the plugin, installed from its wheel: its **cost** is the difference to a run without it;
+- the plugin, installed from its wheel: its cost is the difference to a run without it;
 - the plugin, switched off by ``-p no:calibration``: what is left is the price of being installed
-  (pytest reads the entry points and the list of files of every plugin there is);
-- pytest-rerunfailures, and pytest-xdist without ``-n``, as a yardstick.
+  (pytest reads the entry points and the list of files of every plugin);
+- other plugins, as a yardstick, as far as they are installed here.
 
-Processor time of a process is user and system time as the kernel counts them (``os.wait4``). Each
-round runs all of them in a shuffled order, and differences are taken within a round, so that a
-machine that slows down slows down both sides. A median stands with its 95 % interval from order
-statistics, which supposes nothing about the noise. Measure on a machine that does nothing else:
-processor time grows with the work beside it, which shares the caches.
+Instructions are counted by ``valgrind --tool=callgrind``, where that program is there: the same
+count, but for some thousands, at every run. Processor time is user and system time as the kernel
+counts them. Each round runs all variants in a shuffled order, and differences are taken within a
+round, so that a machine that slows down slows down both sides. A median stands with its 95 %
+interval from order statistics. Measure time on a machine that does nothing else.
 
-Two states of the disk are measured. Warm: bytecode that Python or pytest wants to keep is there.
-Read-only: pytest may not keep the bytecode of plugins that it rewrites, because
+Two states of the disk are measured. Warm: the bytecode that Python and pytest keep is there.
+Read-only: pytest cannot keep the bytecode of plugins, whose assert statements it rewrites, because
 ``PYTHONDONTWRITEBYTECODE`` is set, as in many container images, or because site-packages belong to
 another user; so it compiles what it imports at every start.
 
 Beside them: what a test costs that has nothing to do with the plugin, from runs of many empty
-tests; and, from within one process, how long imports and hooks of the plugin take, which of its
-modules are imported, and every file it writes and every process it starts.
+tests; which modules a start imports; and every file that it writes and every process it starts.
 """
 
 from __future__ import annotations
@@ -37,13 +36,14 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import distribution, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from math import comb
 from pathlib import Path
 from statistics import median
@@ -57,6 +57,8 @@ NAME = "calibration"
 PYTEST = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 YARDSTICKS = {
     "pytest-rerunfailures": ("pytest-rerunfailures",),
+    "pytest-timeout": ("pytest-timeout",),
+    "pytest-cov": ("pytest-cov", "coverage"),
     "pytest-xdist, no -n": ("pytest-xdist", "execnet"),
 }
 COLLECT = ("--collect-only", "-q")
@@ -64,175 +66,119 @@ COLLECT = ("--collect-only", "-q")
 MANY = 2000
 # What a process could leave behind or start, as Python's audit events name it.
 EVENTS = (
-    "open",
-    "os.mkdir",
-    "os.rename",
-    "os.link",
-    "os.symlink",
-    "os.fork",
-    "os.forkpty",
-    "os.posix_spawn",
-    "os.exec",
-    "os.system",
-    "subprocess.Popen",
-    "socket.connect",
-    "tempfile.mkdtemp",
-    "tempfile.mkstemp",
+    *("open", "os.mkdir", "os.rename", "os.link", "os.symlink", "os.fork", "os.forkpty"),
+    *("os.posix_spawn", "os.exec", "os.system", "subprocess.Popen", "socket.connect"),
+    *("tempfile.mkdtemp", "tempfile.mkstemp"),
 )
-# Runs pytest in a process and says what the plugin did in it.
+# Runs pytest, and writes which modules were imported and which of these events happened.
 WATCHER = f"""
 import json, os, sys
-from time import perf_counter
-
-told, spent, registered = [], {{}}, []
+events = []
 
 def audit(event, args):
-    if event in {EVENTS!r}:
-        if event == "open":
-            mode, flags = args[1], args[2] or 0
-            if not (flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
-                return
-        told.append([event, os.fsdecode(args[0]) if isinstance(args[0], (str, bytes)) else ""])
+    if event not in {EVENTS!r}:
+        return
+    if event == "open" and not (args[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        return
+    events.append([event, os.fsdecode(args[0]) if isinstance(args[0], (str, bytes)) else ""])
 
 sys.addaudithook(audit)
-
-def add(what, began):
-    spent[what] = spent.get(what, 0.0) + perf_counter() - began
-
-def timed(name, function, wraps):
-    def plain(*args):
-        began = perf_counter()
-        try:
-            return function(*args)
-        finally:
-            add(name, began)
-
-    def wrapper(*args):
-        inner = function(*args)
-        began = perf_counter()
-        next(inner)
-        add(name, began)
-        try:
-            result = yield
-        except BaseException as error:
-            inner.throw(error)
-        else:
-            began = perf_counter()
-            try:
-                inner.send(result)
-            except StopIteration as stop:
-                add(name, began)
-                return stop.value
-
-    return wrapper if wraps else plain
-
-import importlib.metadata
-import pluggy, pytest
-
-impl_init = pluggy.HookImpl.__init__
-
-def init(self, plugin, plugin_name, function, options):
-    impl_init(self, plugin, plugin_name, function, options)
-    if plugin_name.startswith({NAME!r}):
-        wraps = options["wrapper"] or options["hookwrapper"]
-        self.function = timed(f"hook {{function.__name__}}", self.function, wraps)
-
-pluggy.HookImpl.__init__ = init
-load = importlib.metadata.EntryPoint.load
-
-def loaded(self):
-    began = perf_counter()
-    try:
-        return load(self)
-    finally:
-        if self.name == {NAME!r}:
-            add("import", began)
-
-importlib.metadata.EntryPoint.load = loaded
-register = pytest.PytestPluginManager.register
-
-def registering(self, plugin, name=None):
-    began = perf_counter()
-    try:
-        return register(self, plugin, name)
-    finally:
-        if (name or "").startswith({NAME!r}):
-            registered.append(name)
-            add("register", began)
-
-pytest.PytestPluginManager.register = registering
-status = pytest.main(sys.argv[1:])
-seen = list(told)
-modules = [name for name in sys.modules if name.partition(".")[0] == "pytest_calibration"]
-with open(os.environ["WATCHED"], "w") as file:
-    json.dump({{"told": seen, "spent": spent, "modules": modules, "all": sorted(sys.modules),
-               "registered": registered, "status": int(status)}}, file)
+import pytest
+status = pytest.main(sys.argv[2:])
+found = {{"events": list(events), "modules": sorted(sys.modules), "status": int(status)}}
+with open(sys.argv[1], "w") as file:
+    json.dump(found, file)
 """
 
 
 @dataclass(frozen=True)
-class Variant:
+class Start:
     """One way to start pytest.
 
     Attributes:
         folders: what Python finds beside its standard library.
         args: arguments of pytest.
         project: where it runs.
-        writes_bytecode: whether bytecode may be kept.
+        read_only: whether no bytecode is kept.
     """
 
     folders: tuple[Path, ...]
     args: tuple[str, ...]
     project: Path
-    writes_bytecode: bool = True
+    read_only: bool = False
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of the process: nothing of this one's that changes what is measured."""
-        out = {name: value for name, value in os.environ.items() if not changes(name)}
+        """The environment of the process, without what changes Python or pytest here."""
+        out = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTHON", "PYTEST", "COV_"))
+            and name not in ("CI", "GITHUB_ACTIONS")
+        }
         out["PYTHONPATH"] = os.pathsep.join(map(str, self.folders))
-        if not self.writes_bytecode:
+        # The order of sets, and so the count of instructions, is the same at every run.
+        out["PYTHONHASHSEED"] = "0"
+        if self.read_only:
             out["PYTHONDONTWRITEBYTECODE"] = "1"
         return out
 
-    def cpu(self) -> float:
-        """Run once and return the processor time, in seconds.
+    @property
+    def command(self) -> list[str]:
+        """The command; without site (-S), no editable install comes along."""
+        return [sys.executable, "-S", "-m", "pytest", *self.args]
+
+    def seconds(self) -> float:
+        """Run once and return the processor time.
 
         Raises:
             RuntimeError: pytest failed.
         """
-        # Without site (-S) no editable install comes along.
-        command = [sys.executable, "-S", "-m", "pytest", *self.args]
-        with open(os.devnull, "wb") as null:
-            child = subprocess.Popen(
-                command, cwd=self.project, env=self.environment, stdout=null, stderr=null
-            )
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
+        null = subprocess.DEVNULL
+        child = subprocess.Popen(
+            self.command, cwd=self.project, env=self.environment, stdout=null, stderr=null
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
-            raise RuntimeError(f"{' '.join(command)} in {self.project} gave {child.returncode}")
+            raise RuntimeError(f"{' '.join(self.command)} gave {child.returncode}")
         return usage.ru_utime + usage.ru_stime
 
+    def instructions(self) -> float:
+        """Run once under valgrind and return the instructions, in millions; NaN without it."""
+        if shutil.which("valgrind") is None:
+            return float("nan")
+        self.seconds()
+        result = subprocess.run(
+            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *self.command],
+            cwd=self.project,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        (count,) = re.findall(r"Collected : (\d+)", result.stderr)
+        return int(count) / 1e6
+
     def watched(self) -> dict[str, Any]:
-        """Run once and return what the plugin did in the process."""
+        """Run once and return what happened in the process: modules and events."""
         with TemporaryDirectory() as folder:
-            answer = Path(folder, "answer.json")
+            file = Path(folder, "found.json")
             subprocess.run(
-                [sys.executable, "-S", "-c", WATCHER, *self.args],
+                [sys.executable, "-S", "-c", WATCHER, str(file), *self.args],
                 cwd=self.project,
-                env={**self.environment, "WATCHED": str(answer)},
+                env=self.environment,
                 stdout=subprocess.DEVNULL,
                 check=True,
             )
-            found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         if found["status"]:
             raise RuntimeError(f"pytest gave {found['status']} under watch")
-        found["told"] = sorted(map(beside_the_point, found["told"]))
         return found
 
 
-def beside_the_point(event: tuple[str, str]) -> str:
-    """Return an event as a line; what has another name in each process gets one for all."""
+def event_name(event: tuple[str, str]) -> str:
+    """Return an event as text; what has another path in each process gets one for all."""
     name, path = event
     if "__pycache__" in path:
         return f"{name} (bytecode that pytest keeps)"
@@ -241,13 +187,12 @@ def beside_the_point(event: tuple[str, str]) -> str:
     return f"{name} {path}".rstrip()
 
 
-def changes(name: str) -> bool:
-    """Whether a variable of the environment changes what Python or pytest does."""
-    return name.startswith(("PYTHON", "PYTEST", "COV_")) or name in ("CI", "GITHUB_ACTIONS")
-
-
 def copy_of(names: Iterable[str], folder: Path) -> Path:
-    """Copy installed distributions, with nothing else of their environment."""
+    """Copy installed distributions, with nothing else of their environment.
+
+    Raises:
+        PackageNotFoundError: one is not installed.
+    """
     for name in names:
         found = distribution(name)
         for file in found.files or ():
@@ -261,185 +206,145 @@ def copy_of(names: Iterable[str], folder: Path) -> Path:
     return folder
 
 
-def wheel_in(folder: Path, source: Path) -> Path:
-    """Install the wheel of the working tree, alone."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--compile"]
-    subprocess.run([*command, "--target", str(folder), str(source)], check=True)
-    return folder
-
-
-def wheel_of(folder: Path) -> Path:
-    """Build the wheel of the working tree."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    subprocess.run([*command, "--wheel-dir", str(folder), str(ROOT)], check=True)
-    return next(folder.glob("*.whl"))
-
-
-def interval(values: list[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return the median and its interval from order statistics."""
-    ordered, n = sorted(values), len(values)
-    outside, low = 0.0, 0
-    # Widest pair of ranks that still holds the level: P(fewer than `low` lie below the median).
-    while low < n // 2 and 2 * (outside + comb(n, low) / 2**n) <= 1 - level:
-        outside += comb(n, low) / 2**n
-        low += 1
-    low = max(low - 1, 0)
-    return median(ordered), ordered[low], ordered[n - 1 - low]
-
-
-def rounds(variants: dict[str, Variant], n: int, seed: int) -> dict[str, list[float]]:
-    """Run every variant n times, each round in an order of its own."""
-    shuffler = random.Random(seed)
-    out: dict[str, list[float]] = {name: [] for name in variants}
-    for variant in variants.values():
-        variant.cpu()
-    for _ in range(n):
-        order = list(variants)
-        shuffler.shuffle(order)
-        for name in order:
-            out[name].append(variants[name].cpu())
-    return out
-
-
-def row(name: str, values: list[float], against: list[float] | None) -> str:
-    """Return one line of a table: a median, and a difference with its interval."""
-    start = f"| {name} | {1e3 * median(values):.1f} |"
-    if against is None:
-        return f"{start} – |"
-    differences = [a - b for a, b in zip(values, against, strict=True)]
-    middle, low, high = (1e3 * number for number in interval(differences))
-    return f"{start} {middle:+.1f} ({low:+.1f} to {high:+.1f}) |"
+def pip(*args: str) -> None:
+    """Run pip."""
+    subprocess.run([sys.executable, "-m", "pip", *args, "--quiet", "--no-deps"], check=True)
 
 
 def tree(folder: Path) -> dict[str, int]:
     """Return every file and folder below a folder, with its size."""
     return {
         str(path.relative_to(folder)): path.stat().st_size if path.is_file() else 0
-        for path in sorted(folder.rglob("*"))
+        for path in folder.rglob("*")
     }
 
 
 class Bench:
-    """The folders that are measured.
-
-    Args:
-        work: an empty folder.
-    """
+    """The folders that are measured, below an empty one."""
 
     def __init__(self, work: Path) -> None:
         self.base = copy_of(PYTEST, work / "pytest")
-        self.yardsticks = {
-            name: copy_of(parts, work / name.replace(", ", "-").replace(" ", "-"))
-            for name, parts in YARDSTICKS.items()
-        }
-        wheel = wheel_of(work / "wheel")
-        self.ours = wheel_in(work / "ours", wheel)
-        # Never started with leave to write: only what pip compiled is there.
-        self.fresh = wheel_in(work / "ours-read-only", wheel)
-        self.empty = self._project(work / "empty", "def test_nothing(): pass\n")
-        tests = "".join(f"def test_{i}(): pass\n" for i in range(MANY))
-        self.many = self._project(work / "many", tests)
+        self.yardsticks: dict[str, Path] = {}
+        for name, parts in YARDSTICKS.items():
+            try:
+                self.yardsticks[name] = copy_of(parts, work / parts[0])
+            except PackageNotFoundError:
+                print(f"{parts[0]} is not installed, and left out.", file=sys.stderr)
+        pip("wheel", "--wheel-dir", str(work / "wheel"), str(ROOT))
+        (wheel,) = (work / "wheel").glob("*.whl")
+        self.ours, self.read_only = work / "ours", work / "ours-read-only"
+        for folder in (self.ours, self.read_only):
+            # Only what pip compiles is there: the second is never started with leave to write.
+            pip("install", "--compile", "--target", str(folder), str(wheel))
+        self.empty = self._project(work / "empty", 1)
+        self.many = self._project(work / "many", MANY)
 
     @staticmethod
-    def _project(folder: Path, tests: str) -> Path:
+    def _project(folder: Path, tests: int) -> Path:
         folder.mkdir()
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-        (folder / "test_nothing.py").write_text(tests, encoding="utf-8")
+        text = "".join(f"def test_{i}(): pass\n" for i in range(tests))
+        (folder / "test_nothing.py").write_text(text, encoding="utf-8")
         return folder
 
-    def start(self, *extra: Path, args: tuple[str, ...] = COLLECT, writes: bool = True) -> Variant:
-        """Return a start of pytest in the empty project with what these folders hold."""
-        return Variant((self.base, *extra), args, self.empty, writes)
-
-    def off(self) -> Variant:
-        """Return a start with the plugin installed and switched off."""
-        return self.start(self.ours, args=("-p", f"no:{NAME}", *COLLECT))
+    def start(
+        self, *folders: Path, args: tuple[str, ...] = COLLECT, read_only: bool = False
+    ) -> Start:
+        """Return a start in the empty project that sees pytest and these folders."""
+        return Start((self.base, *folders), args, self.empty, read_only)
 
     def starts(self, n: int) -> str:
         """Return the table of what a start costs."""
-        bare, on, compiled = "pytest alone", "with the plugin", "with the plugin, read-only"
-        off = f"with the plugin, `-p no:{NAME}`"
-        variants = {
-            bare: self.start(),
-            on: self.start(self.ours),
-            off: self.off(),
-            compiled: self.start(self.fresh, writes=False),
-            **{f"with {name}": self.start(at) for name, at in self.yardsticks.items()},
+        alone, off = self.start(), ("-p", f"no:{NAME}", *COLLECT)
+        starts = {
+            "pytest alone": alone,
+            "with the plugin": self.start(self.ours),
+            f"with the plugin, `-p no:{NAME}`": self.start(self.ours, args=off),
+            "with the plugin, read-only": self.start(self.read_only, read_only=True),
+            **{f"with {name}": self.start(folder) for name, folder in self.yardsticks.items()},
         }
-        found = rounds(variants, n, seed=5)
+        times = rounds(starts, n, seed=5)
+        bare, bare_count = times.pop("pytest alone"), alone.instructions()
+        rows = [f"| pytest alone | {1e3 * median(bare):.1f} | – | {bare_count:.0f} | – |"]
+        for name, found in times.items():
+            more = differences(found, bare, 1e3)
+            count = starts[name].instructions()
+            rows.append(
+                f"| {name} | {1e3 * median(found):.1f} | {more} | {count:.0f} "
+                f"| {count - bare_count:+.1f} |"
+            )
         return "\n".join(
             [
                 f"`pytest --collect-only -q`, one empty test, {n} rounds:",
                 "",
-                "| start | processor time, ms (median) | more than pytest alone, ms (95 %) |",
-                "|---|---:|---:|",
-                row(bare, found[bare], None),
-                *(row(name, found[name], found[bare]) for name in variants if name != bare),
+                "| start | processor time, ms (median) | more than pytest alone, ms (95 %) "
+                "| instructions, millions | more than pytest alone |",
+                "|---|---:|---:|---:|---:|",
+                *rows,
             ]
         )
 
     def per_test(self, n: int) -> str:
-        """Return what a test of others' costs, in microseconds."""
-        args = ("-q", "-p", "no:cacheprovider")
+        """Return what a test costs that has nothing to do with the plugin."""
+        args, folders = ("-q", "-p", "no:cacheprovider"), (self.base, self.ours)
         off = ("-p", f"no:{NAME}", *args)
-        found = rounds(
-            {
-                "on": Variant((self.base, self.ours), args, self.many),
-                "off": Variant((self.base, self.ours), off, self.many),
-            },
-            n,
-            seed=6,
-        )
-        differences = [a - b for a, b in zip(found["on"], found["off"], strict=True)]
-        middle, low, high = (1e6 * number / MANY for number in interval(differences))
-        whole = 1e6 * median(found["off"]) / MANY
+        starts = {"on": Start(folders, args, self.many), "off": Start(folders, off, self.many)}
+        times = rounds(starts, n, seed=6)
         return (
-            f"A run of {MANY:,} empty tests with the plugin against one with it switched off, {n} "
-            f"rounds: {middle:+.1f} µs a test ({low:+.1f} to {high:+.1f}; of {whole:.0f} µs)."
+            f"A run of {MANY:,} empty tests with the plugin, compared with one in which it is "
+            f"switched off, {n} rounds: {differences(times['on'], times['off'], 1e6 / MANY)} µs a "
+            f"test (of {1e6 * median(times['off']) / MANY:.0f} µs)."
         )
 
-    def inside(self, n: int) -> str:
-        """Return where the time goes, and what the plugin does beside taking time."""
-        seen = [self.start(self.ours).watched() for _ in range(n)]
-        bare, off = self.start().watched(), self.off().watched()
-        names = sorted({name for one in seen for name in one["spent"]})
-        spent = {name: median(one["spent"].get(name, 0.0) for one in seen) for name in names}
-        hooks = {name: s for name, s in spent.items() if name.startswith("hook ")}
-        top = sorted(hooks, key=hooks.__getitem__, reverse=True)[:4]
-        more = sorted({*seen[0]["all"]} - {*bare["all"]} - {*seen[0]["modules"]})
+    def side_effects(self) -> str:
+        """Return what a start with the plugin imports and leaves behind."""
         before = tree(self.ours), tree(self.empty)
-        self.start(self.ours).cpu()
-        changed = [a != b for a, b in zip(before, (tree(self.ours), tree(self.empty)), strict=True)]
+        with_it, alone = self.start(self.ours).watched(), self.start().watched()
+        changed = (tree(self.ours), tree(self.empty)) != before
+        more = {*with_it["modules"]} - {*alone["modules"]}
+        ours = sorted(name for name in more if name.partition(".")[0] == "pytest_calibration")
+        others = sorted(more - {*ours})
         # As often, too: a folder of bytecode is asked for once per module.
-        beyond = Counter(seen[0]["told"]) - Counter(bare["told"])
-        events = "; ".join(f"{n} × {what}" for what, n in beyond.items()) or "none"
-        named = ", ".join(f"{name.removeprefix('hook ')} {1e3 * hooks[name]:.2f}" for name in top)
+        events = Counter(map(event_name, with_it["events"])) - Counter(
+            map(event_name, alone["events"])
+        )
+        listed = "; ".join(f"{n} × {name}" for name, n in events.items()) or "none"
         return "\n".join(
             [
-                f"Within one process, wall time in ms (medians of {n}):",
+                "Within one process:",
                 "",
-                f"- importing the plugin: {1e3 * spent['import']:.2f}",
-                f"- registering it, its fixtures and its hooks: {1e3 * spent['register']:.2f}",
-                f"- its hooks: {1e3 * sum(hooks.values()):.2f} ({named})",
-                f"- modules of ours imported: {len(seen[0]['modules'])} "
-                f"({', '.join(seen[0]['modules'])}); with it switched off: {len(off['modules'])}",
-                f"- other modules imported for it: {len(more)} ({', '.join(more) or 'none'})",
-                f"- files opened for writing, folders made, processes started, connections made "
-                f"that pytest alone does not: {events}",
-                f"- changed on disk by a start, in the project or where the plugin lies: "
-                f"{'something' if any(changed) else 'nothing'}",
+                f"- modules of ours imported: {len(ours)} ({', '.join(ours)})",
+                f"- other modules imported for it: {len(others)} ({', '.join(others) or 'none'})",
+                "- files opened for writing, folders made, processes started, connections made "
+                f"that pytest alone does not: {listed}",
+                "- changed on disk by a start, in the project or where the plugin lies: "
+                f"{'something' if changed else 'nothing'}",
             ]
         )
 
 
-def machine() -> str:
-    """Return what the numbers depend on."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count()
-    return (
-        f"Python {platform.python_version()}, pytest {version('pytest')}, {platform.system()}, "
-        f"{cores} cores."
-    )
+def rounds(starts: dict[str, Start], n: int, seed: int) -> dict[str, list[float]]:
+    """Return the seconds of each start in n rounds, each in an order of its own."""
+    shuffler = random.Random(seed)
+    out: dict[str, list[float]] = {name: [] for name in starts}
+    for start in starts.values():
+        start.seconds()
+    for _ in range(n):
+        for name in shuffler.sample(list(starts), len(starts)):
+            out[name].append(starts[name].seconds())
+    return out
+
+
+def differences(values: list[float], others: list[float], factor: float) -> str:
+    """Return the median of the differences, with its 95 % interval from order statistics."""
+    ordered = sorted(factor * (a - b) for a, b in zip(values, others, strict=True))
+    n, outside, rank = len(ordered), 0.0, 0
+    # Widest pair of ranks that still holds the level: P(fewer than `rank` lie below the median).
+    while rank < n // 2 and outside + comb(n, rank) / 2**n <= 0.025:
+        outside += comb(n, rank) / 2**n
+        rank += 1
+    low, high = ordered[max(rank - 1, 0)], ordered[n - max(rank, 1)]
+    return f"{median(ordered):+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def main() -> None:
@@ -453,10 +358,11 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         parts = [
-            machine(),
+            f"Python {platform.python_version()}, pytest {version('pytest')}, {platform.system()}, "
+            f"{os.cpu_count()} cores.",
             bench.starts(options.rounds),
             bench.per_test(max(6, options.rounds // 5)),
-            bench.inside(max(5, options.rounds // 5)),
+            bench.side_effects(),
         ]
     publish("\n\n".join(parts), options.write, "startup")
 
