@@ -102,7 +102,7 @@ def verdicts() -> list[Verdict]:
         compare(hot, base, against="parent", reference="parent base"),
         compare(replace(base, signature=Signature({"shots": "5"}, {"model": "other"})), base),
         replace(absent, state=type(absent.state).NO_BASELINE, baseline=None, components=(),
-                stored=None, reason="nothing is stored at tests/x.yaml."),
+                baseline_items=None, reason="nothing is stored at tests/x.yaml."),
     ]  # fmt: skip
 
 

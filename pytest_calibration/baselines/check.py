@@ -10,7 +10,7 @@ from pytest_calibration.baselines.record import MAX_SUPERSEDED
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import Past, Verdict, align, compare, judge
-from pytest_calibration.measurement import measure
+from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.text.numbers import counted
 
@@ -54,14 +54,15 @@ def compare_with_stored(
     ==================  =============================  ==========================================
     stored              may be written                 verdict
     ==================  =============================  ==========================================
-    nothing             no                             ``no_baseline``
+    nothing             no, or accept                  ``no_baseline``
     nothing             record                         ``recorded``
     unreadable          anything                       raises; nothing is written
     not comparable      no                             ``not_comparable``
-    comparable          no                             ``passed``, ``regressed``, ``inconclusive``
+    comparable          no, or record                  ``passed``, ``regressed``, ``inconclusive``
     better, worse or    accept                         ``recorded``; the old summary and the
     not comparable                                     reason stay in the file
-    passed as it is     accept                         ``passed``; nothing is written
+    passed, or          accept                         as it is; nothing is written
+    inconclusive
     ==================  =============================  ==========================================
 
     Raises:
@@ -69,10 +70,10 @@ def compare_with_stored(
     """
     record = store.find(predictions.probe)
     if record is None:
-        return _not_stored(predictions, store)
+        return _record_if_allowed(predictions, store, measure(predictions))
     verdict = compare_with_record(predictions, record, project, tolerance)
     if verdict.state in (State.REGRESSED, State.NOT_COMPARABLE) or verdict.improved:
-        return _accepted(verdict, predictions, store)
+        return _accept_if_allowed(verdict, predictions, store)
     return verdict
 
 
@@ -88,8 +89,8 @@ def compare_ece_with_stored(
     """Compare the ECE with a stored one plus the tolerance, on the items both sides have.
 
     The record's own ``limit:`` counts instead where it is set. The stored ECE is recomputed in
-    these bins from the stored items. Where the run accepts, what is above the stored ECE or not
-    comparable replaces it.
+    these bins from the stored items. Where the run accepts, what is above that sum, or not
+    comparable, replaces the record; a ``limit:`` written by hand stays.
 
     Raises:
         UnreadableBaseline: a record is stored and cannot be trusted.
@@ -99,7 +100,7 @@ def compare_ece_with_stored(
     record = baseline if isinstance(baseline, Record) else baseline.find(predictions.probe)
     if record is None:
         assert isinstance(baseline, Baselines)
-        return _not_stored(predictions, baseline)
+        return _record_if_allowed(predictions, baseline, measured)
     ours, theirs, remark = align(predictions, record.predictions)
     if ours is None or theirs is None:
         verdict = Verdict(
@@ -111,7 +112,7 @@ def compare_ece_with_stored(
             candidate=predictions,
             past=_past(record),
         )
-        return _accepted(verdict, predictions, baseline)
+        return _accept_if_allowed(verdict, predictions, baseline)
     candidate, stored = predictions.take(ours), record.predictions.take(theirs)
     before = measure(stored, metric, bins=bins)
     limit = record.limit
@@ -126,17 +127,19 @@ def compare_ece_with_stored(
         notes=(*verdict.notes, remark) if remark else verdict.notes,
         reason=" ".join(filter(None, (own, verdict.reason))),
         candidate=candidate,
-        stored=stored,
+        baseline_items=stored,
         sharpness_before=record.sharpness,
         past=_past(record),
     )
     # A limit written by hand stays what it is, whatever is accepted.
     if verdict.state is State.ABOVE_LIMIT and record.limit is None:
-        return _accepted(verdict, predictions, baseline)
+        return _accept_if_allowed(verdict, predictions, baseline)
     return verdict
 
 
-def _accepted(verdict: Verdict, predictions: Predictions, baseline: Baselines | Record) -> Verdict:
+def _accept_if_allowed(
+    verdict: Verdict, predictions: Predictions, baseline: Baselines | Record
+) -> Verdict:
     """Replace what is stored, where the run accepts; else return the verdict as it is."""
     if not isinstance(baseline, Baselines) or baseline.policy.accept is None:
         return verdict
@@ -145,12 +148,14 @@ def _accepted(verdict: Verdict, predictions: Predictions, baseline: Baselines | 
     return replace(verdict, state=State.RECORDED, improved=False, reason=f"accepted: {reason}")
 
 
-def _not_stored(predictions: Predictions, store: Baselines) -> Verdict:
+def _record_if_allowed(
+    predictions: Predictions, store: Baselines, measured: Measurement
+) -> Verdict:
     """Record the predictions, where the run records; else return ``no_baseline``."""
     path = store.path_of(predictions.probe)
     verdict = Verdict(
         State.NO_BASELINE,
-        measure(predictions),
+        measured,
         against="baseline",
         candidate=predictions,
         n=len(predictions),

@@ -1,7 +1,8 @@
 """Verdicts: a measurement compared with a limit or a baseline, as a value that explains itself.
 
-Nothing here raises because calibration is bad; an assertion does that. One predicate decides
-(:attr:`Component.fired`, or ``value >= limit``), and the text prints the digits that show it.
+Nothing here raises because calibration is bad; an assertion does that. One predicate
+decides (:attr:`Component.fired` against a baseline, ``passes`` in :func:`judge`), and the text
+prints the digits that show it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pytest_calibration.text.visible import visible
 
 Against: TypeAlias = Literal["baseline", "parent", "other"]
 MIN_OVERLAP: Final = 0.95
-# Below it the items that would make a limit testable are more than anybody has.
+# For a smaller limit no number of items that would make it testable is printed.
 SMALLEST_TESTABLE: Final = 0.001
 
 
@@ -56,7 +57,7 @@ class Verdict:
     """The outcome of one comparison.
 
     Attributes:
-        state: the result.
+        state: what the comparison came to.
         measurement: of the candidate.
         baseline: measurement of the other side, where there is one.
         against: what kind of thing the baseline is: a stored ``baseline``, the ``parent`` model,
@@ -66,8 +67,8 @@ class Verdict:
         n: number of items compared (the intersection of both sides).
         units: number of independent units among them.
         tolerance: allowed worsening.
-        limit: the fixed limit of ``judge``; NaN otherwise.
-        held: what ``judge`` compared with the limit: the value, or the lower end of its interval.
+        limit: what the value was compared with by ``judge``; NaN for ``compare``.
+        judged: the number that was compared with it: the value, or the lower end of its interval.
         alpha: one-sided error level of each component's bound, as asked for.
         level: one-sided confidence of the bounds; above 1 - alpha where more is needed to keep
             the false alarms of an unchanged model low (``power.bound_quantile``).
@@ -79,7 +80,7 @@ class Verdict:
         notes: further sentences that a reader must see.
         above: for ``judge``, whether the limit is a lower limit (accuracy) instead of an upper one.
         candidate: the items that were measured; None for ``judge``, which gets one number.
-        stored: the items of the other side, in the same order; None where there are none.
+        baseline_items: those of the baseline, in the same order; None where there are none.
         sharpness_before: of the stored baseline, where only a summary of it is stored.
         past: what was stored before, the oldest first; the last is the current baseline.
     """
@@ -94,7 +95,7 @@ class Verdict:
     units: int = 0
     tolerance: float = TOLERANCE
     limit: float = math.nan
-    held: float = math.nan
+    judged: float = math.nan
     alpha: float = ALPHA
     level: float = 1 - ALPHA
     smallest_visible: float = math.nan
@@ -105,7 +106,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
     above: bool = False
     candidate: Predictions | None = field(default=None, repr=False, compare=False)
-    stored: Predictions | None = field(default=None, repr=False, compare=False)
+    baseline_items: Predictions | None = field(default=None, repr=False, compare=False)
     sharpness_before: Sharpness | None = field(default=None, repr=False)
     past: tuple[Past, ...] = field(default=(), repr=False)
 
@@ -129,14 +130,14 @@ class Verdict:
     def difference(self) -> float:
         """Worsening of the deciding component (or value minus limit); NaN without a comparison."""
         if not math.isnan(self.limit):
-            return self.held - self.limit
+            return self.judged - self.limit
         return self.deciding.worsening if self.deciding else math.nan
 
     @property
     def bound(self) -> float:
         """Lower bound of that worsening (or the value compared with the limit)."""
         if not math.isnan(self.limit):
-            return self.held
+            return self.judged
         return self.deciding.bound if self.deciding else math.nan
 
     @property
@@ -176,8 +177,8 @@ def judge(
         measurement: what was measured.
         limit: the first value that fails; with ``above``, the first value that passes.
         above: the limit is a lower one (accuracy): values below it fail.
-        debiased: compare the lower end of the interval with the limit instead of the value, so
-            that noise alone does not fail it (for ``cross_fitted_ece``).
+        debiased: for ``cross_fitted_ece``: compare the lower end of its interval with the limit
+            instead of the value, so that noise alone does not fail it.
 
     Raises:
         MetricError: the limit is no number, or one that the metric can never have.
@@ -191,9 +192,9 @@ def judge(
             f"the limit of {metric.name} must lie in [{metric.lowest:g}, {metric.highest:g}], got "
             f"{limit}; five per cent is 0.05."
         )
-    held = measurement.low if debiased else measurement.value
+    judged = measurement.low if debiased else measurement.value
     # Written so that a NaN on the measured side can only fail.
-    passes = held >= limit if above else held < limit
+    passes = judged >= limit if above else judged < limit
     n, units = measurement.n, measurement.n_clusters
     verdict = Verdict(
         State.PASSED if passes else State.ABOVE_LIMIT,
@@ -201,7 +202,7 @@ def judge(
         n=n,
         units=units,
         limit=limit,
-        held=held,
+        judged=judged,
         notes=tuple(_limit_notes(measurement, limit, debiased=debiased)),
         above=above,
     )
@@ -246,8 +247,9 @@ def compare(
     """Decide whether calibration got worse than the baseline, on the items both sides share.
 
     It fails when the one-sided lower bound of a worsening lies beyond the tolerance in any of four
-    closed-form components, all in ECE's own units: the signed gap (scaling), the slope (a tilt at
-    an unchanged mean), a learned smooth shape and the cross-fitted ECE (what these miss). It also
+    components, all in ECE's own units and with closed-form standard errors: the signed gap
+    (scaling), the slope (a tilt at an unchanged mean), a smooth shape learned on other folds, and
+    the cross-fitted ECE (what these miss). It also
     fails when the lower bound of the accuracy lost does so, since a model that only guesses has an
     ECE near 0.
     It is inconclusive when fewer than 50 independent units are shared, or when a worsening of
@@ -300,7 +302,7 @@ def compare(
         units=pair.units,
         notes=(remark,) if remark else (),
         candidate=candidate,
-        stored=stored,
+        baseline_items=stored,
         **vars(decision),
     )
 
@@ -388,11 +390,11 @@ def _numbers(m: Measurement) -> str:
 
 
 def _limit_sentence(verdict: Verdict) -> str:
-    m, held = verdict.measurement, verdict.held
-    value, limit = distinct(held, verdict.limit)
-    sign = "=" if held == verdict.limit else ">" if held > verdict.limit else "<"
+    m, judged = verdict.measurement, verdict.judged
+    value, limit = distinct(judged, verdict.limit)
+    sign = "=" if judged == verdict.limit else ">" if judged > verdict.limit else "<"
     needs = "at least the limit" if verdict.above else "below the limit"
-    end = "" if held == m.value else ", lower end of its interval"
+    end = "" if judged == m.value else ", lower end of its interval"
     return f"{m.label}{end}: {value} {sign} limit {limit} (must be {needs})"
 
 

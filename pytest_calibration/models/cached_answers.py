@@ -23,20 +23,22 @@ from pytest_calibration.models.digests import Digest, code_digest
 from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
 
 T = TypeVar("T")
-Positions: TypeAlias = NDArray[np.int64]
-# One array per text or prompt, by what they hold.
+# (n, 2) first and one-past-last character of each token.
+Spans: TypeAlias = NDArray[np.int64]
+Indices: TypeAlias = NDArray[np.int64]
+# Name of a field: one array per text or prompt.
 Columns: TypeAlias = Mapping[str, Sequence[NDArray[Any]]]
-SCORES: Final = ("spans", "top_probability", "hit", "target_logprob", "token_ids")
+SCORE_FIELDS: Final = ("spans", "top_probability", "hit", "target_logprob", "token_ids")
 META: Final = "meta"
-# What reading bytes that are no entry raises.
-NO_ENTRY: Final = (
+# Errors that reading a damaged entry can raise.
+DAMAGED_ENTRY_ERRORS: Final = (
     *(ValueError, KeyError, TypeError, IndexError, AttributeError),
     *(EOFError, OSError, MemoryError, zipfile.BadZipFile),
 )
 
 
 class CachedAnswers:
-    """Answers from a cache, else from the model and into the cache.
+    """A model that answers from a cache, else loads itself, and keeps what it answers.
 
     It has the methods of all kinds of models; those that the loaded model lacks raise ModelError.
 
@@ -44,9 +46,9 @@ class CachedAnswers:
         cache: where answers are kept; None for nowhere.
 
     Attributes:
-        cache: the same.
+        cache: where answers are kept; None for nowhere.
         served: calls that were answered from the cache.
-        computed: calls that the model answered.
+        computed: calls that needed the loaded model.
     """
 
     def __init__(self, cache: Cache | None) -> None:
@@ -64,7 +66,7 @@ class CachedAnswers:
         raise NotImplementedError
 
     def unchanged(self) -> bool:
-        """Tell, once the model is loaded, whether ``cache_key`` is still its own."""
+        """Return whether the model, now loaded, is still the one of ``cache_key``."""
         raise NotImplementedError
 
     @cached_property
@@ -83,7 +85,7 @@ class CachedAnswers:
     ) -> list[NDArray[np.float64]]:
         """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
         key = self._entry_key("option_logprobs", list(prompts), [list(row) for row in options])
-        kept = self._read(key, _option_logprobs, len(prompts))
+        kept = self._read(key, _read_option_logprobs, len(prompts))
         if kept is not None:
             self.served += 1
             if isinstance(kept, TokenBoundaryError):
@@ -104,26 +106,26 @@ class CachedAnswers:
         """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
         texts = list(texts)
         key = self._entry_key("spans", texts)
-        kept_spans = self._read(key, _spans, len(texts))
-        kept_chosen: list[Positions] = []
+        kept_spans = self._read(key, _read_spans, len(texts))
+        kept_chosen: list[Indices] = []
         if kept_spans is not None:
             kept_chosen = [_chosen(choose, i, spans) for i, spans in enumerate(kept_spans)]
-            kept = self._read(self._scores_key(texts, kept_chosen), _next_token, len(texts))
+            kept = self._read(self._scores_key(texts, kept_chosen), _read_next_token, len(texts))
             if kept is not None:
                 self.served += 1
                 return kept
-        spans: dict[int, Positions] = {}
-        chosen: dict[int, Positions] = {}
+        spans: dict[int, Spans] = {}
+        chosen: dict[int, Indices] = {}
 
-        def recorded(i: int, these: Positions) -> Positions:
-            spans[i] = np.array(these, dtype=np.int64)
+        def choose_and_keep(i: int, text_spans: Spans) -> Indices:
+            spans[i] = np.array(text_spans, dtype=np.int64)
             # The probe is asked again only where the characters are not those that were kept.
             same = kept_spans is not None and np.array_equal(kept_spans[i], spans[i])
-            chosen[i] = kept_chosen[i] if same else _chosen(choose, i, these)
+            chosen[i] = kept_chosen[i] if same else _chosen(choose, i, text_spans)
             return chosen[i]
 
         scores: list[NextTokenScores] = self._ask(
-            "next_token", texts, choose=None if choose is None else recorded
+            "next_token", texts, choose=None if choose is None else choose_and_keep
         )
         if choose is None:
             spans = {i: one.spans for i, one in enumerate(scores)}
@@ -136,7 +138,7 @@ class CachedAnswers:
             )
         return scores
 
-    def _scores_key(self, texts: Sequence[str], chosen: Sequence[Positions]) -> bytes:
+    def _scores_key(self, texts: Sequence[str], chosen: Sequence[Indices]) -> bytes:
         plain = [np.ascontiguousarray(one, dtype="<i8").tobytes() for one in chosen]
         return self._entry_key("next_token", texts, plain)
 
@@ -145,7 +147,7 @@ class CachedAnswers:
     ) -> list[Generation]:
         """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
         key = self._entry_key("generate", list(prompts), [int(n) for n in max_new_tokens])
-        kept = self._read(key, _generations, len(prompts))
+        kept = self._read(key, _read_generations, len(prompts))
         if kept is not None:
             self.served += 1
             return kept
@@ -184,38 +186,44 @@ class CachedAnswers:
         return method(*arguments, **named)
 
     def _entry_key(self, *question: object) -> bytes:
-        if self._cache is None:
+        if self._active_cache is None:
             return b""
         return Digest(code_digest(), self.cache_key, *question).bytes()
 
     @property
-    def _cache(self) -> Cache | None:
+    def _active_cache(self) -> Cache | None:
         return None if self.cache is None or self.cache_key is None else self.cache
 
     def _read(
         self, key: bytes, make: Callable[[Any, Columns], T], n: int | None = None
     ) -> T | None:
-        """Return what is made of an entry, n answers where they are counted; None without one."""
-        content = None if self._cache is None else self._cache.get(key)
-        if self._cache is None or content is None:
+        """Return the answers that ``make`` reads from an entry; None without a sound one.
+
+        Args:
+            key: of the entry.
+            make: reads answers from an unpacked entry.
+            n: how many there must be, if they are a list or an array.
+        """
+        content = None if self._active_cache is None else self._active_cache.get(key)
+        if self._active_cache is None or content is None:
             return None
         try:
             answers = make(*unpacked(content))
             if isinstance(answers, list | np.ndarray) and len(answers) != n:
                 raise ValueError(f"{len(answers)} answers where there should be {n}")
-        except NO_ENTRY:
-            self._cache.mark_damaged(key)
+        except DAMAGED_ENTRY_ERRORS:
+            self._active_cache.mark_damaged(key)
             return None
         return answers
 
     def _write(
         self, key: bytes, meta: Mapping[str, object], columns: Columns | None = None
     ) -> None:
-        if self._cache is not None and self.unchanged():
-            self._cache.put(key, packed(meta, columns or {}))
+        if self._active_cache is not None and self.unchanged():
+            self._active_cache.put(key, packed(meta, columns or {}))
 
 
-def _chosen(choose: Choose | None, i: int, spans: Positions) -> Positions:
+def _chosen(choose: Choose | None, i: int, spans: Spans) -> Indices:
     """Return the positions that are chosen in a text, in its order."""
     if choose is None:
         return np.arange(len(spans))
@@ -226,30 +234,33 @@ def _chosen(choose: Choose | None, i: int, spans: Positions) -> Positions:
 # --- entries -------------------------------------------------------------------------------------
 
 
-def _option_logprobs(meta: Any, columns: Columns) -> list[NDArray[np.float64]] | TokenBoundaryError:
+def _read_option_logprobs(
+    meta: Any, columns: Columns
+) -> list[NDArray[np.float64]] | TokenBoundaryError:
     if "boundary" in meta:
         return TokenBoundaryError(str(meta["boundary"]))
     return list(columns["logprobs"])
 
 
-def _spans(_: Any, columns: Columns) -> list[Positions]:
+def _read_spans(_: Any, columns: Columns) -> list[Spans]:
     return [rows.reshape(-1, 2) for rows in columns["spans"]]
 
 
 def _next_token_entry(scores: Sequence[NextTokenScores]) -> tuple[dict[str, object], Columns]:
-    words = {word: i for i, word in enumerate({word: 0 for one in scores for word in one.top_text})}
-    columns = {name: [getattr(one, name) for one in scores] for name in SCORES}
-    columns["top_text"] = [np.array([words[w] for w in one.top_text], int) for one in scores]
-    return {"words": list(words)}, columns
+    token_texts = dict.fromkeys(text for one in scores for text in one.top_text)
+    index = {text: i for i, text in enumerate(token_texts)}
+    columns = {name: [getattr(one, name) for one in scores] for name in SCORE_FIELDS}
+    columns["top_text"] = [np.array([index[text] for text in one.top_text], int) for one in scores]
+    return {"token_texts": list(token_texts)}, columns
 
 
-def _next_token(meta: Any, columns: Columns) -> list[NextTokenScores]:
-    texts = [[str(meta["words"][i]) for i in row] for row in columns["top_text"]]
-    rows = zip(*(columns[name] for name in SCORES), texts, strict=True)
+def _read_next_token(meta: Any, columns: Columns) -> list[NextTokenScores]:
+    texts = [[str(meta["token_texts"][i]) for i in row] for row in columns["top_text"]]
+    rows = zip(*(columns[name] for name in SCORE_FIELDS), texts, strict=True)
     return [NextTokenScores(*row) for row in rows]
 
 
-def _generations(meta: Any, columns: Columns) -> list[Generation]:
+def _read_generations(meta: Any, columns: Columns) -> list[Generation]:
     rows = zip(meta["texts"], columns["logprobs"], strict=True)
     return [Generation(str(text), logprobs) for text, logprobs in rows]
 
@@ -276,7 +287,7 @@ def unpacked(content: bytes) -> tuple[dict[str, Any], dict[str, list[NDArray[Any
     """Return what :func:`packed` was given.
 
     Raises:
-        Exception: one of ``NO_ENTRY``, where these are no such bytes.
+        Exception: one of ``DAMAGED_ENTRY_ERRORS``, where these are no such bytes.
     """
     with np.load(BytesIO(content), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}

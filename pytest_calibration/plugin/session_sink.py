@@ -107,7 +107,7 @@ class SessionSink:
         # is in there already.
         below = item_text != "none" and not (item_text == "reports" and self.verbose)
         if fails and below and verdict.candidate is not None:
-            self._failed = verdict.candidate, verdict.stored
+            self._failed = verdict.candidate, verdict.baseline_items
         return result
 
     def strictness(self, predictions: Predictions) -> Strictness:

@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 
 MOST_OPTIONS: Final = 6
 LETTERS: Final = 26
-# Characters of a prompt, of a name and of an answer that are shown.
-PROMPT: Final = 400
-NAME: Final = 60
-ANSWER: Final = 100
-# Columns of an option, however narrow the page is.
-LEAST_OPTION: Final = 8
+PROMPT_CHARACTERS: Final = 400
+NAME_CHARACTERS: Final = 60
+ANSWER_CHARACTERS: Final = 100
+# However narrow the page is.
+LEAST_OPTION_COLUMNS: Final = 8
 
 
 def item_lines(item: Item, *, width: int = 100) -> Iterator[str]:
@@ -40,25 +39,25 @@ def item_lines(item: Item, *, width: int = 100) -> Iterator[str]:
         item: the item; without its text only its name and numbers are shown.
         width: columns of a line, at least 50.
     """
-    yield from _wrapped(item_line(item), width, "", "  ")
+    yield from _wrapped(item_heading(item), width, "", "  ")
     text = item.text
     if text is None:
         return
     if text.options:
-        yield from _wrapped(visible(text.prompt, PROMPT), width, "  ")
+        yield from _wrapped(visible(text.prompt, PROMPT_CHARACTERS), width, "  ")
         answer, gold = _answer_and_gold(item, text)
         yield from _option_lines(item.probabilities, text.options, answer, gold, width)
         if answer is not None and gold is not None:
             return
     else:
         # A statement ends where its answer begins.
-        cut = len(text.prompt) - PROMPT
+        cut = len(text.prompt) - PROMPT_CHARACTERS
         shown = f"... {visible(text.prompt[cut:])}" if cut > 0 else visible(text.prompt)
         yield from _wrapped(shown, width, "  ")
     yield from _wrapped(_answers(text), width, "  ")
 
 
-def item_line(item: Item, width: int | None = None) -> str:
+def item_heading(item: Item, width: int | None = None) -> str:
     """Return name, slice, confidence and correctness of an item, in one line.
 
     Args:
@@ -69,13 +68,13 @@ def item_line(item: Item, width: int | None = None) -> str:
     if item.confidence_before is not None and item.correct_before is not None:
         before = "correct" if item.correct_before else "wrong"
         numbers += f"; baseline: {_share(item.confidence_before)}, {before}"
-    name = visible(item.title, NAME)
-    name += f" (slice: {visible(item.slice, NAME)})" if item.slice else ""
+    name = visible(item.title, NAME_CHARACTERS)
+    name += f" (slice: {visible(item.slice, NAME_CHARACTERS)})" if item.slice else ""
     return f"{name if width is None else fitted(name, width - len(numbers))}{numbers}"
 
 
 def _share(share: float) -> str:
-    """Write a probability with three decimals; what is not 0 or 1 is not written so."""
+    """Write a probability with three decimals, which never round it to 0 or 1."""
     if 0 < share < 0.0005:
         return "<.001"
     return ">.999" if 0.9995 <= share < 1 else f"{share:.3f}"
@@ -83,7 +82,7 @@ def _share(share: float) -> str:
 
 def _answers(text: ItemText) -> str:
     """Return the model's answer and the correct one, as far as they are known."""
-    answer, gold = (visible(one, ANSWER) for one in (text.answer, text.gold))
+    answer, gold = (visible(one, ANSWER_CHARACTERS) for one in (text.answer, text.gold))
     if text.answer and text.answer == text.gold:
         return f'answered "{answer}", correct'
     parts = [f'answered "{answer}"'] if text.answer else []
@@ -93,6 +92,7 @@ def _answers(text: ItemText) -> str:
 def _answer_and_gold(item: Item, text: ItemText) -> tuple[int | None, int | None]:
     """Return the positions of the answer and of the correct option; None where none is known."""
     options = text.options
+    # Several options may have the same text: probabilities and label say which one is meant.
     answer = options.index(text.answer) if text.answer in options else None
     if item.probabilities:
         answer = item.probabilities.index(max(item.probabilities))
@@ -125,7 +125,7 @@ def _option_lines(
         mark = f"  <- {', '.join(marks)}" if marks else ""
         rows.append((f"    {letter}. {share}", options[i], mark))
     room = width - max(columns(lead) + columns(mark) for lead, _, mark in rows)
-    texts = [_cut(option, max(room, LEAST_OPTION)) for _, option, _ in rows]
+    texts = [_cut(option, max(room, LEAST_OPTION_COLUMNS)) for _, option, _ in rows]
     widest = max(map(columns, texts))
     for (lead, _, mark), text in zip(rows, texts, strict=True):
         yield f"{lead}{padded(text, widest)}{mark}".rstrip()
@@ -146,12 +146,14 @@ def _cut(text: str, width: int) -> str:
     return f"{next(_pieces(plain, width - 3))}..."
 
 
-def _wrapped(text: str, width: int, indent: str, further: str | None = None) -> Iterator[str]:
+def _wrapped(
+    text: str, width: int, indent: str, continuation_indent: str | None = None
+) -> Iterator[str]:
     """Break a text into lines of at most ``width`` columns, also within words.
 
     Scripts without spaces are words of any length, and their characters take two columns.
     """
-    further = indent if further is None else further
+    further = indent if continuation_indent is None else continuation_indent
     line, filled = indent, False
     for word in filter(None, text.split(" ")):
         for i, piece in enumerate(_pieces(word, width - len(further))):

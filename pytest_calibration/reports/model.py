@@ -273,7 +273,7 @@ class Result:
         reference: name of the baseline in a sentence; empty without one.
         baseline: the same metric of the baseline.
         limit: the fixed limit, where there is one.
-        held: the number compared with the limit.
+        judged: the number compared with the limit.
         above: whether the limit is a floor.
         tolerance: allowed worsening; None without a baseline.
         alpha: one-sided error level, as asked.
@@ -309,7 +309,7 @@ class Result:
     reference: str
     baseline: Number | None
     limit: float | None
-    held: float | None
+    judged: float | None
     above: bool
     tolerance: float | None
     alpha: float | None
@@ -448,7 +448,7 @@ def not_failing(results: Iterable[Result]) -> list[Result]:
 
 def detail_of(verdict: Verdict, *, item_text: bool = False) -> Detail | None:
     """Measure what stands behind a verdict; None where it holds no items."""
-    candidate, baseline = verdict.candidate, verdict.stored
+    candidate, baseline = verdict.candidate, verdict.baseline_items
     if candidate is None:
         return None
     bins = verdict.measurement.bins

@@ -20,6 +20,7 @@ from pytest_calibration.baselines.check import (
 from pytest_calibration.errors import UnreadableBaseline
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.strictness import Strictness
+from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import ece
 from pytest_calibration.predictions import Predictions, Signature
 
@@ -207,6 +208,13 @@ def test_the_tolerance_written_in_a_record_counts(tmp_path: Path) -> None:
         is State.ABOVE_LIMIT
     )
     assert compare_with_stored(OVER, store, PROJECT).state is State.PASSED
+
+
+def test_without_a_baseline_the_number_asked_for_is_measured(tmp_path: Path) -> None:
+    """Bins and metric are those of the call, also where nothing is stored yet."""
+    verdict = compare_ece_with_stored(OVER, Baselines(tmp_path), PROJECT, bins=5, debiased=True)
+    expected = measure(OVER, "cross_fitted_ece", bins=5)
+    assert (verdict.state, verdict.measurement) == (State.NO_BASELINE, expected)
 
 
 def test_debiased_limits_compare_debiased_numbers(tmp_path: Path) -> None:

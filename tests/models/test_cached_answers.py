@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import ModelError, TokenBoundaryError
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.cached_answers import (
-    NO_ENTRY,
-    SCORES,
+    DAMAGED_ENTRY_ERRORS,
+    SCORE_FIELDS,
     CachedAnswers,
     packed,
     unpacked,
@@ -326,7 +326,7 @@ def test_an_entry_that_makes_no_sense_is_computed_again(
     plain = ask(bench.model())
     loads = bench.loads
     # Well-formed, and the answer to a question of another size.
-    names = ("logprobs", *SCORES)
+    names = ("logprobs", *SCORE_FIELDS)
     sizes = [
         packed({"texts": ["a"] * n}, {name: [np.zeros((1, 2))] * n for name in names})
         for n in (1, 9)
@@ -413,7 +413,7 @@ def test_any_bytes_are_an_entry_or_one_of_the_known_errors(
     entry = bytearray(packed({"a": 1}, {"b": [np.arange(3)]}))
     entry[place % len(entry)] = byte
     for one in (content, bytes(entry)):
-        with contextlib.suppress(*NO_ENTRY):
+        with contextlib.suppress(*DAMAGED_ENTRY_ERRORS):
             unpacked(one)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # Every load leaves a line; "odd" checkpoints make the engine say something.
 CONFTEST = """
 from pathlib import Path
+import pytest
 from fakes import FakeModel
 from pytest_calibration.models.backends import transformers
 
@@ -31,8 +32,12 @@ class Loaded(FakeModel):
         pass
 
 
-transformers.check_installed = lambda: None
-transformers.load = Loaded
+patch = pytest.MonkeyPatch()
+patch.setattr(transformers, "check_installed", lambda: None)
+patch.setattr(transformers, "load", Loaded)
+
+def pytest_unconfigure():
+    patch.undo()
 """
 
 
@@ -47,8 +52,8 @@ class CachedProject:
             project.write(f"runs/{name}/config.json", f'{{"name": "{name}"}}')
 
     def run(self, *args: str, model: str = "base", probe: str = "facts") -> pytest.RunResult:
-        """Run pytest in a process of its own, with its cache provider."""
-        return self.project.pytester.runpytest_subprocess(
+        """Run pytest with its cache provider."""
+        return self.project.pytester.runpytest_inprocess(
             f"--calibration-model=runs/{model}", f"--calibration-probe={probe}", *args
         )
 

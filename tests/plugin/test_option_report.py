@@ -62,7 +62,7 @@ def test_details_stand_behind_passing_verdicts_too(recorded: Project, workers: l
     detail = verdict["detail"]
     assert sum(b["n"] for b in detail["candidate"]["reliability"]) == verdict["n"]
     assert detail["baseline"]["metrics"]["ece"]["value"] == verdict["baseline"]["value"]
-    assert detail["why"]["paragraph"]
+    assert detail["diagnosis"]["sentences"]
 
 
 @pytest.mark.parametrize("ending", TEXT_ENDINGS)

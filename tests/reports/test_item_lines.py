@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from samples import HOSTILE
 
 from pytest_calibration.predictions.item_text import ItemText
-from pytest_calibration.reports.item_lines import MOST_OPTIONS, PROMPT, item_lines
+from pytest_calibration.reports.item_lines import MOST_OPTIONS, PROMPT_CHARACTERS, item_lines
 from pytest_calibration.reports.model import Item
 from pytest_calibration.text.layout import columns
 
@@ -213,7 +213,7 @@ def test_long_text_keeps_what_matters() -> None:
     assert lines[1].startswith("  ... ")
     assert lines[-2].endswith("end is")
     assert "Start" not in " ".join(lines)
-    assert PROMPT <= sum(map(len, lines[1:-1])) <= PROMPT + 40
+    assert PROMPT_CHARACTERS <= sum(map(len, lines[1:-1])) <= PROMPT_CHARACTERS + 40
 
 
 def test_a_long_option_is_cut_at_its_end() -> None:

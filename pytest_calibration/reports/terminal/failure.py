@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.diagnosis import figure_lines
-from pytest_calibration.reports.item_lines import item_line, item_lines
+from pytest_calibration.reports.item_lines import item_heading, item_lines
 from pytest_calibration.reports.terminal.diagram import reliability_diagram
 from pytest_calibration.reports.terminal.slice_table import shift_lines, slices_table
 from pytest_calibration.text.layout import WIDTH, wrapped
@@ -115,7 +115,7 @@ def _slices_and_items(detail: Detail, width: int) -> list[str]:
     lines = [*shift_lines(shifts[:WORST])] if shifts else []
     if detail.worst:
         lines.append("most confident wrong answers:")
-        lines += [item_line(item, width - 2) for item in detail.worst[:WORST]]
+        lines += [item_heading(item, width - 2) for item in detail.worst[:WORST]]
     return lines
 
 
