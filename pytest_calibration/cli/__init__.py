@@ -1,4 +1,4 @@
-"""The command ``pytest-calibration``: what is asked outside a test run.
+"""The command ``pytest-calibration``, for use outside a test run.
 
 A subcommand is a module of this package, named as it is typed, with two functions::
 
@@ -8,8 +8,8 @@ A subcommand is a module of this package, named as it is typed, with two functio
 
     def run(options: argparse.Namespace) -> int:           # prints; returns the exit code
 
-and its name in ``COMMANDS``. What a user can get wrong is raised as a ``CalibrationError`` and told
-here, in one line.
+and its name in ``COMMANDS``. An error that a user can cause is raised as a ``CalibrationError``,
+and printed here in one line.
 
 ====  =============================================================================
 code  meaning
@@ -19,7 +19,7 @@ code  meaning
 2     an input that cannot be read, or wrong usage
 3     inconclusive, under ``--strict``
 130   interrupted
-141   nobody reads the output any more
+141   the reader of the output has gone
 ====  =============================================================================
 """
 
@@ -44,10 +44,10 @@ UNREAD: Final = 141
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are told like all others."""
+    """A parser whose errors are printed like all others."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError with what argparse found."""
+        """Raise UsageError with the message of argparse."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code.
 
     Args:
-        argv: what is typed after the name of the program; by default that of this process.
+        argv: the arguments; by default those of this process.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A probe may be called anything, and a terminal may know only ASCII.

@@ -1,4 +1,4 @@
-"""How subcommands print: percentages, tables, JSON."""
+"""Output of the subcommands: percentages, tables, JSON."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 
 def percent(share: float) -> str:
-    """Write a share as a percentage; one that is not 0 is never written as 0."""
+    """Return a share as a percentage; one that is not 0 is never shown as 0."""
     return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def at_most(bound: float) -> str:
-    """Write an upper bound of a share as a percentage, rounded up: it stays an upper bound."""
+    """Return an upper bound of a share as a percentage, rounded up: it stays an upper bound."""
     return f"{math.ceil(1000 * bound - 1e-6) / 10:.1f} %"
 
 
 def table(rows: Iterable[Sequence[str]], indent: str = "  ") -> Iterator[str]:
-    """Yield rows with every column aligned to the right; the first row holds the heads."""
-    held = list(rows)
-    widths = [max(map(len, column)) for column in zip(*held, strict=True)]
-    for row in held:
+    """Yield rows with every column aligned to the right; the first row has the headers."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
         cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         yield indent + "  ".join(cells)
 
 
 def as_json(tree: Mapping[str, Any]) -> str:
-    """Write a tree whose leaves are numbers: yes is 1, no is 0, what does not apply is left out."""
+    """Return a tree of numbers as JSON: true is 1, false is 0; None and NaN are left out."""
     return json.dumps(_numbers(tree), indent=2, allow_nan=False)
 
 

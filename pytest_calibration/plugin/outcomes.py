@@ -33,7 +33,7 @@ class Outcomes:
         self._phases: dict[str, dict[str, str]] = {}
 
     def add(self, report: pytest.TestReport) -> None:
-        """Take in the report of one phase of a test."""
+        """Add the report of one phase of a test."""
         test = report.nodeid
         if report.when == "setup":
             self._phases[test] = {}
@@ -73,12 +73,12 @@ class Outcomes:
 
         Workers finish in any order; a reader wants the tests of a model in the order of collection.
         """
-        found = [result for results in self.results.values() for result in results]
-        rank = {name: i for i, name in enumerate(dict.fromkeys(r.model for r in found))}
+        verdicts = [result for results in self.results.values() for result in results]
+        rank = {name: i for i, name in enumerate(dict.fromkeys(r.model for r in verdicts))}
         rank |= {name: i for i, name in enumerate(models)}
         last = len(self.order)
         # Stable: several verdicts of one test stay in their order.
-        return sorted(found, key=lambda r: (rank[r.model], self.order.get(r.test, last)))
+        return sorted(verdicts, key=lambda r: (rank[r.model], self.order.get(r.test, last)))
 
     def failed_without_verdict(self) -> list[str]:
         """Return the tests with calibration that failed for another reason than a verdict."""

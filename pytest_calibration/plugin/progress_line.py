@@ -150,8 +150,8 @@ def _column(writer: Any) -> int | None:
     if width < columns:
         return None if width < 0 else int(width)
     # A wide character is not split over two rows; after a full row the cursor waits at its end.
-    known = str(writer._current_line).isascii() and width % columns
-    return int(width % columns) if known else None
+    exact = str(writer._current_line).isascii() and width % columns
+    return int(width % columns) if exact else None
 
 
 class LogLine(Line):

@@ -100,7 +100,7 @@ def _reported(run: Run, what: str) -> Iterator[None]:
         run.errors.append(f"{what}: cannot be written ({problem.strerror or problem}).")
     except CalibrationError as problem:
         run.errors.append(f"{what}: not written: {problem}")
-    except Exception as problem:  # a defect of one report must not hide what the tests said
+    except Exception as problem:  # a defect of one report must not hide the verdicts
         run.errors.append(
             f"{what}: not written, by a defect of pytest-calibration "
             f"({type(problem).__name__}: {problem}); please report it."
@@ -150,12 +150,12 @@ def _append(path: Path, results: Results) -> None:
     """Add to the step summary as much as it may still hold."""
     from pytest_calibration.reports import markdown
 
-    held = path.read_bytes() if path.is_file() else b""
+    content = path.read_bytes() if path.is_file() else b""
     # GitHub shows nothing at all of a summary that is too large.
-    most = max(markdown.LEAST, min(markdown.STEP_SUMMARY, SUMMARY_LIMIT - len(held) - 1))
+    most = max(markdown.LEAST, min(markdown.STEP_SUMMARY, SUMMARY_LIMIT - len(content) - 1))
     text = "".join(markdown.markdown_report(results, most_bytes=most))
     with path.open("ab") as file:
-        if held and not held.endswith(b"\n"):
+        if content and not content.endswith(b"\n"):
             file.write(b"\n")
         file.write(text.encode("utf-8", errors="backslashreplace"))
 

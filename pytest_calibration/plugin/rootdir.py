@@ -1,4 +1,4 @@
-"""A path given to a flag must not be taken for a place of tests.
+"""The value of a flag must not move pytest's rootdir.
 
 pytest finds its rootdir and ini file before it loads any plugin, so it does not know that the
 second word of ``--calibration-model /models/sft`` belongs to the first. Where the model lies
@@ -48,16 +48,16 @@ def check_rootdir(config: pytest.Config) -> None:
 
 
 def _rootdir(config: pytest.Config, args: list[str]) -> Path | None:
-    """Return the rootdir that pytest finds for these arguments; None if it cannot be told."""
+    """Return the rootdir that pytest finds for these arguments; None if that cannot be known."""
     try:
         from _pytest.config.findpaths import determine_setup
 
-        known, unknown = config._parser.parse_known_and_unknown_args(args)
+        parsed, unknown = config._parser.parse_known_and_unknown_args(args)
         options: dict[str, Any] = {
-            "inifile": known.inifilename,
-            "override_ini": getattr(known, "override_ini", None),
-            "args": [*known.file_or_dir, *unknown],
-            "rootdir_cmd_arg": known.rootdir,
+            "inifile": parsed.inifilename,
+            "override_ini": getattr(parsed, "override_ini", None),
+            "args": [*parsed.file_or_dir, *unknown],
+            "rootdir_cmd_arg": parsed.rootdir,
             "invocation_dir": config.invocation_params.dir,
         }
         # Its parameters differ from one version of pytest to the next.

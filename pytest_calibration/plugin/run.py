@@ -1,7 +1,7 @@
 """The state of a run, which is one pytest session in which calibration is tested.
 
 Every process of the session has one. The controller (the only process without pytest-xdist) gathers
-what the workers found, and alone writes baselines and reports.
+the states of the workers, and alone writes baselines and reports.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Run:
         self.width = int(from_controller.get("width", 0)) or _terminal_width()
         self.remarks: list[str] = []
         self.errors: list[str] = []
-        # Weak: a model that its fixture drops must not be held in memory by its answers.
+        # Weak: a model that its fixture drops must not stay in memory for its answers.
         self._dumped: WeakSet[Predictions] = WeakSet()
         self.resolved.check()
         self.resolved.clear_cache()

@@ -60,7 +60,7 @@ class RunHooks:
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Add to the report of a test what its assertions found."""
+        """Add the verdicts of a test to its report."""
         report = yield
         sink = SINK.made
         if isinstance(sink, SessionSink) and sink.item is item:
@@ -91,7 +91,7 @@ class RunHooks:
     # --- pytest-xdist ------------------------------------------------------------------------
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Send to the controller what this worker found."""
+        """Send the state of this worker to the controller."""
         if self.run.is_worker:
             output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
             output["calibration"] = workers.from_worker(self.run)
@@ -104,7 +104,7 @@ class RunHooks:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Add what a worker found; one that died leaves the run incomplete."""
+        """Add the state of a worker; one that died leaves the run incomplete."""
         output = None if error else getattr(node, "workeroutput", None)
         if output is None:
             self.run.complete = False

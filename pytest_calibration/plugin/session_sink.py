@@ -133,8 +133,8 @@ class SessionSink:
         parent = self.run.resolved.parent
         if parent is None:
             return []
-        known = self.run.asker.parent_predictions(predictions.probe)
-        return [] if known is None else [(parent.name, known)]
+        answers = self.run.asker.parent_predictions(predictions.probe)
+        return [] if answers is None else [(parent.name, answers)]
 
     # --- the command that records or accepts -------------------------------------------------
 
@@ -164,7 +164,7 @@ class SessionSink:
     # --- the report of the test --------------------------------------------------------------
 
     def complete(self, report: pytest.TestReport) -> None:
-        """Add to the report of a phase of the test what its assertions found."""
+        """Add the verdicts of the test to the report of one of its phases."""
         if report.when == "call" and report.failed:
             report.sections.extend(self._sections())
             self._shorten(report)

@@ -11,7 +11,7 @@ from pytest_calibration.plugin.run import Run
 
 
 def for_worker(run: Run) -> dict[str, Any]:
-    """Return what the controller resolved."""
+    """Return the width of the terminal, and models and probes as far as they can be resolved."""
     out: dict[str, Any] = {"width": run.width}
     # What cannot be resolved is reported by the test that needs it.
     with suppress(CalibrationError):
@@ -24,7 +24,7 @@ def for_worker(run: Run) -> dict[str, Any]:
 
 
 def from_worker(run: Run) -> dict[str, Any]:
-    """Return what this worker found."""
+    """Return the state of this worker at its end, for the controller."""
     return {
         "collected": run.collected,
         "left_out": run.left_out,
@@ -34,11 +34,11 @@ def from_worker(run: Run) -> dict[str, Any]:
     }
 
 
-def merge(run: Run, found: Mapping[str, Any]) -> None:
-    """Add what a worker found."""
+def merge(run: Run, output: Mapping[str, Any]) -> None:
+    """Add the state of a worker at its end, as :func:`from_worker` returns it."""
     # Every worker collects all tests.
-    run.collected = max(run.collected, found["collected"])
-    run.left_out |= found["left_out"]
-    run.resolved.used_models.update(found["used_models"])
-    run.records.merge(found["records"])
-    run.usage.merge(found["usage"])
+    run.collected = max(run.collected, output["collected"])
+    run.left_out |= output["left_out"]
+    run.resolved.used_models.update(output["used_models"])
+    run.records.merge(output["records"])
+    run.usage.merge(output["usage"])
