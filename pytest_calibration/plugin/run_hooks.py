@@ -43,6 +43,7 @@ class RunHooks:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count the calibration tests, before a worker sends their ids."""
         finish_collection(session, self.run)
+        progress_line.start(session.config)
 
     def pytest_report_collectionfinish(self) -> str | list[str]:
         """Say how many calibration tests there are; nothing where there is none."""
@@ -54,6 +55,7 @@ class RunHooks:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Give each attempt of a test a sink of its own: a rerun may fail before it asserts."""
         SINK.set(SessionSink(self.run, item))
+        # Where the run was created after the collection.
         progress_line.start(item.config)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -49,23 +49,21 @@ def test_inconclusive_warns_nobody(recorded) -> None:
     recorded.facts("other", "-W", "error").assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 @pytest.mark.parametrize(
     ("ini", "flags", "outcome"),
     [
         ("fail", [], "failed"),
         ("pass", ["--calibration-inconclusive=fail"], "failed"),
+        ("pass", ["--calibration-inconclusive=fail", "-n2"], "failed"),
         ("fail", ["--calibration-inconclusive=pass"], "passed"),
     ],
-    ids=["ini", "flag", "flag-before-ini"],
+    ids=["ini", "flag", "flag-workers", "flag-before-ini"],
 )
-def test_inconclusive_can_fail_its_test(
-    recorded, ini: str, flags: list[str], outcome: str, workers: list[str]
-) -> None:
+def test_inconclusive_can_fail_its_test(recorded, ini: str, flags: list[str], outcome: str) -> None:
     """With ``fail`` such a test fails; the flag wins over the ini key."""
     recorded.write("tests/test_project.py", SMALL)
     recorded.pytester.makeini(f"[pytest]\ncalibration_inconclusive = {ini}\n")
-    result = recorded.facts("other", *flags, *workers)
+    result = recorded.facts("other", *flags)
     result.assert_outcomes(**{outcome: 1})
     if outcome == "failed":
         result.stdout.fnmatch_lines(["*inconclusive: probe facts on other*"])

@@ -12,6 +12,7 @@ from pytest_calibration.probes.facts import Facts
 if TYPE_CHECKING:
     from conftest import Project
 
+NONE = "--calibration-item-text=none"
 PROMPTS = [item.prompt for item in Facts().items]
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 
@@ -40,14 +41,12 @@ def test_by_default_the_terminal_alone_shows_items(recorded: Project, workers: l
     assert prompts_in(screen.partition("calibration: worst items")[0]) == 0
 
 
-@WORKERS
-@pytest.mark.parametrize("how", ["flag", "ini"])
-def test_none_shows_items_nowhere(recorded: Project, how: str, workers: list[str]) -> None:
-    """Neither the terminal nor a file holds a prompt; ids stay."""
-    flags = ["--calibration-item-text=none"] if how == "flag" else []
-    if how == "ini":
-        recorded.pytester.makeini("[pytest]\ncalibration_item_text = none\n")
-    screen, junit = failing(recorded, *flags, *workers)
+@pytest.mark.parametrize("flags", [[], [NONE], [NONE, "-n2"]], ids=["ini", "flag", "workers"])
+def test_none_shows_items_nowhere(recorded: Project, flags: list[str]) -> None:
+    """Neither the terminal nor a file holds a prompt; ids stay. The flag wins over the ini key."""
+    value = "reports" if flags else "none"
+    recorded.pytester.makeini(f"[pytest]\ncalibration_item_text = {value}\n")
+    screen, junit = failing(recorded, *flags)
     assert prompts_in(screen) == prompts_in(junit) == 0
     assert "calibration: worst items" not in screen
     assert "most confident wrong answers:" in screen
@@ -82,10 +81,3 @@ def test_an_unknown_place_is_a_usage_error(project: Project) -> None:
     result.stderr.fnmatch_lines(
         ["*calibration_item_text must be one of terminal, none, reports, got 'everywhere'."]
     )
-
-
-def test_the_flag_wins_over_the_ini_key(recorded: Project) -> None:
-    """What a project shows by default can be kept from one run."""
-    recorded.pytester.makeini("[pytest]\ncalibration_item_text = reports\n")
-    screen, junit = failing(recorded, "--calibration-item-text=none")
-    assert prompts_in(screen) == prompts_in(junit) == 0

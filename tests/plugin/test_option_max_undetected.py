@@ -12,16 +12,17 @@ def test_small(calibration, calibration_baseline):
 """
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
-@pytest.mark.parametrize("how", ["flag", "ini"])
-def test_it_decides_what_is_inconclusive(recorded, how: str, workers: list[str]) -> None:
+FLAG = "--calibration-max-undetected=0.5"
+
+
+@pytest.mark.parametrize("flags", [[], [FLAG], [FLAG, "-n2"]], ids=["ini", "flag", "workers"])
+def test_it_decides_what_is_inconclusive(recorded, flags: list[str]) -> None:
     """A project that may miss larger worsenings gets a verdict from fewer items."""
     recorded.write("tests/test_project.py", SMALL)
     assert recorded.facts("other").ret == 1
-    flags = ["--calibration-max-undetected=0.5"] if how == "flag" else []
-    if how == "ini":
-        recorded.pytester.makeini("[pytest]\ncalibration_max_undetected = 0.5\n")
-    result = recorded.facts("other", *flags, *workers)
+    value = "0.02" if flags else "0.5"
+    recorded.pytester.makeini(f"[pytest]\ncalibration_max_undetected = {value}\n")
+    result = recorded.facts("other", *flags)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["1 passed"])
 

@@ -13,23 +13,18 @@ def test_without_a_model_a_test_errors(project) -> None:
     result.stdout.fnmatch_lines(["no model: pass --calibration-model*"])
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
-@pytest.mark.parametrize("how", ["flag", "ini"])
-def test_a_project_may_skip(project, how: str, workers: list[str]) -> None:
+FLAG = "--calibration-no-model=skip"
+
+
+@pytest.mark.parametrize("flags", [[], [FLAG], [FLAG, "-n2"]], ids=["ini", "flag", "workers"])
+def test_a_project_may_skip(project, flags: list[str]) -> None:
     """With ``skip`` the tests are skipped, and the run is green and says that nothing was gated."""
-    flags = ["--calibration-no-model=skip"] if how == "flag" else []
-    if how == "ini":
-        project.pytester.makeini("[pytest]\ncalibration_no_model = skip\n")
-    result = project.run(*flags, *workers)
+    value = "error" if flags else "skip"
+    project.pytester.makeini(f"[pytest]\ncalibration_no_model = {value}\n")
+    result = project.run(*flags)
     result.assert_outcomes(skipped=3)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["nothing was gated: no model is named*"])
-
-
-def test_the_flag_wins_over_the_ini_key(project) -> None:
-    """A run that must gate says so, whatever the project does by default."""
-    project.pytester.makeini("[pytest]\ncalibration_no_model = skip\n")
-    project.run("--calibration-no-model=error").assert_outcomes(errors=3)
 
 
 def test_another_word_is_a_usage_error(project) -> None:

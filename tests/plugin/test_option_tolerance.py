@@ -15,8 +15,7 @@ def test_gate(calibration, calibration_baseline):
 PLACES = {"call": 0.91, "record": 0.92, "flag": 0.93, "probe": 0.94, "ini": 0.95, "yaml": 0.96}
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
-def test_the_nearest_place_counts(recorded, workers: list[str]) -> None:
+def test_the_nearest_place_counts(recorded) -> None:
     """Call, record, flag, the probe in calibration.yaml, ini key, calibration.yaml; else 0.02."""
     record = recorded.baselines / "facts.yaml"
     text = record.read_text("utf-8")
@@ -32,7 +31,7 @@ def test_the_nearest_place_counts(recorded, workers: list[str]) -> None:
         recorded.write("calibration.yaml", f"probes: {{{probe}}}\n{project}\n")
         ini = f"calibration_tolerance = {places['ini']}" if "ini" in places else ""
         recorded.pytester.makeini(f"[pytest]\n{ini}\n")
-        result = recorded.facts("base", "-rP", *flags, *workers)
+        result = recorded.facts("base", "-rP", *flags)
         expected = next(iter(places.values()), 0.02)
         result.stdout.fnmatch_lines([f"TOLERANCE {expected}"])
         if not places:
@@ -40,10 +39,11 @@ def test_the_nearest_place_counts(recorded, workers: list[str]) -> None:
         del places[next(iter(places))]
 
 
-def test_a_worsening_within_it_passes(recorded) -> None:
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one-process", "two-workers"])
+def test_a_worsening_within_it_passes(recorded, workers: list[str]) -> None:
     """What fails by default passes under a tolerance that is large enough."""
     assert recorded.facts("hot").ret == 1
-    assert recorded.facts("hot", "--calibration-tolerance=0.5").ret == 0
+    assert recorded.facts("hot", "--calibration-tolerance=0.5", *workers).ret == 0
 
 
 def test_the_printed_command_repeats_it(recorded) -> None:
