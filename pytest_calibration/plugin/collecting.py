@@ -88,4 +88,4 @@ def finish_collection(session: pytest.Session, run: Run) -> None:
             for folder in sorted(folders):
                 run.records.check_limit(sorted(folder.glob("*.yaml")))
     if xdist_groups.are_used(session.config):
-        xdist_groups.append_to_ids(marked)
+        xdist_groups.rename(marked, grouped=True)

@@ -278,16 +278,6 @@ class Resolution:
                 self.cache_problem = problem.strerror or str(problem)
         return None if folder is None else Cache(folder)
 
-    @property
-    def cache_in_use(self) -> Cache | None:
-        """The cache, if a model has asked for it."""
-        return self.__dict__.get("cache")
-
-    @property
-    def parent_in_use(self) -> LazyModel | None:
-        """The parent, if it has been resolved."""
-        return self.__dict__.get("parent")
-
     def clear_cache(self) -> None:
         """Empty the folder of ``--calibration-cache-dir``, for ``--cache-clear``.
 

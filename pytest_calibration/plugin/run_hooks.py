@@ -37,7 +37,8 @@ class RunHooks:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Let plugins that select tests see the ids that pytest knows."""
         if xdist_groups.are_used(self.run.config):
-            xdist_groups.remove_from_ids(item for item in items if item.stash.get(MARKED, False))
+            marked = [item for item in items if item.stash.get(MARKED, False)]
+            xdist_groups.rename(marked, grouped=False)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -70,7 +71,7 @@ class RunHooks:
         if item.stash.get(MARKED, False):
             setattr(report, progress_line.COLLECTED, self.run.collected)
             if xdist_groups.are_used(item.config):
-                xdist_groups.set_plain_id(item, report)
+                setattr(report, xdist_groups.PLAIN_ID, xdist_groups.plain_id(item))
         return report
 
     @pytest.hookimpl(tryfirst=True)

@@ -37,7 +37,8 @@ def session_lines(run: Run, reporter: pytest.TerminalReporter) -> Iterator[str]:
     """Yield the summary of the session, as wide and as coloured as the terminal is."""
     usage = list(run.usage.warnings(str(run.options["cache_dir"] or "pytest's cache directory")))
     if reporter.config.get_verbosity() >= 0:
-        parent = run.resolved.parent_in_use
+        # None, too, where no test has asked for it.
+        parent = vars(run.resolved).get("parent")
         dist = getattr(run.config.option, "dist", "no")
         usage[:0] = run.usage.lines(dist=dist, parent=None if parent is None else parent.name)
     if not (run.outcomes.results or run.remarks or run.errors or usage):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from pytest_calibration.models.cache import Cache
     from pytest_calibration.models.loading import Use
     from pytest_calibration.plugin.resolution import Resolution
 
@@ -51,7 +52,8 @@ class Usage:
         for use in self._uses.values():
             loads[use.name] = loads.get(use.name, 0) + use.loads
             notes |= dict.fromkeys((use.name, note) for note in use.notes)
-        cache = resolved.cache_in_use
+        # Without creating its folder, where no model has asked for it.
+        cache: Cache | None = vars(resolved).get("cache")
         return {
             "loads": loads,
             "from_cache": [[*key, cached] for key, cached in self.from_cache.items()],

@@ -45,28 +45,17 @@ def _suffix(item: pytest.Item) -> str:
     return f"@{'_'.join(sorted(groups))}" if groups else ""
 
 
-def remove_from_ids(items: Iterable[pytest.Item]) -> None:
-    """Remove what pytest-xdist appended to the ids of these tests."""
-    for item in items:
-        _rename(item, plain_id(item))
+def rename(items: Iterable[pytest.Item], *, grouped: bool) -> None:
+    """Give tests their ids with the group, as pytest-xdist does, or those that pytest knows.
 
-
-def append_to_ids(items: Iterable[pytest.Item]) -> None:
-    """Append the group to the ids of these tests, as pytest-xdist does.
-
-    With pytest 9.2, pytest-xdist 3.8 appends it in vain, and groups nothing
+    With pytest 9.2, pytest-xdist 3.8 appends groups in vain, and groups nothing
     (https://github.com/pytest-dev/pytest-xdist/issues/1386): these tests stay together.
     """
     for item in items:
-        _rename(item, plain_id(item) + _suffix(item))
+        _set_id(item, plain_id(item) + (_suffix(item) if grouped else ""))
 
 
-def set_plain_id(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Send the controller the id that reports shall show."""
-    setattr(report, PLAIN_ID, plain_id(item))
-
-
-def _rename(item: pytest.Item, nodeid: str) -> None:
+def _set_id(item: pytest.Item, nodeid: str) -> None:
     """Give a test another id; one that pytest does not let us rename keeps its own."""
     if item.nodeid == nodeid:
         return
