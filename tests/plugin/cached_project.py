@@ -67,6 +67,6 @@ class CachedProject:
         return lines
 
 
-def said(result: pytest.RunResult, start: str) -> list[str]:
+def lines_of(result: pytest.RunResult, start: str) -> list[str]:
     """Return the lines of the output that start so."""
     return [line for line in result.outlines if line.startswith(start)]

@@ -78,7 +78,7 @@ def test_limit_below_the_stored_n_is_a_usage_error(recorded) -> None:
     assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 
-def test_creep_since_the_first_record_is_said(recorded) -> None:
+def test_creep_since_the_first_record_is_shown(recorded) -> None:
     """After a worse model was accepted, the distance to the first record is shown."""
     assert recorded.facts("hot", "--calibration-accept=x").ret == 0
     recorded.write(

@@ -60,7 +60,7 @@ def test_gate(calibration, calibration_baseline, time):
 
 
 def test_a_run_without_comparisons_expects_no_false_alarm(recorded) -> None:
-    """Where nothing is compared, nothing is said."""
+    """Where nothing is compared, the line is left out."""
     recorded.write(
         "tests/test_project.py",
         "from pytest_calibration import assert_ece_below\n"

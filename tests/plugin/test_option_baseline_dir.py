@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
-def test_baselines_go_where_they_are_told(project, workers: list[str]) -> None:
+def test_baselines_go_into_the_folder(project, workers: list[str]) -> None:
     """The flag moves all baselines to one folder, relative to where pytest was started."""
     flag = "--calibration-baseline-dir=kept"
     assert project.facts("base", "--calibration-record", flag, *workers).ret == 0

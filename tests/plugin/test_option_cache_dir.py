@@ -1,4 +1,4 @@
-"""Where answers are kept, and what a run says of it."""
+"""``--calibration-cache-dir``: where answers are kept, and what the summary says of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cached_project import CachedProject, said
+from cached_project import CachedProject, lines_of
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -50,11 +50,11 @@ def test_a_second_run_loads_nothing(cached: CachedProject, workers: list[str]) -
     first = cached.run(*workers)
     assert first.ret == 0
     assert cached.loads() == ["base"]
-    assert said(first, FROM) == []
+    assert lines_of(first, FROM) == []
     second = cached.run(*workers)
     assert second.ret == 0
     assert cached.loads() == []
-    assert said(second, FROM) == [ALL]
+    assert lines_of(second, FROM) == [ALL]
     assert entries(cached.path / ".pytest_cache" / "d" / "calibration")
 
 
@@ -68,7 +68,7 @@ def test_a_folder_of_ones_own(cached: CachedProject, how: str) -> None:
         cached.project.pytester.makeini("[pytest]\ncalibration_cache_dir = kept/here\n")
     cached.run(*args)
     assert cached.loads() == ["base"]
-    assert said(cached.run(*args), FROM) == [ALL]
+    assert lines_of(cached.run(*args), FROM) == [ALL]
     assert cached.loads() == []
     assert entries(cached.path / "kept" / "here" / "answers")
     assert not (cached.path / ".pytest_cache" / "d").exists()
@@ -78,7 +78,7 @@ def test_without_any_folder_nothing_is_kept(cached: CachedProject) -> None:
     """No cache provider and no folder named: every run asks the model."""
     before = {*cached.project.files()}
     for _ in range(2):
-        assert said(cached.run("-p", "no:cacheprovider"), FROM) == []
+        assert lines_of(cached.run("-p", "no:cacheprovider"), FROM) == []
         assert cached.loads() == ["base"]
     assert {*cached.project.files()} == before
 
@@ -127,31 +127,31 @@ def test_cache_clear_empties_it(cached: CachedProject, args: list[str], workers:
     cached.run(*args, *workers)
     stranger = cached.project.write("kept/notes.txt", "mine")
     assert cached.loads() == ["base"]
-    assert said(cached.run(*args, "--cache-clear", *workers), FROM) == []
+    assert lines_of(cached.run(*args, "--cache-clear", *workers), FROM) == []
     assert cached.loads() == ["base"]
     assert stranger.read_text() == "mine"
-    assert said(cached.run(*args, *workers), FROM) == [ALL]
+    assert lines_of(cached.run(*args, *workers), FROM) == [ALL]
 
 
 @WORKERS
 def test_a_part_from_the_cache_is_counted(cached: CachedProject, workers: list[str]) -> None:
-    """Probes that took the model are told from those that did not."""
+    """Probes that took the model and probes that did not are counted apart."""
     cached.project.write("tests/test_project.py", TWO)
     cached.run("-k", "one", *workers)
     result = cached.run(*workers)
-    assert said(result, FROM) == ["answers from cache: 1 of 2 probes."]
+    assert lines_of(result, FROM) == ["answers from cache: 1 of 2 probes."]
     several = cached.run("--calibration-model=runs/other", *workers)
-    assert said(several, FROM) == ["answers from cache: 2 of 4 probes, counted per model."]
+    assert lines_of(several, FROM) == ["answers from cache: 2 of 4 probes, counted per model."]
 
 
 def test_quiet_says_nothing_of_it(cached: CachedProject) -> None:
     """With -q only what fails or is wrong is printed."""
     cached.run()
-    assert said(cached.run("-q"), FROM) == []
+    assert lines_of(cached.run("-q"), FROM) == []
 
 
 @WORKERS
-def test_a_damaged_entry_is_computed_again_and_said(
+def test_a_damaged_entry_is_computed_again_and_reported(
     cached: CachedProject, workers: list[str]
 ) -> None:
     """Once, by its path, to who wants it quiet too; and it is whole again after."""
@@ -164,9 +164,9 @@ def test_a_damaged_entry_is_computed_again_and_said(
     result = cached.run("--calibration-cache-dir=kept", "-q", *workers)
     assert result.ret == 0
     assert cached.loads() == ["base"]
-    (line,) = said(result, "1 cached answer")
+    (line,) = lines_of(result, "1 cached answer")
     assert line == f"1 cached answer could not be read and was computed again: {largest}"
-    assert said(cached.run("--calibration-cache-dir=kept", *workers), "1 cached") == []
+    assert lines_of(cached.run("--calibration-cache-dir=kept", *workers), "1 cached") == []
     assert cached.loads() == []
 
 
@@ -178,7 +178,7 @@ def test_a_folder_that_cannot_be_written_is_said_once(
     cached.project.write("kept", "a file")
     result = cached.run("--calibration-cache-dir=kept", *workers)
     assert result.ret == 0
-    lines = said(result, "answers are not kept: ")
+    lines = lines_of(result, "answers are not kept: ")
     assert len(lines) == 1
     assert "kept cannot be written (" in lines[0]
 
@@ -189,9 +189,9 @@ def test_another_checkpoint_under_the_same_path_is_asked_anew(cached: CachedProj
     config = cached.path / "runs/base/config.json"
     first = config.read_text()
     config.write_text("{}")
-    assert said(cached.run(), FROM) == []
+    assert lines_of(cached.run(), FROM) == []
     config.write_text(first)
-    assert said(cached.run(), FROM) == [ALL]
+    assert lines_of(cached.run(), FROM) == [ALL]
     assert cached.loads() == ["base", "base"]
 
 
@@ -205,7 +205,7 @@ def test_the_parent_is_answered_from_the_cache_too(
     assert sorted(cached.loads()) == ["base", "other"]
     second = cached.run(*args, model="other")
     assert cached.loads() == []
-    assert said(second, FROM) == [ALL]
+    assert lines_of(second, FROM) == [ALL]
     assert first.parseoutcomes() == second.parseoutcomes()
 
 
@@ -218,21 +218,21 @@ def test_a_model_of_ones_own_is_never_kept(recorded: Project) -> None:
     assert not (recorded.path / "kept").exists()
 
 
-# --- what else is said of models -----------------------------------------------------------------
+# --- what else the summary says of models --------------------------------------------------------
 
 
-def test_how_often_a_model_was_loaded_is_said(cached: CachedProject) -> None:
+def test_how_often_a_model_was_loaded_is_shown(cached: CachedProject) -> None:
     """Under plain -n each worker loads it for itself; the choice of --dist stays the user's."""
     cached.project.write("tests/test_project.py", TWO)
     args = ["--calibration-no-cache", "-n", "2"]
     result = cached.run(*args)
     assert cached.loads() == ["base", "base"]
-    assert said(result, "base was") == [
+    assert lines_of(result, "base was") == [
         "base was loaded 2 times, by 2 workers; --dist loadgroup loads it once."
     ]
     grouped = cached.run(*args, "--dist", "loadgroup")
-    assert said(grouped, "base was") == []
-    assert said(cached.run("--calibration-no-cache"), "base was") == []
+    assert lines_of(grouped, "base was") == []
+    assert lines_of(cached.run("--calibration-no-cache"), "base was") == []
 
 
 @WORKERS
@@ -241,5 +241,5 @@ def test_what_the_engine_says_is_said_once(cached: CachedProject, workers: list[
     cached.project.write("tests/test_project.py", TWO)
     cached.project.write("runs/odd/odd.json", "{}")
     result = cached.run("--calibration-report=out.json", *workers, model="odd")
-    assert said(result, "odd: ") == ["odd: took the plain path."]
+    assert lines_of(result, "odd: ") == ["odd: took the plain path."]
     assert "plain path" not in (cached.path / "out.json").read_text()

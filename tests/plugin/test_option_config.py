@@ -20,7 +20,7 @@ def test_config_that_is_not_there_is_an_error(project) -> None:
     result.stderr.fnmatch_lines(["*--calibration-config: there is no file*gone.yaml*"])
 
 
-def test_bad_config_is_told_at_collection(project) -> None:
+def test_bad_config_is_an_error_of_the_collection(project) -> None:
     """A misspelt key of calibration.yaml stops the tests that need it, by file and key."""
     project.write("calibration.yaml", "probs: {}\n")
     result = project.run("--calibration-model=runs/base")

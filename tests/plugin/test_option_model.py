@@ -36,14 +36,14 @@ def test_glob_without_a_match_is_a_usage_error(project) -> None:
 
 
 def test_missing_path_is_a_usage_error(project) -> None:
-    """A path that is not there is told at once."""
+    """A path that is not there stops the run at its start."""
     result = project.run("--calibration-model=./runs/gone")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*model './runs/gone': there is no such directory.*"])
 
 
 def test_equal_base_names_get_distinct_ids(project) -> None:
-    """Two folders of one name are told apart by what lies above them."""
+    """Two folders of one name are distinguished by what lies above them."""
     for run in ("a", "b"):
         (project.path / run / "checkpoint-1").mkdir(parents=True)
     result = project.run(

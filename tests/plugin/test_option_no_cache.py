@@ -1,11 +1,11 @@
-"""Asking every model anew."""
+"""``--calibration-no-cache``: every model is asked anew."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from cached_project import CachedProject, said
+from cached_project import CachedProject, lines_of
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -26,7 +26,7 @@ def test_nothing_is_read_and_nothing_is_written(
         result = cached.run(*args, *workers)
         assert result.ret == 0
         assert cached.loads() == ["base"]
-        assert said(result, "answers from cache") == []
+        assert lines_of(result, "answers from cache") == []
     assert not (cached.path / "kept").exists()
 
 
@@ -49,7 +49,7 @@ def test_both_flags_are_refused(project: Project) -> None:
 
 
 def test_the_ini_key_is_a_switch(project: Project) -> None:
-    """Anything but true and false is told at the start."""
+    """Anything but true and false is a usage error."""
     project.pytester.makeini("[pytest]\ncalibration_no_cache = perhaps\n")
     result = project.facts("base")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -100,7 +100,7 @@ def test_it(calibration, calibration_baseline):
 
 
 def test_parent_that_is_compared_with_nothing_is_red(family) -> None:
-    """A parent that no comparison looked at is told, not taken for a pass."""
+    """A parent that nothing was compared with fails the run."""
     family.write(
         "tests/test_project.py",
         """
@@ -117,8 +117,8 @@ def test_it(calibration):
 
 @pytest.mark.torch
 @pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra `hf`")
-def test_missing_parent_is_told_once_without_a_traceback(project) -> None:
-    """What goes wrong while a fixture is set up is one sentence, told once."""
+def test_missing_parent_is_one_sentence_without_a_traceback(project) -> None:
+    """What goes wrong while a fixture is set up is printed once, as one sentence."""
     project.pytester.makeconftest("")
     project.pytester.mkdir("runs/empty")
     result = project.facts("empty", "--calibration-parent=gone/away/model")

@@ -6,13 +6,13 @@ import pytest
 
 
 def test_unknown_probe_is_a_usage_error_with_a_suggestion(project) -> None:
-    """A misspelt probe is told before anything runs."""
+    """A misspelt probe stops the run before any test."""
     result = project.run("--calibration-model=runs/base", "--calibration-probe=fact")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*unknown probe 'fact' (did you mean 'facts'?); known probes:*"])
 
 
-def test_unknown_probe_in_the_ini_is_told_at_collection(project) -> None:
+def test_unknown_probe_in_the_ini_is_an_error_of_the_collection(project) -> None:
     """The ini key is checked when a test needs it, with the same words."""
     project.pytester.makeini("[pytest]\ncalibration_probe = fakts\n")
     result = project.run("--calibration-model=runs/base")

@@ -1,4 +1,4 @@
-"""Reports as files: by what their name ends in, from the controller, with nothing lost."""
+"""``--calibration-report``: files by the ending of their name, written by the controller."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def verdicts(path: Path) -> list[dict[str, Any]]:
 def test_every_format_is_written_from_the_same_session(
     recorded: Project, workers: list[str]
 ) -> None:
-    """Each file tells of the failing model; the summary names the files."""
+    """Each file names the failing model; the summary names the files."""
     flags = [f"--calibration-report=out/report.{ending}" for ending in TEXT_ENDINGS]
     result = recorded.facts("hot", "--calibration-model=runs/base", *flags, *workers)
     assert result.ret == 1
@@ -113,7 +113,7 @@ def test_a_rerun_is_reported_once(recorded: Project, workers: list[str]) -> None
 
 
 def test_an_unknown_ending_is_a_usage_error(project: Project) -> None:
-    """It is told before any test runs."""
+    """It stops the run before any test."""
     result = project.facts("base", "--calibration-report=report.pdf")
     assert result.ret == 4
     result.stderr.fnmatch_lines(
@@ -243,12 +243,12 @@ def test_the_step_summary_stays_within_what_github_takes(
     recorded: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What stands there already counts, and ours begins on a line of its own."""
-    held = "x" * (2**20 - 20_000)
-    path = recorded.write("summary.md", held)
+    before = "x" * (2**20 - 20_000)
+    path = recorded.write("summary.md", before)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
     recorded.facts("hot", "--calibration-model=runs/other", "--calibration-model=runs/base")
     text = path.read_text("utf-8")
-    assert text.startswith(f"{held}\n<!--")
+    assert text.startswith(f"{before}\n<!--")
     assert 2**20 - 20_000 < len(text.encode()) <= 2**20
 
 
@@ -293,7 +293,7 @@ def test_a_file_that_cannot_be_collected_is_no_green_report(recorded: Project) -
 def test_an_expected_failure_is_no_red_report(
     recorded: Project, monkeypatch: pytest.MonkeyPatch, workers: list[str]
 ) -> None:
-    """A verdict that fails no test is told as one: no red, no annotation, a note why."""
+    """A verdict that fails no test: not red, no annotation, a note that says why."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     recorded.write(
         "tests/test_project.py",

@@ -97,7 +97,7 @@ def test_user_errors_are_shown_at_the_users_line(project, code: str, message: st
 
 
 def test_full_trace_shows_everything(project) -> None:
-    """--full-trace shows the frames inside, for whoever wants them."""
+    """--full-trace shows the frames inside."""
     project.write("tests/test_project.py", "def test_it(calibration): calibration.run('fact')\n")
     result = project.facts("base", "--full-trace")
     result.stdout.fnmatch_lines(["*probe_set.py:*"])
@@ -201,7 +201,7 @@ def test_command_records_all_items_whatever_the_run_was_limited_to(project) -> N
     assert "--calibration-limit" not in line
 
 
-def test_limit_from_below_is_told_as_such(project) -> None:
+def test_an_accuracy_under_its_limit_is_below_it(project) -> None:
     """An accuracy under its limit is below it, in the table and in the count."""
     project.write(
         "tests/test_project.py",
@@ -314,7 +314,7 @@ def test_run_without_a_terminal_is_no_crash(project) -> None:
 
 
 def test_model_that_no_test_uses_is_red(project) -> None:
-    """A named model that an override ignores is told, not reported as tested."""
+    """A named model that an override ignores fails the run."""
     project.pytester.makeconftest(
         """
 import pytest

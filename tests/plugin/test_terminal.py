@@ -29,17 +29,17 @@ def section(result: pytest.RunResult) -> list[str]:
 
 
 @WORKERS
-def test_verbosity_decides_how_much_is_told(recorded: Project, workers: list[str]) -> None:
+def test_verbosity_decides_how_much_is_shown(recorded: Project, workers: list[str]) -> None:
     """-q: counts; by default: the table; -v: why; -vv: the diagram of a passing model too."""
-    quiet, plain, told, drawn = (
+    quiet, plain, verbose, drawn = (
         section(recorded.facts("base", *workers, *flags)) for flags in (["-q"], [], ["-v"], ["-vv"])
     )
     assert quiet == ["1 passed"]
     assert plain[0].split()[:2] == ["model", "probe"]
     assert len(plain) == 4
-    assert len(told) > len(plain)
-    assert "passed: probe facts on base" in told
-    assert not any("95 % of the time" in line for line in told)
+    assert len(verbose) > len(plain)
+    assert "passed: probe facts on base" in verbose
+    assert not any("95 % of the time" in line for line in verbose)
     assert any("95 % of the time" in line for line in drawn)
 
 
