@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+from importlib import import_module
+
 import pytest
 
 HEAVY = "('numpy', 'yaml', 'torch', 'transformers')"
@@ -178,3 +182,12 @@ def test_it():
 """
     )
     pytester.runpytest_subprocess("-p", "no:hypothesispytest").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("name", sorted(LIGHT - {"pytest_calibration"}))
+def test_what_every_start_loads_is_not_rewritten(name: str) -> None:
+    """Asserts of plugins are rewritten; these modules have none, and say so."""
+    module = import_module(name)
+    assert "PYTEST_DONT_REWRITE" in (module.__doc__ or "")
+    nodes = ast.walk(ast.parse(inspect.getsource(module)))
+    assert not any(isinstance(node, ast.Assert) for node in nodes)
