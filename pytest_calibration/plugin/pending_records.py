@@ -20,15 +20,13 @@ class PendingRecords:
         limit: number of items that ``--calibration-limit`` allows; None for all.
 
     Attributes:
-        drafts: records to write, by YAML file.
-        conflicts: tests that want different content, by YAML file.
+        drafts: records to write, by YAML file and checksum; several of one file are a conflict.
         looked_up: YAML files that tests looked for.
         folders: baseline folders of the tests.
     """
 
     def __init__(self, limit: int | None) -> None:
-        self.drafts: dict[str, Draft] = {}
-        self.conflicts: dict[str, list[str]] = {}
+        self.drafts: dict[str, dict[str, Draft]] = {}
         self.looked_up: set[str] = set()
         self.folders: set[str] = set()
         self._limit = limit
@@ -37,29 +35,24 @@ class PendingRecords:
         """Keep a record.
 
         Raises:
-            BaselineConflict: another test of this process wants other content under the same key.
+            BaselineConflict: another test of this process wants other content in the same file.
             UsageError: the record in its place has more items than ``--calibration-limit`` allows.
         """
         self.check_limit([Path(draft.key)])
-        before = self.drafts.get(draft.key)
-        if not self._put(draft) and before is not None:
-            raise BaselineConflict(conflict_text(draft.key, [before.origin, draft.origin]))
+        self._keep(draft)
+        if len(self.drafts[draft.key]) > 1:
+            raise BaselineConflict(self._conflict(draft.key))
 
-    def _put(self, draft: Draft) -> bool:
-        """Keep a record; return whether it agrees with what is kept."""
-        before = self.drafts.get(draft.key)
-        if before is not None and before.checksum != draft.checksum:
-            self._add_conflict(draft.key, [before.origin, draft.origin])
-            return False
-        self.drafts[draft.key] = draft
-        return True
-
-    def _add_conflict(self, key: str, tests: Iterable[str]) -> None:
-        self.conflicts[key] = list(dict.fromkeys([*self.conflicts.get(key, ()), *tests]))
+    def _keep(self, draft: Draft) -> None:
+        self.drafts.setdefault(draft.key, {})[draft.checksum] = draft
 
     def drop(self, test: str) -> None:
         """Drop the records of a test, which is about to run again."""
-        self.drafts = {key: d for key, d in self.drafts.items() if d.origin != test}
+        left = {
+            key: {checksum: draft for checksum, draft in drafts.items() if draft.origin != test}
+            for key, drafts in self.drafts.items()
+        }
+        self.drafts = {key: drafts for key, drafts in left.items() if drafts}
 
     def check_limit(self, paths: Iterable[Path]) -> None:
         """Raise UsageError where a file has more items than ``--calibration-limit`` allows."""
@@ -78,42 +71,37 @@ class PendingRecords:
     def write(self) -> tuple[int, list[str]]:
         """Write all records without conflict; return their number, and what went wrong."""
         written, errors = 0, []
-        for key, draft in sorted(self.drafts.items()):
-            if key not in self.conflicts:
-                try:
-                    draft.write()
-                    written += 1
-                except BaselineError as problem:
-                    errors.append(str(problem))
-        errors.extend(conflict_text(key, tests) for key, tests in sorted(self.conflicts.items()))
+        for key, drafts in sorted(self.drafts.items()):
+            if len(drafts) > 1:
+                errors.append(self._conflict(key))
+                continue
+            try:
+                next(iter(drafts.values())).write()
+                written += 1
+            except BaselineError as problem:
+                errors.append(str(problem))
         return written, errors
 
-    # --- between processes -------------------------------------------------------------------
+    def _conflict(self, key: str) -> str:
+        tests = dict.fromkeys(draft.origin for draft in self.drafts[key].values())
+        return (
+            f"{key}: {' and '.join(tests)} record different predictions under one baseline; give "
+            "each its own, calibration_baseline.named(...). None was written."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, to travel to the controller."""
         return {
-            "drafts": [asdict(draft) for draft in self.drafts.values()],
-            "conflicts": self.conflicts,
+            "drafts": [asdict(d) for drafts in self.drafts.values() for d in drafts.values()],
             "looked_up": sorted(self.looked_up),
             "folders": sorted(self.folders),
         }
 
     def merge(self, other: Mapping[str, Any]) -> None:
-        """Add the records of a worker."""
+        """Add the records of a worker, as :meth:`as_dict` returns them."""
         from pytest_calibration.baselines import Draft
 
         self.looked_up.update(other["looked_up"])
         self.folders.update(other["folders"])
-        for key, tests in other["conflicts"].items():
-            self._add_conflict(key, tests)
         for values in other["drafts"]:
-            self._put(Draft(**values))
-
-
-def conflict_text(key: str, tests: Iterable[str]) -> str:
-    """Return which tests want different content under one key, and what to do."""
-    return (
-        f"{key}: {' and '.join(tests)} record different predictions under one baseline; give "
-        "each its own, calibration_baseline.named(...). Neither was written."
-    )
+            self._keep(Draft(**values))
