@@ -50,7 +50,10 @@ def test_not_comparable_is_replaced(recorded) -> None:
     refused = recorded.facts("base")
     assert refused.ret == 1
     refused.stdout.fnmatch_lines(
-        ["*not comparable: probe facts*", "*mode is whole_entity, the baseline has first_token*"]
+        [
+            "*not comparable: probe facts*",
+            "*the probe is not the same: mode is whole_entity, the baseline has*",
+        ]
     )
     assert recorded.facts("base", "--calibration-accept=whole entities now").ret == 0
     assert recorded.facts("base").ret == 0
