@@ -23,6 +23,7 @@ class Loaded(FakeModel):
     def __init__(self, spec, settings):
         super().__init__(spec.name, sharpen=0.6 if "hot" in spec.name else 0.0)
         self.description = {"dtype": "float32", "device": "cpu"}
+        self.checkpoint_notes = []
         odd = (Path(spec.location) / "odd.json").exists()
         self.notes = ["took the plain path."] if odd else []
         with (HERE / "loads.txt").open("a") as file:
