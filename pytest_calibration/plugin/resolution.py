@@ -41,7 +41,7 @@ class Resolution:
     Attributes:
         current: the model that the running tests are parametrised with.
         used_models: names of the models that tests were parametrised with.
-        cache_problem: why no answers are kept, where the folder cannot be made.
+        cache_problem: what is wrong with the cache's folder, where it cannot be made.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ class Resolution:
             try:
                 folder = cache.mkdir("calibration")
             except OSError as problem:
-                self.cache_problem = problem.strerror or str(problem)
+                self.cache_problem = f"cannot be written ({problem.strerror or problem})"
         return None if folder is None else Cache(folder)
 
     def clear_cache(self) -> None:
