@@ -127,7 +127,7 @@ class LoadedModel(Protocol):
 
     @property
     def checkpoint_notes(self) -> Sequence[str]:
-        """Sentences about what was loaded, which hold for answers from a cache, too."""
+        """Those of ``notes`` about what was loaded, which hold for answers from a cache, too."""
 
     @property
     def description(self) -> Mapping[str, str]:

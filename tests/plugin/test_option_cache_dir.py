@@ -254,6 +254,18 @@ def test_how_often_a_model_was_loaded_is_shown(cached: CachedProject) -> None:
 
 
 @WORKERS
+def test_what_is_noted_of_a_checkpoint_is_told_each_time(
+    cached: CachedProject, workers: list[str]
+) -> None:
+    """Also where no model is loaded: the answers are those of the same checkpoint."""
+    cached.project.write("runs/base/spare.json", "{}")
+    for loads in (["base"], []):
+        result = cached.run(*workers)
+        assert lines_of(result, "base: ") == ["base: 1 tensor is not used."]
+        assert sorted({*cached.loads()}) == loads
+
+
+@WORKERS
 def test_what_the_engine_says_is_said_once(cached: CachedProject, workers: list[str]) -> None:
     """By model, however many processes heard it, and not in reports."""
     cached.project.write("tests/test_project.py", TWO)

@@ -25,7 +25,7 @@ from pytest_calibration.models.backends.transformers.used_weights import (
     check_adapter_used,
     check_shapes,
     check_used,
-    conversions_explained,
+    loading_explained,
     mismatched_shapes,
 )
 from pytest_calibration.models.backends.transformers.weight_files import (
@@ -166,14 +166,15 @@ def _load_whole(
             f"{spec.name}: is a {kinds[0]}, no causal language model; it predicts no next tokens."
         )
     check_kernels(spec, config, settings)
-    with pickles_refused(spec, settings), conversions_explained(spec):
+    stored = stored_tensors(spec, settings)
+    with pickles_refused(spec, settings), loading_explained(spec, config, stored):
         model, report = _explained(
             spec,
             lambda: transformers.AutoModelForCausalLM.from_pretrained(
                 spec.location, output_loading_info=True, **common, **arguments
             ),
         )
-    notes += check_used(spec, model, report, stored_tensors(spec, settings))
+    notes += check_used(spec, model, report, stored)
     return _placed(spec, model, settings, device)
 
 

@@ -117,6 +117,7 @@ class TransformersModel:
             revision=spec.revision,
         )
         made.checkpoint_notes = tuple(notes)
+        made.notes[:0] = notes
         return made
 
     @classmethod

@@ -23,7 +23,7 @@ from pytest_calibration.models.backends.transformers.weight_files import StoredT
 
 _ADAPTER: Final = re.compile(
     r"(^|\.)(lora_\w+|base_layer|hada_\w+|lokr_\w+|ia3_\w+|oft_\w+|boft_\w+|vera_\w+|"
-    r"adapter_\w+|modules_to_save|original_module|base_model\.model)(\.|$)"
+    r"modules_to_save|original_module|base_model\.model)(\.|$)"
 )
 _QUANTISED: Final = re.compile(
     r"([._](scales?(_\w+)?|\w+_scales?(_inv)?|zeros|zero_points?|\w+_zero_points?|qweight|qzeros|"
@@ -38,12 +38,12 @@ _CACHE_SCALE: Final = re.compile(
 _RECOMPUTED: Final = re.compile(
     r"(^|\.)((original_)?inv_freq|(cos|sin)(_cached)?|freqs(_cis)?|position_ids|token_type_ids|"
     r"relative_position_index|(causal_|attention_|attn_)?mask|masked_bias|alibi|slopes|"
-    r"_extra_state|num_batches_tracked|_float_tensor|total_ops|total_params)$"
+    r"embed_positions\.weights|_extra_state|num_batches_tracked|_float_tensor|total_ops|total_params)$"
 )
 _MASK: Final = re.compile(r"(^|\.)(attn|attention|self_attn|self_attention)\.bias$")
 # Heads of training, and of several tokens at once: no next token depends on them.
 _OTHER_HEAD: Final = re.compile(
-    r"(^|\.)(v_head|value_head|critic|score|reward_\w+|rm_head|rank\w*_head|classifier|"
+    r"(^|\.)(v_heads?|value_(head|model)\w*|critic\w*|scores?|reward\w*|rm_head|rank\w*_head|classifier|"
     r"qa_outputs|cls|pooler|mtp\w*|nextn\w*|medusa\w*|eagle\w*|draft\w*)(\.|$)"
 )
 _TOWER: Final = re.compile(
@@ -95,8 +95,9 @@ def check_used(
     unused = [name for name in unexpected if not _harmless(name, model, stored)]
     quantised = getattr(model, "hf_quantizer", None) is not None
     # A method that is known has applied the scales that it knows.
-    _check_places(spec, model, [n for n in unused if not (quantised and _QUANTISED.search(n))])
-    return notes + ([f"{_named(unused)} of the checkpoint are not used"] if unused else [])
+    noted = _QUANTISED if quantised else _CACHE_SCALE
+    _check_places(spec, model, [name for name in unused if not noted.search(name)])
+    return notes + ([f"not used: {_named(unused)} of the checkpoint"] if unused else [])
 
 
 def check_adapter_used(spec: ModelSpec, model: Any) -> None:
@@ -142,7 +143,7 @@ def check_shapes(spec: ModelSpec, mismatched: Sequence[tuple[str, Any, Any]]) ->
             "checkpoint with zero_to_fp32.py"
         )
     raise ModelError(
-        f"{spec.name}: {len(mismatched)} tensors have another shape in the file than in the model "
+        f"{spec.name}: {len(mismatched)} of the checkpoint's tensors have not the model's shape "
         f"(first: {_cut(name)}, {tuple(there)} in the file and {tuple(here)} in the model); "
         f"{remedy}."
     )
@@ -164,11 +165,18 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def conversions_explained(spec: ModelSpec) -> Iterator[None]:
-    """Name the tensors that the library cannot convert; its own message points to a hidden log.
+def loading_explained(
+    spec: ModelSpec, config: Any, stored: Mapping[str, StoredTensor]
+) -> Iterator[None]:
+    """Name the tensors that make loading fail; the library points to a log that is not shown.
+
+    Args:
+        spec: the checkpoint.
+        config: its configuration.
+        stored: what the files say of their tensors.
 
     Raises:
-        ModelError: it could not convert one.
+        ModelError: a tensor of another shape, or one that could not be converted.
     """
     module: Any = transformers.modeling_utils
     original = getattr(module, "log_state_dict_report", None)
@@ -183,6 +191,7 @@ def conversions_explained(spec: ModelSpec) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
+        check_shapes(spec, _unlike_the_model(config, stored))
         if not errors:
             raise
         name = min(errors)
@@ -199,6 +208,23 @@ def conversions_explained(spec: ModelSpec) -> Iterator[None]:
             module.log_state_dict_report = original
 
 
+def _unlike_the_model(
+    config: Any, stored: Mapping[str, StoredTensor]
+) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Return name, shape in the file and shape in the model of the tensors that differ."""
+    if getattr(config, "quantization_config", None) is not None:
+        return []
+    shapes: dict[str, tuple[int, ...]] = {}
+    with contextlib.suppress(Exception), torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
+    return [
+        (name, one.shape, shapes[name])
+        for name, one in stored.items()
+        if name in shapes and one.shape != shapes[name]
+    ]
+
+
 def _check_quantisation(
     spec: ModelSpec, model: Any, unexpected: Sequence[str], stored: Mapping[str, StoredTensor]
 ) -> list[str]:
@@ -212,7 +238,11 @@ def _check_quantisation(
     config = getattr(model.config, "quantization_config", None)
     method = config.get("quant_method") if isinstance(config, dict) else None
     known = "no quantization_config" if config is None else f"quant_method {str(method)[:40]!r}"
-    left = [n for n in unexpected if _QUANTISED.search(n) and not _CACHE_SCALE.search(n)]
+    left = [
+        name
+        for name in unexpected
+        if _QUANTISED.search(name) and not _CACHE_SCALE.search(name) and _is_inside(model, name)
+    ]
     floats = {name for name, one in model.named_parameters() if one.is_floating_point()}
     prefix = getattr(model, "base_model_prefix", "")
     weights = {n: s for n, s in stored.items() if n in floats or f"{prefix}.{n}" in floats}
@@ -240,7 +270,7 @@ def _check_quantisation(
 
 def _harmless(name: str, model: Any, stored: Mapping[str, StoredTensor]) -> bool:
     """Whether no answer depends on a tensor."""
-    if _RECOMPUTED.search(name) or _OTHER_HEAD.search(name):
+    if _RECOMPUTED.search(name) or (_OTHER_HEAD.search(name) and not _is_inside(model, name)):
         return True
     if _MASK.search(name):
         # A bias has one dimension.
@@ -271,7 +301,7 @@ def _check_places(spec: ModelSpec, model: Any, unused: Sequence[str]) -> None:
         module, number, rest = _deepest(model, name)
         if number is not None:
             beyond.append((name, number))
-        elif module is not model and not (module is base and _TOWER.search(f"{rest}.")):
+        elif module is not model and not (module is base and _TOWER.search(rest)):
             inside.append(name)
     if beyond:
         first, last = min(n for _, n in beyond), max(n for _, n in beyond)
@@ -288,6 +318,12 @@ def _check_places(spec: ModelSpec, model: Any, unused: Sequence[str]) -> None:
             "put the config.json of these weights beside them, or save the model again with "
             "save_pretrained."
         )
+
+
+def _is_inside(model: Any, name: str) -> bool:
+    """Whether a tensor's name leads into a part of a model."""
+    module, _, _ = _deepest(model, name)
+    return module is not model and module is not getattr(model, "base_model", model)
 
 
 def _deepest(model: Any, name: str) -> tuple[Any, int | None, str]:

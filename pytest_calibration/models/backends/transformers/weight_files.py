@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,13 @@ from pytest_calibration.models.backends.transformers.loading_settings import Tra
 _WHOLE: Final = "model.safetensors"
 _INDEX: Final = "model.safetensors.index.json"
 _SHARD: Final = re.compile(r"(?:pytorch_)?model(?:\.[\w-]+)?-\d+-of-\d+\.(?:safetensors|bin)")
+# How safetensors writes the types that matter here.
+_TYPES: Final = {
+    **{f"int{n}": f"I{n}" for n in (8, 16, 32, 64)},
+    **{f"uint{n}": f"U{n}" for n in (8, 16, 32, 64)},
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+}
 # Bytes; no header of safetensors may be larger.
 _LONGEST_HEADER: Final = 100_000_000
 
@@ -107,14 +115,24 @@ def index_names(index: Path) -> set[str]:
 
 
 def stored_tensors(spec: ModelSpec, settings: TransformersSettings) -> dict[str, StoredTensor]:
-    """Return what the safetensors of a checkpoint directory say of their tensors, by name."""
+    """Return what the files of a checkpoint directory say of their tensors, by name."""
     if not spec.local:
         return {}
     folder, variant = _place(spec, settings)
-    whole = folder / _with_variant(_WHOLE, variant)
-    names = index_names(folder / _with_variant(_INDEX, variant))
-    files = [whole] if whole.is_file() else [folder / name for name in sorted(names)]
-    return {name: tensor for file in files for name, tensor in _header(file)}
+    kinds = [(_WHOLE, _INDEX)]
+    if not settings.safetensors_only:
+        kinds.append(("pytorch_model.bin", "pytorch_model.bin.index.json"))
+    for whole, index in kinds:
+        file = folder / _with_variant(whole, variant)
+        names = index_names(folder / _with_variant(index, variant))
+        files = [file] if file.is_file() else [folder / name for name in sorted(names)]
+        if files:
+            return {
+                name: tensor
+                for one in files
+                for name, tensor in (_header if one.suffix == ".safetensors" else _pickled)(one)
+            }
+    return {}
 
 
 def _header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
@@ -131,6 +149,20 @@ def _header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # Loading meets the same damage and reports it.
         return
+
+
+def _pickled(file: Path) -> Iterator[tuple[str, StoredTensor]]:
+    """Yield the same of a pickled file, without reading the numbers; only where it is allowed."""
+    import torch
+
+    content: Any = {}
+    # The library may raise anything; loading meets it again and reports it.
+    with contextlib.suppress(Exception):
+        content = torch.load(file, map_location="meta", weights_only=True, mmap=True)
+    for name, one in content.items() if isinstance(content, dict) else ():
+        if isinstance(one, torch.Tensor):
+            dtype = str(one.dtype).removeprefix("torch.")
+            yield str(name), StoredTensor(_TYPES.get(dtype, dtype.upper()), tuple(one.shape))
 
 
 def _place(spec: ModelSpec, settings: TransformersSettings) -> tuple[Path, str | None]:

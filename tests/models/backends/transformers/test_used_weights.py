@@ -187,6 +187,8 @@ def test_layers_wrapped_for_an_adapter(llama: Path) -> None:
     "name",
     [
         f"{Q0}.bias",
+        "model.layers.0.self_attn.value_proj.bias",
+        "model.layers.0.score.weight",
         "model.layers.0.self_attn.q_norm.weight",
         "model.layers.1.mlp.shared_expert.up_proj.weight",
         "lm_head.bias",
@@ -201,11 +203,24 @@ def test_a_tensor_that_belongs_into_the_computation(llama: Path, name: str) -> N
     assert f"holds 1 tensor ({name}) that the model of its config.json has no place for" in text
 
 
-@pytest.mark.parametrize("name", ["model.visual.blocks.0.weight", "other_part.weight"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.visual.blocks.0.weight",
+        "model.vision_tower.layers.7.weight_scale",
+        "multi_modal_projector.linear.bias",
+        "other_part.weight",
+        # Of a cache that only servers quantise.
+        "model.layers.0.self_attn.k_proj.k_scale",
+        "model.layers.1.self_attn.attn.v_scale",
+        "model.layers.1.self_attn.v_proj.output_scale",
+    ],
+)
 def test_a_part_beside_the_model_is_noted(llama: Path, name: str) -> None:
     """A tower for pictures, or a part that is not known: named, and not refused."""
     model = load(edit(llama, lambda weights: weights | {name: torch.ones(4, 4)}))
-    assert model.notes == (f"1 tensor ({name}) of the checkpoint are not used",)
+    assert model.notes == (f"not used: 1 tensor ({name}) of the checkpoint",)
+    assert list(model.notes) == model.load().notes
 
 
 def test_a_note_on_weights_is_told_with_kept_answers_too(llama: Path, tmp_path: Path) -> None:
@@ -218,7 +233,8 @@ def test_a_note_on_weights_is_told_with_kept_answers_too(llama: Path, tmp_path: 
         assert model.description["device"] == "cpu"
         assert model.use.loads == loads
         notes.append(model.notes)
-    assert notes[0] == notes[1] == ("1 tensor (other_part.weight) of the checkpoint are not used",)
+    told = ("not used: 1 tensor (other_part.weight) of the checkpoint",)
+    assert notes[0] == notes[1] == told
 
 
 @pytest.mark.parametrize(
@@ -234,6 +250,9 @@ def test_a_note_on_weights_is_told_with_kept_answers_too(llama: Path, tmp_path: 
         ("model.layers.0.mlp._extra_state", (0,)),
         ("v_head.summary.weight", (1, 32)),
         ("value_head.bias", (1,)),
+        ("v_head.0.weight", (1, 32)),
+        ("critic_head.weight", (1, 32)),
+        ("model.embed_positions.weights", (48, 32)),
         ("score.weight", (2, 32)),
         ("classifier.out_proj.weight", (2, 32)),
         ("mtp.layers.0.proj.weight", (4, 4)),
@@ -314,8 +333,31 @@ def test_a_tensor_of_another_shape(llama: Path, arguments: dict[str, Any]) -> No
     """Named with both shapes; never replaced by random numbers, also where a user allows it."""
     edit_json(llama / "config.json", vocab_size=400)
     text = refused(llama, arguments=arguments)
-    assert "2 tensors have another shape in the file than in the model" in text
+    assert "2 of the checkpoint's tensors have not the model's shape" in text
     assert "(first: lm_head.weight, (360, 32) in the file and (400, 32) in the model)" in text
+
+
+def test_an_empty_head_that_is_tied(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """Where the library fails before it compares shapes, they are compared here."""
+    folder = Path(shutil.copytree(checkpoints["qwen2"], tmp_path / "m"))
+    text = refused(edit(folder, lambda weights: weights | {"lm_head.weight": torch.empty(0)}))
+    assert "(first: lm_head.weight, (0,) in the file and (360, 32) in the model); ZeRO-3" in text
+
+
+@pytest.mark.parametrize("what", ["empty", "whole numbers", "scales"])
+def test_pickled_weights_are_looked_at_the_same_way(llama: Path, what: str) -> None:
+    """Where a user allows them."""
+    weights = load_file(llama / "model.safetensors")
+    (llama / "model.safetensors").unlink()
+    change = {
+        "empty": {f"{Q0}.weight": torch.empty(0)},
+        "whole numbers": {f"{Q0}.weight": weights[f"{Q0}.weight"].mul(9).to(torch.int8)},
+        "scales": {f"{Q0}.weight_scale": torch.ones(1)},
+    }[what]
+    torch.save(weights | change, llama / "pytorch_model.bin")
+    text = refused(llama, safetensors_only=False)
+    assert ("of quantised weights" in text) == (what != "empty")
+    assert ("(0,) in the file and (32, 32) in the model" in text) == (what == "empty")
 
 
 @pytest.mark.parametrize("empty", ["one", "all"])
