@@ -102,6 +102,26 @@ def test_scales_that_nothing_applies(
     assert (f"quant_method '{method}'" if method else "no quantization_config") in text
 
 
+def test_a_method_that_is_known_is_applied(llama: Path) -> None:
+    """Weights in eight bits with their scales are those that they were made of, without a note."""
+
+    def blocks(weights: Weights) -> Weights:
+        return scaled(torch.float8_e4m3fn, ".weight_scale_inv")(weights)
+
+    whole = load(llama).option_logprobs(["a"], [[" The", " of"]])[0]
+    edit(
+        llama,
+        lambda weights: {
+            n: w.reshape(1, 1) if n.endswith("inv") else w for n, w in blocks(weights).items()
+        },
+    )
+    method = {"quant_method": "fp8", "weight_block_size": [128, 128], "dequantize": True}
+    edit_json(llama / "config.json", quantization_config=method)
+    model = load(llama)
+    assert model.notes == ()
+    assert abs(model.option_logprobs(["a"], [[" The", " of"]])[0] - whole).max() < 1.0
+
+
 def test_weights_packed_in_place_of_the_plain_ones(llama: Path) -> None:
     """GPTQ leaves no weight of the usual name; the reason is told, not only what is lacking."""
 
