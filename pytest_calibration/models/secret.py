@@ -31,13 +31,13 @@ def sealed(content: bytes, purpose: bytes) -> bytes | None:
         content: what is vouched for.
         purpose: what it stands for; another purpose has another seal.
     """
-    key = user_secret(_place())
+    key = _key()
     return None if key is None else content + _seal(content, purpose, key)
 
 
 def unsealed(file: bytes, purpose: bytes) -> bytes | None:
     """Return what :func:`sealed` was given; None where this user has not sealed it."""
-    key = user_secret(_place())
+    key = _key()
     content, seal = file[:-SEAL], file[-SEAL:]
     if key is None or not hmac.compare_digest(_seal(content, purpose, key), seal):
         return None
@@ -49,12 +49,16 @@ def _seal(content: bytes, purpose: bytes, key: bytes) -> bytes:
     return hashlib.blake2b(head + content, digest_size=SEAL, key=key).digest()
 
 
-def _place() -> Path:
-    """Return where the secret lies: among what programs keep for a user."""
-    home = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA")
-    with contextlib.suppress(RuntimeError):
-        return (Path(home) if home else Path.home() / ".local/state") / "pytest-calibration/secret"
-    return Path(os.devnull)
+def _key() -> bytes | None:
+    """Return the secret from where programs keep what belongs to a user; None without a place."""
+    given = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA") or ""
+    place = Path(given)
+    if not place.is_absolute():
+        try:
+            place = Path.home() / ".local" / "state"
+        except RuntimeError:
+            return None
+    return user_secret(place / "pytest-calibration" / "secret")
 
 
 @cache

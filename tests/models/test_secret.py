@@ -83,6 +83,29 @@ def test_where_none_can_be_kept_there_is_none(tmp_path: Path) -> None:
     assert fresh(tmp_path / "file" / "secret") is None
 
 
+def test_it_lies_where_programs_keep_what_is_a_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the user says, else at home; without a home there is none, and nothing is made."""
+    secret.user_secret.cache_clear()
+    for given, place in [(str(tmp_path / "state"), "state"), ("", "home"), ("state", "home")]:
+        monkeypatch.setenv("XDG_STATE_HOME", given)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        secret.user_secret.cache_clear()
+        assert secret.sealed(b"content", b"purpose")
+        (found,) = (tmp_path / place).rglob("secret")
+        found.unlink()
+    monkeypatch.setattr(Path, "home", classmethod(_no_home))
+    secret.user_secret.cache_clear()
+    assert secret.sealed(b"content", b"purpose") is None
+    assert secret.unsealed(b"content" + bytes(16), b"purpose") is None
+    secret.user_secret.cache_clear()
+
+
+def _no_home(_: type[Path]) -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
 def test_a_seal_is_of_one_content_and_purpose() -> None:
     """Neither can be exchanged."""
     one = secret.sealed(b"content", b"purpose")

@@ -23,7 +23,7 @@ from pytest_calibration.models.backends.transformers.weight_files import StoredT
 
 _ADAPTER: Final = re.compile(
     r"(^|\.)(lora_\w+|base_layer|hada_\w+|lokr_\w+|ia3_\w+|oft_\w+|boft_\w+|vera_\w+|"
-    r"modules_to_save|original_module|base_model\.model)(\.|$)"
+    r"prompt_encoder|prefix_encoder|adaption_\w+|modules_to_save|original_module|base_model\.model)(\.|$)"
 )
 _QUANTISED: Final = re.compile(
     r"([._](scales?(_\w+)?|\w+_scales?(_inv)?|zeros|zero_points?|\w+_zero_points?|qweight|qzeros|"

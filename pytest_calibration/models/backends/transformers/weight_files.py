@@ -54,8 +54,8 @@ def check_weight_files(spec: ModelSpec, settings: TransformersSettings) -> list[
         Sentences on files that are not read.
 
     Raises:
-        ModelError: it holds two sets of weights, or an index names pickled ones that are not
-            allowed.
+        ModelError: it holds two sets of weights, or a tensor twice, or an index names pickled
+            weights that are not allowed.
     """
     if not spec.local:
         return []
@@ -66,6 +66,7 @@ def check_weight_files(spec: ModelSpec, settings: TransformersSettings) -> list[
         check_safetensors(spec, index, indexed)
     beside = sorted(file.name for file in folder.glob("*model*") if _SHARD.fullmatch(file.name))
     if not (folder / whole).is_file():
+        _check_once(spec, [folder / name for name in sorted(indexed)])
         stray = [name for name in beside if indexed and name not in indexed]
         return _unread(stray, f"{index} does not name") if stray else []
     shards = [
@@ -80,6 +81,20 @@ def check_weight_files(spec: ModelSpec, settings: TransformersSettings) -> list[
         )
     newer = [name for name in ("pytorch_model.bin", *beside) if _newer(folder / name, whole)]
     return _unread(newer, f"are newer than {whole}") if newer else []
+
+
+def _check_once(spec: ModelSpec, shards: list[Path]) -> None:
+    """Raise ModelError if two shards hold the same tensor, of which the last would be read."""
+    seen: dict[str, Path] = {}
+    for shard in shards:
+        for name, _ in _header(shard):
+            if name in seen:
+                raise ModelError(
+                    f"{spec.name}: the tensor {name[:80]} lies in {seen[name].name} and in "
+                    f"{shard.name}, so one of them is out of date; save the model again with "
+                    "save_pretrained."
+                )
+            seen[name] = shard
 
 
 def check_adapter_files(spec: ModelSpec) -> list[str]:

@@ -186,6 +186,8 @@ def test_layers_beyond_the_configuration(tmp_path: Path, family: str, layers: in
         ("lm_head.modules_to_save.default.weight", (360, 32)),
         (f"{Q0}.ia3_l", (32, 1)),
         (f"{Q0}.hada_w1_a", (32, 4)),
+        ("prompt_encoder.default.embedding.weight", (3, 32)),
+        ("model.layers.0.self_attn.adaption_prompt", (1, 3, 32)),
     ],
 )
 def test_an_adapter_that_is_not_merged(llama: Path, name: str, shape: tuple[int, ...]) -> None:
@@ -520,6 +522,16 @@ def test_an_index_that_was_left_behind_stays_quiet(llama: Path) -> None:
     for file in llama.glob("model-*"):
         file.unlink()
     assert load(llama).notes == ()
+
+
+def test_a_tensor_that_lies_in_two_shards(llama: Path) -> None:
+    """The last would win in silence: both files are named."""
+    shard(llama)
+    (llama / "model.safetensors").unlink()
+    first, second = sorted(llama.glob("model-*"))
+    extra = {name: one for name, one in load_file(first).items() if name == "lm_head.weight"}
+    save_file(load_file(second) | extra, second, metadata={"format": "pt"})
+    assert f"the tensor lm_head.weight lies in {first.name} and in {second.name}" in refused(llama)
 
 
 def test_shards_of_an_earlier_split_are_noted(llama: Path) -> None:
