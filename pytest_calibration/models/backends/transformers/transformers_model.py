@@ -88,7 +88,8 @@ class TransformersModel:
                 longest=self.max_tokens,
                 virtual=virtual,
             )
-        self._closing = _closing(tokenizer)
+        self._opening, self._closing = _added_tokens(tokenizer)
+        self._opening_text = _text_of_opening(tokenizer, self._opening)
         self._token_texts: dict[int, str] = {}
 
     @classmethod
@@ -223,8 +224,8 @@ class TransformersModel:
         """See :class:`~pytest_calibration.models.protocols.LanguageModel`.
 
         A text longer than the model's context is read in windows that overlap by half, so every
-        token past the first window has at least half a context before it. Scores come in the order
-        of the text.
+        token past the first window has at least half a context before it. Each window begins with
+        the tokens that the tokenizer puts before a text. Scores come in the order of the text.
 
         Raises:
             ModelError: the tokenizer gives no character offsets, or a score is not finite.
@@ -236,8 +237,9 @@ class TransformersModel:
                 f"{self.name}: its tokenizer gives no character offsets, which next-token probes "
                 "need; use a fast tokenizer (model: {tokenizer: ...} in calibration.yaml)."
             )
+        bare = [self._without_opening(text) for text in texts]
         encoded = self.tokenizer(
-            list(texts), return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+            bare, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
         )
         rows: list[Row] = []
         owner: list[int] = []
@@ -245,6 +247,7 @@ class TransformersModel:
         for i in range(len(texts)):
             ids = np.array(encoded["input_ids"][i], dtype=np.int64)
             spans = np.array(encoded["offset_mapping"][i], dtype=np.int64).reshape(-1, 2)
+            spans += len(texts[i]) - len(bare[i])
             special = np.array(encoded["special_tokens_mask"][i], dtype=np.bool_)
             target = np.flatnonzero(~special)
             target = target[target > 0]
@@ -362,7 +365,8 @@ class TransformersModel:
         """Return token ids without the end token that some tokenizers add to every text."""
         if not texts:
             return []
-        ids = self.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
+        bare = [self._without_opening(text) for text in texts]
+        ids = self.tokenizer(bare, return_attention_mask=False, verbose=False)["input_ids"]
         ids = [list(row)[: len(row) - self._closing] for row in ids]
         for text, row in zip(texts, ids, strict=True):
             if not row:
@@ -371,6 +375,12 @@ class TransformersModel:
                     "least one to predict from."
                 )
         return ids
+
+    def _without_opening(self, text: str) -> str:
+        """Return a text without what the tokenizer puts before it: a model reads one BOS."""
+        while self._opening_text and text.startswith(self._opening_text):
+            text = text.removeprefix(self._opening_text)
+        return text
 
     def _end_tokens(self) -> frozenset[int]:
         configured = getattr(self.model.generation_config, "eos_token_id", None)
@@ -391,16 +401,20 @@ class TransformersModel:
         """Yield rows that cover the targets, each as short as they allow."""
         size = int(min(self.max_tokens, 1 << 30))
         stride = max(1, size // 2)
+        opening = self._opening
+        if size - len(opening) < stride or ids[: len(opening)].tolist() != opening:
+            opening = []
         done = 0
         start = 0
         while done < len(target):
-            end = start + size
-            here = target[done:][target[done:] <= end]
+            # The first window holds the opening already.
+            before = opening if start else []
+            here = target[done:][target[done:] <= start + size - len(before)]
             if len(here):
                 last = int(here[-1])
                 yield Row(
-                    ids[start:last].tolist(),
-                    (here - 1 - start).tolist(),
+                    [*before, *ids[start:last].tolist()],
+                    (here - 1 - start + len(before)).tolist(),
                     ids[here].tolist(),
                 )
                 done += len(here)
@@ -475,10 +489,23 @@ def _max_tokens(config: Any) -> float:
     return math.inf
 
 
-def _closing(tokenizer: Any) -> int:
-    """Return how many tokens it adds after every text."""
-    mask = tokenizer("a", return_special_tokens_mask=True, verbose=False)["special_tokens_mask"]
-    return 0 if all(mask) else mask[::-1].index(0)
+def _added_tokens(tokenizer: Any) -> tuple[list[int], int]:
+    """Return the tokens that it puts before every text, and how many after."""
+    whole, bare = (
+        list(tokenizer("a", add_special_tokens=added, verbose=False)["input_ids"])
+        for added in (True, False)
+    )
+    for first in range(len(whole) - len(bare) + 1):
+        if bare and whole[first : first + len(bare)] == bare:
+            return whole[:first], len(whole) - first - len(bare)
+    return [], 0
+
+
+def _text_of_opening(tokenizer: Any, opening: list[int]) -> str:
+    """Return the text that is read as these tokens; empty where there is none."""
+    text = "".join(map(str, tokenizer.convert_ids_to_tokens(opening)))
+    read = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] if text else []
+    return text if list(read) == opening else ""
 
 
 def _virtual_tokens(model: Any) -> int:
