@@ -157,7 +157,8 @@ class Facts(ItemProbe[FactItem]):
             if bool(((spans[:, 0] < edge) & (spans[:, 1] > edge)).any()):
                 raise TokenBoundaryError(
                     f"probe {self.name!r}: the tokenizer merges the end of {items[i].prompt!r} "
-                    f"with {items[i].answer!r}; end the statement elsewhere."
+                    f"with {items[i].answer!r}; end the statement elsewhere, or set another "
+                    "delimiter."
                 )
             inside = np.flatnonzero((spans[:, 0] >= edge) & (spans[:, 1] > spans[:, 0]))
             if not len(inside):
