@@ -9,8 +9,11 @@ from typing import Any, Final
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.protocols import Message
 
-# The day that templates which write a date are given: a prompt is the same on every day.
+# The day that templates are given which write today's: a prompt is the same on every day.
 TODAY: Final = datetime(2024, 7, 26)
+_DATE: Final = "".join(f"|replace('%{c}', '{TODAY.strftime('%' + c)}')" for c in "YymBbdejAaHIMSp")
+# Takes the place of the library's function; no variable may be a function.
+_FIXED_DATE: Final = f"{{% macro strftime_now(format) %}}{{{{ format{_DATE} }}}}{{% endmacro +%}}"
 
 
 def rendered(
@@ -43,7 +46,7 @@ def rendered(
                 [dict(turn) for turn in turns],
                 tokenize=False,
                 add_generation_prompt=True,
-                **{"strftime_now": TODAY.strftime, **variables},
+                **{"chat_template": _template(tokenizer), **variables},
             )
         except Exception as problem:
             # A template may raise anything, and calls what it refuses an error of its own.
@@ -54,6 +57,12 @@ def rendered(
             return str(text)
         reason = reason or f"it leaves out a turn of the {lost[0]}"
     raise ModelError(f"{name}: its chat template cannot render the probe's prompts: {reason}.")
+
+
+def _template(tokenizer: Any) -> str:
+    """Return the chat template that the tokenizer would take, with a fixed date."""
+    template = str(tokenizer.get_chat_template())
+    return f"{_FIXED_DATE}{template}" if "strftime_now" in template else template
 
 
 def _ways(chat: Sequence[Message]) -> Iterator[Sequence[Message]]:
