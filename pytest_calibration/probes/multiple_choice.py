@@ -29,6 +29,10 @@ from pytest_calibration.probes.probe import Item, ItemProbe, softmax
 from pytest_calibration.probes.prompting import ChatSetting, Prompting, described
 
 Scoring: TypeAlias = Literal["letter", "text"]
+SMALL_MASS: Final = 0.01
+"""Median option mass of single characters below which a prompt does not lead to its options."""
+NATS: Final = 1.0
+"""What a further byte of an option may cost; a small model pays about one for English."""
 KEYS: Final = ("question", "options", "answer", "id", "group", "slice")
 HEADER: Final = "The following are multiple choice questions (with answers).\n\n"
 TEMPLATES: Final = {
@@ -220,7 +224,34 @@ class MultipleChoice(ItemProbe[Question]):
                 [_text(i, int(a)) for i, a in zip(items, answers, strict=True)]
             ),
             signature=self.signature(model, hard, options=variant),
+            notes=self._notes(items, logprobs),
             **fields,
+        )
+
+    def _notes(
+        self, items: Sequence[Question], logprobs: list[NDArray[np.float64]]
+    ) -> tuple[str, ...]:
+        """Say where the prompt does not lead to the options.
+
+        That is where on most questions their log mass is below that of ``SMALL_MASS``, and for
+        texts by ``NATS`` more for each further byte of the shortest: longer texts are less likely.
+        """
+        # Scores that are no numbers become an error elsewhere.
+        with np.errstate(invalid="ignore"):
+            mass = np.array([np.logaddexp.reduce(row) for row in logprobs])
+        least = np.full(len(items), np.log(SMALL_MASS))
+        if self.scoring == "text":
+            least -= NATS * np.array([min(map(_bytes, i.options)) - 1 for i in items])
+        if np.median(mass - least) >= 0:
+            return ()
+        middle = float(np.exp(np.median(mass)))
+        held = f"{middle:.5f}" if middle >= 1e-5 else "less than 0.00001"
+        way = "another delimiter, or other variables of the chat template"
+        if not self.prompting.is_chat:
+            way = "chat: true for a model that was trained on chats, or another delimiter"
+        return (
+            f"the options hold {held} of the probability (median): the prompt does not lead to "
+            f"them, and confidence says little; try {way}.",
         )
 
     def _check(
@@ -279,6 +310,10 @@ def _text(item: Question, answer: int) -> ItemText:
         options=item.options,
         name=item.id or "",
     )
+
+
+def _bytes(option: str) -> int:
+    return len(option.strip().encode("utf-8", "surrogatepass"))
 
 
 def _builtin_items() -> list[Question]:

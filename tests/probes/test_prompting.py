@@ -428,3 +428,16 @@ def test_settings_of_another_type_are_refused(
     """The message names probe, setting and value."""
     with pytest.raises(UsageError, match=f"probe 'mine': {message}"):
         kind("mine", **setting)
+
+
+def test_options_that_hold_nothing_in_a_chat_are_told_what_to_try_there(tmp_path: Path) -> None:
+    """A chat whose options hold nothing is not told to become one."""
+
+    class Unlikely(Chatting):
+        def option_logprobs(self, *args: Any, **more: Any) -> list[NDArray[np.float64]]:
+            return [row - 20 for row in super().option_logprobs(*args, **more)]
+
+    path = rows(tmp_path / "q.jsonl", QUESTION)
+    (note,) = MultipleChoice("q", path=path, chat=True).run(Unlikely()).notes
+    assert note.endswith("try another delimiter, or other variables of the chat template.")
+    assert "hold less than 0.00001 of the probability (median)" in note

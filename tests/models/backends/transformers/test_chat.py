@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -297,3 +301,81 @@ def test_a_checkpoint_without_a_template_is_named(neox: Path, questions: Path) -
     """A base model cannot be asked in a chat."""
     with pytest.raises(ModelError, match=r"^gpt_neox: its tokenizer has no chat template"):
         probe(questions, chat=True).run(load(neox))
+
+
+# --- a project -----------------------------------------------------------------------------------
+
+GATE = """
+from pytest_calibration import assert_no_regression
+
+def test_no_regression(calibration, calibration_baseline, calibration_probe):
+    assert_no_regression(calibration.run(calibration_probe), calibration_baseline)
+"""
+
+
+class Project:
+    """A folder with a chat model, its questions and a gate."""
+
+    def __init__(self, folder: Path, checkpoint: Path, questions: Path) -> None:
+        self.folder = folder
+        self.checkpoint = Path(shutil.copytree(checkpoint, folder / "runs" / "sft"))
+        shutil.copy(questions, folder / "mcq.jsonl")
+        (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        (folder / "test_gate.py").write_text(GATE, encoding="utf-8")
+
+    def probes(self, entry: str) -> None:
+        """Write ``calibration.yaml`` with one probe."""
+        entry = f"kind: multiple_choice, path: mcq.jsonl, header: '', {entry}"
+        text = f"model: {{device: cpu}}\nprobes:\n  mcq: {{{entry}}}\n"
+        (self.folder / "calibration.yaml").write_text(text, encoding="utf-8")
+
+    def run(self, *args: str) -> tuple[int, str]:
+        """Run pytest; return exit code and output."""
+        command = [sys.executable, "-m", "pytest", "--calibration-model=runs/sft", *args]
+        env = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "400"}
+        done = subprocess.run(
+            command, cwd=self.folder, env=env, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def project(tmp_path: Path, chatting: Path, questions: Path) -> Project:
+    """A project of its own."""
+    return Project(tmp_path, chatting, questions)
+
+
+@pytest.mark.parametrize("args", [["-q"], ["-n", "2"]], ids=["quiet", "two workers"])
+def test_recording_noise_is_told(project: Project, args: list[str]) -> None:
+    """Without its template a chat model's numbers say little: in the summary and every report."""
+    project.probes("shots: 0")
+    reports = [f"--calibration-report=r.{ending}" for ending in ("json", "md", "html")]
+    code, output = project.run("--calibration-record", *args, *reports)
+    assert code == 0, output
+    assert "1 recorded" in output
+    told = "of the probability (median): the prompt does not lead to them"
+    assert "mcq on sft: the options hold" in output
+    assert output.count(told) == 1
+    for ending in ("json", "md", "html"):
+        assert told in (project.folder / f"r.{ending}").read_text("utf-8")
+
+
+def test_a_chat_is_recorded_and_another_template_is_not_comparable(project: Project) -> None:
+    """Recorded and gated with its own template; an edited one is told from it, by its digest."""
+    project.probes("chat: true")
+    code, output = project.run("--calibration-record")
+    assert code == 0, output
+    assert "does not lead" not in output
+    record = (project.folder / "calibration_baselines" / "mcq.yaml").read_text("utf-8")
+    before = re.search(r"chat: template (\w{8})", record)
+    assert before is not None
+    template = project.checkpoint / "chat_template.jinja"
+    template.write_text(template.read_text("utf-8").replace("<|end|>", "<|end|> "), "utf-8")
+    code, output = project.run()
+    assert code == 1
+    assert "1 not comparable" in output
+    assert f"template {before[1]}" in output
+    template.unlink()
+    code, output = project.run("-n", "2")
+    assert code == 1
+    assert "sft: its tokenizer has no chat template" in output
