@@ -81,13 +81,13 @@ class Prompting:
         Args:
             prompt: its end may hold the delimiter already; so may the begin of an option.
             options: k texts.
-            again: after the tokenizer has merged the two: without the default space, and with any
-                other space as part of the prompt.
+            again: after the tokenizer has merged the two: without the default space; else the same
+                text, with spaces as part of the prompt, or line ends as part of what follows.
         """
-        white = prompt[len(prompt.rstrip()) :]
-        spaces = white[len(_LAST_SPACES.sub("", white)) :]
+        last_word, last_line = _ends(prompt)
+        spaces = prompt[last_line:]
         delimiter = self._default if self.delimiter is None else self.delimiter
-        if self.delimiter is None and (again or white):
+        if self.delimiter is None and (again or last_word < len(prompt)):
             delimiter = ""
         elif spaces:
             delimiter = _FIRST_SPACES.sub("", delimiter)
@@ -95,12 +95,16 @@ class Prompting:
             spaces + (_LAST_SPACES.sub("", delimiter) if option[:1].isspace() else delimiter)
             for option in options
         ]
-        # The part of the gap that all options share stays with the prompt, but for its last spaces.
-        shared = gaps[0] if len(set(gaps)) == 1 else spaces
-        cut = len(shared) if again else len(_LAST_SPACES.sub("", shared))
+        bare = prompt[:last_line]
+        # What stands before all options alike may be part of the prompt.
+        whole = bare + (gaps[0] if len(set(gaps)) == 1 else spaces)
+        last_word, last_line = _ends(whole)
+        cut = last_line
+        if again:
+            cut = last_word if last_line > last_word else len(whole)
         return Joined(
-            prompt[: len(prompt) - len(spaces)] + shared[:cut],
-            [gap[cut:] + option for gap, option in zip(gaps, options, strict=True)],
+            whole[:cut],
+            [(bare + gap)[cut:] + option for gap, option in zip(gaps, options, strict=True)],
             [
                 gap + option[: len(option) - len(option.lstrip())]
                 for gap, option in zip(gaps, options, strict=True)
@@ -149,6 +153,12 @@ class Prompting:
                 "method render_chat; leave chat out, or give the model one."
             )
         return cast("ChatModel", model)
+
+
+def _ends(text: str) -> tuple[int, int]:
+    """Return where the last word of a text ends, and the last line end after it."""
+    last_word = len(text.rstrip())
+    return last_word, last_word + len(_LAST_SPACES.sub("", text[last_word:]))
 
 
 def described(gaps: Sequence[str]) -> str:

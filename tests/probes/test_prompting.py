@@ -241,6 +241,18 @@ def test_where_the_tokenizer_merges_the_space(
     assert predictions.signature.soft["options"] == (SPACED if settings else BARE)
 
 
+@pytest.mark.parametrize("settings", [{}, {"delimiter": "\n"}], ids=["template's", "asked for"])
+def test_where_the_tokenizer_merges_a_line_end(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """The same text is scored, with the line end as part of the option."""
+    path = rows(tmp_path / "q.jsonl", QUESTION)
+    template = "{question}\nA:" if settings else "{question}\nA:\n"
+    model = Asked(merges=("paris",))
+    probe = MultipleChoice("q", path=path, scoring="text", template=template, **settings)
+    predictions = probe.run(model)
+    assert model.questions == [("Q?\nA:", ["\nparis", "\nrome"])]
+    assert predictions.signature.soft["options"] == (r"after '\n'" if settings else BARE)
+
+
 def test_a_template_with_a_space_is_asked_as_one_without(tmp_path: Path) -> None:
     """A space at the end of the template is the space before the options, in examples too."""
     path = rows(tmp_path / "q.jsonl", QUESTION, {**QUESTION, "question": "R?"})
