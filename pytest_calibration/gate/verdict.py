@@ -368,7 +368,8 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
     if verdict.improved:
         accept = "; it may be accepted" if verdict.against == "baseline" else ""
         yield f"better than the {verdict.reference} beyond the tolerance{accept}"
-    yield from (f"note: {note}" for note in verdict.notes)
+    cautions = () if verdict.candidate is None else verdict.candidate.notes
+    yield from (f"note: {note}" for note in (*verdict.notes, *cautions))
 
 
 def direction(measurement: Measurement) -> str:

@@ -56,6 +56,7 @@ class Predictions:
             baseline.
         unit: what one item is; token-level probes keep a sample in their baseline.
         signature: the settings that produced these numbers.
+        notes: sentences of the probe that a reader of these numbers must see.
 
     Raises:
         PredictionsError: no items, NaN or infinity, a value outside [0, 1], lengths that differ,
@@ -75,6 +76,7 @@ class Predictions:
     texts: ItemTexts | None = field(default=None, repr=False)
     unit: Unit = "item"
     signature: Signature = field(default_factory=Signature)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.probe, str) or not self.probe.isprintable() or not self.probe:

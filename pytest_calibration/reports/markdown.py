@@ -229,6 +229,9 @@ def _remarks(results: Results) -> Iterator[str]:
     """Yield what else to know: errors first."""
     for line in results.errors:
         yield f"{BAD} {text(line, SENTENCE)}"
+    for probe, model, caution in results.cautions:
+        on = f" on {code(model, NAME)}" if model else ""
+        yield f"{code(probe, NAME)}{on}: {text(caution, SENTENCE)}"
     for r in results.results:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""

@@ -287,6 +287,7 @@ class Result:
         components: every component of the comparison.
         notes: further sentences for the reader.
         detail: the measurements behind it, where they were asked for.
+        cautions: sentences of the probe on these predictions, whatever the verdict.
     """
 
     test: str
@@ -323,6 +324,7 @@ class Result:
     components: tuple[ComponentRow, ...]
     notes: tuple[str, ...]
     detail: Detail | None
+    cautions: tuple[str, ...] = ()
 
     @property
     def fired(self) -> tuple[str, ...]:
@@ -385,6 +387,11 @@ class Results:
         return dict(Counter(r.state_name for r in self.results))
 
     @property
+    def cautions(self) -> dict[tuple[str, str, str], None]:
+        """Probe, model and sentence of every caution, once each; a set in order."""
+        return {(r.probe, r.model, caution): None for r in self.results for caution in r.cautions}
+
+    @property
     def expected_false_alarms(self) -> float | None:
         """Upper bound of the failures to expect had nothing changed; None without a comparison."""
         rates = [r.false_alarm_rate for r in self.results if r.false_alarm_rate is not None]
@@ -436,6 +443,7 @@ def result_of(
         level=verdict.level if verdict.components else None,
         components=tuple(map(ComponentRow.of, verdict.components)),
         detail=detail_of(verdict, item_text=item_text) if detailed else None,
+        cautions=() if verdict.candidate is None else verdict.candidate.notes,
     )
 
 

@@ -20,6 +20,7 @@ from pytest_calibration.text.layout import (
     wrapped,
 )
 from pytest_calibration.text.numbers import counted
+from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
     from pytest_calibration.reports.model import Result, Results
@@ -57,8 +58,8 @@ def summary_lines(
     Args:
         results: the session.
         width: columns of the terminal.
-        verbosity: below 0, only failing verdicts, remarks and errors; 1 adds the diagnosis of every
-            verdict, 2 its reliability diagram and slices.
+        verbosity: below 0, only failing verdicts, cautions, remarks and errors; 1 adds the
+            diagnosis of every verdict, 2 its reliability diagram and slices.
         unicode: whether the terminal shows more than ASCII.
         paint: gives a piece of text its colour.
     """
@@ -68,7 +69,7 @@ def summary_lines(
         for result in shown:
             yield from _details(result, width, verbosity >= 2, unicode, paint)
     hints = [*_hints(results.results), *_false_alarms(results)] if verbosity >= 0 else []
-    for line in (*hints, *results.remarks):
+    for line in (*_cautions(results), *hints, *results.remarks):
         yield from wrapped(line, width, further="  ")
     for line in results.errors:
         for text in wrapped(f"ERROR: {line}", width, further="  "):
@@ -149,6 +150,12 @@ def _cells(r: Result) -> dict[str, str]:
         "against": against,
         "state": r.state_name + (f" ({', '.join(r.fired)})" if r.fired else ""),
     }
+
+
+def _cautions(results: Results) -> Iterator[str]:
+    """Yield what a reader must know of the numbers, whatever came of them."""
+    for probe, model, caution in results.cautions:
+        yield f"{visible(probe)}{f' on {visible(model)}' if model else ''}: {visible(caution)}"
 
 
 def _hints(results: Sequence[Result]) -> Iterator[str]:
