@@ -54,9 +54,9 @@ class Options:
             value = getattr(config.option, option.key, None)
             if value is not None:
                 flags.add(option.name)
+                _check(option, option.flag, value)
                 if option.name == "accept":
                     value = _reason(config, option.flag, value)
-                _check(option, option.flag, value)
             elif option.ini:
                 value = _ini_value(config, option)
             self._values[option.name] = value

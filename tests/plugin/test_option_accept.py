@@ -61,7 +61,7 @@ def test_not_comparable_is_replaced(recorded) -> None:
     assert recorded.facts("base").ret == 0
 
 
-PLACEHOLDERS = ["", " ", " \t ", "\u200b", "...", "REASON", "<reason>", '"REASON"', "[Reason]"]
+PLACEHOLDERS = [" ", " \t ", "\u200b", "...", "REASON", "<reason>", '"REASON"', "[Reason]"]
 
 
 @pytest.mark.parametrize("reason", PLACEHOLDERS)
