@@ -211,7 +211,7 @@ class Baselines:
         """
         predictions = as_predictions(predictions)
         existing = self.find(predictions.probe)
-        if existing is not None and not reason:
+        if existing is not None and not any(map(str.isalnum, reason or "")):
             raise BaselineError(f"{existing.path}: is stored already; give a reason to replace it.")
         self.submit(self.draft(predictions, reason=reason))
         return self.path_of(predictions.probe)

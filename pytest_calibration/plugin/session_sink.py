@@ -117,7 +117,7 @@ class SessionSink:
         """
         from pytest_calibration.gate.strictness import DEFAULT
 
-        options, project = self.run.options, self.run.resolved.project
+        options, project = self.run.options, self.run.project_of(self.item).settings
         own = project.probes.get(predictions.probe, {}).get("tolerance")
         tolerances = [own, options["tolerance"], project.tolerance]
         if "tolerance" in options.flags:
@@ -130,10 +130,11 @@ class SessionSink:
 
     def parents(self, predictions: Predictions) -> list[tuple[str, Predictions]]:
         """Return the parent's name and its predictions on the same probe, if it was asked."""
-        parent = self.run.resolved.parent
+        parent = self.run.resolved.parent_spec
         if parent is None:
             return []
-        answers = self.run.asker.parent_predictions(predictions.probe)
+        asker = self.run.asker(self.run.project_of(self.item))
+        answers = asker.parent_predictions(predictions.probe)
         return [] if answers is None else [(parent.name, answers)]
 
     # --- the command that records or accepts -------------------------------------------------

@@ -143,7 +143,7 @@ def test_replacing_needs_a_reason(tmp_path: Path) -> None:
     store = Baselines(tmp_path)
     store.record(predictions())
     before = snapshot(tmp_path)
-    for reason in (None, ""):
+    for reason in (None, "", " ", "..."):
         with pytest.raises(BaselineError, match=r"facts\.yaml: is stored already; give a reason"):
             store.record(predictions(confidence=0.75), reason=reason)
     assert snapshot(tmp_path) == before
