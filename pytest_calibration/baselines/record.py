@@ -30,7 +30,7 @@ from pytest_calibration.gate.strictness import range_error
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness, sharpness
-from pytest_calibration.predictions import Predictions, Signature
+from pytest_calibration.predictions import Predictions, Signature, coded
 from pytest_calibration.strict_yaml import read_mapping
 
 FORMAT: Final = 1
@@ -105,7 +105,7 @@ def items_bytes(predictions: Predictions) -> bytes:
         "correct": predictions.correct.astype(np.uint8),
     }
     if predictions.groups is not None:
-        arrays["groups"] = np.unique(predictions.groups, return_inverse=True)[1].astype(np.int32)
+        arrays["groups"] = coded(predictions.groups)[1].astype(np.int32)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for key, array in arrays.items():
@@ -453,7 +453,7 @@ def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
             confidence=arrays["confidence"].astype(np.float64),
             correct=arrays["correct"].astype(np.bool_),
             item_ids=arrays["ids"],
-            groups=arrays["groups"].astype(np.str_) if "groups" in arrays else None,
+            groups=arrays.get("groups"),
             unit=items["unit"],
             signature=Signature(data["signature"]["hard"], data["signature"]["soft"]),
         )

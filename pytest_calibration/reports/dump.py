@@ -279,9 +279,9 @@ def _check_alike(line: Line, first: Line, number: int) -> None:
 def _predictions(lines: list[Line], ids: IdArray) -> tuple[Predictions, Predictions | None]:
     """Return the predictions that these lines hold, and those of the baseline."""
 
-    def column(name: str) -> np.ndarray[Any, Any] | None:
+    def column(name: str) -> Any:
         absent = getattr(lines[0], name) is None
-        return None if absent else np.array([getattr(line, name) for line in lines])
+        return None if absent else [getattr(line, name) for line in lines]
 
     def text_of(line: Line) -> ItemText:
         options = tuple(line.options or ())
