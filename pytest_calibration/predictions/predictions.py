@@ -58,6 +58,8 @@ class Predictions:
             baseline.
         unit: what one item is; token-level probes keep a sample in their baseline.
         signature: the settings that produced these numbers.
+        source: what made them, where the model alone does not tell: the test, in a test session.
+            For reports and dumps; never compared, never stored in a baseline.
 
     Raises:
         PredictionsError: no items, NaN or infinity, a value outside [0, 1], lengths that differ,
@@ -77,6 +79,7 @@ class Predictions:
     texts: ItemTexts | None = field(default=None, repr=False)
     unit: Unit = "item"
     signature: Signature = field(default_factory=Signature)
+    source: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.probe, str) or not self.probe.isprintable() or not self.probe:

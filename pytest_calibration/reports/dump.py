@@ -140,14 +140,18 @@ def _valid(value: Any) -> Any:
 def dump_name(predictions: Predictions) -> str:
     """Return the file name of a dump: probe, model, number of items, and 8 digits of a digest.
 
-    The digest is that of probe, model, the settings that must agree for two runs to be comparable,
-    and the items: runs that differ in one of these have different files, also on a file system
+    For want of a model, the test that made the predictions stands in its place. The digest is that
+    of probe, model, source, the settings that must agree for two runs to be comparable, and the
+    items: runs that differ in one of these have different files, also on a file system
     that takes capitals and small letters for the same.
     """
     model = _model(predictions)
-    stem = file_stem(predictions.probe) + (f"@{file_stem(model)}" if model else "")
+    source = str(_valid(predictions.source))
+    named = model or source.partition("::")[2] or source
+    stem = file_stem(predictions.probe) + (f"@{file_stem(named)}" if named else "")
     hard = str(_valid(str(sorted(predictions.signature.hard.items()))))
-    twice = digest(predictions.probe, model, hard, predictions.items_digest, size=4)
+    parts = (predictions.probe, model, hard, *([source] if source else []))
+    twice = digest(*parts, predictions.items_digest, size=4)
     return f"{stem}-{predictions.n}-{twice}{ENDING}"
 
 

@@ -209,7 +209,7 @@ def _verdicts(results: Sequence[Result]) -> str:
     rows = []
     for r in results:
         floor, number = r.number.noise_floor, r.number
-        row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.model, NAME)]
+        row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.source, NAME)]
         row += [text(number.label, NAME)] if several else []
         row += [f"{r.n:,}", f"{number.value:.3f}", _interval(*number.ends)]
         rows.append([*row, "" if floor is None else f"{floor:.3f}", _against(r)])
@@ -242,7 +242,9 @@ def _remarks(results: Results) -> Iterator[str]:
 
 
 def _subject(r: Result) -> str:
-    return f"{code(r.probe, NAME)} on {code(r.model, NAME)}" if r.model else code(r.probe, NAME)
+    joint = "on" if r.model else "in"
+    where = f" {joint} {code(r.source, NAME)}" if r.source else ""
+    return f"{code(r.probe, NAME)}{where}"
 
 
 def _in_short(result: Result) -> str:

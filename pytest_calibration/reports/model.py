@@ -342,9 +342,15 @@ class Result:
         return self.state.replace("_", " ")
 
     @property
+    def source(self) -> str:
+        """The model; for want of its name, the test within its file; empty without either."""
+        return self.model or self.test.partition("::")[2]
+
+    @property
     def subject(self) -> str:
-        """Probe and model: ``facts on sft``."""
-        return f"{self.probe} on {self.model}" if self.model else self.probe
+        """Probe and source: ``facts on sft``, ``triage in test_gate[b]``."""
+        joint = "on" if self.model else "in"
+        return f"{self.probe} {joint} {self.source}" if self.source else self.probe
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
         for probe, numbers in probes.items():
             labels = {"model": model, "probe": probe}
             states = [
-                r.state for r in results.results if (r.model or UNNAMED, r.probe) == (model, probe)
+                r.state for r in results.results if (r.source or UNNAMED, r.probe) == (model, probe)
             ]
             # A state without verdicts is 0, so that a reader sees it come and go.
             for state in State:
@@ -83,7 +83,7 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
                 yield name, value, labels
     for r in results.results:
         for c in r.components:
-            labels = {"model": r.model or UNNAMED, "probe": r.probe}
+            labels = {"model": r.source or UNNAMED, "probe": r.probe}
             labels |= {"reference": r.reference, "component": c.name}
             if c.worsening is not None:
                 yield "worsening", c.worsening, labels

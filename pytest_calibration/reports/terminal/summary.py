@@ -139,7 +139,7 @@ def _cells(r: Result) -> dict[str, str]:
         against = f"{r.baseline.value:.3f}{' (parent)' * (r.against == 'parent')}"
     floor, (low, high) = r.number.noise_floor, r.number.ends
     return {
-        "model": fitted(r.model, NAME_WIDTH),
+        "model": fitted(r.source, NAME_WIDTH),
         "probe": fitted(r.probe, NAME_WIDTH),
         "n": f"{r.n:,}",
         "metric": r.number.label.removesuffix(" (15 equal-width bins)"),
