@@ -211,7 +211,8 @@ def _verdicts(results: Sequence[Result]) -> str:
         floor, number = r.number.noise_floor, r.number
         row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.source, NAME)]
         row += [text(number.label, NAME)] if several else []
-        row += [f"{r.n:,}", f"{number.value:.3f}", _interval(*number.ends)]
+        value = f"{number.value:.3f}" + (f" ({number.below_zero})" if number.below_zero else "")
+        row += [f"{r.n:,}", value, _interval(*number.ends)]
         rows.append([*row, "" if floor is None else f"{floor:.3f}", _against(r)])
     value = "value" if several else text(next(iter(labels)), NAME)
     head = ["", "verdict", "probe", "model", *(["metric"] if several else [])]
@@ -307,7 +308,8 @@ def _components(components: Sequence[ComponentRow]) -> str:
         if c.bound is not None:
             # As many digits as show which of the two is larger.
             bound, allowed = distinct(c.bound, c.tolerance)
-        remark = f"{BAD} fails" if c.fired else "changed sides" if c.changed_sides else ""
+        state = f"{BAD} fails" if c.fired else "changed sides" if c.changed_sides else ""
+        remark = ", ".join(filter(None, (state, c.below_zero)))
         if c.unavailable:
             remark = f"not applicable: {text(c.unavailable, SENTENCE)}"
         cells = [text(c.name, NAME), number(c.before), number(c.after), number(c.worsening)]

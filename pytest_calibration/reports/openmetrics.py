@@ -26,7 +26,7 @@ HELP: Final = {
     "worsening_bound": "Lower bound of the worsening.",
     "tolerance": "Largest lower bound of the worsening that does not fail.",
 }
-BETTER: Final = {"lower": "; lower is better", "higher": "; higher is better", "neither": ""}
+BETTER: Final = {"lower": "lower is better", "higher": "higher is better", "neither": ""}
 
 
 def openmetrics_report(results: Results) -> Iterator[str]:
@@ -94,6 +94,10 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
 
 def _help(name: str) -> str:
     from pytest_calibration.metrics import METRICS
+    from pytest_calibration.metrics.table import below_zero
 
     metric = METRICS.get(name)
-    return HELP.get(name) or (f"{metric.label}{BETTER[metric.better]}" if metric else name)
+    if metric is None or name in HELP:
+        return HELP.get(name, name)
+    parts = (metric.label, BETTER[metric.better], below_zero(metric.label, metric.lowest))
+    return "; ".join(filter(None, parts))

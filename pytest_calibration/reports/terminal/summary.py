@@ -142,7 +142,8 @@ def _cells(r: Result) -> dict[str, str]:
         "model": fitted(r.source, NAME_WIDTH),
         "probe": fitted(r.probe, NAME_WIDTH),
         "n": f"{r.n:,}",
-        "metric": r.number.label.removesuffix(" (15 equal-width bins)"),
+        "metric": r.number.label.removesuffix(" (15 equal-width bins)")
+        + (f" ({r.number.below_zero})" if r.number.below_zero else ""),
         "value": f"{r.number.value:.3f}",
         "interval": f"[{low:.3f}, {high:.3f}]",
         "floor": "" if floor is None else f"{floor:.3f}",
