@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from pytest_calibration.errors import PredictionsError, UsageError
-from pytest_calibration.files import file_stem, replacing
+from pytest_calibration.files import readable_stem, replacing
 from pytest_calibration.predictions import LOG_SLACK, IdArray, Predictions, Signature, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.reports.documents import converted, loads, shown
@@ -148,7 +148,7 @@ def dump_name(predictions: Predictions) -> str:
     model = _model(predictions)
     source = str(_valid(predictions.source))
     named = model or source.partition("::")[2] or source
-    stem = file_stem(predictions.probe) + (f"@{file_stem(named)}" if named else "")
+    stem = readable_stem(predictions.probe) + (f"@{readable_stem(named)}" if named else "")
     hard = str(_valid(str(sorted(predictions.signature.hard.items()))))
     parts = (predictions.probe, model, hard, *([source] if source else []))
     twice = digest(*parts, predictions.items_digest, size=4)
