@@ -23,12 +23,22 @@ _RESERVED: Final = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 def file_stem(name: str) -> str:
     """Return the file name (without ending) of a probe, baseline or model.
 
-    The name itself where every file system takes it, else a readable slug with 8 hexadecimal digits
-    of its digest, so that two names never share a file.
+    The name itself where every file system takes it and it has no capitals, else a readable slug
+    with 8 hexadecimal digits of its digest: two names never share a file, not even on a disk that
+    takes capitals and small letters for the same.
     """
+    return readable_stem(name) if name == name.lower() else _slug(name)
+
+
+def readable_stem(name: str) -> str:
+    """Return the same with capitals left as they are: where something else tells names apart."""
     plain = _PLAIN.fullmatch(name) and not _RESERVED.fullmatch(name)
     if plain and not name.startswith(".") and not name.endswith(".") and len(name) <= 100:
         return name
+    return _slug(name)
+
+
+def _slug(name: str) -> str:
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "probe"
     data = name.encode("utf-8", "surrogatepass")
     state = hashlib.blake2b(len(data).to_bytes(8, "little") + data, digest_size=4)

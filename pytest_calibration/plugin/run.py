@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 import pytest
 
+from pytest_calibration.plugin.made_in_tests import MadeInTests
 from pytest_calibration.plugin.outcomes import Outcomes
 from pytest_calibration.plugin.pending_records import PendingRecords
 from pytest_calibration.plugin.projects import SUITE, Project
@@ -47,6 +48,7 @@ class Run:
         outcomes: what came of the tests.
         records: baselines to be written.
         usage: how the models were used.
+        made: the predictions that tests made.
         collected: number of calibration tests collected.
         complete: whether no process of the run died.
         finished: whether every test was run.
@@ -70,6 +72,7 @@ class Run:
         self.outcomes = Outcomes()
         self.records = PendingRecords(self.options["limit"])
         self.usage = Usage()
+        self.made = MadeInTests()
         self.collected = 0
         self.complete = True
         self.finished = False
