@@ -158,7 +158,23 @@ def _blocks(results: Results) -> Iterator[_Block]:
         yield _Block(Part.PASSING, folded(title, lines))
 
 
+def no_room(results: Results) -> str:
+    """Return what came out in a paragraph of one line, where a report finds no room."""
+    return f"\n{_outcome(results)}. The report found no room in this summary.\n"
+
+
 def _head(results: Results) -> str:
+    counts = ", ".join(f"{count:,} {text(state)}" for state, count in results.counts.items())
+    expected = results.expected_false_alarms
+    if expected is not None:
+        # Rounded up: it is an upper bound.
+        at_most = f"{max(math.ceil(expected * 1000), 1) / 1000:.3f}"
+        counts += f". Expected false alarms, had nothing changed: at most {at_most}"
+    headline = f"{MARKER}\n## {_outcome(results)}\n"
+    return f"{headline}\n{counts}.\n" if counts else headline
+
+
+def _outcome(results: Results) -> str:
     n, failed = len(results.results), sum(r.fails for r in results.results)
     if n > 1:
         parts = [f"{f'{failed:,}' if failed else 'none'} of {n:,} verdicts failed"]
@@ -169,14 +185,7 @@ def _head(results: Results) -> str:
     if not results.finished:
         parts.append("not every test was run")
     sign = BAD if not results.green else GOOD if n else DOUBT
-    counts = ", ".join(f"{count:,} {text(state)}" for state, count in results.counts.items())
-    expected = results.expected_false_alarms
-    if expected is not None:
-        # Rounded up: it is an upper bound.
-        at_most = f"{max(math.ceil(expected * 1000), 1) / 1000:.3f}"
-        counts += f". Expected false alarms, had nothing changed: at most {at_most}"
-    headline = f"{MARKER}\n## {sign} Calibration: {'; '.join(parts)}\n"
-    return f"{headline}\n{counts}.\n" if counts else headline
+    return f"{sign} Calibration: {'; '.join(parts)}"
 
 
 def _foot(results: Results) -> str:
