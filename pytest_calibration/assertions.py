@@ -191,7 +191,8 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
     __tracebackhide__ = True
     sink = SINK.get()
     if sink is not None:
-        sink.dump(candidate)
+        baselines = [v.baseline_items for v in verdicts if v.baseline_items is not None]
+        sink.dump(candidate, baselines[-1] if baselines else None)
     # A limit is compared with one number; a report also needs the items.
     verdicts = [replace(v, candidate=candidate) if v.candidate is None else v for v in verdicts]
     results = [_result(v) if sink is None else sink.add(v) for v in verdicts]

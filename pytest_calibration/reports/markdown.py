@@ -54,7 +54,7 @@ class Part(IntEnum):
     SLICES = 8
     STORED = 9
     SETTINGS = 10
-    WORST = 11
+    ITEMS = 11
 
 
 TITLES: Final = {
@@ -68,7 +68,7 @@ TITLES: Final = {
     Part.SLICES: "slices",
     Part.STORED: "what was stored before",
     Part.SETTINGS: "settings",
-    Part.WORST: "worst items",
+    Part.ITEMS: "items",
 }
 
 
@@ -89,8 +89,8 @@ def markdown_report(results: Results, *, most_bytes: int = STEP_SUMMARY) -> Iter
 
     What fails comes first: a table of the verdicts, then for each that fails the diagnosis, the
     components, a reliability diagram in text, the slices that moved and, folded, figures, settings
-    and the worst items. The first line is ``MARKER``. All text of names and items is escaped: it
-    links, mentions, formats and ends nothing.
+    and the answers that turned wrong. The first line is ``MARKER``. All text of names and items is
+    escaped: it links, mentions, formats and ends nothing.
 
     A report that would be too long leaves out whole blocks, the parts of ``Part`` from the last
     on, and within a part the last block first; its end says which.
@@ -269,6 +269,8 @@ def _verdict(result: Result) -> Iterator[str]:
     diagnosis = result.diagnosis
     if diagnosis is not None and (result.components or result.limit is not None):
         yield f"{text(diagnosis.paragraph, SENTENCE)}\n"
+    if result.detail is not None and result.detail.turned is not None:
+        yield f"{result.detail.turned.sentence}.\n"
     if result.components:
         yield _components(result.components)
         yield from (f"{text(note, SENTENCE)}\n" for note in result.notes)
@@ -296,12 +298,11 @@ def _measurements(result: Result, detail: Detail) -> Iterator[_Block]:
     if detail.past:
         yield _Block(Part.STORED, folded("What was stored before", _past(detail)))
     yield _Block(Part.SETTINGS, folded("Settings", _settings(result, detail)))
-    if detail.worst:
-        worst = detail.worst[:MOST_ITEMS]
-        lines = fenced(line for item in worst for line in item_lines(item, width=WIDTH))
-        several = f"The {len(worst)} most confident wrong answers"
-        title = several if len(worst) > 1 else "A wrong answer"
-        yield _Block(Part.WORST, folded(title, lines))
+    title, items = detail.named
+    if items:
+        items = items[:MOST_ITEMS]
+        lines = fenced(line for item in items for line in item_lines(item, width=WIDTH))
+        yield _Block(Part.ITEMS, folded(f"{title[0].upper()}{title[1:]}", lines))
 
 
 def _components(components: Sequence[ComponentRow]) -> str:

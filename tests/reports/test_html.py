@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup
-from samples import HOSTILE, everywhere, predictions, results, verdicts
+from samples import HOSTILE, everywhere, predictions, results, turned, verdicts
 
 from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift
 from pytest_calibration.gate.verdict import Past, compare
@@ -699,6 +699,34 @@ def test_slices_say_how_many_are_left_out() -> None:
     assert f"{207 - FEWEST_SLICES} of 207 slices not shown." in crowd.text
     assert len(crowd.one("ol", id="v9-items").elements) == FEWEST_ITEMS
     assert f"{20 - FEWEST_ITEMS} more not shown." in crowd.text
+
+
+@pytest.mark.parametrize("item_text", [True, False])
+def test_answers_that_turned_wrong_are_listed(item_text: bool) -> None:
+    """Under how many turned, before the surest wrong answers; with text only where it may be."""
+    base = predictions(hostile=False)
+    made = result_of(
+        compare(turned(predictions(sharpen=2, hostile=False)), base), item_text=item_text
+    )
+    assert made.detail is not None
+    found = made.detail.turned
+    assert found is not None
+    section = page_of(made).one("article")
+    heads = [head.text for head in section.all("h4")]
+    at = heads.index(found.sentence)
+    assert heads[at + 1] == "Wrong answers of the highest confidence"
+    listed = section.one("ol", id="v1-turned").all("details")
+    assert len(listed) == len(found.items) == 20
+    for item, shown in zip(found.items, listed, strict=True):
+        text = shown.one("summary").words
+        assert text.startswith(item.title)
+        assert text.endswith(", correct")
+        assert bool(shown.all("p", class_="prompt")) == item_text
+    assert f"{found.wrong - 20} more not shown." in section.text
+    # None turned wrong: how many did, and no list.
+    alike = page_of(result_of(compare(base, base))).one("article")
+    assert "0 answers turned wrong, 0 turned right" in [head.text for head in alike.all("h4")]
+    assert alike.all("ol", id="v1-turned") == []
 
 
 def test_slices_show_shift_margin_and_change() -> None:
