@@ -27,6 +27,7 @@ from pytest_calibration.reports.model import Remedy, Result, result_of
 from pytest_calibration.reports.terminal import failure_lines
 from pytest_calibration.sink import SINK
 from pytest_calibration.text.layout import WIDTH
+from pytest_calibration.text.names import labelled
 
 
 def assert_ece_below(
@@ -112,7 +113,7 @@ def assert_no_regression(
     settings = asdict(project.with_first(tolerance=[tolerance]))
     sink = SINK.get()
     verdicts = [
-        compare(candidate, parent, **settings, against="parent", reference=f"parent {name}")
+        compare(candidate, parent, **settings, against="parent", reference=labelled("parent", name))
         for name, parent in (sink.parents(candidate) if sink is not None else ())
     ]
     if isinstance(baseline, Predictions):

@@ -242,11 +242,11 @@ def _remarks(results: Results) -> Iterator[str]:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
             yield f"{_sign(r)} inconclusive: {_subject(r)}: n = {r.n:,} is too few{needed}"
-        if r.improved and r.against == "baseline":
-            yield (
-                f"better than the baseline: {_subject(r)}; `--calibration-accept=REASON` would "
-                "store it"
-            )
+        store = "`--calibration-accept=REASON` would store it"
+        if r.partly_better:
+            yield f"{_subject(r)}: one component improved; {store}"
+        if r.better:
+            yield f"better than the baseline: {_subject(r)}; {store}"
     yield from (text(line, SENTENCE) for line in results.remarks)
 
 

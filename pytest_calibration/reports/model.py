@@ -128,6 +128,7 @@ class Side:
         histogram: counts of correct and wrong answers over confidence.
         hard: settings that must agree for two sides to be comparable.
         soft: settings that are only shown.
+        classes: names of the classes; empty for the options of questions.
     """
 
     model: str
@@ -139,6 +140,7 @@ class Side:
     histogram: tuple[ConfidenceBar, ...]
     hard: dict[str, str]
     soft: dict[str, str]
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, predictions: Predictions, bins: int) -> Side:
@@ -159,6 +161,7 @@ class Side:
             histogram=confidence_histogram(predictions),
             hard=dict(predictions.signature.hard),
             soft=dict(predictions.signature.soft),
+            classes=predictions.classes,
         )
 
 
@@ -356,6 +359,16 @@ class Result:
     def fired(self) -> tuple[str, ...]:
         """Names of the components that fail."""
         return tuple(c.name for c in self.components if c.fired)
+
+    @property
+    def better(self) -> bool:
+        """Whether it passed and is better than a stored baseline, which it may replace."""
+        return self.improved and self.against == "baseline" and self.state == State.PASSED
+
+    @property
+    def partly_better(self) -> bool:
+        """Whether it is undecided, and yet better in one component than a stored baseline."""
+        return self.improved and self.against == "baseline" and self.state == State.INCONCLUSIVE
 
     @property
     def diagnosis(self) -> Diagnosis | None:

@@ -228,7 +228,8 @@ def test_a_result_without_details_is_told_without() -> None:
 def test_a_better_model_is_named() -> None:
     """The command that would accept it is named, where a baseline is stored."""
     better = result_of(
-        compare(predictions(), predictions(sharpen=2.5), against="baseline"), detailed=False
+        compare(predictions(n=1500), predictions(n=1500, sharpen=2.5), against="baseline"),
+        detailed=False,
     )
     assert better.improved
     session = Results("1", "now", 1, True, (better,))

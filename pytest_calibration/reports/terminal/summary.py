@@ -157,10 +157,11 @@ def _hints(results: Sequence[Result]) -> Iterator[str]:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
             yield f"inconclusive: {r.subject}: n = {r.n:,} is too few{needed}"
-        if r.improved and r.against == "baseline":
-            yield (
-                f"better than the baseline: {r.subject}; --calibration-accept=REASON would store it"
-            )
+        store = "--calibration-accept=REASON would store it"
+        if r.partly_better:
+            yield f"{r.subject}: one component improved; {store}"
+        if r.better:
+            yield f"better than the baseline: {r.subject}; {store}"
 
 
 def _false_alarms(results: Results) -> Iterator[str]:

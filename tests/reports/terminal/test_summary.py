@@ -115,7 +115,9 @@ def test_verbose_tells_why_and_very_verbose_where() -> None:
 def test_hints_say_what_to_do() -> None:
     """Too few items: how many would do; better than the baseline: what would store it."""
     few = result_of(compare(BASE.limited(60), BASE.limited(60)))
-    better = result_of(compare(BASE, HOT, against="baseline"))
+    better = result_of(
+        compare(predictions(n=1500), predictions(n=1500, sharpen=2.5), against="baseline")
+    )
     lines = list(summary_lines(session(few, better, remarks=("2 baselines written.",)), width=500))
     assert (
         f"inconclusive: support-mcq on base: n = 60 is too few; about {few.n_needed:,} would "
