@@ -221,11 +221,12 @@ def _verdicts(results: Sequence[Result]) -> str:
         row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.model, NAME)]
         row += [text(number.label, NAME)] if several else []
         row += [f"{r.n:,}", f"{number.value:.3f}", _interval(*number.ends)]
-        rows.append([*row, "" if floor is None else f"{floor:.3f}", _against(r)])
+        accuracy = "" if number.metric == "accuracy" else f"{r.accuracy:.3f}"
+        rows.append([*row, "" if floor is None else f"{floor:.3f}", accuracy, _against(r)])
     value = "value" if several else text(next(iter(labels)), NAME)
     head = ["", "verdict", "probe", "model", *(["metric"] if several else [])]
-    head += ["n", value, "95 % interval", "noise floor", "against"]
-    return table(head, rows, "<<<<" + "<" * several + ">>>><")
+    head += ["n", value, "95 % interval", "noise floor", "accuracy", "against"]
+    return table(head, rows, "<<<<" + "<" * several + ">>>>><")
 
 
 def _against(r: Result) -> str:

@@ -101,12 +101,13 @@ def test_the_table_has_a_row_for_each_verdict() -> None:
     cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
     signs = [row[0] for row in cells[2:]]
     assert signs == ["❌"] * 5 + ["✅"] * 2 + ["⚠️"]
-    assert {len(row) for row in cells} == {9}
+    assert {len(row) for row in cells} == {10}
     regressed = sample().results[1]
     assert cells[2][1] == "**regressed (signed gap, slope, shape)**"
     assert cells[2][4:6] == ["600", f"{regressed.number.value:.3f}"]
-    assert cells[2][8] == f"baseline {regressed.baseline.value:.3f}"  # type: ignore[union-attr]
-    assert [row[8] for row in cells[2:]].count("limit 0.050") == 1
+    assert cells[2][8] == f"{regressed.accuracy:.3f}"
+    assert cells[2][9] == f"baseline {regressed.baseline.value:.3f}"  # type: ignore[union-attr]
+    assert [row[9] for row in cells[2:]].count("limit 0.050") == 1
 
 
 def test_several_metrics_have_a_column() -> None:

@@ -33,11 +33,12 @@ COLUMNS: Final = {
     "value": ">",
     "interval": "<",
     "floor": ">",
+    "acc": ">",
     "against": ">",
     "state": "<",
 }
 # Columns that a narrow terminal leaves out, in this order.
-DISPENSABLE: Final = ("interval", "floor", "metric", "n", "against")
+DISPENSABLE: Final = ("interval", "floor", "metric", "n", "acc", "against")
 NAME_WIDTH: Final = 32
 NARROW_NAME: Final = 14
 # Longer lines of prose are hard to read.
@@ -146,6 +147,7 @@ def _cells(r: Result) -> dict[str, str]:
         "value": f"{r.number.value:.3f}",
         "interval": f"[{low:.3f}, {high:.3f}]",
         "floor": "" if floor is None else f"{floor:.3f}",
+        "acc": "" if r.number.metric == "accuracy" else f"{r.accuracy:.3f}",
         "against": against,
         "state": r.state_name + (f" ({', '.join(r.fired)})" if r.fired else ""),
     }
