@@ -327,6 +327,7 @@ class FakeSession:
     def __init__(self, parents: list[tuple[str, Predictions]] | None = None) -> None:
         self.verdicts: list[Verdict] = []
         self.judged: list[Predictions] = []
+        self.before: list[Predictions | None] = []
         self.strict = False
         self.project = Strictness()
         self._parents = parents or []
@@ -342,8 +343,9 @@ class FakeSession:
         """As they are."""
         return predictions
 
-    def dump(self, predictions: Predictions) -> None:
+    def dump(self, predictions: Predictions, before: Predictions | None) -> None:
         """Remember."""
+        self.before.append(before)
         self.judged.append(predictions)
 
     def add(self, verdict: Verdict) -> Result:

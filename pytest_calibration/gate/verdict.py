@@ -23,6 +23,7 @@ from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness
 from pytest_calibration.metrics.table import below_zero, sides_below_zero
 from pytest_calibration.predictions import IntArray, Predictions, PredictionsLike, as_predictions
+from pytest_calibration.text.names import definite, labelled
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.text.visible import visible
 
@@ -151,7 +152,7 @@ class Verdict:
             name = "below the limit"
         m = self.measurement
         on = f" on {visible(m.model)}" if m.model else ""
-        return f"{name}: probe {m.probe}{on}"
+        return f"{name}: {labelled('probe', m.probe)}{on}"
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -318,9 +319,9 @@ def align(
         the two cannot be compared: a hard field of the signature differs, or the overlap is too
         small (neither side contains the other, and less than 95 % of the larger side is shared).
     """
-    differing = predictions.signature.hard_differences(baseline.signature)
+    differing, other = predictions.signature.hard_differences(baseline.signature), known(reference)
     if differing:
-        fields = [f"{name} is {our}, the {reference} has {their}" for name, our, their in differing]
+        fields = [f"{name} is {our}, {other} has {their}" for name, our, their in differing]
         return None, None, f"the probe is not the same: {'; '.join(fields)}."
     _, ours, theirs = np.intersect1d(
         predictions.item_ids, baseline.item_ids, assume_unique=True, return_indices=True
@@ -329,7 +330,7 @@ def align(
     order = np.argsort(ours, kind="stable")
     ours, theirs = ours[order], theirs[order]
     shared, n, m = len(ours), len(predictions), len(baseline)
-    counts = f"{shared:,} of the {n:,} {predictions.unit}s here are among the {reference}'s {m:,}"
+    counts = f"{shared:,} of the {n:,} {predictions.unit}s here are among {other}'s {m:,}"
     if shared == n == m:
         return ours, theirs, ""
     subset = shared and shared in (n, m)
@@ -351,6 +352,11 @@ _HEADLINES: Final = {
 }
 
 
+def known(reference: str) -> str:
+    """Name a baseline in a sentence: ``the baseline``, ``the parent base``, ``v1.2``."""
+    return definite(reference, "baseline", "parent")
+
+
 def _explanation(verdict: Verdict) -> Iterator[str]:
     m = verdict.measurement
     if verdict.reason:
@@ -368,7 +374,10 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
         yield f"about {verdict.n_needed:,} {m.unit}s would decide it"
     if verdict.improved:
         accept = "; it may be accepted" if verdict.against == "baseline" else ""
-        yield f"better than the {verdict.reference} beyond the tolerance{accept}"
+        better = f"better than {known(verdict.reference)} beyond the tolerance"
+        if verdict.state is State.INCONCLUSIVE:
+            better = "one component improved beyond the tolerance, others could be worse unseen"
+        yield f"{better}{accept}"
     cautions = () if verdict.candidate is None else verdict.candidate.notes
     yield from (f"note: {note}" for note in (*verdict.notes, *cautions))
 

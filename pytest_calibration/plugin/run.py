@@ -7,10 +7,11 @@ the states of the workers, and alone writes baselines and reports.
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -54,6 +55,7 @@ class Run:
         finished: whether every test was run.
         width: columns of the terminal.
         configs: what workers say of the ``calibration.yaml`` that they read; a set in order.
+        started: when the controller created it, in seconds since 1970.
         remarks: lines for the end of the summary.
         errors: lines that make the session fail.
 
@@ -77,11 +79,13 @@ class Run:
         self.complete = True
         self.finished = False
         self.width = int(from_controller.get("width", 0)) or _terminal_width()
+        self.started = float(from_controller.get("started", time.time()))
         self.configs: dict[str, None] = {}
         self.remarks: list[str] = []
         self.errors: list[str] = []
-        # Weak: a model that its fixture drops must not stay in memory for its answers.
-        self._dumped: WeakSet[Predictions] = WeakSet()
+        # Whether with a baseline. Weak: a model that its fixture drops must not stay in memory for
+        # its answers.
+        self._dumped: WeakKeyDictionary[Predictions, bool] = WeakKeyDictionary()
         self._askers: dict[Project, Asker] = {}
         self.resolved.check()
         self.resolved.clear_cache()
@@ -122,19 +126,27 @@ class Run:
             self.usage.answered(answer.model, answer.probe.name, cached=answer.from_cache)
         self.dump(answer.predictions)
 
-    def dump(self, predictions: Predictions) -> None:
+    def dump(self, predictions: Predictions, before: Predictions | None = None) -> None:
         """Write all items into the folder of ``--calibration-dump``, if there is one.
+
+        What was dumped with a baseline in this run, by any process, is not replaced by the same
+        without one.
+
+        Args:
+            predictions: n items.
+            before: those of a baseline on some of the same items.
 
         Raises:
             UsageError: the folder cannot be written.
         """
         folder = self.options.path("dump")
-        if folder is None or predictions in self._dumped:
+        if folder is None or self._dumped.get(predictions) in (True, before is not None):
             return
-        self._dumped.add(predictions)
+        self._dumped[predictions] = before is not None
         from pytest_calibration.reports.dump import write_dump
 
-        write_dump(folder, predictions, item_text=self.options["item_text"] != "none")
+        whole = self.options["item_text"] != "none"
+        write_dump(folder, predictions, before, item_text=whole, since=self.started)
 
     def _home(self, item: pytest.Item) -> Path:
         """Return the folder beside whose baselines a test stands."""

@@ -85,9 +85,9 @@ class SessionSink:
         """Return predictions that reports and dumps can tell from those of other tests."""
         return self.run.made.named(predictions, self.test, model_name(self.item) or "")
 
-    def dump(self, predictions: Predictions) -> None:
-        """Write the items, if the run dumps them."""
-        self.run.dump(predictions)
+    def dump(self, predictions: Predictions, before: Predictions | None) -> None:
+        """Write the items, with those of their baseline, if the run dumps them."""
+        self.run.dump(predictions, before)
 
     def add(self, verdict: Verdict) -> Result:
         """Keep a verdict and attach its numbers to the test; return what a reader sees of it."""
@@ -183,12 +183,12 @@ class SessionSink:
         """Yield what is printed below a failure and nowhere else: (title, text)."""
         if self._failed is None:
             return
-        from pytest_calibration.reports.model import worst_items
-        from pytest_calibration.reports.terminal.failure import WORST, worst_lines
+        from pytest_calibration.reports.model import named_items
+        from pytest_calibration.reports.terminal.failure import WORST, named_lines
 
-        worst = worst_items(*self._failed, most=WORST, item_text=True)
-        if any(item.text for item in worst):
-            yield SECTION, "\n".join(inert(worst_lines(worst, width=self.run.width)))
+        title, items = named_items(*self._failed, most=WORST, item_text=True)
+        if any(item.text for item in items):
+            yield SECTION, "\n".join(inert(named_lines(title, items, width=self.run.width)))
 
     def _shorten(self, report: pytest.TestReport) -> None:
         """Make the line that pytest repeats at its end our headline.

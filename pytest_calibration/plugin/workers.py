@@ -11,8 +11,8 @@ from pytest_calibration.plugin.run import Run
 
 
 def for_worker(run: Run) -> dict[str, Any]:
-    """Return the width of the terminal, and the models as far as they can be resolved."""
-    out: dict[str, Any] = {"width": run.width}
+    """Return width and start of the run, and models and probes as far as they are resolved."""
+    out: dict[str, Any] = {"width": run.width, "started": run.started}
     # What cannot be resolved is reported by the test that needs it.
     with suppress(CalibrationError):
         if run.options["model"]:

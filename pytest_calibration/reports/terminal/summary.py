@@ -34,11 +34,12 @@ COLUMNS: Final = {
     "value": ">",
     "interval": "<",
     "floor": ">",
+    "acc": ">",
     "against": ">",
     "state": "<",
 }
 # Columns that a narrow terminal leaves out, in this order.
-DISPENSABLE: Final = ("interval", "floor", "metric", "n", "against")
+DISPENSABLE: Final = ("interval", "floor", "metric", "n", "acc", "against")
 NAME_WIDTH: Final = 32
 NARROW_NAME: Final = 14
 # Longer lines of prose are hard to read.
@@ -148,6 +149,7 @@ def _cells(r: Result) -> dict[str, str]:
         "value": f"{r.number.value:.3f}",
         "interval": f"[{low:.3f}, {high:.3f}]",
         "floor": "" if floor is None else f"{floor:.3f}",
+        "acc": "" if r.number.metric == "accuracy" else f"{r.accuracy:.3f}",
         "against": against,
         "state": r.state_name + (f" ({', '.join(r.fired)})" if r.fired else ""),
     }
@@ -165,10 +167,11 @@ def _hints(results: Sequence[Result]) -> Iterator[str]:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
             yield f"inconclusive: {r.subject}: n = {r.n:,} is too few{needed}"
-        if r.improved and r.against == "baseline":
-            yield (
-                f"better than the baseline: {r.subject}; --calibration-accept=REASON would store it"
-            )
+        store = "--calibration-accept=REASON would store it"
+        if r.partly_better:
+            yield f"{r.subject}: one component improved; {store}"
+        if r.better:
+            yield f"better than the baseline: {r.subject}; {store}"
 
 
 def _false_alarms(results: Results) -> Iterator[str]:
