@@ -229,7 +229,7 @@ def checksum(summary: Mapping[str, Any]) -> str:
     """Digest everything but the hand-editable fields, whatever the order of the keys."""
     covered = {k: v for k, v in summary.items() if k not in (*HAND_EDITED, "checksum")}
     text = json.dumps(covered, sort_keys=True, ensure_ascii=False, allow_nan=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 _BLOCKS: Final = ("metrics", "bins", "superseded")

@@ -31,6 +31,10 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
             run.errors.append(f"{n} baseline{plural} not written: the run did not finish.")
         if run.options["prune"]:
             run.remarks.append("nothing pruned: the run did not finish.")
+        if finished and not session.testsfailed:
+            run.errors.append(
+                "a worker of pytest-xdist ended without handing over its results; run again."
+            )
     write_reports(run)
     run.usage.merge(run.usage.as_dict(run.resolved))
     session.testsfailed += len(run.errors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_calibration.reports.model import Result
 
-# Attribute of a report: the verdicts of its test as plain values. It travels from a worker.
+# Attribute of a report: the verdicts of its test, as JSON in ASCII. It travels from a worker.
 RESULTS: Final = "calibration_results"
 
 
@@ -46,7 +47,9 @@ class Outcomes:
             if hasattr(report, RESULTS):
                 from pytest_calibration.reports.model import Result, from_plain, not_failing
 
-                results = [from_plain(Result, values) for values in getattr(report, RESULTS)]
+                results = [
+                    from_plain(Result, values) for values in json.loads(getattr(report, RESULTS))
+                ]
                 # Its own id, which has no group of pytest-xdist.
                 self._place(report, results[0].test)
                 self.results[test] = results if self._failed(test) else not_failing(results)

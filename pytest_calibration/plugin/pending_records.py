@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -90,9 +91,10 @@ class PendingRecords:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, to travel to the controller."""
+        """Return what JSON can hold, to travel to the controller."""
+        drafts = [asdict(d) for drafts in self.drafts.values() for d in drafts.values()]
         return {
-            "drafts": [asdict(d) for drafts in self.drafts.values() for d in drafts.values()],
+            "drafts": [d | {"items": b64encode(d["items"]).decode("ascii")} for d in drafts],
             "looked_up": sorted(self.looked_up),
             "folders": sorted(self.folders),
         }
@@ -104,4 +106,4 @@ class PendingRecords:
         self.looked_up.update(other["looked_up"])
         self.folders.update(other["folders"])
         for values in other["drafts"]:
-            self._keep(Draft(**values))
+            self._keep(Draft(**values | {"items": b64decode(values["items"])}))

@@ -6,6 +6,7 @@ the states of the workers, and alone writes baselines and reports.
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from functools import cached_property
@@ -65,7 +66,7 @@ class Run:
         self.options = Options(config)
         if self.options.flags:
             check_rootdir(config)
-        from_controller = getattr(config, "workerinput", {}).get("calibration", {})
+        from_controller = json.loads(getattr(config, "workerinput", {}).get("calibration", "{}"))
         self.resolved = Resolution(config, self.options, from_controller)
         self.outcomes = Outcomes()
         self.records = PendingRecords(self.options["limit"])

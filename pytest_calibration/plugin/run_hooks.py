@@ -99,6 +99,11 @@ class RunHooks:
             output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
             output["calibration"] = workers.from_worker(self.run)
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_to_serializable(self) -> Generator[None, Any, Any]:
+        """Let a worker send any text."""
+        return workers.encodable((yield))
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Send to a worker what the controller resolved."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Iterator
@@ -171,7 +172,7 @@ class SessionSink:
         if report.when == "teardown" and self.results:
             from pytest_calibration.reports.model import plain
 
-            setattr(report, RESULTS, plain(tuple(self.results)))
+            setattr(report, RESULTS, json.dumps(plain(tuple(self.results))))
 
     def _sections(self) -> Iterator[tuple[str, str]]:
         """Yield what is printed below a failure and nowhere else: (title, text)."""
