@@ -73,7 +73,7 @@ def compare_with_stored(
         return _record_if_allowed(predictions, store, measure(predictions))
     verdict = compare_with_record(predictions, record, project, tolerance)
     if verdict.state in (State.REGRESSED, State.NOT_COMPARABLE) or verdict.improved:
-        return _accept_if_allowed(verdict, predictions, store)
+        return _accept_if_allowed(verdict, predictions, store, record)
     return verdict
 
 
@@ -112,7 +112,7 @@ def compare_ece_with_stored(
             candidate=predictions,
             past=_past(record),
         )
-        return _accept_if_allowed(verdict, predictions, baseline)
+        return _accept_if_allowed(verdict, predictions, baseline, record)
     candidate, stored = predictions.take(ours), record.predictions.take(theirs)
     before = measure(stored, metric, bins=bins)
     limit = record.limit
@@ -133,19 +133,25 @@ def compare_ece_with_stored(
     )
     # A limit written by hand stays what it is, whatever is accepted.
     if verdict.state is State.ABOVE_LIMIT and record.limit is None:
-        return _accept_if_allowed(verdict, predictions, baseline)
+        return _accept_if_allowed(verdict, predictions, baseline, record)
     return verdict
 
 
 def _accept_if_allowed(
-    verdict: Verdict, predictions: Predictions, baseline: Baselines | Record
+    verdict: Verdict, predictions: Predictions, baseline: Baselines | Record, judged: Record
 ) -> Verdict:
-    """Replace what is stored, where the run accepts; else return the verdict as it is."""
+    """Replace the record that was judged, where the run accepts; else return the verdict."""
     if not isinstance(baseline, Baselines) or baseline.policy.accept is None:
         return verdict
     reason = baseline.policy.accept
-    baseline.submit(baseline.draft(predictions, reason=reason))
-    return replace(verdict, state=State.RECORDED, improved=False, reason=f"accepted: {reason}")
+    baseline.submit(baseline.draft(predictions, previous=judged, reason=reason))
+    return replace(
+        verdict,
+        state=State.RECORDED,
+        improved=False,
+        reason=f"accepted: {reason}",
+        recorded_in=str(judged.path),
+    )
 
 
 def _record_if_allowed(
@@ -165,7 +171,9 @@ def _record_if_allowed(
     if not store.policy.record:
         return verdict
     store.submit(store.draft(predictions))
-    return replace(verdict, state=State.RECORDED, reason=f"recorded in {path}.")
+    return replace(
+        verdict, state=State.RECORDED, reason=f"recorded in {path}.", recorded_in=str(path)
+    )
 
 
 def _notes(predictions: Predictions, record: Record, verdict: Verdict) -> list[str]:

@@ -78,6 +78,7 @@ class Verdict:
         improved: whether the candidate is better than the baseline beyond the tolerance.
         reason: one sentence on why, where the numbers alone do not say it.
         notes: further sentences that a reader must see.
+        recorded_in: the YAML file of the record that this verdict adds or replaces; else empty.
         above: for ``judge``, whether the limit is a lower limit (accuracy) instead of an upper one.
         candidate: the items that were measured; None for ``judge``, which gets one number.
         baseline_items: those of the baseline, in the same order; None where there are none.
@@ -104,6 +105,7 @@ class Verdict:
     improved: bool = False
     reason: str = ""
     notes: tuple[str, ...] = ()
+    recorded_in: str = ""
     above: bool = False
     candidate: Predictions | None = field(default=None, repr=False, compare=False)
     baseline_items: Predictions | None = field(default=None, repr=False, compare=False)
@@ -143,14 +145,12 @@ class Verdict:
     @property
     def headline(self) -> str:
         """State, probe and model in one line."""
-        name = _HEADLINES[self.state]
+        name = HEADLINES[self.state]
         if self.failing and all(c.name == "accuracy" for c in self.failing):
             name = "accuracy regressed"
         if self.above and self.state is State.ABOVE_LIMIT:
             name = "below the limit"
-        m = self.measurement
-        on = f" on {visible(m.model)}" if m.model else ""
-        return f"{name}: probe {m.probe}{on}"
+        return headline(name, self.measurement.probe, self.measurement.model)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -339,7 +339,7 @@ def align(
 
 # --- text ----------------------------------------------------------------------------------------
 
-_HEADLINES: Final = {
+HEADLINES: Final = {
     State.REGRESSED: "calibration regressed",
     State.ABOVE_LIMIT: "above the limit",
     State.NOT_COMPARABLE: "not comparable",
@@ -347,7 +347,14 @@ _HEADLINES: Final = {
     State.INCONCLUSIVE: "inconclusive",
     State.PASSED: "passed",
     State.RECORDED: "recorded",
+    State.NOT_RECORDED: "not recorded",
 }
+
+
+def headline(name: str, probe: str, model: str) -> str:
+    """Return what a comparison came to, with probe and model in one line."""
+    on = f" on {visible(model)}" if model else ""
+    return f"{name}: probe {probe}{on}"
 
 
 def _explanation(verdict: Verdict) -> Iterator[str]:

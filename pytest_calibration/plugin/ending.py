@@ -8,6 +8,7 @@ import pytest
 
 from pytest_calibration.plugin.reporting import write_reports
 from pytest_calibration.plugin.run import Run
+from pytest_calibration.text.numbers import counted
 
 
 def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
@@ -25,10 +26,12 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
         _write_baselines(run)
         _check_decided(run, failed=session.testsfailed > 0)
     else:
-        n = len(run.records.drafts)
-        if n:
-            plural = "s" * (n > 1)
-            run.errors.append(f"{n} baseline{plural} not written: the run did not finish.")
+        # Those of a worker that died are known by its verdicts alone.
+        files = {*run.records.drafts} | {r.recorded_in for r in run.verdicts if r.recorded_in}
+        if files:
+            n = counted(len(files), "baseline")
+            run.errors.append(f"{n} not written: the run did not finish.")
+        run.outcomes.not_recorded((), {})
         if run.options["prune"]:
             run.remarks.append("nothing pruned: the run did not finish.")
         if finished and not session.testsfailed:
@@ -41,10 +44,11 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
 
 
 def _write_baselines(run: Run) -> None:
-    written, errors = run.records.write()
-    run.errors.extend(errors)
+    written, problems = run.records.write()
+    run.outcomes.not_recorded(written, problems)
+    run.errors.extend(problems.values())
     if written:
-        run.remarks.append(f"{written} baseline{'s' * (written > 1)} written.")
+        run.remarks.append(f"{counted(len(written), 'baseline')} written.")
     if run.options["prune"]:
         _prune(run)
 

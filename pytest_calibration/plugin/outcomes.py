@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -53,6 +53,24 @@ class Outcomes:
                 # Its own id, which has no group of pytest-xdist.
                 self._place(report, results[0].test)
                 self.results[test] = results if self._failed(test) else not_failing(results)
+
+    def not_recorded(self, written: Collection[str], problems: Mapping[str, str]) -> None:
+        """Let no verdict say that it was recorded where it was not.
+
+        Args:
+            written: YAML files of the records that were written.
+            problems: why others were not; without an entry, because the run did not finish.
+        """
+        if not self.results:
+            return
+        from pytest_calibration.reports.model import not_recorded
+
+        for results in self.results.values():
+            for i, result in enumerate(results):
+                file = result.recorded_in
+                if file and file not in written:
+                    why = problems.get(file, "the run did not finish, so nothing was recorded.")
+                    results[i] = not_recorded(result, why)
 
     def _place(self, report: pytest.TestReport, test: str) -> None:
         self.places[test] = report.location[0], (report.location[1] or 0) + 1

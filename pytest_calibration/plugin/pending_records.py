@@ -69,19 +69,23 @@ class PendingRecords:
                     f"that {path} holds: leave the limit out."
                 )
 
-    def write(self) -> tuple[int, list[str]]:
-        """Write all records without conflict; return their number, and what went wrong."""
-        written, errors = 0, []
+    def write(self) -> tuple[list[str], dict[str, str]]:
+        """Write all records without conflict.
+
+        Returns:
+            The YAML files that were written, and what went wrong with the others.
+        """
+        written, problems = [], {}
         for key, drafts in sorted(self.drafts.items()):
             if len(drafts) > 1:
-                errors.append(self._conflict(key))
+                problems[key] = self._conflict(key)
                 continue
             try:
                 next(iter(drafts.values())).write()
-                written += 1
+                written.append(key)
             except BaselineError as problem:
-                errors.append(str(problem))
-        return written, errors
+                problems[key] = str(problem)
+        return written, problems
 
     def _conflict(self, key: str) -> str:
         tests = dict.fromkeys(draft.origin for draft in self.drafts[key].values())

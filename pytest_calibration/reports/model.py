@@ -22,7 +22,7 @@ from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift, by
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.verdict import Against, Past, Verdict
+from pytest_calibration.gate.verdict import HEADLINES, Against, Past, Verdict, headline
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import METRICS, Strategy, metric_named
 from pytest_calibration.predictions import Predictions
@@ -286,6 +286,7 @@ class Result:
         improved: whether it is better than the baseline beyond the tolerance.
         components: every component of the comparison.
         notes: further sentences for the reader.
+        recorded_in: YAML file of the record that was added or replaced; else empty.
         detail: the measurements behind it, where they were asked for.
     """
 
@@ -322,6 +323,7 @@ class Result:
     improved: bool
     components: tuple[ComponentRow, ...]
     notes: tuple[str, ...]
+    recorded_in: str
     detail: Detail | None
 
     @property
@@ -444,6 +446,25 @@ def not_failing(results: Iterable[Result]) -> list[Result]:
     return [
         replace(r, fails=False, notes=(*r.notes, NOT_FAILING)) if r.fails else r for r in results
     ]
+
+
+def not_recorded(result: Result, why: str) -> Result:
+    """Return the verdict of a test whose record was not written after all.
+
+    Args:
+        result: a verdict that says ``recorded``.
+        why: one sentence.
+    """
+    state = State.NOT_RECORDED
+    return replace(
+        result,
+        state=state,
+        headline=headline(HEADLINES[state], result.probe, result.model),
+        reason=why,
+        # Its first line is the reason.
+        explanation=(why, *result.explanation[1:]),
+        recorded_in="",
+    )
 
 
 def detail_of(verdict: Verdict, *, item_text: bool = False) -> Detail | None:
