@@ -9,6 +9,7 @@ import pytest
 from pytest_calibration.plugin.reporting import write_reports
 from pytest_calibration.plugin.run import Run
 from pytest_calibration.text.numbers import counted
+from pytest_calibration.text.visible import visible
 
 
 def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
@@ -22,6 +23,8 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
     if run.is_worker or session.config.option.collectonly:
         return
     run.finished = finished
+    run.outcomes.add_late(run.late_verdicts())
+    _check_heard(run)
     if finished and run.complete:
         _write_baselines(run)
         _check_decided(run, failed=session.testsfailed > 0)
@@ -51,6 +54,18 @@ def _write_baselines(run: Run) -> None:
         run.remarks.append(f"{counted(len(written), 'baseline')} written.")
     if run.options["prune"]:
         _prune(run)
+
+
+def _check_heard(run: Run) -> None:
+    """Add an error for each test that did not fail although a verdict in it does."""
+    unheard = run.outcomes.unheard()
+    for test in dict.fromkeys(result.test for result in unheard):
+        headlines = dict.fromkeys(visible(r.headline) for r in unheard if r.test == test)
+        run.errors.append(
+            f"{test} did not fail, but this did: {'; '.join(headlines)}. The error was caught, or "
+            "raised in a thread, task or process that the test does not ask: let it reach the "
+            "test, or expect it with pytest.raises or xfail."
+        )
 
 
 def _check_decided(run: Run, *, failed: bool) -> None:

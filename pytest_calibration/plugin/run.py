@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 import pytest
 
+from pytest_calibration.plugin.forked import Forked
 from pytest_calibration.plugin.outcomes import Outcomes
 from pytest_calibration.plugin.pending_records import PendingRecords
 from pytest_calibration.plugin.resolution import Resolution
@@ -25,6 +26,8 @@ from pytest_calibration.plugin.usage import Usage
 from pytest_calibration.plugin.xdist_groups import plain_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_calibration.asking import Answer, Asker
     from pytest_calibration.baselines import Baselines
     from pytest_calibration.models.protocols import LanguageModel
@@ -55,6 +58,9 @@ class Run:
         width: columns of the terminal.
         remarks: lines for the end of the summary.
         errors: lines that make the session fail.
+        expected: names of the failing verdicts that tests expect.
+        forked: brings what is concluded in the child processes of a test.
+        late: each gives verdicts reached after the last report of their test.
 
     Raises:
         pytest.UsageError: an option that has a wrong value, or that contradicts another.
@@ -79,6 +85,10 @@ class Run:
         self.errors: list[str] = []
         # Weak: a model that its fixture drops must not stay in memory for its answers.
         self._dumped: WeakSet[Predictions] = WeakSet()
+        self.expected: set[str] = set()
+        self.forked = Forked()
+        config.add_cleanup(self.forked.close)
+        self.late: list[Callable[[], list[Result]]] = []
         self.resolved.check()
         self.resolved.clear_cache()
 
@@ -91,6 +101,17 @@ class Run:
     def verdicts(self) -> list[Result]:
         """Every verdict of the run, one model after the other."""
         return self.outcomes.verdicts(self.resolved.model_names() if self.outcomes.results else ())
+
+    def expect(self, verdict: str) -> None:
+        """Know that a test expects this failing verdict, by its name."""
+        self.expected.add(verdict)
+        if self.forked.in_child:
+            self.forked.send({"expected": verdict})
+
+    def late_verdicts(self) -> list[Result]:
+        """Return, once, the verdicts that were reached after the last report of their test."""
+        late, self.late = self.late, []
+        return [result for results in late for result in results()]
 
     @cached_property
     def asker(self) -> Asker:

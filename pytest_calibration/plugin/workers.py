@@ -30,12 +30,15 @@ def for_worker(run: Run) -> str:
 
 def from_worker(run: Run) -> str:
     """Return the state of this worker at its end, for the controller."""
+    from pytest_calibration.reports.model import plain
+
     return json.dumps(
         {
             "collected": run.collected,
             "left_out": run.left_out,
             "used_models": sorted(run.resolved.used_models),
             "records": run.records.as_dict(),
+            "late": plain(run.late_verdicts()),
             "usage": run.usage.as_dict(run.resolved),
         }
     )
@@ -43,12 +46,15 @@ def from_worker(run: Run) -> str:
 
 def merge(run: Run, sent: str) -> None:
     """Add the state of a worker at its end, as :func:`from_worker` returns it."""
+    from pytest_calibration.reports.model import Result, from_plain
+
     output = json.loads(sent)
     # Every worker collects all tests.
     run.collected = max(run.collected, output["collected"])
     run.left_out |= output["left_out"]
     run.resolved.used_models.update(output["used_models"])
     run.records.merge(output["records"])
+    run.outcomes.add_late(from_plain(Result, values) for values in output["late"])
     run.usage.merge(output["usage"])
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypeVar
 
@@ -37,7 +36,8 @@ from pytest_calibration.uncertainty.reliability import (
 FORMAT: Final = 1
 MOST_SLICES: Final = 200
 MOST_ITEMS: Final = 20
-NOT_FAILING: Final = "the test did not fail: it is expected to, or caught the assertion."
+EXPECTED: Final = "the test did not fail: it expects this."
+UNHEARD: Final = "the test did not fail of this, nor expects it; the run fails instead."
 T = TypeVar("T")
 
 
@@ -255,7 +255,7 @@ class Result:
     Attributes:
         test: node id of the test; empty outside a test session.
         state: the verdict.
-        fails: whether it failed the test.
+        fails: whether it fails the test, or the run where the test lost its error.
         headline: state, probe and model in one line.
         reason: one sentence on why, where the state is not a matter of numbers; else empty.
         findings: what decided, a sentence each: the limit, or every component that fails.
@@ -441,11 +441,14 @@ def result_of(
     )
 
 
-def not_failing(results: Iterable[Result]) -> list[Result]:
-    """Return the verdicts of a test that did not fail: it expects them, or caught the error."""
-    return [
-        replace(r, fails=False, notes=(*r.notes, NOT_FAILING)) if r.fails else r for r in results
-    ]
+def expected(result: Result) -> Result:
+    """Return a failing verdict that its test expects: it fails nothing."""
+    return replace(result, fails=False, notes=(*result.notes, EXPECTED))
+
+
+def unheard(result: Result) -> Result:
+    """Return a failing verdict of a test that neither failed nor expects it: the run fails."""
+    return replace(result, notes=(*result.notes, UNHEARD))
 
 
 def not_recorded(result: Result, why: str) -> Result:
