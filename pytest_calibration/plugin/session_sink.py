@@ -162,7 +162,12 @@ class SessionSink:
         tolerances = [own, options["tolerance"], project.tolerance]
         if "tolerance" in options.flags:
             tolerances.insert(0, options["tolerance"])
+        limits = (options["limit"], project.limits.get(predictions.probe))
+        limit = next((limit for limit in limits if limit is not None), None)
+        # Where a limit was reached, a part of the baseline is what was asked for.
+        reached = limit is not None and len(predictions) >= limit
         return DEFAULT.with_first(
+            min_share=[0.0] if reached else [],
             tolerance=tolerances,
             alpha=(options["alpha"], project.alpha),
             max_undetected=(options["max_undetected"],),
@@ -260,6 +265,8 @@ def properties(result: Result) -> dict[str, str | float | int]:
         "n_needed": result.n_needed or None,
         "improved": 1 if result.improved and result.against == "baseline" else None,
         "component": ", ".join(result.fired),
+        "baseline_n": result.baseline_n or None,
+        "cautions": " ".join(result.cautions),
     }
     # Builtin types, which alone can travel between processes.
     return {name: plain(value) for name, value in values.items() if value not in (None, "")}

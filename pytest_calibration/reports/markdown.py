@@ -32,6 +32,8 @@ LEAST: Final = 2_000
 WIDTH: Final = 96
 MOST_SLICES: Final = 10
 MOST_ITEMS: Final = 5
+# Subjects of one remark.
+MOST_NAMED: Final = 4
 # Characters of a name, and of a sentence.
 NAME: Final = 80
 SENTENCE: Final = 1_000
@@ -211,7 +213,7 @@ def _verdicts(results: Sequence[Result]) -> str:
         floor, number = r.number.noise_floor, r.number
         row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.model, NAME)]
         row += [text(number.label, NAME)] if several else []
-        row += [f"{r.n:,}", f"{number.value:.3f}", _interval(*number.ends)]
+        row += [r.items, f"{number.value:.3f}", _interval(*number.ends)]
         rows.append([*row, "" if floor is None else f"{floor:.3f}", _against(r)])
     value = "value" if several else text(next(iter(labels)), NAME)
     head = ["", "verdict", "probe", "model", *(["metric"] if several else [])]
@@ -226,9 +228,13 @@ def _against(r: Result) -> str:
 
 
 def _remarks(results: Results) -> Iterator[str]:
-    """Yield what else to know: errors first."""
+    """Yield what else to know: errors first, then what to know of the comparisons."""
     for line in results.errors:
         yield f"{BAD} {text(line, SENTENCE)}"
+    for caution, about in results.cautions.items():
+        subjects = list(dict.fromkeys(map(_subject, about)))
+        more = f" and {len(subjects) - MOST_NAMED:,} more" if len(subjects) > MOST_NAMED else ""
+        yield f"{DOUBT} {', '.join(subjects[:MOST_NAMED])}{more}: {text(caution, SENTENCE)}"
     for r in results.results:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
@@ -262,7 +268,8 @@ def _verdict(result: Result) -> Iterator[str]:
         yield f"{text(diagnosis.paragraph, SENTENCE)}\n"
     if result.components:
         yield _components(result.components)
-        yield from (f"{text(note, SENTENCE)}\n" for note in result.notes)
+        notes = (*result.cautions, *result.notes)
+        yield from (f"{text(note, SENTENCE)}\n" for note in notes)
     else:
         yield fenced(result.explanation)
     if result.remedy:

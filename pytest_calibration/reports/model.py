@@ -21,7 +21,15 @@ from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift, by
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.verdict import HEADLINES, Against, Past, Verdict, headline
+from pytest_calibration.gate.strictness import Setting
+from pytest_calibration.gate.verdict import (
+    HEADLINES,
+    Against,
+    Difference,
+    Past,
+    Verdict,
+    headline,
+)
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import METRICS, Strategy, metric_named
 from pytest_calibration.predictions import Predictions
@@ -266,6 +274,11 @@ class Result:
         unit: what an item is (``item``, ``token``).
         n: number of items compared.
         units: number of independent units among them.
+        candidate_n: number of items of the candidate, before both sides were paired.
+        baseline_n: number of items of the baseline; 0 without one.
+        differences: soft settings in which it differs from the baseline, but for the model.
+        settings: how strict the comparison was, where that is not the default.
+        cautions: sentences on these, which every report shows.
         number: the metric that was measured.
         accuracy: share of correct answers.
         mean_confidence: mean confidence.
@@ -303,6 +316,11 @@ class Result:
     unit: str
     n: int
     units: int
+    candidate_n: int
+    baseline_n: int
+    differences: tuple[Difference, ...]
+    settings: tuple[Setting, ...]
+    cautions: tuple[str, ...]
     number: Number
     accuracy: float
     mean_confidence: float
@@ -348,6 +366,12 @@ class Result:
         """Probe and model: ``facts on sft``."""
         return f"{self.probe} on {self.model}" if self.model else self.probe
 
+    @property
+    def items(self) -> str:
+        """How many items: ``300``, or ``300 of 800`` where the baseline holds more."""
+        of = f" of {self.baseline_n:,}" if self.n < self.baseline_n else ""
+        return f"{self.n:,}{of}"
+
 
 @dataclass(frozen=True)
 class Results:
@@ -385,6 +409,15 @@ class Results:
     def counts(self) -> dict[str, int]:
         """Number of verdicts of each state, in the order in which they are first seen."""
         return dict(Counter(r.state_name for r in self.results))
+
+    @property
+    def cautions(self) -> dict[str, list[Result]]:
+        """The verdicts that each caution is about."""
+        found: dict[str, list[Result]] = {}
+        for result in self.results:
+            for caution in result.cautions:
+                found.setdefault(caution, []).append(result)
+        return found
 
     @property
     def expected_false_alarms(self) -> float | None:
@@ -427,6 +460,7 @@ def result_of(
         unit=m.unit,
         n=verdict.n or m.n,
         units=verdict.units or m.n_clusters,
+        candidate_n=verdict.candidate_n or verdict.n or m.n,
         number=Number.of(m),
         accuracy=m.accuracy,
         mean_confidence=m.mean_confidence,
