@@ -206,7 +206,10 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
     failing = [result for result in results if result.fails]
     if failing:
         width, verbose = (WIDTH, False) if sink is None else (sink.width, sink.verbose)
-        raise AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
+        error = AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
+        if sink is not None:
+            sink.raised(error, failing)
+        raise error
     return verdicts[-1]
 
 

@@ -6,15 +6,27 @@ A reader sees the old file or the new one, never a part.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOCK: Final = ".lock"
+# Seconds: a record is written in far less.
+LOCK_WAIT: Final = 60.0
+LOCK_POLL: Final = 0.02
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._-]+")
 # Names that Windows reserves; a repository is cloned there too.
@@ -110,26 +122,6 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         raise
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Let no other process that locks this folder in while the block runs.
-
-    Windows and some network file systems have no such lock; there the block runs all the same.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file, unless it holds just that already.
 
@@ -140,3 +132,65 @@ def write_atomically(path: Path, content: bytes) -> None:
         return
     with replacing(path) as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, wait: float = LOCK_WAIT) -> Iterator[None]:
+    """Keep other processes and threads out of a block that reads a folder and then writes there.
+
+    The system drops the lock when its process ends in whatever way, so a lock file that is left
+    behind stops nobody. On a file system that has no locks none is taken.
+
+    Args:
+        folder: it must exist.
+        wait: seconds to wait for another process.
+
+    Raises:
+        OSError: the folder cannot be written, or another process holds the lock for too long.
+    """
+    path = folder / LOCK
+    end = time.monotonic() + wait
+    while True:
+        # A link in its place must not make a file elsewhere.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            # Whoever had the lock before may have removed the file that was opened here.
+            if _lock(handle) and _is_at(handle, path):
+                try:
+                    yield
+                finally:
+                    # While it is locked: afterwards it could be the file of the next process.
+                    _remove(path)
+                return
+        finally:
+            os.close(handle)
+        if time.monotonic() > end:
+            raise TimeoutError(
+                errno.ETIMEDOUT, f"another process has been writing there for {wait:g} seconds"
+            )
+        time.sleep(LOCK_POLL)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file, unless another process has; True also where there are no locks."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        return problem.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    # Windows keeps a file that is open: there it stays, empty.
+    with contextlib.suppress(OSError):
+        path.unlink()

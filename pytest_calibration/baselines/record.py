@@ -14,7 +14,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -226,11 +226,13 @@ def _rounded(value: float, what: str = "a number") -> float:
     return round(value, DIGITS)
 
 
-def checksum(summary: Mapping[str, Any]) -> str:
+def checksum(
+    summary: Mapping[str, Any], left_out: Collection[str] = (*HAND_EDITED, "checksum")
+) -> str:
     """Digest everything but the hand-editable fields, whatever the order of the keys."""
-    covered = {k: v for k, v in summary.items() if k not in (*HAND_EDITED, "checksum")}
+    covered = {k: v for k, v in summary.items() if k not in left_out}
     text = json.dumps(covered, sort_keys=True, ensure_ascii=False, allow_nan=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 _BLOCKS: Final = ("metrics", "bins", "superseded")
@@ -434,10 +436,10 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, _NUMBER) and not isinstance(value, bool) and abs(value) < math.inf
 
 
-def _checksum_or_none(data: Mapping[str, Any]) -> str | None:
+def _checksum_or_none(data: Mapping[str, Any], *left_out: Collection[str]) -> str | None:
     """Return the checksum, or None for what no record can hold (a date, a list within itself)."""
     try:
-        return checksum(data)
+        return checksum(data, *left_out)
     except (TypeError, ValueError, RecursionError):
         return None
 
@@ -496,6 +498,14 @@ def read_unchecked(path: Path) -> Mapping[str, Any]:
         return read_mapping(path, UnreadableBaseline)
     except UnreadableBaseline:
         return {}
+
+
+def stored_state(path: Path) -> str:
+    """Digest all that a YAML file says, hand edits too; empty where there is no file."""
+    if not (path.exists() or path.is_symlink()):
+        return ""
+    # What cannot be read equals nothing that was read before.
+    return _checksum_or_none(read_unchecked(path), ()) or "unreadable"
 
 
 def is_record(path: Path) -> bool:

@@ -6,6 +6,7 @@ the states of the workers, and alone writes baselines and reports.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import pytest
 
+from pytest_calibration.plugin.forked import Forked
 from pytest_calibration.plugin.made_in_tests import MadeInTests
 from pytest_calibration.plugin.outcomes import Outcomes
 from pytest_calibration.plugin.pending_records import PendingRecords
@@ -26,6 +28,8 @@ from pytest_calibration.plugin.usage import Usage
 from pytest_calibration.plugin.xdist_groups import plain_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_calibration.asking import Answer, Asker
     from pytest_calibration.baselines import Baselines
     from pytest_calibration.models.protocols import LanguageModel
@@ -58,6 +62,9 @@ class Run:
         started: when the controller created it, in seconds since 1970.
         remarks: lines for the end of the summary.
         errors: lines that make the session fail.
+        expected: names of the failing verdicts that tests expect.
+        forked: brings what is concluded in the child processes of a test.
+        late: each gives verdicts reached after the last report of their test.
 
     Raises:
         pytest.UsageError: an option that has a wrong value, or that contradicts another.
@@ -69,7 +76,7 @@ class Run:
         self.options = Options(config)
         if self.options.flags:
             check_rootdir(config)
-        from_controller = getattr(config, "workerinput", {}).get("calibration", {})
+        from_controller = json.loads(getattr(config, "workerinput", {}).get("calibration", "{}"))
         self.resolved = Resolution(config, self.options, from_controller)
         self.outcomes = Outcomes()
         self.records = PendingRecords(self.options["limit"])
@@ -87,6 +94,10 @@ class Run:
         # its answers.
         self._dumped: WeakKeyDictionary[Predictions, bool] = WeakKeyDictionary()
         self._askers: dict[Project, Asker] = {}
+        self.expected: set[str] = set()
+        self.forked = Forked()
+        config.add_cleanup(self.forked.close)
+        self.late: list[Callable[[], list[Result]]] = []
         self.resolved.check()
         self.resolved.clear_cache()
 
@@ -103,6 +114,17 @@ class Run:
     def project_of(self, item: pytest.Item) -> Project:
         """Return the project of a test: what the nearest ``calibration.yaml`` says."""
         return self.resolved.projects.of(item.path)
+
+    def expect(self, verdict: str) -> None:
+        """Know that a test expects this failing verdict, by its name."""
+        self.expected.add(verdict)
+        if self.forked.in_child:
+            self.forked.send({"expected": verdict})
+
+    def late_verdicts(self) -> list[Result]:
+        """Return, once, the verdicts that were reached after the last report of their test."""
+        late, self.late = self.late, []
+        return [result for results in late for result in results()]
 
     def asker(self, project: Project) -> Asker:
         """Return what asks the models about the probes of a project, each question once."""

@@ -345,6 +345,8 @@ def _of_model(signature: Signature | None, model: str | None, where: str) -> Sig
     if not isinstance(model, str) or not model:
         raise PredictionsError(f"{where}: model must be the model's name, got {model!r:.80}.")
     return Signature(signature.hard, {**signature.soft, "model": model})
+
+
 def _class_names(table: Any, given: Sequence[object] | None) -> tuple[str, ...]:
     """Return the names of the classes: those given, else the columns of a data frame."""
     if given is not None:

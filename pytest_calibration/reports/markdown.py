@@ -32,6 +32,8 @@ LEAST: Final = 2_000
 WIDTH: Final = 96
 MOST_SLICES: Final = 10
 MOST_ITEMS: Final = 5
+# Subjects of one remark.
+MOST_NAMED: Final = 4
 # Characters of a name, and of a sentence.
 NAME: Final = 80
 SENTENCE: Final = 1_000
@@ -221,7 +223,7 @@ def _verdicts(results: Sequence[Result]) -> str:
         row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.source, NAME)]
         row += [text(number.label, NAME)] if several else []
         value = f"{number.value:.3f}" + (f" ({number.below_zero})" if number.below_zero else "")
-        row += [f"{r.n:,}", value, _interval(*number.ends)]
+        row += [r.items, value, _interval(*number.ends)]
         accuracy = "" if number.metric == "accuracy" else f"{r.accuracy:.3f}"
         rows.append([*row, "" if floor is None else f"{floor:.3f}", accuracy, _against(r)])
     value = "value" if several else text(next(iter(labels)), NAME)
@@ -237,12 +239,13 @@ def _against(r: Result) -> str:
 
 
 def _remarks(results: Results) -> Iterator[str]:
-    """Yield what else to know: errors first."""
+    """Yield what else to know: errors first, then what to know of the comparisons."""
     for line in results.errors:
         yield f"{BAD} {text(line, SENTENCE)}"
-    for probe, model, caution in results.cautions:
-        on = f" on {code(model, NAME)}" if model else ""
-        yield f"{code(probe, NAME)}{on}: {text(caution, SENTENCE)}"
+    for caution, about in results.cautions.items():
+        subjects = list(dict.fromkeys(map(_subject, about)))
+        more = f" and {len(subjects) - MOST_NAMED:,} more" if len(subjects) > MOST_NAMED else ""
+        yield f"{DOUBT} {', '.join(subjects[:MOST_NAMED])}{more}: {text(caution, SENTENCE)}"
     for r in results.results:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
@@ -280,7 +283,8 @@ def _verdict(result: Result) -> Iterator[str]:
         yield f"{result.detail.turned.sentence}.\n"
     if result.components:
         yield _components(result.components)
-        yield from (f"{text(note, SENTENCE)}\n" for note in result.notes)
+        notes = (*result.cautions, *result.notes)
+        yield from (f"{text(note, SENTENCE)}\n" for note in notes)
     else:
         yield fenced(result.explanation)
     if result.remedy:

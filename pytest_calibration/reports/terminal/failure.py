@@ -81,7 +81,7 @@ def _compared(result: Result, width: int, several: bool) -> list[str]:
         lines += component_table(result.components, decided=result.state != "inconclusive")
     else:
         lines += map(visible, result.findings)
-    for note in result.notes:
+    for note in (*result.cautions, *result.notes):
         lines += wrapped(f"note: {note}", width - 2)
     return lines
 

@@ -42,6 +42,8 @@ COLUMNS: Final = {
 DISPENSABLE: Final = ("interval", "floor", "metric", "n", "acc", "against")
 NAME_WIDTH: Final = 32
 NARROW_NAME: Final = 14
+# Subjects of one line.
+MOST_NAMED: Final = 4
 # Longer lines of prose are hard to read.
 PROSE: Final = 100
 
@@ -54,7 +56,7 @@ def summary_lines(
     unicode: bool = False,
     paint: Paint = unpainted,
 ) -> Iterator[str]:
-    """Yield the table of verdicts, hints, remarks and errors, and the count of each state.
+    """Yield the table of verdicts, cautions, hints, remarks, errors, and the count of each state.
 
     Args:
         results: the session.
@@ -69,8 +71,10 @@ def summary_lines(
     if verbosity >= 1:
         for result in shown:
             yield from _details(result, width, verbosity >= 2, unicode, paint)
+    for line in _cautions(results):
+        yield from wrapped(line, width, further="  ")
     hints = [*_hints(results.results), *_false_alarms(results)] if verbosity >= 0 else []
-    for line in (*_cautions(results), *hints, *results.remarks):
+    for line in (*hints, *results.remarks):
         yield from wrapped(line, width, further="  ")
     for line in results.errors:
         for text in wrapped(f"ERROR: {line}", width, further="  "):
@@ -143,7 +147,7 @@ def _cells(r: Result) -> dict[str, str]:
     return {
         "model": fitted(r.source, NAME_WIDTH),
         "probe": fitted(r.probe, NAME_WIDTH),
-        "n": f"{r.n:,}",
+        "n": r.items,
         "metric": r.number.label.removesuffix(" (15 equal-width bins)")
         + (f" ({r.number.below_zero})" if r.number.below_zero else ""),
         "value": f"{r.number.value:.3f}",
@@ -153,12 +157,6 @@ def _cells(r: Result) -> dict[str, str]:
         "against": against,
         "state": r.state_name + (f" ({', '.join(r.fired)})" if r.fired else ""),
     }
-
-
-def _cautions(results: Results) -> Iterator[str]:
-    """Yield what a reader must know of the numbers, whatever came of them."""
-    for probe, model, caution in results.cautions:
-        yield f"{visible(probe)}{f' on {visible(model)}' if model else ''}: {visible(caution)}"
 
 
 def _hints(results: Sequence[Result]) -> Iterator[str]:
@@ -172,6 +170,14 @@ def _hints(results: Sequence[Result]) -> Iterator[str]:
             yield f"{r.subject}: one component improved; {store}"
         if r.better:
             yield f"better than the baseline: {r.subject}; {store}"
+
+
+def _cautions(results: Results) -> Iterator[str]:
+    """Yield what a reader must know of the comparisons, whatever came of them."""
+    for caution, about in results.cautions.items():
+        subjects = list(dict.fromkeys(result.subject for result in about))
+        more = f" and {len(subjects) - MOST_NAMED:,} more" if len(subjects) > MOST_NAMED else ""
+        yield f"{', '.join(subjects[:MOST_NAMED])}{more}: {caution}"
 
 
 def _false_alarms(results: Results) -> Iterator[str]:
