@@ -176,7 +176,7 @@ def _notes(predictions: Predictions, record: Record, verdict: Verdict) -> list[s
     if differences:
         notes.append(f"differs from the recording in {', '.join(differences)}.")
     anchor, steps = record.anchor.get("ece"), len(record.superseded)
-    if steps and isinstance(anchor, float):
+    if steps and isinstance(anchor, int | float):
         growth = verdict.measurement.value - anchor
         if growth > verdict.tolerance:
             # Older steps than these are in version control, not in the file.
