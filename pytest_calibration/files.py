@@ -13,7 +13,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -33,6 +33,7 @@ _LFS: Final = re.compile(rb"\A(\xef\xbb\xbf)?version https?://(git-lfs|hawser)\.
 _LFS_HEAD: Final = 64
 _BOM: Final = "\ufeff"
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+_NOT_UTF_8: Final = "{}: cannot be read (line {} is not UTF-8); save it as UTF-8."
 _KINDS: Final = {
     stat.S_IFDIR: "a folder",
     stat.S_IFCHR: "a device",
@@ -88,9 +89,11 @@ def opened(path: Path, error: type[CalibrationError]) -> Iterator[io.BufferedRea
                 )
             yield file
     except FileNotFoundError:
-        raise error(f"{path}: cannot be read (there is no such file).") from None
+        if path.is_symlink():
+            raise error(f"{path}: cannot be read (a link to what is not there).") from None
+        raise error(f"{path}: there is no such file.") from None
     except OSError as problem:
-        raise error(f"{path}: cannot be read ({problem.strerror or problem}).") from None
+        raise error(f"{path}: cannot be read ({problem.strerror or problem}); name a file.") from None
 
 
 def _plain_file(path: Path) -> io.BufferedReader:
@@ -102,7 +105,8 @@ def _plain_file(path: Path) -> io.BufferedReader:
         raise OSError(0, "no file can have this name") from None
     if not stat.S_ISREG(mode):
         # Never opened: a pipe waits for a writer, and a device may have no end.
-        raise OSError(0, f"it is {_KINDS.get(stat.S_IFMT(mode), 'no plain file')}")
+        kind = _KINDS.get(stat.S_IFMT(mode), "no plain file")
+        raise OSError(0, f"it is {kind}")
     return path.open("rb")
 
 
@@ -128,18 +132,55 @@ def read_file(path: Path, most: int, error: type[CalibrationError]) -> bytes:
 def read_text(path: Path, most: int, error: type[CalibrationError]) -> str:
     """Return the text of a UTF-8 file, without a byte order mark; see :func:`read_file`."""
     content = read_file(path, most, error)
+    _check_encoding(path, content, error)
     try:
         return content.decode("utf-8").removeprefix(_BOM)
     except UnicodeDecodeError as problem:
-        raise error(f"{path}: cannot be read ({not_utf_8(content, problem)}).") from None
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise error(_NOT_UTF_8.format(path, line)) from None
 
 
-def not_utf_8(content: bytes, problem: UnicodeDecodeError) -> str:
-    """Return why bytes are not UTF-8, and what to do."""
-    if content.startswith(_UTF_16):
-        return "it is UTF-16 or UTF-32 text; save it as UTF-8"
-    byte = content[problem.start]
-    return f"byte {problem.start:,}, 0x{byte:02x}, is not UTF-8; save it as UTF-8"
+def text_lines(
+    path: Path, most: int, error: type[CalibrationError]
+) -> Generator[tuple[int, str], None, None]:
+    """Yield number and text of each line of a UTF-8 file that is not blank.
+
+    A byte order mark is no part of a line; files that were joined have several.
+
+    Args:
+        path: the file.
+        most: characters that a line may have.
+        error: class of the errors raised.
+
+    Raises:
+        CalibrationError: (as ``error``) as in :func:`opened`, or a line is too long or not UTF-8.
+    """
+    with opened(path, error) as file:
+        _check_encoding(path, file.peek(4), error)
+        # Other bytes become half surrogate pairs, so that the line can be named.
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
+        for number, line in enumerate(iter(lambda: text.readline(most + 1), ""), start=1):
+            if len(line) > most:
+                raise error(f"{path}, line {number}: is longer than {most:,} characters.")
+            if has_half_pair(line):
+                raise error(_NOT_UTF_8.format(path, number))
+            if line.removeprefix(_BOM).strip():
+                yield number, line.removeprefix(_BOM)
+
+
+def has_half_pair(text: str) -> bool:
+    """Whether a text holds half a surrogate pair, such as an emoji cut in two."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _check_encoding(path: Path, head: bytes, error: type[CalibrationError]) -> None:
+    """Raise for the encodings that Windows calls Unicode; without a mark, letters are zeros."""
+    if head.startswith(_UTF_16) or b"\0" in head[:2]:
+        raise error(f"{path}: cannot be read (it is UTF-16 or UTF-32 text); save it as UTF-8.")
 
 
 # --- writing -------------------------------------------------------------------------------------

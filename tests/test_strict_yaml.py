@@ -212,17 +212,14 @@ def test_a_file_that_is_too_large_is_refused_by_its_size(path: Path) -> None:
     ("kind", "reason"),
     [
         ("missing", "there is no such file"),
-        ("folder", "it is a folder"),
-        ("pipe", "it is a pipe"),
-        ("socket", "it is a socket"),
-        ("device", "it is a device"),
-        ("latin-1", "byte 3, 0xe9, is not UTF-8; save it as UTF-8"),
-        ("utf-16", "it is UTF-16 or UTF-32 text; save it as UTF-8"),
-        ("utf-32", "it is UTF-16 or UTF-32 text; save it as UTF-8"),
+        ("folder", r"cannot be read \(it is a folder\); name a file"),
+        ("pipe", r"cannot be read \(it is a pipe\); name a file"),
+        ("socket", r"cannot be read \(it is a socket\); name a file"),
+        ("device", r"cannot be read \(it is a device\); name a file"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_the_reason(path: Path, kind: str, reason: str) -> None:
-    """No file, no plain file (which is never opened), or bytes that are no UTF-8."""
+    """No file, or no plain file: that is never opened."""
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
@@ -234,9 +231,22 @@ def test_what_cannot_be_read_is_told_with_the_reason(path: Path, kind: str, reas
             server.bind(str(path))
     elif kind == "device":
         path.symlink_to("/dev/zero")
-    elif kind != "missing":
-        path.write_bytes("a: \xe9\n".encode(kind))
-    with pytest.raises(ConfigError, match=rf"some\.yaml: cannot be read \({reason}\)\.$"):
+    with pytest.raises(ConfigError, match=rf"some\.yaml: {reason}\.$"):
+        read_mapping(path, ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "reason"),
+    [
+        ("latin-1", r"line 2 is not UTF-8"),
+        *((f"utf-{n}", "it is UTF-16 or UTF-32 text") for n in (16, 32)),
+        *((f"utf-{n}", "it is UTF-16 or UTF-32 text") for n in ("16-le", "16-be")),
+    ],
+)
+def test_another_encoding_is_told(path: Path, encoding: str, reason: str) -> None:
+    """What Windows calls Unicode is named; other bytes by their line."""
+    path.write_bytes("b: 1\na: \xe9\n".encode(encoding))
+    with pytest.raises(ConfigError, match=rf"yaml: cannot be read \({reason}\); save it as UTF-8"):
         read_mapping(path, ConfigError)
 
 

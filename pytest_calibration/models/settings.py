@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Final, Self, get_args, get_origin, get_type_hints
 
 from pytest_calibration.errors import UsageError
+from pytest_calibration.text.visible import quoted
 
 _WORDS: Final[dict[type, str]] = {
     str: "text",
@@ -43,7 +44,7 @@ class BackendSettings:
             wrong_bool = isinstance(value, bool) and bool not in types
             if wrong_bool or not isinstance(value, types):
                 words = " or ".join(_WORDS[one] for one in types)
-                raise UsageError(f"{name} must be {words}, got {value!r}.")
+                raise UsageError(f"{name} must be {words}, got {quoted(value)}.")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pytest_calibration.files import is_lfs_pointer
 from pytest_calibration.models.digests import Digest
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Bytes of a piece of a large file; pieces are read by several threads at once.
 PIECE: Final = 1 << 26
 BLOCK: Final = 1 << 20
+_MOST_OF_A_POINTER: Final = 1024
 # A file that changed so shortly before it was read may change again without a later time of change:
 # clocks of file systems are coarse.
 SETTLED_SECONDS: Final = 2.0
@@ -84,6 +86,16 @@ def checkpoint_files(folder: Path, subfolders: Sequence[str] = ()) -> Iterator[t
     if any(name.endswith(".py") for name in files):
         files |= {file.relative_to(folder).as_posix(): file for file in folder.rglob("*.py")}
     yield from sorted(files.items())
+
+
+def pointers(folder: Path) -> list[str]:
+    """Return the names of files of a checkpoint that are pointers of Git LFS."""
+    found = []
+    for name, file in checkpoint_files(folder):
+        # Pointers have some hundred bytes.
+        if file.stat().st_size < _MOST_OF_A_POINTER and is_lfs_pointer(file.read_bytes()):
+            found.append(name)
+    return found
 
 
 def file_digest(path: Path, cache: Cache | None = None) -> tuple[str, FileState]:

@@ -14,9 +14,14 @@ import transformers
 
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends import ModelSpec, require
-from pytest_calibration.models.backends.transformers.identity import adapter_base
+from pytest_calibration.models.backends.transformers.identity import adapter_base, refuse_pointers
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 
+TOKENIZER_FILES: Final = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+    *("merges.txt", "spiece.model", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.jinja", "sentencepiece.bpe.model"),
+)
 _CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 
 
@@ -165,6 +170,8 @@ def load_tokenizer(spec: ModelSpec, settings: TransformersSettings) -> Any:
                 "model: {tokenizer: ...} in calibration.yaml."
             )
         source = base
+    # A vocabulary of lines would be read as the words of the pointer.
+    refuse_pointers(source, TOKENIZER_FILES)
     return _explained(
         source,
         lambda: transformers.AutoTokenizer.from_pretrained(
@@ -185,6 +192,7 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
         first = " ".join(str(problem).split())
         if isinstance(problem, KeyError):
             first = f"the key {first} is missing"
+        refuse_pointers(spec)
         if "safetensors" in first and "use_safetensors" not in first and spec.local:
             _refuse_pickles(spec, problem)
         if "trust_remote_code" in first and isinstance(problem, ValueError):
