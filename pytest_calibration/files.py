@@ -93,7 +93,9 @@ def opened(path: Path, error: type[CalibrationError]) -> Iterator[io.BufferedRea
             raise error(f"{path}: cannot be read (a link to what is not there).") from None
         raise error(f"{path}: there is no such file.") from None
     except OSError as problem:
-        raise error(f"{path}: cannot be read ({problem.strerror or problem}); name a file.") from None
+        raise error(
+            f"{path}: cannot be read ({problem.strerror or problem}); name a file."
+        ) from None
 
 
 def _plain_file(path: Path) -> io.BufferedReader:

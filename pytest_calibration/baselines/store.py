@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -74,9 +75,10 @@ class Draft:
             write_atomically(path.with_name(self.items_file), self.items)
             old = read_unchecked(path).get("items")
             write_atomically(path, self.text.encode())
-        except OSError as problem:
+        except (OSError, UnicodeEncodeError) as problem:
+            why = getattr(problem, "strerror", None) or problem
             raise BaselineError(
-                f"{path}: cannot be written ({problem.strerror or problem}); nothing was recorded."
+                f"{path}: cannot be written ({why}); nothing was recorded."
             ) from None
         # Only what the replaced record named: another process may be about to name the others.
         replaced = old.get("file") if isinstance(old, dict) else None
@@ -159,8 +161,7 @@ class Baselines:
         path = self.path_of(probe)
         if self.asked is not None:
             self.asked(path)
-        stored = path.exists() or path.is_symlink()
-        return read_record(path, probe, self.name) if stored else None
+        return read_record(path, probe, self.name) if os.path.lexists(path) else None
 
     def load(self, probe: str) -> Record:
         """Return the record of a probe.

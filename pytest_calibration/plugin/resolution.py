@@ -62,7 +62,7 @@ class Resolution:
         """
         options = self.options
         config = options.path("config")
-        if config is not None and "config" in options.flags and not config.is_file():
+        if config is not None and "config" in options.flags and not os.path.isfile(config):
             raise pytest.UsageError(f"--calibration-config: there is no file {str(config)!r}.")
         if {"cache_dir", "no_cache"} <= options.flags:
             raise pytest.UsageError(

@@ -210,7 +210,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("kind", "key"), TEXTS)
-@pytest.mark.parametrize("half", ["\ud83d", "\ude00", "\ude00\ud83d"])
+@pytest.mark.parametrize("half", ["\ud83d", "\ude00\ud83d"])
 def test_half_a_surrogate_pair_is_named_by_line(
     tmp_path: Path, kind: str, key: str, half: str
 ) -> None:
@@ -241,7 +241,7 @@ def test_a_message_shows_a_bounded_part_of_a_row(tmp_path: Path, kind: str) -> N
     for row in (
         {**ROWS[kind], "\x1b[31m" * 9999: 1},
         {**ROWS[kind], "id": [10**4000] * 99},
-        dict.fromkeys(ROWS[kind], ["x" * 99_999]),
+        {key: ["x" * 99_999] for key in ROWS[kind]},
     ):
         write(path, json.dumps(row))
         with pytest.raises(ItemError) as caught:

@@ -81,7 +81,7 @@ def identify_checkpoint(
     parts.add(spec)
     parts.add(adapter_base(spec))
     if settings.tokenizer is not None:
-        parts.add(ModelSpec(settings.tokenizer, local=Path(settings.tokenizer).is_dir()))
+        parts.add(ModelSpec(settings.tokenizer, local=os.path.isdir(settings.tokenizer)))
     exact = parts.exact and parts.digest.stable
     return CheckpointIdentity(parts.digest.text(), exact, tuple(parts.files))
 
@@ -222,4 +222,4 @@ def _names_a_place(key: str, value: object) -> bool:
         return any(_names_a_place("", one) for one in value)
     if isinstance(value, PurePath):
         return True
-    return isinstance(value, str) and ("/" in value or "\\" in value or Path(value).exists())
+    return isinstance(value, str) and ("/" in value or "\\" in value or os.path.exists(value))

@@ -10,12 +10,12 @@ from checkpoints import edit_json
 
 pytest.importorskip("torch")
 
-from pytest_calibration.errors import ModelError  # noqa: E402
-from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
+from pytest_calibration.errors import ModelError
+from pytest_calibration.models.backends.transformers.transformers_model import (
     TransformersModel,
 )
-from pytest_calibration.models.loading import load_model  # noqa: E402
-from pytest_calibration.probes.facts import FactItem, Facts  # noqa: E402
+from pytest_calibration.models.loading import load_model
+from pytest_calibration.probes.facts import FactItem, Facts
 
 pytestmark = pytest.mark.torch
 
@@ -83,7 +83,7 @@ def test_a_pointer_that_is_not_needed_keeps_nothing_from_loading(copy: Path) -> 
 # --- half a surrogate pair -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("half", ["\ud83d", "\ude00", "\ude00\ud83d"])
+@pytest.mark.parametrize("half", ["\ud83d", "\ude00\ud83d"])
 def test_half_a_character_is_told_by_its_text(neox: Path, half: str) -> None:
     """The tokenizer's own error, of its arguments' types, names no text."""
     model = load(neox)
@@ -103,5 +103,5 @@ def test_half_a_character_in_an_item_made_in_python_is_told(neox: Path) -> None:
     """Items need not come from a file."""
     probe = Facts("own")
     probe.items = [FactItem("The capital of France \ud83d is", "Paris")]
-    with pytest.raises(ModelError, match="'The capital of France .*half a surrogate pair"):
+    with pytest.raises(ModelError, match=r"'The capital of France .*half a surrogate pair"):
         probe.run(load(neox))
