@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -66,7 +67,7 @@ class BackendSettings:
         """Return the values of a file in this folder; a folder beside it becomes a path to it."""
         return {
             name: str(folder / value)
-            if name in cls.FOLDERS and isinstance(value, str) and (folder / value).is_dir()
+            if name in cls.FOLDERS and isinstance(value, str) and os.path.isdir(folder / value)
             else value
             for name, value in values.items()
         }

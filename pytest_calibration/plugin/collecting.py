@@ -10,6 +10,7 @@ from pytest_calibration.errors import CalibrationError
 from pytest_calibration.plugin import xdist_groups
 from pytest_calibration.plugin.resolved_options import usage_errors
 from pytest_calibration.plugin.run import Run, model_name
+from pytest_calibration.text.visible import MOST_QUOTED, visible
 
 # Whether a test is one of calibration.
 MARKED = pytest.StashKey[bool]()
@@ -36,9 +37,14 @@ def parametrize(metafunc: pytest.Metafunc, run: Run) -> None:
             )
         if "calibration_probe" in wanted:
             probes = run.resolved.selected
-            metafunc.parametrize("calibration_probe", probes, indirect=True, ids=str)
+            metafunc.parametrize("calibration_probe", probes, indirect=True, ids=_id)
     except CalibrationError as problem:
         raise pytest.Collector.CollectError(str(problem)) from None
+
+
+def _id(name: str) -> str:
+    """Return the part of a test's id that names a probe: what CI would obey is escaped."""
+    return visible(name, MOST_QUOTED)
 
 
 def uses_our_fixture(item: pytest.Item, names: Collection[str]) -> bool:

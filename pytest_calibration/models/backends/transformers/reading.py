@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -157,7 +158,7 @@ def load_tokenizer(spec: ModelSpec, settings: TransformersSettings) -> Any:
     """
     source = spec
     if settings.tokenizer is not None:
-        local = Path(settings.tokenizer).is_dir()
+        local = os.path.isdir(settings.tokenizer)
         source = ModelSpec(settings.tokenizer, local=local, name=spec.name)
     elif spec.local and not any(
         (Path(spec.location) / file).is_file()
