@@ -9,6 +9,7 @@ many digits as give the same float64 again. What does not apply to an item is le
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import replace
@@ -170,7 +171,7 @@ def write_dump(folder: Path | str, predictions: Predictions, *, item_text: bool 
         UsageError: the folder cannot be written.
     """
     path = Path(folder) / dump_name(predictions)
-    if path.parent.exists() and not path.parent.is_dir():
+    if os.path.exists(path.parent) and not path.parent.is_dir():
         raise UsageError(f"{path.parent}: is a file, and items are dumped into a folder.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,7 @@ def checkpoint_files(folder: Path, subfolders: Sequence[str] = ()) -> Iterator[t
     files = {
         file.relative_to(folder).as_posix(): file
         for place in (folder, *(folder / name for name in subfolders))
-        if place.is_dir()
+        if os.path.isdir(place)
         for file in place.iterdir()
         if file.is_file() and not _NOT_LOADED.fullmatch(file.name)
     }
