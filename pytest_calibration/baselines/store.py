@@ -85,9 +85,10 @@ class Draft:
                     self._check_same(path)
                 else:
                     self._write(path)
-        except OSError as problem:
+        except (OSError, UnicodeEncodeError) as problem:
+            why = getattr(problem, "strerror", None) or problem
             raise BaselineError(
-                f"{path}: cannot be written ({problem.strerror or problem}); nothing was recorded."
+                f"{path}: cannot be written ({why}); nothing was recorded."
             ) from None
         return path
 
@@ -199,8 +200,7 @@ class Baselines:
         path = self.path_of(probe)
         if self.asked is not None:
             self.asked(path)
-        stored = path.exists() or path.is_symlink()
-        return read_record(path, probe, self.name) if stored else None
+        return read_record(path, probe, self.name) if os.path.lexists(path) else None
 
     def load(self, probe: str) -> Record:
         """Return the record of a probe.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from pytest_calibration.errors import PredictionsError, UsageError
-from pytest_calibration.files import locked, readable_stem, replacing
+from pytest_calibration.files import locked, readable_stem, replacing, text_lines
 from pytest_calibration.predictions import (
     LOG_SLACK,
     IdArray,
@@ -35,7 +36,8 @@ from pytest_calibration.reports.documents import converted, loads, shown
 ENDING: Final = ".jsonl"
 # Items turned into lines at a time.
 CHUNK: Final = 4096
-_BOM: Final = b"\xef\xbb\xbf"
+# Characters of a line; the prompt of an item may be long.
+MOST_OF_A_LINE: Final = 1 << 26
 _ENCODE: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z", description="16 hexadecimal digits")]
@@ -202,7 +204,7 @@ def write_dump(
         UsageError: the folder cannot be written.
     """
     path = Path(folder) / dump_name(predictions)
-    if path.parent.exists() and not path.parent.is_dir():
+    if os.path.exists(path.parent) and not path.parent.is_dir():
         raise UsageError(f"{path.parent}: is a file, and items are dumped into a folder.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,20 +252,13 @@ def read_both(path: Path | str) -> tuple[Predictions, Predictions | None]:
     """
     lines: list[Line] = []
     numbers = array("q")
-    try:
-        with Path(path).open("rb") as file:
-            for number, content in enumerate(file, start=1):
-                text = content.removeprefix(_BOM) if number == 1 else content
-                if text.strip():
-                    numbers.append(number)
-                    lines.append(_line(text))
-                    _check_alike(lines[-1], lines[0], numbers[0])
-    except FileNotFoundError:
-        raise PredictionsError(f"{path}: there is no such file.") from None
-    except OSError as problem:
-        raise PredictionsError(f"{path}: cannot be read ({problem.strerror}).") from None
-    except ValueError as problem:
-        raise PredictionsError(f"{path}, line {numbers[-1]}: {problem}.") from None
+    for number, text in text_lines(Path(path), MOST_OF_A_LINE, PredictionsError):
+        numbers.append(number)
+        try:
+            lines.append(_line(text))
+            _check_alike(lines[-1], lines[0], numbers[0])
+        except ValueError as problem:
+            raise PredictionsError(f"{path}, line {number}: {problem}.") from None
     if not lines:
         raise PredictionsError(f"{path}: holds no items; a dump has one a line.")
     ids = np.array([int(line.id, 16) for line in lines], dtype=np.uint64)
@@ -280,12 +275,10 @@ def read_both(path: Path | str) -> tuple[Predictions, Predictions | None]:
         raise PredictionsError(f"{path}: {problem}") from None
 
 
-def _line(content: bytes) -> Line:
+def _line(text: str) -> Line:
     """Return a line; raise ValueError with what is wrong."""
     try:
-        line = converted(loads(content.decode().rstrip()), Line, "the line")
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8") from None
+        line = converted(loads(text.rstrip()), Line, "the line")
     except json.JSONDecodeError as problem:
         # Its own message counts lines too, from the start of this one.
         raise ValueError(f"is no JSON ({problem.msg}, column {problem.pos + 1})") from None

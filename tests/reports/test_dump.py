@@ -593,7 +593,7 @@ def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     path.write_bytes(f"{line(0)}\n".encode() + '{"probe": "é"}\n'.encode("latin-1"))
     with pytest.raises(PredictionsError) as caught:
         read_dump(path)
-    assert str(caught.value) == f"{path}, line 2: is not UTF-8."
+    assert str(caught.value) == f"{path}: cannot be read (line 2 is not UTF-8); save it as UTF-8."
 
 
 def test_what_other_programs_write_is_read(tmp_path: Path) -> None:
@@ -635,7 +635,7 @@ def test_a_file_that_holds_nothing_is_told(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: holds no items; a dump has one a line."
     with pytest.raises(PredictionsError) as caught:
         read_dump(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: cannot be read (Is a directory)."
+    assert str(caught.value) == f"{tmp_path}: cannot be read (it is a folder); name a file."
 
 
 def test_a_probe_that_cannot_be_is_told_with_its_file(tmp_path: Path) -> None:

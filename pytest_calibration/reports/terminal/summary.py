@@ -20,7 +20,6 @@ from pytest_calibration.text.layout import (
     wrapped,
 )
 from pytest_calibration.text.numbers import counted
-from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
     from pytest_calibration.reports.model import Result, Results
