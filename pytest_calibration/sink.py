@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         def verbose(self) -> bool:
             """Whether the text of a failure has all numbers."""
 
+        def named(self, predictions: Predictions) -> Predictions:
+            """Return predictions that reports and dumps can tell from those of other tests."""
+
         def dump(self, predictions: Predictions) -> None:
             """Write the items of what is judged, if the session dumps them."""
 

@@ -30,8 +30,9 @@ from pytest_calibration.gate.strictness import range_error
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness, sharpness
-from pytest_calibration.predictions import Predictions, Signature
+from pytest_calibration.predictions import Predictions, Signature, coded
 from pytest_calibration.strict_yaml import read_mapping
+from pytest_calibration.text.visible import visible
 
 FORMAT: Final = 1
 # A token-level probe stores a sample of its tokens: a baseline stays small.
@@ -105,7 +106,7 @@ def items_bytes(predictions: Predictions) -> bytes:
         "correct": predictions.correct.astype(np.uint8),
     }
     if predictions.groups is not None:
-        arrays["groups"] = np.unique(predictions.groups, return_inverse=True)[1].astype(np.int32)
+        arrays["groups"] = coded(predictions.groups)[1].astype(np.int32)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for key, array in arrays.items():
@@ -238,12 +239,17 @@ MAX_SIGNATURE_LINES: Final = 12
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text with line breaks in one line, quoted and escaped."""
+    """Writes text with line breaks or hidden characters in one line, quoted and escaped."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    style = '"' if any(sign in value for sign in "\n\x85\u2028\u2029") else None
+    style = '"' if any(map(_is_hidden, value)) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+def _is_hidden(character: str) -> bool:
+    """Whether a reader of the file cannot see a character: line breaks, bidirectional marks."""
+    return character == "\n" or (not character.isascii() and visible(character) != character)
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -252,7 +258,16 @@ _Dumper.add_representer(str, _represent_text)
 def _dump(value: Any, *, flow: bool = True) -> str:
     style: Any = {"sort_keys": False, "width": 10**6, "allow_unicode": True}
     text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=flow, **style)
-    return text.removesuffix("...\n").rstrip("\n")
+    text = text.removesuffix("...\n").rstrip("\n")
+    # PyYAML writes some of these as they are. They stand in quotes, where YAML knows escapes.
+    return re.sub(r"[^\x00-\x7f]", lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if not _is_hidden(character):
+        return character
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def to_yaml(summary: Summary) -> str:
@@ -453,7 +468,7 @@ def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
             confidence=arrays["confidence"].astype(np.float64),
             correct=arrays["correct"].astype(np.bool_),
             item_ids=arrays["ids"],
-            groups=arrays["groups"].astype(np.str_) if "groups" in arrays else None,
+            groups=arrays.get("groups"),
             unit=items["unit"],
             signature=Signature(data["signature"]["hard"], data["signature"]["soft"]),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from pytest_calibration.baselines.record import (
     to_yaml,
 )
 from pytest_calibration.errors import BaselineError, MissingBaseline, UsageError
-from pytest_calibration.files import file_stem, write_atomically
+from pytest_calibration.files import file_stem, readable_stem, write_atomically
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
 
 DEFAULT_NAME: Final = "default"
@@ -88,6 +89,19 @@ class Draft:
         return path
 
 
+def _place(folder: Path, name: str, ending: str = "") -> Path:
+    """Return where the files of a probe, or of a baseline name, lie in a folder.
+
+    What was stored before names with capitals had a digest stays where it is.
+    """
+    place = folder / f"{file_stem(name)}{ending}"
+    before = f"{readable_stem(name)}{ending}"
+    if before == place.name or place.exists() or not folder.is_dir():
+        return place
+    # Not `exists`, which on some disks finds a file whose name differs in its capitals.
+    return folder / before if before in os.listdir(folder) else place
+
+
 def items_files(path: Path) -> list[Path]:
     """Return the items files that belong to a YAML file."""
     name = re.compile(rf"{re.escape(path.stem)}\.items-[0-9a-f]{{12}}\.npz")
@@ -144,11 +158,11 @@ class Baselines:
     @property
     def folder(self) -> Path:
         """Where this name's files are: the folder itself, or a subfolder for another name."""
-        return self.path if self.name == DEFAULT_NAME else self.path / file_stem(self.name)
+        return self.path if self.name == DEFAULT_NAME else _place(self.path, self.name)
 
     def path_of(self, probe: str) -> Path:
         """Return the YAML file of a probe."""
-        return self.folder / f"{file_stem(probe)}.yaml"
+        return _place(self.folder, probe, ".yaml")
 
     def find(self, probe: str) -> Record | None:
         """Return the record of a probe, or None where nothing is stored.
@@ -211,7 +225,7 @@ class Baselines:
         """
         predictions = as_predictions(predictions)
         existing = self.find(predictions.probe)
-        if existing is not None and not reason:
+        if existing is not None and not any(map(str.isalnum, reason or "")):
             raise BaselineError(f"{existing.path}: is stored already; give a reason to replace it.")
         self.submit(self.draft(predictions, reason=reason))
         return self.path_of(predictions.probe)

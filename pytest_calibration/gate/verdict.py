@@ -21,6 +21,7 @@ from pytest_calibration.gate.strictness import ALPHA, MAX_UNDETECTED, TOLERANCE,
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness
+from pytest_calibration.metrics.table import below_zero, sides_below_zero
 from pytest_calibration.predictions import IntArray, Predictions, PredictionsLike, as_predictions
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.text.visible import visible
@@ -384,9 +385,12 @@ def direction(measurement: Measurement) -> str:
 
 def _numbers(m: Measurement) -> str:
     groups = f" in {m.n_clusters:,} groups" if m.n_clusters != m.n else ""
-    floor = f", noise floor {m.noise_floor:.3f}" if metric_named(m.metric).error else ""
+    metric = metric_named(m.metric)
+    floor = f", noise floor {m.noise_floor:.3f}" if metric.error else ""
+    remark = f" ({negative})" if (negative := below_zero(metric.label, m.value)) else ""
     return (
-        f"{m.label} {m.value:.3f} [{m.low:.3f}, {m.high:.3f}], n = {m.n:,} {m.unit}s{groups}{floor}"
+        f"{m.label} {m.value:.3f}{remark} [{m.low:.3f}, {m.high:.3f}], "
+        f"n = {m.n:,} {m.unit}s{groups}{floor}"
     )
 
 
@@ -402,8 +406,10 @@ def _limit_sentence(verdict: Verdict) -> str:
 def _component_sentence(c: Component, level: float) -> str:
     bound, tolerance = distinct(c.bound, c.tolerance)
     verb = "fell" if c.name == "accuracy" else "worsened"
+    negative = below_zero(c.name, c.before)
+    before = f"{c.before:.3f}, {negative}" if negative else f"{c.before:.3f}"
     return (
-        f"{c.name} {verb} by {c.worsening:.3f} ({c.before:.3f} -> {c.after:.3f}); at least {bound} "
+        f"{c.name} {verb} by {c.worsening:.3f} ({before} -> {c.after:.3f}); at least {bound} "
         f"with {100 * level:.3g} % confidence: {bound} > tolerance {tolerance}"
     )
 
@@ -425,3 +431,5 @@ def _component_table(verdict: Verdict) -> Iterator[str]:
             f"{c.name:<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
             f"{bound:>10}{tolerance:>9}{mark}"
         )
+        if negative := sides_below_zero(c.name, c.before, c.after):
+            yield f"{'':<18}  {negative}"

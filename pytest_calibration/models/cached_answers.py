@@ -73,12 +73,19 @@ class CachedAnswers:
     def description(self) -> Mapping[str, str]:
         """Settings and versions that describe how it scores."""
         key = self._entry_key("description")
-        kept = self._read(key, lambda meta, _: dict(meta["description"]))
+        kept = self._read(key, lambda meta, _: (dict(meta["description"]), list(meta["notes"])))
         if kept is not None:
-            return kept
-        description: Mapping[str, str] = getattr(self.load(), "description", {})
-        self._write(key, {"description": dict(description)})
+            description, notes = kept
+            self.note(notes)
+            return description
+        model = self.load()
+        description = dict(getattr(model, "description", {}))
+        notes = list(getattr(model, "checkpoint_notes", ()))
+        self._write(key, {"description": description, "notes": notes})
         return description
+
+    def note(self, sentences: Sequence[str]) -> None:
+        """Take note of what was noted about the model that gave the kept answers."""
 
     def render_chat(
         self, chats: Sequence[Sequence[Message]], variables: Mapping[str, object]

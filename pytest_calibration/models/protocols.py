@@ -180,6 +180,10 @@ class LoadedModel(Protocol):
         """Sentences about how it is scored that a user should know; more may follow later."""
 
     @property
+    def checkpoint_notes(self) -> Sequence[str]:
+        """Those of ``notes`` about what was loaded, which hold for answers from a cache, too."""
+
+    @property
     def description(self) -> Mapping[str, str]:
         """Settings and versions that describe how it scores."""
 

@@ -65,6 +65,7 @@ class SessionSink:
         # Candidate and baseline of the last comparison that failed.
         self._failed: tuple[Predictions, Predictions | None] | None = None
         run.records.drop(self.test)
+        run.made.drop(self.test)
         # Nothing is left of an earlier attempt.
         item.user_properties[:] = [
             (key, value) for key, value in item.user_properties if not key.startswith(PREFIX)
@@ -79,6 +80,10 @@ class SessionSink:
     def verbose(self) -> bool:
         """Whether the text of a failure has all numbers: under ``-v``."""
         return self.item.config.get_verbosity(pytest.Config.VERBOSITY_ASSERTIONS) > 0
+
+    def named(self, predictions: Predictions) -> Predictions:
+        """Return predictions that reports and dumps can tell from those of other tests."""
+        return self.run.made.named(predictions, self.test, model_name(self.item) or "")
 
     def dump(self, predictions: Predictions) -> None:
         """Write the items, if the run dumps them."""
@@ -117,7 +122,7 @@ class SessionSink:
         """
         from pytest_calibration.gate.strictness import DEFAULT
 
-        options, project = self.run.options, self.run.resolved.project
+        options, project = self.run.options, self.run.project_of(self.item).settings
         own = project.probes.get(predictions.probe, {}).get("tolerance")
         tolerances = [own, options["tolerance"], project.tolerance]
         if "tolerance" in options.flags:
@@ -130,10 +135,11 @@ class SessionSink:
 
     def parents(self, predictions: Predictions) -> list[tuple[str, Predictions]]:
         """Return the parent's name and its predictions on the same probe, if it was asked."""
-        parent = self.run.resolved.parent
+        parent = self.run.resolved.parent_spec
         if parent is None:
             return []
-        answers = self.run.asker.parent_predictions(predictions.probe)
+        asker = self.run.asker(self.run.project_of(self.item))
+        answers = asker.parent_predictions(predictions.probe)
         return [] if answers is None else [(parent.name, answers)]
 
     # --- the command that records or accepts -------------------------------------------------
@@ -203,6 +209,7 @@ class SessionSink:
 def properties(result: Result) -> dict[str, str | float | int]:
     """Return a result as properties of its test, as far as they apply: builtin scalars."""
     from pytest_calibration.reports.model import plain
+    from pytest_calibration.text.visible import visible
 
     number, baseline = result.number, result.baseline
     values = {name: getattr(result, name) for name in SAME_NAME}
@@ -216,4 +223,5 @@ def properties(result: Result) -> dict[str, str | float | int]:
         "component": ", ".join(result.fired),
     }
     # Builtin types, which alone can travel between processes.
-    return {name: plain(value) for name, value in values.items() if value not in (None, "")}
+    there = {name: plain(value) for name, value in values.items() if value not in (None, "")}
+    return {k: visible(v) if isinstance(v, str) else v for k, v in there.items()}

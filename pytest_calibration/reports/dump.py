@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from pytest_calibration.errors import PredictionsError, UsageError
-from pytest_calibration.files import file_stem, replacing
+from pytest_calibration.files import readable_stem, replacing
 from pytest_calibration.predictions import LOG_SLACK, IdArray, Predictions, Signature, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.reports.documents import converted, loads, shown
@@ -140,14 +140,18 @@ def _valid(value: Any) -> Any:
 def dump_name(predictions: Predictions) -> str:
     """Return the file name of a dump: probe, model, number of items, and 8 digits of a digest.
 
-    The digest is that of probe, model, the settings that must agree for two runs to be comparable,
-    and the items: runs that differ in one of these have different files, also on a file system
+    For want of a model, the test that made the predictions stands in its place. The digest is that
+    of probe, model, source, the settings that must agree for two runs to be comparable, and the
+    items: runs that differ in one of these have different files, also on a file system
     that takes capitals and small letters for the same.
     """
     model = _model(predictions)
-    stem = file_stem(predictions.probe) + (f"@{file_stem(model)}" if model else "")
+    source = str(_valid(predictions.source))
+    named = model or source.partition("::")[2] or source
+    stem = readable_stem(predictions.probe) + (f"@{readable_stem(named)}" if named else "")
     hard = str(_valid(str(sorted(predictions.signature.hard.items()))))
-    twice = digest(predictions.probe, model, hard, predictions.items_digest, size=4)
+    parts = (predictions.probe, model, hard, *([source] if source else []))
+    twice = digest(*parts, predictions.items_digest, size=4)
     return f"{stem}-{predictions.n}-{twice}{ENDING}"
 
 
@@ -279,9 +283,9 @@ def _check_alike(line: Line, first: Line, number: int) -> None:
 def _predictions(lines: list[Line], ids: IdArray) -> tuple[Predictions, Predictions | None]:
     """Return the predictions that these lines hold, and those of the baseline."""
 
-    def column(name: str) -> np.ndarray[Any, Any] | None:
+    def column(name: str) -> Any:
         absent = getattr(lines[0], name) is None
-        return None if absent else np.array([getattr(line, name) for line in lines])
+        return None if absent else [getattr(line, name) for line in lines]
 
     def text_of(line: Line) -> ItemText:
         options = tuple(line.options or ())

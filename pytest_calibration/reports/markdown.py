@@ -209,9 +209,10 @@ def _verdicts(results: Sequence[Result]) -> str:
     rows = []
     for r in results:
         floor, number = r.number.noise_floor, r.number
-        row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.model, NAME)]
+        row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.source, NAME)]
         row += [text(number.label, NAME)] if several else []
-        row += [f"{r.n:,}", f"{number.value:.3f}", _interval(*number.ends)]
+        value = f"{number.value:.3f}" + (f" ({number.below_zero})" if number.below_zero else "")
+        row += [f"{r.n:,}", value, _interval(*number.ends)]
         rows.append([*row, "" if floor is None else f"{floor:.3f}", _against(r)])
     value = "value" if several else text(next(iter(labels)), NAME)
     head = ["", "verdict", "probe", "model", *(["metric"] if several else [])]
@@ -245,7 +246,9 @@ def _remarks(results: Results) -> Iterator[str]:
 
 
 def _subject(r: Result) -> str:
-    return f"{code(r.probe, NAME)} on {code(r.model, NAME)}" if r.model else code(r.probe, NAME)
+    joint = "on" if r.model else "in"
+    where = f" {joint} {code(r.source, NAME)}" if r.source else ""
+    return f"{code(r.probe, NAME)}{where}"
 
 
 def _in_short(result: Result) -> str:
@@ -308,7 +311,8 @@ def _components(components: Sequence[ComponentRow]) -> str:
         if c.bound is not None:
             # As many digits as show which of the two is larger.
             bound, allowed = distinct(c.bound, c.tolerance)
-        remark = f"{BAD} fails" if c.fired else "changed sides" if c.changed_sides else ""
+        state = f"{BAD} fails" if c.fired else "changed sides" if c.changed_sides else ""
+        remark = ", ".join(filter(None, (state, c.below_zero)))
         if c.unavailable:
             remark = f"not applicable: {text(c.unavailable, SENTENCE)}"
         cells = [text(c.name, NAME), number(c.before), number(c.after), number(c.worsening)]

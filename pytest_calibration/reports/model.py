@@ -25,6 +25,7 @@ from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.verdict import Against, Past, Verdict
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import METRICS, Strategy, metric_named
+from pytest_calibration.metrics.table import below_zero, sides_below_zero
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.predictions.item_text import ItemText
 from pytest_calibration.uncertainty.reliability import (
@@ -68,6 +69,11 @@ class Number:
     strategy: Strategy | None = None
 
     @property
+    def below_zero(self) -> str:
+        """What a negative value means where noise is subtracted; else empty."""
+        return below_zero(metric_named(self.metric).label, self.value)
+
+    @property
     def ends(self) -> tuple[float, float]:
         """Both ends of the interval; infinite where there is none."""
         low = -math.inf if self.low is None else self.low
@@ -106,6 +112,11 @@ class ComponentRow:
     fired: bool
     changed_sides: bool
     unavailable: str
+
+    @property
+    def below_zero(self) -> str:
+        """What negative values mean where noise is subtracted; else empty."""
+        return sides_below_zero(self.name, self.before, self.after)
 
     @classmethod
     def of(cls, component: Component) -> ComponentRow:
@@ -344,9 +355,15 @@ class Result:
         return self.state.replace("_", " ")
 
     @property
+    def source(self) -> str:
+        """The model; for want of its name, the test within its file; empty without either."""
+        return self.model or self.test.partition("::")[2]
+
+    @property
     def subject(self) -> str:
-        """Probe and model: ``facts on sft``."""
-        return f"{self.probe} on {self.model}" if self.model else self.probe
+        """Probe and source: ``facts on sft``, ``triage in test_gate[b]``."""
+        joint = "on" if self.model else "in"
+        return f"{self.probe} {joint} {self.source}" if self.source else self.probe
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ HELP: Final = {
     "worsening_bound": "Lower bound of the worsening.",
     "tolerance": "Largest lower bound of the worsening that does not fail.",
 }
-BETTER: Final = {"lower": "; lower is better", "higher": "; higher is better", "neither": ""}
+BETTER: Final = {"lower": "lower is better", "higher": "higher is better", "neither": ""}
 
 
 def openmetrics_report(results: Results) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
         for probe, numbers in probes.items():
             labels = {"model": model, "probe": probe}
             states = [
-                r.state for r in results.results if (r.model or UNNAMED, r.probe) == (model, probe)
+                r.state for r in results.results if (r.source or UNNAMED, r.probe) == (model, probe)
             ]
             # A state without verdicts is 0, so that a reader sees it come and go.
             for state in State:
@@ -83,7 +83,7 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
                 yield name, value, labels
     for r in results.results:
         for c in r.components:
-            labels = {"model": r.model or UNNAMED, "probe": r.probe}
+            labels = {"model": r.source or UNNAMED, "probe": r.probe}
             labels |= {"reference": r.reference, "component": c.name}
             if c.worsening is not None:
                 yield "worsening", c.worsening, labels
@@ -94,6 +94,10 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
 
 def _help(name: str) -> str:
     from pytest_calibration.metrics import METRICS
+    from pytest_calibration.metrics.table import below_zero
 
     metric = METRICS.get(name)
-    return HELP.get(name) or (f"{metric.label}{BETTER[metric.better]}" if metric else name)
+    if metric is None or name in HELP:
+        return HELP.get(name, name)
+    parts = (metric.label, BETTER[metric.better], below_zero(metric.label, metric.lowest))
+    return "; ".join(filter(None, parts))

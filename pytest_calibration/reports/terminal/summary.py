@@ -140,10 +140,11 @@ def _cells(r: Result) -> dict[str, str]:
         against = f"{r.baseline.value:.3f}{' (parent)' * (r.against == 'parent')}"
     floor, (low, high) = r.number.noise_floor, r.number.ends
     return {
-        "model": fitted(r.model, NAME_WIDTH),
+        "model": fitted(r.source, NAME_WIDTH),
         "probe": fitted(r.probe, NAME_WIDTH),
         "n": f"{r.n:,}",
-        "metric": r.number.label.removesuffix(" (15 equal-width bins)"),
+        "metric": r.number.label.removesuffix(" (15 equal-width bins)")
+        + (f" ({r.number.below_zero})" if r.number.below_zero else ""),
         "value": f"{r.number.value:.3f}",
         "interval": f"[{low:.3f}, {high:.3f}]",
         "floor": "" if floor is None else f"{floor:.3f}",

@@ -76,6 +76,7 @@ class TransformersModel:
         self.tokenizer = tokenizer
         self.device = device
         self.revision = revision
+        self.checkpoint_notes: tuple[str, ...] = ()
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         virtual = _virtual_tokens(model)
         self.max_tokens = _max_tokens(base.config) - virtual
@@ -104,11 +105,12 @@ class TransformersModel:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         device = device_of(settings.device)
+        notes: list[str] = []
         with quiet():
-            model = load_weights(spec, settings, device)
+            model = load_weights(spec, settings, device, notes)
             tokenizer = load_tokenizer(spec, settings)
             model.eval()
-        return cls(
+        made = cls(
             model,
             tokenizer,
             spec.name,
@@ -116,6 +118,9 @@ class TransformersModel:
             batch_tokens=settings.batch_tokens,
             revision=spec.revision,
         )
+        made.checkpoint_notes = tuple(notes)
+        made.notes[:0] = notes
+        return made
 
     @classmethod
     def of(
