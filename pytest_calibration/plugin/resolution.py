@@ -5,6 +5,7 @@ Models are resolved once, by the controller of pytest-xdist where there is one.
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -76,7 +77,7 @@ class Resolution:
         """
         options = self.options
         config = options.path("config")
-        if config is not None and "config" in options.flags and not config.is_file():
+        if config is not None and "config" in options.flags and not os.path.isfile(config):
             raise pytest.UsageError(f"--calibration-config: there is no file {str(config)!r}.")
         if {"cache_dir", "no_cache"} <= options.flags:
             raise pytest.UsageError(

@@ -24,9 +24,10 @@ from pytest_calibration.models.protocols import LanguageModel, Message
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
-from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of
+from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe, softmax
 from pytest_calibration.probes.prompting import ChatSetting, Prompting, described
+from pytest_calibration.text.visible import quoted
 
 Scoring: TypeAlias = Literal["letter", "text"]
 SMALL_MASS: Final = 0.01
@@ -64,15 +65,19 @@ def question_item(row: Row) -> Question:
             raise ValueError(f"the key {key!r} is missing")
     options, answer = row["options"], row["answer"]
     if not isinstance(options, list) or not all(isinstance(o, str) and o.strip() for o in options):
-        raise ValueError(f"'options' must be a list of texts, got {options!r}")
+        raise ValueError(f"'options' must be a list of texts, got {quoted(options)}")
     if not 2 <= len(options) <= len(ascii_uppercase):
         raise ValueError(f"'options' must be 2 to {len(ascii_uppercase)} texts, got {len(options)}")
     if len(set(options)) != len(options):
-        raise ValueError(f"'options' must be distinct, got {options!r}")
+        raise ValueError(f"'options' must be distinct, got {quoted(options)}")
     if isinstance(answer, bool) or not isinstance(answer, int):
-        raise ValueError(f"'answer' must be the index of an option, got {answer!r}")
+        raise ValueError(f"'answer' must be the index of an option, got {quoted(answer)}")
     if not 0 <= answer < len(options):
-        raise ValueError(f"'answer' must be an index from 0 to {len(options) - 1}, got {answer}")
+        raise ValueError(
+            f"'answer' must be an index from 0 to {len(options) - 1}, got {quoted(answer)}"
+        )
+    for option in options:
+        whole_text(option, "options")
     return Question(text, tuple(options), answer, **optional_texts(row, "id", "group", "slice"))
 
 

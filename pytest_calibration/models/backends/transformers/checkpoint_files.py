@@ -23,6 +23,7 @@ from functools import cache as cached
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_calibration.files import is_lfs_pointer
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.secret import sealed, unsealed
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # Bytes of a piece of a large file; pieces are read by several threads at once.
 PIECE: Final = 1 << 26
 BLOCK: Final = 1 << 20
+_MOST_OF_A_POINTER: Final = 1024
 # A file that changed so shortly before it was read may change again without a later time of change:
 # clocks of file systems are coarse.
 SETTLED_SECONDS: Final = 2.0
@@ -174,6 +176,16 @@ def _code(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         yield from (Path(place) / name for name in names if name.endswith(".py"))
+
+
+def pointers(folder: Path) -> list[str]:
+    """Return the names of files of a checkpoint that are pointers of Git LFS."""
+    found = []
+    for name, file in checkpoint_files(folder):
+        # Pointers have some hundred bytes.
+        if file.stat().st_size < _MOST_OF_A_POINTER and is_lfs_pointer(file.read_bytes()):
+            found.append(name)
+    return found
 
 
 def file_digest(path: Path, cache: Cache | None = None) -> tuple[str, FileState]:

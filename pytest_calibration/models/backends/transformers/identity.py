@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.errors import ModelError
+from pytest_calibration.files import read_text
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.checkpoint_files import (
     FileState,
     checkpoint_files,
     file_digest,
+    pointers,
 )
 from pytest_calibration.models.backends.transformers.hub import adapter_file, snapshot
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
@@ -22,6 +25,9 @@ from pytest_calibration.models.digests import Digest
 
 if TYPE_CHECKING:
     from pytest_calibration.models.cache import Cache
+
+# Bytes of a configuration in JSON.
+MOST_JSON: Final = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def identify_checkpoint(
     parts.add(spec)
     parts.add(adapter_base(spec))
     if settings.tokenizer is not None:
-        parts.add(ModelSpec(settings.tokenizer, local=Path(settings.tokenizer).is_dir()))
+        parts.add(ModelSpec(settings.tokenizer, local=os.path.isdir(settings.tokenizer)))
     exact = parts.exact and parts.digest.stable
     return CheckpointIdentity(
         parts.digest.text(), exact, tuple(parts.files), tuple(parts.digests), tuple(parts.folders)
@@ -111,16 +117,35 @@ def adapter_base(spec: ModelSpec) -> ModelSpec | None:
         return None
     base, revision = _base_of(adapter)
     if base is None or not base.strip():
+        refuse_pointers(spec, (adapter.name,))
         raise ModelError(
             f"{adapter}: names no base_model_name_or_path; write the hub id or the directory of "
             "the model it was trained on."
         )
     for folder in (Path(base), Path(spec.location) / base):
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return ModelSpec(str(folder), local=True, name=spec.name)
     if Path(base).is_absolute() or base.startswith("."):
         raise ModelError(f"{adapter}: its base model {base!r} is not there.")
     return ModelSpec(base, revision, name=spec.name)
+
+
+def refuse_pointers(spec: ModelSpec, names: Collection[str] | None = None) -> None:
+    """Raise ModelError where files of a checkpoint are pointers of Git LFS.
+
+    Args:
+        spec: the checkpoint.
+        names: the files that matter; all by default.
+    """
+    if not spec.local:
+        return
+    found = [n for n in pointers(Path(spec.location)) if names is None or n in names]
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise ModelError(
+            f"{spec.location!r}: {found[0]}{more}: a pointer of Git LFS, not the file itself; "
+            "fetch the files: git lfs pull."
+        )
 
 
 def _base_of(adapter: Path) -> tuple[str | None, Any]:
@@ -133,8 +158,8 @@ def _base_of(adapter: Path) -> tuple[str | None, Any]:
 def _json(file: Path) -> dict[str, Any]:
     """Return a JSON object in a file; an empty one where it cannot be read."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_text(file, MOST_JSON, ModelError))
+    except (ModelError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -194,7 +219,7 @@ class _Parts:
         base, revision = _base_of(adapter)
         if base is None or not isinstance(revision, str | None):
             self.exact = False
-        elif Path(base).is_dir():
+        elif os.path.isdir(base):
             self._add_folder(Path(base))
         else:
             # Loading may take the adapter's revision or the default of the base: both count.
@@ -220,4 +245,4 @@ def _names_a_place(key: str, value: object) -> bool:
         return any(_names_a_place("", one) for one in value)
     if isinstance(value, PurePath):
         return True
-    return isinstance(value, str) and ("/" in value or "\\" in value or Path(value).exists())
+    return isinstance(value, str) and ("/" in value or "\\" in value or os.path.exists(value))

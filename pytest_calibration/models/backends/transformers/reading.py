@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from pytest_calibration.models.backends.transformers.foreign_code import (
     kernel_arguments,
     pickles_refused,
 )
-from pytest_calibration.models.backends.transformers.identity import adapter_base
+from pytest_calibration.models.backends.transformers.identity import adapter_base, refuse_pointers
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.used_weights import (
     check_adapter_used,
@@ -34,6 +35,11 @@ from pytest_calibration.models.backends.transformers.weight_files import (
     stored_tensors,
 )
 
+TOKENIZER_FILES: Final = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+    *("merges.txt", "spiece.model", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.jinja", "sentencepiece.bpe.model"),
+)
 _CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 
 
@@ -186,7 +192,7 @@ def load_tokenizer(spec: ModelSpec, settings: TransformersSettings) -> Any:
     """
     source = spec
     if settings.tokenizer is not None:
-        local = Path(settings.tokenizer).is_dir()
+        local = os.path.isdir(settings.tokenizer)
         source = ModelSpec(settings.tokenizer, local=local, name=spec.name)
     elif spec.local and not any(
         (Path(spec.location) / file).is_file()
@@ -199,6 +205,8 @@ def load_tokenizer(spec: ModelSpec, settings: TransformersSettings) -> Any:
                 "model: {tokenizer: ...} in calibration.yaml."
             )
         source = base
+    # A vocabulary of lines would be read as the words of the pointer.
+    refuse_pointers(source, TOKENIZER_FILES)
     return _explained(
         source,
         lambda: transformers.AutoTokenizer.from_pretrained(
@@ -222,6 +230,7 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
         check_shapes(spec, mismatched_shapes(first))
         if isinstance(problem, KeyError):
             first = f"the key {first} is missing"
+        refuse_pointers(spec)
         if "safetensors" in first and "use_safetensors" not in first and spec.local:
             _refuse_pickles(spec, problem)
         if "trust_remote_code" in first and isinstance(problem, ValueError):

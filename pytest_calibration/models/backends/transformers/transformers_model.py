@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ import transformers
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, TokenBoundaryError
+from pytest_calibration.files import has_half_pair
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.chat import rendered
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
@@ -205,6 +207,7 @@ class TransformersModel:
 
         A prompt and its single-token options are one row; each longer option is a row of its own.
         """
+        _check_texts(self.name, chain(prompts, *options))
         prompt_ids, option_ids = self._encode_options(prompts, options, add_special_tokens)
         rows: list[Row] = []
         # For each (prompt, option): the row, and first and one-past-last of its positions.
@@ -255,6 +258,7 @@ class TransformersModel:
         """
         if not texts:
             return []
+        _check_texts(self.name, texts)
         if not getattr(self.tokenizer, "is_fast", False):
             raise ModelError(
                 f"{self.name}: its tokenizer gives no character offsets, which next-token probes "
@@ -305,6 +309,7 @@ class TransformersModel:
         Raises:
             ModelError: a prompt does not fit, or a score is not finite.
         """
+        _check_texts(self.name, prompts)
         ids = self._encode(list(prompts), add_special_tokens)
         starts = [len(row) for row in ids]
         logprobs: list[list[float]] = [[] for _ in ids]
@@ -487,6 +492,16 @@ class TransformersModel:
                 [token], clean_up_tokenization_spaces=False
             )
         return self._token_texts[token]
+
+
+def _check_texts(name: str, texts: Iterable[str]) -> None:
+    """Raise ModelError for a text that no tokenizer takes."""
+    for text in texts:
+        if has_half_pair(text):
+            raise ModelError(
+                f"{name}: the text {_excerpt(text)} holds half a surrogate pair (an emoji cut in "
+                "two?), which is no character; cut texts between characters."
+            )
 
 
 def _check_boundary(head: list[int], ids: list[int], prompt: str, option: str) -> None:
