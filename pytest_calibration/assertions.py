@@ -27,6 +27,7 @@ from pytest_calibration.reports.model import Remedy, Result, result_of
 from pytest_calibration.reports.terminal import failure_lines
 from pytest_calibration.sink import SINK
 from pytest_calibration.text.layout import WIDTH
+from pytest_calibration.text.names import labelled
 
 
 def assert_ece_below(
@@ -112,7 +113,7 @@ def assert_no_regression(
     settings = asdict(project.with_first(tolerance=[tolerance]))
     sink = SINK.get()
     verdicts = [
-        compare(candidate, parent, **settings, against="parent", reference=f"parent {name}")
+        compare(candidate, parent, **settings, against="parent", reference=labelled("parent", name))
         for name, parent in (sink.parents(candidate) if sink is not None else ())
     ]
     if isinstance(baseline, Predictions):
@@ -197,14 +198,18 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
     __tracebackhide__ = True
     sink = SINK.get()
     if sink is not None:
-        sink.dump(candidate)
+        baselines = [v.baseline_items for v in verdicts if v.baseline_items is not None]
+        sink.dump(candidate, baselines[-1] if baselines else None)
     # A limit is compared with one number; a report also needs the items.
     verdicts = [replace(v, candidate=candidate) if v.candidate is None else v for v in verdicts]
     results = [_result(v) if sink is None else sink.add(v) for v in verdicts]
     failing = [result for result in results if result.fails]
     if failing:
         width, verbose = (WIDTH, False) if sink is None else (sink.width, sink.verbose)
-        raise AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
+        error = AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
+        if sink is not None:
+            sink.raised(error, failing)
+        raise error
     return verdicts[-1]
 
 

@@ -58,8 +58,10 @@ class Predictions:
             baseline.
         unit: what one item is; token-level probes keep a sample in their baseline.
         signature: the settings that produced these numbers.
+        notes: sentences of the probe that a reader of these numbers must see.
         source: what made them, where the model alone does not tell: the test, in a test session.
             For reports and dumps; never compared, never stored in a baseline.
+        class_names: (k,) names of the classes, for reports; empty where they are not known.
 
     Raises:
         PredictionsError: no items, NaN or infinity, a value outside [0, 1], lengths that differ,
@@ -79,7 +81,9 @@ class Predictions:
     texts: ItemTexts | None = field(default=None, repr=False)
     unit: Unit = "item"
     signature: Signature = field(default_factory=Signature)
+    notes: tuple[str, ...] = ()
     source: str = field(default="", repr=False)
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.probe, str) or not self.probe.isprintable() or not self.probe:
@@ -104,6 +108,7 @@ class Predictions:
                     "give one entry per item."
                 )
         self._check_ids(where)
+        self._check_class_names(where)
 
     def _set(self, name: str, array: NDArray[Any]) -> None:
         array.setflags(write=False)
@@ -118,6 +123,16 @@ class Predictions:
                 f"{where}: items {first} and {second} have the same id; give each item its own id, "
                 "or none at all."
             )
+
+    def _check_class_names(self, where: str) -> None:
+        table, names = self.probabilities, tuple(map(str, self.class_names))
+        if names and table is not None and len(names) != table.shape[1]:
+            raise PredictionsError(
+                f"{where}: class_names has {len(names)} entries for {table.shape[1]} columns of "
+                "probabilities; give one name per class."
+            )
+        # Without a table there are no classes.
+        object.__setattr__(self, "class_names", () if table is None else names)
 
     def __len__(self) -> int:
         return len(self.confidence)
@@ -136,6 +151,20 @@ class Predictions:
     def n_clusters(self) -> int:
         """Number of independent units: groups where there are any, else items."""
         return self.n if self.groups is None else len(set(self.groups.tolist()))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What reports call each class: its name, else its number.
+
+        Empty without a table, and where its columns are the options of questions, which mean
+        something else in every item.
+        """
+        if self.class_names or self.probabilities is None:
+            return self.class_names
+        asked = self.option_mass is not None or self.signature.hard.get("kind") == "multiple_choice"
+        if asked or (self.texts is not None and self.texts[0].options):
+            return ()
+        return tuple(f"class {i}" for i in range(self.probabilities.shape[1]))
 
     @property
     def items_digest(self) -> str:
@@ -216,6 +245,7 @@ class Predictions:
         probe: str = "probabilities",
         model: str | None = None,
         signature: Signature | None = None,
+        class_names: Sequence[object] | None = None,
     ) -> Predictions:
         """Build predictions from class probabilities, as ``predict_proba`` gives them.
 
@@ -236,6 +266,8 @@ class Predictions:
             probe: name under which a baseline is stored.
             model: name of the model, for reports and dumps: it tells two checkpoints apart.
             signature: settings that produced the numbers.
+            class_names: (k,) names of the classes, for reports; by default the columns of a table
+                that names them.
 
         Raises:
             PredictionsError: not an (n, k) table of probabilities, rows that do not sum to 1, or
@@ -257,6 +289,7 @@ class Predictions:
             labels=label,
             label_logprobs=np.log(np.maximum(of_label, np.finfo(np.float64).tiny)),
             signature=signature,
+            class_names=_class_names(probabilities, class_names),
             **_columns(n, probe, item_ids, groups, slices, texts),
         )
 
@@ -273,6 +306,7 @@ class Predictions:
         probe: str = "probabilities",
         model: str | None = None,
         signature: Signature | None = None,
+        class_names: Sequence[object] | None = None,
     ) -> Predictions:
         """Build predictions from (n, k) logits: softmax of each row, then as probabilities.
 
@@ -294,6 +328,7 @@ class Predictions:
             probe=probe,
             model=model,
             signature=signature,
+            class_names=_class_names(logits, class_names),
         )
 
 
@@ -310,6 +345,15 @@ def _of_model(signature: Signature | None, model: str | None, where: str) -> Sig
     if not isinstance(model, str) or not model:
         raise PredictionsError(f"{where}: model must be the model's name, got {model!r:.80}.")
     return Signature(signature.hard, {**signature.soft, "model": model})
+
+
+def _class_names(table: Any, given: Sequence[object] | None) -> tuple[str, ...]:
+    """Return the names of the classes: those given, else the columns of a data frame."""
+    if given is not None:
+        return tuple(map(str, given))
+    columns = getattr(table, "columns", None)
+    names = [] if columns is None or callable(columns) else list(columns)
+    return tuple(names) if all(isinstance(name, str) for name in names) else ()
 
 
 def _columns(

@@ -20,6 +20,8 @@ HELP: Final = {
     "expected_false_alarms": "Upper bound of the failures to expect, had nothing changed.",
     "verdicts": "Number of verdicts of this state.",
     "items": "Number of items measured.",
+    "compared_items": "Number of items compared with the reference.",
+    "baseline_items": "Number of items of the reference.",
     "bins": "Number of bins of the binned metrics.",
     "failures": "Number of verdicts that failed.",
     "worsening": "How much worse than the reference.",
@@ -40,9 +42,10 @@ def openmetrics_report(results: Results) -> Iterator[str]:
 
     All families are gauges: every metric by model and probe, with ``calibration_items``,
     ``calibration_bins`` and ``calibration_failures``; ``calibration_verdicts`` by state; of each
-    comparison ``calibration_worsening``, its lower bound and the tolerance, by component; of the
-    session ``calibration_green`` (0 or 1) and ``calibration_expected_false_alarms``. Labels hold
-    escaped text (see ``text.visible``). Of two series with the same labels the first stays.
+    comparison ``calibration_compared_items`` and ``calibration_baseline_items``, and
+    ``calibration_worsening``, its lower bound and the tolerance, by component; of the session
+    ``calibration_green`` (0 or 1) and ``calibration_expected_false_alarms``. Labels hold escaped
+    text (see ``text.visible``). Of two series with the same labels the first stays.
 
     Args:
         results: the session.
@@ -82,9 +85,12 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
             for name, value in numbers.items():
                 yield name, value, labels
     for r in results.results:
+        compared = {"model": r.source or UNNAMED, "probe": r.probe, "reference": r.reference}
+        if r.baseline_n:
+            yield "compared_items", r.n, compared
+            yield "baseline_items", r.baseline_n, compared
         for c in r.components:
-            labels = {"model": r.source or UNNAMED, "probe": r.probe}
-            labels |= {"reference": r.reference, "component": c.name}
+            labels = {**compared, "component": c.name}
             if c.worsening is not None:
                 yield "worsening", c.worsening, labels
                 yield "tolerance", c.tolerance, labels
