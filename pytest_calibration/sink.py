@@ -28,8 +28,16 @@ if TYPE_CHECKING:
         def verbose(self) -> bool:
             """Whether the text of a failure has all numbers."""
 
-        def dump(self, predictions: Predictions) -> None:
-            """Write the items of what is judged, if the session dumps them."""
+        def named(self, predictions: Predictions) -> Predictions:
+            """Return predictions that reports and dumps can tell from those of other tests."""
+
+        def dump(self, predictions: Predictions, before: Predictions | None) -> None:
+            """Write the items of what is judged, if the session dumps them.
+
+            Args:
+                predictions: what is judged.
+                before: those of a baseline on some of the same items, if there is one.
+            """
 
         def add(self, verdict: Verdict) -> Result:
             """Keep a verdict, and return what a reader sees of it.

@@ -327,6 +327,7 @@ class FakeSession:
     def __init__(self, parents: list[tuple[str, Predictions]] | None = None) -> None:
         self.verdicts: list[Verdict] = []
         self.judged: list[Predictions] = []
+        self.before: list[Predictions | None] = []
         self.strict = False
         self.errors: list[tuple[AssertionError, list[Result]]] = []
         self.project = Strictness()
@@ -339,8 +340,13 @@ class FakeSession:
         """As wide as usual."""
         return WIDTH
 
-    def dump(self, predictions: Predictions) -> None:
+    def named(self, predictions: Predictions) -> Predictions:
+        """As they are."""
+        return predictions
+
+    def dump(self, predictions: Predictions, before: Predictions | None) -> None:
         """Remember."""
+        self.before.append(before)
         self.judged.append(predictions)
 
     def add(self, verdict: Verdict) -> Result:

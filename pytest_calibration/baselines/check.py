@@ -189,7 +189,7 @@ def _notes(record: Record, verdict: Verdict) -> list[str]:
     """Return a sentence on the growth of the ECE since the first record."""
     notes = []
     anchor, steps = record.anchor.get("ece"), len(record.superseded)
-    if steps and isinstance(anchor, float):
+    if steps and isinstance(anchor, int | float):
         growth = verdict.measurement.value - anchor
         if growth > verdict.tolerance:
             # Older steps than these are in version control, not in the file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from pytest_calibration.baselines.record import (
     to_yaml,
 )
 from pytest_calibration.errors import BaselineError, MissingBaseline, UsageError
-from pytest_calibration.files import file_stem, locked, write_atomically
+from pytest_calibration.files import file_stem, locked, readable_stem, write_atomically
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
 
 DEFAULT_NAME: Final = "default"
@@ -84,9 +85,10 @@ class Draft:
                     self._check_same(path)
                 else:
                     self._write(path)
-        except OSError as problem:
+        except (OSError, UnicodeEncodeError) as problem:
+            why = getattr(problem, "strerror", None) or problem
             raise BaselineError(
-                f"{path}: cannot be written ({problem.strerror or problem}); nothing was recorded."
+                f"{path}: cannot be written ({why}); nothing was recorded."
             ) from None
         return path
 
@@ -111,6 +113,19 @@ class Draft:
                 # A file that another program holds open stays; nothing names it any more.
                 with contextlib.suppress(OSError):
                     stale.unlink()
+
+
+def _place(folder: Path, name: str, ending: str = "") -> Path:
+    """Return where the files of a probe, or of a baseline name, lie in a folder.
+
+    What was stored before names with capitals had a digest stays where it is.
+    """
+    place = folder / f"{file_stem(name)}{ending}"
+    before = f"{readable_stem(name)}{ending}"
+    if before == place.name or place.exists() or not folder.is_dir():
+        return place
+    # Not `exists`, which on some disks finds a file whose name differs in its capitals.
+    return folder / before if before in os.listdir(folder) else place
 
 
 def items_files(path: Path) -> list[Path]:
@@ -170,11 +185,11 @@ class Baselines:
     @property
     def folder(self) -> Path:
         """Where this name's files are: the folder itself, or a subfolder for another name."""
-        return self.path if self.name == DEFAULT_NAME else self.path / file_stem(self.name)
+        return self.path if self.name == DEFAULT_NAME else _place(self.path, self.name)
 
     def path_of(self, probe: str) -> Path:
         """Return the YAML file of a probe."""
-        return self.folder / f"{file_stem(probe)}.yaml"
+        return _place(self.folder, probe, ".yaml")
 
     def find(self, probe: str) -> Record | None:
         """Return the record of a probe, or None where nothing is stored.
@@ -185,8 +200,7 @@ class Baselines:
         path = self.path_of(probe)
         if self.asked is not None:
             self.asked(path)
-        stored = path.exists() or path.is_symlink()
-        return read_record(path, probe, self.name) if stored else None
+        return read_record(path, probe, self.name) if os.path.lexists(path) else None
 
     def load(self, probe: str) -> Record:
         """Return the record of a probe.
@@ -251,7 +265,7 @@ class Baselines:
         """
         predictions = as_predictions(predictions)
         existing = self.find(predictions.probe)
-        if existing is not None and not reason:
+        if existing is not None and not any(map(str.isalnum, reason or "")):
             raise BaselineError(f"{existing.path}: is stored already; give a reason to replace it.")
         self.submit(self.draft(predictions, previous=existing, reason=reason))
         return self.path_of(predictions.probe)

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any, Final
 
 from pytest_calibration.errors import MetricError
+from pytest_calibration.text.visible import quoted
 
 TOLERANCE: Final = 0.02
 ALPHA: Final = 0.05
@@ -37,7 +38,7 @@ def range_error(name: str, value: object) -> str:
         expected, fits = "above 0 and below 0.5", 0 < number < 0.5
     else:
         expected, fits = "of at least 0 and below 1", 0 <= number < 1
-    return "" if fits else f"must be a number {expected}, got {value!r}"
+    return "" if fits else f"must be a number {expected}, got {quoted(value)}"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from pytest_calibration.gate.strictness import (
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness
+from pytest_calibration.metrics.table import below_zero, sides_below_zero
 from pytest_calibration.predictions import (
     IdArray,
     IntArray,
@@ -35,6 +36,7 @@ from pytest_calibration.predictions import (
     PredictionsLike,
     as_predictions,
 )
+from pytest_calibration.text.names import definite, labelled
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.text.visible import visible
 
@@ -402,9 +404,9 @@ def align(
         took that part. A limit takes the items of the smallest ids: whoever chooses items by their
         answers takes others.
     """
-    differing = predictions.signature.hard_differences(baseline.signature)
+    differing, other = predictions.signature.hard_differences(baseline.signature), known(reference)
     if differing:
-        fields = [f"{name} is {our}, the {reference} has {their}" for name, our, their in differing]
+        fields = [f"{name} is {our}, {other} has {their}" for name, our, their in differing]
         return None, None, f"the probe is not the same: {'; '.join(fields)}."
     _, ours, theirs = np.intersect1d(
         predictions.item_ids, baseline.item_ids, assume_unique=True, return_indices=True
@@ -413,7 +415,7 @@ def align(
     order = np.argsort(ours, kind="stable")
     ours, theirs = ours[order], theirs[order]
     shared, n, m = len(ours), len(predictions), len(baseline)
-    counts = f"{shared:,} of the {n:,} {predictions.unit}s here are among the {reference}'s {m:,}"
+    counts = f"{shared:,} of the {n:,} {predictions.unit}s here are among {other}'s {m:,}"
     if shared == n == m:
         return ours, theirs, ""
     if not shared or (shared not in (n, m) and shared < MIN_SHARE * max(n, m)):
@@ -448,10 +450,15 @@ HEADLINES: Final = {
 }
 
 
+def known(reference: str) -> str:
+    """Name a baseline in a sentence: ``the baseline``, ``the parent base``, ``v1.2``."""
+    return definite(reference, "baseline", "parent")
+
+
 def headline(name: str, probe: str, model: str) -> str:
     """Return what a comparison came to, with probe and model in one line."""
     on = f" on {visible(model)}" if model else ""
-    return f"{name}: probe {probe}{on}"
+    return f"{name}: {labelled('probe', probe)}{on}"
 
 
 def _explanation(verdict: Verdict) -> Iterator[str]:
@@ -471,8 +478,12 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
         yield f"about {verdict.n_needed:,} {m.unit}s would decide it"
     if verdict.improved:
         accept = "; it may be accepted" if verdict.against == "baseline" else ""
-        yield f"better than the {verdict.reference} beyond the tolerance{accept}"
-    yield from (f"note: {note}" for note in (*verdict.cautions, *verdict.notes))
+        better = f"better than {known(verdict.reference)} beyond the tolerance"
+        if verdict.state is State.INCONCLUSIVE:
+            better = "one component improved beyond the tolerance, others could be worse unseen"
+        yield f"{better}{accept}"
+    noted = () if verdict.candidate is None else verdict.candidate.notes
+    yield from (f"note: {note}" for note in (*verdict.cautions, *noted, *verdict.notes))
 
 
 def direction(measurement: Measurement) -> str:
@@ -487,9 +498,12 @@ def direction(measurement: Measurement) -> str:
 
 def _numbers(m: Measurement) -> str:
     groups = f" in {m.n_clusters:,} groups" if m.n_clusters != m.n else ""
-    floor = f", noise floor {m.noise_floor:.3f}" if metric_named(m.metric).error else ""
+    metric = metric_named(m.metric)
+    floor = f", noise floor {m.noise_floor:.3f}" if metric.error else ""
+    remark = f" ({negative})" if (negative := below_zero(metric.label, m.value)) else ""
     return (
-        f"{m.label} {m.value:.3f} [{m.low:.3f}, {m.high:.3f}], n = {m.n:,} {m.unit}s{groups}{floor}"
+        f"{m.label} {m.value:.3f}{remark} [{m.low:.3f}, {m.high:.3f}], "
+        f"n = {m.n:,} {m.unit}s{groups}{floor}"
     )
 
 
@@ -505,8 +519,10 @@ def _limit_sentence(verdict: Verdict) -> str:
 def _component_sentence(c: Component, level: float) -> str:
     bound, tolerance = distinct(c.bound, c.tolerance)
     verb = "fell" if c.name == "accuracy" else "worsened"
+    negative = below_zero(c.name, c.before)
+    before = f"{c.before:.3f}, {negative}" if negative else f"{c.before:.3f}"
     return (
-        f"{c.name} {verb} by {c.worsening:.3f} ({c.before:.3f} -> {c.after:.3f}); at least {bound} "
+        f"{c.name} {verb} by {c.worsening:.3f} ({before} -> {c.after:.3f}); at least {bound} "
         f"with {100 * level:.3g} % confidence: {bound} > tolerance {tolerance}"
     )
 
@@ -528,3 +544,5 @@ def _component_table(verdict: Verdict) -> Iterator[str]:
             f"{c.name:<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
             f"{bound:>10}{tolerance:>9}{mark}"
         )
+        if negative := sides_below_zero(c.name, c.before, c.after):
+            yield f"{'':<18}  {negative}"

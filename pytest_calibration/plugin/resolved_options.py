@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +56,8 @@ class Options:
                 flags.add(option.name)
                 _check_can_be_sent(config, option.flag, value)
                 _check(option, option.flag, value)
+                if option.name == "accept":
+                    value = _reason(config, option.flag, value)
             elif option.ini:
                 value = _ini_value(config, option)
             self._values[option.name] = value
@@ -110,6 +115,40 @@ def _ini_value(config: pytest.Config, option: Option) -> Any:
     return value
 
 
+def _reason(config: pytest.Config, flag: str, value: str) -> str:
+    """Return why baselines are replaced, as text that can be written to a file.
+
+    Raises:
+        pytest.UsageError: nothing a reviewer can read, or what was meant for a place of tests.
+    """
+    # A byte that is no UTF-8, as of an old commit message, came as half a surrogate pair.
+    reason = value.encode("utf-8", "backslashreplace").decode().strip()
+    if not any(map(str.isalnum, reason)) or reason.strip("<>[]{}()$'\"").lower() == "reason":
+        raise pytest.UsageError(
+            f"{flag} needs a reason that a reviewer can read, got {reason!r}; write why the new "
+            f'numbers are right, such as {flag}="DPO v3, accuracy +4, signed off".'
+        )
+    if _is_place_of_tests(config, reason):
+        raise pytest.UsageError(
+            f"{flag} took {reason!r}, which is a place of tests or files, for the reason; write "
+            f'{flag}="why the new numbers are right", and the place after it.'
+        )
+    return reason
+
+
+def _is_place_of_tests(config: pytest.Config, text: str) -> bool:
+    """Whether pytest could take a text for tests: a path, a test's id, a module of --pyargs."""
+    place = text.partition("::")[0]
+    homes = (Path(config.invocation_params.dir), config.rootpath)
+    if any(os.path.lexists(home / place) for home in homes) or place.endswith(".py"):
+        return True
+    if re.search(r"\s", text):
+        return False
+    names = place.split(".")
+    is_module = getattr(config.option, "pyargs", False) and all(map(str.isidentifier, names))
+    return place != text or (is_module and find_spec(names[0]) is not None)
+
+
 def _check(option: Option, name: str, value: Any) -> None:
     """Raise UsageError for a value that is wrong, whatever else is given."""
     if value in ("", [""]):
@@ -122,8 +161,6 @@ def _check(option: Option, name: str, value: Any) -> None:
     problem = option.kind == "float" and range_error(option.name, value)
     if problem:
         raise pytest.UsageError(f"{name} {problem}.")
-    if option.name == "accept" and not value.strip():
-        raise pytest.UsageError(f"{name} needs a reason that a reviewer can read.")
     if option.name in ("device", "dtype"):
         from pytest_calibration.models.backends import all_backends
 

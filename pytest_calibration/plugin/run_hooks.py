@@ -58,6 +58,7 @@ class RunHooks:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Give each attempt of a test a sink of its own: a rerun may fail before it asserts."""
         SINK.set(SessionSink(self.run, item))
+        self.run.resolved.project = self.run.project_of(item)
         # Where the run was created after the collection.
         progress_line.start(item.config)
 

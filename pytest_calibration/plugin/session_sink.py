@@ -77,6 +77,7 @@ class SessionSink:
             run.late.append(self.take)
             return
         run.records.drop(self.test)
+        run.made.drop(self.test)
         # Nothing is left of an earlier attempt.
         item.user_properties[:] = [
             (key, value) for key, value in item.user_properties if not key.startswith(PREFIX)
@@ -92,9 +93,13 @@ class SessionSink:
         """Whether the text of a failure has all numbers: under ``-v``."""
         return self.item.config.get_verbosity(pytest.Config.VERBOSITY_ASSERTIONS) > 0
 
-    def dump(self, predictions: Predictions) -> None:
-        """Write the items, if the run dumps them."""
-        self.run.dump(predictions)
+    def named(self, predictions: Predictions) -> Predictions:
+        """Return predictions that reports and dumps can tell from those of other tests."""
+        return self.run.made.named(predictions, self.test, model_name(self.item) or "")
+
+    def dump(self, predictions: Predictions, before: Predictions | None) -> None:
+        """Write the items, with those of their baseline, if the run dumps them."""
+        self.run.dump(predictions, before)
 
     def add(self, verdict: Verdict) -> Result:
         """Keep a verdict and attach its numbers to the test; return what a reader sees of it."""
@@ -158,7 +163,7 @@ class SessionSink:
         """
         from pytest_calibration.gate.strictness import DEFAULT
 
-        options, project = self.run.options, self.run.resolved.project
+        options, project = self.run.options, self.run.project_of(self.item).settings
         own = project.probes.get(predictions.probe, {}).get("tolerance")
         tolerances = [own, options["tolerance"], project.tolerance]
         if "tolerance" in options.flags:
@@ -176,10 +181,11 @@ class SessionSink:
 
     def parents(self, predictions: Predictions) -> list[tuple[str, Predictions]]:
         """Return the parent's name and its predictions on the same probe, if it was asked."""
-        parent = self.run.resolved.parent
+        parent = self.run.resolved.parent_spec
         if parent is None:
             return []
-        answers = self.run.asker.parent_predictions(predictions.probe)
+        asker = self.run.asker(self.run.project_of(self.item))
+        answers = asker.parent_predictions(predictions.probe)
         return [] if answers is None else [(parent.name, answers)]
 
     # --- the command that records or accepts -------------------------------------------------
@@ -228,12 +234,12 @@ class SessionSink:
         """Yield what is printed below a failure and nowhere else: (title, text)."""
         if self._failed is None:
             return
-        from pytest_calibration.reports.model import worst_items
-        from pytest_calibration.reports.terminal.failure import WORST, worst_lines
+        from pytest_calibration.reports.model import named_items
+        from pytest_calibration.reports.terminal.failure import WORST, named_lines
 
-        worst = worst_items(*self._failed, most=WORST, item_text=True)
-        if any(item.text for item in worst):
-            yield SECTION, "\n".join(inert(worst_lines(worst, width=self.run.width)))
+        title, items = named_items(*self._failed, most=WORST, item_text=True)
+        if any(item.text for item in items):
+            yield SECTION, "\n".join(inert(named_lines(title, items, width=self.run.width)))
 
     def _shorten(self, report: pytest.TestReport) -> None:
         """Make the line that pytest repeats at its end our headline.
@@ -254,6 +260,7 @@ class SessionSink:
 def properties(result: Result) -> dict[str, str | float | int]:
     """Return a result as properties of its test, as far as they apply: builtin scalars."""
     from pytest_calibration.reports.model import plain
+    from pytest_calibration.text.visible import visible
 
     number, baseline = result.number, result.baseline
     values = {name: getattr(result, name) for name in SAME_NAME}
@@ -269,4 +276,5 @@ def properties(result: Result) -> dict[str, str | float | int]:
         "cautions": " ".join(result.cautions),
     }
     # Builtin types, which alone can travel between processes.
-    return {name: plain(value) for name, value in values.items() if value not in (None, "")}
+    there = {name: plain(value) for name, value in values.items() if value not in (None, "")}
+    return {k: visible(v) if isinstance(v, str) else v for k, v in there.items()}

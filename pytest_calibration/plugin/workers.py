@@ -16,15 +16,12 @@ from pytest_calibration.plugin.run import Run
 
 
 def for_worker(run: Run) -> str:
-    """Return the width of the terminal, and models and probes as far as they can be resolved."""
-    out: dict[str, Any] = {"width": run.width}
+    """Return width and start of the run, and models as far as they can be resolved."""
+    out: dict[str, Any] = {"width": run.width, "started": run.started}
     # What cannot be resolved is reported by the test that needs it.
     with suppress(CalibrationError):
         if run.options["model"]:
             out["models"] = [spec.as_dict() for spec in run.resolved.models]
-    with suppress(CalibrationError):
-        if run.resolved.config_file is not None or run.options["probe"]:
-            out["probes"] = run.resolved.selected
     return json.dumps(out)
 
 
@@ -37,6 +34,7 @@ def from_worker(run: Run) -> str:
             "collected": run.collected,
             "left_out": run.left_out,
             "used_models": sorted(run.resolved.used_models),
+            "configs": run.resolved.projects.read(),
             "records": run.records.as_dict(),
             "late": plain(run.late_verdicts()),
             "usage": run.usage.as_dict(run.resolved),
@@ -53,6 +51,7 @@ def merge(run: Run, sent: str) -> None:
     run.collected = max(run.collected, output["collected"])
     run.left_out |= output["left_out"]
     run.resolved.used_models.update(output["used_models"])
+    run.configs |= dict.fromkeys(output["configs"])
     run.records.merge(output["records"])
     run.outcomes.add_late(from_plain(Result, values) for values in output["late"])
     run.usage.merge(output["usage"])

@@ -32,8 +32,10 @@ from pytest_calibration.gate.verdict import (
 )
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import METRICS, Strategy, metric_named
-from pytest_calibration.predictions import Predictions
+from pytest_calibration.metrics.table import below_zero, sides_below_zero
+from pytest_calibration.predictions import BoolArray, IntArray, Predictions
 from pytest_calibration.predictions.item_text import ItemText
+from pytest_calibration.text.numbers import counted
 from pytest_calibration.uncertainty.reliability import (
     ConfidenceBar,
     ReliabilityBin,
@@ -76,6 +78,11 @@ class Number:
     strategy: Strategy | None = None
 
     @property
+    def below_zero(self) -> str:
+        """What a negative value means where noise is subtracted; else empty."""
+        return below_zero(metric_named(self.metric).label, self.value)
+
+    @property
     def ends(self) -> tuple[float, float]:
         """Both ends of the interval; infinite where there is none."""
         low = -math.inf if self.low is None else self.low
@@ -115,6 +122,11 @@ class ComponentRow:
     changed_sides: bool
     unavailable: str
 
+    @property
+    def below_zero(self) -> str:
+        """What negative values mean where noise is subtracted; else empty."""
+        return sides_below_zero(self.name, self.before, self.after)
+
     @classmethod
     def of(cls, component: Component) -> ComponentRow:
         """Return the printed values of a component."""
@@ -135,6 +147,7 @@ class Side:
         histogram: counts of correct and wrong answers over confidence.
         hard: settings that must agree for two sides to be comparable.
         soft: settings that are only shown.
+        classes: names of the classes; empty for the options of questions.
     """
 
     model: str
@@ -146,6 +159,7 @@ class Side:
     histogram: tuple[ConfidenceBar, ...]
     hard: dict[str, str]
     soft: dict[str, str]
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, predictions: Predictions, bins: int) -> Side:
@@ -166,6 +180,7 @@ class Side:
             histogram=confidence_histogram(predictions),
             hard=dict(predictions.signature.hard),
             soft=dict(predictions.signature.soft),
+            classes=predictions.classes,
         )
 
 
@@ -221,6 +236,26 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Turned:
+    """What became of the answers that the baseline gave to the same items.
+
+    Attributes:
+        wrong: number of answers that were correct and are wrong.
+        right: number of answers that were wrong and are correct.
+        items: answers that turned wrong, the highest confidence first.
+    """
+
+    wrong: int
+    right: int
+    items: tuple[Item, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Both numbers: ``12 answers turned wrong, 3 turned right``."""
+        return f"{counted(self.wrong, 'answer')} turned wrong, {self.right:,} turned right"
+
+
+@dataclass(frozen=True)
 class Detail:
     """The measurements behind one verdict.
 
@@ -232,6 +267,7 @@ class Detail:
         worst: the wrong answers of the highest confidence, highest first.
         diagnosis: direction, change and remedies of the miscalibration.
         past: what was stored before under the same key, the oldest first.
+        turned: the answers that changed sides from the baseline; None without one.
     """
 
     candidate: Side
@@ -241,6 +277,12 @@ class Detail:
     worst: tuple[Item, ...]
     diagnosis: Diagnosis | None
     past: tuple[Past, ...]
+    turned: Turned | None = None
+
+    @property
+    def named(self) -> tuple[str, tuple[Item, ...]]:
+        """What to name of the items, and these: the answers that turned wrong, if any did."""
+        return _named(self.turned, self.worst)
 
 
 @dataclass(frozen=True)
@@ -350,6 +392,16 @@ class Result:
         return tuple(c.name for c in self.components if c.fired)
 
     @property
+    def better(self) -> bool:
+        """Whether it passed and is better than a stored baseline, which it may replace."""
+        return self.improved and self.against == "baseline" and self.state == State.PASSED
+
+    @property
+    def partly_better(self) -> bool:
+        """Whether it is undecided, and yet better in one component than a stored baseline."""
+        return self.improved and self.against == "baseline" and self.state == State.INCONCLUSIVE
+
+    @property
     def diagnosis(self) -> Diagnosis | None:
         """The diagnosis; None for a model that is only not accurate enough."""
         return None if self.detail is None or self.above else self.detail.diagnosis
@@ -362,9 +414,15 @@ class Result:
         return self.state.replace("_", " ")
 
     @property
+    def source(self) -> str:
+        """The model; for want of its name, the test within its file; empty without either."""
+        return self.model or self.test.partition("::")[2]
+
+    @property
     def subject(self) -> str:
-        """Probe and model: ``facts on sft``."""
-        return f"{self.probe} on {self.model}" if self.model else self.probe
+        """Probe and source: ``facts on sft``, ``triage in test_gate[b]``."""
+        joint = "on" if self.model else "in"
+        return f"{self.probe} {joint} {self.source}" if self.source else self.probe
 
     @property
     def items(self) -> str:
@@ -471,6 +529,7 @@ def result_of(
         alpha=verdict.alpha if verdict.components else None,
         level=verdict.level if verdict.components else None,
         components=tuple(map(ComponentRow.of, verdict.components)),
+        cautions=(*verdict.cautions, *(verdict.candidate.notes if verdict.candidate else ())),
         detail=detail_of(verdict, item_text=item_text) if detailed else None,
     )
 
@@ -526,6 +585,7 @@ def detail_of(verdict: Verdict, *, item_text: bool = False) -> Detail | None:
             stored=verdict.sharpness_before,
         ),
         past=verdict.past,
+        turned=None if baseline is None else turned_of(candidate, baseline, item_text=item_text),
     )
 
 
@@ -557,11 +617,60 @@ def worst_items(
         most: how many at most.
         item_text: with the text of the items.
     """
-    wrong = np.flatnonzero(~predictions.correct)
-    order = np.lexsort((predictions.item_ids[wrong], -predictions.confidence[wrong]))
-    return tuple(
-        item_of(predictions, i, baseline, item_text=item_text) for i in wrong[order[:most]].tolist()
+    first = _most_confident(predictions, ~predictions.correct)[:most].tolist()
+    return tuple(item_of(predictions, i, baseline, item_text=item_text) for i in first)
+
+
+def turned_of(
+    predictions: Predictions,
+    baseline: Predictions,
+    *,
+    most: int = MOST_ITEMS,
+    item_text: bool = False,
+) -> Turned:
+    """Return which answers changed sides.
+
+    Args:
+        predictions: n items.
+        baseline: the same items in the same order.
+        most: how many of those that turned wrong are named at most.
+        item_text: with the text of the items.
+    """
+    wrong = baseline.correct & ~predictions.correct
+    first = _most_confident(predictions, wrong)[:most].tolist()
+    return Turned(
+        int(wrong.sum()),
+        int((~baseline.correct & predictions.correct).sum()),
+        tuple(item_of(predictions, i, baseline, item_text=item_text) for i in first),
     )
+
+
+def named_items(
+    predictions: Predictions,
+    baseline: Predictions | None,
+    *,
+    most: int = MOST_ITEMS,
+    item_text: bool = False,
+) -> tuple[str, tuple[Item, ...]]:
+    """Return what ``Detail.named`` gives for these predictions."""
+    turned = None
+    if baseline is not None:
+        turned = turned_of(predictions, baseline, most=most, item_text=item_text)
+    return _named(turned, worst_items(predictions, baseline, most=most, item_text=item_text))
+
+
+def _named(turned: Turned | None, worst: tuple[Item, ...]) -> tuple[str, tuple[Item, ...]]:
+    lead = "" if turned is None else f"{turned.sentence}; "
+    if turned is not None and turned.wrong:
+        return f"{lead}most confident that turned wrong", turned.items
+    return f"{lead}most confident wrong answers", worst
+
+
+def _most_confident(predictions: Predictions, which: BoolArray) -> IntArray:
+    """Return the positions of these items, the highest confidence first; ties by id."""
+    there = np.flatnonzero(which)
+    order = np.lexsort((predictions.item_ids[there], -predictions.confidence[there]))
+    return there[order]
 
 
 def item_of(

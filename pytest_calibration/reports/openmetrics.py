@@ -28,7 +28,7 @@ HELP: Final = {
     "worsening_bound": "Lower bound of the worsening.",
     "tolerance": "Largest lower bound of the worsening that does not fail.",
 }
-BETTER: Final = {"lower": "; lower is better", "higher": "; higher is better", "neither": ""}
+BETTER: Final = {"lower": "lower is better", "higher": "higher is better", "neither": ""}
 
 
 def openmetrics_report(results: Results) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
         for probe, numbers in probes.items():
             labels = {"model": model, "probe": probe}
             states = [
-                r.state for r in results.results if (r.model or UNNAMED, r.probe) == (model, probe)
+                r.state for r in results.results if (r.source or UNNAMED, r.probe) == (model, probe)
             ]
             # A state without verdicts is 0, so that a reader sees it come and go.
             for state in State:
@@ -85,7 +85,7 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
             for name, value in numbers.items():
                 yield name, value, labels
     for r in results.results:
-        compared = {"model": r.model or UNNAMED, "probe": r.probe, "reference": r.reference}
+        compared = {"model": r.source or UNNAMED, "probe": r.probe, "reference": r.reference}
         if r.baseline_n:
             yield "compared_items", r.n, compared
             yield "baseline_items", r.baseline_n, compared
@@ -100,6 +100,10 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
 
 def _help(name: str) -> str:
     from pytest_calibration.metrics import METRICS
+    from pytest_calibration.metrics.table import below_zero
 
     metric = METRICS.get(name)
-    return HELP.get(name) or (f"{metric.label}{BETTER[metric.better]}" if metric else name)
+    if metric is None or name in HELP:
+        return HELP.get(name, name)
+    parts = (metric.label, BETTER[metric.better], below_zero(metric.label, metric.lowest))
+    return "; ".join(filter(None, parts))

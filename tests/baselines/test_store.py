@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from pytest_calibration import Predictions
 from pytest_calibration.baselines import Baselines, Draft, Policy
+from pytest_calibration.baselines.record import checksum, to_yaml
 from pytest_calibration.baselines.store import file_stem, items_files, remove_record
 from pytest_calibration.errors import (
     BaselineError,
@@ -49,9 +50,9 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
 # --- names of files ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["facts", "a.b", "A-1_x", "0", "-x", "x" * 100, "contra", "com10"])
+@pytest.mark.parametrize("name", ["facts", "a.b", "a-1_x", "0", "-x", "x" * 100, "contra", "com10"])
 def test_a_plain_name_is_its_own_file_name(name: str) -> None:
-    """A name that every file system takes is left as it is."""
+    """A name that every file system takes, and takes for no other, is left as it is."""
     assert file_stem(name) == name
 
 
@@ -75,6 +76,8 @@ def test_a_name_that_windows_reserves_is_never_a_file_name(name: str) -> None:
         ".hidden",
         "..",
         "end.",
+        "Facts",
+        "Qwen2.5-7B",
         "größe",
         "百科",
         "a\nb",
@@ -88,8 +91,11 @@ def test_any_other_name_becomes_a_slug_with_its_digest(name: str) -> None:
 
 @given(st.text(), st.text())
 def test_two_names_never_share_a_file(one: str, other: str) -> None:
-    """Distinct names have distinct stems, and the stem is a function of the name alone."""
-    assert (file_stem(one) == file_stem(other)) == (one == other)
+    """Distinct names have distinct stems, also on a disk that takes capitals for small letters."""
+    assert (file_stem(one).lower() == file_stem(other).lower()) == (one == other)
+    for spelling in (one.upper(), one.lower(), one.title()):
+        same = file_stem(one).casefold() == file_stem(spelling).casefold()
+        assert same == (one == spelling)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +104,59 @@ def test_two_names_never_share_a_file(one: str, other: str) -> None:
 def test_names_of_one_slug_have_files_of_their_own(one: str, other: str) -> None:
     """Where the readable part is equal, the digest differs."""
     assert file_stem(one) != file_stem(other)
+
+
+def test_probes_that_differ_by_capitals_have_files_of_their_own(tmp_path: Path) -> None:
+    """A repository is cloned on disks that take `Facts` for `facts`: records, items, folders."""
+    store = Baselines(tmp_path)
+    for one in (store, store.named("sft"), store.named("SFT")):
+        for probe, confidence in (("facts", 0.5), ("Facts", 0.75), ("FACTS", 1.0)):
+            one.record(predictions(probe, confidence))
+    files = [file.relative_to(tmp_path) for file in tmp_path.rglob("*")]
+    assert len({str(file).lower() for file in files}) == len(files)
+    assert store.path_of("facts") == tmp_path / "facts.yaml"
+    for probe, confidence in (("facts", 0.5), ("Facts", 0.75), ("FACTS", 1.0)):
+        assert store.load(probe).metrics["mean_confidence"] == confidence
+
+
+def test_a_record_under_an_earlier_file_name_is_found(tmp_path: Path) -> None:
+    """`Facts.yaml` was once the file of probe `Facts`: it is read, replaced and stays the only."""
+    store = Baselines(tmp_path, name="SFT")
+    new = store.record(predictions("Facts"))
+    old = tmp_path / "SFT" / "Facts.yaml"
+    text = new.read_text(encoding="utf-8")
+    for file in items_files(new):
+        text = text.replace(file.name, file.name.replace(new.stem, old.stem))
+        old.parent.mkdir(exist_ok=True)
+        file.rename(old.parent / file.name.replace(new.stem, old.stem))
+    data = yaml.safe_load(text)
+    old.write_text(to_yaml({**data, "checksum": checksum(data)}), encoding="utf-8")
+    new.unlink()
+    new.parent.rmdir()
+    assert store.path_of("Facts") == old
+    assert store.load("Facts").n == 4
+    assert store.record(predictions("Facts", 0.75), reason="better") == old
+    assert store.load("Facts").metrics["mean_confidence"] == 0.75
+    assert len([*tmp_path.rglob("*.yaml")]) == 1
+    # Another probe has its own.
+    assert store.find("facts") is None
+    assert store.path_of("FACTS") not in (old, store.path_of("facts"))
+
+
+def test_a_file_that_differs_by_capitals_is_no_earlier_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that finds `facts.yaml` as `Facts.yaml`, that is no record of `Facts`."""
+    store = Baselines(tmp_path)
+    store.record(predictions("facts"))
+    exists = Path.exists
+    monkeypatch.setattr(
+        Path,
+        "exists",
+        lambda path: exists(path) or exists(path.with_name(path.name.lower())),
+    )
+    assert store.find("Facts") is None
+    assert store.find("facts") is not None
 
 
 def test_other_baseline_names_have_a_folder_of_their_own(tmp_path: Path) -> None:
@@ -147,7 +206,7 @@ def test_replacing_needs_a_reason(tmp_path: Path) -> None:
     store = Baselines(tmp_path)
     store.record(predictions())
     before = snapshot(tmp_path)
-    for reason in (None, ""):
+    for reason in (None, "", " ", "..."):
         with pytest.raises(BaselineError, match=r"facts\.yaml: is stored already; give a reason"):
             store.record(predictions(confidence=0.75), reason=reason)
     assert snapshot(tmp_path) == before

@@ -33,11 +33,12 @@ COLUMNS: Final = {
     "value": ">",
     "interval": "<",
     "floor": ">",
+    "acc": ">",
     "against": ">",
     "state": "<",
 }
 # Columns that a narrow terminal leaves out, in this order.
-DISPENSABLE: Final = ("interval", "floor", "metric", "n", "against")
+DISPENSABLE: Final = ("interval", "floor", "metric", "n", "acc", "against")
 NAME_WIDTH: Final = 32
 NARROW_NAME: Final = 14
 # Subjects of one line.
@@ -143,13 +144,15 @@ def _cells(r: Result) -> dict[str, str]:
         against = f"{r.baseline.value:.3f}{' (parent)' * (r.against == 'parent')}"
     floor, (low, high) = r.number.noise_floor, r.number.ends
     return {
-        "model": fitted(r.model, NAME_WIDTH),
+        "model": fitted(r.source, NAME_WIDTH),
         "probe": fitted(r.probe, NAME_WIDTH),
         "n": r.items,
-        "metric": r.number.label.removesuffix(" (15 equal-width bins)"),
+        "metric": r.number.label.removesuffix(" (15 equal-width bins)")
+        + (f" ({r.number.below_zero})" if r.number.below_zero else ""),
         "value": f"{r.number.value:.3f}",
         "interval": f"[{low:.3f}, {high:.3f}]",
         "floor": "" if floor is None else f"{floor:.3f}",
+        "acc": "" if r.number.metric == "accuracy" else f"{r.accuracy:.3f}",
         "against": against,
         "state": r.state_name + (f" ({', '.join(r.fired)})" if r.fired else ""),
     }
@@ -161,10 +164,11 @@ def _hints(results: Sequence[Result]) -> Iterator[str]:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
             yield f"inconclusive: {r.subject}: n = {r.n:,} is too few{needed}"
-        if r.improved and r.against == "baseline":
-            yield (
-                f"better than the baseline: {r.subject}; --calibration-accept=REASON would store it"
-            )
+        store = "--calibration-accept=REASON would store it"
+        if r.partly_better:
+            yield f"{r.subject}: one component improved; {store}"
+        if r.better:
+            yield f"better than the baseline: {r.subject}; {store}"
 
 
 def _cautions(results: Results) -> Iterator[str]:
