@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -243,7 +243,7 @@ def compare(
     max_undetected: float = MAX_UNDETECTED,
     bins: int = DEFAULT_BINS,
     against: Against = "other",
-    reference: str = "baseline",
+    reference: str | None = None,
 ) -> Verdict:
     """Decide whether calibration got worse than the baseline, on the items both sides share.
 
@@ -264,12 +264,24 @@ def compare(
         accuracy_tolerance: allowed loss of accuracy, in [0, 1); None switches this guard off.
         max_undetected: how much beyond the tolerance may stay undetected, in [0, 1).
         bins: bins of the printed ECE; both sides are measured with them.
-        against: what kind of thing the baseline is.
-        reference: what the baseline is called in the text.
+        against: what kind of thing the baseline is: ``baseline`` for a stored one, ``parent`` for
+            the model before it was fine-tuned, else ``other``.
+        reference: what the baseline is called in the text; by default ``parent`` for a parent, else
+            ``baseline``.
 
     Raises:
-        MetricError: one of these numbers outside its range, or a NaN in a component.
+        MetricError: one of these numbers outside its range, an unknown kind of baseline, a name
+            that is no text, or a NaN in a component.
     """
+    if against not in get_args(Against):
+        raise MetricError(
+            f"against must be one of {', '.join(get_args(Against))}, got {against!r:.60}; "
+            "reference= gives the baseline a name."
+        )
+    if reference is None:
+        reference = "parent" if against == "parent" else "baseline"
+    if not isinstance(reference, str) or not reference.strip():
+        raise MetricError(f"reference must be the name of the baseline, got {reference!r:.60}.")
     strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected)
     predictions, baseline = as_predictions(predictions), as_predictions(baseline)
     verdict = Verdict(
