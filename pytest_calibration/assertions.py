@@ -59,7 +59,7 @@ def assert_ece_below(
         CalibrationError: predictions or baseline cannot be used.
     """
     __tracebackhide__ = True
-    candidate = as_predictions(predictions)
+    candidate = _candidate(predictions)
     if isinstance(limit, Baselines | Record):
         project = _project_strictness(candidate)
         verdict = compare_ece_with_stored(
@@ -100,7 +100,7 @@ def assert_no_regression(
         CalibrationError: predictions or baseline cannot be used.
     """
     __tracebackhide__ = True
-    candidate = as_predictions(predictions)
+    candidate = _candidate(predictions)
     if not isinstance(baseline, Baselines | Record | Predictions):
         raise UsageError(
             "the baseline must be Baselines, one of its records or Predictions, got "
@@ -142,7 +142,7 @@ def assert_metric_below(
         MetricError: an unknown metric, or one for which higher is better.
     """
     __tracebackhide__ = True
-    candidate = as_predictions(predictions)
+    candidate = _candidate(predictions)
     if metric_named(metric).better == "higher":
         instead = (
             "use assert_accuracy_above"
@@ -164,7 +164,7 @@ def assert_accuracy_above(predictions: PredictionsLike, limit: float) -> Verdict
         AssertionError: below the limit.
     """
     __tracebackhide__ = True
-    candidate = as_predictions(predictions)
+    candidate = _candidate(predictions)
     return _conclude([judge(measure(candidate, "accuracy"), limit, above=True)], candidate)
 
 
@@ -177,8 +177,14 @@ def assert_not_overconfident(predictions: PredictionsLike, limit: float) -> Verd
         AssertionError: over-confident by at least the limit.
     """
     __tracebackhide__ = True
-    candidate = as_predictions(predictions)
+    candidate = _candidate(predictions)
     return _conclude([judge(measure(candidate, "signed_gap"), limit)], candidate)
+
+
+def _candidate(predictions: PredictionsLike) -> Predictions:
+    """Return what is judged; in a test session, told apart from what other tests judge."""
+    candidate, sink = as_predictions(predictions), SINK.get()
+    return candidate if sink is None else sink.named(candidate)
 
 
 def _project_strictness(candidate: Predictions) -> Strictness:
@@ -200,7 +206,10 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
     failing = [result for result in results if result.fails]
     if failing:
         width, verbose = (WIDTH, False) if sink is None else (sink.width, sink.verbose)
-        raise AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
+        error = AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
+        if sink is not None:
+            sink.raised(error, failing)
+        raise error
     return verdicts[-1]
 
 

@@ -9,7 +9,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Protocol, TypeAlias
 
     from pytest_calibration.gate.strictness import Strictness
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         def verbose(self) -> bool:
             """Whether the text of a failure has all numbers."""
 
+        def named(self, predictions: Predictions) -> Predictions:
+            """Return predictions that reports and dumps can tell from those of other tests."""
+
         def dump(self, predictions: Predictions, before: Predictions | None) -> None:
             """Write the items of what is judged, if the session dumps them.
 
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 
             The session knows whether an inconclusive one fails, and the command that records.
             """
+
+        def raised(self, error: AssertionError, failing: Sequence[Result]) -> None:
+            """Know the error that is about to tell a test of these verdicts."""
 
         def strictness(self, predictions: Predictions) -> Strictness:
             """Return how strict the project is on the probe of these predictions."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -329,6 +329,7 @@ class FakeSession:
         self.judged: list[Predictions] = []
         self.before: list[Predictions | None] = []
         self.strict = False
+        self.errors: list[tuple[AssertionError, list[Result]]] = []
         self.project = Strictness()
         self._parents = parents or []
 
@@ -338,6 +339,10 @@ class FakeSession:
     def width(self) -> int:
         """As wide as usual."""
         return WIDTH
+
+    def named(self, predictions: Predictions) -> Predictions:
+        """As they are."""
+        return predictions
 
     def dump(self, predictions: Predictions, before: Predictions | None) -> None:
         """Remember."""
@@ -349,6 +354,10 @@ class FakeSession:
         self.verdicts.append(verdict)
         fails = verdict.state.fails or (self.strict and verdict.state is State.INCONCLUSIVE)
         return result_of(verdict, fails=fails, remedy=Remedy("remedy", f"for {verdict.state}"))
+
+    def raised(self, error: AssertionError, failing: Sequence[Result]) -> None:
+        """Remember."""
+        self.errors.append((error, list(failing)))
 
     def strictness(self, _: Predictions) -> Strictness:
         """Return the project's strictness."""

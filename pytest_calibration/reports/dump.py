@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from pytest_calibration.errors import PredictionsError, UsageError
-from pytest_calibration.files import file_stem, locked, replacing
+from pytest_calibration.files import locked, readable_stem, replacing, text_lines
 from pytest_calibration.predictions import (
     LOG_SLACK,
     IdArray,
@@ -35,7 +36,8 @@ from pytest_calibration.reports.documents import converted, loads, shown
 ENDING: Final = ".jsonl"
 # Items turned into lines at a time.
 CHUNK: Final = 4096
-_BOM: Final = b"\xef\xbb\xbf"
+# Characters of a line; the prompt of an item may be long.
+MOST_OF_A_LINE: Final = 1 << 26
 _ENCODE: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z", description="16 hexadecimal digits")]
@@ -159,14 +161,18 @@ def _valid(value: Any) -> Any:
 def dump_name(predictions: Predictions) -> str:
     """Return the file name of a dump: probe, model, number of items, and 8 digits of a digest.
 
-    The digest is that of probe, model, the settings that must agree for two runs to be comparable,
-    and the items: runs that differ in one of these have different files, also on a file system
+    For want of a model, the test that made the predictions stands in its place. The digest is that
+    of probe, model, source, the settings that must agree for two runs to be comparable, and the
+    items: runs that differ in one of these have different files, also on a file system
     that takes capitals and small letters for the same.
     """
     model = _model(predictions)
-    stem = file_stem(predictions.probe) + (f"@{file_stem(model)}" if model else "")
+    source = str(_valid(predictions.source))
+    named = model or source.partition("::")[2] or source
+    stem = readable_stem(predictions.probe) + (f"@{readable_stem(named)}" if named else "")
     hard = str(_valid(str(sorted(predictions.signature.hard.items()))))
-    twice = digest(predictions.probe, model, hard, predictions.items_digest, size=4)
+    parts = (predictions.probe, model, hard, *([source] if source else []))
+    twice = digest(*parts, predictions.items_digest, size=4)
     return f"{stem}-{predictions.n}-{twice}{ENDING}"
 
 
@@ -198,7 +204,7 @@ def write_dump(
         UsageError: the folder cannot be written.
     """
     path = Path(folder) / dump_name(predictions)
-    if path.parent.exists() and not path.parent.is_dir():
+    if os.path.exists(path.parent) and not path.parent.is_dir():
         raise UsageError(f"{path.parent}: is a file, and items are dumped into a folder.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,20 +252,13 @@ def read_both(path: Path | str) -> tuple[Predictions, Predictions | None]:
     """
     lines: list[Line] = []
     numbers = array("q")
-    try:
-        with Path(path).open("rb") as file:
-            for number, content in enumerate(file, start=1):
-                text = content.removeprefix(_BOM) if number == 1 else content
-                if text.strip():
-                    numbers.append(number)
-                    lines.append(_line(text))
-                    _check_alike(lines[-1], lines[0], numbers[0])
-    except FileNotFoundError:
-        raise PredictionsError(f"{path}: there is no such file.") from None
-    except OSError as problem:
-        raise PredictionsError(f"{path}: cannot be read ({problem.strerror}).") from None
-    except ValueError as problem:
-        raise PredictionsError(f"{path}, line {numbers[-1]}: {problem}.") from None
+    for number, text in text_lines(Path(path), MOST_OF_A_LINE, PredictionsError):
+        numbers.append(number)
+        try:
+            lines.append(_line(text))
+            _check_alike(lines[-1], lines[0], numbers[0])
+        except ValueError as problem:
+            raise PredictionsError(f"{path}, line {number}: {problem}.") from None
     if not lines:
         raise PredictionsError(f"{path}: holds no items; a dump has one a line.")
     ids = np.array([int(line.id, 16) for line in lines], dtype=np.uint64)
@@ -276,12 +275,10 @@ def read_both(path: Path | str) -> tuple[Predictions, Predictions | None]:
         raise PredictionsError(f"{path}: {problem}") from None
 
 
-def _line(content: bytes) -> Line:
+def _line(text: str) -> Line:
     """Return a line; raise ValueError with what is wrong."""
     try:
-        line = converted(loads(content.decode().rstrip()), Line, "the line")
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8") from None
+        line = converted(loads(text.rstrip()), Line, "the line")
     except json.JSONDecodeError as problem:
         # Its own message counts lines too, from the start of this one.
         raise ValueError(f"is no JSON ({problem.msg}, column {problem.pos + 1})") from None
@@ -321,9 +318,9 @@ def _check_alike(line: Line, first: Line, number: int) -> None:
 def _predictions(lines: list[Line], ids: IdArray) -> tuple[Predictions, Predictions | None]:
     """Return the predictions that these lines hold, and those of the baseline."""
 
-    def column(name: str) -> np.ndarray[Any, Any] | None:
+    def column(name: str) -> Any:
         absent = getattr(lines[0], name) is None
-        return None if absent else np.array([getattr(line, name) for line in lines])
+        return None if absent else [getattr(line, name) for line in lines]
 
     def text_of(line: Line) -> ItemText:
         options = tuple(line.options or ())

@@ -32,6 +32,8 @@ LEAST: Final = 2_000
 WIDTH: Final = 96
 MOST_SLICES: Final = 10
 MOST_ITEMS: Final = 5
+# Subjects of one remark.
+MOST_NAMED: Final = 4
 # Characters of a name, and of a sentence.
 NAME: Final = 80
 SENTENCE: Final = 1_000
@@ -218,9 +220,10 @@ def _verdicts(results: Sequence[Result]) -> str:
     rows = []
     for r in results:
         floor, number = r.number.noise_floor, r.number
-        row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.model, NAME)]
+        row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.source, NAME)]
         row += [text(number.label, NAME)] if several else []
-        row += [f"{r.n:,}", f"{number.value:.3f}", _interval(*number.ends)]
+        value = f"{number.value:.3f}" + (f" ({number.below_zero})" if number.below_zero else "")
+        row += [r.items, value, _interval(*number.ends)]
         accuracy = "" if number.metric == "accuracy" else f"{r.accuracy:.3f}"
         rows.append([*row, "" if floor is None else f"{floor:.3f}", accuracy, _against(r)])
     value = "value" if several else text(next(iter(labels)), NAME)
@@ -236,9 +239,13 @@ def _against(r: Result) -> str:
 
 
 def _remarks(results: Results) -> Iterator[str]:
-    """Yield what else to know: errors first."""
+    """Yield what else to know: errors first, then what to know of the comparisons."""
     for line in results.errors:
         yield f"{BAD} {text(line, SENTENCE)}"
+    for caution, about in results.cautions.items():
+        subjects = list(dict.fromkeys(map(_subject, about)))
+        more = f" and {len(subjects) - MOST_NAMED:,} more" if len(subjects) > MOST_NAMED else ""
+        yield f"{DOUBT} {', '.join(subjects[:MOST_NAMED])}{more}: {text(caution, SENTENCE)}"
     for r in results.results:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
@@ -252,7 +259,9 @@ def _remarks(results: Results) -> Iterator[str]:
 
 
 def _subject(r: Result) -> str:
-    return f"{code(r.probe, NAME)} on {code(r.model, NAME)}" if r.model else code(r.probe, NAME)
+    joint = "on" if r.model else "in"
+    where = f" {joint} {code(r.source, NAME)}" if r.source else ""
+    return f"{code(r.probe, NAME)}{where}"
 
 
 def _in_short(result: Result) -> str:
@@ -274,7 +283,8 @@ def _verdict(result: Result) -> Iterator[str]:
         yield f"{result.detail.turned.sentence}.\n"
     if result.components:
         yield _components(result.components)
-        yield from (f"{text(note, SENTENCE)}\n" for note in result.notes)
+        notes = (*result.cautions, *result.notes)
+        yield from (f"{text(note, SENTENCE)}\n" for note in notes)
     else:
         yield fenced(result.explanation)
     if result.remedy:
@@ -316,7 +326,8 @@ def _components(components: Sequence[ComponentRow]) -> str:
         if c.bound is not None:
             # As many digits as show which of the two is larger.
             bound, allowed = distinct(c.bound, c.tolerance)
-        remark = f"{BAD} fails" if c.fired else "changed sides" if c.changed_sides else ""
+        state = f"{BAD} fails" if c.fired else "changed sides" if c.changed_sides else ""
+        remark = ", ".join(filter(None, (state, c.below_zero)))
         if c.unavailable:
             remark = f"not applicable: {text(c.unavailable, SENTENCE)}"
         cells = [text(c.name, NAME), number(c.before), number(c.after), number(c.worsening)]

@@ -671,7 +671,7 @@ def test_work_grows_with_the_items_and_no_faster(command, dumped) -> None:
         ),
         ("new.jsonl", "missing.jsonl", "missing.jsonl: there is no such file."),
         ("new.jsonl", "notes.txt", "notes.txt: show reads a dump"),
-        ("missing.json", "report.json", "missing.json: cannot be read"),
+        ("missing.json", "report.json", "missing.json: there is no such file."),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(
@@ -688,3 +688,51 @@ def test_what_cannot_be_compared_is_an_error(
     assert found.out == ""
     assert re.search(message, found.err)
     assert len(found.err.splitlines()) == 1
+
+
+# --- what cannot be read -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".yaml", ".json"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "folder", "pipe", "device", "long", "half", "latin-1", "utf-16", "lfs"]
+)
+def test_what_cannot_be_read_is_told_with_exit_code_2(command, tmp_path, ending, kind) -> None:
+    """By kind, for each kind of file that is shown; nothing is printed."""
+    path = tmp_path / f"x{ending}"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind in ("latin-1", "utf-16"):
+        path.write_bytes('{"é": 1}\n'.encode(kind))
+    elif kind == "lfs":
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4000\n")
+    names = {"long": "n" * 300 + ending, "half": f"\ud83d{ending}"}
+    told = {
+        "missing": "there is no such file",
+        "folder": "it is a folder",
+        "pipe": "it is a pipe",
+        "device": "it is a device",
+        "long": "File name too long",
+        "half": "no file can have this name",
+        "latin-1": "line 1 is not UTF-8",
+        "utf-16": "it is UTF-16 or UTF-32 text",
+        "lfs": "git lfs pull",
+    }
+    found = command("show", tmp_path / names.get(kind, path.name))
+    assert (found.code, found.out) == (2, "")
+    assert told[kind] in found.err
+    assert found.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mx.json", "::error::x", "a\n::error::b.yaml", "\u202e"])
+@pytest.mark.parametrize("flag", ["", "--slice", "--worst", "--unknown"])
+def test_hostile_names_are_told_as_text(command, name: str, flag: str) -> None:
+    """Whether the command or its parser of arguments refuses them."""
+    found = command("show", *filter(None, [flag]), name)
+    assert found.code == 2
+    assert found.err.rstrip("\n").isprintable()
+    assert found.err.startswith("pytest-calibration: error: ")

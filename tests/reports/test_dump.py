@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tracemalloc
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -134,6 +135,26 @@ def test_lines_may_be_left_out_and_reordered(tmp_path: Path) -> None:
 
 
 # --- a line --------------------------------------------------------------------------------------
+
+
+def test_items_without_a_group_stay_alone(tmp_path: Path) -> None:
+    """What is read back has as many independent units as what was written."""
+    one = Predictions.from_confidence([0.5] * 4, [True] * 4, groups=["a", None, "a", "#1"])
+    found = read_dump(write_dump(tmp_path, one))
+    assert found.n_clusters == one.n_clusters == 3
+
+
+def test_one_long_name_makes_no_other_longer(tmp_path: Path) -> None:
+    """Reading takes memory for the text there is, not for n times the longest."""
+    n, names = 2000, ["a"] * 1999 + ["x" * 100_000]
+    one = Predictions.from_confidence([0.5] * n, [True] * n, groups=names, slices=names)
+    tracemalloc.start()
+    found = read_dump(write_dump(tmp_path, one))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    same(one, found)
+    # As two arrays of fixed width: 2 x 2000 x 100,000 x 4 bytes.
+    assert peak < 16_000_000
 
 
 def two(**more: Any) -> Predictions:
@@ -572,7 +593,7 @@ def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     path.write_bytes(f"{line(0)}\n".encode() + '{"probe": "é"}\n'.encode("latin-1"))
     with pytest.raises(PredictionsError) as caught:
         read_dump(path)
-    assert str(caught.value) == f"{path}, line 2: is not UTF-8."
+    assert str(caught.value) == f"{path}: cannot be read (line 2 is not UTF-8); save it as UTF-8."
 
 
 def test_what_other_programs_write_is_read(tmp_path: Path) -> None:
@@ -614,7 +635,7 @@ def test_a_file_that_holds_nothing_is_told(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: holds no items; a dump has one a line."
     with pytest.raises(PredictionsError) as caught:
         read_dump(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: cannot be read (Is a directory)."
+    assert str(caught.value) == f"{tmp_path}: cannot be read (it is a folder); name a file."
 
 
 def test_a_probe_that_cannot_be_is_told_with_its_file(tmp_path: Path) -> None:

@@ -1267,3 +1267,10 @@ def test_every_state_has_a_sign_and_a_word() -> None:
         "no_baseline": "bad",
     }
     assert len(verdicts()) == len(session().results)
+
+
+def test_cautions_are_told_whatever_the_verdict() -> None:
+    """What a probe says of its numbers stands with each verdict on them, escaped."""
+    passed = replace(session().results[0], cautions=("it is <noise>.",))
+    page = "".join(html_report(replace(session(), results=(passed,))))
+    assert "<li>it is &lt;noise&gt;.</li>" in page

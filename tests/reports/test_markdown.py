@@ -279,14 +279,18 @@ def test_nothing_in_the_text_acts(most_bytes: int) -> None:
 
 @pytest.mark.parametrize(
     "field",
-    ["probe", "model", "test", "headline", "explanation", "remedy", "unit", "reference", "notes"],
+    [
+        *("probe", "model", "test", "headline", "explanation", "remedy", "unit", "reference"),
+        *("notes", "cautions"),
+    ],
 )
 @pytest.mark.parametrize("bad", [HOSTILE, "`a|b``c", "</details>\n\n# x", "\\|", "$a$ @b #1"])
 def test_no_field_acts(field: str, bad: str) -> None:
     """Each field of a result may hold anything; the shape of the report does not change."""
 
     def kinds(text: str) -> list[str]:
-        value: object = (text, text) if field in ("explanation", "notes") else text
+        several = field in ("explanation", "notes", "cautions")
+        value: object = (text, text) if several else text
         value = Remedy(text, text) if field == "remedy" else value
         return [t.type for t in tokens(report(one(**{field: value})))]
 
@@ -308,6 +312,13 @@ def test_no_text_of_the_session_acts() -> None:
         bad, errors=("a",), remarks=("b", "c", "d"), version="1", created="2", commit="3"
     )
     assert kinds == [t.type for t in tokens(report(calm))]
+
+
+def test_cautions_are_told_whatever_the_verdict() -> None:
+    """What a probe says of its numbers stands once for each probe and model, passed or not."""
+    passed = replace(sample().results[0], probe="mcq", model="sft", cautions=("it is noise.",))
+    text = report(replace(sample(), results=(passed, passed), errors=(), remarks=()))
+    assert text.count("`mcq` on `sft`: it is noise.") == 1
 
 
 # --- limits --------------------------------------------------------------------------------------

@@ -121,11 +121,11 @@ def _drift(members: Sequence[_Measured], past: Iterable[Past]) -> Drift:
     # Several verdicts may be about one measurement.
     same: dict[tuple[object, ...], list[_Measured]] = {}
     for m in members:
-        key = (m.result.model, m.detail.candidate.n, m.ece, m.result.accuracy)
+        key = (m.result.source, m.detail.candidate.n, m.ece, m.result.accuracy)
         same.setdefault(key, []).append(m)
     measured = [
         Point(
-            first.result.model,
+            first.result.source,
             "this run",
             first.detail.candidate.n,
             first.ece.value,

@@ -105,7 +105,7 @@ def choices(results: Sequence[Result]) -> dict[str, list[str]]:
     """Return the states, the models and the probes, each once, in order."""
     return {
         "state": list(dict.fromkeys(r.state_name for r in results)),
-        "model": list(dict.fromkeys(r.model for r in results)),
+        "model": list(dict.fromkeys(r.source for r in results)),
         "probe": list(dict.fromkeys(r.probe for r in results)),
     }
 

@@ -81,7 +81,7 @@ def _compared(result: Result, width: int, several: bool) -> list[str]:
         lines += component_table(result.components, decided=result.state != "inconclusive")
     else:
         lines += map(visible, result.findings)
-    for note in result.notes:
+    for note in (*result.cautions, *result.notes):
         lines += wrapped(f"note: {note}", width - 2)
     return lines
 
@@ -107,6 +107,8 @@ def component_table(components: Sequence[ComponentRow], *, decided: bool = True)
             f"{visible(c.name):<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
             f"{bound:>10} {tolerance:>8}{mark}"
         )
+        if c.below_zero:
+            yield f"{'':<18}  {c.below_zero}"
 
 
 def _slices_and_items(detail: Detail, width: int) -> list[str]:

@@ -198,3 +198,19 @@ def test_any_width_and_verbosity_can_be_printed(width: int, verbosity: int, unic
     assert lines[-1] == counts_line(WHOLE)
     if not unicode:
         assert all(line.isascii() for line in lines)
+
+
+@pytest.mark.parametrize("verbosity", [-2, -1, 0, 1, 2])
+def test_cautions_are_told_whatever_the_verdict_and_verbosity(verbosity: int) -> None:
+    """What a probe says of its numbers stands once for each probe and model; hostile text shown."""
+    noted = replace(BASE, notes=("it is noise.", HOSTILE))
+    passed = result_of(compare(noted, noted))
+    assert passed.cautions == noted.notes
+    again = result_of(judge(measure(noted), 0.9))
+    lines = list(summary_lines(session(passed, passed, again), verbosity=verbosity, width=10_000))
+    assert lines.count("support-mcq on base: it is noise.") == 1
+    assert sum(line.startswith("support-mcq on base: ") for line in lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert "note: it is noise." in compare(noted, noted).explain()
+    anonymous = replace(passed, model="")
+    assert "support-mcq: it is noise." in list(summary_lines(session(anonymous)))
