@@ -154,14 +154,18 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     from pytest_calibration.sink import SINK
 
     finished = False
-    # A session within a test of another has sinks of its own.
+    # A session within a test of another has sinks of its own, to the end of its last hook.
     outer = SINK.set(None)
+
+    def restore() -> None:
+        SINK.set(outer)
+
+    session.config.add_cleanup(restore)
     try:
         result = yield
         finished = not (session.shouldstop or session.shouldfail)
         return result
     finally:
-        SINK.set(outer)
         run = run_made(session.config)
         if run is not None:
             from pytest_calibration.plugin.ending import end

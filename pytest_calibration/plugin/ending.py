@@ -46,6 +46,17 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
     session.testsfailed += len(run.errors)
 
 
+def hear_the_last(run: Run, session: pytest.Session) -> None:
+    """Fail a session in which another hook lost the error of a verdict after reports were made."""
+    late = run.late_verdicts()
+    run.outcomes.add_late(late)
+    if any(result.fails for result in late):
+        run.errors.append("a verdict failed when the reports were written already.")
+        _check_heard(run)
+        if session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def _write_baselines(run: Run) -> None:
     written, problems = run.records.write()
     run.outcomes.not_recorded(written, problems)
@@ -61,11 +72,13 @@ def _check_heard(run: Run) -> None:
     unheard = run.outcomes.unheard()
     for test in dict.fromkeys(result.test for result in unheard):
         headlines = dict.fromkeys(visible(r.headline) for r in unheard if r.test == test)
-        run.errors.append(
+        error = (
             f"{test} did not fail, but this did: {'; '.join(headlines)}. The error was caught, or "
             "raised in a thread, task or process that the test does not ask: let it reach the "
             "test, or expect it with pytest.raises or xfail."
         )
+        if error not in run.errors:
+            run.errors.append(error)
 
 
 def _check_decided(run: Run, *, failed: bool) -> None:

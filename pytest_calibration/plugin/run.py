@@ -64,7 +64,7 @@ class Run:
         errors: lines that make the session fail.
         expected: names of the failing verdicts that tests expect.
         forked: brings what is concluded in the child processes of a test.
-        late: each gives verdicts reached after the last report of their test.
+        late: each takes the verdicts reached after the last report of a test.
 
     Raises:
         pytest.UsageError: an option that has a wrong value, or that contradicts another.
@@ -122,9 +122,8 @@ class Run:
             self.forked.send({"expected": verdict})
 
     def late_verdicts(self) -> list[Result]:
-        """Return, once, the verdicts that were reached after the last report of their test."""
-        late, self.late = self.late, []
-        return [result for results in late for result in results()]
+        """Return, each once, the verdicts reached after the last report of their test."""
+        return [result for take in self.late for result in take()]
 
     def asker(self, project: Project) -> Asker:
         """Return what asks the models about the probes of a project, each question once."""

@@ -74,7 +74,7 @@ class SessionSink:
         self._failed: tuple[Predictions, Predictions | None] | None = None
         self._expects_failure = False
         if late:
-            run.late.append(self.outcome)
+            run.late.append(self.take)
             return
         run.records.drop(self.test)
         run.made.drop(self.test)
@@ -135,8 +135,8 @@ class SessionSink:
         told = {id(result) for result in failing}
         setattr(error, NAMES, tuple(n for n, r in self.results.items() if id(r) in told))
 
-    def outcome(self) -> list[Result]:
-        """Return the verdicts so far; those that the test expects fail nothing."""
+    def take(self) -> list[Result]:
+        """Return the verdicts since the last call; those that the test expects fail nothing."""
         messages = self.run.forked.received()
         if not (messages or self.results):
             return []
@@ -147,9 +147,10 @@ class SessionSink:
                 self.run.expected.add(message["expected"])
             else:
                 self.results[message["name"]] = from_plain(Result, message["result"])
+        taken, self.results = self.results, {}
         return [
             expected(result) if result.fails and self._is_expected(name) else result
-            for name, result in self.results.items()
+            for name, result in taken.items()
         ]
 
     def _is_expected(self, name: str) -> bool:
@@ -222,13 +223,12 @@ class SessionSink:
         # An xfail, with or without a reason.
         self._expects_failure = self._expects_failure or hasattr(report, "wasxfail")
         if report.when == "teardown":
-            results = self.outcome()
+            results = self.take()
             if results:
                 from pytest_calibration.reports.model import plain
 
                 setattr(report, RESULTS, json.dumps(plain(results)))
-            self.results.clear()
-            self.run.late.append(self.outcome)
+            self.run.late.append(self.take)
 
     def _sections(self) -> Iterator[tuple[str, str]]:
         """Yield what is printed below a failure and nowhere else: (title, text)."""

@@ -195,6 +195,28 @@ def pytest_runtest_logfinish(nodeid):
     assert report["green"] is False
 
 
+@WORKERS
+def test_a_hook_at_the_end_of_the_session_loses_nothing(
+    project: Project, workers: list[str]
+) -> None:
+    """A verdict after the last test, in another hook, makes the session red."""
+    project.isolated = True
+    project.write("tests/test_project.py", START + "\ndef test_it(): assert_ece_below(ANSWERS, .9)")
+    project.write(
+        "tests/conftest.py",
+        """
+import contextlib, sys
+
+def pytest_sessionfinish():
+    if "test_project" in sys.modules:
+        with contextlib.suppress(AssertionError): sys.modules["test_project"].gate()
+""",
+    )
+    result = project.run("-W", "ignore", *workers)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["ERROR: tests/test_project.py::test_it did not fail, but this*"])
+
+
 def test_a_lost_error_of_an_earlier_attempt_does_not_count(project: Project) -> None:
     """The last attempt of a test counts, as everywhere."""
     project.isolated = True
