@@ -31,6 +31,7 @@ With torch:
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,10 +39,12 @@ from typing import TYPE_CHECKING, Final
 from pytest_calibration.errors import UsageError
 from pytest_calibration.models.backends import Identity, ModelSpec, require
 from pytest_calibration.models.backends.transformers.environment import current_environment
+from pytest_calibration.models.backends.transformers.hub import is_kept
 from pytest_calibration.models.backends.transformers.identity import identify_checkpoint
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.threads import patient_threads
 from pytest_calibration.models.digests import Digest
+from pytest_calibration.models.places import begins_in, can_only_be_path, shown, what_is_there
 
 if TYPE_CHECKING:
     from pytest_calibration.models.backends.transformers.transformers_model import (
@@ -64,11 +67,11 @@ def parse(text: str) -> ModelSpec | None:
     Raises:
         UsageError: a path that does not exist, a file, or half a revision.
     """
-    if Path(text).is_dir():
+    if os.path.isdir(text):
         return ModelSpec(text, local=True)
-    if Path(text).exists():
+    if os.path.exists(text):
         raise UsageError(
-            f"model {text!r} is a file; pass the directory that holds config.json or "
+            f"model {shown(text)} is a file; pass the directory that holds config.json or "
             "adapter_config.json."
         )
     if _SCHEME.match(text):
@@ -78,15 +81,20 @@ def parse(text: str) -> ModelSpec | None:
         location, revision = text, ""
     elif not location or not revision:
         side = "after" if location else "before"
-        raise UsageError(f"model {text!r}: nothing stands {side} the '@'; write id@revision.")
-    if at and Path(location).is_dir():
+        raise UsageError(f"model {shown(text)}: nothing stands {side} the '@'; write id@revision.")
+    if at and os.path.isdir(location):
         raise UsageError(
-            f"model {text!r}: {location!r} is a directory, and only the hub has revisions; leave "
-            f"out @{revision}."
+            f"model {shown(text)}: {location!r} is a directory, and only the hub has revisions; "
+            f"leave out @{revision}."
         )
-    # A hub id is `name` or `owner/name`.
-    if location.startswith(("/", "./", "../", "~")) or location.count("/") > 1 or "\\" in location:
-        raise UsageError(f"model {text!r}: there is no such directory.")
+    if can_only_be_path(location):
+        raise UsageError(f"model {shown(text)}: {what_is_there(location)}.")
+    # With a revision it is of the hub.
+    if not at and begins_in(location, Path()) and not is_kept(location):
+        raise UsageError(
+            f"model {shown(text)}: {what_is_there(location)}; where the hub's model of this name "
+            "is meant, write its revision, too (@main)."
+        )
     return ModelSpec(location, revision or None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,15 @@ from typing import Any, Final
 _NAMES: Final = ("config.json", "adapter_config.json", "tokenizer_config.json", "tokenizer.json")
 _ADAPTER: Final = "adapter_config.json"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+
+
+def is_kept(repo: str) -> bool:
+    """Whether something of a hub model lies in the local copy."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        return False
+    return os.path.isdir(Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}")
 
 
 def snapshot(repo: str, revision: str | None, **options: Any) -> Path | None:
