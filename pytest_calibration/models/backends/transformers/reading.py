@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 import transformers
@@ -15,9 +14,8 @@ import transformers
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends import ModelSpec, require
 from pytest_calibration.models.backends.transformers.identity import adapter_base
+from pytest_calibration.models.backends.transformers.kinds import check_kind
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
-
-_CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 
 
 @contextlib.contextmanager
@@ -58,8 +56,16 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_weights(spec: ModelSpec, settings: TransformersSettings, device: torch.device) -> Any:
+def load_weights(
+    spec: ModelSpec, settings: TransformersSettings, device: torch.device, notes: list[str]
+) -> Any:
     """Return the model of a checkpoint, or of an adapter with its base.
+
+    Args:
+        spec: the checkpoint.
+        settings: how it is loaded.
+        device: where to.
+        notes: sentences on how it was loaded are added to it.
 
     Raises:
         ModelError: it cannot be loaded whole, or is no causal language model.
@@ -67,7 +73,7 @@ def load_weights(spec: ModelSpec, settings: TransformersSettings, device: torch.
     """
     base = adapter_base(spec)
     if base is None:
-        return _load_whole(spec, settings, device)
+        return _load_whole(spec, settings, device, notes)
     require("peft", "peft")
     import peft
 
@@ -79,7 +85,7 @@ def load_weights(spec: ModelSpec, settings: TransformersSettings, device: torch.
                 f"{spec.location!r} holds adapter_config.json and no adapter_model.safetensors; "
                 "save the adapter again with save_pretrained."
             )
-    model = _load_whole(base, settings, device)
+    model = _load_whole(base, settings, device, notes)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = _explained(
@@ -103,7 +109,9 @@ def _placed(
     return _explained(spec, lambda: model.to(device))
 
 
-def _load_whole(spec: ModelSpec, settings: TransformersSettings, device: torch.device) -> Any:
+def _load_whole(
+    spec: ModelSpec, settings: TransformersSettings, device: torch.device, notes: list[str]
+) -> Any:
     if spec.local and not (Path(spec.location) / "config.json").is_file():
         raise ModelError(
             f"{spec.location!r} holds no config.json and no adapter_config.json, so it is no "
@@ -118,17 +126,7 @@ def _load_whole(spec: ModelSpec, settings: TransformersSettings, device: torch.d
     config = _explained(
         spec, lambda: transformers.AutoConfig.from_pretrained(spec.location, **common)
     )
-    kinds = getattr(config, "architectures", None) or []
-    if getattr(config, "is_encoder_decoder", False):
-        kinds = kinds or [type(config).__name__]
-        raise ModelError(
-            f"{spec.name}: is a {kinds[0]}, an encoder with a decoder and no causal language "
-            "model; it predicts no next tokens of a text."
-        )
-    if kinds and not any(_CAUSAL.search(kind) for kind in kinds):
-        raise ModelError(
-            f"{spec.name}: is a {kinds[0]}, no causal language model; it predicts no next tokens."
-        )
+    notes += _explained(spec, lambda: check_kind(spec, config))
     model, report = _explained(
         spec,
         lambda: transformers.AutoModelForCausalLM.from_pretrained(
@@ -180,6 +178,8 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
     """Run a loading step; raise what goes wrong as ModelError, in one sentence."""
     try:
         return load()
+    except ModelError:
+        raise
     except Exception as problem:
         # The libraries may raise anything: for a truncated file, a configuration of a wrong type, …
         first = " ".join(str(problem).split())
