@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 import transformers
 
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends import ModelSpec, require
-from pytest_calibration.models.backends.transformers.identity import adapter_base
+from pytest_calibration.models.backends.transformers.hub import is_silent
 from pytest_calibration.models.backends.transformers.kinds import check_kind
+from pytest_calibration.models.backends.transformers.layers import SETTING, Layer, file_in
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
+
+_TOKENIZER_FILES: Final = (
+    *("tokenizer.json", "tokenizer_config.json"),
+    *("tokenizer.model", "vocab.json"),
+)
 
 
 @contextlib.contextmanager
@@ -57,12 +66,15 @@ def device_of(name: str) -> torch.device:
 
 
 def load_weights(
-    spec: ModelSpec, settings: TransformersSettings, device: torch.device, notes: list[str]
+    stack: Sequence[Layer],
+    settings: TransformersSettings,
+    device: torch.device,
+    notes: list[str],
 ) -> Any:
-    """Return the model of a checkpoint, or of an adapter with its base.
+    """Return the model of a checkpoint, or of adapters with the checkpoint under them.
 
     Args:
-        spec: the checkpoint.
+        stack: the layers, the checkpoint last.
         settings: how it is loaded.
         device: where to.
         notes: sentences on how it was loaded are added to it.
@@ -71,33 +83,66 @@ def load_weights(
         ModelError: it cannot be loaded whole, or is no causal language model.
         MissingExtra: it is an adapter, and peft is not installed.
     """
-    base = adapter_base(spec)
-    if base is None:
-        return _load_whole(spec, settings, device, notes)
+    *adapters, whole = stack
+    if not adapters:
+        return _placed(whole, _load_whole(whole, settings, notes), settings, device)
     require("peft", "peft")
+    from pytest_calibration.models.backends.transformers.adapters import enlarged, merged
+
+    top = adapters[0]
+    files = [_adapter_weights(adapter, settings) for adapter in adapters]
+    try:
+        model = _load_whole(whole, settings, notes)
+    except ModelError as problem:
+        raise ModelError(
+            f"adapter {top.text!r}: the model it was trained on, {whole.text!r}, cannot be used: "
+            f"{str(problem).rstrip('.')}; to load another: {SETTING}."
+        ) from problem
+    # The last of the adapters was trained on the base, the first on all that lies below it.
+    for adapter, file in zip(reversed(adapters), reversed(files), strict=True):
+        tokens = partial(_tokens_of, adapter, whole, settings)
+        model = _explained(adapter, partial(enlarged, model, file, tokens, notes))
+        model = _with_adapter(model, adapter, file.parent)
+        if adapter is not top:
+            model = merged(model, adapter, top, notes)
+    return _placed(top, model, settings, device)
+
+
+def _adapter_weights(adapter: Layer, settings: TransformersSettings) -> Path:
+    """Return the file with an adapter's weights; its configuration lies beside it.
+
+    Raises:
+        ModelError: there is none, or one that may not be read.
+    """
+    names = ["adapter_model.safetensors", "adapter_model.bin"]
+    for name in names[:1] if settings.safetensors_only else names:
+        file = file_in(adapter, name, settings)
+        if file is not None:
+            return file
+    if adapter.local and settings.safetensors_only:
+        _refuse_pickles(adapter)
+    raise ModelError(
+        f"{adapter.location!r} holds adapter_config.json and no adapter_model.safetensors; "
+        "save the adapter again with save_pretrained."
+    )
+
+
+def _with_adapter(model: Any, adapter: Layer, folder: Path) -> Any:
     import peft
 
-    if not (Path(spec.location) / "adapter_model.safetensors").is_file():
-        if settings.safetensors_only:
-            _refuse_pickles(spec)
-        if not (Path(spec.location) / "adapter_model.bin").is_file():
-            raise ModelError(
-                f"{spec.location!r} holds adapter_config.json and no adapter_model.safetensors; "
-                "save the adapter again with save_pretrained."
-            )
-    model = _load_whole(base, settings, device, notes)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = _explained(
-            spec, lambda: peft.PeftModel.from_pretrained(model, spec.location, is_trainable=False)
+            adapter,
+            lambda: peft.PeftModel.from_pretrained(model, str(folder), is_trainable=False),
         )
     for warning in caught:
         if "missing adapter keys" in str(warning.message):
             raise ModelError(
-                f"{spec.name}: the adapter in {spec.location!r} does not hold all the weights its "
-                "configuration names; save it again with save_pretrained."
+                f"{adapter.name}: the adapter in {adapter.location!r} does not hold all the "
+                "weights its configuration names; save it again with save_pretrained."
             )
-    return _placed(spec, model, settings, device)
+    return model
 
 
 def _placed(
@@ -109,28 +154,27 @@ def _placed(
     return _explained(spec, lambda: model.to(device))
 
 
-def _load_whole(
-    spec: ModelSpec, settings: TransformersSettings, device: torch.device, notes: list[str]
-) -> Any:
+def _load_whole(spec: Layer, settings: TransformersSettings, notes: list[str]) -> Any:
     if spec.local and not (Path(spec.location) / "config.json").is_file():
         raise ModelError(
             f"{spec.location!r} holds no config.json and no adapter_config.json, so it is no "
             "checkpoint; pass the directory that save_pretrained wrote."
         )
-    common = {"revision": spec.revision, "trust_remote_code": settings.trust_remote_code}
+    place = spec.arguments(settings)
+    common = {"trust_remote_code": settings.trust_remote_code}
     arguments: dict[str, Any] = {
         "dtype": settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype),
         **({"use_safetensors": True} if settings.safetensors_only else {}),
-        **settings.arguments,
+        **{key: value for key, value in settings.arguments.items() if key != "subfolder"},
     }
     config = _explained(
-        spec, lambda: transformers.AutoConfig.from_pretrained(spec.location, **common)
+        spec, lambda: transformers.AutoConfig.from_pretrained(spec.location, **common, **place)
     )
     notes += _explained(spec, lambda: check_kind(spec, config))
     model, report = _explained(
         spec,
         lambda: transformers.AutoModelForCausalLM.from_pretrained(
-            spec.location, output_loading_info=True, **common, **arguments
+            spec.location, output_loading_info=True, **common, **{**place, **arguments}
         ),
     )
     missing = sorted(report.get("missing_keys") or ())
@@ -139,38 +183,61 @@ def _load_whole(
             f"{spec.name}: the checkpoint lacks {len(missing)} weights (first: {missing[0]}), "
             "which would be random numbers; save the whole model with save_pretrained."
         )
-    return _placed(spec, model, settings, device)
+    return model
 
 
-def load_tokenizer(spec: ModelSpec, settings: TransformersSettings) -> Any:
-    """Return the tokenizer of a checkpoint, or the one that the settings name.
+def _tokens_of(adapter: Layer, whole: Layer, settings: TransformersSettings) -> int:
+    """Return the number of tokens of an adapter's own tokenizer; 0 where it has none."""
+    if settings.tokenizer is None and not _tokenizer_folders(adapter, settings):
+        return 0
+    return len(load_tokenizer((adapter, whole), settings))
+
+
+def _tokenizer_folders(layer: Layer, settings: TransformersSettings) -> list[str]:
+    """Return the places in a layer that hold a tokenizer, as subfolders of its root."""
+    own = settings.tokenizer_subfolder
+    inner = os.path.relpath(layer.location, layer.root) if layer.local else layer.subfolder
+    places = [own] if own else list(dict.fromkeys([inner, ""]))
+    at = {place: replace(layer, location=layer.root, subfolder=place) for place in places}
+    return [
+        place
+        for place in places
+        if any(file_in(at[place], file, settings) for file in _TOKENIZER_FILES)
+    ]
+
+
+def load_tokenizer(stack: Sequence[Layer], settings: TransformersSettings) -> Any:
+    """Return the tokenizer of the topmost layer that has one, or the one that the settings name.
 
     Raises:
         ModelError: there is none.
     """
-    source = spec
+    top, whole = stack[0], stack[-1]
     if settings.tokenizer is not None:
-        local = Path(settings.tokenizer).is_dir()
-        source = ModelSpec(settings.tokenizer, local=local, name=spec.name)
-    elif spec.local and not any(
-        (Path(spec.location) / file).is_file()
-        for file in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-    ):
-        base = adapter_base(spec)
-        if base is None:
+        local = os.path.isdir(settings.tokenizer)
+        source = Layer(settings.tokenizer, local=local, name=top.name, root=settings.tokenizer)
+        folder = settings.tokenizer_subfolder
+    else:
+        places = [(one, place) for one in stack for place in _tokenizer_folders(one, settings)]
+        if not places and whole.local:
             raise ModelError(
-                f"{spec.location!r} holds no tokenizer; save one beside the model, or name one: "
+                f"{top.location!r} holds no tokenizer; save one beside the model, or name one: "
                 "model: {tokenizer: ...} in calibration.yaml."
             )
-        source = base
+        source, folder = places[0] if places else (whole, whole.subfolder)
+    place = replace(source, subfolder="" if source.local else folder).arguments(settings)
+    location = os.path.join(source.root, folder) if source.local else source.location
+    own = {k: v for k, v in settings.tokenizer_arguments.items() if k != "subfolder"}
+    common = {"trust_remote_code": settings.trust_remote_code}
+    if source in stack[:-1] and not source.local:
+        # The library would look for the configuration of the model beside the tokenizer.
+        at = whole.arguments(settings)
+        own["config"] = _explained(
+            whole, lambda: transformers.AutoConfig.from_pretrained(whole.location, **common, **at)
+        )
     return _explained(
         source,
-        lambda: transformers.AutoTokenizer.from_pretrained(
-            source.location,
-            revision=source.revision,
-            trust_remote_code=settings.trust_remote_code,
-            **settings.tokenizer_arguments,
-        ),
+        lambda: transformers.AutoTokenizer.from_pretrained(location, **common, **{**place, **own}),
     )
 
 
@@ -193,6 +260,8 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
                 "where calibration.yaml says model: {trust_remote_code: true}."
             ) from problem
         where, aside = ("directory", "") if spec.local else ("hub id", " (no such directory here)")
+        if not spec.local and is_silent(spec.location):
+            first = "the hub does not answer, and there is no local copy"
         raise ModelError(
             f"cannot load {where} {spec.text!r}{aside}: {first[:300].rstrip('.')}."
         ) from problem

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pytest_calibration.errors import CalibrationError, ModelError, TokenBoundaryError
 from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.layers import layers
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.reading import (
     device_of,
@@ -135,8 +136,9 @@ class TransformersModel:
         device = device_of(settings.device)
         notes: list[str] = []
         with quiet():
-            model = load_weights(spec, settings, device, notes)
-            tokenizer = load_tokenizer(spec, settings)
+            stack = layers(spec, settings)
+            model = load_weights(stack, settings, device, notes)
+            tokenizer = load_tokenizer(stack, settings)
             model.eval()
         made = cls(
             model,
