@@ -93,7 +93,7 @@ def test_no_file_is_a_configuration_that_says_nothing() -> None:
         ),
         (
             "model: {batch_tokens: yes}",
-            r"model: batch_tokens must be a whole number or null, .*True",
+            r"model: batch_tokens must be a whole number or null, .*'yes'",
         ),
         ("model: {batch_tokens: 0}", r"model: batch_tokens must be at least 1, got 0"),
         ("model: {tokenizer: 3}", r"model: tokenizer must be text or null, got 3"),
@@ -109,11 +109,14 @@ def test_no_file_is_a_configuration_that_says_nothing() -> None:
             r"probes\.a\.limit must be a whole number of at least 1, got 0",
         ),
         ("probes: {a: {limit: 1.5}}", r"probes\.a\.limit must be a whole number .*got 1\.5"),
-        ("probes: {a: {limit: yes}}", r"probes\.a\.limit must be a whole number .*got True"),
+        ("probes: {a: {limit: yes}}", r"probes\.a\.limit must be a whole number .*got 'yes'"),
+        ("probes: {a: {limit: true}}", r"probes\.a\.limit must be a whole number .*got True"),
+        ("probes: {a: {limit: 1_000}}", r"probes\.a\.limit must be a whole .*got '1_000'"),
         ("probes: {a: {tolerance: 1}}", r"probes\.a\.tolerance must be .*and below 1, got 1"),
-        ("probes: {a: {tolerance: 1e-5}}", r"probes\.a\.tolerance must be a number .*got '1e-5'"),
+        ("probes: {a: {tolerance: 1:30}}", r"probes\.a\.tolerance must be a number .*got '1:30'"),
         ("tolerance: -0.1", r"tolerance must be a number of at least 0 and below 1, got -0\.1"),
-        ("tolerance: yes", r"tolerance must be a number of at least 0 and below 1, got True"),
+        ("tolerance: yes", r"tolerance must be a number of at least 0 and below 1, got 'yes'"),
+        ("tolerance: .inf", r"tolerance must be a number of at least 0 and below 1, got inf"),
         ("tolerance: .nan", r"tolerance must be a number of at least 0 and below 1, got nan"),
         ("alpha: 0.5", r"alpha must be a number above 0 and below 0\.5, got 0\.5"),
         ("alpha: 0", r"alpha must be a number above 0 and below 0\.5, got 0"),
@@ -188,15 +191,16 @@ def test_the_command_line_goes_before_the_file(path: Path) -> None:
         read_config(path).load_settings(dtype="half")
 
 
-def test_a_tokenizer_beside_the_file_is_found_from_anywhere(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("key", ["tokenizer", "base"])
+def test_a_folder_beside_the_file_is_found_from_anywhere(
+    path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     """A folder named in the file is relative to it; a hub id, and a flag, stay as they are."""
     (path.parent / "tok").mkdir()
     (path.parent / "elsewhere").mkdir()
     monkeypatch.chdir(path.parent / "elsewhere")
-    path.write_text("model: {tokenizer: tok}", encoding="utf-8")
-    assert read_config(path).load_settings()["tokenizer"] == str(path.parent / "tok")
-    assert read_config(path).load_settings(tokenizer="tok")["tokenizer"] == "tok"
-    path.write_text("model: {tokenizer: gpt2}", encoding="utf-8")
-    assert read_config(path).load_settings()["tokenizer"] == "gpt2"
+    path.write_text(f"model: {{{key}: tok}}", encoding="utf-8")
+    assert read_config(path).load_settings()[key] == str(path.parent / "tok")
+    assert read_config(path).load_settings(**{key: "tok"})[key] == "tok"
+    path.write_text(f"model: {{{key}: gpt2}}", encoding="utf-8")
+    assert read_config(path).load_settings()[key] == "gpt2"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -37,16 +39,31 @@ class CheckpointIdentity:
         exact: whether the same digest means the same answers; not so where something is known by
             name alone (a branch of the hub) or by an address in memory.
         files: the files that were read, as they were then.
+        digests: of the contents of these files, in their order.
+        folders: each directory with the subfolders that count, and the names of its files.
     """
 
     digest: str
     exact: bool
     files: tuple[FileState, ...] = ()
+    digests: tuple[str, ...] = ()
+    folders: tuple[tuple[Path, tuple[str, ...], frozenset[str]], ...] = ()
 
     def unchanged(self) -> bool:
-        """Whether no file was changed since."""
+        """Whether no file was changed since, and none was added until this is first asked."""
+        return all(file.unchanged() for file in self.files) and self._unchanged_by_loading
+
+    @cached_property
+    def _unchanged_by_loading(self) -> bool:
+        """Whether what a file system does not tell was the same as well, after loading."""
         try:
-            return all(FileState.of(Path(file.path)) == file for file in self.files)
+            return all(
+                {name for name, _ in checkpoint_files(folder, subfolders)} == names
+                for folder, subfolders, names in self.folders
+            ) and all(
+                file.tells_changes or file_digest(file.asked)[0] == digest
+                for file, digest in zip(self.files, self.digests, strict=False)
+            )
         except OSError:
             return False
 
@@ -84,13 +101,15 @@ def identify_checkpoint(
     if not below:
         parts.digest.add(None)
     if settings.tokenizer is not None:
-        local = Path(settings.tokenizer).is_dir()
+        local = os.path.isdir(settings.tokenizer)
         folder = None
         if hub and not local:
             folder = snapshot(settings.tokenizer, None, **hub_access(settings))
         parts.add(Layer(settings.tokenizer, local=local, copy=str(folder or "")))
     exact = parts.exact and parts.digest.stable
-    return CheckpointIdentity(parts.digest.text(), exact, tuple(parts.files))
+    return CheckpointIdentity(
+        parts.digest.text(), exact, tuple(parts.files), tuple(parts.digests), tuple(parts.folders)
+    )
 
 
 class _Parts:
@@ -100,6 +119,8 @@ class _Parts:
         self.digest = Digest(size=16)
         self.exact = True
         self.files: list[FileState] = []
+        self.digests: list[str] = []
+        self.folders: list[tuple[Path, tuple[str, ...], frozenset[str]]] = []
         self._settings = settings
         self._cache = cache
 
@@ -117,10 +138,15 @@ class _Parts:
 
     def _add_folder(self, folder: Path) -> None:
         settings = self._settings
-        subfolders = [name for name in (settings.subfolder, settings.tokenizer_subfolder) if name]
-        for name, file in checkpoint_files(folder, subfolders):
+        subfolders = tuple(
+            name for name in (settings.subfolder, settings.tokenizer_subfolder) if name
+        )
+        names = dict(checkpoint_files(folder, subfolders))
+        self.folders.append((folder.absolute(), subfolders, frozenset(names)))
+        for name, file in names.items():
             digest, state = file_digest(file, self._cache)
             self.files.append(state)
+            self.digests.append(digest)
             self.digest.add([name, digest])
         for place in (folder, *(folder / name for name in subfolders)):
             self._check_code(place)
@@ -143,4 +169,4 @@ def _names_a_place(key: str, value: object) -> bool:
         return any(_names_a_place("", one) for one in value)
     if isinstance(value, PurePath):
         return True
-    return isinstance(value, str) and ("/" in value or "\\" in value or Path(value).exists())
+    return isinstance(value, str) and ("/" in value or "\\" in value or os.path.exists(value))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.errors import ModelError
+from pytest_calibration.files import read_text
 from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.checkpoint_files import pointers
 from pytest_calibration.models.backends.transformers.hub import file_of, is_silent, snapshot
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.spec_text import parse
@@ -18,6 +20,8 @@ from pytest_calibration.models.places import begins_in, can_only_be_path, what_i
 
 ADAPTER: Final = "adapter_config.json"
 SETTING: Final = "model: {base: ...} in calibration.yaml"
+# Bytes of a configuration in JSON.
+MOST_JSON: Final = 1 << 24
 # Arguments of loading that say how files of the hub are had.
 _ACCESS: Final = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
 
@@ -116,10 +120,28 @@ def file_in(layer: Layer, name: str, settings: TransformersSettings) -> Path | N
 def read_json(file: Path) -> dict[str, Any]:
     """Return a JSON object in a file; an empty one where it cannot be read."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_text(file, MOST_JSON, ModelError))
+    except (ModelError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def refuse_pointers(spec: ModelSpec, names: Collection[str] | None = None) -> None:
+    """Raise ModelError where files of a checkpoint are pointers of Git LFS.
+
+    Args:
+        spec: the checkpoint.
+        names: the files that matter; all by default.
+    """
+    if not spec.local:
+        return
+    found = [n for n in pointers(Path(spec.location)) if names is None or n in names]
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise ModelError(
+            f"{spec.location!r}: {found[0]}{more}: a pointer of Git LFS, not the file itself; "
+            "fetch the files: git lfs pull."
+        )
 
 
 def _within(spec: ModelSpec, subfolder: str) -> tuple[Layer, str]:
@@ -168,6 +190,7 @@ def _named_base(layer: Layer, config: Mapping[str, Any]) -> ModelSpec | str:
     """
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not base.strip():
+        refuse_pointers(layer, (ADAPTER,))
         return (
             "names no base_model_name_or_path; write the hub id or the directory of the model it "
             "was trained on"

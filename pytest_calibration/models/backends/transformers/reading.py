@@ -16,15 +16,40 @@ import transformers
 
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends import ModelSpec, require
+from pytest_calibration.models.backends.transformers.foreign_code import (
+    check_kernels,
+    kernel_arguments,
+    pickles_refused,
+)
 from pytest_calibration.models.backends.transformers.hub import is_silent
 from pytest_calibration.models.backends.transformers.kinds import check_kind
-from pytest_calibration.models.backends.transformers.layers import SETTING, Layer, file_in
-from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
-
-_TOKENIZER_FILES: Final = (
-    *("tokenizer.json", "tokenizer_config.json"),
-    *("tokenizer.model", "vocab.json"),
+from pytest_calibration.models.backends.transformers.layers import (
+    SETTING,
+    Layer,
+    file_in,
+    refuse_pointers,
 )
+from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
+from pytest_calibration.models.backends.transformers.used_weights import (
+    check_adapter_used,
+    check_shapes,
+    check_used,
+    loading_explained,
+    mismatched_shapes,
+)
+from pytest_calibration.models.backends.transformers.weight_files import (
+    check_adapter_files,
+    check_weight_files,
+    stored_tensors,
+)
+
+TOKENIZER_FILES: Final = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+    *("merges.txt", "spiece.model", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.jinja", "sentencepiece.bpe.model"),
+)
+# One of them is in every directory with a tokenizer.
+_MAIN_FILES: Final = TOKENIZER_FILES[:4]
 
 
 @contextlib.contextmanager
@@ -77,7 +102,7 @@ def load_weights(
         stack: the layers, the checkpoint last.
         settings: how it is loaded.
         device: where to.
-        notes: sentences on how it was loaded are added to it.
+        notes: sentences on how it was loaded, and on what is not used, are added to it.
 
     Raises:
         ModelError: it cannot be loaded whole, or is no causal language model.
@@ -91,6 +116,8 @@ def load_weights(
 
     top = adapters[0]
     files = [_adapter_weights(adapter, settings) for adapter in adapters]
+    for file in files:
+        notes += check_adapter_files(replace(top, location=str(file.parent)))
     try:
         model = _load_whole(whole, settings, notes)
     except ModelError as problem:
@@ -102,7 +129,9 @@ def load_weights(
     for adapter, file in zip(reversed(adapters), reversed(files), strict=True):
         tokens = partial(_tokens_of, adapter, whole, settings)
         model = _explained(adapter, partial(enlarged, model, file, tokens, notes))
-        model = _with_adapter(model, adapter, file.parent)
+        # One of the hub has been fetched.
+        here = replace(adapter, location=str(file.parent), local=True)
+        model = _with_adapter(model, here, settings)
         if adapter is not top:
             model = merged(model, adapter, top, notes)
     return _placed(top, model, settings, device)
@@ -127,14 +156,14 @@ def _adapter_weights(adapter: Layer, settings: TransformersSettings) -> Path:
     )
 
 
-def _with_adapter(model: Any, adapter: Layer, folder: Path) -> Any:
+def _with_adapter(model: Any, adapter: Layer, settings: TransformersSettings) -> Any:
     import peft
 
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, pickles_refused(adapter, settings):
         warnings.simplefilter("always")
         model = _explained(
             adapter,
-            lambda: peft.PeftModel.from_pretrained(model, str(folder), is_trainable=False),
+            lambda: peft.PeftModel.from_pretrained(model, adapter.location, is_trainable=False),
         )
     for warning in caught:
         if "missing adapter keys" in str(warning.message):
@@ -142,6 +171,8 @@ def _with_adapter(model: Any, adapter: Layer, folder: Path) -> Any:
                 f"{adapter.name}: the adapter in {adapter.location!r} does not hold all the "
                 "weights its configuration names; save it again with save_pretrained."
             )
+    with pickles_refused(adapter, settings):
+        check_adapter_used(adapter, model)
     return model
 
 
@@ -166,23 +197,27 @@ def _load_whole(spec: Layer, settings: TransformersSettings, notes: list[str]) -
         "dtype": settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype),
         **({"use_safetensors": True} if settings.safetensors_only else {}),
         **{key: value for key, value in settings.arguments.items() if key != "subfolder"},
+        # Told by name below: the library points to a log that is switched off.
+        "ignore_mismatched_sizes": True,
     }
+    notes += check_weight_files(spec, settings)
     config = _explained(
-        spec, lambda: transformers.AutoConfig.from_pretrained(spec.location, **common, **place)
-    )
-    notes += _explained(spec, lambda: check_kind(spec, config))
-    model, report = _explained(
         spec,
-        lambda: transformers.AutoModelForCausalLM.from_pretrained(
-            spec.location, output_loading_info=True, **common, **{**place, **arguments}
+        lambda: transformers.AutoConfig.from_pretrained(
+            spec.location, **common, **{**place, **kernel_arguments(settings)}
         ),
     )
-    missing = sorted(report.get("missing_keys") or ())
-    if missing:
-        raise ModelError(
-            f"{spec.name}: the checkpoint lacks {len(missing)} weights (first: {missing[0]}), "
-            "which would be random numbers; save the whole model with save_pretrained."
+    notes += _explained(spec, lambda: check_kind(spec, config))
+    check_kernels(spec, config, settings)
+    stored = stored_tensors(spec, settings)
+    with pickles_refused(spec, settings), loading_explained(spec, config, stored):
+        model, report = _explained(
+            spec,
+            lambda: transformers.AutoModelForCausalLM.from_pretrained(
+                spec.location, output_loading_info=True, **common, **{**place, **arguments}
+            ),
         )
+    notes += check_used(spec, model, report, stored)
     return model
 
 
@@ -197,12 +232,10 @@ def _tokenizer_folders(layer: Layer, settings: TransformersSettings) -> list[str
     """Return the places in a layer that hold a tokenizer, as subfolders of its root."""
     own = settings.tokenizer_subfolder
     inner = os.path.relpath(layer.location, layer.root) if layer.local else layer.subfolder
-    places = [own] if own else list(dict.fromkeys([inner, ""]))
+    places = [own] if own else [*({inner} - {"", "."}), ""]
     at = {place: replace(layer, location=layer.root, subfolder=place) for place in places}
     return [
-        place
-        for place in places
-        if any(file_in(at[place], file, settings) for file in _TOKENIZER_FILES)
+        place for place in places if any(file_in(at[place], file, settings) for file in _MAIN_FILES)
     ]
 
 
@@ -226,7 +259,9 @@ def load_tokenizer(stack: Sequence[Layer], settings: TransformersSettings) -> An
             )
         source, folder = places[0] if places else (whole, whole.subfolder)
     place = replace(source, subfolder="" if source.local else folder).arguments(settings)
-    location = os.path.join(source.root, folder) if source.local else source.location
+    location = str(Path(source.root, folder)) if source.local else source.location
+    # A vocabulary of lines would be read as the words of the pointer.
+    refuse_pointers(replace(source, location=location), TOKENIZER_FILES)
     own = {k: v for k, v in settings.tokenizer_arguments.items() if k != "subfolder"}
     common = {"trust_remote_code": settings.trust_remote_code}
     if source in stack[:-1] and not source.local:
@@ -250,8 +285,10 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
     except Exception as problem:
         # The libraries may raise anything: for a truncated file, a configuration of a wrong type, …
         first = " ".join(str(problem).split())
+        check_shapes(spec, mismatched_shapes(first))
         if isinstance(problem, KeyError):
             first = f"the key {first} is missing"
+        refuse_pointers(spec)
         if "safetensors" in first and "use_safetensors" not in first and spec.local:
             _refuse_pickles(spec, problem)
         if "trust_remote_code" in first and isinstance(problem, ValueError):

@@ -259,11 +259,13 @@ def _vocabulary_size(model: Any) -> float:
         layer = model.get_input_embeddings()
     except (AttributeError, NotImplementedError):
         # What transformers raises for a model whose embeddings it cannot find.
-        return float("inf")
+        layer = None
     # Adapters wrap layers, in several ways.
     while layer is not None and not isinstance(getattr(layer, "num_embeddings", None), int):
         layer = getattr(layer, "base_layer", None) or getattr(layer, "original_module", None)
-    return float("inf") if layer is None else int(layer.num_embeddings)
+    if layer is None:
+        return float(getattr(model.config.get_text_config(), "vocab_size", "inf"))
+    return int(layer.num_embeddings)
 
 
 def _fixed_rope_length(config: Any) -> float:
