@@ -517,8 +517,11 @@ def stored_state(path: Path) -> str:
     """Digest all that a YAML file says, hand edits too; empty where there is no file."""
     if not (path.exists() or path.is_symlink()):
         return ""
+    data = dict(read_unchecked(path))
+    # As `read_record` reads a key with nothing behind it.
+    data |= {"note": ""} if data.get("note", "") is None else {}
     # What cannot be read equals nothing that was read before.
-    return _checksum_or_none(read_unchecked(path), ()) or "unreadable"
+    return _checksum_or_none(data, ()) or "unreadable"
 
 
 def is_record(path: Path) -> bool:
