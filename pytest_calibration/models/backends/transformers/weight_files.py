@@ -181,9 +181,8 @@ def _pickled(file: Path) -> Iterator[tuple[str, StoredTensor]]:
 
 
 def _place(spec: ModelSpec, settings: TransformersSettings) -> tuple[Path, str | None]:
-    subfolder, variant = (settings.arguments.get(name) for name in ("subfolder", "variant"))
-    folder = Path(spec.location) / (subfolder if isinstance(subfolder, str) else "")
-    return folder, variant if isinstance(variant, str) else None
+    variant = settings.arguments.get("variant")
+    return Path(spec.location), variant if isinstance(variant, str) else None
 
 
 def _with_variant(name: str, variant: str | None) -> str:
