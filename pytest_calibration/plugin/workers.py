@@ -11,8 +11,8 @@ from pytest_calibration.plugin.run import Run
 
 
 def for_worker(run: Run) -> dict[str, Any]:
-    """Return the width of the terminal, and the models as far as they can be resolved."""
-    out: dict[str, Any] = {"width": run.width}
+    """Return width, settings of pytest, and the models as far as they can be resolved."""
+    out: dict[str, Any] = {"width": run.width, "settings": run.pytest_settings}
     # What cannot be resolved is reported by the test that needs it.
     with suppress(CalibrationError):
         if run.options["model"]:
@@ -26,6 +26,7 @@ def from_worker(run: Run) -> dict[str, Any]:
         "collected": run.collected,
         "left_out": run.left_out,
         "used_models": sorted(run.resolved.used_models),
+        "unlike": run.resolved.unlike,
         "configs": run.resolved.projects.read(),
         "records": run.records.as_dict(),
         "usage": run.usage.as_dict(run.resolved),
@@ -38,6 +39,7 @@ def merge(run: Run, output: Mapping[str, Any]) -> None:
     run.collected = max(run.collected, output["collected"])
     run.left_out |= output["left_out"]
     run.resolved.used_models.update(output["used_models"])
+    run.resolved.unlike |= output["unlike"]
     run.configs |= dict.fromkeys(output["configs"])
     run.records.merge(output["records"])
     run.usage.merge(output["usage"])
