@@ -12,6 +12,7 @@ from pytest_calibration.errors import ConfigError, UsageError, suggestion
 from pytest_calibration.gate.strictness import range_error
 from pytest_calibration.models.backends import all_backends
 from pytest_calibration.strict_yaml import read_mapping
+from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 CONFIG: Final = "calibration.yaml"
 TOP_KEYS: Final = ("model", "probes", "tolerance", "alpha")
@@ -94,9 +95,10 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path}: model: {problem}") from None
     probes = {}
     for name, settings in _mapping(path, "probes", data.get("probes")).items():
-        probes[name] = entry = _mapping(path, f"probes.{name}", settings)
-        _check_limit(path, f"probes.{name}.limit", entry.get("limit"))
-        _strictness(path, f"probes.{name}.tolerance", entry.get("tolerance"))
+        key = f"probes.{visible(name, MOST_QUOTED)}"
+        probes[name] = entry = _mapping(path, key, settings)
+        _check_limit(path, f"{key}.limit", entry.get("limit"))
+        _strictness(path, f"{key}.tolerance", entry.get("tolerance"))
     return Config(
         path=path,
         model=model,
@@ -110,8 +112,8 @@ def _check_keys(path: Path, prefix: str, data: Mapping[str, Any], keys: Iterable
     for key in data:
         if key not in keys:
             raise ConfigError(
-                f"{path}: unknown key {prefix}{key}{suggestion(key, keys)}; known keys: "
-                f"{', '.join(keys)}."
+                f"{path}: unknown key {prefix}{visible(key, MOST_QUOTED)}{suggestion(key, keys)}; "
+                f"known keys: {', '.join(keys)}."
             )
 
 
@@ -119,14 +121,16 @@ def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
-        raise ConfigError(f"{path}: {key} must be a mapping with text keys, got {value!r}.")
+        raise ConfigError(f"{path}: {key} must be a mapping with text keys, got {quoted(value)}.")
     return value
 
 
 def _check_limit(path: Path, key: str, value: Any) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if value is not None and (not whole or value < 1):
-        raise ConfigError(f"{path}: {key} must be a whole number of at least 1, got {value!r}.")
+        raise ConfigError(
+            f"{path}: {key} must be a whole number of at least 1, got {quoted(value)}."
+        )
 
 
 def _strictness(path: Path, key: str, value: Any) -> float | None:

@@ -25,9 +25,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pytest_calibration.text.visible import MOST_OF_A_MESSAGE, visible
+
 
 class CalibrationError(Exception):
-    """Base of every error that a user of this package can cause."""
+    """Base of every error that a user of this package can cause.
+
+    A message may quote keys, paths and texts of others. Its text is one line in which every control
+    character is escaped, cut in the middle beyond 1,000 characters.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), MOST_OF_A_MESSAGE)
 
 
 class PredictionsError(CalibrationError, ValueError):

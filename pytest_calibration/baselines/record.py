@@ -14,7 +14,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -25,13 +25,15 @@ import yaml
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
+from pytest_calibration.files import read_file
 from pytest_calibration.gate.planning import smallest_visible_unpaired
 from pytest_calibration.gate.strictness import range_error
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness, sharpness
-from pytest_calibration.predictions import Predictions, Signature
-from pytest_calibration.strict_yaml import read_mapping
+from pytest_calibration.predictions import Predictions, Signature, coded
+from pytest_calibration.strict_yaml import is_text, read_mapping
+from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 FORMAT: Final = 1
 # A token-level probe stores a sample of its tokens: a baseline stays small.
@@ -105,7 +107,7 @@ def items_bytes(predictions: Predictions) -> bytes:
         "correct": predictions.correct.astype(np.uint8),
     }
     if predictions.groups is not None:
-        arrays["groups"] = np.unique(predictions.groups, return_inverse=True)[1].astype(np.int32)
+        arrays["groups"] = coded(predictions.groups)[1].astype(np.int32)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for key, array in arrays.items():
@@ -225,11 +227,22 @@ def _rounded(value: float, what: str = "a number") -> float:
     return round(value, DIGITS)
 
 
-def checksum(summary: Mapping[str, Any]) -> str:
-    """Digest everything but the hand-editable fields, whatever the order of the keys."""
-    covered = {k: v for k, v in summary.items() if k not in (*HAND_EDITED, "checksum")}
-    text = json.dumps(covered, sort_keys=True, ensure_ascii=False, allow_nan=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def checksum(
+    summary: Mapping[str, Any], left_out: Collection[str] = (*HAND_EDITED, "checksum")
+) -> str:
+    """Digest the values of all but the hand-editable fields, in any order and spelling."""
+    covered = {k: v for k, v in summary.items() if k not in left_out}
+    text = json.dumps(_canonical(covered), sort_keys=True, ensure_ascii=False, allow_nan=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    """Return plain values in which 1.0 is 1: a formatter may have written one as the other."""
+    if isinstance(value, dict):
+        return {key: _canonical(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_canonical(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _BLOCKS: Final = ("metrics", "bins", "superseded")
@@ -238,12 +251,20 @@ MAX_SIGNATURE_LINES: Final = 12
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text with line breaks in one line, quoted and escaped."""
+    """Writes text with line breaks or hidden characters in one line, quoted and escaped.
+
+    What YAML 1.1 or 1.2 reads otherwise is quoted, too.
+    """
 
 
 def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    style = '"' if any(sign in value for sign in "\n\x85\u2028\u2029") else None
+    style = '"' if any(map(_is_hidden, value)) else None if is_text(value) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+def _is_hidden(character: str) -> bool:
+    """Whether a reader of the file cannot see a character: line breaks, bidirectional marks."""
+    return character == "\n" or (not character.isascii() and visible(character) != character)
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -252,7 +273,16 @@ _Dumper.add_representer(str, _represent_text)
 def _dump(value: Any, *, flow: bool = True) -> str:
     style: Any = {"sort_keys": False, "width": 10**6, "allow_unicode": True}
     text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=flow, **style)
-    return text.removesuffix("...\n").rstrip("\n")
+    text = text.removesuffix("...\n").rstrip("\n")
+    # PyYAML writes some of these as they are. They stand in quotes, where YAML knows escapes.
+    return re.sub(r"[^\x00-\x7f]", lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if not _is_hidden(character):
+        return character
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def to_yaml(summary: Summary) -> str:
@@ -280,7 +310,9 @@ def to_yaml(summary: Summary) -> str:
 _NUMBER: Final = (int, float)
 _FIELDS: Final[dict[str, tuple[type, ...]]] = {
     "format": (int,),
-    **dict.fromkeys(("probe", "name", "note", "checksum"), (str,)),
+    **dict.fromkeys(("probe", "name", "checksum"), (str,)),
+    # An editor may leave nothing behind the key.
+    "note": (str, NoneType),
     "n": (int,),
     **dict.fromkeys(("metrics", "interval", "sharpness", "binning", "signature"), (dict,)),
     **dict.fromkeys(("noise_floor", "smallest_visible_regression"), _NUMBER),
@@ -320,6 +352,7 @@ def read_record(path: Path, probe: str, name: str) -> Record:
     numbers: Summary = {"mean_entropy": None, "option_mass": None, "answers": ()}
     for key, value in data["sharpness"].items():
         numbers[key] = tuple(map(float, value)) if key == "answers" else float(value)
+    data["note"] = data["note"] or ""
     as_stored = ("metrics", "n", "note", "tolerance", "limit", "anchor")
     return Record(
         path=path,
@@ -355,15 +388,15 @@ def _problems(data: Mapping[str, Any], probe: str, name: str) -> Iterator[str]:
         )
     if (data["probe"], data["name"]) != (probe, name):
         yield (
-            f"holds the baseline {data['name']!r} of probe {data['probe']!r}, expected {name!r} of "
-            f"{probe!r}; rename the file back."
+            f"holds the baseline {quoted(data['name'])} of probe {quoted(data['probe'])}, expected "
+            f"{quoted(name)} of {quoted(probe)}; rename the file back."
         )
     yield from _sharpness_problems(data["sharpness"])
     items = data["items"]
     if not 0 < items["count"] <= MAX_ITEMS or items["unit"] not in ("item", "token"):
-        yield f"items.count {items['count']} or items.unit {items['unit']!r} cannot be."
-    if not re.fullmatch(r"[A-Za-z0-9._-]+\.npz", items["file"]):
-        yield f"items.file {items['file']!r} must be a plain file name."
+        yield f"items.count {items['count']} or items.unit {quoted(items['unit'])} cannot be."
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}\.npz", items["file"]):
+        yield f"items.file {quoted(items['file'])} must be a plain file name."
 
 
 def _field_problems(
@@ -371,21 +404,22 @@ def _field_problems(
 ) -> Iterator[str]:
     for key in data:
         if key not in types:
-            yield f"unknown field {prefix}{key}; known fields: {', '.join(types)}."
+            name = visible(str(key), MOST_QUOTED)
+            yield f"unknown field {prefix}{name}; known fields: {', '.join(types)}."
     for key, allowed in types.items():
         if key not in data:
             yield f"the field {prefix}{key} is missing."
         # bool is an int to Python, never to a reader.
         elif isinstance(data[key], bool) or not isinstance(data[key], allowed):
             names = " or ".join(_TYPE_NAMES[t] for t in allowed)
-            yield f"{prefix}{key} must be {names}, got {data[key]!r}."
+            yield f"{prefix}{key} must be {names}, got {quoted(data[key])}."
 
 
 def _value_problems(data: Mapping[str, Any]) -> Iterator[str]:
     metrics = {f"metrics.{key}": value for key, value in data["metrics"].items()}
     for key, value in {"noise_floor": data["noise_floor"], **metrics}.items():
         if not _is_finite(value):
-            yield f"{key} must be a finite number, got {value!r}."
+            yield f"{visible(key, MOST_QUOTED)} must be a finite number, got {quoted(value)}."
     tolerance, limit = data["tolerance"], data["limit"]
     problem = "" if tolerance is None else range_error("tolerance", tolerance)
     if problem:
@@ -396,7 +430,7 @@ def _value_problems(data: Mapping[str, Any]) -> Iterator[str]:
         entries = data["signature"].get(part)
         texts = [*entries.keys(), *entries.values()] if isinstance(entries, dict) else [None]
         if not all(isinstance(text, str) for text in texts):
-            yield f"signature.{part} must map text to text, got {entries!r}."
+            yield f"signature.{part} must map text to text, got {quoted(entries)}."
     yield from _field_problems(data["items"], _ITEMS_FIELDS, "items.")
 
 
@@ -404,13 +438,14 @@ def _sharpness_problems(data: Mapping[str, Any]) -> Iterator[str]:
     known = sorted(f.name for f in fields(Sharpness))
     for key, value in data.items():
         if key not in known:
-            yield f"unknown field sharpness.{key}; known fields: {', '.join(known)}."
+            name = visible(str(key), MOST_QUOTED)
+            yield f"unknown field sharpness.{name}; known fields: {', '.join(known)}."
         listed = isinstance(value, list)
         if not all(map(_is_finite, value if listed else [value])):
-            yield f"sharpness.{key} must be finite numbers, got {value!r}."
+            yield f"sharpness.{key} must be finite numbers, got {quoted(value)}."
         if listed is not (key == "answers"):
             expected = "a list of numbers" if key == "answers" else "a number"
-            yield f"sharpness.{key} must be {expected}, got {value!r}."
+            yield f"sharpness.{key} must be {expected}, got {quoted(value)}."
     if "share_confident" not in data:
         yield "the field sharpness.share_confident is missing."
 
@@ -419,10 +454,10 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, _NUMBER) and not isinstance(value, bool) and abs(value) < math.inf
 
 
-def _checksum_or_none(data: Mapping[str, Any]) -> str | None:
+def _checksum_or_none(data: Mapping[str, Any], *left_out: Collection[str]) -> str | None:
     """Return the checksum, or None for what no record can hold (a date, a list within itself)."""
     try:
-        return checksum(data)
+        return checksum(data, *left_out)
     except (TypeError, ValueError, RecursionError):
         return None
 
@@ -430,17 +465,12 @@ def _checksum_or_none(data: Mapping[str, Any]) -> str | None:
 def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
     items = data["items"]
     file, bound = path.with_name(items["file"]), 64 * items["count"] + 65536
-    try:
-        if file.stat().st_size > bound:
-            raise UnreadableBaseline(
-                f"{file}: is larger than {items['count']:,} items can be ({bound:,} bytes)."
-            )
-        payload = file.read_bytes()
-    except OSError:
+    if not file.exists():
         raise UnreadableBaseline(
             f"{path}: its items file {file.name} is missing; restore it from version control "
             "(both files belong together), or delete the baseline and record again."
-        ) from None
+        )
+    payload = read_file(file, bound, UnreadableBaseline)
     if hashlib.sha256(payload).hexdigest() != items["sha256"]:
         raise UnreadableBaseline(
             f"{file}: is not the file that {path.name} was written with (its digest differs); "
@@ -453,7 +483,7 @@ def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
             confidence=arrays["confidence"].astype(np.float64),
             correct=arrays["correct"].astype(np.bool_),
             item_ids=arrays["ids"],
-            groups=arrays["groups"].astype(np.str_) if "groups" in arrays else None,
+            groups=arrays.get("groups"),
             unit=items["unit"],
             signature=Signature(data["signature"]["hard"], data["signature"]["soft"]),
         )
@@ -481,6 +511,14 @@ def read_unchecked(path: Path) -> Mapping[str, Any]:
         return read_mapping(path, UnreadableBaseline)
     except UnreadableBaseline:
         return {}
+
+
+def stored_state(path: Path) -> str:
+    """Digest all that a YAML file says, hand edits too; empty where there is no file."""
+    if not (path.exists() or path.is_symlink()):
+        return ""
+    # What cannot be read equals nothing that was read before.
+    return _checksum_or_none(read_unchecked(path), ()) or "unreadable"
 
 
 def is_record(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Final, Self, get_args, get_origin, get_type_hints
 
 from pytest_calibration.errors import UsageError
+from pytest_calibration.text.visible import quoted
 
 _WORDS: Final[dict[type, str]] = {
     str: "text",
@@ -43,7 +45,7 @@ class BackendSettings:
             wrong_bool = isinstance(value, bool) and bool not in types
             if wrong_bool or not isinstance(value, types):
                 words = " or ".join(_WORDS[one] for one in types)
-                raise UsageError(f"{name} must be {words}, got {value!r}.")
+                raise UsageError(f"{name} must be {words}, got {quoted(value)}.")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class BackendSettings:
         """Return the values of a file in this folder; a folder beside it becomes a path to it."""
         return {
             name: str(folder / value)
-            if name in cls.FOLDERS and isinstance(value, str) and (folder / value).is_dir()
+            if name in cls.FOLDERS and isinstance(value, str) and os.path.isdir(folder / value)
             else value
             for name, value in values.items()
         }

@@ -7,6 +7,7 @@ glob over directories, optionally led by ``name=`` to give the model a baseline 
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,7 +46,7 @@ def _split(text: str, folder: Path | None = None) -> tuple[str | None, str]:
     """Return the name that leads a spec, if any, and the rest; an existing path has none."""
     label, separator, rest = text.partition("=")
     path = (folder or Path()) / text
-    if not separator or not _LABEL.fullmatch(label) or path.exists():
+    if not separator or not _LABEL.fullmatch(label) or os.path.exists(path):
         return None, text
     return label, rest.strip()
 
@@ -58,7 +59,7 @@ def anchored(text: str, folder: Path) -> str:
     """Return a spec as typed in a file of this folder: a path there becomes a path from here."""
     label, location = _split(text, folder)
     there = folder / location
-    if location and (there.exists() or _is_glob(location)):
+    if location and (os.path.exists(there) or _is_glob(location)):
         return f"{label}={there}" if label else str(there)
     return text
 
@@ -83,11 +84,11 @@ def resolve(texts: Sequence[str]) -> list[ModelSpec]:
 
 def _expand(text: str) -> list[str]:
     label, location = _split(text)
-    if not _is_glob(location) or Path(text).exists():
+    if not _is_glob(location) or os.path.exists(text):
         return [text]
     if label:
         raise UsageError(f"model {text!r}: a glob names several models; leave out {label}=.")
-    folders = sorted((p for p in glob.glob(text) if Path(p).is_dir()), key=natural_key)
+    folders = sorted((p for p in glob.glob(text) if os.path.isdir(p)), key=natural_key)
     if not folders:
         raise UsageError(f"model {text!r} matches no directory (looked from {Path.cwd().name!r}).")
     return folders

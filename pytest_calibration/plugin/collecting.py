@@ -12,6 +12,7 @@ from pytest_calibration.plugin import xdist_groups
 from pytest_calibration.plugin.resolution import ModelParameter
 from pytest_calibration.plugin.resolved_options import usage_errors
 from pytest_calibration.plugin.run import BASELINES, Run, model_name
+from pytest_calibration.text.visible import MOST_QUOTED, visible
 
 # Whether a test is one of calibration.
 MARKED = pytest.StashKey[bool]()
@@ -43,9 +44,14 @@ def parametrize(metafunc: pytest.Metafunc, run: Run) -> None:
             if not probes:
                 reason = f"--calibration-probe names none of {project.shown}"
                 probes = [pytest.param("", id="none", marks=pytest.mark.skip(reason=reason))]
-            metafunc.parametrize("calibration_probe", probes, indirect=True, ids=str)
+            metafunc.parametrize("calibration_probe", probes, indirect=True, ids=_id)
     except CalibrationError as problem:
         raise pytest.Collector.CollectError(str(problem)) from None
+
+
+def _id(name: str) -> str:
+    """Return the part of a test's id that names a probe: what CI would obey is escaped."""
+    return visible(name, MOST_QUOTED)
 
 
 def uses_our_fixture(item: pytest.Item, names: Collection[str]) -> bool:

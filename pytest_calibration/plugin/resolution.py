@@ -5,6 +5,7 @@ Models are resolved once, by the controller of pytest-xdist where there is one.
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -54,7 +55,7 @@ class Resolution:
         used_models: names of the models that tests were parametrised with.
         unlike: text of a spec to the name of the model that an overridden fixture gave for it,
             where these have nothing in common.
-        cache_problem: why no answers are kept, where the folder cannot be made.
+        cache_problem: what is wrong with the cache's folder, where it cannot be made.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Resolution:
         """
         options = self.options
         config = options.path("config")
-        if config is not None and "config" in options.flags and not config.is_file():
+        if config is not None and "config" in options.flags and not os.path.isfile(config):
             raise pytest.UsageError(f"--calibration-config: there is no file {str(config)!r}.")
         if {"cache_dir", "no_cache"} <= options.flags:
             raise pytest.UsageError(
@@ -307,7 +308,7 @@ class Resolution:
             try:
                 folder = cache.mkdir("calibration")
             except OSError as problem:
-                self.cache_problem = problem.strerror or str(problem)
+                self.cache_problem = f"cannot be written ({problem.strerror or problem})"
         return None if folder is None else Cache(folder)
 
     def clear_cache(self) -> None:

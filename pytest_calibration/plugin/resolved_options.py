@@ -57,6 +57,7 @@ class Options:
             value = getattr(config.option, option.key, None)
             if value is not None:
                 flags.add(option.name)
+                _check_can_be_sent(config, option.flag, value)
                 _check(option, option.flag, value)
                 if option.name == "accept":
                     value = _reason(config, option.flag, value)
@@ -97,6 +98,19 @@ class Options:
 
 def _flags_in(args: Iterable[object]) -> set[str]:
     return {str(arg).partition("=")[0] for arg in args}
+
+
+def _check_can_be_sent(config: pytest.Config, flag: str, value: Any) -> None:
+    """Raise UsageError for a text that pytest-xdist, which sends it as UTF-8, would die of."""
+    texts = map(str, value if isinstance(value, list) else [value])
+    if getattr(config.option, "dist", "no") == "no":
+        return
+    for text in texts:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise pytest.UsageError(
+                f"{flag}: {text!r} is not UTF-8, and cannot be sent to the workers of "
+                "pytest-xdist: write it in UTF-8, or run without -n."
+            )
 
 
 def _ini_value(config: pytest.Config, option: Option) -> Any:

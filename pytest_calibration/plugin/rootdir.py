@@ -35,7 +35,7 @@ def check_rootdir(config: pytest.Config) -> None:
     detached = {
         i + 1
         for i, arg in enumerate(args[:-1])
-        if arg in _FLAGS and (Path(config.invocation_params.dir) / args[i + 1]).exists()
+        if arg in _FLAGS and os.path.exists(Path(config.invocation_params.dir) / args[i + 1])
     }
     if not detached or hasattr(config, "workerinput"):
         return

@@ -6,14 +6,18 @@ the states of the workers, and alone writes baselines and reports.
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import pytest
 
+from pytest_calibration.plugin.forked import Forked
+from pytest_calibration.plugin.made_in_tests import MadeInTests
 from pytest_calibration.plugin.outcomes import Outcomes
 from pytest_calibration.plugin.pending_records import PendingRecords
 from pytest_calibration.plugin.projects import SUITE_FILE, Project
@@ -24,6 +28,8 @@ from pytest_calibration.plugin.usage import Usage
 from pytest_calibration.plugin.xdist_groups import plain_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_calibration.asking import Answer, Asker
     from pytest_calibration.baselines import Baselines
     from pytest_calibration.models.protocols import LanguageModel
@@ -47,14 +53,19 @@ class Run:
         outcomes: what came of the tests.
         records: baselines to be written.
         usage: how the models were used.
+        made: the predictions that tests made.
         collected: number of calibration tests collected.
         complete: whether no process of the run died.
         finished: whether every test was run.
         width: columns of the terminal.
         pytest_settings: what the command line says of rootdir, ini file, ini keys and plugins.
         configs: what workers say of the ``calibration.yaml`` that they read; a set in order.
+        started: when the controller created it, in seconds since 1970.
         remarks: lines for the end of the summary.
         errors: lines that make the session fail.
+        expected: names of the failing verdicts that tests expect.
+        forked: brings what is concluded in the child processes of a test.
+        late: each takes the verdicts reached after the last report of a test.
 
     Raises:
         pytest.UsageError: an option that has a wrong value, or that contradicts another.
@@ -66,22 +77,29 @@ class Run:
         self.options = Options(config)
         if self.options.flags:
             check_rootdir(config)
-        from_controller = getattr(config, "workerinput", {}).get("calibration", {})
+        from_controller = json.loads(getattr(config, "workerinput", {}).get("calibration", "{}"))
         self.resolved = Resolution(config, self.options, from_controller)
         self.outcomes = Outcomes()
         self.records = PendingRecords(self.options["limit"])
         self.usage = Usage()
+        self.made = MadeInTests()
         self.collected = 0
         self.complete = True
         self.finished = False
         self.width = int(from_controller.get("width", 0)) or _terminal_width()
         self.pytest_settings: list[str] = from_controller.get("settings") or settings_typed(config)
+        self.started = float(from_controller.get("started", time.time()))
         self.configs: dict[str, None] = {}
         self.remarks: list[str] = []
         self.errors: list[str] = []
-        # Weak: a model that its fixture drops must not stay in memory for its answers.
-        self._dumped: WeakSet[Predictions] = WeakSet()
+        # Whether with a baseline. Weak: a model that its fixture drops must not stay in memory for
+        # its answers.
+        self._dumped: WeakKeyDictionary[Predictions, bool] = WeakKeyDictionary()
         self._askers: dict[Project, Asker] = {}
+        self.expected: set[str] = set()
+        self.forked = Forked()
+        config.add_cleanup(self.forked.close)
+        self.late: list[Callable[[], list[Result]]] = []
         self.resolved.check()
         self.resolved.clear_cache()
 
@@ -98,6 +116,16 @@ class Run:
     def project_of(self, item: pytest.Item) -> Project:
         """Return the project of a test: what the nearest ``calibration.yaml`` says."""
         return self.resolved.projects.of(item.path)
+
+    def expect(self, verdict: str) -> None:
+        """Know that a test expects this failing verdict, by its name."""
+        self.expected.add(verdict)
+        if self.forked.in_child:
+            self.forked.send({"expected": verdict})
+
+    def late_verdicts(self) -> list[Result]:
+        """Return, each once, the verdicts reached after the last report of their test."""
+        return [result for take in self.late for result in take()]
 
     def asker(self, project: Project) -> Asker:
         """Return what asks the models about the probes of a project, each question once."""
@@ -121,19 +149,27 @@ class Run:
             self.usage.answered(answer.model, answer.probe.name, cached=answer.from_cache)
         self.dump(answer.predictions)
 
-    def dump(self, predictions: Predictions) -> None:
+    def dump(self, predictions: Predictions, before: Predictions | None = None) -> None:
         """Write all items into the folder of ``--calibration-dump``, if there is one.
+
+        What was dumped with a baseline in this run, by any process, is not replaced by the same
+        without one.
+
+        Args:
+            predictions: n items.
+            before: those of a baseline on some of the same items.
 
         Raises:
             UsageError: the folder cannot be written.
         """
         folder = self.options.path("dump")
-        if folder is None or predictions in self._dumped:
+        if folder is None or self._dumped.get(predictions) in (True, before is not None):
             return
-        self._dumped.add(predictions)
+        self._dumped[predictions] = before is not None
         from pytest_calibration.reports.dump import write_dump
 
-        write_dump(folder, predictions, item_text=self.options["item_text"] != "none")
+        whole = self.options["item_text"] != "none"
+        write_dump(folder, predictions, before, item_text=whole, since=self.started)
 
     def _home(self, item: pytest.Item) -> Path:
         """Return the folder beside whose baselines a test stands."""

@@ -14,6 +14,7 @@ from pytest_calibration.plugin.projects import NO_CONFIG, Project
 from pytest_calibration.plugin.reporting import results_of
 from pytest_calibration.plugin.resolved_options import usage_errors
 from pytest_calibration.plugin.run import Run
+from pytest_calibration.text.visible import visible
 
 # A log has no width; lines that are not broken can be searched.
 UNLIMITED: Final = 10_000
@@ -32,7 +33,7 @@ def collection_line(run: Run) -> str:
     tests = f"{run.collected} test{'s' * (run.collected > 1)}"
     models = ", ".join(run.resolved.model_names()) or "none named"
     parent = f", parent: {run.options['parent']}" if run.options["parent"] else ""
-    return f"calibration: {tests}, model: {models}{parent}"
+    return visible(f"calibration: {tests}, model: {models}{parent}")
 
 
 def session_lines(run: Run, reporter: pytest.TerminalReporter) -> Iterator[str]:
@@ -78,7 +79,7 @@ def list_probes(config: pytest.Config, run_of: Callable[[pytest.Config], Run]) -
         with usage_errors():
             for project in run_of(config).resolved.projects.everywhere():
                 for line in probe_lines(project):
-                    print(line)
+                    print(visible(line))
     finally:
         config._ensure_unconfigure()
     return 0

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from pytest_calibration.errors import ItemError
+from pytest_calibration.files import has_half_pair, text_lines
+from pytest_calibration.text.visible import quoted
 
 MAX_LINE: Final = 1 << 20
 Row: TypeAlias = Mapping[str, Any]
@@ -27,18 +29,11 @@ def read_rows(path: Path, make: Callable[[Row], T], keys: Sequence[str]) -> list
         ItemError: the first bad row, by file and line; or a file that is missing or empty.
     """
     items: list[T] = []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    try:
-                        items.append(make(_row(line, keys)))
-                    except ValueError as problem:
-                        raise ItemError(f"{path}, line {number}: {problem}.") from None
-    except FileNotFoundError:
-        raise ItemError(f"{path}: there is no such file.") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ItemError(f"{path}: cannot be read ({problem}).") from None
+    for number, line in text_lines(path, MAX_LINE, ItemError):
+        try:
+            items.append(make(_row(line, keys)))
+        except ValueError as problem:
+            raise ItemError(f"{path}, line {number}: {problem}.") from None
     if not items:
         raise ItemError(f"{path}: holds no rows; write one JSON object a line.")
     return items
@@ -46,8 +41,6 @@ def read_rows(path: Path, make: Callable[[Row], T], keys: Sequence[str]) -> list
 
 def _row(line: str, keys: Sequence[str]) -> Row:
     """Return the object in a line; raises ``ValueError`` with what is wrong."""
-    if len(line) > MAX_LINE:
-        raise ValueError(f"is longer than {MAX_LINE:,} characters")
     repeated: list[str] = []
 
     def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -63,10 +56,10 @@ def _row(line: str, keys: Sequence[str]) -> Row:
     if not isinstance(row, dict):
         raise ValueError(f"must be a JSON object, got {type(row).__name__}")
     if repeated:
-        raise ValueError(f"the key {repeated[0]!r} is given twice")
+        raise ValueError(f"the key {quoted(repeated[0])} is given twice")
     for key in row:
         if key not in keys:
-            raise ValueError(f"unknown key {key!r}; known keys: {', '.join(keys)}")
+            raise ValueError(f"unknown key {quoted(key)}; known keys: {', '.join(keys)}")
     return row
 
 
@@ -76,9 +69,21 @@ def text_of(row: Row, key: str) -> str:
         raise ValueError(f"the key {key!r} is missing")
     value = row[key]
     if not isinstance(value, str) or not value.strip():
-        what = "must not be empty" if isinstance(value, str) else f"must be text, got {value!r}"
+        what = (
+            "must not be empty" if isinstance(value, str) else f"must be text, got {quoted(value)}"
+        )
         raise ValueError(f"{key!r} {what}")
-    return value
+    return whole_text(value, key)
+
+
+def whole_text(text: str, key: str) -> str:
+    """Return a text that a tokenizer can read; raises ``ValueError`` for any other."""
+    if has_half_pair(text):
+        raise ValueError(
+            f"{key!r} holds half a surrogate pair (an emoji cut in two?), which is no character; "
+            f"cut texts between characters, got {quoted(text)}"
+        )
+    return text
 
 
 def optional_texts(row: Row, *keys: str) -> dict[str, str | None]:
@@ -89,6 +94,6 @@ def optional_texts(row: Row, *keys: str) -> dict[str, str | None]:
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str | None):
-            raise ValueError(f"{key!r} must be text or a whole number, got {value!r}")
+            raise ValueError(f"{key!r} must be text or a whole number, got {quoted(value)}")
         out[key] = value
     return out

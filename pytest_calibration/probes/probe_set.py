@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
 from pytest_calibration.probes.probe import Probe
+from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 Factory: TypeAlias = Callable[[], Probe]
 
@@ -55,7 +56,7 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
     """
     kind = settings.get("kind", name if name in KINDS else None)
     if not isinstance(kind, str) or kind not in KINDS:
-        got = f"got {kind!r}" if "kind" in settings else "and it is missing"
+        got = f"got {quoted(kind)}" if "kind" in settings else "and it is missing"
         raise ConfigError(f"{where}: kind must be one of {', '.join(KINDS)}, {got}.")
     make = _class_of(kind)
     known = [p for p in signature(make).parameters if p != "name"]
@@ -65,7 +66,9 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
             continue
         if key not in known:
             hint, every = suggestion(key, known), ", ".join(["kind", *known, *GATE_SETTINGS])
-            raise ConfigError(f"{where}: unknown setting {key!r}{hint}; known settings: {every}.")
+            raise ConfigError(
+                f"{where}: unknown setting {quoted(key)}{hint}; known settings: {every}."
+            )
         _check_type(where, key, value)
         arguments[key] = folder / value if key in PATHS else value
     try:
@@ -74,12 +77,20 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
         raise ConfigError(f"{where}: {problem}") from None
 
 
+# Types of the settings that are no text, and how a message says so.
+TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "shots": ((int,), "a whole number"),
+    "positions": ((int, str), "a whole number"),
+    "chat": ((bool, dict), "true, false or variables of the chat template"),
+    "delimiter": ((str,), 'text ("" for none)'),
+}
+
+
 def _check_type(where: str, key: str, value: Any) -> None:
-    numbers = {"shots": (int,), "positions": (int, str)}
-    allowed = numbers.get(key, (str,))
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        what = "a whole number" if int in allowed else "text"
-        raise ConfigError(f"{where}: {key} must be {what}, got {value!r}.")
+    allowed, words = TYPES.get(key, ((str,), "text"))
+    wrong_bool = isinstance(value, bool) and bool not in allowed
+    if wrong_bool or not isinstance(value, allowed):
+        raise ConfigError(f"{where}: {key} must be {words}, got {quoted(value)}.")
 
 
 def _built(name: str, factory: Factory | Probe) -> Probe:
@@ -171,6 +182,6 @@ def probe_set(
                 raise UsageError(f"two packages provide a probe named {name!r}.")
             factories[name] = factory
     for name, settings in (configured or {}).items():
-        where = f"{source}: probes.{name}"
+        where = f"{source}: probes.{visible(name, MOST_QUOTED)}"
         factories[name] = partial(from_settings, name, settings, folder or Path(), where)
     return ProbeSet(factories, tuple(configured) if configured else BUILTIN)

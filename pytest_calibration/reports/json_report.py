@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from pytest_calibration.errors import ReportError
+from pytest_calibration.files import read_text
 from pytest_calibration.reports.documents import converted, loads
 from pytest_calibration.reports.flat import flat_metrics
 from pytest_calibration.reports.model import FORMAT, Results, plain
+
+MOST_BYTES: Final = 1 << 28
 
 
 def json_report(results: Results) -> Iterator[str]:
@@ -34,18 +38,7 @@ def read_json(path: Path) -> Results:
     Raises:
         ReportError: the file cannot be read, is no such report, or one of a newer format.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise ReportError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
-    try:
-        # Windows PowerShell begins a file with a byte order mark.
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        raise ReportError(
-            f"{path}: is not UTF-8 text (byte {problem.start}); name a JSON report."
-        ) from None
-    return parse_json(text, str(path))
+    return parse_json(read_text(path, MOST_BYTES, ReportError), str(path))
 
 
 def parse_json(text: str, name: str = "the report") -> Results:

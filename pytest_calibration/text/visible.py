@@ -8,6 +8,9 @@ from typing import Final
 # Zero-width joiners: words of many scripts, and emoji, are misspelt without them.
 JOINERS: Final = "\u200c\u200d"
 CUT: Final = " ... "
+# Characters of one value, and of a whole message, that an error shows.
+MOST_QUOTED: Final = 200
+MOST_OF_A_MESSAGE: Final = 1000
 
 
 def visible(text: str, most: int | None = None, *, keep_breaks: bool = False) -> str:
@@ -37,6 +40,15 @@ def visible(text: str, most: int | None = None, *, keep_breaks: bool = False) ->
     if escaped.lstrip().startswith("::"):
         escaped = escaped.replace(":", r"\x3a", 1)
     return escaped.replace("##[", r"#\x23[")
+
+
+def quoted(value: object) -> str:
+    """Return the ``repr`` of a value for an error message: visible, at most 200 characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits; a deep list
+        text = f"<{type(value).__name__}>"
+    return visible(text, MOST_QUOTED)
 
 
 def _is_visible(character: str) -> bool:

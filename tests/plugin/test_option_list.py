@@ -24,6 +24,17 @@ def test_list_tells_a_bad_file(project) -> None:
     result.stderr.fnmatch_lines(["*gone.jsonl: there is no such file.*"])
 
 
+def test_hostile_names_are_shown_as_text(project) -> None:
+    """Neither escapes nor commands of CI reach the screen."""
+    project.write("rows.jsonl", '{"prompt": "Up is not", "answer": "down"}\n')
+    name = r'"\e[31m\u202e\n::error::x"'
+    project.write("calibration.yaml", f"probes: {{{name}: {{kind: facts, path: rows.jsonl}}}}\n")
+    result = project.run("--calibration-list")
+    text = result.stdout.str()
+    assert r"\x1b[31m\u202e\n::error::x" in text
+    assert text.replace("\n", "").isprintable()
+
+
 OWN = """
 class Mine:
     name, kind = "mine", "guessing"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 BOTH = "probes: {facts: {}, multiple_choice: {}}\n"
@@ -94,3 +96,33 @@ def test_file_that_cannot_be_collected_keeps_its_baselines(stale) -> None:
     result = prune(stale)
     assert stale.files() == stored
     result.stdout.fnmatch_lines(["nothing pruned: *could not be collected."])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a: !!int ""',
+        "a: !!timestamp x",
+        "a: {<<: 3}",
+        "a: &a [*a]",
+        "a: [" * 5000,
+        f"a: 0x{'f' * 9999}",
+        "\ufffe",
+    ],
+    ids=["int", "time", "merge", "itself", "deep", "huge", "no-character"],
+)
+def test_a_stray_file_that_is_no_yaml_stops_nothing(stale, text: str) -> None:
+    """It is no record: it stays, the stale record goes, and the report is written."""
+    stray = stale.write("tests/calibration_baselines/notes.yaml", text)
+    result = prune(stale, "base", "--calibration-report=r.json")
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    result.stdout.fnmatch_lines(["pruned: calibration_baselines/multiple_choice.yaml."])
+    assert stray.is_file()
+    assert (stale.path / "r.json").is_file()
+
+
+def test_a_stray_pipe_stops_nothing(stale) -> None:
+    """It is not opened: nobody writes to it."""
+    os.mkfifo(stale.baselines / "notes.yaml")
+    assert prune(stale).ret == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,118 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", PROBES)
+@pytest.mark.parametrize("joined", ["{bom}{row}", "{bom}\n{row}", "{row}\n{bom}{row2}"])
+def test_a_byte_order_mark_is_no_part_of_a_row(tmp_path: Path, kind: str, joined: str) -> None:
+    """Windows begins a file with one; files that were joined have one in the middle."""
+    rows = [json.dumps({**ROWS[kind], "id": name}) for name in "ab"]
+    text = joined.format(bom="\ufeff", row=rows[0], row2=rows[1])
+    path = write(tmp_path / "rows.jsonl", text)
+    assert [item.id for item in PROBES[kind](path=path).items] == ["a", "b"][: text.count("{")]
+
+
+@pytest.mark.parametrize("kind", PROBES)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_what_windows_calls_unicode_is_named(tmp_path: Path, kind: str, encoding: str) -> None:
+    """PowerShell writes UTF-16 where it is asked for Unicode."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(json.dumps(ROWS[kind]).encode(encoding))
+    with pytest.raises(ItemError, match=r"\(it is UTF-16 or UTF-32 text\); save it as UTF-8"):
+        PROBES[kind](path=path)
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_a_line_in_another_encoding_is_named(tmp_path: Path, kind: str) -> None:
+    """However far down it is."""
+    path = tmp_path / "rows.jsonl"
+    row = json.dumps(ROWS[kind])
+    path.write_bytes(f"{row}\n".encode() * 4000 + f"{row} é".encode("latin-1"))
+    with pytest.raises(ItemError, match=r"rows\.jsonl: .*\(line 4001 is not UTF-8\); save it"):
+        PROBES[kind](path=path)
+
+
+@pytest.mark.parametrize("kind", PROBES)
+@pytest.mark.parametrize("what", ["a device", "a pipe"])
+def test_what_has_no_end_is_refused_by_its_kind(tmp_path: Path, kind: str, what: str) -> None:
+    """It is not opened: a device fills the memory, a pipe waits for its writer."""
+    path = tmp_path / "rows.jsonl"
+    if what == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(ItemError, match=rf"rows\.jsonl: cannot be read \(it is {what}\)"):
+        PROBES[kind](path=path)
+
+
+def test_a_line_without_end_is_not_read_whole(tmp_path: Path) -> None:
+    """A line is read up to its bound, whatever the file holds."""
+    path = tmp_path / "rows.jsonl"
+    with path.open("wb") as file:
+        file.truncate(1 << 34)
+    with pytest.raises(ItemError, match="UTF-16"):
+        Facts(path=path)
+    with path.open("r+b") as file:
+        file.write(b"{}")
+    with pytest.raises(ItemError, match=r"line 1: is longer than 1,048,576 characters"):
+        Facts(path=path)
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_a_pointer_of_git_lfs_is_no_items_file(tmp_path: Path, kind: str) -> None:
+    """The message names the command that fetches the file."""
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4000\n"
+    path = write(tmp_path / "rows.jsonl", text)
+    with pytest.raises(ItemError, match=r"rows\.jsonl: is a pointer of Git LFS, .*git lfs pull"):
+        PROBES[kind](path=path)
+
+
+TEXTS = [
+    *(("facts", "prompt"), ("facts", "answer"), ("next_token", "text")),
+    *(("multiple_choice", "question"), ("multiple_choice", "options")),
+]
+
+
+@pytest.mark.parametrize(("kind", "key"), TEXTS)
+@pytest.mark.parametrize("half", ["\ud83d", "\ude00\ud83d"])
+def test_half_a_surrogate_pair_is_named_by_line(
+    tmp_path: Path, kind: str, key: str, half: str
+) -> None:
+    """No tokenizer reads one; both halves in their order are a character."""
+    value = ROWS[kind][key]
+
+    def with_text(text: str) -> str:
+        new = [*value[:-1], f"x {text}"] if isinstance(value, list) else f"x {text}"
+        return json.dumps({**ROWS[kind], key: new})
+
+    path = write(tmp_path / "rows.jsonl", with_text("\ud83d\ude00"), with_text(half))
+    with pytest.raises(ItemError, match=rf"line 2: '{key}' holds half a surrogate pair") as caught:
+        PROBES[kind](path=path)
+    str(caught.value).encode("utf-8")
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_half_a_surrogate_pair_may_stand_in_a_name(tmp_path: Path, kind: str) -> None:
+    """Ids and groups are compared, never tokenised."""
+    path = write(tmp_path / "rows.jsonl", json.dumps({**ROWS[kind], "id": "a\ud83d"}))
+    assert PROBES[kind](path=path).items[0].id == "a\ud83d"
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_a_message_shows_a_bounded_part_of_a_row(tmp_path: Path, kind: str) -> None:
+    """However large a key or value is, and whatever it holds."""
+    path = tmp_path / "rows.jsonl"
+    for row in (
+        {**ROWS[kind], "\x1b[31m" * 9999: 1},
+        {**ROWS[kind], "id": [10**4000] * 99},
+        {key: ["x" * 99_999] for key in ROWS[kind]},
+    ):
+        write(path, json.dumps(row))
+        with pytest.raises(ItemError) as caught:
+            PROBES[kind](path=path)
+        assert len(str(caught.value)) < len(str(path)) + 400
+        assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", PROBES)
 def test_a_separator_inside_text_ends_no_row(tmp_path: Path, kind: str) -> None:
     """Unicode knows more line ends than JSONL does: only line feeds end a row."""
     row = {k: f"{v} a\u2028b\x85c" if isinstance(v, str) else v for k, v in ROWS[kind].items()}
@@ -228,6 +341,16 @@ def test_a_limit_below_one_is_refused(tmp_path: Path, kind: str, limit: int) -> 
     path = write(tmp_path / "rows.jsonl", ROWS[kind])
     with pytest.raises(UsageError, match=rf"a limit must be at least 1, got {limit}"):
         PROBES[kind](path=path).run(FakeModel(), limit=limit)
+
+
+def test_an_item_without_a_group_is_in_nobodys(tmp_path: Path) -> None:
+    """Rows without a group, or with an empty one, each stand alone, whatever others are called."""
+    rows = [
+        {"question": f"{i}?", "options": ["a", "b"], "answer": 0, **more}
+        for i, more in enumerate([{"group": "#2"}, {"group": "#2"}, {}, {"group": ""}, {}])
+    ]
+    probe = MultipleChoice("quiz", path=write(tmp_path / "rows.jsonl", *rows))
+    assert probe.run(FakeModel()).n_clusters == 4
 
 
 # --- all kinds alike -----------------------------------------------------------------------------

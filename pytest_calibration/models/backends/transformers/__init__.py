@@ -31,8 +31,8 @@ With torch:
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.errors import UsageError
@@ -64,9 +64,9 @@ def parse(text: str) -> ModelSpec | None:
     Raises:
         UsageError: a path that does not exist, a file, or half a revision.
     """
-    if Path(text).is_dir():
+    if os.path.isdir(text):
         return ModelSpec(text, local=True)
-    if Path(text).exists():
+    if os.path.exists(text):
         raise UsageError(
             f"model {text!r} is a file; pass the directory that holds config.json or "
             "adapter_config.json."
@@ -79,7 +79,7 @@ def parse(text: str) -> ModelSpec | None:
     elif not location or not revision:
         side = "after" if location else "before"
         raise UsageError(f"model {text!r}: nothing stands {side} the '@'; write id@revision.")
-    if at and Path(location).is_dir():
+    if at and os.path.isdir(location):
         raise UsageError(
             f"model {text!r}: {location!r} is a directory, and only the hub has revisions; leave "
             f"out @{revision}."

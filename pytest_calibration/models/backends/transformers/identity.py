@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.errors import ModelError
+from pytest_calibration.files import read_text
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.checkpoint_files import (
     FileState,
     checkpoint_files,
     file_digest,
+    pointers,
 )
 from pytest_calibration.models.backends.transformers.hub import adapter_file, snapshot
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
@@ -21,6 +25,9 @@ from pytest_calibration.models.digests import Digest
 
 if TYPE_CHECKING:
     from pytest_calibration.models.cache import Cache
+
+# Bytes of a configuration in JSON.
+MOST_JSON: Final = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -32,16 +39,31 @@ class CheckpointIdentity:
         exact: whether the same digest means the same answers; not so where something is known by
             name alone (a branch of the hub) or by an address in memory.
         files: the files that were read, as they were then.
+        digests: of the contents of these files, in their order.
+        folders: each directory with the subfolders that count, and the names of its files.
     """
 
     digest: str
     exact: bool
     files: tuple[FileState, ...] = ()
+    digests: tuple[str, ...] = ()
+    folders: tuple[tuple[Path, tuple[str, ...], frozenset[str]], ...] = ()
 
     def unchanged(self) -> bool:
-        """Whether no file was changed since."""
+        """Whether no file was changed since, and none was added until this is first asked."""
+        return all(file.unchanged() for file in self.files) and self._unchanged_by_loading
+
+    @cached_property
+    def _unchanged_by_loading(self) -> bool:
+        """Whether what a file system does not tell was the same as well, after loading."""
         try:
-            return all(FileState.of(Path(file.path)) == file for file in self.files)
+            return all(
+                {name for name, _ in checkpoint_files(folder, subfolders)} == names
+                for folder, subfolders, names in self.folders
+            ) and all(
+                file.tells_changes or file_digest(file.asked)[0] == digest
+                for file, digest in zip(self.files, self.digests, strict=False)
+            )
         except OSError:
             return False
 
@@ -75,9 +97,11 @@ def identify_checkpoint(
     parts.add(spec)
     parts.add(adapter_base(spec))
     if settings.tokenizer is not None:
-        parts.add(ModelSpec(settings.tokenizer, local=Path(settings.tokenizer).is_dir()))
+        parts.add(ModelSpec(settings.tokenizer, local=os.path.isdir(settings.tokenizer)))
     exact = parts.exact and parts.digest.stable
-    return CheckpointIdentity(parts.digest.text(), exact, tuple(parts.files))
+    return CheckpointIdentity(
+        parts.digest.text(), exact, tuple(parts.files), tuple(parts.digests), tuple(parts.folders)
+    )
 
 
 def adapter_base(spec: ModelSpec) -> ModelSpec | None:
@@ -93,16 +117,35 @@ def adapter_base(spec: ModelSpec) -> ModelSpec | None:
         return None
     base, revision = _base_of(adapter)
     if base is None or not base.strip():
+        refuse_pointers(spec, (adapter.name,))
         raise ModelError(
             f"{adapter}: names no base_model_name_or_path; write the hub id or the directory of "
             "the model it was trained on."
         )
     for folder in (Path(base), Path(spec.location) / base):
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return ModelSpec(str(folder), local=True, name=spec.name)
     if Path(base).is_absolute() or base.startswith("."):
         raise ModelError(f"{adapter}: its base model {base!r} is not there.")
     return ModelSpec(base, revision, name=spec.name)
+
+
+def refuse_pointers(spec: ModelSpec, names: Collection[str] | None = None) -> None:
+    """Raise ModelError where files of a checkpoint are pointers of Git LFS.
+
+    Args:
+        spec: the checkpoint.
+        names: the files that matter; all by default.
+    """
+    if not spec.local:
+        return
+    found = [n for n in pointers(Path(spec.location)) if names is None or n in names]
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise ModelError(
+            f"{spec.location!r}: {found[0]}{more}: a pointer of Git LFS, not the file itself; "
+            "fetch the files: git lfs pull."
+        )
 
 
 def _base_of(adapter: Path) -> tuple[str | None, Any]:
@@ -115,8 +158,8 @@ def _base_of(adapter: Path) -> tuple[str | None, Any]:
 def _json(file: Path) -> dict[str, Any]:
     """Return a JSON object in a file; an empty one where it cannot be read."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_text(file, MOST_JSON, ModelError))
+    except (ModelError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -128,6 +171,8 @@ class _Parts:
         self.digest = Digest(size=16)
         self.exact = True
         self.files: list[FileState] = []
+        self.digests: list[str] = []
+        self.folders: list[tuple[Path, tuple[str, ...], frozenset[str]]] = []
         self._settings = settings
         self._cache = cache
         self._hub = hub
@@ -145,10 +190,13 @@ class _Parts:
     def _add_folder(self, folder: Path) -> None:
         settings = self._settings
         named = [a.get("subfolder") for a in (settings.arguments, settings.tokenizer_arguments)]
-        subfolders = [name for name in named if isinstance(name, str) and name]
-        for name, file in checkpoint_files(folder, subfolders):
+        subfolders = tuple(name for name in named if isinstance(name, str) and name)
+        names = dict(checkpoint_files(folder, subfolders))
+        self.folders.append((folder.absolute(), subfolders, frozenset(names)))
+        for name, file in names.items():
             digest, state = file_digest(file, self._cache)
             self.files.append(state)
+            self.digests.append(digest)
             self.digest.add([name, digest])
         self._check_code(folder)
 
@@ -171,7 +219,7 @@ class _Parts:
         base, revision = _base_of(adapter)
         if base is None or not isinstance(revision, str | None):
             self.exact = False
-        elif Path(base).is_dir():
+        elif os.path.isdir(base):
             self._add_folder(Path(base))
         else:
             # Loading may take the adapter's revision or the default of the base: both count.
@@ -197,4 +245,4 @@ def _names_a_place(key: str, value: object) -> bool:
         return any(_names_a_place("", one) for one in value)
     if isinstance(value, PurePath):
         return True
-    return isinstance(value, str) and ("/" in value or "\\" in value or Path(value).exists())
+    return isinstance(value, str) and ("/" in value or "\\" in value or os.path.exists(value))

@@ -1,0 +1,665 @@
+"""Damaged and hostile files for every reader: ``python tests/fuzzing.py --inputs 100000``.
+
+Valid files are changed at random, as bytes and as trees, and read again. A reader may read what is
+left or refuse it with a ``CalibrationError`` whose message is one visible line; any other exception
+is foreign, and so is one of too much time or memory. Digests and checksums of changed records are
+made anew, so that what lies behind them is reached, too.
+
+Exit code 1 where anything foreign was raised; each first of its kind is printed with its file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import hashlib
+import io
+import json
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+from fakes import FakeModel
+from samples import predictions, small_results
+
+from pytest_calibration import Facts, MultipleChoice, NextToken, Predictions
+from pytest_calibration.baselines import Baselines
+from pytest_calibration.baselines.check import compare_with_record
+from pytest_calibration.baselines.record import checksum, is_record, read_record
+from pytest_calibration.cli import main
+from pytest_calibration.config import read_config
+from pytest_calibration.errors import CalibrationError
+from pytest_calibration.gate.strictness import DEFAULT
+from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.identity import (
+    adapter_base,
+    identify_checkpoint,
+)
+from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
+from pytest_calibration.models.cache import Cache
+from pytest_calibration.models.cached_answers import CachedAnswers
+from pytest_calibration.models.spec import parse_spec
+from pytest_calibration.probes.probe_set import probe_set
+from pytest_calibration.reports.dump import dump_lines, read_both
+from pytest_calibration.reports.html import html_report
+from pytest_calibration.reports.json_report import json_report, parse_json, read_json
+from pytest_calibration.reports.markdown import markdown_report
+from pytest_calibration.reports.openmetrics import openmetrics_report
+from pytest_calibration.text.visible import MOST_OF_A_MESSAGE
+
+SECONDS: Final = 10.0
+"""Processor time that one input may take."""
+MEBIBYTES: Final = 1024
+"""Memory that all inputs together may add."""
+NAMES: Final = (
+    *("calibration.yaml", "record", "items", "rows of facts", "rows of quiz", "rows of prose"),
+    *("cache entry", "report", "dump", "checkpoint", "names"),
+)
+# Parts of files that readers have stumbled over, here or elsewhere.
+TOKENS: Final = (
+    *(b"!!int ''", b"!!float x", b"!!bool x", b"!!timestamp x", b"!!binary =", b"!!set {a}"),
+    *(b"!!python/name:os.system", b"&a ", b"*a", b"<<: ", b"&a [*a]", b"{<<: 3}", b"? ", b"- "),
+    *(b"0x", b"0o", b"1:30", b"1e-3", b"1e999", b"2020-13-45", b".inf", b".nan", b"---\n", b"%x"),
+    *(
+        b"|\n",
+        b">-\n",
+        b"\t",
+        b"\r",
+        b"\0",
+        b"\x1b[31m",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b"\xed\xa0\xbd",
+    ),
+    *(b'"\\ud83d"', b"\\ud83d", b"NaN", b"-Infinity", b"[" * 2000, b"{" * 300, b'{"a":' * 2000),
+    *(b"9" * 400, b"9" * 5000, b"version https://git-lfs.github.com/spec/v1\n", b"::error::x"),
+    *("\u202e".encode(), "\u2028".encode(), "é".encode(), b"<<<<<<< HEAD\n", b"=======\n"),
+)
+# Values in place of others.
+BAD: Final = (
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        3,
+        10**6,
+        2**31,
+        2**63,
+        2**64,
+        10**400,
+        0.5,
+        1e308,
+        -0.0,
+        5e-324,
+    ),
+    *(float("nan"), float("inf"), "", " ", "x", "1", "a" * 5000, "\ud83d", "\0", "\x1b[31m\u202e"),
+    *(
+        "::error::x",
+        "../../x",
+        "/dev/zero",
+        "/",
+        "n" * 300,
+        [],
+        {},
+        [[]],
+        [None],
+        {"x": 1},
+        ["x", 1],
+    ),
+)
+
+
+# --- changes -------------------------------------------------------------------------------------
+
+
+def changed_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Change some bytes: flip, delete, repeat, insert, cut."""
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        at = rng.randrange(len(content) + 1)
+        to = min(len(content), at + rng.choice((1, 1, 2, 8, 64)))
+        kind = rng.randrange(7)
+        if kind == 0 and at < len(content):
+            content = content[:at] + bytes([rng.randrange(256)]) + content[at + 1 :]
+        elif kind == 1:
+            content = content[:at] + content[to:]
+        elif kind == 2:
+            content = content[:to] + content[at:]
+        elif kind == 3:
+            content = content[:at]
+        elif kind == 4:
+            content = content[:at] + rng.randbytes(to - at) + content[to:]
+        else:
+            content = content[:at] + rng.choice(TOKENS) + content[at if kind == 5 else to :]
+    return content
+
+
+def places(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield container and key of every value in a tree."""
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree))
+    for key in keys:
+        yield tree, key
+        if isinstance(tree[key], dict | list):
+            yield from places(tree[key])
+
+
+def changed_tree(tree: Any, rng: random.Random) -> Any:
+    """Change some values: take away, replace, exchange, rename, wrap, repeat."""
+    tree = copy.deepcopy(tree)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        found = list(places(tree))
+        if not found:
+            break
+        (inside, key), (other, other_key) = rng.choice(found), rng.choice(found)
+        kind = rng.randrange(7)
+        if kind == 0:
+            del inside[key]
+        elif kind == 1:
+            inside[key] = copy.deepcopy(other[other_key])
+        elif kind == 2 and isinstance(inside, dict):
+            inside[str(rng.choice(BAD))[:400]] = inside.pop(key)
+        elif kind == 3:
+            inside[key] = rng.choice(([inside[key]], {"x": inside[key]}, [inside[key]] * 50))
+        elif kind == 4 and isinstance(inside[key], int | float):
+            inside[key] = (
+                -inside[key] if rng.random() < 0.5 else inside[key] * 10 ** rng.randrange(9)
+            )
+        else:
+            inside[key] = copy.deepcopy(rng.choice(BAD))
+    return tree
+
+
+def as_yaml(tree: Any, rng: random.Random) -> bytes:
+    """Write a tree as YAML, in one of its styles."""
+    style = rng.choice((True, False, None))
+    text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=style, allow_unicode=True)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def as_json(tree: Any, rng: random.Random) -> bytes:
+    """Write a tree as JSON, with or without escapes."""
+    return json.dumps(tree, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
+
+
+def changed_lines(content: bytes, rng: random.Random) -> bytes:
+    """Change one of several JSON objects as a tree."""
+    lines = content.splitlines()
+    at = rng.randrange(len(lines))
+    lines[at] = as_json(changed_tree(json.loads(lines[at]), rng), rng)
+    return b"\n".join(lines)
+
+
+# --- readers -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader, and how files for it are changed.
+
+    Attributes:
+        weight: its share of all inputs.
+        files: valid files.
+        change: changes a file as a tree.
+        read: reads one, as a user's command would, and uses what it holds.
+    """
+
+    weight: int
+    files: tuple[bytes, ...]
+    change: Callable[[bytes, random.Random], bytes]
+    read: Callable[[bytes, random.Random], object]
+
+
+def show(path: Path, *options: str) -> None:
+    """Run ``show``; exit code 2 stands for a CalibrationError."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["show", str(path), *options])
+    if code == 2:
+        raise CalibrationError(err.getvalue().rstrip("\n"))
+    assert code == 0, f"exit code {code}"
+    assert out.getvalue().replace("\n", "").isprintable(), "raw characters on the terminal"
+
+
+def readers(folder: Path) -> dict[str, Reader]:
+    """Return all readers; they use files in this folder."""
+    return {
+        "calibration.yaml": _config(folder),
+        **_records(folder),
+        **_rows(folder),
+        "cache entry": _cache(folder),
+        "report": _report(folder),
+        "dump": _dump(folder),
+        "checkpoint": _checkpoint(folder),
+        "names": _names(folder),
+    }
+
+
+CONFIG: Final = """
+model: {device: cpu, dtype: float32, batch_tokens: 512, tokenizer: null, trust_remote_code: false,
+  safetensors_only: true, arguments: {attn_implementation: eager}, tokenizer_arguments: {a: true}}
+probes:
+  words: {kind: facts, path: facts.jsonl, mode: first_token, limit: 200, tolerance: 0.03}
+  quiz: {kind: multiple_choice, path: quiz.jsonl, shots: 1, scoring: text, header: "Go: "}
+  prose: {kind: next_token, path: prose.jsonl, positions: 3}
+tolerance: 0.01
+alpha: 0.1
+"""
+ROWS: Final[Mapping[str, tuple[Any, bytes]]] = {
+    "facts": (Facts, b'{"prompt": "The capital of France is", "answer": "Paris", "id": "a"}'),
+    "quiz": (
+        MultipleChoice,
+        b'{"question": "2 + 2?", "options": ["3", "4"], "answer": 1, "group": "g", "slice": "s"}',
+    ),
+    "prose": (NextToken, b'{"text": "Once upon a time", "id": 7, "group": "g"}'),
+}
+
+
+def _three(row: bytes) -> bytes:
+    tree = json.loads(row)
+    key, text = next(iter(tree.items()))
+    return b"\n".join(json.dumps({**tree, key: f"{i} {text}"}).encode() for i in range(3)) + b"\n"
+
+
+def _config(folder: Path) -> Reader:
+    path = folder / "calibration.yaml"
+    for name, (_, row) in ROWS.items():
+        (folder / f"{name}.jsonl").write_bytes(_three(row))
+
+    def read(content: bytes, _: random.Random) -> None:
+        path.write_bytes(content)
+        config = read_config(path)
+        probes = probe_set(config.probes, config.folder)
+        for name in config.probes:
+            if {"path", "kind"} <= config.probes[name].keys():
+                probes.get(name)
+            config.probe_tolerance(name)
+        config.load_settings(device=None)
+
+    return Reader(10, (CONFIG.encode(),), _changed_yaml, read)
+
+
+def _changed_yaml(content: bytes, rng: random.Random) -> bytes:
+    return as_yaml(changed_tree(yaml.safe_load(content), rng), rng)
+
+
+def _records(folder: Path) -> dict[str, Reader]:
+    """Two readers: of the YAML file, and of the items that it names."""
+    made = [
+        predictions(n=120, hostile=False),
+        Predictions.from_confidence([0.5, 0.9, 0.7], [True, False, True], probe="plain"),
+    ]
+    paths = [Baselines(folder / "records").record(one) for one in made]
+    texts = [path.read_bytes() for path in paths]
+    candidate = {one.probe: one for one in made}
+    path = paths[0].with_name("fuzzed.yaml")
+
+    def read(content: bytes, rng: random.Random) -> None:
+        path.write_bytes(content)
+        is_record(path)
+        if rng.random() < 0.05:
+            return show(path)
+        probe = next((p for p in candidate if p.encode() in content), "plain")
+        record = read_record(path, probe, "default")
+        if rng.random() < 0.1:
+            compare_with_record(candidate[probe], record, DEFAULT)
+        return None
+
+    def change(content: bytes, rng: random.Random) -> bytes:
+        data = changed_tree(yaml.safe_load(content), rng)
+        with contextlib.suppress(Exception):
+            data["checksum"] = checksum(data)
+        return as_yaml(data, rng)
+
+    def read_items(content: bytes, rng: random.Random) -> None:
+        data = copy.deepcopy(yaml.safe_load(texts[0]))
+        digest = hashlib.sha256(content).hexdigest()
+        data["items"] |= {
+            "file": "fuzzed.npz",
+            **({"sha256": digest} if rng.random() < 0.9 else {}),
+        }
+        data["checksum"] = checksum(data)
+        path.with_name("fuzzed.npz").write_bytes(content)
+        path.write_text(json.dumps(data), encoding="utf-8")
+        record = read_record(path, made[0].probe, "default")
+        if rng.random() < 0.1:
+            compare_with_record(made[0], record, DEFAULT)
+
+    items = next(paths[0].parent.glob(f"{paths[0].stem}.items-*.npz")).read_bytes()
+    return {
+        "record": Reader(6, tuple(texts), change, read),
+        "items": Reader(4, (items,), _changed_arrays, read_items),
+    }
+
+
+def _changed_arrays(content: bytes, rng: random.Random) -> bytes:
+    """Write the arrays of an npz file again, one of another type, shape or name."""
+    with np.load(io.BytesIO(content)) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    key = rng.choice(list(arrays))
+    values = arrays[key]
+    changes: list[Callable[[], Any]] = [
+        lambda: values.astype(rng.choice(("f2", "f8", "i1", "u8", "c8", "S3", "U3", "M8[s]"))),
+        lambda: values[: rng.randrange(len(values))],
+        lambda: values[:, None],
+        lambda: np.array(rng.choice(BAD[:14])),
+        lambda: np.full_like(values, rng.choice((0, 1, 2, 255))),
+        lambda: np.array([("a", 1)], dtype=[("x", "U1"), ("y", "i4")]),
+        lambda: values[::-1],
+    ]
+    with contextlib.suppress(OverflowError, ValueError), np.errstate(all="ignore"):
+        arrays[key] = rng.choice(changes)()
+    if rng.random() < 0.2:
+        arrays[rng.choice(("x", "groups", "../x"))] = arrays.pop(key)
+    file = io.BytesIO()
+    writer = np.savez_compressed if rng.random() < 0.3 else np.savez
+    writer(file, **{k: v for k, v in arrays.items() if v.dtype != object})
+    return file.getvalue()
+
+
+def _rows(folder: Path) -> dict[str, Reader]:
+    model = FakeModel()
+
+    def reader(name: str, kind: Any, row: bytes) -> Reader:
+        path = folder / f"fuzzed-{name}.jsonl"
+
+        def read(content: bytes, rng: random.Random) -> None:
+            path.write_bytes(content)
+            probe = kind(name, path=path)
+            if rng.random() < 0.2:
+                probe.run(model)
+            else:
+                probe.ids()
+
+        return Reader(16, (_three(row),), changed_lines, read)
+
+    return {f"rows of {name}": reader(name, kind, row) for name, (kind, row) in ROWS.items()}
+
+
+class Kept(CachedAnswers):
+    """Answers of the fake model, kept in a cache."""
+
+    cache_key = b"key"
+
+    def load(self) -> FakeModel:
+        """Return the model."""
+        return FakeModel()
+
+    def unchanged(self) -> bool:
+        """Return that no file changed: there is none."""
+        return True
+
+
+def _cache(folder: Path) -> Reader:
+    cache = Cache(folder / "cache")
+    questions: list[Callable[[Kept], object]] = [
+        lambda model: model.option_logprobs(["a b", "c"], [[" x", " y"], [" z"]]),
+        lambda model: model.next_token(["a b c d", "e f"]),
+        lambda model: model.generate(["a b", "c"], max_new_tokens=[2, 1]),
+        lambda model: model.description,
+    ]
+    entries: dict[Path, tuple[bytes, Callable[[Kept], object]]] = {}
+    for ask in questions:
+        ask(Kept(cache))
+        for path in sorted(cache.folder.rglob("*.answer")):
+            entries.setdefault(path, (path.read_bytes(), ask))
+
+    def read(content: bytes, rng: random.Random) -> None:
+        path, (good, ask) = rng.choice(list(entries.items()))
+        if rng.random() < 0.9:
+            # A digest that fits, as of a program with a defect.
+            key = path.name.encode()
+            content = hashlib.blake2b(content, digest_size=16, key=key).digest() + content
+        path.write_bytes(content)
+        ask(Kept(cache))
+        path.write_bytes(good)
+
+    def change(content: bytes, rng: random.Random) -> bytes:
+        with np.load(io.BytesIO(content)) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        if rng.random() < 0.5:
+            meta = as_json(changed_tree(json.loads(arrays["meta"].tobytes()) or {"x": 1}, rng), rng)
+            file = io.BytesIO()
+            np.savez(file, **{**arrays, "meta": np.frombuffer(meta, np.uint8)})
+            return file.getvalue()
+        return _changed_arrays(content, rng)
+
+    return Reader(8, tuple(good[16:] for good, _ in entries.values()), change, read)
+
+
+def _report(folder: Path) -> Reader:
+    path = folder / "fuzzed.json"
+    text = "".join(json_report(small_results())).encode()
+
+    def read(content: bytes, rng: random.Random) -> None:
+        path.write_bytes(content)
+        if rng.random() < 0.3:
+            return show(path, *rng.choice(((), ("--worst", "2"), ("--json",))))
+        results = read_json(path)
+        if rng.random() < 0.1:
+            for report in (html_report, markdown_report, json_report, openmetrics_report):
+                for _ in report(results):
+                    pass
+        return None
+
+    def change(content: bytes, rng: random.Random) -> bytes:
+        return as_json(changed_tree(json.loads(content), rng), rng)
+
+    assert parse_json(text.decode()).results
+    return Reader(10, (text,), change, read)
+
+
+def _dump(folder: Path) -> Reader:
+    path = folder / "fuzzed.dump.jsonl"
+    made = predictions(n=6, hostile=False)
+    before = replace(made, confidence=made.confidence[::-1].copy(), probabilities=None, labels=None)
+    plain = Predictions.from_confidence([0.5, 0.9, 0.7], [True, False, True], probe="plain")
+    files = [dump_lines(made), dump_lines(made, before), dump_lines(plain)]
+
+    def read(content: bytes, rng: random.Random) -> None:
+        path.write_bytes(content)
+        if rng.random() < 0.05:
+            show(path, *rng.choice(((), ("--slice", "x"), ("--json",), ("--correct",))))
+        else:
+            read_both(path)
+
+    return Reader(12, tuple("\n".join(f).encode() for f in files), changed_lines, read)
+
+
+CHECKPOINT: Final = {
+    "config.json": {"architectures": ["A"], "auto_map": {"AutoConfig": "owner/repo--m.C"}},
+    "adapter_config.json": {"base_model_name_or_path": "base", "revision": None, "r": 4},
+    "tokenizer_config.json": {"tokenizer_class": "T", "auto_map": {"AutoTokenizer": ["a", None]}},
+    "model.safetensors.index.json": {"weight_map": {"a": "model-00001-of-00001.safetensors"}},
+}
+
+
+def _checkpoint(folder: Path) -> Reader:
+    home = folder / "checkpoint"
+    (home / "base").mkdir(parents=True)
+    for name, tree in CHECKPOINT.items():
+        (home / name).write_text(json.dumps(tree))
+    spec = ModelSpec(str(home), local=True, name="fuzzed")
+    settings = TransformersSettings(trust_remote_code=True, arguments={"subfolder": "base"})
+
+    def read(content: bytes, rng: random.Random) -> None:
+        named = [n for n, tree in CHECKPOINT.items() if next(iter(tree)).encode() in content]
+        name = rng.choice(named or list(CHECKPOINT))
+        (home / name).write_bytes(content)
+        try:
+            adapter_base(spec)
+            identify_checkpoint(spec, settings)
+        finally:
+            (home / name).write_text(json.dumps(CHECKPOINT[name]))
+
+    def change(content: bytes, rng: random.Random) -> bytes:
+        return as_json(changed_tree(json.loads(content), rng), rng)
+
+    return Reader(6, tuple(json.dumps(t).encode() for t in CHECKPOINT.values()), change, read)
+
+
+def _names(folder: Path) -> Reader:
+    """Names on the command line: of files to show, and of models."""
+
+    def read(content: bytes, rng: random.Random) -> None:
+        text = content.decode("utf-8", rng.choice(("surrogateescape", "replace")))
+        if rng.random() < 0.2:
+            text += rng.choice(BAD[-9:-6]) if rng.random() < 0.1 else "\ud83d"
+        if rng.random() < 0.5:
+            parse_spec(text)
+        else:
+            show(folder / "none" / text if rng.random() < 0.5 else Path(text))
+
+    names = (
+        b"runs/base",
+        b"owner/name@rev",
+        b"a.jsonl",
+        b"a.yaml",
+        b"b.json",
+        b"x=./y",
+        b"n" * 300,
+    )
+    return Reader(4, names, changed_bytes, read)
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+class TooSlow(Exception):  # noqa: N818  reads as the condition it names
+    """An input took more than its time."""
+
+
+@contextlib.contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """Raise TooSlow in a block that takes longer."""
+
+    def stop(*_: object) -> None:
+        raise TooSlow(f"more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+@dataclass
+class Tally:
+    """What came of the inputs of one reader.
+
+    Attributes:
+        read: how many were read.
+        refused: how many were refused with a CalibrationError.
+        foreign: how many raised anything else, by what and where.
+        examples: the first input of each of these.
+        seconds: processor time taken.
+        slowest: that of the slowest input.
+    """
+
+    read: int = 0
+    refused: int = 0
+    foreign: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, bytes] = field(default_factory=dict)
+    seconds: float = 0.0
+    slowest: float = 0.0
+
+
+def fuzz(reader: Reader, inputs: int, seed: str) -> Tally:
+    """Give a reader so many changed files."""
+    tally = Tally()
+    for number in range(inputs):
+        rng = random.Random(f"{seed} {number}")
+        content = rng.choice(reader.files)
+        change = reader.change if rng.random() < 0.6 else changed_bytes
+        content = change(content, rng)
+        started = time.process_time()
+        try:
+            with bounded(SECONDS):
+                reader.read(content, rng)
+            tally.read += 1
+        except CalibrationError as problem:
+            tally.refused += 1
+            text = str(problem)
+            if not text.isprintable() or len(text) > MOST_OF_A_MESSAGE + 9000 * ("\\" in text):
+                tally.foreign[f"a message that is not one short line: {text[:80]!r}"] += 1
+        except Exception as problem:
+            frame = traceback.extract_tb(problem.__traceback__)[-1]
+            ours = [
+                f for f in traceback.extract_tb(problem.__traceback__) if "pytest_calib" in f[0]
+            ]
+            inner = ours[-1] if ours else frame
+            kind = f"{type(problem).__name__} in {Path(inner[0]).name}:{inner[1]}: {problem}"[:160]
+            tally.foreign[kind] += 1
+            tally.examples.setdefault(kind, content)
+        took = time.process_time() - started
+        tally.seconds += took
+        tally.slowest = max(tally.slowest, took)
+    return tally
+
+
+def shares(found: Mapping[str, Reader], inputs: int) -> dict[str, int]:
+    """Divide the inputs among the readers by their weights, at least one each."""
+    total = sum(reader.weight for reader in found.values())
+    return {name: max(1, round(inputs * r.weight / total)) for name, r in found.items()}
+
+
+def memory() -> int:
+    """Return the largest memory that this process has had, in MiB."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most // (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Fuzz all readers; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--seed", default="0")
+    parser.add_argument("--reader", choices=NAMES, help="this one alone")
+    parser.add_argument("--keep", type=Path, help="folder for the inputs of foreign exceptions")
+    options = parser.parse_args(argv)
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        found = readers(Path(folder))
+        if options.reader:
+            found = {options.reader: found[options.reader]}
+        before = memory()
+        print(
+            f"{'reader':<18}{'inputs':>8}{'read':>8}{'refused':>9}{'foreign':>9}{'s':>7}  slowest"
+        )
+        for name, inputs in shares(found, options.inputs).items():
+            tally = fuzz(found[name], inputs, f"{options.seed} {name}")
+            foreign = tally.foreign.total()
+            failed += foreign
+            print(
+                f"{name:<18}{inputs:>8,}{tally.read:>8,}{tally.refused:>9,}{foreign:>9,}"
+                f"{tally.seconds:>7.1f}{tally.slowest:>7.2f} s",
+                flush=True,
+            )
+            for number, (kind, many) in enumerate(tally.foreign.most_common()):
+                print(f"    {many:,} x {kind!a}")
+                if options.keep is not None and kind in tally.examples:
+                    options.keep.mkdir(parents=True, exist_ok=True)
+                    file = options.keep / f"{name.replace(' ', '-')}-{number}"
+                    file.write_bytes(tally.examples[kind])
+        added = memory() - before
+        print(f"memory added: {added:,} MiB (at most {MEBIBYTES:,})")
+    return int(failed > 0 or added > MEBIBYTES)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run())
