@@ -35,6 +35,8 @@ NO_TEXT: Final = {
 }
 SLICES_NAMED: Final = 8
 NAME: Final = 60
+# Columns of the name of a metric with its binning, which a report brings.
+LABEL: Final = 40
 
 
 def add(subparsers: Subparsers) -> None:
@@ -261,16 +263,19 @@ def _counts(part: Part) -> str:
 
 def _metrics(side: Side, width: int) -> Iterator[str]:
     """Yield the table of metrics, with intervals and noise floors."""
+    from pytest_calibration.text.layout import fitted
+
     numbers = [side.metrics[name] for name in METRICS if name in side.metrics]
-    widest = max(len("metric"), *(len(number.label) for number in numbers))
+    labels = [fitted(number.label, LABEL) for number in numbers]
+    widest = max(len("metric"), *map(len, labels))
     has_room = width >= widest + 44
     yield f"{'metric':<{widest}}{'value':>9}  {'95 % interval':<16}{'  noise floor' * has_room}"
-    for number in numbers:
+    for number, label in zip(numbers, labels, strict=True):
         sign = "+" if number.metric == "signed_gap" else ""
         value, low, high = (f"{x:{sign}z.3f}" for x in (number.value, *number.ends))
         floor = "" if number.noise_floor is None else f"{number.noise_floor:>13.3f}"
         interval = f"{f'[{low}, {high}]':<16}{floor * has_room}"
-        yield f"{number.label:<{widest}}{value:>9}  {interval}".rstrip()
+        yield f"{label:<{widest}}{value:>9}  {interval}".rstrip()
 
 
 def _item_block(
