@@ -6,6 +6,8 @@ Light, needing no torch:
     how a checkpoint is loaded and scored.
 ``spec_text``, ``layers``
     what a spec stands for: a directory or a hub id; a checkpoint, or adapters on one.
+``weight_files``
+    the files that hold weights: which are read, and what their headers say.
 ``identity``, ``checkpoint_files``, ``hub``, ``environment``
     what a checkpoint is, by content: its files, commits of the hub, libraries and hardware.
 
@@ -15,6 +17,8 @@ With torch:
     a model in memory: tokenising, windows, greedy continuation.
 ``reading``, ``kinds``, ``adapters``
     from a checkpoint on disk to weights in memory.
+``used_weights``, ``foreign_code``
+    weights that a model would not use, and code that it would bring along.
 ``rows``
     a sequence, the positions in it that are read, and their scores.
 ``scorer``
