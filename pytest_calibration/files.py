@@ -312,6 +312,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the folder cannot be written.
     """
     if path.is_file() and path.read_bytes() == content:
+        _remove_leftovers(path)
         return
     with replacing(path) as file:
         file.write(content)

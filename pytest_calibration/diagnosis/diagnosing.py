@@ -45,7 +45,7 @@ def diagnose(
     predictions: PredictionsLike,
     baseline: PredictionsLike | None = None,
     *,
-    reference: str = "baseline",
+    reference: str | None = None,
     bins: int = DEFAULT_BINS,
     base_model: bool = False,
     stored: Sharpness | None = None,
@@ -59,7 +59,8 @@ def diagnose(
         predictions: n items, or a pair (probabilities, labels).
         baseline: what to compare with; only items with an id in the predictions count, and it is
             ignored where there is none.
-        reference: name of the baseline in a sentence.
+        reference: name of the baseline in a sentence; by default ``parent`` with ``base_model``,
+            else ``baseline``.
         bins: number of equal-width bins of every ECE.
         base_model: whether the baseline is the parent, the model before it was fine-tuned. It then
             serves as the reference of the ``regime``, if it is calibrated itself, and of the
@@ -72,6 +73,8 @@ def diagnose(
         MetricError: bins below 1.
     """
     p = as_predictions(predictions)
+    if reference is None:
+        reference = "parent" if base_model else "baseline"
     ece = read_ece(p, bins)
     gap, slope = as_interval(measure(p, "signed_gap")), slope_of(p)
     notes: list[str] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -282,7 +282,7 @@ def compare(
     min_share: float = MIN_SHARE,
     bins: int = DEFAULT_BINS,
     against: Against = "other",
-    reference: str = "baseline",
+    reference: str | None = None,
 ) -> Verdict:
     """Decide whether calibration got worse than the baseline, on the items both sides share.
 
@@ -305,12 +305,16 @@ def compare(
         min_share: share of the baseline's items that must be there, in [0, 1). Fewer are compared
             only where they are those that a limit takes (``Predictions.limited``).
         bins: bins of the printed ECE; both sides are measured with them.
-        against: what kind of thing the baseline is.
-        reference: what the baseline is called in the text.
+        against: what kind of thing the baseline is: ``baseline`` for a stored one, ``parent`` for
+            the model before it was fine-tuned, else ``other``.
+        reference: what the baseline is called in the text; by default ``parent`` for a parent, else
+            ``baseline``.
 
     Raises:
-        MetricError: one of these numbers outside its range, or a NaN in a component.
+        MetricError: one of these numbers outside its range, an unknown kind of baseline, a name
+            that is no text, or a NaN in a component.
     """
+    reference = _reference(against, reference)
     strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected, min_share)
     predictions, baseline = as_predictions(predictions), as_predictions(baseline)
     verdict = Verdict(
@@ -367,7 +371,7 @@ def cautioned(verdict: Verdict, remark: str, settings: tuple[Setting, ...]) -> V
     cautions = [str(setting) for setting in settings]
     if differences:
         shown = ", ".join(f"{d.name} {d.now} ({d.before})" for d in differences)
-        cautions.insert(0, f"differs from the {verdict.reference} in {shown}")
+        cautions.insert(0, f"differs from {known(verdict.reference)} in {shown}")
     # A baseline of tokens is always a sample of them.
     sampled = candidate.unit == "token" and verdict.n == verdict.baseline_n
     if remark and not sampled:
@@ -379,6 +383,24 @@ def cautioned(verdict: Verdict, remark: str, settings: tuple[Setting, ...]) -> V
         cautions=tuple(f"{caution}." for caution in cautions),
         notes=(*verdict.notes, remark) if remark and sampled else verdict.notes,
     )
+
+
+def _reference(against: Against, reference: str | None) -> str:
+    """Return what the baseline is called.
+
+    Raises:
+        MetricError: an unknown kind of baseline, or a name that is no text.
+    """
+    if against not in get_args(Against):
+        raise MetricError(
+            f"against must be one of {', '.join(get_args(Against))}, got {against!r:.60}; "
+            "reference= gives the baseline a name."
+        )
+    if reference is None:
+        return "parent" if against == "parent" else "baseline"
+    if not isinstance(reference, str) or not reference.strip():
+        raise MetricError(f"reference must be the name of the baseline, got {reference!r:.60}.")
+    return reference
 
 
 def align(
@@ -422,7 +444,7 @@ def align(
         return None, None, f"the items are not the same: {counts}."
     if shared < min_share * m and not _taken_by_a_limit(baseline.item_ids, theirs):
         remark = (
-            f"only {100 * shared / m:.0f} % of the {reference} is here, and not a part that a "
+            f"only {100 * shared / m:.0f} % of {other} is here, and not a part that a "
             f"limit takes: {counts}; run all of them, or say that a part is meant, with "
             "--calibration-limit or predictions.limited(n)."
         )

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_calibration.plugin import expected, progress_line, workers, xdist_groups
 from pytest_calibration.plugin.collecting import MARKED, finish_collection
+from pytest_calibration.plugin.ending import hear_the_last
 from pytest_calibration.plugin.reporting import annotation_lines, inert
 from pytest_calibration.plugin.run import Run
 from pytest_calibration.plugin.session_lines import collection_line, session_lines
@@ -50,6 +51,11 @@ class RunHooks:
     def pytest_report_collectionfinish(self) -> str | list[str]:
         """Say how many calibration tests there are; nothing where there is none."""
         return collection_line(self.run) or []
+
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
+        """Let go of a model with the fixture that brought it."""
+        if fixturedef.argname == "calibration_model":
+            self.run.resolved.drop_adopted()
 
     # --- running -----------------------------------------------------------------------------
 
@@ -95,11 +101,14 @@ class RunHooks:
 
     # --- pytest-xdist ------------------------------------------------------------------------
 
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Send the state of this worker to the controller."""
+        """Send the state of this worker to the controller; hear what other hooks have concluded."""
         if self.run.is_worker:
             output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
             output["calibration"] = workers.from_worker(self.run)
+        else:
+            hear_the_last(self.run, session)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_report_to_serializable(self) -> Generator[None, Any, Any]:

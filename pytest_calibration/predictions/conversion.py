@@ -8,7 +8,7 @@ is never read as a number, nor as the text ``nan``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
@@ -21,7 +21,8 @@ from pytest_calibration.errors import PredictionsError
 _NUMBERS: Final = (int, float, Decimal, Fraction)
 # What numpy makes an array of by itself, without looking inside.
 _SIMPLE: Final = (int, float, complex, str, bytes, np.generic, type(None))
-_LETTERS: Final = 80
+# Characters of a value, or of what another library says, in a message.
+_MOST: Final = 160
 
 
 def as_array(values: Any, name: str, where: str) -> NDArray[Any]:
@@ -42,7 +43,7 @@ def as_array(values: Any, name: str, where: str) -> NDArray[Any]:
     except PredictionsError:
         raise
     except Exception as problem:  # each library raises its own
-        text = str(problem).partition("\n")[0][:_LETTERS]
+        text = str(problem).partition("\n")[0][:_MOST]
         raise PredictionsError(
             f"{where}: {name} cannot be read as an array ({text}); "
             "pass a numpy array, a tensor or a list whose rows have one length."
@@ -62,7 +63,7 @@ def as_list(values: Any, name: str, where: str) -> list[Any]:
             kinds = {*map(type, cells)}
             return cells if kinds <= {str, int, bool} else [_known(_python(cell)) for cell in cells]
         except (TypeError, ValueError, RuntimeError) as problem:
-            found = str(problem).partition("\n")[0][:_LETTERS]
+            found = str(problem).partition("\n")[0][:_MOST]
     else:
         found = type(values).__name__
     raise PredictionsError(f"{where}: {name} must have one entry per item, got {found}.")
@@ -97,7 +98,7 @@ def is_missing(value: Any) -> bool:
 def shown(value: object) -> str:
     """Return a value as it may stand in a message."""
     text = repr(value)
-    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}..."
+    return text if len(text) <= _MOST else f"{text[:_MOST]}..."
 
 
 def _is_column(values: object) -> bool:
@@ -120,7 +121,8 @@ def _native(values: Any) -> Any:
         return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
     if hasattr(values, "toarray"):
         return values.toarray()
-    if isinstance(values, list | tuple):
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes | range):
+        values = values if isinstance(values, list | tuple) else list(values)
         kinds = {*map(type, values)}
         if not all(issubclass(kind, _SIMPLE) for kind in kinds):
             return [_native(value) for value in values]

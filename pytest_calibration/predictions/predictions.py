@@ -289,7 +289,7 @@ class Predictions:
             labels=label,
             label_logprobs=np.log(np.maximum(of_label, np.finfo(np.float64).tiny)),
             signature=signature,
-            class_names=_class_names(probabilities, class_names),
+            class_names=_class_names(probabilities, class_names, table.shape[1]),
             **_columns(n, probe, item_ids, groups, slices, texts),
         )
 
@@ -328,7 +328,7 @@ class Predictions:
             probe=probe,
             model=model,
             signature=signature,
-            class_names=_class_names(logits, class_names),
+            class_names=_class_names(logits, class_names, table.shape[1]),
         )
 
 
@@ -347,13 +347,16 @@ def _of_model(signature: Signature | None, model: str | None, where: str) -> Sig
     return Signature(signature.hard, {**signature.soft, "model": model})
 
 
-def _class_names(table: Any, given: Sequence[object] | None) -> tuple[str, ...]:
-    """Return the names of the classes: those given, else the columns of a data frame."""
+def _class_names(table: Any, given: Sequence[object] | None, k: int) -> tuple[str, ...]:
+    """Return the names of the classes: those given, else the k columns of a data frame."""
     if given is not None:
         return tuple(map(str, given))
-    columns = getattr(table, "columns", None)
+    # pyarrow's columns are the values.
+    columns = getattr(table, "column_names", getattr(table, "columns", None))
     names = [] if columns is None or callable(columns) else list(columns)
-    return tuple(names) if all(isinstance(name, str) for name in names) else ()
+    # A frame may hold the table in a single column, of lists.
+    named = len(names) == k and all(isinstance(name, str) for name in names)
+    return tuple(names) if named else ()
 
 
 def _columns(
@@ -407,7 +410,9 @@ def as_predictions(value: PredictionsLike) -> Predictions:
         where = "predictions"
         first = as_array(value[0], "probabilities", where)
         if first.ndim != 1 and first.shape[1:] != (1,):
-            return Predictions.from_probabilities(first, value[1])
+            # A frame names its columns; an iterator is used up.
+            table = value[0] if hasattr(value[0], "__array__") else first
+            return Predictions.from_probabilities(table, value[1])
         second = as_array(value[1], "correct", where)
         if second.dtype == np.bool_:
             return Predictions.from_confidence(first, second)

@@ -7,6 +7,7 @@ with what follows; a line end, or any other delimiter, stays with the prompt.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -23,9 +24,9 @@ SPACE: Final = " "
 # White space within a line, at the end and at the begin of a text.
 _LAST_SPACES: Final = re.compile(r"[^\S\r\n]*\Z")
 _FIRST_SPACES: Final = re.compile(r"\A[^\S\r\n]*")
-# Most gaps, and characters of one, that a signature names.
+# Most gaps, and characters of one, that a signature shows.
 MOST_GAPS: Final = 3
-LONGEST_GAP: Final = 16
+LONGEST_GAP: Final = 40
 # What the texts of a conversation are replaced with, to digest what a template puts around them.
 PLACEHOLDERS: Final = {"system": "HEADER-TEXT", "user": "QUESTION-TEXT", "assistant": "ANSWER-TEXT"}
 
@@ -117,16 +118,32 @@ class Prompting:
         Raises:
             ModelError: the model has no chat template.
         """
-        return self._chat_model(model).render_chat(chats, self.variables)
+        texts = self._chat_model(model).render_chat(chats, self.variables)
+        if len(texts) != len(chats):
+            raise ModelError(
+                f"{model.name}: render_chat returned {len(texts)} texts for {len(chats)} "
+                "conversations; return one for each."
+            )
+        return texts
 
     def asking(self, model: LanguageModel, method: str) -> Any:
         """Return a method of the model for the texts of this probe.
 
         A rendered chat is whole: the tokenizer puts nothing before it.
+
+        Raises:
+            ModelError: the method cannot be told so.
         """
+        ask = getattr(model, method)
         if not self.is_chat:
-            return getattr(model, method)
-        return partial(getattr(self._chat_model(model), method), add_special_tokens=False)
+            return ask
+        parameters = inspect.signature(ask).parameters.values()
+        if not any(p.name == "add_special_tokens" or p.kind is p.VAR_KEYWORD for p in parameters):
+            raise ModelError(
+                f"{model.name}: its {method} takes no add_special_tokens, which a model with "
+                "render_chat needs: False for a text before which nothing is put."
+            )
+        return partial(ask, add_special_tokens=False)
 
     def signature(self, model: LanguageModel, chat: Sequence[Message]) -> dict[str, str]:
         """Return what of this is no default, for the signature.
@@ -167,6 +184,9 @@ def described(gaps: Sequence[str]) -> str:
     known = {SPACE: "with leading space", "": "without leading space"}
     if len(found) == 1 and found[0] in known:
         return known[found[0]]
-    if len(found) > MOST_GAPS or any(len(gap) > LONGEST_GAP for gap in found):
-        return "after white space of their own"
-    return f"after {' or '.join(map(repr, found))}"
+    shown = [
+        repr(gap) if len(gap) <= LONGEST_GAP else f"{gap[:LONGEST_GAP]!r}..."
+        for gap in found[:MOST_GAPS]
+    ]
+    more = [f"{len(found) - MOST_GAPS} more"] if len(found) > MOST_GAPS else []
+    return f"after {' or '.join(shown + more)}"

@@ -13,6 +13,7 @@ import math
 import os
 from array import array
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -208,17 +209,22 @@ def write_dump(
         raise UsageError(f"{path.parent}: is a file, and items are dumped into a folder.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.parent):
+        with suppress(_KeptError), ExitStack() as held, replacing(path) as file:
+            lines = dump_lines(predictions, before, item_text=item_text)
+            file.writelines(f"{line}\n".encode("ascii") for line in lines)
+            # Only while the file takes its place: another process may be long at writing its own.
+            held.enter_context(locked(path.parent))
             if before is None and _has_baseline(path, since):
-                return path
-            with replacing(path) as file:
-                lines = dump_lines(predictions, before, item_text=item_text)
-                file.writelines(f"{line}\n".encode("ascii") for line in lines)
+                raise _KeptError
     except OSError as problem:
         raise UsageError(
             f"{path}: cannot be written ({problem.strerror or problem}); name another folder."
         ) from None
     return path
+
+
+class _KeptError(Exception):
+    """Raised where the file that is there stays."""
 
 
 def _has_baseline(path: Path, since: float) -> bool:

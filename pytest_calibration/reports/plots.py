@@ -45,9 +45,13 @@ def diagram_of(result: Result) -> Diagram:
         )
     candidate, baseline = result.detail.candidate, result.detail.baseline
     number = candidate.metrics.get(result.number.metric, result.number)
+    caption = caption_of(number, candidate.n, candidate.units, result.unit)
+    if result.n < result.baseline_n:
+        reference = visible(result.reference or "baseline", NAME)
+        caption += f", of the {result.baseline_n:,} of the {reference}"
     return Diagram(
         title=title_of(result.probe, result.source),
-        caption=caption_of(number, candidate.n, candidate.units, result.unit),
+        caption=caption,
         bins=candidate.reliability,
         histogram=candidate.histogram,
         baseline_bins=() if baseline is None else baseline.reliability,

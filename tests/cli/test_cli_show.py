@@ -671,7 +671,7 @@ def test_work_grows_with_the_items_and_no_faster(command, dumped) -> None:
         ),
         ("new.jsonl", "missing.jsonl", "missing.jsonl: there is no such file."),
         ("new.jsonl", "notes.txt", "notes.txt: show reads a dump"),
-        ("missing.json", "report.json", "missing.json: cannot be read"),
+        ("missing.json", "report.json", "missing.json: there is no such file."),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(

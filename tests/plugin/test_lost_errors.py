@@ -195,6 +195,28 @@ def pytest_runtest_logfinish(nodeid):
     assert report["green"] is False
 
 
+@WORKERS
+def test_a_hook_at_the_end_of_the_session_loses_nothing(
+    project: Project, workers: list[str]
+) -> None:
+    """A verdict after the last test, in another hook, makes the session red."""
+    project.isolated = True
+    project.write("tests/test_project.py", START + "\ndef test_it(): assert_ece_below(ANSWERS, .9)")
+    project.write(
+        "tests/conftest.py",
+        """
+import contextlib, sys
+
+def pytest_sessionfinish():
+    if "test_project" in sys.modules:
+        with contextlib.suppress(AssertionError): sys.modules["test_project"].gate()
+""",
+    )
+    result = project.run("-W", "ignore", *workers)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["ERROR: tests/test_project.py::test_it did not fail, but this*"])
+
+
 def test_a_lost_error_of_an_earlier_attempt_does_not_count(project: Project) -> None:
     """The last attempt of a test counts, as everywhere."""
     project.isolated = True
@@ -213,6 +235,29 @@ def test_it():
 """,
     )
     assert project.run("--reruns", "1").ret == 0
+
+
+def test_a_doctest_that_shows_the_error_expects_it(project: Project) -> None:
+    """A traceback in a doctest is what it expects."""
+    project.isolated = True
+    project.write(
+        "tests/doc.txt",
+        """
+>>> import numpy as np
+>>> from pytest_calibration import Predictions, assert_ece_below
+>>> answers = Predictions.from_confidence(np.full(400, 0.9), np.arange(400) % 2 == 0, probe="q")
+>>> verdict = assert_ece_below(answers, 0.9)
+>>> assert_ece_below(answers, 0.1)
+Traceback (most recent call last):
+    ...
+AssertionError: above the limit: probe q
+...
+""",
+    )
+    flags = ["--doctest-glob=doc.txt", "-o", "doctest_optionflags=ELLIPSIS IGNORE_EXCEPTION_DETAIL"]
+    result = project.run(*flags, "tests/doc.txt")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
 
 
 def test_a_failing_subtest_is_a_failing_test(project: Project) -> None:

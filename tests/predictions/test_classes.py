@@ -9,7 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError
-from pytest_calibration.predictions import ItemText, ItemTexts, Predictions, Signature
+from pytest_calibration.predictions import (
+    ItemText,
+    ItemTexts,
+    Predictions,
+    Signature,
+    as_predictions,
+)
 
 
 class Frame:
@@ -29,7 +35,9 @@ def test_classes_have_names_or_numbers() -> None:
     assert made(table, labels).classes == ("class 0", "class 1")
     assert made(table, labels, class_names=["ham", "spam"]).classes == ("ham", "spam")
     assert made(Frame(["ham", "spam"]), labels).classes == ("ham", "spam")
+    assert as_predictions((Frame(["ham", "spam"]), labels)).classes == ("ham", "spam")
     assert made(Frame([0, 1]), labels).classes == ("class 0", "class 1")
+    assert made(Frame(["one cell of lists"]), labels).classes == ("class 0", "class 1")
     assert made(Frame(["ham", "spam"]), labels, class_names=("a", "b")).classes == ("a", "b")
     logits = Predictions.from_logits(np.log(table), labels, class_names=["ham", "spam"])
     assert logits.classes == ("ham", "spam")

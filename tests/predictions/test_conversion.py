@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -34,6 +35,7 @@ def cells(values: list[Any]) -> np.ndarray[Any, Any]:
 NUMPY: dict[str, Callable[[list[Any]], Any]] = {
     "tuple": tuple,
     "generator": iter,
+    "deque": deque,
     "values of a dictionary": lambda values: dict(enumerate(values)).values(),
     "array": np.asarray,
     "masked array that masks nothing": lambda values: np.ma.array(values, mask=False),
@@ -277,6 +279,7 @@ TENSORS: dict[str, Callable[[Any], Any]] = {
     "one column": lambda tensor: tensor[:, None],
     "list of 0-d": lambda tensor: list(tensor.double().requires_grad_()),
     "list of 0-d bfloat16": lambda tensor: list(tensor.bfloat16()),
+    "column of a data set": lambda tensor: deque(tensor.bfloat16()),
 }
 
 

@@ -184,10 +184,10 @@ def test_options_with_and_without_a_space_of_their_own_share_their_prompt() -> N
     assert (joined.prompt, joined.continuations) == ("A:\n", ["x", " y"])
 
 
-def test_white_space_that_differs_much_is_not_listed() -> None:
-    """A signature stays short, whatever the options begin with."""
-    assert described([" ", "\t", "  ", "   "]) == "after white space of their own"
-    assert described([" " * 1000]) == "after white space of their own"
+def test_a_signature_stays_short() -> None:
+    """Whatever the options begin with, and whatever the delimiter."""
+    assert described([" ", "\t", "  ", "   ", "    "]) == r"after '\t' or ' ' or '  ' or 2 more"
+    assert described(["\n" + "x" * 1000]) == rf"after '\n{'x' * 39}'..."
 
 
 WHITE = st.text(alphabet=" \t\n\r\u3000\u00a0\x0b\x85", max_size=3)
@@ -420,6 +420,25 @@ def test_a_model_without_chats_is_named(tmp_path: Path, kind: Any) -> None:
     path = rows(tmp_path / "r.jsonl", QUESTION if kind is MultipleChoice else FACT)
     with pytest.raises(ModelError, match=r"^asked: the probe 'p' asks in a chat, .* render_chat"):
         kind("p", path=path, chat=True).run(Asked())
+
+
+def test_what_a_model_of_ones_own_gets_wrong_is_named(tmp_path: Path) -> None:
+    """Too few texts, or a method that cannot be told that a text is whole: one sentence each."""
+
+    class Short(Chatting):
+        def render_chat(self, *args: Any) -> list[str]:
+            return super().render_chat(*args)[1:]
+
+    class Untold(Asked):
+        render_chat = Chatting.render_chat
+        opening = ""
+
+    path = rows(tmp_path / "q.jsonl", QUESTION)
+    probe = MultipleChoice("q", path=path, chat=True)
+    with pytest.raises(ModelError, match="asked: render_chat returned 0 texts for 1 conversations"):
+        probe.run(Short())
+    with pytest.raises(ModelError, match="its option_logprobs takes no add_special_tokens, which"):
+        probe.run(Untold())
 
 
 @pytest.mark.parametrize("kind", [MultipleChoice, Facts])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from samples import predictions, turned
 
+from pytest_calibration.diagnosis import diagnose
+from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.verdict import Against, compare
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.reports.annotations import annotations
@@ -99,6 +102,39 @@ def test_other_predictions_are_no_parent(reference: str) -> None:
         assert "without labels" not in text
         if kind != "summary":
             assert reference in text, kind
+
+
+@pytest.mark.parametrize(("against", "called"), [("parent", "parent"), ("other", "baseline")])
+def test_what_has_no_name_is_called_by_its_kind(against: Against, called: str) -> None:
+    """A parent is not called a baseline where nobody named it."""
+    candidate, base = pair()
+    made = compare(candidate, base, against=against)
+    assert made.reference == called
+    result = result_of(made, test="t.py::test_it")
+    assert result.diagnosis is not None
+    assert f"Compared with the {called}, " in result.diagnosis.paragraph
+    assert diagnose(candidate, base, base_model=against == "parent").reference == called
+
+
+@pytest.mark.parametrize("against", ["v1.2", "", None, "Parent", 1])
+def test_an_unknown_kind_of_baseline_is_refused(against: Any) -> None:
+    """One sentence: the kinds, the value, and what gives a name."""
+    candidate, base = pair()
+    with pytest.raises(MetricError) as caught:
+        compare(candidate, base, against=against)
+    assert str(caught.value) == (
+        f"against must be one of baseline, parent, other, got {against!r}; reference= gives the "
+        "baseline a name."
+    )
+
+
+@pytest.mark.parametrize("reference", ["", "  ", 1.2])
+def test_a_name_is_text(reference: Any) -> None:
+    """A baseline without a name has a name by its kind."""
+    candidate, base = pair()
+    with pytest.raises(MetricError) as caught:
+        compare(candidate, base, reference=reference)
+    assert str(caught.value) == f"reference must be the name of the baseline, got {reference!r}."
 
 
 def test_a_parent_is_one_in_every_report() -> None:

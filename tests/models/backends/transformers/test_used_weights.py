@@ -14,6 +14,8 @@ import pytest
 from checkpoints import bpe, edit_json, new_model, quietly, save
 
 from pytest_calibration.errors import ModelError
+from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.loading import LazyModel, load_model
 
@@ -21,6 +23,11 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 from safetensors.torch import load_file, save_file  # noqa: E402  only where torch is
+
+from pytest_calibration.models.backends.transformers.foreign_code import (  # noqa: E402
+    check_kernels,
+    kernel_arguments,
+)
 
 Weights = dict[str, Any]
 Q0 = "model.layers.0.self_attn.q_proj"
@@ -624,3 +631,33 @@ def test_a_kernel_that_a_user_names_is_tried(llama: Path) -> None:
     """What calibration.yaml says is the user's own choice, and the library's to judge."""
     text = refused(llama, arguments={"attn_implementation": "owner/kernel"})
     assert "asks for the kernel" not in text
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "allowed"),
+    [
+        ({"model_type": "gemma3", "attn_implementation": {"text_config": "o/k"}}, {}, False),
+        ({"model_type": "gemma3", "attn_implementation": {"": "o/k"}}, {}, False),
+        ({"model_type": "mixtral", "experts_implementation": "o/k"}, {}, False),
+        ({"model_type": "llama", "attn_implementation": "o/k"}, "o/k", True),
+        ({"model_type": "llama", "attn_implementation": "o/other"}, {"": "o/k"}, True),
+        ({"model_type": "llama", "_attn_implementation": "o/other"}, "o/k", False),
+        ({"model_type": "llama", "attn_implementation": "sdpa"}, {}, True),
+    ],
+    ids=repr,
+)
+def test_which_kernels_are_allowed(
+    tmp_path: Path, config: dict[str, Any], arguments: Any, allowed: bool
+) -> None:
+    """Those that the user's own arguments name, for any part of a model; what is used counts."""
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    settings = TransformersSettings(
+        arguments={"attn_implementation": arguments} if arguments else {}
+    )
+    read = transformers.AutoConfig.from_pretrained(tmp_path, **kernel_arguments(settings))
+    spec = ModelSpec(str(tmp_path), local=True, name="m")
+    if allowed:
+        check_kernels(spec, read, settings)
+        return
+    with pytest.raises(ModelError, match="which is code from the hub"):
+        check_kernels(spec, read, settings)
