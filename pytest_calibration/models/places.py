@@ -47,6 +47,15 @@ def what_is_there(text: str) -> str:
     return f"there is no such directory; {shown(str(folder))} holds {holds}{more}"
 
 
+def similar_folder(text: str) -> str:
+    """Return the folder here whose name is most like a text; empty where none is like it."""
+    try:
+        names = [one.name for one in Path().iterdir() if one.is_dir()]
+    except OSError:
+        return ""
+    return next(iter(difflib.get_close_matches(text[:256], names, 1, cutoff=0.8)), "")
+
+
 def shown(text: str, most: int = 200) -> str:
     """Return a text in quotation marks; of a long one the end, where paths differ."""
     return repr(text if len(text) <= most else f"…{text[1 - most :]}")

@@ -42,6 +42,7 @@ from pytest_calibration.models.backends.transformers.weight_files import (
     check_weight_files,
     stored_tensors,
 )
+from pytest_calibration.models.places import similar_folder
 
 TOKENIZER_FILES: Final = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"),
@@ -296,9 +297,13 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
                 f"{spec.name}: needs Python code that comes with the checkpoint, which is run only "
                 "where calibration.yaml says model: {trust_remote_code: true}."
             ) from problem
-        where, aside = ("directory", "") if spec.local else ("hub id", " (no such directory here)")
-        if not spec.local and is_silent(spec.location):
-            first = "the hub does not answer, and there is no local copy"
+        where, aside = "directory", ""
+        if not spec.local:
+            near = similar_folder(spec.location)
+            where = "hub id"
+            aside = f" (no such directory here{f', but {near!r}' if near else ''})"
+            if is_silent(spec.location):
+                first = "the hub does not answer, and there is no local copy"
         raise ModelError(
             f"cannot load {where} {spec.text!r}{aside}: {first[:300].rstrip('.')}."
         ) from problem

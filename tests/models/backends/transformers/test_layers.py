@@ -447,9 +447,11 @@ def test_a_hub_that_does_not_answer_is_asked_once(
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    (tmp_path / "checkpoint-400").mkdir()
+    monkeypatch.chdir(tmp_path)
     message = (
-        r"^cannot load hub id 'chekpoint-400' \(no such directory here\): the hub does not answer, "
-        r"and there is no local copy\.$"
+        r"^cannot load hub id 'chekpoint-400' \(no such directory here, but 'checkpoint-400'\): "
+        r"the hub does not answer, and there is no local copy\.$"
     )
     for cache in (None, Cache(tmp_path / "kept")):
         lazy = load_model("chekpoint-400", device="cpu", cache=cache)
