@@ -27,6 +27,7 @@ from pytest_calibration.reports.model import Remedy, Result, result_of
 from pytest_calibration.reports.terminal import failure_lines
 from pytest_calibration.sink import SINK
 from pytest_calibration.text.layout import WIDTH
+from pytest_calibration.text.names import labelled
 
 
 def assert_ece_below(
@@ -58,7 +59,7 @@ def assert_ece_below(
         CalibrationError: predictions or baseline cannot be used.
     """
     __tracebackhide__ = True
-    candidate = as_predictions(predictions)
+    candidate = _candidate(predictions)
     if isinstance(limit, Baselines | Record):
         project = _project_strictness(candidate)
         verdict = compare_ece_with_stored(
@@ -99,7 +100,7 @@ def assert_no_regression(
         CalibrationError: predictions or baseline cannot be used.
     """
     __tracebackhide__ = True
-    candidate = as_predictions(predictions)
+    candidate = _candidate(predictions)
     if not isinstance(baseline, Baselines | Record | Predictions):
         raise UsageError(
             "the baseline must be Baselines, one of its records or Predictions, got "
@@ -112,7 +113,7 @@ def assert_no_regression(
     settings = asdict(project.with_first(tolerance=[tolerance]))
     sink = SINK.get()
     verdicts = [
-        compare(candidate, parent, **settings, against="parent", reference=f"parent {name}")
+        compare(candidate, parent, **settings, against="parent", reference=labelled("parent", name))
         for name, parent in (sink.parents(candidate) if sink is not None else ())
     ]
     if isinstance(baseline, Predictions):
@@ -141,7 +142,7 @@ def assert_metric_below(
         MetricError: an unknown metric, or one for which higher is better.
     """
     __tracebackhide__ = True
-    candidate = as_predictions(predictions)
+    candidate = _candidate(predictions)
     if metric_named(metric).better == "higher":
         instead = (
             "use assert_accuracy_above"
@@ -163,7 +164,7 @@ def assert_accuracy_above(predictions: PredictionsLike, limit: float) -> Verdict
         AssertionError: below the limit.
     """
     __tracebackhide__ = True
-    candidate = as_predictions(predictions)
+    candidate = _candidate(predictions)
     return _conclude([judge(measure(candidate, "accuracy"), limit, above=True)], candidate)
 
 
@@ -176,8 +177,14 @@ def assert_not_overconfident(predictions: PredictionsLike, limit: float) -> Verd
         AssertionError: over-confident by at least the limit.
     """
     __tracebackhide__ = True
-    candidate = as_predictions(predictions)
+    candidate = _candidate(predictions)
     return _conclude([judge(measure(candidate, "signed_gap"), limit)], candidate)
+
+
+def _candidate(predictions: PredictionsLike) -> Predictions:
+    """Return what is judged; in a test session, told apart from what other tests judge."""
+    candidate, sink = as_predictions(predictions), SINK.get()
+    return candidate if sink is None else sink.named(candidate)
 
 
 def _project_strictness(candidate: Predictions) -> Strictness:
@@ -191,14 +198,18 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
     __tracebackhide__ = True
     sink = SINK.get()
     if sink is not None:
-        sink.dump(candidate)
+        baselines = [v.baseline_items for v in verdicts if v.baseline_items is not None]
+        sink.dump(candidate, baselines[-1] if baselines else None)
     # A limit is compared with one number; a report also needs the items.
     verdicts = [replace(v, candidate=candidate) if v.candidate is None else v for v in verdicts]
     results = [_result(v) if sink is None else sink.add(v) for v in verdicts]
     failing = [result for result in results if result.fails]
     if failing:
         width, verbose = (WIDTH, False) if sink is None else (sink.width, sink.verbose)
-        raise AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
+        error = AssertionError("\n".join(failure_lines(failing, width=width, verbose=verbose)))
+        if sink is not None:
+            sink.raised(error, failing)
+        raise error
     return verdicts[-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from pytest_calibration.models.backends import all_backends
 from pytest_calibration.strict_yaml import read_mapping
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
+CONFIG: Final = "calibration.yaml"
 TOP_KEYS: Final = ("model", "probes", "tolerance", "alpha")
 
 
@@ -62,6 +64,16 @@ class Config:
         for backend in all_backends():
             backend.Settings.chosen(settings)
         return settings
+
+
+def nearest_config(folder: Path) -> Path | None:
+    """Return the ``calibration.yaml`` of a folder or of the nearest one above; None without any."""
+    for place in (folder, *folder.parents):
+        path = place / CONFIG
+        # A link that leads nowhere is there, too: it must not be passed over in silence.
+        if os.path.lexists(path) and not os.path.isdir(path):
+            return path
+    return None
 
 
 def read_config(path: Path) -> Config:

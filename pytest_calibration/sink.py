@@ -9,7 +9,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Protocol, TypeAlias
 
     from pytest_calibration.gate.strictness import Strictness
@@ -28,14 +28,25 @@ if TYPE_CHECKING:
         def verbose(self) -> bool:
             """Whether the text of a failure has all numbers."""
 
-        def dump(self, predictions: Predictions) -> None:
-            """Write the items of what is judged, if the session dumps them."""
+        def named(self, predictions: Predictions) -> Predictions:
+            """Return predictions that reports and dumps can tell from those of other tests."""
+
+        def dump(self, predictions: Predictions, before: Predictions | None) -> None:
+            """Write the items of what is judged, if the session dumps them.
+
+            Args:
+                predictions: what is judged.
+                before: those of a baseline on some of the same items, if there is one.
+            """
 
         def add(self, verdict: Verdict) -> Result:
             """Keep a verdict, and return what a reader sees of it.
 
             The session knows whether an inconclusive one fails, and the command that records.
             """
+
+        def raised(self, error: AssertionError, failing: Sequence[Result]) -> None:
+            """Know the error that is about to tell a test of these verdicts."""
 
         def strictness(self, predictions: Predictions) -> Strictness:
             """Return how strict the project is on the probe of these predictions."""

@@ -80,6 +80,12 @@ def predictions(
     )
 
 
+def turned(made: Predictions, *, every: int = 7) -> Predictions:
+    """The same, but every seventh answer is right where it was wrong, and the reverse."""
+    flipped = np.arange(made.n) % every == 0
+    return replace(made, correct=made.correct ^ flipped)
+
+
 def verdicts() -> list[Verdict]:
     """One verdict of every state, on two probes and three models."""
     base = predictions()

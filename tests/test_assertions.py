@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -327,7 +327,9 @@ class FakeSession:
     def __init__(self, parents: list[tuple[str, Predictions]] | None = None) -> None:
         self.verdicts: list[Verdict] = []
         self.judged: list[Predictions] = []
+        self.before: list[Predictions | None] = []
         self.strict = False
+        self.errors: list[tuple[AssertionError, list[Result]]] = []
         self.project = Strictness()
         self._parents = parents or []
 
@@ -338,8 +340,13 @@ class FakeSession:
         """As wide as usual."""
         return WIDTH
 
-    def dump(self, predictions: Predictions) -> None:
+    def named(self, predictions: Predictions) -> Predictions:
+        """As they are."""
+        return predictions
+
+    def dump(self, predictions: Predictions, before: Predictions | None) -> None:
         """Remember."""
+        self.before.append(before)
         self.judged.append(predictions)
 
     def add(self, verdict: Verdict) -> Result:
@@ -347,6 +354,10 @@ class FakeSession:
         self.verdicts.append(verdict)
         fails = verdict.state.fails or (self.strict and verdict.state is State.INCONCLUSIVE)
         return result_of(verdict, fails=fails, remedy=Remedy("remedy", f"for {verdict.state}"))
+
+    def raised(self, error: AssertionError, failing: Sequence[Result]) -> None:
+        """Remember."""
+        self.errors.append((error, list(failing)))
 
     def strictness(self, _: Predictions) -> Strictness:
         """Return the project's strictness."""

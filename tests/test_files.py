@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_calibration.files import file_stem, replacing, write_atomically
+from pytest_calibration.files import LOCK, file_stem, locked, replacing, write_atomically
 from pytest_calibration.predictions import digest
 
 
@@ -168,3 +170,74 @@ def test_a_name_of_a_file_needs_no_numpy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout == "a-b-d2ecebeb False\n"
+
+
+# --- the lock ------------------------------------------------------------------------------------
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    """Of many threads only one at a time is in the block, and no lock file is left."""
+    inside, most = 0, 0
+
+    def count() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with locked(tmp_path):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (inside, most) == (0, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_was_killed_stops_nobody(tmp_path: Path) -> None:
+    """Its lock ends with it; the file it leaves is no lock, and the next one removes it."""
+    code = (
+        "import os, sys, pathlib\nfrom pytest_calibration.files import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])):\n    os._exit(3)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 3
+    assert (tmp_path / LOCK).exists()
+    with locked(tmp_path, wait=0):
+        pass
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_lock_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    """Whoever waits too long is told why, and the lock stays with its holder."""
+    late = pytest.raises(TimeoutError, match="another process has been writing there")
+    with locked(tmp_path):
+        with late, locked(tmp_path, wait=0):
+            pass
+        assert (tmp_path / LOCK).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no links to follow")
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    """No file is made where a link points to."""
+    (tmp_path / LOCK).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=r"\.lock"), locked(tmp_path):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is of POSIX")
+def test_a_file_system_without_locks_is_written_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system has no locks to give, the block runs all the same."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    entered = False
+    with locked(tmp_path):
+        entered = True
+    assert entered

@@ -87,6 +87,7 @@ class Toy(FakeModel):
     """A language model."""
 
     notes: ClassVar[list[str]] = ["it is only a toy."]
+    checkpoint_notes: tuple[str, ...] = ()
 
     def __init__(self, spec: ModelSpec, settings: Settings) -> None:
         LOG.append(f"load {spec.name}")
@@ -106,6 +107,7 @@ class ToyClassifier:
     """A classifier of three classes."""
 
     notes: tuple[str, ...] = ()
+    checkpoint_notes: tuple[str, ...] = ()
     description: ClassVar[dict[str, str]] = {}
 
     def __init__(self, spec: ModelSpec, settings: Settings) -> None:

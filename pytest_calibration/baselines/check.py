@@ -8,8 +8,8 @@ from typing import Final
 from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.record import MAX_SUPERSEDED
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.strictness import Strictness
-from pytest_calibration.gate.verdict import Past, Verdict, align, compare, judge
+from pytest_calibration.gate.strictness import DEFAULT, Strictness
+from pytest_calibration.gate.verdict import Past, Verdict, align, cautioned, compare, judge
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.text.numbers import counted
@@ -28,7 +28,7 @@ def strictness_for(record: Record, project: Strictness, tolerance: float | None)
 def compare_with_record(
     predictions: Predictions, record: Record, project: Strictness, tolerance: float | None = None
 ) -> Verdict:
-    """Compare predictions with a record; note soft differences and growth since the first one.
+    """Compare predictions with a record; note the growth since the first one.
 
     Args:
         predictions: the candidate.
@@ -40,7 +40,7 @@ def compare_with_record(
     verdict = compare(predictions, record.predictions, **asdict(strictness), against="baseline")
     return replace(
         verdict,
-        notes=(*verdict.notes, *_notes(predictions, record, verdict)),
+        notes=(*verdict.notes, *_notes(record, verdict)),
         past=_past(record),
         sharpness_before=record.sharpness,
     )
@@ -73,7 +73,7 @@ def compare_with_stored(
         return _record_if_allowed(predictions, store, measure(predictions))
     verdict = compare_with_record(predictions, record, project, tolerance)
     if verdict.state in (State.REGRESSED, State.NOT_COMPARABLE) or verdict.improved:
-        return _accept_if_allowed(verdict, predictions, store)
+        return _accept_if_allowed(verdict, predictions, store, record)
     return verdict
 
 
@@ -101,7 +101,8 @@ def compare_ece_with_stored(
     if record is None:
         assert isinstance(baseline, Baselines)
         return _record_if_allowed(predictions, baseline, measured)
-    ours, theirs, remark = align(predictions, record.predictions)
+    share = project.min_share
+    ours, theirs, remark = align(predictions, record.predictions, min_share=share)
     if ours is None or theirs is None:
         verdict = Verdict(
             State.NOT_COMPARABLE,
@@ -109,43 +110,57 @@ def compare_ece_with_stored(
             against="baseline",
             reason=remark,
             n=len(predictions),
+            candidate_n=len(predictions),
+            baseline_n=len(record.predictions),
             candidate=predictions,
             past=_past(record),
         )
-        return _accept_if_allowed(verdict, predictions, baseline)
+        return _accept_if_allowed(verdict, predictions, baseline, record)
     candidate, stored = predictions.take(ours), record.predictions.take(theirs)
     before = measure(stored, metric, bins=bins)
-    limit = record.limit
+    limit, strictness = record.limit, DEFAULT
     if limit is None:
-        limit = min(1.0, before.value + strictness_for(record, project, tolerance).tolerance)
+        strictness = DEFAULT.with_first(
+            tolerance=[strictness_for(record, project, tolerance).tolerance]
+        )
+        limit = min(1.0, before.value + strictness.tolerance)
     own = "" if record.limit is None else f"the limit is the baseline's own, {record.path}."
     verdict = judge(measure(candidate, metric, bins=bins), float(limit), debiased=debiased)
     verdict = replace(
         verdict,
         against="baseline",
         baseline=before,
-        notes=(*verdict.notes, remark) if remark else verdict.notes,
+        tolerance=strictness.tolerance,
+        candidate_n=len(predictions),
+        baseline_n=len(record.predictions),
         reason=" ".join(filter(None, (own, verdict.reason))),
         candidate=candidate,
         baseline_items=stored,
         sharpness_before=record.sharpness,
         past=_past(record),
     )
+    verdict = cautioned(verdict, remark, strictness.changed())
     # A limit written by hand stays what it is, whatever is accepted.
     if verdict.state is State.ABOVE_LIMIT and record.limit is None:
-        return _accept_if_allowed(verdict, predictions, baseline)
+        return _accept_if_allowed(verdict, predictions, baseline, record)
     return verdict
 
 
 def _accept_if_allowed(
-    verdict: Verdict, predictions: Predictions, baseline: Baselines | Record
+    verdict: Verdict, predictions: Predictions, baseline: Baselines | Record, judged: Record
 ) -> Verdict:
-    """Replace what is stored, where the run accepts; else return the verdict as it is."""
+    """Replace the record that was judged, where the run accepts; else return the verdict."""
     if not isinstance(baseline, Baselines) or baseline.policy.accept is None:
         return verdict
     reason = baseline.policy.accept
-    baseline.submit(baseline.draft(predictions, reason=reason))
-    return replace(verdict, state=State.RECORDED, improved=False, reason=f"accepted: {reason}")
+    baseline.submit(baseline.draft(predictions, previous=judged, reason=reason))
+    return replace(
+        verdict,
+        state=State.RECORDED,
+        improved=False,
+        reason=f"accepted: {reason}",
+        recorded_in=str(judged.path),
+    )
 
 
 def _record_if_allowed(
@@ -165,16 +180,14 @@ def _record_if_allowed(
     if not store.policy.record:
         return verdict
     store.submit(store.draft(predictions))
-    return replace(verdict, state=State.RECORDED, reason=f"recorded in {path}.")
+    return replace(
+        verdict, state=State.RECORDED, reason=f"recorded in {path}.", recorded_in=str(path)
+    )
 
 
-def _notes(predictions: Predictions, record: Record, verdict: Verdict) -> list[str]:
-    """Return sentences on soft differences, and on growth of the ECE since the first record."""
+def _notes(record: Record, verdict: Verdict) -> list[str]:
+    """Return a sentence on the growth of the ECE since the first record."""
     notes = []
-    soft = predictions.signature.soft_differences(record.predictions.signature)
-    differences = [f"{name} {a} (baseline {b})" for name, a, b in soft if name != "model"]
-    if differences:
-        notes.append(f"differs from the recording in {', '.join(differences)}.")
     anchor, steps = record.anchor.get("ece"), len(record.superseded)
     if steps and isinstance(anchor, int | float):
         growth = verdict.measurement.value - anchor

@@ -14,7 +14,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -31,7 +31,7 @@ from pytest_calibration.gate.strictness import range_error
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness, sharpness
-from pytest_calibration.predictions import Predictions, Signature
+from pytest_calibration.predictions import Predictions, Signature, coded
 from pytest_calibration.strict_yaml import is_text, read_mapping
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
@@ -107,7 +107,7 @@ def items_bytes(predictions: Predictions) -> bytes:
         "correct": predictions.correct.astype(np.uint8),
     }
     if predictions.groups is not None:
-        arrays["groups"] = np.unique(predictions.groups, return_inverse=True)[1].astype(np.int32)
+        arrays["groups"] = coded(predictions.groups)[1].astype(np.int32)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for key, array in arrays.items():
@@ -227,9 +227,11 @@ def _rounded(value: float, what: str = "a number") -> float:
     return round(value, DIGITS)
 
 
-def checksum(summary: Mapping[str, Any]) -> str:
+def checksum(
+    summary: Mapping[str, Any], left_out: Collection[str] = (*HAND_EDITED, "checksum")
+) -> str:
     """Digest the values of all but the hand-editable fields, in any order and spelling."""
-    covered = {k: v for k, v in summary.items() if k not in (*HAND_EDITED, "checksum")}
+    covered = {k: v for k, v in summary.items() if k not in left_out}
     text = json.dumps(_canonical(covered), sort_keys=True, ensure_ascii=False, allow_nan=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -249,14 +251,20 @@ MAX_SIGNATURE_LINES: Final = 12
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text with line breaks in one line, and quotes what YAML 1.1 or 1.2 reads otherwise."""
+    """Writes text with line breaks or hidden characters in one line, quoted and escaped.
+
+    What YAML 1.1 or 1.2 reads otherwise is quoted, too.
+    """
 
 
 def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    style = '"' if any(sign in value for sign in "\n\x85\u2028\u2029") else None
-    if not is_text(value):
-        style = "'"
+    style = '"' if any(map(_is_hidden, value)) else None if is_text(value) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+def _is_hidden(character: str) -> bool:
+    """Whether a reader of the file cannot see a character: line breaks, bidirectional marks."""
+    return character == "\n" or (not character.isascii() and visible(character) != character)
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -265,7 +273,16 @@ _Dumper.add_representer(str, _represent_text)
 def _dump(value: Any, *, flow: bool = True) -> str:
     style: Any = {"sort_keys": False, "width": 10**6, "allow_unicode": True}
     text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=flow, **style)
-    return text.removesuffix("...\n").rstrip("\n")
+    text = text.removesuffix("...\n").rstrip("\n")
+    # PyYAML writes some of these as they are. They stand in quotes, where YAML knows escapes.
+    return re.sub(r"[^\x00-\x7f]", lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if not _is_hidden(character):
+        return character
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def to_yaml(summary: Summary) -> str:
@@ -437,10 +454,10 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, _NUMBER) and not isinstance(value, bool) and abs(value) < math.inf
 
 
-def _checksum_or_none(data: Mapping[str, Any]) -> str | None:
+def _checksum_or_none(data: Mapping[str, Any], *left_out: Collection[str]) -> str | None:
     """Return the checksum, or None for what no record can hold (a date, a list within itself)."""
     try:
-        return checksum(data)
+        return checksum(data, *left_out)
     except (TypeError, ValueError, RecursionError):
         return None
 
@@ -466,7 +483,7 @@ def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
             confidence=arrays["confidence"].astype(np.float64),
             correct=arrays["correct"].astype(np.bool_),
             item_ids=arrays["ids"],
-            groups=arrays["groups"].astype(np.str_) if "groups" in arrays else None,
+            groups=arrays.get("groups"),
             unit=items["unit"],
             signature=Signature(data["signature"]["hard"], data["signature"]["soft"]),
         )
@@ -494,6 +511,14 @@ def read_unchecked(path: Path) -> Mapping[str, Any]:
         return read_mapping(path, UnreadableBaseline)
     except UnreadableBaseline:
         return {}
+
+
+def stored_state(path: Path) -> str:
+    """Digest all that a YAML file says, hand edits too; empty where there is no file."""
+    if not (path.exists() or path.is_symlink()):
+        return ""
+    # What cannot be read equals nothing that was read before.
+    return _checksum_or_none(read_unchecked(path), ()) or "unreadable"
 
 
 def is_record(path: Path) -> bool:

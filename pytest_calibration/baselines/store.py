@@ -12,14 +12,16 @@ from typing import Final
 
 from pytest_calibration.baselines.record import (
     Record,
+    checksum,
     is_record,
     read_record,
     read_unchecked,
+    stored_state,
     summarise,
     to_yaml,
 )
 from pytest_calibration.errors import BaselineError, MissingBaseline, UsageError
-from pytest_calibration.files import file_stem, write_atomically
+from pytest_calibration.files import file_stem, locked, readable_stem, write_atomically
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
 
 DEFAULT_NAME: Final = "default"
@@ -47,6 +49,8 @@ class Draft:
         file: name of the YAML file, of which ``text`` is the content.
         items_file: name of the items file, of which ``items`` is the content.
         checksum: identifies the content.
+        replaces: what was stored when this was judged, as ``record.stored_state`` gives it; empty
+            for nothing.
         origin: the test (node id) that recorded it.
     """
 
@@ -56,6 +60,7 @@ class Draft:
     items_file: str
     items: bytes
     checksum: str
+    replaces: str = ""
     origin: str = ""
 
     @property
@@ -66,28 +71,60 @@ class Draft:
     def write(self) -> Path:
         """Write items first, then the YAML that names them; remove the items of what it replaced.
 
+        Only what was judged is replaced, and nothing where nothing was stored. What another run
+        has written since then stays; if it wrote just this, there is nothing left to do.
+
         Raises:
-            BaselineError: the folder cannot be written.
+            BaselineError: the folder cannot be written, or another run wrote there meanwhile.
         """
         path = Path(self.key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path.with_name(self.items_file), self.items)
-            old = read_unchecked(path).get("items")
-            write_atomically(path, self.text.encode())
+            with locked(path.parent):
+                if stored_state(path) != self.replaces:
+                    self._check_same(path)
+                else:
+                    self._write(path)
         except (OSError, UnicodeEncodeError) as problem:
             why = getattr(problem, "strerror", None) or problem
             raise BaselineError(
                 f"{path}: cannot be written ({why}); nothing was recorded."
             ) from None
-        # Only what the replaced record named: another process may be about to name the others.
-        replaced = old.get("file") if isinstance(old, dict) else None
+        return path
+
+    def _check_same(self, path: Path) -> None:
+        """Raise BaselineError where another run has not written just this."""
+        if read_unchecked(path).get("checksum") == self.checksum:
+            return
+        what = "compared with it" if self.replaces else "found nothing stored there"
+        raise BaselineError(
+            f"{path}: was changed by another process after this run {what}; it stays as it is, "
+            "and what this run measured was not recorded: run again, to compare with it."
+        )
+
+    def _write(self, path: Path) -> None:
+        write_atomically(path.with_name(self.items_file), self.items)
+        write_atomically(path, self.text.encode())
+        # Those of the replaced record, and what a killed write left: under the lock no other
+        # process is about to name them.
         for stale in items_files(path):
-            if stale.name == replaced != self.items_file:
+            if stale.name != self.items_file:
                 # A file that another program holds open stays; nothing names it any more.
                 with contextlib.suppress(OSError):
                     stale.unlink()
-        return path
+
+
+def _place(folder: Path, name: str, ending: str = "") -> Path:
+    """Return where the files of a probe, or of a baseline name, lie in a folder.
+
+    What was stored before names with capitals had a digest stays where it is.
+    """
+    place = folder / f"{file_stem(name)}{ending}"
+    before = f"{readable_stem(name)}{ending}"
+    if before == place.name or os.path.exists(place) or not folder.is_dir():
+        return place
+    # Not `exists`, which on some disks finds a file whose name differs in its capitals.
+    return folder / before if before in os.listdir(folder) else place
 
 
 def items_files(path: Path) -> list[Path]:
@@ -103,8 +140,9 @@ def stored_records(folder: Path) -> list[Path]:
 
 def remove_record(path: Path) -> None:
     """Remove a record and its items, the YAML first: it must not name a file that is gone."""
-    for file in [path, *items_files(path)]:
-        file.unlink(missing_ok=True)
+    with locked(path.parent):
+        for file in [path, *items_files(path)]:
+            file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,11 +184,11 @@ class Baselines:
     @property
     def folder(self) -> Path:
         """Where this name's files are: the folder itself, or a subfolder for another name."""
-        return self.path if self.name == DEFAULT_NAME else self.path / file_stem(self.name)
+        return self.path if self.name == DEFAULT_NAME else _place(self.path, self.name)
 
     def path_of(self, probe: str) -> Path:
         """Return the YAML file of a probe."""
-        return self.folder / f"{file_stem(probe)}.yaml"
+        return _place(self.folder, probe, ".yaml")
 
     def find(self, probe: str) -> Record | None:
         """Return the record of a probe, or None where nothing is stored.
@@ -177,14 +215,27 @@ class Baselines:
             )
         return record
 
-    def draft(self, predictions: Predictions, *, reason: str | None = None) -> Draft:
-        """Prepare what would be stored, keeping the hand edits and history of what it replaces."""
+    def draft(
+        self,
+        predictions: Predictions,
+        *,
+        previous: Record | None = None,
+        reason: str | None = None,
+    ) -> Draft:
+        """Prepare what would be stored.
+
+        Args:
+            predictions: what is stored.
+            previous: the record that is replaced, whose hand edits and history are kept; None
+                where none is stored.
+            reason: why it is replaced.
+        """
         path = self.path_of(predictions.probe)
         summary, payload = summarise(
             predictions,
             self.name,
             lambda digest: f"{path.stem}.items-{digest}.npz",
-            previous=self.find(predictions.probe),
+            previous=previous,
             reason=reason,
         )
         return Draft(
@@ -194,6 +245,7 @@ class Baselines:
             items_file=summary["items"]["file"],
             items=payload,
             checksum=summary["checksum"],
+            replaces="" if previous is None else checksum(previous.data, ()),
         )
 
     def record(self, predictions: PredictionsLike, *, reason: str | None = None) -> Path:
@@ -212,7 +264,7 @@ class Baselines:
         """
         predictions = as_predictions(predictions)
         existing = self.find(predictions.probe)
-        if existing is not None and not reason:
+        if existing is not None and not any(map(str.isalnum, reason or "")):
             raise BaselineError(f"{existing.path}: is stored already; give a reason to replace it.")
-        self.submit(self.draft(predictions, reason=reason))
+        self.submit(self.draft(predictions, previous=existing, reason=reason))
         return self.path_of(predictions.probe)

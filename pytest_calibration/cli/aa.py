@@ -115,11 +115,10 @@ def _inputs(
         other = None if options.against is None else record_at(options.against).predictions
         yield record.predictions, other, strictness(options, record.tolerance)
         return
-    from pytest_calibration.config import Config, read_config
+    from pytest_calibration.config import Config, nearest_config, read_config
 
-    path = Path(options.config or CONFIG)
-    exists = options.config is not None or path.is_file()
-    project = read_config(path) if exists else Config()
+    path = Path(options.config) if options.config else nearest_config(Path.cwd())
+    project = Config() if path is None else read_config(path)
     for predictions, other in _asked(options, project):
         tolerance = project.probe_tolerance(predictions.probe)
         yield predictions, other, strictness(options, tolerance, project.alpha)

@@ -6,12 +6,13 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.cli.arguments import record_at, whole
+from pytest_calibration.cli.report_changes import change_lines, read_changes
 from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,10 +34,17 @@ NO_TEXT: Final = {
     "writes it)",
     "report": "(this report holds no text of the items, only their ids)",
 }
+REPORT: Final = ".json"
 SLICES_NAMED: Final = 8
 NAME: Final = 60
-# Columns of the name of a metric with its binning, which a report brings.
-LABEL: Final = 40
+_NOT_BOTH: Final = (
+    "{} cannot be shown against {}: a report is compared with a report, and a dump or record with "
+    "a dump or record."
+)
+_NO_ITEMS: Final = (
+    "{}: --correct and --slice need all items, and a report holds the worst alone; pytest "
+    "--calibration-dump=DIR writes all."
+)
 
 
 def add(subparsers: Subparsers) -> None:
@@ -58,9 +66,20 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--slice", metavar="NAME", help="only the items of one slice")
     parser.add_argument(
+        "--against",
+        metavar="OLD",
+        help="an earlier file on the same items: what turned wrong since, and what moved",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--correct",
         action="store_true",
-        help="the least confident correct answers, instead of the most confident wrong ones",
+        help="the least confident correct answers, instead of wrong ones",
+    )
+    which.add_argument(
+        "--wrong",
+        action="store_true",
+        help="the most confident wrong answers, also where a baseline tells which turned wrong",
     )
     parser.add_argument("--json", action="store_true", help="print everything for a program")
     parser.set_defaults(run=run)
@@ -70,24 +89,45 @@ def run(options: argparse.Namespace) -> int:
     """Print what a file holds.
 
     Raises:
-        UsageError: no file of a known kind, or a slice that it does not name.
+        UsageError: no file of a known kind, a slice that it does not name, or an earlier file that
+            it cannot be compared with.
         CalibrationError: the file cannot be read as what its ending says.
     """
     from pytest_calibration.text.visible import visible
 
     if options.file is None:
         raise UsageError(f"show needs a file: {KINDS}.")
+    if options.against is not None and _ending(options.file) == REPORT == _ending(options.against):
+        return _show_changes(options)
     kind, parts = _parts(options)
     if options.json:
         from pytest_calibration.reports.model import plain
 
-        tree = {"file": options.file, "kind": kind, "shown": plain(parts)}
+        against = {"against": options.against} if options.against is not None else {}
+        tree = {"file": options.file, **against, "kind": kind, "shown": plain(parts)}
         print(json.dumps(tree, indent=2, allow_nan=False))
         return 0
     for number, part in enumerate(parts):
         print("\n\n" * bool(number) + "\n".join(_lines(part, kind, options)))
     if not parts:
         print(f"the report {visible(options.file)} holds no verdict")
+    return 0
+
+
+def _show_changes(options: argparse.Namespace) -> int:
+    """Print what turned between two reports."""
+    from pytest_calibration.text.visible import visible
+
+    if options.correct or options.slice is not None:
+        raise UsageError(_NO_ITEMS.format(options.file))
+    found = read_changes(options.file, options.against)
+    if options.json:
+        tree = {"file": options.file, "against": options.against, "kind": "report"}
+        changed = [change.plain() for change in found]
+        print(json.dumps({**tree, "changes": changed}, indent=2, allow_nan=False))
+        return 0
+    print(f"the report {visible(options.file)}\n  against {visible(options.against)}\n")
+    print("\n".join(change_lines(found)))
     return 0
 
 
@@ -118,25 +158,52 @@ class Part:
 
 def _parts(options: argparse.Namespace) -> tuple[str, list[Part]]:
     """Read the file; return its kind, and what there is to print."""
-    from pytest_calibration.reports.dump import ENDING, read_both
     from pytest_calibration.reports.json_report import read_json
 
     path = Path(options.file)
-    ending = path.suffix.lower()
-    if ending == ENDING:
-        predictions, before = read_both(path)
-        return "dump", [_of_items(options, "dump", predictions, before, predictions.n)]
-    if ending in (".yaml", ".yml"):
-        record = record_at(options.file)
-        return "record", [_of_items(options, "record", record.predictions, None, record.n)]
-    if ending != ".json":
-        raise UsageError(f"{options.file}: show reads {KINDS}.")
+    if _ending(options.file) != REPORT:
+        kind, predictions, before, measured = _read_items(options.file)
+        if options.against is not None:
+            before = _items_of_both(options, predictions)
+        return kind, [_of_items(options, kind, predictions, before, measured)]
+    if options.against is not None:
+        raise UsageError(_NOT_BOTH.format(options.file, options.against))
     if options.correct or options.slice is not None:
-        raise UsageError(
-            f"{options.file}: --correct and --slice need all items, and a report holds the "
-            "worst alone; pytest --calibration-dump=DIR writes all."
-        )
+        raise UsageError(_NO_ITEMS.format(options.file))
     return "report", [_of_result(result, options.worst) for result in read_json(path).results]
+
+
+def _ending(file: str) -> str:
+    return Path(file).suffix.lower()
+
+
+def _read_items(file: str) -> tuple[str, Predictions, Predictions | None, int]:
+    """Return kind, items, their baseline where they have one, and how many were measured."""
+    from pytest_calibration.reports.dump import ENDING, read_both
+
+    if _ending(file) == ENDING:
+        predictions, before = read_both(file)
+        return "dump", predictions, before, predictions.n
+    if _ending(file) not in (".yaml", ".yml"):
+        raise UsageError(f"{file}: show reads {KINDS}.")
+    record = record_at(file)
+    return "record", record.predictions, None, record.n
+
+
+def _items_of_both(options: argparse.Namespace, predictions: Predictions) -> Predictions:
+    """Read the earlier file; return those of its items that the later one has."""
+    from pytest_calibration.diagnosis.change import shared_items
+
+    if _ending(options.against) == REPORT:
+        raise UsageError(_NOT_BOTH.format(options.file, options.against))
+    _, earlier, _, _ = _read_items(options.against)
+    shared = shared_items(predictions, earlier)
+    if shared is None:
+        raise UsageError(
+            f"{options.against}: has no item of {options.file} (probe {predictions.probe!r} there, "
+            f"{earlier.probe!r} here); name a dump or record of the same probe."
+        )
+    return shared[1]
 
 
 def _of_items(
@@ -148,23 +215,30 @@ def _of_items(
 ) -> Part:
     """Measure the items of a dump or a record."""
     from pytest_calibration.diagnosis import diagnose
+    from pytest_calibration.diagnosis.change import shared_items
     from pytest_calibration.metrics import DEFAULT_BINS
-    from pytest_calibration.reports.model import Detail, Side, slice_rows
+    from pytest_calibration.reports.model import Detail, Side, slice_rows, turned_of
 
     if options.slice is not None:
-        inside = _in_slice(options, kind, predictions)
-        predictions = predictions.take(inside)
-        before = None if before is None else before.take(inside)
+        predictions = predictions.take(_in_slice(options, kind, predictions))
         measured = predictions.n
+    both = None if before is None else shared_items(predictions, before)
+    old = None if both is None else both[1]
+    # A baseline may lack some of the items, which then have nothing to be compared with.
+    compared = predictions if both is None else both[0]
+    turned = None
+    if both is not None and not (options.correct or options.wrong):
+        turned = turned_of(*both, most=options.worst, item_text=True)
     detail = Detail(
         candidate=Side.of(predictions, DEFAULT_BINS),
-        baseline=None if before is None else Side.of(before, DEFAULT_BINS),
+        baseline=None if old is None else Side.of(old, DEFAULT_BINS),
         # A record keeps groups, but not their names.
-        slices=slice_rows(predictions, before) if kind == "dump" else (),
+        slices=slice_rows(compared, old) if kind == "dump" else (),
         slices_left_out=0,
-        worst=_items(predictions, before, options),
-        diagnosis=diagnose(predictions, before),
+        worst=_items(predictions, old if compared.n == predictions.n else None, options),
+        diagnosis=diagnose(predictions, old),
         past=(),
+        turned=turned,
     )
     eligible = int((predictions.correct == options.correct).sum())
     model = predictions.signature.soft.get("model", "")
@@ -173,9 +247,15 @@ def _of_items(
 
 def _of_result(r: Result, most: int) -> Part:
     """Return what a report holds of one verdict."""
-    detail = None if r.detail is None else replace(r.detail, worst=r.detail.worst[:most])
+    detail = None if r.detail is None else _cut(r.detail, most)
     eligible = 0 if detail is None else sum(bar.wrong for bar in detail.candidate.histogram)
     return Part(r.probe, r.model, r.unit, r.n, r.test, r.headline, eligible, detail)
+
+
+def _cut(detail: Detail, most: int) -> Detail:
+    """Return what a report holds of a verdict, with at most so many items of each kind."""
+    turned = detail.turned and replace(detail.turned, items=detail.turned.items[:most])
+    return replace(detail, worst=detail.worst[:most], turned=turned)
 
 
 def _in_slice(options: argparse.Namespace, kind: str, predictions: Predictions) -> BoolArray:
@@ -226,6 +306,8 @@ def _lines(part: Part, kind: str, options: argparse.Namespace) -> Iterator[str]:
     yield from wrapped(f"{subject}: {_counts(part)}", width, further="  ")
     # In one line, however long: a path is there to be copied.
     yield f"  from the {kind} {visible(options.file)}"
+    if options.against is not None:
+        yield f"  against {visible(options.against)}"
     if part.test:
         yield f"  test {visible(part.test)}"
     yield from wrapped(part.headline, width, "  ", "    ")
@@ -240,7 +322,7 @@ def _lines(part: Part, kind: str, options: argparse.Namespace) -> Iterator[str]:
         _metrics(detail.candidate, width),
         reliability_diagram(detail.candidate.reliability, width=width, unicode=unicode),
         slices_table(detail.slices, left_out=detail.slices_left_out),
-        _item_block(detail.worst, part.eligible, kind, options, width) if options.worst else (),
+        _item_block(detail, part.eligible, kind, options, width) if options.worst else (),
     ]
     for block in filter(None, map(list, blocks)):
         yield ""
@@ -263,14 +345,15 @@ def _counts(part: Part) -> str:
 
 def _metrics(side: Side, width: int) -> Iterator[str]:
     """Yield the table of metrics, with intervals and noise floors."""
-    from pytest_calibration.text.layout import fitted
+    from pytest_calibration.text.visible import visible
 
     numbers = [side.metrics[name] for name in METRICS if name in side.metrics]
-    labels = [fitted(number.label, LABEL) for number in numbers]
+    # A report brings its own.
+    labels = [visible(f"{n.label}{n.below_zero and f' ({n.below_zero})'}", NAME) for n in numbers]
     widest = max(len("metric"), *map(len, labels))
     has_room = width >= widest + 44
     yield f"{'metric':<{widest}}{'value':>9}  {'95 % interval':<16}{'  noise floor' * has_room}"
-    for number, label in zip(numbers, labels, strict=True):
+    for label, number in zip(labels, numbers, strict=True):
         sign = "+" if number.metric == "signed_gap" else ""
         value, low, high = (f"{x:{sign}z.3f}" for x in (number.value, *number.ends))
         floor = "" if number.noise_floor is None else f"{number.noise_floor:>13.3f}"
@@ -279,18 +362,21 @@ def _metrics(side: Side, width: int) -> Iterator[str]:
 
 
 def _item_block(
-    items: Sequence[Item], eligible: int, kind: str, options: argparse.Namespace, width: int
+    detail: Detail, eligible: int, kind: str, options: argparse.Namespace, width: int
 ) -> Iterator[str]:
     """Yield the items asked for."""
     from pytest_calibration.reports.item_lines import item_lines
     from pytest_calibration.text.layout import wrapped
 
     correct = options.correct
+    title, items = replace(detail, turned=None).named if options.wrong else detail.named
+    if correct:
+        title = "least confident correct answers"
     if not items:
         yield f"no answer is {'correct' if correct else 'wrong'}"
         return
-    which = "least confident correct answers" if correct else "most confident wrong answers"
-    yield f"{which}, {len(items):,} of {eligible:,}:"
+    turned = detail.turned.wrong if detail.turned is not None and not options.wrong else 0
+    yield from wrapped(f"{title}, {len(items):,} of {turned or eligible:,}:", width)
     if not any(item.text for item in items):
         yield from wrapped(NO_TEXT[kind], width)
     digits = len(str(len(items)))

@@ -34,6 +34,7 @@ from pytest_calibration.diagnosis.recalibration import (
 from pytest_calibration.diagnosis.regime import own_regime, regime_against
 from pytest_calibration.diagnosis.sentences import HARDLY_RANKS
 from pytest_calibration.diagnosis.temperature import fit_temperature
+from pytest_calibration.gate.verdict import known
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS
 from pytest_calibration.metrics.sharpness import Sharpness
@@ -44,7 +45,7 @@ def diagnose(
     predictions: PredictionsLike,
     baseline: PredictionsLike | None = None,
     *,
-    reference: str = "baseline",
+    reference: str | None = None,
     bins: int = DEFAULT_BINS,
     base_model: bool = False,
     stored: Sharpness | None = None,
@@ -58,7 +59,8 @@ def diagnose(
         predictions: n items, or a pair (probabilities, labels).
         baseline: what to compare with; only items with an id in the predictions count, and it is
             ignored where there is none.
-        reference: name of the baseline in a sentence.
+        reference: name of the baseline in a sentence; by default ``parent`` with ``base_model``,
+            else ``baseline``.
         bins: number of equal-width bins of every ECE.
         base_model: whether the baseline is the parent, the model before it was fine-tuned. It then
             serves as the reference of the ``regime``, if it is calibrated itself, and of the
@@ -71,6 +73,8 @@ def diagnose(
         MetricError: bins below 1.
     """
     p = as_predictions(predictions)
+    if reference is None:
+        reference = "parent" if base_model else "baseline"
     ece = read_ece(p, bins)
     gap, slope = as_interval(measure(p, "signed_gap")), slope_of(p)
     notes: list[str] = []
@@ -118,6 +122,7 @@ def diagnose(
         option_mass=option_mass_of(p, shared, stored),
         change=change_of(*shared) if shared else None,
         base_temperature=base_temperature(*shared, bins) if shared and base_model else None,
+        classes=p.classes,
         notes=tuple(notes),
     )
     return replace(found, sentences=sentences.sentences(found), figures=sentences.figures(found))
@@ -147,13 +152,20 @@ def _shared(
     other = as_predictions(baseline)
     shared = shared_items(predictions, other)
     if shared is None:
-        notes.append(f"The {reference} shares no item with these, so nothing is compared.")
+        notes.append(
+            f"{_sentence_start(reference)} shares no item with these, so nothing is compared."
+        )
     elif shared[0].n < predictions.n:
         notes.append(
-            f"Compared with the {reference} on the {shared[0].n:,} of {predictions.n:,} "
+            f"Compared with {known(reference)} on the {shared[0].n:,} of {predictions.n:,} "
             f"{predictions.unit}s that it has too."
         )
     return shared
+
+
+def _sentence_start(reference: str) -> str:
+    name = known(reference)
+    return f"The{name[3:]}" if name.startswith("the ") else name
 
 
 def _regime(
@@ -164,8 +176,9 @@ def _regime(
     regime = regime_against(*shared, base_ece, reference)
     if regime is None and base_ece.beyond_noise:
         notes.append(
-            f"The {reference} is no reference for the regime: its own ECE, {base_ece.value:.3f}, "
-            f"is more than noise makes (up to {base_ece.noise_floor_high:.3f})."
+            f"{_sentence_start(reference)} is no reference for the regime: its own ECE, "
+            f"{base_ece.value:.3f}, is more than noise makes (up to "
+            f"{base_ece.noise_floor_high:.3f})."
         )
     return regime
 

@@ -369,6 +369,7 @@ class Diagnosis:
         notes: what could not be computed, and why, a sentence each.
         sentences: what happened and what would correct it, the most important first.
         figures: the numbers behind the sentences, each with a label.
+        classes: names of the classes; empty for the options of questions.
     """
 
     n: int
@@ -397,6 +398,7 @@ class Diagnosis:
     notes: tuple[str, ...] = ()
     sentences: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def paragraph(self) -> str:

@@ -19,6 +19,7 @@ from pytest_calibration.diagnosis.findings import (
     OptionMass,
     TemperatureFit,
 )
+from pytest_calibration.gate.verdict import known
 from pytest_calibration.text.layout import fitted
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.text.visible import visible
@@ -72,8 +73,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.1g} %" if share > 0 and text == "0" else f"{text} %"
 
 
-def option_name(option: int, options: int) -> str:
-    """Name an option by its place, and by its letter where there are at most 26."""
+def option_name(option: int, options: int, classes: Sequence[str] = ()) -> str:
+    """Name a class; an option by its place, and by its letter where there are at most 26."""
+    if classes:
+        return fitted(classes[option], NAME)
     letter = f" ({ascii_uppercase[option]})" if options <= len(ascii_uppercase) else ""
     return f"option {option + 1} of {options:,}{letter}"
 
@@ -90,7 +93,7 @@ def sentences(d: Diagnosis) -> tuple[str, ...]:
     """Return what happened and what would correct it, the most important first."""
     parts = [_direction(d), *_remedy(d), *_change(d), *_regime(d)]
     if d.collapse.favourite is not None:
-        parts.append(favourite(d.collapse.favourite))
+        parts.append(favourite(d.collapse.favourite, d.classes))
     mass = d.option_mass
     # A mass that was as small before is no change; the figures have it.
     if mass is not None and mass.small and not _was_as_small(mass):
@@ -251,7 +254,7 @@ def _change(d: Diagnosis) -> Iterator[str]:
         for name, move in (("accuracy", d.change.accuracy), ("confidence", d.change.confidence))
         if move.sign
     ]
-    compared = f"Compared with the {visible(d.reference)}, "
+    compared = f"Compared with {visible(known(d.reference))}, "
     if not moves:
         yield f"{compared}neither accuracy nor confidence moved beyond noise."
         return
@@ -272,17 +275,18 @@ def _regime(d: Diagnosis) -> Iterator[str]:
     like = ", as after memorising its items or learning something new" if above else ""
     yield (
         f"Its accuracy of {ours} is {size(regime.margin)} {'above' if above else 'below'} {theirs},"
-        f" the mean confidence of the {visible(d.reference)}, which is calibrated: relative to it "
-        f"the model counts as {regime.name}{like}. This is no proof."
+        f" the mean confidence of {visible(known(d.reference))}, which is calibrated: relative to "
+        f"it the model counts as {regime.name}{like}. This is no proof."
     )
 
 
-def favourite(found: Favourite) -> str:
-    """Return which option is answered too often."""
+def favourite(found: Favourite, classes: Sequence[str] = ()) -> str:
+    """Return which option, or which of these classes, is answered too often."""
     before = "" if found.baseline is None else f" (before: {percent(found.baseline)})"
+    name = option_name(found.option, found.options, classes)
     return (
-        f"It answers {option_name(found.option, found.options)} {percent(found.answered)} of the "
-        f"time{before}, where that is correct {percent(found.correct)} of the time."
+        f"It answers {name} {percent(found.answered)} of the time{before}, where that is "
+        f"correct {percent(found.correct)} of the time."
     )
 
 
@@ -372,8 +376,8 @@ def _fits(d: Diagnosis) -> Iterator[Figure]:
         limit = "at its limit, " if base.at_limit else ""
         yield Figure(
             "without labels",
-            f"{limit}{factor(base.value, base.low, base.high)} comes closest to the "
-            f"{visible(d.reference)}; KL {before} -> {after} nats, ECE {_reading(base.ece)}",
+            f"{limit}{factor(base.value, base.low, base.high)} comes closest to "
+            f"{visible(known(d.reference))}; KL {before} -> {after} nats, ECE {_reading(base.ece)}",
         )
 
 
@@ -391,11 +395,11 @@ def _compared(d: Diagnosis) -> Iterator[Figure]:
     if collapse.mean_entropy is not None:
         yield Figure("entropy", f"{_contrast(collapse.mean_entropy)} nats")
     if collapse.answered is not None and len(collapse.answered) <= LISTED:
-        yield Figure("answered", _shares(collapse.answered))
+        yield Figure("answered", _shares(collapse.answered, d.classes))
         if collapse.correct is not None:
-            yield Figure("correct", _shares(collapse.correct), inner=True)
+            yield Figure("correct", _shares(collapse.correct, d.classes), inner=True)
         if collapse.answered_before is not None:
-            yield Figure("before", _shares(collapse.answered_before), inner=True)
+            yield Figure("before", _shares(collapse.answered_before, d.classes), inner=True)
     if d.option_mass is not None:
         contrast = d.option_mass.contrast
         moved = f"{_contrast(contrast)}. " if contrast is not None else ""
@@ -410,7 +414,6 @@ def _contrast(contrast: Contrast) -> str:
     return f"{before} -> {after}{moved}"
 
 
-def _shares(shares: Sequence[float]) -> str:
-    return "  ".join(
-        f"{letter} {percent(x)}" for letter, x in zip(ascii_uppercase, shares, strict=False)
-    )
+def _shares(shares: Sequence[float], classes: Sequence[str]) -> str:
+    names = [fitted(name, NAME) for name in classes] or ascii_uppercase
+    return "  ".join(f"{name} {percent(x)}" for name, x in zip(names, shares, strict=False))

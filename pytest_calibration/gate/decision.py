@@ -36,6 +36,7 @@ class State(StrEnum):
     NOT_COMPARABLE = "not_comparable"
     NO_BASELINE = "no_baseline"
     RECORDED = "recorded"
+    NOT_RECORDED = "not_recorded"
 
     @property
     def fails(self) -> bool:
@@ -45,7 +46,7 @@ class State(StrEnum):
     @property
     def decides(self) -> bool:
         """Whether something was compared or stored, so that a green run means something."""
-        return self is not State.INCONCLUSIVE
+        return self not in (State.INCONCLUSIVE, State.NOT_RECORDED)
 
 
 _FAILING: Final = frozenset(

@@ -14,6 +14,7 @@ from pytest_calibration.text.visible import quoted
 TOLERANCE: Final = 0.02
 ALPHA: Final = 0.05
 MAX_UNDETECTED: Final = 0.05
+MIN_SHARE: Final = 0.95
 
 
 def range_error(name: str, value: object) -> str:
@@ -41,6 +42,26 @@ def range_error(name: str, value: object) -> str:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """A setting that is not the default.
+
+    Attributes:
+        name: a field of :class:`Strictness`.
+        value: what it is here; None where it is switched off.
+        default: what it is by default.
+    """
+
+    name: str
+    value: float | None
+    default: float | None
+
+    def __str__(self) -> str:
+        """Name both values: ``tolerance 0.99 instead of 0.02``."""
+        value = "off" if self.value is None else f"{self.value:g}"
+        return f"{self.name.replace('_', ' ')} {value} instead of {self.default:g}"
+
+
+@dataclass(frozen=True)
 class Strictness:
     """How strict a comparison is.
 
@@ -49,6 +70,8 @@ class Strictness:
         alpha: one-sided error level of each bound, in (0, 0.5).
         accuracy_tolerance: allowed loss of accuracy, in [0, 1); None switches this guard off.
         max_undetected: how much beyond the tolerance may stay undetected, in [0, 1).
+        min_share: share of the baseline's items that must be compared, in [0, 1); less is compared
+            only where it is what a limit takes (``Predictions.limited``).
 
     Raises:
         MetricError: a value that is no number, or outside its range.
@@ -58,6 +81,7 @@ class Strictness:
     alpha: float = ALPHA
     accuracy_tolerance: float | None = TOLERANCE
     max_undetected: float = MAX_UNDETECTED
+    min_share: float = MIN_SHARE
 
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
@@ -66,6 +90,17 @@ class Strictness:
                 raise MetricError(f"{name} {problem}.")
             if value is not None:
                 object.__setattr__(self, name, float(value))
+
+    def changed(self) -> tuple[Setting, ...]:
+        """Return the settings that are not the default, but for ``min_share``, the least first.
+
+        How many items were compared stands beside each verdict.
+        """
+        return tuple(
+            Setting(name, value, getattr(DEFAULT, name))
+            for name, value in vars(self).items()
+            if name != "min_share" and value != getattr(DEFAULT, name)
+        )
 
     def with_first(self, **values: Iterable[float | None]) -> Strictness:
         """Return this with the first value that is given for a setting, the nearest named first.

@@ -10,23 +10,37 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component, Paired
 from pytest_calibration.gate.decision import MIN_UNITS, State, decide
-from pytest_calibration.gate.strictness import ALPHA, MAX_UNDETECTED, TOLERANCE, Strictness
+from pytest_calibration.gate.strictness import (
+    ALPHA,
+    MAX_UNDETECTED,
+    MIN_SHARE,
+    TOLERANCE,
+    Setting,
+    Strictness,
+)
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness
-from pytest_calibration.predictions import IntArray, Predictions, PredictionsLike, as_predictions
+from pytest_calibration.metrics.table import below_zero, sides_below_zero
+from pytest_calibration.predictions import (
+    IdArray,
+    IntArray,
+    Predictions,
+    PredictionsLike,
+    as_predictions,
+)
+from pytest_calibration.text.names import definite, labelled
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.text.visible import visible
 
 Against: TypeAlias = Literal["baseline", "parent", "other"]
-MIN_OVERLAP: Final = 0.95
 # For a smaller limit no number of items that would make it testable is printed.
 SMALLEST_TESTABLE: Final = 0.001
 
@@ -53,6 +67,21 @@ class Past:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A soft setting of the signature in which two runs differ.
+
+    Attributes:
+        name: its name, as ``dtype``.
+        now: value of the candidate.
+        before: value of the baseline.
+    """
+
+    name: str
+    now: str
+    before: str
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The outcome of one comparison.
 
@@ -66,6 +95,11 @@ class Verdict:
         components: all ways of getting worse that were tested, in ECE's own units.
         n: number of items compared (the intersection of both sides).
         units: number of independent units among them.
+        candidate_n: number of items of the candidate, before both sides were paired.
+        baseline_n: number of items of the baseline; 0 without one.
+        differences: soft settings that differ, but for the model.
+        settings: how strict the comparison was, where that is not the default.
+        cautions: sentences on these, which stand beside the verdict in every report.
         tolerance: allowed worsening.
         limit: what the value was compared with by ``judge``; NaN for ``compare``.
         judged: the number that was compared with it: the value, or the lower end of its interval.
@@ -78,6 +112,7 @@ class Verdict:
         improved: whether the candidate is better than the baseline beyond the tolerance.
         reason: one sentence on why, where the numbers alone do not say it.
         notes: further sentences that a reader must see.
+        recorded_in: the YAML file of the record that this verdict adds or replaces; else empty.
         above: for ``judge``, whether the limit is a lower limit (accuracy) instead of an upper one.
         candidate: the items that were measured; None for ``judge``, which gets one number.
         baseline_items: those of the baseline, in the same order; None where there are none.
@@ -93,6 +128,11 @@ class Verdict:
     components: tuple[Component, ...] = ()
     n: int = 0
     units: int = 0
+    candidate_n: int = 0
+    baseline_n: int = 0
+    differences: tuple[Difference, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    cautions: tuple[str, ...] = ()
     tolerance: float = TOLERANCE
     limit: float = math.nan
     judged: float = math.nan
@@ -104,6 +144,7 @@ class Verdict:
     improved: bool = False
     reason: str = ""
     notes: tuple[str, ...] = ()
+    recorded_in: str = ""
     above: bool = False
     candidate: Predictions | None = field(default=None, repr=False, compare=False)
     baseline_items: Predictions | None = field(default=None, repr=False, compare=False)
@@ -143,14 +184,12 @@ class Verdict:
     @property
     def headline(self) -> str:
         """State, probe and model in one line."""
-        name = _HEADLINES[self.state]
+        name = HEADLINES[self.state]
         if self.failing and all(c.name == "accuracy" for c in self.failing):
             name = "accuracy regressed"
         if self.above and self.state is State.ABOVE_LIMIT:
             name = "below the limit"
-        m = self.measurement
-        on = f" on {visible(m.model)}" if m.model else ""
-        return f"{name}: probe {m.probe}{on}"
+        return headline(name, self.measurement.probe, self.measurement.model)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -240,9 +279,10 @@ def compare(
     alpha: float = ALPHA,
     accuracy_tolerance: float | None = TOLERANCE,
     max_undetected: float = MAX_UNDETECTED,
+    min_share: float = MIN_SHARE,
     bins: int = DEFAULT_BINS,
     against: Against = "other",
-    reference: str = "baseline",
+    reference: str | None = None,
 ) -> Verdict:
     """Decide whether calibration got worse than the baseline, on the items both sides share.
 
@@ -262,14 +302,20 @@ def compare(
         alpha: one-sided error level of each bound, in (0, 0.5).
         accuracy_tolerance: allowed loss of accuracy, in [0, 1); None switches this guard off.
         max_undetected: how much beyond the tolerance may stay undetected, in [0, 1).
+        min_share: share of the baseline's items that must be there, in [0, 1). Fewer are compared
+            only where they are those that a limit takes (``Predictions.limited``).
         bins: bins of the printed ECE; both sides are measured with them.
-        against: what kind of thing the baseline is.
-        reference: what the baseline is called in the text.
+        against: what kind of thing the baseline is: ``baseline`` for a stored one, ``parent`` for
+            the model before it was fine-tuned, else ``other``.
+        reference: what the baseline is called in the text; by default ``parent`` for a parent, else
+            ``baseline``.
 
     Raises:
-        MetricError: one of these numbers outside its range, or a NaN in a component.
+        MetricError: one of these numbers outside its range, an unknown kind of baseline, a name
+            that is no text, or a NaN in a component.
     """
-    strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected)
+    reference = _reference(against, reference)
+    strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected, min_share)
     predictions, baseline = as_predictions(predictions), as_predictions(baseline)
     verdict = Verdict(
         State.NOT_COMPARABLE,
@@ -279,9 +325,11 @@ def compare(
         reference=reference,
         tolerance=strictness.tolerance,
         alpha=strictness.alpha,
+        candidate_n=len(predictions),
+        baseline_n=len(baseline),
         candidate=predictions,
     )
-    ours, theirs, remark = align(predictions, baseline, reference)
+    ours, theirs, remark = align(predictions, baseline, reference, strictness.min_share)
     if ours is None or theirs is None:
         return replace(verdict, reason=remark)
     candidate, stored = predictions.take(ours), baseline.take(theirs)
@@ -295,31 +343,92 @@ def compare(
         )
     if len(ours) < len(predictions):
         verdict = replace(verdict, measurement=measure(candidate, bins=bins))
-    return replace(
+    verdict = replace(
         verdict,
         baseline=measure(stored, bins=bins),
         n=len(ours),
         units=pair.units,
-        notes=(remark,) if remark else (),
         candidate=candidate,
         baseline_items=stored,
         **vars(decision),
     )
+    return cautioned(verdict, remark, strictness.changed())
+
+
+def cautioned(verdict: Verdict, remark: str, settings: tuple[Setting, ...]) -> Verdict:
+    """Return a verdict with what a reader must know of the comparison, as values and in words.
+
+    Args:
+        verdict: with the items of both sides.
+        remark: how they were paired, from :func:`align`; empty where all were.
+        settings: those that are not the default.
+    """
+    candidate, baseline = verdict.candidate, verdict.baseline_items
+    assert candidate is not None
+    assert baseline is not None
+    soft = candidate.signature.soft_differences(baseline.signature)
+    differences = tuple(Difference(*one) for one in soft if one[0] != "model")
+    cautions = [str(setting) for setting in settings]
+    if differences:
+        shown = ", ".join(f"{d.name} {d.now} ({d.before})" for d in differences)
+        cautions.insert(0, f"differs from {known(verdict.reference)} in {shown}")
+    # A baseline of tokens is always a sample of them.
+    sampled = candidate.unit == "token" and verdict.n == verdict.baseline_n
+    if remark and not sampled:
+        cautions.insert(0, remark.removesuffix("."))
+    return replace(
+        verdict,
+        differences=differences,
+        settings=settings,
+        cautions=tuple(f"{caution}." for caution in cautions),
+        notes=(*verdict.notes, remark) if remark and sampled else verdict.notes,
+    )
+
+
+def _reference(against: Against, reference: str | None) -> str:
+    """Return what the baseline is called.
+
+    Raises:
+        MetricError: an unknown kind of baseline, or a name that is no text.
+    """
+    if against not in get_args(Against):
+        raise MetricError(
+            f"against must be one of {', '.join(get_args(Against))}, got {against!r:.60}; "
+            "reference= gives the baseline a name."
+        )
+    if reference is None:
+        return "parent" if against == "parent" else "baseline"
+    if not isinstance(reference, str) or not reference.strip():
+        raise MetricError(f"reference must be the name of the baseline, got {reference!r:.60}.")
+    return reference
 
 
 def align(
-    predictions: Predictions, baseline: Predictions, reference: str = "baseline"
+    predictions: Predictions,
+    baseline: Predictions,
+    reference: str = "baseline",
+    min_share: float = MIN_SHARE,
 ) -> tuple[IntArray | None, IntArray | None, str]:
     """Pair two runs by item id.
+
+    Args:
+        predictions: the candidate.
+        baseline: what it is compared with.
+        reference: what the baseline is called in the remark.
+        min_share: share of the baseline's items that must be shared where the candidate holds
+            nothing else, unless a limit took them.
 
     Returns:
         Positions in the first, positions in the second, and a remark. The positions are None where
         the two cannot be compared: a hard field of the signature differs, or the overlap is too
-        small (neither side contains the other, and less than 95 % of the larger side is shared).
+        small. It is where neither side contains the other, and less than 95 % of the larger is
+        shared; and where the candidate is less than ``min_share`` of the baseline, and no limit
+        took that part. A limit takes the items of the smallest ids: whoever chooses items by their
+        answers takes others.
     """
-    differing = predictions.signature.hard_differences(baseline.signature)
+    differing, other = predictions.signature.hard_differences(baseline.signature), known(reference)
     if differing:
-        fields = [f"{name} is {our}, the {reference} has {their}" for name, our, their in differing]
+        fields = [f"{name} is {our}, {other} has {their}" for name, our, their in differing]
         return None, None, f"the probe is not the same: {'; '.join(fields)}."
     _, ours, theirs = np.intersect1d(
         predictions.item_ids, baseline.item_ids, assume_unique=True, return_indices=True
@@ -328,18 +437,30 @@ def align(
     order = np.argsort(ours, kind="stable")
     ours, theirs = ours[order], theirs[order]
     shared, n, m = len(ours), len(predictions), len(baseline)
-    counts = f"{shared:,} of the {n:,} {predictions.unit}s here are among the {reference}'s {m:,}"
+    counts = f"{shared:,} of the {n:,} {predictions.unit}s here are among {other}'s {m:,}"
     if shared == n == m:
         return ours, theirs, ""
-    subset = shared and shared in (n, m)
-    if not subset and shared < MIN_OVERLAP * max(n, m):
+    if not shared or (shared not in (n, m) and shared < MIN_SHARE * max(n, m)):
         return None, None, f"the items are not the same: {counts}."
+    if shared < min_share * m and not _taken_by_a_limit(baseline.item_ids, theirs):
+        remark = (
+            f"only {100 * shared / m:.0f} % of {other} is here, and not a part that a "
+            f"limit takes: {counts}; run all of them, or say that a part is meant, with "
+            "--calibration-limit or predictions.limited(n)."
+        )
+        return None, None, remark
     return ours, theirs, f"compared on the part both sides have: {counts}."
+
+
+def _taken_by_a_limit(ids: IdArray, index: IntArray) -> bool:
+    """Whether these positions are those of the smallest ids, as ``Predictions.limited`` takes."""
+    k = len(index)
+    return bool(ids[index].max() == np.partition(ids, k - 1)[k - 1])
 
 
 # --- text ----------------------------------------------------------------------------------------
 
-_HEADLINES: Final = {
+HEADLINES: Final = {
     State.REGRESSED: "calibration regressed",
     State.ABOVE_LIMIT: "above the limit",
     State.NOT_COMPARABLE: "not comparable",
@@ -347,7 +468,19 @@ _HEADLINES: Final = {
     State.INCONCLUSIVE: "inconclusive",
     State.PASSED: "passed",
     State.RECORDED: "recorded",
+    State.NOT_RECORDED: "not recorded",
 }
+
+
+def known(reference: str) -> str:
+    """Name a baseline in a sentence: ``the baseline``, ``the parent base``, ``v1.2``."""
+    return definite(reference, "baseline", "parent")
+
+
+def headline(name: str, probe: str, model: str) -> str:
+    """Return what a comparison came to, with probe and model in one line."""
+    on = f" on {visible(model)}" if model else ""
+    return f"{name}: {labelled('probe', probe)}{on}"
 
 
 def _explanation(verdict: Verdict) -> Iterator[str]:
@@ -367,8 +500,12 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
         yield f"about {verdict.n_needed:,} {m.unit}s would decide it"
     if verdict.improved:
         accept = "; it may be accepted" if verdict.against == "baseline" else ""
-        yield f"better than the {verdict.reference} beyond the tolerance{accept}"
-    yield from (f"note: {note}" for note in verdict.notes)
+        better = f"better than {known(verdict.reference)} beyond the tolerance"
+        if verdict.state is State.INCONCLUSIVE:
+            better = "one component improved beyond the tolerance, others could be worse unseen"
+        yield f"{better}{accept}"
+    noted = () if verdict.candidate is None else verdict.candidate.notes
+    yield from (f"note: {note}" for note in (*verdict.cautions, *noted, *verdict.notes))
 
 
 def direction(measurement: Measurement) -> str:
@@ -383,9 +520,12 @@ def direction(measurement: Measurement) -> str:
 
 def _numbers(m: Measurement) -> str:
     groups = f" in {m.n_clusters:,} groups" if m.n_clusters != m.n else ""
-    floor = f", noise floor {m.noise_floor:.3f}" if metric_named(m.metric).error else ""
+    metric = metric_named(m.metric)
+    floor = f", noise floor {m.noise_floor:.3f}" if metric.error else ""
+    remark = f" ({negative})" if (negative := below_zero(metric.label, m.value)) else ""
     return (
-        f"{m.label} {m.value:.3f} [{m.low:.3f}, {m.high:.3f}], n = {m.n:,} {m.unit}s{groups}{floor}"
+        f"{m.label} {m.value:.3f}{remark} [{m.low:.3f}, {m.high:.3f}], "
+        f"n = {m.n:,} {m.unit}s{groups}{floor}"
     )
 
 
@@ -401,8 +541,10 @@ def _limit_sentence(verdict: Verdict) -> str:
 def _component_sentence(c: Component, level: float) -> str:
     bound, tolerance = distinct(c.bound, c.tolerance)
     verb = "fell" if c.name == "accuracy" else "worsened"
+    negative = below_zero(c.name, c.before)
+    before = f"{c.before:.3f}, {negative}" if negative else f"{c.before:.3f}"
     return (
-        f"{c.name} {verb} by {c.worsening:.3f} ({c.before:.3f} -> {c.after:.3f}); at least {bound} "
+        f"{c.name} {verb} by {c.worsening:.3f} ({before} -> {c.after:.3f}); at least {bound} "
         f"with {100 * level:.3g} % confidence: {bound} > tolerance {tolerance}"
     )
 
@@ -424,3 +566,5 @@ def _component_table(verdict: Verdict) -> Iterator[str]:
             f"{c.name:<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
             f"{bound:>10}{tolerance:>9}{mark}"
         )
+        if negative := sides_below_zero(c.name, c.before, c.after):
+            yield f"{'':<18}  {negative}"

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_calibration.metrics.binning import DEFAULT_BINS, Strategy, bin_index
-from pytest_calibration.predictions import FloatArray, IntArray, PredictionsLike, as_predictions
+from pytest_calibration.predictions import (
+    FloatArray,
+    IntArray,
+    PredictionsLike,
+    as_predictions,
+    coded,
+)
 
 _ERF = np.frompyfunc(math.erf, 1, 1)
 
@@ -88,6 +94,6 @@ def cross_fitted_ece(
     """
     predictions = as_predictions(predictions)
     groups = predictions.groups
-    clusters = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    clusters = None if groups is None else coded(groups)[1]
     index = bin_index(predictions.confidence, bins, strategy)
     return cross_fitted(predictions.gap, index, clusters).value

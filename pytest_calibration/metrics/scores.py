@@ -121,7 +121,9 @@ def brier_uncertainty(predictions: PredictionsLike) -> float:
 def nll(predictions: PredictionsLike) -> float:
     """Negative log-likelihood of the right answer: mean of −log P(label), in nats, ≥ 0.
 
-    A probability of 0 counts as the smallest normal float64, so the mean stays finite.
+    Nothing is clipped, unlike in scikit-learn's ``log_loss``, which takes no probability for less
+    than 2⁻⁵²: one right answer of a tiny probability may dominate the mean. A probability of
+    exactly 0 counts as the smallest normal float64 (708 nats), so the mean stays finite.
 
     Raises:
         MetricError: the predictions have no probability of the right answer; confidence and

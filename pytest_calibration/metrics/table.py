@@ -150,6 +150,32 @@ _ALL: Final = (
 METRICS: Final[dict[str, Metric]] = {metric.name: metric for metric in _ALL}
 
 
+# Printed beside a value below 0 of an error from which what noise adds is subtracted.
+BELOW_ZERO: Final = "below 0: none visible"
+_SUBTRACTED: Final = {m.label for m in _ALL if m.error and m.better == "lower" and m.lowest < 0}
+
+
+def below_zero(label: str, value: float | None) -> str:
+    """Return the words that explain a negative error; empty where there is none to explain.
+
+    The cross-fitted ECE, for one, is about 0 on average for a calibrated model, so below 0 as often
+    as above: then the data show no error beyond noise.
+
+    Args:
+        label: printed name of a metric, without bins.
+        value: its value, printed to three decimals.
+    """
+    negative = label in _SUBTRACTED and value is not None and round(value, 3) < 0
+    return BELOW_ZERO if negative else ""
+
+
+def sides_below_zero(label: str, before: float | None, after: float | None) -> str:
+    """Return the same for the two sides of a comparison: ``before below 0: none visible``."""
+    sides = {"before": before, "after": after}
+    negative = [side for side, value in sides.items() if below_zero(label, value)]
+    return f"{' and '.join(negative)} {BELOW_ZERO}" if negative else ""
+
+
 def metric_named(name: str) -> Metric:
     """Return the metric of this name.
 

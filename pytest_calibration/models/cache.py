@@ -6,7 +6,8 @@ metric always counts, and a probe of another package gains like a built-in one.
 
 An entry is named by a digest of everything that its answer depends on, and begins with a digest of
 its content. It is written whole or not at all, and is dropped when it has not been used for longest
-and the folder has grown too large. Any number of processes may use one folder.
+and the folder has grown too large. Any number of processes may use one folder, and one user: what
+others could have written is not believed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pytest_calibration.files import replacing
+from pytest_calibration.files import others_may_write, replacing
 
 FOLDER: Final = "answers"
 SUFFIX: Final = ".answer"
@@ -28,6 +30,10 @@ LIMIT: Final = 1 << 30
 """Bytes that a folder may hold."""
 _DIGEST: Final = 16
 _OURS: Final = re.compile(r"\.?[0-9a-f]{40}\.answer(\..*\.tmp)?")
+_FOREIGN: Final = (
+    "can be written by other users, or belongs to one, so nothing in it is believed; remove it, or "
+    "take that right away with chmod go-w"
+)
 # Age of a temporary file whose process was probably killed.
 _STALE_SECONDS: Final = 3600.0
 
@@ -46,7 +52,8 @@ class Cache:
         folder: where the entries lie.
         limit: bytes that they may take.
         damaged: paths of entries that could not be read.
-        refused: why nothing could be written; empty if all is well.
+        refused: what is wrong with the folder, so that nothing is kept: ``cannot be written (...)``
+            or ``can be written by other users ...``; empty if all is well.
     """
 
     def __init__(self, folder: Path, limit: int = LIMIT) -> None:
@@ -66,12 +73,16 @@ class Cache:
         """Return what is kept under a key; None where there is nothing that can be trusted."""
         path = self.path(key)
         try:
-            size = path.stat().st_size
+            state = path.lstat()
         except OSError:
             return None
+        if not self._trusted(path):
+            return None
+        # What is larger than anything that is written here, or from somebody else, is not read.
+        ours = state.st_size <= self.limit and stat.S_ISREG(state.st_mode)
+        ours = ours and not others_may_write(state)
         try:
-            # What is larger than anything that is written here is not read.
-            file = path.read_bytes() if size <= self.limit else b""
+            file = path.read_bytes() if ours else b""
         except FileNotFoundError:
             # Another process dropped it just now.
             return None
@@ -90,22 +101,35 @@ class Cache:
         """Keep something under a key, in place of what was there."""
         path = self.path(key)
         file = _digest(path.name, content) + content
-        if self.refused or len(file) > self.limit:
+        if self.refused or len(file) > self.limit or not self._trusted(path):
             return
         try:
             try:
-                _write(path, file)
+                self._write(path, file)
             except FileNotFoundError:
                 # Another process cleared the folder between making it and writing into it.
-                _write(path, file)
+                self._write(path, file)
         except OSError as error:
             # Some systems let nobody replace a file while another process reads it.
             if not path.is_file():
-                self.refused = error.strerror or str(error)
+                self.refused = f"cannot be written ({error.strerror or error})"
             return
         self._room -= len(file)
         if self._room < 0:
             self._trim(keep=path)
+
+    def _trusted(self, path: Path) -> bool:
+        """Whether nobody else could have written an entry; a folder to come is this user's own."""
+        for folder in (path.parent, self.folder, self.folder.parent):
+            # The folder that was asked for may have been given to this user.
+            owner = folder != self.folder.parent
+            with contextlib.suppress(OSError):
+                state = folder.lstat() if owner else folder.stat()
+                linked = owner and stat.S_ISLNK(state.st_mode)
+                if linked or others_may_write(state, owner=owner):
+                    self.refused = self.refused or _FOREIGN
+                    return False
+        return True
 
     def mark_damaged(self, key: bytes) -> None:
         """Record that the entry of a key cannot be used."""
@@ -123,6 +147,13 @@ class Cache:
                 # Fails where a folder holds files of others, which are kept.
                 with contextlib.suppress(OSError):
                     place.rmdir()
+
+    def _write(self, path: Path, content: bytes) -> None:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder, path.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        with replacing(path, private=True) as file:
+            file.write(content)
 
     def _trim(self, keep: Path) -> None:
         """Drop the longest unused until there is room again, and what killed processes left."""
@@ -159,12 +190,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError:
         return []
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write(content)
 
 
 def _digest(name: str, content: bytes) -> bytes:

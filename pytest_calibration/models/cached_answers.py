@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import ModelError, TokenBoundaryError
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.digests import Digest, code_digest
-from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
+from pytest_calibration.models.protocols import Choose, Generation, Message, NextTokenScores
 
 T = TypeVar("T")
 # (n, 2) first and one-past-last character of each token.
@@ -67,18 +67,42 @@ class CachedAnswers:
     def description(self) -> Mapping[str, str]:
         """Settings and versions that describe how it scores."""
         key = self._entry_key("description")
-        kept = self._read(key, lambda meta, _: dict(meta["description"]))
+        kept = self._read(key, lambda meta, _: (dict(meta["description"]), list(meta["notes"])))
         if kept is not None:
-            return kept
-        description: Mapping[str, str] = getattr(self.load(), "description", {})
-        self._write(key, {"description": dict(description)})
+            description, notes = kept
+            self.note(notes)
+            return description
+        model = self.load()
+        description = dict(getattr(model, "description", {}))
+        notes = list(getattr(model, "checkpoint_notes", ()))
+        self._write(key, {"description": description, "notes": notes})
         return description
 
+    def note(self, sentences: Sequence[str]) -> None:
+        """Take note of what was noted about the model that gave the kept answers."""
+
+    def render_chat(
+        self, chats: Sequence[Sequence[Message]], variables: Mapping[str, object]
+    ) -> list[str]:
+        """See :class:`~pytest_calibration.models.protocols.ChatModel`."""
+        key = self._entry_key("render_chat", list(chats), variables)
+        kept = self._read(key, lambda meta, _: list(map(str, meta["texts"])), len(chats))
+        if kept is not None:
+            self.served += 1
+            return kept
+        texts: list[str] = self._ask("render_chat", chats, variables)
+        self._write(key, {"texts": texts})
+        return texts
+
     def option_logprobs(
-        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+        self,
+        prompts: Sequence[str],
+        options: Sequence[Sequence[str]],
+        **special: bool,
     ) -> list[NDArray[np.float64]]:
-        """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
-        key = self._entry_key("option_logprobs", list(prompts), [list(row) for row in options])
+        """See :class:`~pytest_calibration.models.protocols.ChatModel`."""
+        rows = [list(row) for row in options]
+        key = self._entry_key("option_logprobs", list(prompts), rows, special)
         kept = self._read(key, _read_option_logprobs, len(prompts))
         if kept is not None:
             self.served += 1
@@ -86,7 +110,9 @@ class CachedAnswers:
                 raise kept
             return kept
         try:
-            logprobs: list[NDArray[np.float64]] = self._ask("option_logprobs", prompts, options)
+            logprobs: list[NDArray[np.float64]] = self._ask(
+                "option_logprobs", prompts, options, **special
+            )
         except TokenBoundaryError as error:
             # The tokenizer's answer, the same every time.
             self._write(key, {"boundary": str(error)})
@@ -95,16 +121,17 @@ class CachedAnswers:
         return logprobs
 
     def next_token(
-        self, texts: Sequence[str], *, choose: Choose | None = None
+        self, texts: Sequence[str], *, choose: Choose | None = None, **special: bool
     ) -> list[NextTokenScores]:
-        """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
+        """See :class:`~pytest_calibration.models.protocols.ChatModel`."""
         texts = list(texts)
-        key = self._entry_key("spans", texts)
+        key = self._entry_key("spans", texts, special)
         kept_spans = self._read(key, _read_spans, len(texts))
         kept_chosen: list[Indices] = []
         if kept_spans is not None:
             kept_chosen = [_chosen(choose, i, spans) for i, spans in enumerate(kept_spans)]
-            kept = self._read(self._scores_key(texts, kept_chosen), _read_next_token, len(texts))
+            scores_key = self._scores_key(texts, kept_chosen, special)
+            kept = self._read(scores_key, _read_next_token, len(texts))
             if kept is not None:
                 self.served += 1
                 return kept
@@ -119,7 +146,7 @@ class CachedAnswers:
             return chosen[i]
 
         scores: list[NextTokenScores] = self._ask(
-            "next_token", texts, choose=None if choose is None else choose_and_keep
+            "next_token", texts, choose=None if choose is None else choose_and_keep, **special
         )
         if choose is None:
             spans = {i: one.spans for i, one in enumerate(scores)}
@@ -127,25 +154,29 @@ class CachedAnswers:
         if len(spans) == len(texts) == len(scores):
             order = range(len(texts))
             self._write(key, {}, {"spans": [spans[i] for i in order]})
-            self._write(
-                self._scores_key(texts, [chosen[i] for i in order]), *_next_token_entry(scores)
-            )
+            scores_key = self._scores_key(texts, [chosen[i] for i in order], special)
+            self._write(scores_key, *_next_token_entry(scores))
         return scores
 
-    def _scores_key(self, texts: Sequence[str], chosen: Sequence[Indices]) -> bytes:
+    def _scores_key(
+        self, texts: Sequence[str], chosen: Sequence[Indices], special: Mapping[str, bool]
+    ) -> bytes:
         plain = [np.ascontiguousarray(one, dtype="<i8").tobytes() for one in chosen]
-        return self._entry_key("next_token", texts, plain)
+        return self._entry_key("next_token", texts, plain, special)
 
     def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int]
+        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int], **special: bool
     ) -> list[Generation]:
-        """See :class:`~pytest_calibration.models.protocols.LanguageModel`."""
-        key = self._entry_key("generate", list(prompts), [int(n) for n in max_new_tokens])
+        """See :class:`~pytest_calibration.models.protocols.ChatModel`."""
+        most = [int(n) for n in max_new_tokens]
+        key = self._entry_key("generate", list(prompts), most, special)
         kept = self._read(key, _read_generations, len(prompts))
         if kept is not None:
             self.served += 1
             return kept
-        written: list[Generation] = self._ask("generate", prompts, max_new_tokens=max_new_tokens)
+        written: list[Generation] = self._ask(
+            "generate", prompts, max_new_tokens=max_new_tokens, **special
+        )
         texts = {"texts": [one.text for one in written]}
         self._write(key, texts, {"logprobs": [one.token_logprobs for one in written]})
         return written

@@ -77,8 +77,12 @@ class LazyModel(CachedAnswers):
             with PROGRESS.loading(self):
                 self._model = self._backend.load(self.spec, self.settings)
             self.use.loads += 1
-            self.use.note_lists.append(self._model.notes)
+            self.note(self._model.notes)
         return self._model
+
+    def note(self, sentences: Sequence[str]) -> None:
+        """See :class:`~pytest_calibration.models.cached_answers.CachedAnswers`."""
+        self.use.note_lists.append(sentences)
 
     def release(self) -> None:
         """Free the weights; they are read again when next needed."""

@@ -13,6 +13,10 @@ Choose: TypeAlias = Callable[[int, NDArray[np.int64]], NDArray[np.int64]]
 """(index of the text, (t, 2) start and end characters of its predicted tokens) → which to score."""
 
 
+Message: TypeAlias = Mapping[str, str]
+"""One turn of a chat: its ``role`` (system, user or assistant) and its ``content``."""
+
+
 @dataclass(frozen=True)
 class NextTokenScores:
     """What the model expected at the scored positions of one text.
@@ -91,6 +95,56 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
+class ChatModel(LanguageModel, Protocol):
+    """A language model with a chat template, which probes with ``chat`` ask for.
+
+    Its scoring methods take ``add_special_tokens``; False for a text that is whole, as
+    ``render_chat`` returns it: nothing is put before it.
+    """
+
+    def render_chat(
+        self, chats: Sequence[Sequence[Message]], variables: Mapping[str, object]
+    ) -> list[str]:
+        """Return each conversation as text, up to where the assistant's next turn begins.
+
+        Args:
+            chats: conversations, each of which ends with a turn of the user. A first turn of the
+                system becomes part of the user's where the template takes no such turn.
+            variables: given to the template.
+
+        Raises:
+            ModelError: there is no chat template, or it cannot render a conversation.
+        """
+
+    def option_logprobs(
+        self,
+        prompts: Sequence[str],
+        options: Sequence[Sequence[str]],
+        *,
+        add_special_tokens: bool = True,
+    ) -> list[NDArray[np.float64]]:
+        """See :class:`LanguageModel`."""
+
+    def next_token(
+        self,
+        texts: Sequence[str],
+        *,
+        choose: Choose | None = None,
+        add_special_tokens: bool = True,
+    ) -> list[NextTokenScores]:
+        """See :class:`LanguageModel`."""
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: Sequence[int],
+        add_special_tokens: bool = True,
+    ) -> list[Generation]:
+        """See :class:`LanguageModel`."""
+
+
+@runtime_checkable
 class Classifier(Protocol):
     """A model that gives each of k classes a probability.
 
@@ -124,6 +178,10 @@ class LoadedModel(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """Sentences about how it is scored that a user should know; more may follow later."""
+
+    @property
+    def checkpoint_notes(self) -> Sequence[str]:
+        """Those of ``notes`` about what was loaded, which hold for answers from a cache, too."""
 
     @property
     def description(self) -> Mapping[str, str]:

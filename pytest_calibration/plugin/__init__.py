@@ -126,13 +126,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     try:
         return (yield)
     finally:
-        SINK.set(before)
+        # A thread may outlive its test; a sink that was made knows that it is late.
+        SINK.set(before or SINK.made or (lambda: _sink_of(item, late=True)))
 
 
-def _sink_of(item: pytest.Item) -> SessionSink:
+def _sink_of(item: pytest.Item, *, late: bool = False) -> SessionSink:
     from pytest_calibration.plugin.session_sink import SessionSink
 
-    return SessionSink(run_of(item.config), item)
+    return SessionSink(run_of(item.config), item, late=late)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -150,7 +151,16 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """After the last test: write baselines and reports, and fail a run that decided nothing."""
+    from pytest_calibration.sink import SINK
+
     finished = False
+    # A session within a test of another has sinks of its own, to the end of its last hook.
+    outer = SINK.set(None)
+
+    def restore() -> None:
+        SINK.set(outer)
+
+    session.config.add_cleanup(restore)
     try:
         result = yield
         finished = not (session.shouldstop or session.shouldfail)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import pytest
 
 from pytest_calibration.errors import CalibrationError
 from pytest_calibration.plugin import xdist_groups
+from pytest_calibration.plugin.resolution import ModelParameter
 from pytest_calibration.plugin.resolved_options import usage_errors
 from pytest_calibration.plugin.run import Run, model_name
 from pytest_calibration.text.visible import MOST_QUOTED, visible
@@ -29,14 +31,19 @@ def parametrize(metafunc: pytest.Metafunc, run: Run) -> None:
     for mark in metafunc.definition.iter_markers("parametrize"):
         names = mark.args[0] if mark.args else mark.kwargs.get("argnames", "")
         wanted -= {*(names.replace(",", " ").split() if isinstance(names, str) else names)}
+    project = run.resolved.projects.of(metafunc.definition.path)
     try:
         if "calibration_model_spec" in wanted and run.options["model"]:
-            models = [spec.name for spec in run.resolved.models]
+            names = [spec.name for spec in run.resolved.models]
+            models = [ModelParameter(name, project) for name in names]
             metafunc.parametrize(
-                "calibration_model_spec", models, indirect=True, scope="session", ids=models
+                "calibration_model_spec", models, indirect=True, scope="session", ids=names
             )
         if "calibration_probe" in wanted:
-            probes = run.resolved.selected
+            probes: Sequence[Any] = project.selected
+            if not probes:
+                reason = f"--calibration-probe names none of {project.shown}"
+                probes = [pytest.param("", id="none", marks=pytest.mark.skip(reason=reason))]
             metafunc.parametrize("calibration_probe", probes, indirect=True, ids=_id)
     except CalibrationError as problem:
         raise pytest.Collector.CollectError(str(problem)) from None

@@ -8,6 +8,8 @@ import pytest
 
 from pytest_calibration.plugin.reporting import write_reports
 from pytest_calibration.plugin.run import Run
+from pytest_calibration.text.numbers import counted
+from pytest_calibration.text.visible import visible
 
 
 def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
@@ -21,28 +23,62 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
     if run.is_worker or session.config.option.collectonly:
         return
     run.finished = finished
+    run.outcomes.add_late(run.late_verdicts())
+    _check_heard(run)
     if finished and run.complete:
         _write_baselines(run)
         _check_decided(run, failed=session.testsfailed > 0)
     else:
-        n = len(run.records.drafts)
-        if n:
-            plural = "s" * (n > 1)
-            run.errors.append(f"{n} baseline{plural} not written: the run did not finish.")
+        # Those of a worker that died are known by its verdicts alone.
+        files = {*run.records.drafts} | {r.recorded_in for r in run.verdicts if r.recorded_in}
+        if files:
+            n = counted(len(files), "baseline")
+            run.errors.append(f"{n} not written: the run did not finish.")
+        run.outcomes.not_recorded((), {})
         if run.options["prune"]:
             run.remarks.append("nothing pruned: the run did not finish.")
+        if finished and not session.testsfailed:
+            run.errors.append(
+                "a worker of pytest-xdist ended without handing over its results; run again."
+            )
     write_reports(run)
     run.usage.merge(run.usage.as_dict(run.resolved))
     session.testsfailed += len(run.errors)
 
 
+def hear_the_last(run: Run, session: pytest.Session) -> None:
+    """Fail a session in which another hook lost the error of a verdict after reports were made."""
+    late = run.late_verdicts()
+    run.outcomes.add_late(late)
+    if any(result.fails for result in late):
+        run.errors.append("a verdict failed when the reports were written already.")
+        _check_heard(run)
+        if session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def _write_baselines(run: Run) -> None:
-    written, errors = run.records.write()
-    run.errors.extend(errors)
+    written, problems = run.records.write()
+    run.outcomes.not_recorded(written, problems)
+    run.errors.extend(problems.values())
     if written:
-        run.remarks.append(f"{written} baseline{'s' * (written > 1)} written.")
+        run.remarks.append(f"{counted(len(written), 'baseline')} written.")
     if run.options["prune"]:
         _prune(run)
+
+
+def _check_heard(run: Run) -> None:
+    """Add an error for each test that did not fail although a verdict in it does."""
+    unheard = run.outcomes.unheard()
+    for test in dict.fromkeys(result.test for result in unheard):
+        headlines = dict.fromkeys(visible(r.headline) for r in unheard if r.test == test)
+        error = (
+            f"{test} did not fail, but this did: {'; '.join(headlines)}. The error was caught, or "
+            "raised in a thread, task or process that the test does not ask: let it reach the "
+            "test, or expect it with pytest.raises or xfail."
+        )
+        if error not in run.errors:
+            run.errors.append(error)
 
 
 def _check_decided(run: Run, *, failed: bool) -> None:

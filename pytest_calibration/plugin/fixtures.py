@@ -57,7 +57,10 @@ def calibration(request: pytest.FixtureRequest, calibration_model: LanguageModel
     """The runner: ``.run(probe)`` gives predictions of the model under test."""
     from pytest_calibration.plugin.run import Calibration
 
-    return Calibration(run_of(request.config), calibration_model)
+    run = run_of(request.config)
+    project = run.project_of(request.node)
+    run.resolved.check_loaded_for(calibration_model, project)
+    return Calibration(run, calibration_model, project)
 
 
 @pytest.fixture

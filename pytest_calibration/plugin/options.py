@@ -47,7 +47,8 @@ TABLE: Final = (
     ("cache_dir", "text", "DIR", "folder that keeps what models answered, instead of pytest's "
      "cache directory"),
     ("no_cache", "switch", "", "ask every model anew, and keep no answer"),
-    ("config", "text", "FILE", "configuration file, instead of calibration.yaml at rootdir"),
+    ("config", "text", "FILE", "configuration file, instead of the calibration.yaml nearest to a "
+     "test"),
     ("no_model", "text", "WHAT", "what a calibration test does when no model is named: error or "
      "skip"),
     ("inconclusive", "text", "WHAT", "what an inconclusive comparison does: pass or fail"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_calibration.reports.model import Result
 
-# Attribute of a report: the verdicts of its test as plain values. It travels from a worker.
+# Attribute of a report: the verdicts of its test, as JSON in ASCII. It travels from a worker.
 RESULTS: Final = "calibration_results"
 
 
@@ -37,19 +38,60 @@ class Outcomes:
         test = report.nodeid
         if report.when == "setup":
             self._phases[test] = {}
-        self._phases.setdefault(test, {})[str(report.when)] = report.outcome
+        phases = self._phases.setdefault(test, {})
+        # A test that holds subtests has a report for each, and one of its own.
+        if phases.get(str(report.when)) != "failed":
+            phases[str(report.when)] = report.outcome
         self._place(report, test)
         if "calibration" in report.keywords:
             self.calibration_tests.add(test)
         if report.when == "teardown":
             self.results.pop(test, None)
             if hasattr(report, RESULTS):
-                from pytest_calibration.reports.model import Result, from_plain, not_failing
+                from pytest_calibration.reports.model import Result, from_plain
 
-                results = [from_plain(Result, values) for values in getattr(report, RESULTS)]
+                sent = json.loads(getattr(report, RESULTS))
+                results = [from_plain(Result, values) for values in sent]
                 # Its own id, which has no group of pytest-xdist.
                 self._place(report, results[0].test)
-                self.results[test] = results if self._failed(test) else not_failing(results)
+                self.results[test] = self._heard(test, results)
+
+    def add_late(self, results: Iterable[Result]) -> None:
+        """Add verdicts that were reached after the last report of their test."""
+        for result in results:
+            late = self._heard(result.test, [result])
+            self.results.setdefault(result.test, []).extend(late)
+
+    def _heard(self, test: str, results: list[Result]) -> list[Result]:
+        """Say of a verdict that fails, and did not fail its test, that it fails the run."""
+        from pytest_calibration.reports.model import unheard
+
+        if self._failed(test):
+            return results
+        return [unheard(result) if result.fails else result for result in results]
+
+    def unheard(self) -> list[Result]:
+        """Return the verdicts that fail, of tests that did not fail."""
+        tests = [test for test in self.results if not self._failed(test)]
+        return [result for test in tests for result in self.results[test] if result.fails]
+
+    def not_recorded(self, written: Collection[str], problems: Mapping[str, str]) -> None:
+        """Let no verdict say that it was recorded where it was not.
+
+        Args:
+            written: YAML files of the records that were written.
+            problems: why others were not; without an entry, because the run did not finish.
+        """
+        if not self.results:
+            return
+        from pytest_calibration.reports.model import not_recorded
+
+        for results in self.results.values():
+            for i, result in enumerate(results):
+                file = result.recorded_in
+                if file and file not in written:
+                    why = problems.get(file, "the run did not finish, so nothing was recorded.")
+                    results[i] = not_recorded(result, why)
 
     def _place(self, report: pytest.TestReport, test: str) -> None:
         self.places[test] = report.location[0], (report.location[1] or 0) + 1
@@ -58,7 +100,7 @@ class Outcomes:
             self.order[test] = report.item_index
 
     def _failed(self, test: str) -> bool:
-        return "failed" in self._phases[test].values()
+        return "failed" in self._phases.get(test, {}).values()
 
     def not_passed(self) -> list[str]:
         """Return the calibration tests that failed, were skipped or did not run to the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -68,19 +69,23 @@ class PendingRecords:
                     f"that {path} holds: leave the limit out."
                 )
 
-    def write(self) -> tuple[int, list[str]]:
-        """Write all records without conflict; return their number, and what went wrong."""
-        written, errors = 0, []
+    def write(self) -> tuple[list[str], dict[str, str]]:
+        """Write all records without conflict.
+
+        Returns:
+            The YAML files that were written, and what went wrong with the others.
+        """
+        written, problems = [], {}
         for key, drafts in sorted(self.drafts.items()):
             if len(drafts) > 1:
-                errors.append(self._conflict(key))
+                problems[key] = self._conflict(key)
                 continue
             try:
                 next(iter(drafts.values())).write()
-                written += 1
+                written.append(key)
             except BaselineError as problem:
-                errors.append(str(problem))
-        return written, errors
+                problems[key] = str(problem)
+        return written, problems
 
     def _conflict(self, key: str) -> str:
         tests = dict.fromkeys(draft.origin for draft in self.drafts[key].values())
@@ -90,9 +95,10 @@ class PendingRecords:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, to travel to the controller."""
+        """Return what JSON can hold, to travel to the controller."""
+        drafts = [asdict(d) for drafts in self.drafts.values() for d in drafts.values()]
         return {
-            "drafts": [asdict(d) for drafts in self.drafts.values() for d in drafts.values()],
+            "drafts": [d | {"items": b64encode(d["items"]).decode("ascii")} for d in drafts],
             "looked_up": sorted(self.looked_up),
             "folders": sorted(self.folders),
         }
@@ -104,4 +110,4 @@ class PendingRecords:
         self.looked_up.update(other["looked_up"])
         self.folders.update(other["folders"])
         for values in other["drafts"]:
-            self._keep(Draft(**values))
+            self._keep(Draft(**values | {"items": b64decode(values["items"])}))

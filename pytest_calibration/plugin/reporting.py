@@ -6,11 +6,12 @@ All are written by the controller, once, from one :class:`pytest_calibration.rep
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from pytest_calibration.errors import CalibrationError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_calibration.reports.model import Results
 
 STEP_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
+WORKSPACE: Final = "GITHUB_WORKSPACE"
 # Files that the summary names; pictures may be many.
 MOST_NAMED: Final = 6
 # Bytes that GitHub takes of a step's summary.
@@ -84,7 +86,8 @@ def write_reports(run: Run) -> None:
             written.extend(_write(path, results))
     if summary:
         with _reported(run, STEP_SUMMARY):
-            _append(Path(summary), results)
+            remark = _append(Path(summary), results)
+            run.remarks.extend([remark] if remark else [])
     if written:
         files = list(dict.fromkeys(written))
         more = f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else ""
@@ -146,18 +149,40 @@ def _pieces(suffix: str, results: Results) -> Iterable[str]:
     return openmetrics_report(results)
 
 
-def _append(path: Path, results: Results) -> None:
-    """Add to the step summary as much as it may still hold."""
+def _append(path: Path, results: Results) -> str:
+    """Add to the step summary as much as it may still hold.
+
+    GitHub shows nothing at all of a summary that is too large.
+
+    Returns:
+        A remark where there is no room for a report; else nothing.
+    """
     from pytest_calibration.reports import markdown
 
-    content = path.read_bytes() if path.is_file() else b""
-    # GitHub shows nothing at all of a summary that is too large.
-    most = max(markdown.LEAST, min(markdown.STEP_SUMMARY, SUMMARY_LIMIT - len(content) - 1))
-    text = "".join(markdown.markdown_report(results, most_bytes=most))
-    with path.open("ab") as file:
-        if content and not content.endswith(b"\n"):
-            file.write(b"\n")
-        file.write(text.encode("utf-8", errors="backslashreplace"))
+    with path.open("a+b") as file:
+        # Other runs of the step may be writing, too.
+        _lock(file)
+        taken = file.seek(0, os.SEEK_END)
+        file.seek(max(taken - 1, 0))
+        between = b"" if file.read(1) in (b"", b"\n") else b"\n"
+        room = SUMMARY_LIMIT - taken - len(between)
+        fits = room >= markdown.LEAST
+        most = min(markdown.STEP_SUMMARY, room)
+        text = "".join(markdown.markdown_report(results, most_bytes=most)) if fits else ""
+        content = (text or markdown.no_room(results)).encode("utf-8", errors="backslashreplace")
+        if len(content) <= room:
+            file.write(between + content)
+    return "" if fits else f"{STEP_SUMMARY}: no room for the report, {taken:,} bytes are taken."
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Wait until no other process has this file locked; it is unlocked as it is closed."""
+    if sys.platform != "win32":
+        import fcntl
+
+        # Some network file systems have no locks.
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def on_github() -> bool:
@@ -187,4 +212,27 @@ def annotation_lines(run: Run) -> Iterator[str]:
         return
     from pytest_calibration.reports.annotations import annotations
 
-    yield from annotations(results_of(run), run.outcomes.places)
+    places = run.outcomes.places.items()
+    yield from annotations(
+        results_of(run), {test: (_in_workspace(run, file), line) for test, (file, line) in places}
+    )
+
+
+def _in_workspace(run: Run, file: str) -> str:
+    """Return the name by which GitHub knows a file of a test: from the workspace, with slashes.
+
+    Args:
+        run: the run.
+        file: as pytest names it, from rootdir, which need not be the workspace: a project may lie
+            in a folder of the repository, or its configuration above it.
+    """
+    named = os.environ.get(WORKSPACE)
+    if not named:
+        return Path(file).as_posix()
+    path = Path(os.path.abspath(run.config.rootpath / file))
+    workspace = os.path.abspath(run.config.invocation_params.dir / named)
+    # First as they are named: a link within the workspace is a file of the repository.
+    for one, folder in ((path, workspace), (path.resolve(), os.path.realpath(workspace))):
+        if one.is_relative_to(folder):
+            return one.relative_to(folder).as_posix()
+    return path.as_posix()

@@ -1,33 +1,42 @@
-"""What a run probes: models, probes and settings, from options and ``calibration.yaml``.
+"""What a run probes: models and where they are kept, from options and ``calibration.yaml``.
 
-All are resolved once, by the controller of pytest-xdist where there is one: its workers take the
-models and the names of the probes from it.
+Models are resolved once, by the controller of pytest-xdist where there is one.
 """
 
 from __future__ import annotations
 
 import os
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import pytest
 
 from pytest_calibration.errors import CalibrationError, UsageError
+from pytest_calibration.plugin.projects import Project, Projects
 from pytest_calibration.plugin.resolved_options import Options, usage_errors
 
 if TYPE_CHECKING:
-    from pytest_calibration.config import Config
     from pytest_calibration.models.backends import ModelSpec
     from pytest_calibration.models.cache import Cache
     from pytest_calibration.models.loading import LazyModel
-    from pytest_calibration.probes.probe_set import ProbeSet
 
-CONFIG: Final = "calibration.yaml"
 NO_MODEL: Final = (
     "no model: pass --calibration-model, set calibration_model in the ini file, or override the "
     "fixture calibration_model."
 )
+
+
+class ModelParameter(NamedTuple):
+    """What a test of one model is parametrised with: a session may load a model once per project.
+
+    Attributes:
+        name: of the model.
+        project: whose settings load it.
+    """
+
+    name: str
+    project: Project
 
 
 class Resolution:
@@ -39,9 +48,11 @@ class Resolution:
         from_controller: what the controller sent to this worker; empty in any other process.
 
     Attributes:
+        projects: the ``calibration.yaml`` of each test.
         current: the model that the running tests are parametrised with.
+        project: the project of the running tests.
         used_models: names of the models that tests were parametrised with.
-        cache_problem: why no answers are kept, where the folder cannot be made.
+        cache_problem: what is wrong with the cache's folder, where it cannot be made.
     """
 
     def __init__(
@@ -49,10 +60,14 @@ class Resolution:
     ) -> None:
         self.config = config
         self.options = options
+        self.projects = Projects(config, options)
         self.current: ModelSpec | None = None
+        self.project: Project | None = None
         self.used_models: set[str] = set()
         self.cache_problem = ""
         self._from_controller = from_controller
+        self._parents: dict[Project, LazyModel] = {}
+        self._loaded_for: WeakKeyDictionary[object, Project] = WeakKeyDictionary()
 
     def check(self) -> None:
         """Resolve what the command line names, and check that the options fit together.
@@ -76,7 +91,7 @@ class Resolution:
             if "model" in options.flags and not self._from_controller:
                 _ = self.models
             if "probe" in options.flags and not self._from_controller:
-                _ = self.selected
+                self.projects.check_probes(options["probe"])
 
     def _check_writes(self, option: str) -> None:
         if self.options["parent"] is not None:
@@ -124,13 +139,14 @@ class Resolution:
         """Return the model of this name; None for a spec that a test names itself."""
         return next((spec for spec in self.models if spec.name == name), None)
 
-    def select_model(self, name: str | None) -> str:
+    def select_model(self, parameter: ModelParameter | str | None) -> str:
         """Make a model the current one and return the text of its spec.
 
         Args:
-            name: the parameter of the test; None for a test that cannot be parametrised, such as
-                one of a TestCase.
+            parameter: of the test; text where the test parametrises itself, None for a test that
+                cannot be parametrised, such as one of a TestCase.
         """
+        name = parameter.name if isinstance(parameter, ModelParameter) else parameter
         if name is None and self.options["model"]:
             if len(self.models) > 1:
                 pytest.fail(
@@ -167,10 +183,31 @@ class Resolution:
                     f"--calibration-model {current.text!r} would be ignored; leave one of them out."
                 )
             current = None
-        return load_model(current or text, self.load_settings, cache=self.cache)
+        project = self._current_project
+        model = load_model(current or text, project.load_settings, cache=self.cache)
+        self._loaded_for[model] = project
+        return model
+
+    def check_loaded_for(self, model: object, project: Project) -> None:
+        """Fail a test whose model was loaded as another project says.
+
+        A test that cannot be parametrised gets the model that is there.
+        """
+        other = self._loaded_for.get(model, project)
+        if other is not project and other.load_settings != project.load_settings:
+            pytest.fail(
+                f"this test cannot be run once per model, and {other.shown} and {project.shown} "
+                "load the model differently; ask for the fixture as an argument of a test "
+                "function, or run their tests apart.",
+                pytrace=False,
+            )
+
+    @property
+    def _current_project(self) -> Project:
+        return self.project or self.projects.of(None)
 
     @cached_property
-    def parent(self) -> LazyModel | None:
+    def parent_spec(self) -> ModelSpec | None:
         """The model of ``--calibration-parent``.
 
         Raises:
@@ -179,60 +216,29 @@ class Resolution:
         text = self.options["parent"]
         if text is None:
             return None
-        from pytest_calibration.models.loading import load_model
-
         specs = self._specs("parent", [text])
         if len(specs) != 1:
             raise UsageError(f"--calibration-parent {text!r} names {len(specs)} models; name one.")
-        return load_model(specs[0], self.load_settings, cache=self.cache)
+        return specs[0]
+
+    def parent(self, project: Project | None = None) -> LazyModel | None:
+        """Return the parent, loaded as a project says (by default, that of the running test)."""
+        from pytest_calibration.models.loading import load_model
+
+        spec, project = self.parent_spec, project or self._current_project
+        if spec is not None and project not in self._parents:
+            settings = project.load_settings
+            self._parents[project] = load_model(spec, settings, cache=self.cache)
+        return self._parents.get(project)
 
     def load_parent(self) -> LazyModel:
         """Return the parent; fail the test that asks for one where none is named."""
-        if self.parent is None:
+        parent = self.parent()
+        if parent is None:
             pytest.fail("no parent: pass --calibration-parent.", pytrace=False)
-        return self.parent
+        return parent
 
-    # --- probes and settings -----------------------------------------------------------------
-
-    @property
-    def config_file(self) -> Path | None:
-        """The project's ``calibration.yaml``; None where there is none."""
-        named = self.options.path("config")
-        path = named or self.config.rootpath / CONFIG
-        return path if named is not None or path.is_file() else None
-
-    @cached_property
-    def project(self) -> Config:
-        """What ``calibration.yaml`` says.
-
-        Raises:
-            ConfigError: it cannot be read, or the one that was named is not there.
-        """
-        from pytest_calibration.config import Config, read_config
-
-        path = self.config_file
-        return Config() if path is None else read_config(path)
-
-    @cached_property
-    def probes(self) -> ProbeSet:
-        """All probes, those of other packages included."""
-        from pytest_calibration.probes.probe_set import probe_set
-
-        added = self.config.pluginmanager.hook.pytest_calibration_probes(config=self.config)
-        project = self.project
-        source = project.path.name if project.path is not None else CONFIG
-        return probe_set(project.probes, project.folder, source, added)
-
-    @cached_property
-    def selected(self) -> list[str]:
-        """Names of the probes that this run selects.
-
-        Raises:
-            UsageError: an unknown name.
-        """
-        if "probes" in self._from_controller:
-            return list(self._from_controller["probes"])
-        return self.probes.select(self.options["probe"] or [])
+    # --- probes ------------------------------------------------------------------------------
 
     def probe_name(self, name: str | None) -> str:
         """Return the probe of a test: its parameter, without which the test fails."""
@@ -243,21 +249,6 @@ class Resolution:
                 pytrace=False,
             )
         return name
-
-    @cached_property
-    def load_settings(self) -> dict[str, Any]:
-        """How models are loaded: options over ``calibration.yaml``."""
-        chosen = {name: self.options[name] for name in ("device", "dtype", "batch_tokens")}
-        return self.project.load_settings(**chosen, threads=self._threads())
-
-    def _threads(self) -> int | None:
-        """Share the cores among workers: more threads than cores are many times slower."""
-        workers = int(getattr(self.config, "workerinput", {}).get("workercount", 1))
-        if workers < 2:
-            return None
-        has_affinity = hasattr(os, "sched_getaffinity")
-        cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-        return max(1, cores // workers)
 
     # --- the cache ---------------------------------------------------------------------------
 
@@ -275,7 +266,7 @@ class Resolution:
             try:
                 folder = cache.mkdir("calibration")
             except OSError as problem:
-                self.cache_problem = problem.strerror or str(problem)
+                self.cache_problem = f"cannot be written ({problem.strerror or problem})"
         return None if folder is None else Cache(folder)
 
     def clear_cache(self) -> None:

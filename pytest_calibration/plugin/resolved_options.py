@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +54,10 @@ class Options:
             value = getattr(config.option, option.key, None)
             if value is not None:
                 flags.add(option.name)
+                _check_can_be_sent(config, option.flag, value)
                 _check(option, option.flag, value)
+                if option.name == "accept":
+                    value = _reason(config, option.flag, value)
             elif option.ini:
                 value = _ini_value(config, option)
             self._values[option.name] = value
@@ -84,6 +90,19 @@ class Options:
         return out
 
 
+def _check_can_be_sent(config: pytest.Config, flag: str, value: Any) -> None:
+    """Raise UsageError for a text that pytest-xdist, which sends it as UTF-8, would die of."""
+    texts = map(str, value if isinstance(value, list) else [value])
+    if getattr(config.option, "dist", "no") == "no":
+        return
+    for text in texts:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise pytest.UsageError(
+                f"{flag}: {text!r} is not UTF-8, and cannot be sent to the workers of "
+                "pytest-xdist: write it in UTF-8, or run without -n."
+            )
+
+
 def _ini_value(config: pytest.Config, option: Option) -> Any:
     """Return the value of an ini key; None where it is missing or empty."""
     try:
@@ -94,6 +113,40 @@ def _ini_value(config: pytest.Config, option: Option) -> Any:
         return None
     _check(option, option.key, value)
     return value
+
+
+def _reason(config: pytest.Config, flag: str, value: str) -> str:
+    """Return why baselines are replaced, as text that can be written to a file.
+
+    Raises:
+        pytest.UsageError: nothing a reviewer can read, or what was meant for a place of tests.
+    """
+    # A byte that is no UTF-8, as of an old commit message, came as half a surrogate pair.
+    reason = value.encode("utf-8", "backslashreplace").decode().strip()
+    if not any(map(str.isalnum, reason)) or reason.strip("<>[]{}()$'\"").lower() == "reason":
+        raise pytest.UsageError(
+            f"{flag} needs a reason that a reviewer can read, got {reason!r}; write why the new "
+            f'numbers are right, such as {flag}="DPO v3, accuracy +4, signed off".'
+        )
+    if _is_place_of_tests(config, reason):
+        raise pytest.UsageError(
+            f"{flag} took {reason!r}, which is a place of tests or files, for the reason; write "
+            f'{flag}="why the new numbers are right", and the place after it.'
+        )
+    return reason
+
+
+def _is_place_of_tests(config: pytest.Config, text: str) -> bool:
+    """Whether pytest could take a text for tests: a path, a test's id, a module of --pyargs."""
+    place = text.partition("::")[0]
+    homes = (Path(config.invocation_params.dir), config.rootpath)
+    if any(os.path.lexists(home / place) for home in homes) or place.endswith(".py"):
+        return True
+    if re.search(r"\s", text):
+        return False
+    names = place.split(".")
+    is_module = getattr(config.option, "pyargs", False) and all(map(str.isidentifier, names))
+    return place != text or (is_module and find_spec(names[0]) is not None)
 
 
 def _check(option: Option, name: str, value: Any) -> None:
@@ -108,8 +161,6 @@ def _check(option: Option, name: str, value: Any) -> None:
     problem = option.kind == "float" and range_error(option.name, value)
     if problem:
         raise pytest.UsageError(f"{name} {problem}.")
-    if option.name == "accept" and not value.strip():
-        raise pytest.UsageError(f"{name} needs a reason that a reviewer can read.")
     if option.name in ("device", "dtype"):
         from pytest_calibration.models.backends import all_backends
 

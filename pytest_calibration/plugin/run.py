@@ -6,24 +6,30 @@ the states of the workers, and alone writes baselines and reports.
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import pytest
 
+from pytest_calibration.plugin.forked import Forked
+from pytest_calibration.plugin.made_in_tests import MadeInTests
 from pytest_calibration.plugin.outcomes import Outcomes
 from pytest_calibration.plugin.pending_records import PendingRecords
-from pytest_calibration.plugin.resolution import Resolution
+from pytest_calibration.plugin.projects import SUITE, Project
+from pytest_calibration.plugin.resolution import ModelParameter, Resolution
 from pytest_calibration.plugin.resolved_options import Options
 from pytest_calibration.plugin.rootdir import check_rootdir
 from pytest_calibration.plugin.usage import Usage
 from pytest_calibration.plugin.xdist_groups import plain_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_calibration.asking import Answer, Asker
     from pytest_calibration.baselines import Baselines
     from pytest_calibration.models.protocols import LanguageModel
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
     from pytest_calibration.reports.model import Result
 
 BASELINES: Final = "calibration_baselines"
-PACKAGE: Final = Path(__file__).parent.parent
 
 
 class Run:
@@ -48,12 +53,18 @@ class Run:
         outcomes: what came of the tests.
         records: baselines to be written.
         usage: how the models were used.
+        made: the predictions that tests made.
         collected: number of calibration tests collected.
         complete: whether no process of the run died.
         finished: whether every test was run.
         width: columns of the terminal.
+        configs: what workers say of the ``calibration.yaml`` that they read; a set in order.
+        started: when the controller created it, in seconds since 1970.
         remarks: lines for the end of the summary.
         errors: lines that make the session fail.
+        expected: names of the failing verdicts that tests expect.
+        forked: brings what is concluded in the child processes of a test.
+        late: each takes the verdicts reached after the last report of a test.
 
     Raises:
         pytest.UsageError: an option that has a wrong value, or that contradicts another.
@@ -65,19 +76,28 @@ class Run:
         self.options = Options(config)
         if self.options.flags:
             check_rootdir(config)
-        from_controller = getattr(config, "workerinput", {}).get("calibration", {})
+        from_controller = json.loads(getattr(config, "workerinput", {}).get("calibration", "{}"))
         self.resolved = Resolution(config, self.options, from_controller)
         self.outcomes = Outcomes()
         self.records = PendingRecords(self.options["limit"])
         self.usage = Usage()
+        self.made = MadeInTests()
         self.collected = 0
         self.complete = True
         self.finished = False
         self.width = int(from_controller.get("width", 0)) or _terminal_width()
+        self.started = float(from_controller.get("started", time.time()))
+        self.configs: dict[str, None] = {}
         self.remarks: list[str] = []
         self.errors: list[str] = []
-        # Weak: a model that its fixture drops must not stay in memory for its answers.
-        self._dumped: WeakSet[Predictions] = WeakSet()
+        # Whether with a baseline. Weak: a model that its fixture drops must not stay in memory for
+        # its answers.
+        self._dumped: WeakKeyDictionary[Predictions, bool] = WeakKeyDictionary()
+        self._askers: dict[Project, Asker] = {}
+        self.expected: set[str] = set()
+        self.forked = Forked()
+        config.add_cleanup(self.forked.close)
+        self.late: list[Callable[[], list[Result]]] = []
         self.resolved.check()
         self.resolved.clear_cache()
 
@@ -91,40 +111,71 @@ class Run:
         """Every verdict of the run, one model after the other."""
         return self.outcomes.verdicts(self.resolved.model_names() if self.outcomes.results else ())
 
-    @cached_property
-    def asker(self) -> Asker:
-        """What asks the models of this run, each question once."""
-        from pytest_calibration.asking import Asker
+    def project_of(self, item: pytest.Item) -> Project:
+        """Return the project of a test: what the nearest ``calibration.yaml`` says."""
+        return self.resolved.projects.of(item.path)
 
-        parent = self.resolved.parent
-        return Asker(
-            self.resolved.probes,
-            limit=self.options["limit"],
-            limits=self.resolved.project.limits,
-            parent=parent,
-            selected=self.resolved.selected if parent is not None else (),
-            on_use=self.usage.watch,
-            on_answer=self._on_answer,
-        )
+    def expect(self, verdict: str) -> None:
+        """Know that a test expects this failing verdict, by its name."""
+        self.expected.add(verdict)
+        if self.forked.in_child:
+            self.forked.send({"expected": verdict})
+
+    def late_verdicts(self) -> list[Result]:
+        """Return, each once, the verdicts reached after the last report of their test."""
+        return [result for take in self.late for result in take()]
+
+    def asker(self, project: Project) -> Asker:
+        """Return what asks the models about the probes of a project, each question once."""
+        if project not in self._askers:
+            from pytest_calibration.asking import Asker
+
+            parent = self.resolved.parent(project)
+            self._askers[project] = Asker(
+                project.probes,
+                limit=self.options["limit"],
+                limits=project.settings.limits,
+                parent=parent,
+                selected=project.selected if parent is not None else (),
+                on_use=self.usage.watch,
+                on_answer=self._on_answer,
+            )
+        return self._askers[project]
 
     def _on_answer(self, answer: Answer) -> None:
         if answer.from_cache is not None:
             self.usage.answered(answer.model, answer.probe.name, cached=answer.from_cache)
         self.dump(answer.predictions)
 
-    def dump(self, predictions: Predictions) -> None:
+    def dump(self, predictions: Predictions, before: Predictions | None = None) -> None:
         """Write all items into the folder of ``--calibration-dump``, if there is one.
+
+        What was dumped with a baseline in this run, by any process, is not replaced by the same
+        without one.
+
+        Args:
+            predictions: n items.
+            before: those of a baseline on some of the same items.
 
         Raises:
             UsageError: the folder cannot be written.
         """
         folder = self.options.path("dump")
-        if folder is None or predictions in self._dumped:
+        if folder is None or self._dumped.get(predictions) in (True, before is not None):
             return
-        self._dumped.add(predictions)
+        self._dumped[predictions] = before is not None
         from pytest_calibration.reports.dump import write_dump
 
-        write_dump(folder, predictions, item_text=self.options["item_text"] != "none")
+        whole = self.options["item_text"] != "none"
+        write_dump(folder, predictions, before, item_text=whole, since=self.started)
+
+    def _home(self, item: pytest.Item) -> Path:
+        """Return the folder beside whose baselines a test stands."""
+        if item.path != SUITE:
+            return item.path.parent
+        # Never in site-packages: with the configuration that counts, else at rootdir.
+        found = None if self.options.path("config") else self.project_of(item).path
+        return self.config.rootpath if found is None else found.parent
 
     def store_of(self, item: pytest.Item) -> Baselines:
         """Return the store beside a test file, under the name of the test's model if it has one."""
@@ -132,9 +183,7 @@ class Run:
 
         folder = self.options.path("baseline_dir")
         if folder is None:
-            beside = item.path.parent
-            # Those of the packaged suite lie at rootdir, never in site-packages.
-            folder = (self.config.rootpath if beside == PACKAGE else beside) / BASELINES
+            folder = self._home(item) / BASELINES
         self.records.folders.add(str(folder))
         test = plain_id(item)
         store = Baselines(
@@ -150,12 +199,18 @@ class Run:
 class Calibration:
     """Runs probes on the model of a test.
 
+    Args:
+        run: the run.
+        model: the model.
+        project: whose probes these are.
+
     Attributes:
         model: the model.
     """
 
-    def __init__(self, run: Run, model: LanguageModel) -> None:
+    def __init__(self, run: Run, model: LanguageModel, project: Project) -> None:
         self._run = run
+        self._project = project
         self.model = model
 
     def __repr__(self) -> str:
@@ -164,7 +219,7 @@ class Calibration:
     @property
     def probes(self) -> list[str]:
         """Names of the probes that this run selects."""
-        return list(self._run.resolved.selected)
+        return list(self._project.selected)
 
     def run(self, probe: str | Probe, *, limit: int | None = None) -> Predictions:
         """Run a probe, once per session and model.
@@ -178,14 +233,14 @@ class Calibration:
             ProbeError: a probe that cannot score all its items.
             ModelError: a model that cannot be loaded or scored.
         """
-        return self._run.asker.ask(self.model, probe, limit)
+        return self._run.asker(self._project).ask(self.model, probe, limit)
 
 
 def model_name(item: pytest.Item) -> str | None:
     """Return the name of the model that a test is parametrised with."""
     params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    name: str | None = params.get("calibration_model_spec")
-    return name
+    parameter: ModelParameter | str | None = params.get("calibration_model_spec")
+    return parameter.name if isinstance(parameter, ModelParameter) else parameter
 
 
 def _terminal_width() -> int:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pytest_calibration.plugin import progress_line, workers, xdist_groups
+from pytest_calibration.plugin import expected, progress_line, workers, xdist_groups
 from pytest_calibration.plugin.collecting import MARKED, finish_collection
+from pytest_calibration.plugin.ending import hear_the_last
 from pytest_calibration.plugin.reporting import annotation_lines, inert
 from pytest_calibration.plugin.run import Run
 from pytest_calibration.plugin.session_lines import collection_line, session_lines
@@ -25,6 +26,7 @@ class RunHooks:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        run.config.add_cleanup(expected.watch(run.expect))
 
     # --- collection --------------------------------------------------------------------------
 
@@ -56,6 +58,7 @@ class RunHooks:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Give each attempt of a test a sink of its own: a rerun may fail before it asserts."""
         SINK.set(SessionSink(self.run, item))
+        self.run.resolved.project = self.run.project_of(item)
         # Where the run was created after the collection.
         progress_line.start(item.config)
 
@@ -93,11 +96,19 @@ class RunHooks:
 
     # --- pytest-xdist ------------------------------------------------------------------------
 
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Send the state of this worker to the controller."""
+        """Send the state of this worker to the controller; hear what other hooks have concluded."""
         if self.run.is_worker:
             output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
             output["calibration"] = workers.from_worker(self.run)
+        else:
+            hear_the_last(self.run, session)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_to_serializable(self) -> Generator[None, Any, Any]:
+        """Let a worker send any text."""
+        return workers.encodable((yield))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
+from pytest_calibration.plugin.projects import NO_CONFIG, Project
 from pytest_calibration.plugin.reporting import results_of
-from pytest_calibration.plugin.resolution import Resolution
 from pytest_calibration.plugin.resolved_options import usage_errors
 from pytest_calibration.plugin.run import Run
 from pytest_calibration.text.visible import visible
@@ -39,9 +39,12 @@ def session_lines(run: Run, reporter: pytest.TerminalReporter) -> Iterator[str]:
     usage = list(run.usage.warnings(str(run.options["cache_dir"] or "pytest's cache directory")))
     if reporter.config.get_verbosity() >= 0:
         # None, too, where no test has asked for it.
-        parent = vars(run.resolved).get("parent")
+        parent = vars(run.resolved).get("parent_spec")
         dist = getattr(run.config.option, "dist", "no")
         usage[:0] = run.usage.lines(dist=dist, parent=None if parent is None else parent.name)
+        configs = run.configs | dict.fromkeys(run.resolved.projects.read())
+        if configs:
+            usage.insert(0, f"configuration: {', '.join(sorted(configs, key=NO_CONFIG.__eq__))}")
     if not (run.outcomes.results or run.remarks or run.errors or usage):
         return
     from pytest_calibration.reports.terminal import summary_lines
@@ -72,20 +75,22 @@ def list_probes(config: pytest.Config, run_of: Callable[[pytest.Config], Run]) -
     config._do_configure()
     try:
         with usage_errors():
-            for line in probe_lines(run_of(config).resolved):
-                print(visible(line))
+            for project in run_of(config).resolved.projects.everywhere():
+                for line in probe_lines(project):
+                    print(visible(line))
     finally:
         config._ensure_unconfigure()
     return 0
 
 
-def probe_lines(resolved: Resolution) -> Iterator[str]:
-    """Yield a line for each probe: name, kind, size; those that a run selects are marked."""
-    selected = set(resolved.selected)
-    names = list(resolved.probes.factories)
+def probe_lines(project: Project) -> Iterator[str]:
+    """Yield the project and a line for each probe; those that a run selects are marked."""
+    selected = set(project.selected)
+    names = list(project.probes.factories)
     width = max(map(len, names))
+    yield f"configuration: {project.shown}"
     for name in names:
-        probe = resolved.probes.get(name)
+        probe = project.probes.get(name)
         mark = "*" if name in selected else " "
         yield f"{mark} {name:<{width}}  {probe.kind:<16}{probe.size:>8,} {probe.unit}"
     yield "(* is run here by default)"

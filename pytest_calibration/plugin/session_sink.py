@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from pytest_calibration.plugin.expected import NAMES
 from pytest_calibration.plugin.outcomes import RESULTS
 from pytest_calibration.plugin.reporting import inert, wants_details
 from pytest_calibration.plugin.run import Run, model_name
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 # Prefix of the properties of a test, which reach JUnit's file and others.
 PREFIX: Final = "calibration."
 SECTION: Final = "calibration: worst items"
+_NUMBERS: Final = count()
 # Columns that pytest puts before each line of an error.
 MARGIN: Final = 8
 # Flags that a printed command does not repeat: it names the model itself, is about all items, and
@@ -55,16 +60,24 @@ class SessionSink:
     Args:
         run: the run.
         item: the test.
+        late: the last report of the test is made. What a thread that outlives the test concludes,
+            or something between two tests, is reported at the end of the run.
     """
 
-    def __init__(self, run: Run, item: pytest.Item) -> None:
+    def __init__(self, run: Run, item: pytest.Item, *, late: bool = False) -> None:
         self.run = run
         self.item = item
         self.test = plain_id(item)
-        self.results: list[Result] = []
+        # By a name that is unique among the processes of the run.
+        self.results: dict[str, Result] = {}
         # Candidate and baseline of the last comparison that failed.
         self._failed: tuple[Predictions, Predictions | None] | None = None
+        self._expects_failure = False
+        if late:
+            run.late.append(self.take)
+            return
         run.records.drop(self.test)
+        run.made.drop(self.test)
         # Nothing is left of an earlier attempt.
         item.user_properties[:] = [
             (key, value) for key, value in item.user_properties if not key.startswith(PREFIX)
@@ -80,13 +93,17 @@ class SessionSink:
         """Whether the text of a failure has all numbers: under ``-v``."""
         return self.item.config.get_verbosity(pytest.Config.VERBOSITY_ASSERTIONS) > 0
 
-    def dump(self, predictions: Predictions) -> None:
-        """Write the items, if the run dumps them."""
-        self.run.dump(predictions)
+    def named(self, predictions: Predictions) -> Predictions:
+        """Return predictions that reports and dumps can tell from those of other tests."""
+        return self.run.made.named(predictions, self.test, model_name(self.item) or "")
+
+    def dump(self, predictions: Predictions, before: Predictions | None) -> None:
+        """Write the items, with those of their baseline, if the run dumps them."""
+        self.run.dump(predictions, before)
 
     def add(self, verdict: Verdict) -> Result:
         """Keep a verdict and attach its numbers to the test; return what a reader sees of it."""
-        from pytest_calibration.reports.model import result_of
+        from pytest_calibration.reports.model import plain, result_of
 
         fails = verdict.state.fails
         if verdict.state == "inconclusive":
@@ -100,7 +117,10 @@ class SessionSink:
             detailed=fails or wants_details(self.run),
             item_text=item_text == "reports",
         )
-        self.results.append(result)
+        name = f"{os.getpid()}-{next(_NUMBERS)}"
+        self.results[name] = result
+        if self.run.forked.in_child:
+            self.run.forked.send({"name": name, "result": plain(replace(result, detail=None))})
         for key, value in properties(result).items():
             self.item.user_properties.append((f"{PREFIX}{len(self.results)}.{key}", value))
         # Reports and JUnit's file hold the text of a failure, so item text goes below it, unless it
@@ -110,6 +130,32 @@ class SessionSink:
             self._failed = verdict.candidate, verdict.baseline_items
         return result
 
+    def raised(self, error: AssertionError, failing: Sequence[Result]) -> None:
+        """Write the names of these verdicts on the error, by which a test expects them."""
+        told = {id(result) for result in failing}
+        setattr(error, NAMES, tuple(n for n, r in self.results.items() if id(r) in told))
+
+    def take(self) -> list[Result]:
+        """Return the verdicts since the last call; those that the test expects fail nothing."""
+        messages = self.run.forked.received()
+        if not (messages or self.results):
+            return []
+        from pytest_calibration.reports.model import Result, expected, from_plain
+
+        for message in messages:
+            if "expected" in message:
+                self.run.expected.add(message["expected"])
+            else:
+                self.results[message["name"]] = from_plain(Result, message["result"])
+        taken, self.results = self.results, {}
+        return [
+            expected(result) if result.fails and self._is_expected(name) else result
+            for name, result in taken.items()
+        ]
+
+    def _is_expected(self, name: str) -> bool:
+        return self._expects_failure or name in self.run.expected
+
     def strictness(self, predictions: Predictions) -> Strictness:
         """Return how strict the project is on a probe: options over ``calibration.yaml``.
 
@@ -117,12 +163,17 @@ class SessionSink:
         """
         from pytest_calibration.gate.strictness import DEFAULT
 
-        options, project = self.run.options, self.run.resolved.project
+        options, project = self.run.options, self.run.project_of(self.item).settings
         own = project.probes.get(predictions.probe, {}).get("tolerance")
         tolerances = [own, options["tolerance"], project.tolerance]
         if "tolerance" in options.flags:
             tolerances.insert(0, options["tolerance"])
+        limits = (options["limit"], project.limits.get(predictions.probe))
+        limit = next((limit for limit in limits if limit is not None), None)
+        # Where a limit was reached, a part of the baseline is what was asked for.
+        reached = limit is not None and len(predictions) >= limit
         return DEFAULT.with_first(
+            min_share=[0.0] if reached else [],
             tolerance=tolerances,
             alpha=(options["alpha"], project.alpha),
             max_undetected=(options["max_undetected"],),
@@ -130,10 +181,11 @@ class SessionSink:
 
     def parents(self, predictions: Predictions) -> list[tuple[str, Predictions]]:
         """Return the parent's name and its predictions on the same probe, if it was asked."""
-        parent = self.run.resolved.parent
+        parent = self.run.resolved.parent_spec
         if parent is None:
             return []
-        answers = self.run.asker.parent_predictions(predictions.probe)
+        asker = self.run.asker(self.run.project_of(self.item))
+        answers = asker.parent_predictions(predictions.probe)
         return [] if answers is None else [(parent.name, answers)]
 
     # --- the command that records or accepts -------------------------------------------------
@@ -168,21 +220,26 @@ class SessionSink:
         if report.when == "call" and report.failed:
             report.sections.extend(self._sections())
             self._shorten(report)
-        if report.when == "teardown" and self.results:
-            from pytest_calibration.reports.model import plain
+        # An xfail, with or without a reason.
+        self._expects_failure = self._expects_failure or hasattr(report, "wasxfail")
+        if report.when == "teardown":
+            results = self.take()
+            if results:
+                from pytest_calibration.reports.model import plain
 
-            setattr(report, RESULTS, plain(tuple(self.results)))
+                setattr(report, RESULTS, json.dumps(plain(results)))
+            self.run.late.append(self.take)
 
     def _sections(self) -> Iterator[tuple[str, str]]:
         """Yield what is printed below a failure and nowhere else: (title, text)."""
         if self._failed is None:
             return
-        from pytest_calibration.reports.model import worst_items
-        from pytest_calibration.reports.terminal.failure import WORST, worst_lines
+        from pytest_calibration.reports.model import named_items
+        from pytest_calibration.reports.terminal.failure import WORST, named_lines
 
-        worst = worst_items(*self._failed, most=WORST, item_text=True)
-        if any(item.text for item in worst):
-            yield SECTION, "\n".join(inert(worst_lines(worst, width=self.run.width)))
+        title, items = named_items(*self._failed, most=WORST, item_text=True)
+        if any(item.text for item in items):
+            yield SECTION, "\n".join(inert(named_lines(title, items, width=self.run.width)))
 
     def _shorten(self, report: pytest.TestReport) -> None:
         """Make the line that pytest repeats at its end our headline.
@@ -192,7 +249,7 @@ class SessionSink:
         from pytest_calibration.text.visible import visible
 
         crash = getattr(report.longrepr, "reprcrash", None)
-        headlines = [visible(result.headline) for result in self.results if result.fails]
+        headlines = [visible(r.headline) for r in self.results.values() if r.fails]
         start = "AssertionError: "
         if crash is not None and crash.message.startswith(start):
             line = crash.message.removeprefix(start).partition("\n")[0]
@@ -203,6 +260,7 @@ class SessionSink:
 def properties(result: Result) -> dict[str, str | float | int]:
     """Return a result as properties of its test, as far as they apply: builtin scalars."""
     from pytest_calibration.reports.model import plain
+    from pytest_calibration.text.visible import visible
 
     number, baseline = result.number, result.baseline
     values = {name: getattr(result, name) for name in SAME_NAME}
@@ -214,6 +272,9 @@ def properties(result: Result) -> dict[str, str | float | int]:
         "n_needed": result.n_needed or None,
         "improved": 1 if result.improved and result.against == "baseline" else None,
         "component": ", ".join(result.fired),
+        "baseline_n": result.baseline_n or None,
+        "cautions": " ".join(result.cautions),
     }
     # Builtin types, which alone can travel between processes.
-    return {name: plain(value) for name, value in values.items() if value not in (None, "")}
+    there = {name: plain(value) for name, value in values.items() if value not in (None, "")}
+    return {k: visible(v) if isinstance(v, str) else v for k, v in there.items()}

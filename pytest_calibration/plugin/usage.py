@@ -25,7 +25,7 @@ class Usage:
         from_cache: whether all answers came from the cache, by model and probe.
         notes: model and sentence of what the backend noted; a set in order.
         damaged: entries of the cache that could not be read; a set in order.
-        cache_problem: why no answers could be kept; empty where all could.
+        cache_problem: what is wrong with the cache's folder; empty where all could be kept.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Usage:
                     f"{n - 1} more"
                 )
         if self.cache_problem:
-            yield f"answers are not kept: {folder} cannot be written ({self.cache_problem})."
+            yield f"answers are not kept: {folder} {self.cache_problem}."
 
     def _cache_line(self) -> Iterator[str]:
         cached, n = sum(self.from_cache.values()), len(self.from_cache)

@@ -7,6 +7,7 @@ from pytest_calibration.predictions.arrays import (
     IdArray,
     IntArray,
     StrArray,
+    coded,
 )
 from pytest_calibration.predictions.ids import digest, hash_ids, positional_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
@@ -32,6 +33,7 @@ __all__ = [
     "StrArray",
     "Unit",
     "as_predictions",
+    "coded",
     "digest",
     "hash_ids",
     "positional_ids",

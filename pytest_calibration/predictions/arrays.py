@@ -6,19 +6,20 @@ value. ``where`` starts the message: ``predictions of probe 'facts'``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError
+from pytest_calibration.predictions.conversion import as_array, as_list, as_text, shown
 
 FloatArray: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 IntArray: TypeAlias = NDArray[np.int64]
 IdArray: TypeAlias = NDArray[np.uint64]
-StrArray: TypeAlias = NDArray[np.str_]
+# Texts are Python's own: in an array of numpy's fixed width, one long text makes all as long.
+StrArray: TypeAlias = NDArray[np.object_]
 
 # Sums of a float32 softmax differ from 1 by a few 1e-6; a larger excess is not rounding.
 RANGE_SLACK: Final = 1e-6
@@ -28,33 +29,60 @@ SUM_SLACK: Final = 1e-2
 LOG_SLACK: Final = 1e-3
 
 
-def as_array(values: Any, name: str, where: str) -> NDArray[Any]:
-    """Return anything array-like as an array of any type and shape."""
-    try:
-        return np.asarray(values)
-    except (TypeError, RuntimeError, ValueError) as error:
-        raise PredictionsError(
-            f"{where}: {name} cannot be read as an array ({error}); "
-            "pass a numpy array, a list or a CPU tensor without gradient in float32."
-        ) from None
-
-
-def floats(values: Any, name: str, where: str, ndim: int = 1) -> FloatArray:
-    """Return finite numbers of this dimension."""
+def column(values: Any, name: str, where: str) -> NDArray[Any]:
+    """Return (n,) values of any type; a table of one column counts as that column."""
     array = as_array(values, name, where)
+    if array.ndim == 2 and array.shape[1] == 1:
+        return array[:, 0]
+    if array.ndim != 1:
+        raise PredictionsError(f"{where}: {name} must have shape (n,), got {array.shape}.")
+    return array
+
+
+def floats(
+    values: Any, name: str, where: str, ndim: int = 1, *, masked: bool = False
+) -> FloatArray:
+    """Return finite numbers of this dimension; with ``masked``, minus infinity is one of them."""
+    array = as_array(values, name, where) if ndim > 1 else column(values, name, where)
     if array.dtype.kind not in "fiub":
-        raise PredictionsError(f"{where}: {name} must be numbers, got dtype {array.dtype}.")
+        raise _of_another_kind(array, name, where, "numbers")
     if array.ndim != ndim:
-        shape = "(n,)" if ndim == 1 else "(n, k)"
-        raise PredictionsError(f"{where}: {name} must have shape {shape}, got {array.shape}.")
+        raise PredictionsError(f"{where}: {name} must have shape (n, k), got {array.shape}.")
     out = np.array(array, dtype=np.float64)
     # Minimum and maximum are finite where all values are: only a bad array is searched.
     if out.size and not (np.isfinite(out.min()) and np.isfinite(out.max())):
-        index, place = _first(~np.isfinite(out), name)
-        raise PredictionsError(
-            f"{where}: {place} is {out[index]}; NaN and infinity are no probabilities."
-        )
+        bad = ~np.isfinite(out)
+        if masked:
+            bad &= out != -np.inf
+        if bad.any():
+            index, place = _first(bad, name)
+            raise PredictionsError(
+                f"{where}: {place} is {out[index]}; NaN and infinity are no probabilities."
+            )
     return out
+
+
+def logits(values: Any, where: str) -> FloatArray:
+    """Return (n, k) logits; minus infinity marks an option that an item does not have."""
+    table = floats(values, "logits", where, 2, masked=True)
+    if table.shape[1] == 1:
+        raise PredictionsError(
+            f"{where}: logits have one column, whose softmax is 1 whatever it holds; "
+            "for a binary classifier with one output z, pass the columns 0 and z."
+        )
+    empty = np.flatnonzero(np.isneginf(table).all(axis=1))
+    if len(empty):
+        raise PredictionsError(
+            f"{where}: row {empty[0]} of the logits is -inf in every column; "
+            "an item needs one option at least."
+        )
+    return table
+
+
+def _of_another_kind(array: NDArray[Any], name: str, where: str, what: str) -> PredictionsError:
+    head = array[:1].tolist() if array.ndim == 1 else []
+    first = "".join(f" ({name}[0] is {shown(value)})" for value in head)
+    return PredictionsError(f"{where}: {name} must be {what}, got dtype {array.dtype}{first}.")
 
 
 def probabilities(values: Any, name: str, where: str, ndim: int = 1) -> FloatArray:
@@ -82,7 +110,7 @@ def _first(bad: BoolArray, name: str) -> tuple[tuple[int, ...], str]:
 def probability_table(values: Any, labels: Any, where: str) -> tuple[FloatArray, IntArray]:
     """Return an (n, k) table whose rows sum to 1, within 0.01, and the (n,) index of each label."""
     table = as_array(values, "probabilities", where)
-    if table.ndim == 1:
+    if table.ndim == 1 or (table.ndim == 2 and table.shape[1] == 1):
         raise PredictionsError(
             f"{where}: probabilities must have shape (n, k), got {table.shape}; for a binary "
             "classifier pass both columns, for confidences use Predictions.from_confidence."
@@ -91,17 +119,7 @@ def probability_table(values: Any, labels: Any, where: str) -> tuple[FloatArray,
     n, k = table.shape
     if n == 0 or k == 0:
         raise PredictionsError(f"{where}: there are no items (shape {table.shape}).")
-    column = whole_numbers(labels, "labels", where)
-    if len(column) != n:
-        raise PredictionsError(
-            f"{where}: {len(column)} labels for {n} rows of probabilities; give one per row."
-        )
-    outside = np.flatnonzero((column < 0) | (column >= k))
-    if len(outside):
-        raise PredictionsError(
-            f"{where}: labels[{outside[0]}] is {column[outside[0]]}, but the probabilities have "
-            f"columns 0 to {k - 1}."
-        )
+    label = _labels(labels, n, k, where)
     sums = np.einsum("ij->i", table)
     off = np.flatnonzero(np.abs(sums - 1) > SUM_SLACK)
     if len(off):
@@ -109,7 +127,35 @@ def probability_table(values: Any, labels: Any, where: str) -> tuple[FloatArray,
             f"{where}: row {off[0]} of the probabilities sums to {sums[off[0]]:.6g}, not 1; "
             "pass logits to Predictions.from_logits."
         )
-    return table, column
+    return table, label
+
+
+def _labels(values: Any, n: int, k: int, where: str) -> IntArray:
+    """Return the (n,) index of the right class, each below k."""
+    given = as_array(values, "labels", where)
+    if given.ndim == 2 and given.shape == (n, k) and k > 1:
+        raise PredictionsError(
+            f"{where}: labels must have shape (n,), got {given.shape}; "
+            "where each row marks the right class, pass labels.argmax(axis=1)."
+        )
+    if given.dtype == np.bool_ and k > 2:
+        raise PredictionsError(
+            f"{where}: labels are booleans, and the probabilities have {k} columns; pass the index "
+            f"of the right class, 0 to {k - 1}, or, to say which answers are right, "
+            "(probabilities.max(axis=1), correct)."
+        )
+    label = whole_numbers(given, "labels", where)
+    if len(label) != n:
+        raise PredictionsError(
+            f"{where}: {len(label)} labels for {n} rows of probabilities; give one per row."
+        )
+    outside = np.flatnonzero((label < 0) | (label >= k))
+    if len(outside):
+        raise PredictionsError(
+            f"{where}: labels[{outside[0]}] is {label[outside[0]]}, but the probabilities have "
+            f"columns 0 to {k - 1}."
+        )
+    return label
 
 
 def log_probabilities(values: Any, name: str, where: str) -> FloatArray:
@@ -126,36 +172,99 @@ def log_probabilities(values: Any, name: str, where: str) -> FloatArray:
 
 def outcomes(values: Any, name: str, where: str) -> BoolArray:
     """Return (n,) booleans, given as booleans or as numbers that are 0 or 1."""
-    array = as_array(values, name, where)
-    if array.ndim != 1:
-        raise PredictionsError(f"{where}: {name} must have shape (n,), got {array.shape}.")
+    array = column(values, name, where)
     if array.dtype == np.bool_:
         return array.copy()
-    if array.dtype.kind in "fiu":
-        bad = np.flatnonzero((array != 0) & (array != 1))
-        if not len(bad):
-            return array.astype(np.bool_)
+    if array.dtype.kind not in "fiu":
+        raise _of_another_kind(array, name, where, "booleans")
+    bad = np.flatnonzero((array != 0) & (array != 1))
+    if len(bad):
         raise PredictionsError(
             f"{where}: {name}[{bad[0]}] is {array[bad[0]]}; an answer is correct (1) or not (0)."
         )
-    raise PredictionsError(f"{where}: {name} must be booleans, got dtype {array.dtype}.")
+    return array.astype(np.bool_)
 
 
 def whole_numbers(values: Any, name: str, where: str) -> IntArray:
-    """Return (n,) whole numbers, of any numeric type."""
-    array = as_array(values, name, where)
-    if array.ndim != 1:
-        raise PredictionsError(f"{where}: {name} must have shape (n,), got {array.shape}.")
-    if array.dtype.kind in "iub":
+    """Return (n,) whole numbers of at most 64 bits, of any numeric type."""
+    what = "whole numbers, the index of the right class"
+    array = column(values, name, where)
+    if array.dtype.kind == "b":
         return array.astype(np.int64)
-    if array.dtype.kind == "f" and bool(np.all(np.isfinite(array) & (array == np.floor(array)))):
-        return array.astype(np.int64)
-    raise PredictionsError(
-        f"{where}: {name} must be whole numbers, the index of the right class, "
-        f"got dtype {array.dtype}."
-    )
+    if array.dtype.kind not in "iuf":
+        raise _of_another_kind(array, name, where, what)
+    # Beyond these bounds a cast gives another number, or one of another sign.
+    bad = np.flatnonzero(~((array == np.floor(array)) & (abs(array.astype(np.float64)) < 2**63)))
+    if len(bad):
+        raise PredictionsError(
+            f"{where}: {name} must be {what}; {name}[{bad[0]}] is {array[bad[0]]}."
+        )
+    return array.astype(np.int64)
 
 
-def texts(values: Sequence[object], *_: str) -> StrArray:
-    """Return (n,) the text of anything; nothing is refused."""
-    return np.array([str(value) for value in values], dtype=np.str_)
+def ids(values: Any, name: str, where: str) -> IdArray:
+    """Return (n,) whole numbers in [0, 2**64)."""
+    # A list of numbers of 64 bits would become floats.
+    listed = isinstance(values, list | tuple) and all(type(value) is int for value in values)
+    array = np.array(values, dtype=np.object_) if listed else column(values, name, where)
+    whole = listed or array.dtype.kind in "iu"
+    if array.size and not (whole and array.min() >= 0 and array.max() < 2**64):
+        raise PredictionsError(
+            f"{where}: {name} must be whole numbers of 64 bits, at least 0; Predictions.from_"
+            "confidence, from_probabilities and from_logits take ids of any kind."
+        )
+    return np.array(array, dtype=np.uint64)
+
+
+def texts(values: Any, name: str, where: str) -> StrArray:
+    """Return (n,) texts; where a value is missing, it is empty."""
+    listed = as_list(values, name, where)
+    out: list[str] = listed if {*map(type, listed)} <= {str} else []
+    for i, value in enumerate([] if out else listed):
+        try:
+            text = "" if value is None else as_text(value)
+        except TypeError as problem:
+            raise PredictionsError(
+                f"{where}: {name}[{i}] is of type {type(value).__name__}; give {problem}."
+            ) from None
+        out.append(text)
+    return _of_texts(out)
+
+
+def id_texts(values: Any, name: str, where: str) -> list[str]:
+    """Return the text of each id; every item has one."""
+    listed = as_list(values, name, where)
+    if None in listed:
+        raise PredictionsError(
+            f"{where}: {name}[{listed.index(None)}] is missing; give each item its own id, or none "
+            "at all."
+        )
+    return list(texts(listed, name, where))
+
+
+def group_names(values: Any, name: str, where: str) -> StrArray:
+    """Return (n,) group names; an item without one (missing or empty) is alone in a group."""
+    given = texts(values, name, where)
+    alone = np.flatnonzero(given == "")
+    if not len(alone):
+        return given
+    mark = "#"
+    while any(text.startswith(mark) for text in given):
+        mark += "#"
+    given[alone] = [f"{mark}{i}" for i in alone]
+    return given
+
+
+def _of_texts(listed: list[str]) -> StrArray:
+    out = np.empty(len(listed), dtype=np.object_)
+    out[:] = listed
+    return out
+
+
+def coded(names: StrArray) -> tuple[list[str], IntArray]:
+    """Return the distinct texts, sorted, and the position of each among them."""
+    # Hashing a million short texts takes a quarter of the time that sorting them does.
+    listed = names.tolist()
+    distinct = sorted(set(listed))
+    position = {name: i for i, name in enumerate(distinct)}
+    return distinct, np.fromiter(map(position.__getitem__, listed), np.int64, len(listed))

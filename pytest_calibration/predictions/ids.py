@@ -32,7 +32,7 @@ def _encode(part: object) -> bytes:
 
 def hash_ids(ids: Sequence[object], salt: str) -> IdArray:
     """Hash item ids to 64 bits each; the salt keeps a published baseline from revealing items."""
-    prefix = hashlib.blake2b(salt.encode(), digest_size=8)
+    prefix = hashlib.blake2b(_encode(salt), digest_size=8)
     out = np.empty(len(ids), dtype=np.uint64)
     for i, item in enumerate(ids):
         state = prefix.copy()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import PredictionsError
 from pytest_calibration.predictions import arrays
 from pytest_calibration.predictions.arrays import BoolArray, FloatArray, IdArray, IntArray, StrArray
+from pytest_calibration.predictions.conversion import as_array
 from pytest_calibration.predictions.ids import digest, hash_ids, positional_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.predictions.signature import Signature
@@ -29,7 +30,7 @@ _OPTIONAL: Final[dict[str, Callable[[Any, str, str], NDArray[Any]]]] = {
     "labels": arrays.whole_numbers,
     "label_logprobs": arrays.log_probabilities,
     "option_mass": arrays.floats,
-    "groups": arrays.texts,
+    "groups": arrays.group_names,
     "slices": arrays.texts,
 }
 _ARRAYS: Final = ("confidence", "correct", "item_ids", *_OPTIONAL)
@@ -49,13 +50,18 @@ class Predictions:
         label_logprobs: (n,) float64, log P(right answer) in nats, from which NLL is computed.
         option_mass: (n,) float64, total probability of all options before renormalisation.
         groups: (n,) text; items of one group depend on each other (tokens of one document,
-            questions on one passage), so standard errors are computed over groups.
-        slices: (n,) text; the subject or relation of an item. For tables only: it changes no
-            standard error.
+            questions on one passage), so standard errors are computed over groups. An item given
+            without a group (missing, or an empty text) is alone in a group of its own.
+        slices: (n,) text; the subject or relation of an item, empty where it is missing. For tables
+            only: it changes no standard error.
         texts: prompt and answer of each item, for reports; never compared, never stored in a
             baseline.
         unit: what one item is; token-level probes keep a sample in their baseline.
         signature: the settings that produced these numbers.
+        notes: sentences of the probe that a reader of these numbers must see.
+        source: what made them, where the model alone does not tell: the test, in a test session.
+            For reports and dumps; never compared, never stored in a baseline.
+        class_names: (k,) names of the classes, for reports; empty where they are not known.
 
     Raises:
         PredictionsError: no items, NaN or infinity, a value outside [0, 1], lengths that differ,
@@ -75,6 +81,9 @@ class Predictions:
     texts: ItemTexts | None = field(default=None, repr=False)
     unit: Unit = "item"
     signature: Signature = field(default_factory=Signature)
+    notes: tuple[str, ...] = ()
+    source: str = field(default="", repr=False)
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.probe, str) or not self.probe.isprintable() or not self.probe:
@@ -87,7 +96,7 @@ class Predictions:
             raise PredictionsError(f"{where}: there are no items (n = 0); score at least one.")
         self._set("confidence", confidence)
         self._set("correct", arrays.outcomes(self.correct, "correct", where))
-        self._set("item_ids", np.array(self.item_ids, dtype=np.uint64))
+        self._set("item_ids", arrays.ids(self.item_ids, "item_ids", where))
         for name, check in _OPTIONAL.items():
             if getattr(self, name) is not None:
                 self._set(name, check(getattr(self, name), name, where))
@@ -99,6 +108,7 @@ class Predictions:
                     "give one entry per item."
                 )
         self._check_ids(where)
+        self._check_class_names(where)
 
     def _set(self, name: str, array: NDArray[Any]) -> None:
         array.setflags(write=False)
@@ -113,6 +123,16 @@ class Predictions:
                 f"{where}: items {first} and {second} have the same id; give each item its own id, "
                 "or none at all."
             )
+
+    def _check_class_names(self, where: str) -> None:
+        table, names = self.probabilities, tuple(map(str, self.class_names))
+        if names and table is not None and len(names) != table.shape[1]:
+            raise PredictionsError(
+                f"{where}: class_names has {len(names)} entries for {table.shape[1]} columns of "
+                "probabilities; give one name per class."
+            )
+        # Without a table there are no classes.
+        object.__setattr__(self, "class_names", () if table is None else names)
 
     def __len__(self) -> int:
         return len(self.confidence)
@@ -130,7 +150,21 @@ class Predictions:
     @property
     def n_clusters(self) -> int:
         """Number of independent units: groups where there are any, else items."""
-        return self.n if self.groups is None else len(np.unique(self.groups))
+        return self.n if self.groups is None else len(set(self.groups.tolist()))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What reports call each class: its name, else its number.
+
+        Empty without a table, and where its columns are the options of questions, which mean
+        something else in every item.
+        """
+        if self.class_names or self.probabilities is None:
+            return self.class_names
+        asked = self.option_mass is not None or self.signature.hard.get("kind") == "multiple_choice"
+        if asked or (self.texts is not None and self.texts[0].options):
+            return ()
+        return tuple(f"class {i}" for i in range(self.probabilities.shape[1]))
 
     @property
     def items_digest(self) -> str:
@@ -176,6 +210,7 @@ class Predictions:
         slices: Sequence[object] | None = None,
         texts: Sequence[str] | None = None,
         probe: str = "confidence",
+        model: str | None = None,
         signature: Signature | None = None,
     ) -> Predictions:
         """Build predictions from the confidence in each answer, and whether it is right.
@@ -193,7 +228,7 @@ class Predictions:
             probe=probe,
             confidence=confidence,
             correct=arrays.outcomes(correct, "correct", where),
-            signature=signature or Signature(),
+            signature=_of_model(signature, model, where),
             **_columns(len(confidence), probe, item_ids, groups, slices, texts),
         )
 
@@ -208,7 +243,9 @@ class Predictions:
         slices: Sequence[object] | None = None,
         texts: Sequence[str] | None = None,
         probe: str = "probabilities",
+        model: str | None = None,
         signature: Signature | None = None,
+        class_names: Sequence[object] | None = None,
     ) -> Predictions:
         """Build predictions from class probabilities, as ``predict_proba`` gives them.
 
@@ -218,21 +255,27 @@ class Predictions:
             probabilities: (n, k) in [0, 1], each row summing to 1 (within 0.01: values are often
                 stored rounded).
             labels: (n,) whole numbers, the index of the right class.
-            item_ids: (n,) distinct ids; without them items pair by position, and a digest of the
-                labels goes into the signature, so that a shuffled set is not comparable.
-            groups: (n,) group of each item; items of one group depend on each other.
+            item_ids: (n,) distinct ids: text, numbers, or tuples of these, equal whatever type they
+                come in (3, 3.0, "3" and a tensor of 3 are one id); without them items pair by
+                position, and a digest of the labels goes into the signature, so that a shuffled set
+                is not comparable.
+            groups: (n,) group of each item; items of one group depend on each other, and an item
+                without one (None, NaN, NA or empty) depends on no other.
             slices: (n,) subject of each item, for tables.
             texts: (n,) prompt of each item, for reports.
             probe: name under which a baseline is stored.
+            model: name of the model, for reports and dumps: it tells two checkpoints apart.
             signature: settings that produced the numbers.
+            class_names: (k,) names of the classes, for reports; by default the columns of a table
+                that names them.
 
         Raises:
             PredictionsError: not an (n, k) table of probabilities, rows that do not sum to 1, or
-                labels that name no column.
+                labels that name no column or are booleans where there are more than two.
         """
         table, label = arrays.probability_table(probabilities, labels, _where(probe))
         n = len(table)
-        signature = signature or Signature()
+        signature = _of_model(signature, model, _where(probe))
         if item_ids is None:
             hard = {**signature.hard, "labels": digest(label.tobytes(), size=6)}
             signature = Signature(hard, signature.soft)
@@ -246,6 +289,7 @@ class Predictions:
             labels=label,
             label_logprobs=np.log(np.maximum(of_label, np.finfo(np.float64).tiny)),
             signature=signature,
+            class_names=_class_names(probabilities, class_names, table.shape[1]),
             **_columns(n, probe, item_ids, groups, slices, texts),
         )
 
@@ -260,14 +304,19 @@ class Predictions:
         slices: Sequence[object] | None = None,
         texts: Sequence[str] | None = None,
         probe: str = "probabilities",
+        model: str | None = None,
         signature: Signature | None = None,
+        class_names: Sequence[object] | None = None,
     ) -> Predictions:
         """Build predictions from (n, k) logits: softmax of each row, then as probabilities.
 
+        A logit of minus infinity is an option that an item does not have; its probability is 0.
+
         Raises:
-            PredictionsError: not an (n, k) table of finite numbers, or labels that name no column.
+            PredictionsError: not an (n, k) table of numbers with k > 1, a row without an option, or
+                labels that name no column.
         """
-        table = arrays.floats(logits, "logits", _where(probe), 2)
+        table = arrays.logits(logits, _where(probe))
         shifted = np.exp(table - table.max(axis=1, keepdims=True))
         return cls.from_probabilities(
             shifted / shifted.sum(axis=1, keepdims=True),
@@ -277,13 +326,37 @@ class Predictions:
             slices=slices,
             texts=texts,
             probe=probe,
+            model=model,
             signature=signature,
+            class_names=_class_names(logits, class_names, table.shape[1]),
         )
 
 
 def _where(probe: str) -> str:
     """Return the start of an error message."""
     return f"predictions of probe {probe!r}"
+
+
+def _of_model(signature: Signature | None, model: str | None, where: str) -> Signature:
+    """Return the signature, with the name of the model if one is given."""
+    signature = signature or Signature()
+    if model is None:
+        return signature
+    if not isinstance(model, str) or not model:
+        raise PredictionsError(f"{where}: model must be the model's name, got {model!r:.80}.")
+    return Signature(signature.hard, {**signature.soft, "model": model})
+
+
+def _class_names(table: Any, given: Sequence[object] | None, k: int) -> tuple[str, ...]:
+    """Return the names of the classes: those given, else the k columns of a data frame."""
+    if given is not None:
+        return tuple(map(str, given))
+    # pyarrow's columns are the values.
+    columns = getattr(table, "column_names", getattr(table, "columns", None))
+    names = [] if columns is None or callable(columns) else list(columns)
+    # A frame may hold the table in a single column, of lists.
+    named = len(names) == k and all(isinstance(name, str) for name in names)
+    return tuple(names) if named else ()
 
 
 def _columns(
@@ -295,17 +368,17 @@ def _columns(
     texts: Sequence[str] | None,
 ) -> dict[str, Any]:
     """Return the fields that every builder makes alike; reports show the caller's own ids."""
-    for name, column in (("item_ids", item_ids), ("texts", texts)):
+    where = _where(probe)
+    names = None if item_ids is None else arrays.id_texts(item_ids, "item_ids", where)
+    prompts = None if texts is None else arrays.texts(texts, "texts", where).tolist()
+    for name, column in (("item_ids", names), ("texts", prompts)):
         if column is not None and len(column) != n:
             raise PredictionsError(
-                f"{_where(probe)}: {name} has {len(column)} entries for {n} items; "
-                "give one entry per item."
+                f"{where}: {name} has {len(column)} entries for {n} items; give one entry per item."
             )
-    names = [""] * n if item_ids is None else map(str, item_ids)
-    prompts = [""] * n if texts is None else map(str, texts)
-    unnamed = item_ids is None and texts is None
+    unnamed = names is None and prompts is None
     return {
-        "item_ids": positional_ids(n) if item_ids is None else hash_ids(item_ids, salt=probe),
+        "item_ids": positional_ids(n) if names is None else hash_ids(names, salt=probe),
         "groups": groups,
         "slices": slices,
         "texts": None
@@ -313,7 +386,7 @@ def _columns(
         else ItemTexts.from_list(
             [
                 ItemText(prompt=prompt, name=name)
-                for prompt, name in zip(prompts, names, strict=True)
+                for prompt, name in zip(prompts or [""] * n, names or [""] * n, strict=True)
             ]
         ),
     }
@@ -334,10 +407,14 @@ def as_predictions(value: PredictionsLike) -> Predictions:
     if isinstance(value, Predictions):
         return value
     if isinstance(value, tuple) and len(value) == 2:
-        first, second = value
-        if np.ndim(arrays.as_array(first, "probabilities", "predictions")) != 1:
-            return Predictions.from_probabilities(first, second)
-        if arrays.as_array(second, "correct", "predictions").dtype == np.bool_:
+        where = "predictions"
+        first = as_array(value[0], "probabilities", where)
+        if first.ndim != 1 and first.shape[1:] != (1,):
+            # A frame names its columns; an iterator is used up.
+            table = value[0] if hasattr(value[0], "__array__") else first
+            return Predictions.from_probabilities(table, value[1])
+        second = as_array(value[1], "correct", where)
+        if second.dtype == np.bool_:
             return Predictions.from_confidence(first, second)
         raise PredictionsError(
             "one-dimensional probabilities with labels are ambiguous: for a binary classifier pass "

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ProbeError, TokenBoundaryError, UsageError
-from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
+from pytest_calibration.models.protocols import LanguageModel, Message, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
 from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of
 from pytest_calibration.probes.probe import Item, ItemProbe
+from pytest_calibration.probes.prompting import SPACE, ChatSetting, Joined, Prompting
 
 Mode: TypeAlias = Literal["first_token", "whole_entity"]
 KEYS: Final = ("prompt", "answer", "id", "group", "slice")
@@ -35,17 +36,21 @@ class FactItem(Item):
     Attributes:
         prompt: left context, without the space before the entity.
         answer: the entity.
+        spaced: whether the row itself has a space between them.
     """
 
     prompt: str
     answer: str
+    spaced: bool = False
 
 
 def fact_item(row: Row) -> FactItem:
     """Read one row ``{"prompt", "answer"}``."""
+    prompt, answer = text_of(row, "prompt"), text_of(row, "answer")
     return FactItem(
-        text_of(row, "prompt").rstrip(" "),
-        text_of(row, "answer").strip(),
+        prompt.rstrip(" "),
+        answer.strip(),
+        spaced=prompt.endswith(" ") or answer.startswith(" "),
         **optional_texts(row, "id", "group", "slice"),
     )
 
@@ -57,18 +62,29 @@ class Facts(ItemProbe[FactItem]):
         name: name of the probe.
         path: JSONL file of ``{"prompt", "answer"}`` rows; the built-in facts by default.
         mode: ``first_token`` or ``whole_entity``.
+        delimiter: what stands between a statement and its entity; by default a space, or nothing
+            after a chat template.
+        chat: whether a statement is a user's turn of a chat, in the model's own template; a mapping
+            gives variables to the template.
 
     Raises:
         ItemError: a bad row.
-        UsageError: an unknown mode.
+        UsageError: an unknown mode, a delimiter or chat of another type.
     """
 
     kind = "facts"
     unit = "facts"
 
     def __init__(
-        self, name: str = "facts", *, path: Path | None = None, mode: Mode = "first_token"
+        self,
+        name: str = "facts",
+        *,
+        path: Path | None = None,
+        mode: Mode = "first_token",
+        delimiter: str | None = None,
+        chat: ChatSetting = False,
     ) -> None:
+        self.prompting = Prompting(name, delimiter, chat)
         if mode not in get_args(Mode):
             raise UsageError(
                 f"probe {name!r}: mode must be one of {', '.join(get_args(Mode))}, got {mode!r}."
@@ -90,14 +106,15 @@ class Facts(ItemProbe[FactItem]):
             ModelError: the model cannot score.
         """
         items, fields = self.sample(limit)
-        scores = self._entity_scores(model, items)
+        joined = self._joined(model, items)
+        scores = self._entity_scores(model, items, joined)
         if self.mode == "first_token":
             confidence = np.array([s.top_probability[0] for s in scores])
             correct = np.array([bool(s.hit[0]) for s in scores])
             logprobs = np.array([s.target_logprob[0] for s in scores])
             answers = [s.top_text[0] if s.top_text else "" for s in scores]
         else:
-            confidence, correct, answers = self._whole(model, items, scores)
+            confidence, correct, answers = self._whole(model, items, joined, scores)
             logprobs = np.array([float(s.target_logprob.sum()) for s in scores])
         texts = [
             ItemText(i.prompt, i.answer, answer.strip(), name=i.id or "")
@@ -107,6 +124,7 @@ class Facts(ItemProbe[FactItem]):
             "mode": self.mode,
             "scoring": "argmax over the full vocabulary",
             "prompt": digest("{prompt} {answer}", size=4),
+            **self.prompting.signature(model, _conversation(items[0])),
         }
         return Predictions(
             confidence=confidence,
@@ -117,18 +135,30 @@ class Facts(ItemProbe[FactItem]):
             **fields,
         )
 
+    def _joined(self, model: LanguageModel, items: Sequence[FactItem]) -> list[Joined]:
+        """Return what comes before each entity, and the entity."""
+        if self.prompting.is_chat:
+            prompts = self.prompting.rendered(model, [_conversation(i) for i in items])
+        else:
+            prompts = [i.prompt + SPACE * i.spaced for i in items]
+        return [
+            self.prompting.joined(prompt, [item.answer])
+            for prompt, item in zip(prompts, items, strict=True)
+        ]
+
     def _entity_scores(
-        self, model: LanguageModel, items: Sequence[FactItem]
+        self, model: LanguageModel, items: Sequence[FactItem], joined: Sequence[Joined]
     ) -> list[NextTokenScores]:
         """Score the tokens of each entity, given the statement and the entity so far."""
         wanted: dict[int, int] = {}
 
         def choose(i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
-            edge = len(items[i].prompt)
+            edge = len(joined[i].prompt)
             if bool(((spans[:, 0] < edge) & (spans[:, 1] > edge)).any()):
                 raise TokenBoundaryError(
                     f"probe {self.name!r}: the tokenizer merges the end of {items[i].prompt!r} "
-                    f"with {items[i].answer!r}; end the statement elsewhere."
+                    f"with {items[i].answer!r}; end the statement elsewhere, or set another "
+                    "delimiter."
                 )
             inside = np.flatnonzero((spans[:, 0] >= edge) & (spans[:, 1] > spans[:, 0]))
             if not len(inside):
@@ -140,13 +170,19 @@ class Facts(ItemProbe[FactItem]):
             wanted[i] = len(entity)
             return entity
 
-        scores = model.next_token([f"{i.prompt} {i.answer}" for i in items], choose=choose)
+        ask = self.prompting.asking(model, "next_token")
+        texts = [f"{j.prompt}{j.continuations[0]}" for j in joined]
+        scores: list[NextTokenScores] = ask(texts, choose=choose)
         self.check_scored(sum(len(s.hit) > 0 for s in scores), len(items))
         self.check_positions(wanted, scores)
         return scores
 
     def _whole(
-        self, model: LanguageModel, items: Sequence[FactItem], scores: Sequence[NextTokenScores]
+        self,
+        model: LanguageModel,
+        items: Sequence[FactItem],
+        joined: Sequence[Joined],
+        scores: Sequence[NextTokenScores],
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
         """Confidence, truth and text of the model's own continuation, as long as the entity.
 
@@ -156,8 +192,8 @@ class Facts(ItemProbe[FactItem]):
         correct = np.array([bool(s.hit.all()) for s in scores])
         confidence = np.array([float(s.top_probability.prod()) for s in scores])
         wrong = [int(i) for i in np.flatnonzero(~correct)]
-        written = model.generate(
-            [items[i].prompt for i in wrong],
+        written = self.prompting.asking(model, "generate")(
+            [joined[i].prompt for i in wrong],
             max_new_tokens=[len(scores[i].hit) for i in wrong],
         )
         self.check_scored(len(written), len(wrong))
@@ -166,6 +202,10 @@ class Facts(ItemProbe[FactItem]):
             confidence[i] = float(np.exp(generation.token_logprobs.sum()))
             answers[i] = generation.text
         return np.minimum(confidence, 1.0), correct, answers
+
+
+def _conversation(item: FactItem) -> list[Message]:
+    return [{"role": "user", "content": item.prompt}]
 
 
 def _builtin_items() -> list[FactItem]:

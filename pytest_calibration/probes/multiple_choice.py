@@ -20,15 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, ProbeError, TokenBoundaryError, UsageError
-from pytest_calibration.models.protocols import LanguageModel
+from pytest_calibration.models.protocols import LanguageModel, Message
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
 from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe, softmax
+from pytest_calibration.probes.prompting import ChatSetting, Prompting, described
 from pytest_calibration.text.visible import quoted
 
 Scoring: TypeAlias = Literal["letter", "text"]
+SMALL_MASS: Final = 0.01
+"""Median option mass of single characters below which a prompt does not lead to its options."""
+NATS: Final = 1.0
+"""What a further byte of an option may cost; a small model pays about one for English."""
 KEYS: Final = ("question", "options", "answer", "id", "group", "slice")
 HEADER: Final = "The following are multiple choice questions (with answers).\n\n"
 TEMPLATES: Final = {
@@ -95,10 +100,15 @@ class MultipleChoice(ItemProbe[Question]):
         scoring: ``letter`` or ``text``.
         header: text before everything.
         template: how a question is shown; ``{question}`` and, for letters, ``{options}``.
+        delimiter: what stands between a question and its answer; by default a space, or nothing
+            where the tokenizer merges it or after a chat template.
+        chat: whether header, examples and question are turns of a chat in the model's own template;
+            a mapping gives variables to the template.
 
     Raises:
         ItemError: a bad row.
-        UsageError: an unknown scoring, too many shots, a template without its fields.
+        UsageError: an unknown scoring, too many shots, a template without its fields, a delimiter
+            or chat of another type.
     """
 
     kind = "multiple_choice"
@@ -114,7 +124,10 @@ class MultipleChoice(ItemProbe[Question]):
         scoring: Scoring = "letter",
         header: str | None = None,
         template: str | None = None,
+        delimiter: str | None = None,
+        chat: ChatSetting = False,
     ) -> None:
+        self.prompting = Prompting(name, delimiter, chat)
         if scoring not in get_args(Scoring):
             known = ", ".join(get_args(Scoring))
             raise UsageError(f"probe {name!r}: scoring must be one of {known}, got {scoring!r}.")
@@ -162,12 +175,26 @@ class MultipleChoice(ItemProbe[Question]):
 
     def prompt(self, item: Question) -> str:
         """Return header, solved examples and question."""
-        examples = [e for e in self._examples if _identity(e) != _identity(item)][: self.shots]
-        return f"{self.header}{''.join(map(self.solved, examples))}{self.show(item)}"
+        examples = "".join(map(self.solved, self._shown(item)))
+        return f"{self.header}{examples}{self.show(item)}"
 
     def solved(self, item: Question) -> str:
         """Return a question with its answer, as an example."""
-        return f"{self.show(item)} {self.answer_text(item)}\n\n"
+        prompt, (answer,), _ = self.prompting.joined(self.show(item), [self.answer_text(item)])
+        return f"{prompt}{answer}\n\n"
+
+    def conversation(self, item: Question) -> list[Message]:
+        """Return header, solved examples and question as turns of a chat."""
+        header = self.header.strip()
+        out: list[Message] = [{"role": "system", "content": header}] if header else []
+        for example in self._shown(item):
+            out.append({"role": "user", "content": self.show(example)})
+            answer = f"{self.prompting.delimiter or ''}{self.answer_text(example)}"
+            out.append({"role": "assistant", "content": answer})
+        return [*out, {"role": "user", "content": self.show(item)}]
+
+    def _shown(self, item: Question) -> list[Question]:
+        return [e for e in self._examples if _identity(e) != _identity(item)][: self.shots]
 
     def run(self, model: LanguageModel, *, limit: int | None = None) -> Predictions:
         """Score every question.
@@ -189,6 +216,7 @@ class MultipleChoice(ItemProbe[Question]):
             "scoring": f"softmax over {self.scoring} options",
             "shots": self.shots,
             "prompt": digest(self.header, self.template, *examples, size=4),
+            **self.prompting.signature(model, self.conversation(items[0])),
         }
         return Predictions(
             confidence=probabilities[rows, answers],
@@ -201,7 +229,34 @@ class MultipleChoice(ItemProbe[Question]):
                 [_text(i, int(a)) for i, a in zip(items, answers, strict=True)]
             ),
             signature=self.signature(model, hard, options=variant),
+            notes=self._notes(items, logprobs),
             **fields,
+        )
+
+    def _notes(
+        self, items: Sequence[Question], logprobs: list[NDArray[np.float64]]
+    ) -> tuple[str, ...]:
+        """Say where the prompt does not lead to the options.
+
+        That is where on most questions their log mass is below that of ``SMALL_MASS``, and for
+        texts by ``NATS`` more for each further byte of the shortest: longer texts are less likely.
+        """
+        # Scores that are no numbers become an error elsewhere.
+        with np.errstate(invalid="ignore"):
+            mass = np.array([np.logaddexp.reduce(row) for row in logprobs])
+        least = np.full(len(items), np.log(SMALL_MASS))
+        if self.scoring == "text":
+            least -= NATS * np.array([min(map(_bytes, i.options)) - 1 for i in items])
+        if np.median(mass - least) >= 0:
+            return ()
+        middle = float(np.exp(np.median(mass)))
+        held = f"{middle:.5f}" if middle >= 1e-5 else "less than 0.00001"
+        way = "another delimiter, or other variables of the chat template"
+        if not self.prompting.is_chat:
+            way = "chat: true for a model that was trained on chats, or another delimiter"
+        return (
+            f"the options hold {held} of the probability (median): the prompt does not lead to "
+            f"them, and confidence says little; try {way}.",
         )
 
     def _check(
@@ -224,17 +279,32 @@ class MultipleChoice(ItemProbe[Question]):
     def _score(
         self, model: LanguageModel, items: Sequence[Question]
     ) -> tuple[list[NDArray[np.float64]], str]:
-        """Score with the leading space that most tokenizers want, else without it."""
-        prompts = [self.prompt(i) for i in items]
+        """Score the options, and say what stands before them.
+
+        That is the space that most tokenizers want, else none, unless the probe says otherwise.
+        """
+        if self.prompting.is_chat:
+            prompts = self.prompting.rendered(model, [self.conversation(i) for i in items])
+        else:
+            prompts = [self.prompt(i) for i in items]
         if self.scoring == "letter":
             options = [list(ascii_uppercase[: len(i.options)]) for i in items]
         else:
             options = [list(i.options) for i in items]
+        ask = self.prompting.asking(model, "option_logprobs")
+
+        def scored(*, again: bool) -> tuple[list[NDArray[np.float64]], str]:
+            joined = [
+                self.prompting.joined(p, row, again=again)
+                for p, row in zip(prompts, options, strict=True)
+            ]
+            logprobs = ask([j.prompt for j in joined], [j.continuations for j in joined])
+            return logprobs, described([gap for j in joined for gap in j.gaps])
+
         try:
-            spaced = [[f" {o}" for o in row] for row in options]
-            return model.option_logprobs(prompts, spaced), "with leading space"
+            return scored(again=False)
         except TokenBoundaryError:
-            return model.option_logprobs(prompts, options), "without leading space"
+            return scored(again=True)
 
 
 def _text(item: Question, answer: int) -> ItemText:
@@ -245,6 +315,10 @@ def _text(item: Question, answer: int) -> ItemText:
         options=item.options,
         name=item.id or "",
     )
+
+
+def _bytes(option: str) -> int:
+    return len(option.strip().encode("utf-8", "surrogatepass"))
 
 
 def _builtin_items() -> list[Question]:

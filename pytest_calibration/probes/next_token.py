@@ -113,7 +113,7 @@ class NextToken(ItemProbe[Passage]):
                 [self._ids(int(d), s.spans) for d, s in zip(documents, scores, strict=True)]
             ),
             label_logprobs=np.concatenate([s.target_logprob for s in scores]),
-            groups=np.repeat(np.array(groups), counts),
+            groups=np.repeat(np.array(groups, dtype=np.object_), counts),
             unit="token",
             texts=ItemTexts(self._texts(scores), np.arange(sum(counts))),
             signature=self.signature(model, self._hard(scores)),

@@ -100,13 +100,11 @@ class ItemProbe(Generic[ItemT]):
         ids = self.ids()
         index = chosen(ids, limit)
         items = [self.items[i] for i in index]
-        groups: NDArray[np.str_] | None = None
-        slices: NDArray[np.str_] | None = None
+        fields: dict[str, Any] = {"probe": self.name, "item_ids": ids[index]}
         if any(item.group for item in items):
-            groups = np.array([i.group or f"#{k}" for k, i in zip(index, items, strict=True)])
+            fields["groups"] = [item.group for item in items]
         if any(item.slice for item in items):
-            slices = np.array([item.slice or "" for item in items])
-        fields = {"probe": self.name, "item_ids": ids[index], "groups": groups, "slices": slices}
+            fields["slices"] = [item.slice for item in items]
         return items, fields
 
     def check_scored(self, scored: int, n: int) -> None:

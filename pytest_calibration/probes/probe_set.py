@@ -77,12 +77,20 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
         raise ConfigError(f"{where}: {problem}") from None
 
 
+# Types of the settings that are no text, and how a message says so.
+TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "shots": ((int,), "a whole number"),
+    "positions": ((int, str), "a whole number"),
+    "chat": ((bool, dict), "true, false or variables of the chat template"),
+    "delimiter": ((str,), 'text ("" for none)'),
+}
+
+
 def _check_type(where: str, key: str, value: Any) -> None:
-    numbers = {"shots": (int,), "positions": (int, str)}
-    allowed = numbers.get(key, (str,))
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        what = "a whole number" if int in allowed else "text"
-        raise ConfigError(f"{where}: {key} must be {what}, got {quoted(value)}.")
+    allowed, words = TYPES.get(key, ((str,), "text"))
+    wrong_bool = isinstance(value, bool) and bool not in allowed
+    if wrong_bool or not isinstance(value, allowed):
+        raise ConfigError(f"{where}: {key} must be {words}, got {quoted(value)}.")
 
 
 @dataclass

@@ -61,6 +61,7 @@ def _parts(result: "Result") -> Iterator[str]:
     first = next(filter(None, (result.reason, *result.findings)), "")
     if first:
         yield visible(first, PART)
+    yield from (visible(caution, PART) for caution in result.cautions)
     # What was not compared has no fault that a diagnosis could explain.
     if result.state in ("regressed", "above_limit") and result.diagnosis is not None:
         yield visible(result.diagnosis.paragraph, PART)

@@ -9,9 +9,11 @@ many digits as give the same float64 again. What does not apply to an item is le
 from __future__ import annotations
 
 import json
+import math
 import os
 from array import array
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -20,8 +22,15 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from pytest_calibration.errors import PredictionsError, UsageError
-from pytest_calibration.files import file_stem, replacing, text_lines
-from pytest_calibration.predictions import LOG_SLACK, IdArray, Predictions, Signature, digest
+from pytest_calibration.files import locked, readable_stem, replacing, text_lines
+from pytest_calibration.predictions import (
+    LOG_SLACK,
+    IdArray,
+    IntArray,
+    Predictions,
+    Signature,
+    digest,
+)
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.reports.documents import converted, loads, shown
 
@@ -66,10 +75,9 @@ class Line(Struct, kw_only=True, gc=False):
 # The same in every line.
 SHARED: Final = ("probe", "model", "unit")
 # In every line or in none.
-COLUMNS: Final = (
-    *("group", "slice", "confidence_before", "correct_before"),
-    *("probabilities", "label", "option_mass", "label_logprob"),
-)
+COLUMNS: Final = ("group", "slice", "probabilities", "label", "option_mass", "label_logprob")
+# Of the items that the baseline has too.
+BEFORE: Final = ("confidence_before", "correct_before")
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -82,18 +90,14 @@ def dump_lines(
 
     Args:
         predictions: n items.
-        before: the baseline on the same items in the same order.
+        before: a baseline, paired by id; an item that it lacks has no values of it.
         item_text: with the text of the items; else only with ids, names, groups and slices.
 
     Raises:
-        PredictionsError: the baseline is on other items.
+        PredictionsError: the baseline has none of the items.
     """
     p = predictions
-    if before is not None and not np.array_equal(before.item_ids, p.item_ids):
-        raise PredictionsError(
-            f"predictions of probe {p.probe!r}: the baseline is on other items, or on the same in "
-            "another order; bring both into one order with take()."
-        )
+    place = None if before is None else _places(p, before)
     model = {"model": _model(p)} if _model(p) else {}
     shared = {"probe": p.probe, **model, "unit": p.unit}
     arrays: dict[str, np.ndarray[Any, Any] | None] = {
@@ -102,8 +106,6 @@ def dump_lines(
         "slice": p.slices,
         "confidence": p.confidence,
         "correct": p.correct,
-        "confidence_before": None if before is None else before.confidence,
-        "correct_before": None if before is None else before.correct,
         "probabilities": p.probabilities,
         "label": p.labels,
         "option_mass": p.option_mass,
@@ -115,8 +117,26 @@ def dump_lines(
         for i, row in enumerate(zip(*parts, strict=True), start=start):
             item = dict(zip(columns, map(_valid, row), strict=True))
             item["id"] = f"{item['id']:016x}"
+            if before is not None and place is not None and (j := int(place[i])) >= 0:
+                item |= zip(
+                    BEFORE, (float(before.confidence[j]), bool(before.correct[j])), strict=True
+                )
             text = {} if p.texts is None else _text_of(p.texts[i], item_text)
             yield _ENCODE({**shared, **item, **text})
+
+
+def _places(predictions: Predictions, before: Predictions) -> IntArray:
+    """Return (n,) the position of each item in the baseline; -1 where it is not there."""
+    places = np.full(predictions.n, -1, dtype=np.int64)
+    _, ours, theirs = np.intersect1d(
+        predictions.item_ids, before.item_ids, assume_unique=True, return_indices=True
+    )
+    if not len(ours):
+        raise PredictionsError(
+            f"predictions of probe {predictions.probe!r}: the baseline has none of these items."
+        )
+    places[ours] = theirs
+    return places
 
 
 def _text_of(text: ItemText, whole: bool) -> dict[str, Any]:
@@ -142,18 +162,29 @@ def _valid(value: Any) -> Any:
 def dump_name(predictions: Predictions) -> str:
     """Return the file name of a dump: probe, model, number of items, and 8 digits of a digest.
 
-    The digest is that of probe, model, the settings that must agree for two runs to be comparable,
-    and the items: runs that differ in one of these have different files, also on a file system
+    For want of a model, the test that made the predictions stands in its place. The digest is that
+    of probe, model, source, the settings that must agree for two runs to be comparable, and the
+    items: runs that differ in one of these have different files, also on a file system
     that takes capitals and small letters for the same.
     """
     model = _model(predictions)
-    stem = file_stem(predictions.probe) + (f"@{file_stem(model)}" if model else "")
+    source = str(_valid(predictions.source))
+    named = model or source.partition("::")[2] or source
+    stem = readable_stem(predictions.probe) + (f"@{readable_stem(named)}" if named else "")
     hard = str(_valid(str(sorted(predictions.signature.hard.items()))))
-    twice = digest(predictions.probe, model, hard, predictions.items_digest, size=4)
+    parts = (predictions.probe, model, hard, *([source] if source else []))
+    twice = digest(*parts, predictions.items_digest, size=4)
     return f"{stem}-{predictions.n}-{twice}{ENDING}"
 
 
-def write_dump(folder: Path | str, predictions: Predictions, *, item_text: bool = True) -> Path:
+def write_dump(
+    folder: Path | str,
+    predictions: Predictions,
+    before: Predictions | None = None,
+    *,
+    item_text: bool = True,
+    since: float = math.inf,
+) -> Path:
     """Write all items into a file of their own, named by :func:`dump_name`.
 
     The same items of the same model replace what an earlier run wrote. A smaller selection of them
@@ -162,7 +193,10 @@ def write_dump(folder: Path | str, predictions: Predictions, *, item_text: bool 
     Args:
         folder: where the file goes; made where there is none.
         predictions: n items.
+        before: a baseline, as for :func:`dump_lines`.
         item_text: with the text of the items.
+        since: without a baseline, a file that was written with one after this time (seconds since
+            1970) stays as it is.
 
     Returns:
         The file.
@@ -175,14 +209,30 @@ def write_dump(folder: Path | str, predictions: Predictions, *, item_text: bool 
         raise UsageError(f"{path.parent}: is a file, and items are dumped into a folder.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            lines = dump_lines(predictions, item_text=item_text)
+        with suppress(_KeptError), ExitStack() as held, replacing(path) as file:
+            lines = dump_lines(predictions, before, item_text=item_text)
             file.writelines(f"{line}\n".encode("ascii") for line in lines)
+            # Only while the file takes its place: another process may be long at writing its own.
+            held.enter_context(locked(path.parent))
+            if before is None and _has_baseline(path, since):
+                raise _KeptError
     except OSError as problem:
         raise UsageError(
             f"{path}: cannot be written ({problem.strerror or problem}); name another folder."
         ) from None
     return path
+
+
+class _KeptError(Exception):
+    """Raised where the file that is there stays."""
+
+
+def _has_baseline(path: Path, since: float) -> bool:
+    """Whether a dump was written after this time, and holds a baseline."""
+    if not path.is_file() or path.stat().st_mtime < since:
+        return False
+    with path.open("rb") as file:
+        return any(b'"confidence_before":' in line for line in file)
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -201,7 +251,7 @@ def read_dump(path: Path | str) -> Predictions:
 
 
 def read_both(path: Path | str) -> tuple[Predictions, Predictions | None]:
-    """Read a dump, and the baseline on the same items where its lines hold one.
+    """Read a dump, and the baseline on those of its items whose lines hold one.
 
     Raises:
         PredictionsError: as :func:`read_dump`.
@@ -241,6 +291,8 @@ def _line(text: str) -> Line:
     except RecursionError as problem:
         raise ValueError(f"is no JSON ({problem})") from None
     label, table = line.label, line.probabilities
+    if (line.confidence_before is None) != (line.correct_before is None):
+        raise ValueError("has one of confidence_before and correct_before; it needs both, or none")
     if label is not None and table is not None and label >= len(table):
         raise ValueError(f"label is {label}, and there are {len(table)} probabilities")
     return line
@@ -272,9 +324,9 @@ def _check_alike(line: Line, first: Line, number: int) -> None:
 def _predictions(lines: list[Line], ids: IdArray) -> tuple[Predictions, Predictions | None]:
     """Return the predictions that these lines hold, and those of the baseline."""
 
-    def column(name: str) -> np.ndarray[Any, Any] | None:
+    def column(name: str) -> Any:
         absent = getattr(lines[0], name) is None
-        return None if absent else np.array([getattr(line, name) for line in lines])
+        return None if absent else [getattr(line, name) for line in lines]
 
     def text_of(line: Line) -> ItemText:
         options = tuple(line.options or ())
@@ -299,13 +351,13 @@ def _predictions(lines: list[Line], ids: IdArray) -> tuple[Predictions, Predicti
         unit=lines[0].unit or "item",
         signature=Signature(soft={"model": model} if model else {}),
     )
-    confidence, correct = column("confidence_before"), column("correct_before")
-    if confidence is None or correct is None:
+    there = [i for i, line in enumerate(lines) if line.confidence_before is not None]
+    if not there:
         return predictions, None
     before = replace(
-        predictions,
-        confidence=confidence,
-        correct=correct,
+        predictions.take(np.array(there)),
+        confidence=np.array([lines[i].confidence_before for i in there]),
+        correct=np.array([lines[i].correct_before for i in there]),
         probabilities=None,
         labels=None,
         label_logprobs=None,

@@ -22,7 +22,7 @@ def flat_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]:
     """
     verdicts: dict[tuple[str, str], list[Result]] = {}
     for result in results.results:
-        verdicts.setdefault((result.model or UNNAMED, result.probe), []).append(result)
+        verdicts.setdefault((result.source or UNNAMED, result.probe), []).append(result)
     out: dict[str, dict[str, dict[str, float]]] = {}
     for (model, probe), group in verdicts.items():
         most = max(map(_items, group))

@@ -26,7 +26,7 @@ def item_lines(item: Item, *, width: int = 100) -> Iterator[str]:
 
     ::
 
-        row-17 (slice: city): confidence 0.980, wrong; baseline: 0.410, correct
+        row-17 (slice: city): confidence 0.980, wrong; before: 0.410, correct
           Which river runs through Almond?
             A. 0.980  Teal   <- answered
             B. 0.012  Ochre  <- correct
@@ -67,7 +67,7 @@ def item_heading(item: Item, width: int | None = None) -> str:
     numbers = f": confidence {_share(item.confidence)}, {'correct' if item.correct else 'wrong'}"
     if item.confidence_before is not None and item.correct_before is not None:
         before = "correct" if item.correct_before else "wrong"
-        numbers += f"; baseline: {_share(item.confidence_before)}, {before}"
+        numbers += f"; before: {_share(item.confidence_before)}, {before}"
     name = visible(item.title, NAME_CHARACTERS)
     name += f" (slice: {visible(item.slice, NAME_CHARACTERS)})" if item.slice else ""
     return f"{name if width is None else fitted(name, width - len(numbers))}{numbers}"

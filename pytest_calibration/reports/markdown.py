@@ -32,6 +32,8 @@ LEAST: Final = 2_000
 WIDTH: Final = 96
 MOST_SLICES: Final = 10
 MOST_ITEMS: Final = 5
+# Subjects of one remark.
+MOST_NAMED: Final = 4
 # Characters of a name, and of a sentence.
 NAME: Final = 80
 SENTENCE: Final = 1_000
@@ -54,7 +56,7 @@ class Part(IntEnum):
     SLICES = 8
     STORED = 9
     SETTINGS = 10
-    WORST = 11
+    ITEMS = 11
 
 
 TITLES: Final = {
@@ -68,7 +70,7 @@ TITLES: Final = {
     Part.SLICES: "slices",
     Part.STORED: "what was stored before",
     Part.SETTINGS: "settings",
-    Part.WORST: "worst items",
+    Part.ITEMS: "items",
 }
 
 
@@ -89,8 +91,8 @@ def markdown_report(results: Results, *, most_bytes: int = STEP_SUMMARY) -> Iter
 
     What fails comes first: a table of the verdicts, then for each that fails the diagnosis, the
     components, a reliability diagram in text, the slices that moved and, folded, figures, settings
-    and the worst items. The first line is ``MARKER``. All text of names and items is escaped: it
-    links, mentions, formats and ends nothing.
+    and the answers that turned wrong. The first line is ``MARKER``. All text of names and items is
+    escaped: it links, mentions, formats and ends nothing.
 
     A report that would be too long leaves out whole blocks, the parts of ``Part`` from the last
     on, and within a part the last block first; its end says which.
@@ -158,7 +160,23 @@ def _blocks(results: Results) -> Iterator[_Block]:
         yield _Block(Part.PASSING, folded(title, lines))
 
 
+def no_room(results: Results) -> str:
+    """Return what came out in a paragraph of one line, where a report finds no room."""
+    return f"\n{_outcome(results)}. The report found no room in this summary.\n"
+
+
 def _head(results: Results) -> str:
+    counts = ", ".join(f"{count:,} {text(state)}" for state, count in results.counts.items())
+    expected = results.expected_false_alarms
+    if expected is not None:
+        # Rounded up: it is an upper bound.
+        at_most = f"{max(math.ceil(expected * 1000), 1) / 1000:.3f}"
+        counts += f". Expected false alarms, had nothing changed: at most {at_most}"
+    headline = f"{MARKER}\n## {_outcome(results)}\n"
+    return f"{headline}\n{counts}.\n" if counts else headline
+
+
+def _outcome(results: Results) -> str:
     n, failed = len(results.results), sum(r.fails for r in results.results)
     if n > 1:
         parts = [f"{f'{failed:,}' if failed else 'none'} of {n:,} verdicts failed"]
@@ -169,14 +187,7 @@ def _head(results: Results) -> str:
     if not results.finished:
         parts.append("not every test was run")
     sign = BAD if not results.green else GOOD if n else DOUBT
-    counts = ", ".join(f"{count:,} {text(state)}" for state, count in results.counts.items())
-    expected = results.expected_false_alarms
-    if expected is not None:
-        # Rounded up: it is an upper bound.
-        at_most = f"{max(math.ceil(expected * 1000), 1) / 1000:.3f}"
-        counts += f". Expected false alarms, had nothing changed: at most {at_most}"
-    headline = f"{MARKER}\n## {sign} Calibration: {'; '.join(parts)}\n"
-    return f"{headline}\n{counts}.\n" if counts else headline
+    return f"{sign} Calibration: {'; '.join(parts)}"
 
 
 def _foot(results: Results) -> str:
@@ -209,14 +220,16 @@ def _verdicts(results: Sequence[Result]) -> str:
     rows = []
     for r in results:
         floor, number = r.number.noise_floor, r.number
-        row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.model, NAME)]
+        row = [_sign(r), f"**{_state(r)}**", code(r.probe, NAME), code(r.source, NAME)]
         row += [text(number.label, NAME)] if several else []
-        row += [f"{r.n:,}", f"{number.value:.3f}", _interval(*number.ends)]
-        rows.append([*row, "" if floor is None else f"{floor:.3f}", _against(r)])
+        value = f"{number.value:.3f}" + (f" ({number.below_zero})" if number.below_zero else "")
+        row += [r.items, value, _interval(*number.ends)]
+        accuracy = "" if number.metric == "accuracy" else f"{r.accuracy:.3f}"
+        rows.append([*row, "" if floor is None else f"{floor:.3f}", accuracy, _against(r)])
     value = "value" if several else text(next(iter(labels)), NAME)
     head = ["", "verdict", "probe", "model", *(["metric"] if several else [])]
-    head += ["n", value, "95 % interval", "noise floor", "against"]
-    return table(head, rows, "<<<<" + "<" * several + ">>>><")
+    head += ["n", value, "95 % interval", "noise floor", "accuracy", "against"]
+    return table(head, rows, "<<<<" + "<" * several + ">>>>><")
 
 
 def _against(r: Result) -> str:
@@ -226,23 +239,29 @@ def _against(r: Result) -> str:
 
 
 def _remarks(results: Results) -> Iterator[str]:
-    """Yield what else to know: errors first."""
+    """Yield what else to know: errors first, then what to know of the comparisons."""
     for line in results.errors:
         yield f"{BAD} {text(line, SENTENCE)}"
+    for caution, about in results.cautions.items():
+        subjects = list(dict.fromkeys(map(_subject, about)))
+        more = f" and {len(subjects) - MOST_NAMED:,} more" if len(subjects) > MOST_NAMED else ""
+        yield f"{DOUBT} {', '.join(subjects[:MOST_NAMED])}{more}: {text(caution, SENTENCE)}"
     for r in results.results:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
             yield f"{_sign(r)} inconclusive: {_subject(r)}: n = {r.n:,} is too few{needed}"
-        if r.improved and r.against == "baseline":
-            yield (
-                f"better than the baseline: {_subject(r)}; `--calibration-accept=REASON` would "
-                "store it"
-            )
+        store = "`--calibration-accept=REASON` would store it"
+        if r.partly_better:
+            yield f"{_subject(r)}: one component improved; {store}"
+        if r.better:
+            yield f"better than the baseline: {_subject(r)}; {store}"
     yield from (text(line, SENTENCE) for line in results.remarks)
 
 
 def _subject(r: Result) -> str:
-    return f"{code(r.probe, NAME)} on {code(r.model, NAME)}" if r.model else code(r.probe, NAME)
+    joint = "on" if r.model else "in"
+    where = f" {joint} {code(r.source, NAME)}" if r.source else ""
+    return f"{code(r.probe, NAME)}{where}"
 
 
 def _in_short(result: Result) -> str:
@@ -260,9 +279,12 @@ def _verdict(result: Result) -> Iterator[str]:
     diagnosis = result.diagnosis
     if diagnosis is not None and (result.components or result.limit is not None):
         yield f"{text(diagnosis.paragraph, SENTENCE)}\n"
+    if result.detail is not None and result.detail.turned is not None:
+        yield f"{result.detail.turned.sentence}.\n"
     if result.components:
         yield _components(result.components)
-        yield from (f"{text(note, SENTENCE)}\n" for note in result.notes)
+        notes = (*result.cautions, *result.notes)
+        yield from (f"{text(note, SENTENCE)}\n" for note in notes)
     else:
         yield fenced(result.explanation)
     if result.remedy:
@@ -287,12 +309,11 @@ def _measurements(result: Result, detail: Detail) -> Iterator[_Block]:
     if detail.past:
         yield _Block(Part.STORED, folded("What was stored before", _past(detail)))
     yield _Block(Part.SETTINGS, folded("Settings", _settings(result, detail)))
-    if detail.worst:
-        worst = detail.worst[:MOST_ITEMS]
-        lines = fenced(line for item in worst for line in item_lines(item, width=WIDTH))
-        several = f"The {len(worst)} most confident wrong answers"
-        title = several if len(worst) > 1 else "A wrong answer"
-        yield _Block(Part.WORST, folded(title, lines))
+    title, items = detail.named
+    if items:
+        items = items[:MOST_ITEMS]
+        lines = fenced(line for item in items for line in item_lines(item, width=WIDTH))
+        yield _Block(Part.ITEMS, folded(f"{title[0].upper()}{title[1:]}", lines))
 
 
 def _components(components: Sequence[ComponentRow]) -> str:
@@ -305,7 +326,8 @@ def _components(components: Sequence[ComponentRow]) -> str:
         if c.bound is not None:
             # As many digits as show which of the two is larger.
             bound, allowed = distinct(c.bound, c.tolerance)
-        remark = f"{BAD} fails" if c.fired else "changed sides" if c.changed_sides else ""
+        state = f"{BAD} fails" if c.fired else "changed sides" if c.changed_sides else ""
+        remark = ", ".join(filter(None, (state, c.below_zero)))
         if c.unavailable:
             remark = f"not applicable: {text(c.unavailable, SENTENCE)}"
         cells = [text(c.name, NAME), number(c.before), number(c.after), number(c.worsening)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypeVar
 
@@ -22,11 +21,21 @@ from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift, by
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.verdict import Against, Past, Verdict
+from pytest_calibration.gate.strictness import Setting
+from pytest_calibration.gate.verdict import (
+    HEADLINES,
+    Against,
+    Difference,
+    Past,
+    Verdict,
+    headline,
+)
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import METRICS, Strategy, metric_named
-from pytest_calibration.predictions import Predictions
+from pytest_calibration.metrics.table import below_zero, sides_below_zero
+from pytest_calibration.predictions import BoolArray, IntArray, Predictions
 from pytest_calibration.predictions.item_text import ItemText
+from pytest_calibration.text.numbers import counted
 from pytest_calibration.uncertainty.reliability import (
     ConfidenceBar,
     ReliabilityBin,
@@ -37,7 +46,8 @@ from pytest_calibration.uncertainty.reliability import (
 FORMAT: Final = 1
 MOST_SLICES: Final = 200
 MOST_ITEMS: Final = 20
-NOT_FAILING: Final = "the test did not fail: it is expected to, or caught the assertion."
+EXPECTED: Final = "the test did not fail: it expects this."
+UNHEARD: Final = "the test did not fail of this, nor expects it; the run fails instead."
 T = TypeVar("T")
 
 
@@ -66,6 +76,11 @@ class Number:
     noise_floor_high: float | None = None
     bins: int | None = None
     strategy: Strategy | None = None
+
+    @property
+    def below_zero(self) -> str:
+        """What a negative value means where noise is subtracted; else empty."""
+        return below_zero(metric_named(self.metric).label, self.value)
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -107,6 +122,11 @@ class ComponentRow:
     changed_sides: bool
     unavailable: str
 
+    @property
+    def below_zero(self) -> str:
+        """What negative values mean where noise is subtracted; else empty."""
+        return sides_below_zero(self.name, self.before, self.after)
+
     @classmethod
     def of(cls, component: Component) -> ComponentRow:
         """Return the printed values of a component."""
@@ -127,6 +147,7 @@ class Side:
         histogram: counts of correct and wrong answers over confidence.
         hard: settings that must agree for two sides to be comparable.
         soft: settings that are only shown.
+        classes: names of the classes; empty for the options of questions.
     """
 
     model: str
@@ -138,6 +159,7 @@ class Side:
     histogram: tuple[ConfidenceBar, ...]
     hard: dict[str, str]
     soft: dict[str, str]
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, predictions: Predictions, bins: int) -> Side:
@@ -158,6 +180,7 @@ class Side:
             histogram=confidence_histogram(predictions),
             hard=dict(predictions.signature.hard),
             soft=dict(predictions.signature.soft),
+            classes=predictions.classes,
         )
 
 
@@ -213,6 +236,26 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Turned:
+    """What became of the answers that the baseline gave to the same items.
+
+    Attributes:
+        wrong: number of answers that were correct and are wrong.
+        right: number of answers that were wrong and are correct.
+        items: answers that turned wrong, the highest confidence first.
+    """
+
+    wrong: int
+    right: int
+    items: tuple[Item, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Both numbers: ``12 answers turned wrong, 3 turned right``."""
+        return f"{counted(self.wrong, 'answer')} turned wrong, {self.right:,} turned right"
+
+
+@dataclass(frozen=True)
 class Detail:
     """The measurements behind one verdict.
 
@@ -224,6 +267,7 @@ class Detail:
         worst: the wrong answers of the highest confidence, highest first.
         diagnosis: direction, change and remedies of the miscalibration.
         past: what was stored before under the same key, the oldest first.
+        turned: the answers that changed sides from the baseline; None without one.
     """
 
     candidate: Side
@@ -233,6 +277,12 @@ class Detail:
     worst: tuple[Item, ...]
     diagnosis: Diagnosis | None
     past: tuple[Past, ...]
+    turned: Turned | None = None
+
+    @property
+    def named(self) -> tuple[str, tuple[Item, ...]]:
+        """What to name of the items, and these: the answers that turned wrong, if any did."""
+        return _named(self.turned, self.worst)
 
 
 @dataclass(frozen=True)
@@ -255,7 +305,7 @@ class Result:
     Attributes:
         test: node id of the test; empty outside a test session.
         state: the verdict.
-        fails: whether it failed the test.
+        fails: whether it fails the test, or the run where the test lost its error.
         headline: state, probe and model in one line.
         reason: one sentence on why, where the state is not a matter of numbers; else empty.
         findings: what decided, a sentence each: the limit, or every component that fails.
@@ -266,6 +316,11 @@ class Result:
         unit: what an item is (``item``, ``token``).
         n: number of items compared.
         units: number of independent units among them.
+        candidate_n: number of items of the candidate, before both sides were paired.
+        baseline_n: number of items of the baseline; 0 without one.
+        differences: soft settings in which it differs from the baseline, but for the model.
+        settings: how strict the comparison was, where that is not the default.
+        cautions: sentences on these, which every report shows.
         number: the metric that was measured.
         accuracy: share of correct answers.
         mean_confidence: mean confidence.
@@ -286,6 +341,7 @@ class Result:
         improved: whether it is better than the baseline beyond the tolerance.
         components: every component of the comparison.
         notes: further sentences for the reader.
+        recorded_in: YAML file of the record that was added or replaced; else empty.
         detail: the measurements behind it, where they were asked for.
     """
 
@@ -302,6 +358,11 @@ class Result:
     unit: str
     n: int
     units: int
+    candidate_n: int
+    baseline_n: int
+    differences: tuple[Difference, ...]
+    settings: tuple[Setting, ...]
+    cautions: tuple[str, ...]
     number: Number
     accuracy: float
     mean_confidence: float
@@ -322,12 +383,23 @@ class Result:
     improved: bool
     components: tuple[ComponentRow, ...]
     notes: tuple[str, ...]
+    recorded_in: str
     detail: Detail | None
 
     @property
     def fired(self) -> tuple[str, ...]:
         """Names of the components that fail."""
         return tuple(c.name for c in self.components if c.fired)
+
+    @property
+    def better(self) -> bool:
+        """Whether it passed and is better than a stored baseline, which it may replace."""
+        return self.improved and self.against == "baseline" and self.state == State.PASSED
+
+    @property
+    def partly_better(self) -> bool:
+        """Whether it is undecided, and yet better in one component than a stored baseline."""
+        return self.improved and self.against == "baseline" and self.state == State.INCONCLUSIVE
 
     @property
     def diagnosis(self) -> Diagnosis | None:
@@ -342,9 +414,21 @@ class Result:
         return self.state.replace("_", " ")
 
     @property
+    def source(self) -> str:
+        """The model; for want of its name, the test within its file; empty without either."""
+        return self.model or self.test.partition("::")[2]
+
+    @property
     def subject(self) -> str:
-        """Probe and model: ``facts on sft``."""
-        return f"{self.probe} on {self.model}" if self.model else self.probe
+        """Probe and source: ``facts on sft``, ``triage in test_gate[b]``."""
+        joint = "on" if self.model else "in"
+        return f"{self.probe} {joint} {self.source}" if self.source else self.probe
+
+    @property
+    def items(self) -> str:
+        """How many items: ``300``, or ``300 of 800`` where the baseline holds more."""
+        of = f" of {self.baseline_n:,}" if self.n < self.baseline_n else ""
+        return f"{self.n:,}{of}"
 
 
 @dataclass(frozen=True)
@@ -383,6 +467,15 @@ class Results:
     def counts(self) -> dict[str, int]:
         """Number of verdicts of each state, in the order in which they are first seen."""
         return dict(Counter(r.state_name for r in self.results))
+
+    @property
+    def cautions(self) -> dict[str, list[Result]]:
+        """The verdicts that each caution is about."""
+        found: dict[str, list[Result]] = {}
+        for result in self.results:
+            for caution in result.cautions:
+                found.setdefault(caution, []).append(result)
+        return found
 
     @property
     def expected_false_alarms(self) -> float | None:
@@ -425,6 +518,7 @@ def result_of(
         unit=m.unit,
         n=verdict.n or m.n,
         units=verdict.units or m.n_clusters,
+        candidate_n=verdict.candidate_n or verdict.n or m.n,
         number=Number.of(m),
         accuracy=m.accuracy,
         mean_confidence=m.mean_confidence,
@@ -435,15 +529,38 @@ def result_of(
         alpha=verdict.alpha if verdict.components else None,
         level=verdict.level if verdict.components else None,
         components=tuple(map(ComponentRow.of, verdict.components)),
+        cautions=(*verdict.cautions, *(verdict.candidate.notes if verdict.candidate else ())),
         detail=detail_of(verdict, item_text=item_text) if detailed else None,
     )
 
 
-def not_failing(results: Iterable[Result]) -> list[Result]:
-    """Return the verdicts of a test that did not fail: it expects them, or caught the error."""
-    return [
-        replace(r, fails=False, notes=(*r.notes, NOT_FAILING)) if r.fails else r for r in results
-    ]
+def expected(result: Result) -> Result:
+    """Return a failing verdict that its test expects: it fails nothing."""
+    return replace(result, fails=False, notes=(*result.notes, EXPECTED))
+
+
+def unheard(result: Result) -> Result:
+    """Return a failing verdict of a test that neither failed nor expects it: the run fails."""
+    return replace(result, notes=(*result.notes, UNHEARD))
+
+
+def not_recorded(result: Result, why: str) -> Result:
+    """Return the verdict of a test whose record was not written after all.
+
+    Args:
+        result: a verdict that says ``recorded``.
+        why: one sentence.
+    """
+    state = State.NOT_RECORDED
+    return replace(
+        result,
+        state=state,
+        headline=headline(HEADLINES[state], result.probe, result.model),
+        reason=why,
+        # Its first line is the reason.
+        explanation=(why, *result.explanation[1:]),
+        recorded_in="",
+    )
 
 
 def detail_of(verdict: Verdict, *, item_text: bool = False) -> Detail | None:
@@ -468,6 +585,7 @@ def detail_of(verdict: Verdict, *, item_text: bool = False) -> Detail | None:
             stored=verdict.sharpness_before,
         ),
         past=verdict.past,
+        turned=None if baseline is None else turned_of(candidate, baseline, item_text=item_text),
     )
 
 
@@ -499,11 +617,60 @@ def worst_items(
         most: how many at most.
         item_text: with the text of the items.
     """
-    wrong = np.flatnonzero(~predictions.correct)
-    order = np.lexsort((predictions.item_ids[wrong], -predictions.confidence[wrong]))
-    return tuple(
-        item_of(predictions, i, baseline, item_text=item_text) for i in wrong[order[:most]].tolist()
+    first = _most_confident(predictions, ~predictions.correct)[:most].tolist()
+    return tuple(item_of(predictions, i, baseline, item_text=item_text) for i in first)
+
+
+def turned_of(
+    predictions: Predictions,
+    baseline: Predictions,
+    *,
+    most: int = MOST_ITEMS,
+    item_text: bool = False,
+) -> Turned:
+    """Return which answers changed sides.
+
+    Args:
+        predictions: n items.
+        baseline: the same items in the same order.
+        most: how many of those that turned wrong are named at most.
+        item_text: with the text of the items.
+    """
+    wrong = baseline.correct & ~predictions.correct
+    first = _most_confident(predictions, wrong)[:most].tolist()
+    return Turned(
+        int(wrong.sum()),
+        int((~baseline.correct & predictions.correct).sum()),
+        tuple(item_of(predictions, i, baseline, item_text=item_text) for i in first),
     )
+
+
+def named_items(
+    predictions: Predictions,
+    baseline: Predictions | None,
+    *,
+    most: int = MOST_ITEMS,
+    item_text: bool = False,
+) -> tuple[str, tuple[Item, ...]]:
+    """Return what ``Detail.named`` gives for these predictions."""
+    turned = None
+    if baseline is not None:
+        turned = turned_of(predictions, baseline, most=most, item_text=item_text)
+    return _named(turned, worst_items(predictions, baseline, most=most, item_text=item_text))
+
+
+def _named(turned: Turned | None, worst: tuple[Item, ...]) -> tuple[str, tuple[Item, ...]]:
+    lead = "" if turned is None else f"{turned.sentence}; "
+    if turned is not None and turned.wrong:
+        return f"{lead}most confident that turned wrong", turned.items
+    return f"{lead}most confident wrong answers", worst
+
+
+def _most_confident(predictions: Predictions, which: BoolArray) -> IntArray:
+    """Return the positions of these items, the highest confidence first; ties by id."""
+    there = np.flatnonzero(which)
+    order = np.lexsort((predictions.item_ids[there], -predictions.confidence[there]))
+    return there[order]
 
 
 def item_of(

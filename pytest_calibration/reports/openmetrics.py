@@ -20,13 +20,15 @@ HELP: Final = {
     "expected_false_alarms": "Upper bound of the failures to expect, had nothing changed.",
     "verdicts": "Number of verdicts of this state.",
     "items": "Number of items measured.",
+    "compared_items": "Number of items compared with the reference.",
+    "baseline_items": "Number of items of the reference.",
     "bins": "Number of bins of the binned metrics.",
     "failures": "Number of verdicts that failed.",
     "worsening": "How much worse than the reference.",
     "worsening_bound": "Lower bound of the worsening.",
     "tolerance": "Largest lower bound of the worsening that does not fail.",
 }
-BETTER: Final = {"lower": "; lower is better", "higher": "; higher is better", "neither": ""}
+BETTER: Final = {"lower": "lower is better", "higher": "higher is better", "neither": ""}
 
 
 def openmetrics_report(results: Results) -> Iterator[str]:
@@ -40,9 +42,10 @@ def openmetrics_report(results: Results) -> Iterator[str]:
 
     All families are gauges: every metric by model and probe, with ``calibration_items``,
     ``calibration_bins`` and ``calibration_failures``; ``calibration_verdicts`` by state; of each
-    comparison ``calibration_worsening``, its lower bound and the tolerance, by component; of the
-    session ``calibration_green`` (0 or 1) and ``calibration_expected_false_alarms``. Labels hold
-    escaped text (see ``text.visible``). Of two series with the same labels the first stays.
+    comparison ``calibration_compared_items`` and ``calibration_baseline_items``, and
+    ``calibration_worsening``, its lower bound and the tolerance, by component; of the session
+    ``calibration_green`` (0 or 1) and ``calibration_expected_false_alarms``. Labels hold escaped
+    text (see ``text.visible``). Of two series with the same labels the first stays.
 
     Args:
         results: the session.
@@ -74,7 +77,7 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
         for probe, numbers in probes.items():
             labels = {"model": model, "probe": probe}
             states = [
-                r.state for r in results.results if (r.model or UNNAMED, r.probe) == (model, probe)
+                r.state for r in results.results if (r.source or UNNAMED, r.probe) == (model, probe)
             ]
             # A state without verdicts is 0, so that a reader sees it come and go.
             for state in State:
@@ -82,9 +85,12 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
             for name, value in numbers.items():
                 yield name, value, labels
     for r in results.results:
+        compared = {"model": r.source or UNNAMED, "probe": r.probe, "reference": r.reference}
+        if r.baseline_n:
+            yield "compared_items", r.n, compared
+            yield "baseline_items", r.baseline_n, compared
         for c in r.components:
-            labels = {"model": r.model or UNNAMED, "probe": r.probe}
-            labels |= {"reference": r.reference, "component": c.name}
+            labels = {**compared, "component": c.name}
             if c.worsening is not None:
                 yield "worsening", c.worsening, labels
                 yield "tolerance", c.tolerance, labels
@@ -94,6 +100,10 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
 
 def _help(name: str) -> str:
     from pytest_calibration.metrics import METRICS
+    from pytest_calibration.metrics.table import below_zero
 
     metric = METRICS.get(name)
-    return HELP.get(name) or (f"{metric.label}{BETTER[metric.better]}" if metric else name)
+    if metric is None or name in HELP:
+        return HELP.get(name, name)
+    parts = (metric.label, BETTER[metric.better], below_zero(metric.label, metric.lowest))
+    return "; ".join(filter(None, parts))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.errors import MetricError, UsageError
-from pytest_calibration.files import file_stem
+from pytest_calibration.files import readable_stem
 from pytest_calibration.reports.reliability_display import (
     NAME,
     SIZE,
@@ -45,9 +45,13 @@ def diagram_of(result: Result) -> Diagram:
         )
     candidate, baseline = result.detail.candidate, result.detail.baseline
     number = candidate.metrics.get(result.number.metric, result.number)
+    caption = caption_of(number, candidate.n, candidate.units, result.unit)
+    if result.n < result.baseline_n:
+        reference = visible(result.reference or "baseline", NAME)
+        caption += f", of the {result.baseline_n:,} of the {reference}"
     return Diagram(
-        title=title_of(result.probe, result.model),
-        caption=caption_of(number, candidate.n, candidate.units, result.unit),
+        title=title_of(result.probe, result.source),
+        caption=caption,
         bins=candidate.reliability,
         histogram=candidate.histogram,
         baseline_bins=() if baseline is None else baseline.reliability,
@@ -81,8 +85,8 @@ def plots_of(results: Results, path: Path) -> Iterator[tuple[Path, bytes]]:
         if diagram in drawn:
             continue
         drawn.add(diagram)
-        parts = [path.stem, file_stem(result.probe)]
-        parts += [file_stem(result.model)] if result.model else []
+        parts = [path.stem, readable_stem(result.probe)]
+        parts += [readable_stem(result.source)] if result.source else []
         stem = name = "-".join(parts)
         k = 1
         # Some file systems do not distinguish upper and lower case.

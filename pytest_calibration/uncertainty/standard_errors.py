@@ -7,9 +7,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from pytest_calibration.predictions import FloatArray, IntArray, Predictions
+from pytest_calibration.predictions import FloatArray, IntArray, Predictions, coded
 
-# Sorting a million group names takes longer than any metric, so codes are kept per predictions.
+# Coding a million group names takes longer than any metric, so codes are kept per predictions.
 _CODES: WeakKeyDictionary[Predictions, IntArray | None] = WeakKeyDictionary()
 
 
@@ -26,10 +26,9 @@ def cluster_codes(predictions: Predictions) -> IntArray | None:
 def _coded(predictions: Predictions) -> IntArray | None:
     if predictions.groups is None:
         return None
-    names, codes = np.unique(predictions.groups, return_inverse=True)
+    names, codes = coded(predictions.groups)
     if len(names) == predictions.n:
         return None
-    codes = codes.astype(np.int64)
     codes.setflags(write=False)
     return codes
 

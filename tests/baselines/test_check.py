@@ -19,7 +19,7 @@ from pytest_calibration.baselines.check import (
 )
 from pytest_calibration.errors import UnreadableBaseline
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.strictness import Strictness
+from pytest_calibration.gate.strictness import DEFAULT, Strictness
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import ece
 from pytest_calibration.predictions import Predictions, Signature
@@ -291,7 +291,7 @@ def test_a_limit_compares_the_items_both_sides_have(tmp_path: Path) -> None:
     v = compare_ece_with_stored(OVER.limited(500), store, Strictness(0.5), bins=15)
     assert v.baseline is not None
     assert v.measurement.n == v.baseline.n == 500
-    assert any("500 of the 500 items here are among the baseline's 2,000" in n for n in v.notes)
+    assert any("500 of the 500 items here are among the baseline's 2,000" in n for n in v.cautions)
     logits, labels = four_way(100, 1)
     other = Predictions.from_logits(
         logits, labels, probe="exact", item_ids=[f"x{i}" for i in range(100)]
@@ -301,16 +301,28 @@ def test_a_limit_compares_the_items_both_sides_have(tmp_path: Path) -> None:
     assert v.reason.startswith("the items are not the same: 0 of the 100 items here")
 
 
+def test_the_tolerance_behind_a_limit_is_told(tmp_path: Path) -> None:
+    """A limit of stored ECE plus a tolerance names the tolerance; the record's own needs none."""
+    path = Baselines(tmp_path).record(CALIBRATED)
+    path.write_text(path.read_text().replace("tolerance: null", "tolerance: 0.9"))
+    store = Baselines(tmp_path)
+    v = compare_ece_with_stored(OVER, store, PROJECT, bins=15)
+    assert (v.state, v.tolerance) == (State.PASSED, 0.9)
+    assert v.cautions == ("tolerance 0.9 instead of 0.02.",)
+    path.write_text(path.read_text().replace("limit: null", "limit: 0.5"))
+    assert compare_ece_with_stored(OVER, store, PROJECT, bins=15).cautions == ()
+
+
 # --- remarks ------------------------------------------------------------------------------------
 
 
 def test_soft_differences_are_noted(tmp_path: Path) -> None:
-    """A note names another dtype or device; another model is what the run is about."""
+    """A caution names another dtype or device; another model is what the run is about."""
     before = CALIBRATED.with_signature(model="base", dtype="float32", device="cpu")
     after = CALIBRATED.with_signature(model="sft", dtype="bfloat16", device="cpu")
-    v = compare_with_stored(after, stored(tmp_path, before), PROJECT)
+    v = compare_with_stored(after, stored(tmp_path, before), DEFAULT)
     assert v.state is State.PASSED
-    assert v.notes == ("differs from the recording in dtype bfloat16 (baseline float32).",)
+    assert v.cautions == ("differs from the baseline in dtype bfloat16 (float32).",)
 
 
 def test_growth_since_the_first_record_is_noted(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from pytest_calibration.errors import MissingBaseline, PredictionsError, Unreada
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.metrics.sharpness import Sharpness
 from pytest_calibration.predictions import positional_ids
+from pytest_calibration.text.visible import visible
 
 # What the engine says about itself at most, beside the fields of a multiple-choice probe.
 LONGEST_SIGNATURE = Signature(
@@ -260,7 +261,11 @@ def test_the_yaml_file_has_at_most_60_lines(tmp_path: Path, signature: Signature
     assert len(lines) <= 60
 
 
-@given(reason=st.text(min_size=1), note=st.text(), field=st.text(min_size=1))
+# A reason without a letter or digit gives none, and is refused.
+REASONS = st.text(min_size=1).filter(lambda text: any(map(str.isalnum, text)))
+
+
+@given(reason=REASONS, note=st.text(), field=st.text(min_size=1))
 def test_any_text_is_written_so_that_it_is_read_back(reason: str, note: str, field: str) -> None:
     """Reasons, notes and signature fields survive the YAML whatever they hold, in one line each."""
     with tempfile.TemporaryDirectory() as folder:
@@ -419,6 +424,41 @@ def test_neither_file_holds_the_text_or_id_of_an_item(tmp_path: Path) -> None:
         for secret in secrets:
             for encoding in ("utf-8", "utf-16-le", "utf-32-le"):
                 assert secret.encode(encoding) not in data
+
+
+HIDDEN = [
+    "turned \u202e\u2066 round",
+    "left\u200e to right\u200f",
+    "a\u200bzero width",
+    "soft\u00adhyphen",
+    "tag \U000e0001",
+    "\ufeffmark",
+    "two\u2028lines\nthree\x85",
+    "\x1b[31m \\u202e",
+]
+
+
+@pytest.mark.parametrize("text", HIDDEN, ids=ascii)
+def test_what_a_reviewer_cannot_see_is_escaped(tmp_path: Path, text: str) -> None:
+    """The file shows every character of a name or reason, and holds the same text."""
+    store = Baselines(tmp_path)
+    soft = {"model": text, text: "x"}
+    for k in (0.5, 0.75):
+        one = Predictions.from_confidence([k] * 4, [True] * 4, signature=Signature({}, soft))
+        path = store.record(one, reason=text if k > 0.5 else None)
+    shown = path.read_text(encoding="utf-8")
+    assert all(c == "\n" or visible(c) == c for c in shown)
+    assert len(shown.splitlines()) == shown.count("\n") <= 60
+    record = store.load("confidence")
+    assert dict(record.predictions.signature.soft) == soft
+    assert (record.superseded[0]["reason"], record.superseded[0]["model"]) == (text, text)
+
+
+@pytest.mark.parametrize("text", ["größe", "模型", "👩\u200d👧", "نمونه\u200cها"], ids=ascii)
+def test_what_a_reader_can_see_is_not_escaped(tmp_path: Path, text: str) -> None:
+    """Words of any script stand there as they are, joiners too."""
+    one = Predictions.from_confidence([0.5] * 4, [True] * 4, model=text)
+    assert f"model: {text}\n" in Baselines(tmp_path).record(one).read_text(encoding="utf-8")
 
 
 # --- what can be wrong with the YAML file --------------------------------------------------------

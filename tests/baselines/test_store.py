@@ -7,8 +7,12 @@ import os
 import pickle
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -16,7 +20,8 @@ from hypothesis import strategies as st
 
 from pytest_calibration import Predictions
 from pytest_calibration.baselines import Baselines, Draft, Policy
-from pytest_calibration.baselines.store import file_stem, items_files
+from pytest_calibration.baselines.record import checksum, to_yaml
+from pytest_calibration.baselines.store import file_stem, items_files, remove_record
 from pytest_calibration.errors import (
     BaselineError,
     MissingBaseline,
@@ -45,9 +50,9 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
 # --- names of files ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["facts", "a.b", "A-1_x", "0", "-x", "x" * 100, "contra", "com10"])
+@pytest.mark.parametrize("name", ["facts", "a.b", "a-1_x", "0", "-x", "x" * 100, "contra", "com10"])
 def test_a_plain_name_is_its_own_file_name(name: str) -> None:
-    """A name that every file system takes is left as it is."""
+    """A name that every file system takes, and takes for no other, is left as it is."""
     assert file_stem(name) == name
 
 
@@ -71,6 +76,8 @@ def test_a_name_that_windows_reserves_is_never_a_file_name(name: str) -> None:
         ".hidden",
         "..",
         "end.",
+        "Facts",
+        "Qwen2.5-7B",
         "größe",
         "百科",
         "a\nb",
@@ -84,8 +91,11 @@ def test_any_other_name_becomes_a_slug_with_its_digest(name: str) -> None:
 
 @given(st.text(), st.text())
 def test_two_names_never_share_a_file(one: str, other: str) -> None:
-    """Distinct names have distinct stems, and the stem is a function of the name alone."""
-    assert (file_stem(one) == file_stem(other)) == (one == other)
+    """Distinct names have distinct stems, also on a disk that takes capitals for small letters."""
+    assert (file_stem(one).lower() == file_stem(other).lower()) == (one == other)
+    for spelling in (one.upper(), one.lower(), one.title()):
+        same = file_stem(one).casefold() == file_stem(spelling).casefold()
+        assert same == (one == spelling)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +104,59 @@ def test_two_names_never_share_a_file(one: str, other: str) -> None:
 def test_names_of_one_slug_have_files_of_their_own(one: str, other: str) -> None:
     """Where the readable part is equal, the digest differs."""
     assert file_stem(one) != file_stem(other)
+
+
+def test_probes_that_differ_by_capitals_have_files_of_their_own(tmp_path: Path) -> None:
+    """A repository is cloned on disks that take `Facts` for `facts`: records, items, folders."""
+    store = Baselines(tmp_path)
+    for one in (store, store.named("sft"), store.named("SFT")):
+        for probe, confidence in (("facts", 0.5), ("Facts", 0.75), ("FACTS", 1.0)):
+            one.record(predictions(probe, confidence))
+    files = [file.relative_to(tmp_path) for file in tmp_path.rglob("*")]
+    assert len({str(file).lower() for file in files}) == len(files)
+    assert store.path_of("facts") == tmp_path / "facts.yaml"
+    for probe, confidence in (("facts", 0.5), ("Facts", 0.75), ("FACTS", 1.0)):
+        assert store.load(probe).metrics["mean_confidence"] == confidence
+
+
+def test_a_record_under_an_earlier_file_name_is_found(tmp_path: Path) -> None:
+    """`Facts.yaml` was once the file of probe `Facts`: it is read, replaced and stays the only."""
+    store = Baselines(tmp_path, name="SFT")
+    new = store.record(predictions("Facts"))
+    old = tmp_path / "SFT" / "Facts.yaml"
+    text = new.read_text(encoding="utf-8")
+    for file in items_files(new):
+        text = text.replace(file.name, file.name.replace(new.stem, old.stem))
+        old.parent.mkdir(exist_ok=True)
+        file.rename(old.parent / file.name.replace(new.stem, old.stem))
+    data = yaml.safe_load(text)
+    old.write_text(to_yaml({**data, "checksum": checksum(data)}), encoding="utf-8")
+    new.unlink()
+    new.parent.rmdir()
+    assert store.path_of("Facts") == old
+    assert store.load("Facts").n == 4
+    assert store.record(predictions("Facts", 0.75), reason="better") == old
+    assert store.load("Facts").metrics["mean_confidence"] == 0.75
+    assert len([*tmp_path.rglob("*.yaml")]) == 1
+    # Another probe has its own.
+    assert store.find("facts") is None
+    assert store.path_of("FACTS") not in (old, store.path_of("facts"))
+
+
+def test_a_file_that_differs_by_capitals_is_no_earlier_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that finds `facts.yaml` as `Facts.yaml`, that is no record of `Facts`."""
+    store = Baselines(tmp_path)
+    store.record(predictions("facts"))
+    exists = Path.exists
+    monkeypatch.setattr(
+        Path,
+        "exists",
+        lambda path: exists(path) or exists(path.with_name(path.name.lower())),
+    )
+    assert store.find("Facts") is None
+    assert store.find("facts") is not None
 
 
 def test_other_baseline_names_have_a_folder_of_their_own(tmp_path: Path) -> None:
@@ -143,7 +206,7 @@ def test_replacing_needs_a_reason(tmp_path: Path) -> None:
     store = Baselines(tmp_path)
     store.record(predictions())
     before = snapshot(tmp_path)
-    for reason in (None, ""):
+    for reason in (None, "", " ", "..."):
         with pytest.raises(BaselineError, match=r"facts\.yaml: is stored already; give a reason"):
             store.record(predictions(confidence=0.75), reason=reason)
     assert snapshot(tmp_path) == before
@@ -238,6 +301,90 @@ def test_a_draft_writes_nothing_until_write_is_called(tmp_path: Path) -> None:
     assert (data["checksum"], data["items"]["file"]) == (draft.checksum, draft.items_file)
 
 
+def test_a_record_that_another_process_added_meanwhile_stays(tmp_path: Path) -> None:
+    """Recording only adds: what was stored after the draft was made is not replaced."""
+    store = Baselines(tmp_path)
+    late = store.draft(predictions(confidence=0.9))
+    store.record(predictions())
+    before = snapshot(tmp_path)
+    with pytest.raises(BaselineError, match="found nothing stored there; it stays as it is"):
+        late.write()
+    assert snapshot(tmp_path) == before
+
+
+def test_the_same_record_added_meanwhile_is_no_conflict(tmp_path: Path) -> None:
+    """Two processes that record the same both succeed; hand edits made in between stay."""
+    store = Baselines(tmp_path)
+    late = store.draft(predictions())
+    path = store.record(predictions())
+    path.write_text(path.read_text().replace("note: ''", "note: mine"))
+    before = snapshot(tmp_path)
+    assert late.write() == path
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("change", ["accepted", "hand edit", "damaged", "removed"])
+def test_only_what_was_judged_is_replaced(tmp_path: Path, change: str) -> None:
+    """A draft replaces the record it was made from; one that has changed since then stays."""
+    store = Baselines(tmp_path)
+    path = store.record(predictions())
+    judged = store.load("facts")
+    late = store.draft(predictions(confidence=0.9), previous=judged, reason="late")
+    if change == "accepted":
+        store.record(predictions(confidence=0.7), reason="early")
+    elif change == "hand edit":
+        path.write_text(path.read_text().replace("tolerance: null", "tolerance: 0.5"))
+    elif change == "damaged":
+        path.write_text("<<<<<<< ours\n")
+    else:
+        remove_record(path)
+    before = snapshot(tmp_path)
+    with pytest.raises(BaselineError, match="after this run compared with it; it stays as it is"):
+        late.write()
+    assert snapshot(tmp_path) == before
+    assert not list(tmp_path.glob("**/.lock"))
+
+
+def test_of_many_processes_one_records(tmp_path: Path) -> None:
+    """Of eight processes that found nothing stored, one records, and its two files fit together."""
+    code = """
+import sys
+from pathlib import Path
+from pytest_calibration import Baselines, Predictions
+from pytest_calibration.errors import BaselineError
+
+folder, i = Path(sys.argv[1]), int(sys.argv[2])
+answers = Predictions.from_confidence([(50 + i) / 100] * 4, [True, False] * 2, probe="facts")
+draft = Baselines(folder).draft(answers)
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    draft.write()
+except BaselineError as problem:
+    sys.exit("it stays as it is" not in str(problem) or 3)
+"""
+    folder = tmp_path / "stored"
+    pipe: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, str(folder), str(i)], **pipe)
+        for i in range(8)
+    ]
+    # All have looked before any writes.
+    assert [run.stdout.readline() for run in runs if run.stdout] == ["ready\n"] * 8
+    for run in runs:
+        assert run.stdin is not None
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    codes = [run.wait(timeout=120) for run in runs]
+    for run in runs:
+        run.communicate()
+    assert sorted(codes) == [0] + [3] * 7
+    stored = Baselines(folder).load("facts")
+    assert stored.predictions.confidence[0] == np.float32((50 + codes.index(0)) / 100)
+    assert {file.suffix for file in folder.iterdir()} == {".yaml", ".npz"}
+    assert len(list(folder.iterdir())) == 2
+
+
 def test_a_session_can_collect_drafts_instead(tmp_path: Path) -> None:
     """With ``submit`` of its own, ``record`` writes nothing itself."""
     drafts: list[Draft] = []
@@ -254,7 +401,7 @@ def test_the_store_reports_which_records_were_looked_for(tmp_path: Path) -> None
     with pytest.raises(MissingBaseline):
         store.load("facts")
     assert store.find("more") is None
-    store.named("sft").draft(predictions())
+    store.named("sft").record(predictions())
     assert asked == [tmp_path / "facts.yaml", tmp_path / "more.yaml", tmp_path / "sft/facts.yaml"]
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 ROWS = "#all tbody tr"
-STATES = ["passed", "regressed", "passed", "inconclusive", "above limit", "regressed",
-          "not comparable", "no baseline"]  # fmt: skip
+STATES = ["regressed", "above limit", "regressed", "not comparable", "no baseline",
+          "inconclusive", "passed", "passed"]  # fmt: skip
 # Each would run, load or leave if it were taken for markup, style, an address or script.
 PAYLOADS = (
     "<script>window.__x = 1; alert(1)</script>",
@@ -341,7 +341,21 @@ def test_a_phone_shows_the_numbers_of_the_summary(page: Page) -> None:
         "return [...document.querySelectorAll('#all tbody tr:first-child td.number')]"
         ".map(e => getComputedStyle(e, '::before').content)"
     )
-    assert names == ['"n"', '"value"', '"floor"', '"reference"', '"worse by"']
+    assert names == ['"n"', '"value"', '"floor"', '"accuracy"', '"reference"', '"worse by"']
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_what_is_cut_has_a_shadow_at_its_side(page: Page, width: int) -> None:
+    """A table wider than its frame says that there is more: the frame's edge is darker there."""
+    page.resize(width)
+    page.open(source())
+    wide = page.run(
+        "return [...document.querySelectorAll('div.scroll')]"
+        ".filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1)"
+        ".map(e => getComputedStyle(e).backgroundAttachment)"
+    )
+    assert bool(wide) == (width == 400)
+    assert set(wide) <= {"local, local, scroll, scroll"}
 
 
 @pytest.mark.parametrize("width", [1000, 1280, 1920])

@@ -18,18 +18,21 @@ import numpy as np
 import pytest
 from counting import calls
 from hypothesis import given, settings
-from samples import HOSTILE, damaged, predictions, results, small_results
+from samples import HOSTILE, damaged, predictions, results, small_results, turned
 
+from pytest_calibration.baselines import Baselines
 from pytest_calibration.cli import main
 from pytest_calibration.diagnosis import diagnose
+from pytest_calibration.gate.verdict import compare, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.reports.dump import dump_lines, write_dump
 from pytest_calibration.reports.json_report import json_report
-from pytest_calibration.reports.model import Results, slice_rows
+from pytest_calibration.reports.model import Results, result_of, slice_rows
 from pytest_calibration.reports.terminal import reliability_diagram, slices_table
+from pytest_calibration.text.layout import columns as columns_of
 from pytest_calibration.text.visible import visible
 from pytest_calibration.uncertainty.reliability import reliability
 
@@ -217,6 +220,102 @@ def test_groups_stand_for_slices_where_there_are_none(command, dumped) -> None:
     assert found.lines[0] == "support-mcq on base: 3 items in 1 group"
 
 
+def pair(tmp_path: Path) -> tuple[Path, Path, Predictions, Predictions]:
+    """Two dumps of one probe, and what they hold; some answers turned."""
+    old = predictions(n=400, hostile=False, model="old")
+    new = turned(predictions(n=400, hostile=False, sharpen=2.5, model="new"))
+    return write_dump(tmp_path, new), write_dump(tmp_path, old), new, old
+
+
+@pytest.mark.parametrize("kind", ["dump", "both", "record", "part", "report"])
+def test_answers_that_turned_wrong_are_shown(command, tmp_path, kind: str) -> None:
+    """Against a dump, a record, a dump of fewer items; of a dump or a report that has both."""
+    path, against, new, old = pair(tmp_path)
+    wrong = np.flatnonzero(old.correct & ~new.correct)
+    right = int((~old.correct & new.correct).sum())
+    flags: list[object] = ["--against", against]
+    if kind == "record":
+        Baselines(tmp_path / "baselines").record(old)
+        flags = ["--against", *(tmp_path / "baselines").glob("*.yaml")]
+    elif kind == "part":
+        part = np.arange(300)
+        flags = ["--against", write_dump(tmp_path / "part", old.take(part))]
+        wrong = wrong[wrong < 300]
+        right = int((~old.correct & new.correct)[:300].sum())
+    elif kind == "both":
+        path, flags = write_dump(tmp_path / "both", new, old), []
+    elif kind == "report":
+        whole = Results("1", "now", 1, True, (result_of(compare(new, old)),))
+        path, flags = tmp_path / "report.json", []
+        path.write_text("".join(json_report(whole)), "ascii")
+    found = command("show", path, *flags, "--worst", 3)
+    assert (found.code, found.err) == (0, "")
+    count = f"{len(wrong)} answers turned wrong, {right} turned right"
+    assert f"\n{count}; most confident that turned wrong, 3 of {len(wrong)}:\n" in found.out
+    first = wrong[np.lexsort((new.item_ids[wrong], -new.confidence[wrong]))][:3]
+    assert shown_items(found.lines) == [f"#{int(new.item_ids[i]):016x}" for i in first]
+    assert len(re.findall(r", wrong; before: \S+, correct$", found.out, re.MULTILINE)) == 3
+    assert ("  against " in found.out) == bool(flags)
+    assert "Compared with the baseline" in found.out
+    sure = command("show", path, *flags, "--worst", 3, "--wrong")
+    assert f"most confident wrong answers, 3 of {int((~new.correct).sum())}:" in sure.out
+    assert "turned wrong" not in sure.out
+
+
+def test_against_is_in_the_json(command, tmp_path) -> None:
+    """With both counts, and the items as in a report."""
+    path, against, new, old = pair(tmp_path)
+    tree = json.loads(command("show", path, "--against", against, "--json").out)
+    assert (tree["file"], tree["against"]) == (str(path), str(against))
+    made = tree["shown"][0]["detail"]["turned"]
+    assert (made["wrong"], made["right"]) == (
+        int((old.correct & ~new.correct).sum()),
+        int((~old.correct & new.correct).sum()),
+    )
+    assert len(made["items"]) == min(20, made["wrong"])
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_reports_show_which_verdicts_turned(command, tmp_path, as_json: bool) -> None:
+    """Paired by probe and metric, whatever the models are called; what one alone has is last."""
+    base = predictions(n=600, hostile=False, model="base")
+    good = predictions(n=600, hostile=False, sharpen=1.02, model="step-1")
+    bad = predictions(n=600, hostile=False, sharpen=2.5, model="step-2")
+    fact = predictions(1, probe="facts", n=600, hostile=False)
+
+    def report(name: str, *verdicts: Any) -> Path:
+        made = tuple(result_of(verdict, test="t.py::a") for verdict in verdicts)
+        path = tmp_path / name
+        path.write_text("".join(json_report(Results("1", "now", 1, True, made))), "ascii")
+        return path
+
+    old = report(
+        "old.json",
+        compare(good, base, against="baseline"),
+        judge(measure(bad), 0.1),
+        compare(fact, fact),
+    )
+    new = report("new.json", judge(measure(good), 0.1), compare(bad, base, against="baseline"))
+    found = command("show", new, "--against", old, *["--json"] * as_json)
+    assert (found.code, found.err) == (0, "")
+    if as_json:
+        rows = json.loads(found.out)["changes"]
+        assert [row["turned"] for row in rows] == ["not failing", "failing", ""]
+        assert [row["probe"] for row in rows] == ["support-mcq", "support-mcq", "facts"]
+        assert rows[1]["before"]["model"] == "step-1"
+        assert rows[1]["after"]["model"] == "step-2"
+        assert rows[1]["after"]["value"] == measure(bad).value
+        assert rows[2]["after"] is None
+    else:
+        text = re.sub(" +", " ", found.out)
+        assert "step-1 -> step-2 ECE" in text
+        assert "passed -> regressed <- turned failing" in text
+        assert "above limit -> passed <- turned not failing" in text
+        assert "passed -> none" in text
+        assert "\n1 turned failing, 1 turned not failing\n" in text
+        assert max(map(columns_of, found.lines)) <= 120
+
+
 def test_a_baseline_in_the_dump_is_told(command, tmp_path) -> None:
     """Lines that hold both runs show what moved, and what the baseline made of each item."""
     made, before = (predictions(n=400, hostile=False, sharpen=s) for s in (2.5, 1.0))
@@ -225,7 +324,7 @@ def test_a_baseline_in_the_dump_is_told(command, tmp_path) -> None:
     found = command("show", path)
     assert list(slices_table(slice_rows(made, before))) == (found.out.split("\n\n")[3].splitlines())
     assert " ".join(found.out.split()).count(" ".join(diagnose(made, before).paragraph.split()))
-    assert found.out.count("; baseline: ") == 20
+    assert found.out.count("; before: ") == 20
 
 
 def test_one_item_is_enough(command, dumped) -> None:
@@ -558,6 +657,37 @@ def test_work_grows_with_the_items_and_no_faster(command, dumped) -> None:
         return calls(lambda: command("show", path))
 
     assert work(8_000) < 4 * work(2_000)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "message"),
+    [
+        ("new.jsonl", "report.json", "a report is compared with a report, and a dump or record"),
+        ("report.json", "new.jsonl", "a report is compared with a report, and a dump or record"),
+        (
+            "new.jsonl",
+            "other.jsonl",
+            "other.jsonl: has no item of .*new.jsonl .probe 'a' there, 'b'",
+        ),
+        ("new.jsonl", "missing.jsonl", "missing.jsonl: there is no such file."),
+        ("new.jsonl", "notes.txt", "notes.txt: show reads a dump"),
+        ("missing.json", "report.json", "missing.json: there is no such file."),
+    ],
+)
+def test_what_cannot_be_compared_is_an_error(
+    command, tmp_path, new: str, old: str, message: str
+) -> None:
+    """One sentence that names both files, or the one at fault."""
+    for name, ids in (("a", [1, 2]), ("b", [3, 4])):
+        made = Predictions.from_confidence([0.5, 0.6], [True, False], item_ids=ids, probe=name)
+        file = tmp_path / ("new.jsonl" if name == "a" else "other.jsonl")
+        file.write_text("\n".join(dump_lines(made)), "ascii")
+    (tmp_path / "report.json").write_text("".join(json_report(small_results())), "ascii")
+    found = command("show", tmp_path / new, "--against", tmp_path / old)
+    assert found.code == 2
+    assert found.out == ""
+    assert re.search(message, found.err)
+    assert len(found.err.splitlines()) == 1
 
 
 # --- what cannot be read -------------------------------------------------------------------------

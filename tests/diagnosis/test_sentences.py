@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import sharpened
 
@@ -354,7 +355,7 @@ LETTER = Favourite(1, 4, 0.61, 0.25, 0.27, Interval(0.36, 0.3, 0.42))
 
 def test_a_collapse_onto_a_letter() -> None:
     """Which option, how often, how often before, how often right."""
-    found = case(collapse=replace(ANY.collapse, favourite=LETTER))
+    found = case(collapse=replace(ANY.collapse, favourite=LETTER), classes=())
     assert found.paragraph.endswith(
         "It answers option 2 of 4 (B) 61 % of the time (before: 27 %), where that is correct 25 % "
         "of the time."
@@ -363,6 +364,20 @@ def test_a_collapse_onto_a_letter() -> None:
     assert sentences.favourite(alone) == (
         "It answers option 5 of 30 61 % of the time, where that is correct 25 % of the time."
     )
+
+
+def test_a_collapse_onto_a_class() -> None:
+    """A class by its name, or by its number where it has none; a long name is cut."""
+    for classes, name in (
+        (("ham", "spam", "news", "other"), "spam"),
+        (("class 0", "class 1", "class 2", "class 3"), "class 1"),
+        (("a", "b\x1b[2J" + "c" * 60, "d", "e"), r"b\x1b[2J" + "c" * 21 + "..."),
+    ):
+        found = case(collapse=replace(ANY.collapse, favourite=LETTER), classes=classes)
+        assert found.paragraph.endswith(
+            f"It answers {name} 61 % of the time (before: 27 %), where that is correct 25 % of the "
+            "time."
+        )
 
 
 def test_what_a_small_option_mass_means() -> None:
@@ -478,18 +493,28 @@ def test_bins_and_slices_have_a_line_each() -> None:
 
 
 def test_answers_are_listed_while_they_are_few() -> None:
-    """Four letters beside how often each is right, and was answered; a thousand classes are not."""
+    """Four beside how often each is right, and was answered; a thousand classes are not.
+
+    The options of a question have letters, classes their names or numbers.
+    """
     p = sharpened(400, 1, 2.0)
-    f = figures(diagnose(p, p))
-    for label, shares in (
-        ("answered", ANY.collapse.answered),
-        ("correct", ANY.collapse.correct),
-        ("before", ANY.collapse.answered),
+    named = replace(p, class_names=("ham", "spam", "news", "other"))
+    asked = replace(p, option_mass=np.ones(400))
+    for one, names in (
+        (p, ("class 0", "class 1", "class 2", "class 3")),
+        (named, named.class_names),
+        (asked, tuple("ABCD")),
     ):
-        assert shares is not None
-        assert f[label] == "  ".join(
-            f"{letter} {100 * share:.0f} %" for letter, share in zip("ABCD", shares, strict=True)
-        )
+        f = figures(diagnose(one, one))
+        for label, shares in (
+            ("answered", ANY.collapse.answered),
+            ("correct", ANY.collapse.correct),
+            ("before", ANY.collapse.answered),
+        ):
+            assert shares is not None
+            assert f[label] == "  ".join(
+                f"{name} {100 * share:.0f} %" for name, share in zip(names, shares, strict=True)
+            )
     many = replace(ANY.collapse, answered=(0.1,) * 10)
     assert "answered" not in figures(case(collapse=many))
 

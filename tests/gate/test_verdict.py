@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.verdict import Verdict, align, compare, direction, judge
+from pytest_calibration.gate.strictness import Setting
+from pytest_calibration.gate.verdict import Difference, Verdict, align, compare, direction, judge
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions, Signature
 
@@ -301,14 +302,75 @@ def with_ids(n: int, start: int = 0, **settings: Any) -> Predictions:
 @pytest.mark.parametrize(("here", "there"), [(400, 1000), (1000, 400)], ids=["fewer", "more"])
 def test_a_strict_subset_is_compared_on_what_both_have(here: int, there: int) -> None:
     """A subset on either side is compared on the intersection, and the text says so."""
-    v = compare(with_ids(here), with_ids(there))
+    v = compare(with_ids(here), with_ids(there), min_share=0)
     assert v.state is State.PASSED
     assert v.n == v.measurement.n == 400
+    assert (v.candidate_n, v.baseline_n) == (here, there)
     assert v.baseline is not None
     assert v.baseline.n == 400
     assert v.measurement.value == v.baseline.value
     shared = f"400 of the {here:,} items here are among the baseline's {there:,}"
     assert f"note: compared on the part both sides have: {shared}." in lines(v)
+
+
+def test_a_part_that_flatters_is_not_comparable() -> None:
+    """Whoever leaves out the items that were answered wrong has compared nothing."""
+    before, after = two_runs(1500, 8, 1.5)
+    rows = np.flatnonzero(after.correct)
+    v = compare(after.take(rows), before)
+    assert v.state is State.NOT_COMPARABLE
+    assert v.reason.startswith(f"only {100 * len(rows) / 1500:.0f} % of the baseline is here")
+    assert v.reason.endswith("with --calibration-limit or predictions.limited(n).")
+    assert (v.candidate_n, v.baseline_n) == (len(rows), 1500)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.94, 0.95])
+def test_a_part_that_a_limit_takes_is_comparable(share: float) -> None:
+    """The items of the smallest ids were chosen by no answer; the text says that it is a part."""
+    before, after = two_runs(1500, 8, 1.0)
+    k = int(1500 * share)
+    v = compare(after.limited(k), before)
+    assert v.n == k
+    assert v.state is not State.NOT_COMPARABLE
+    (caution,) = v.cautions
+    assert f"{k:,} of the {k:,} items here are among the baseline's 1,500" in caution
+    assert f"note: {caution}" in lines(v)
+    # One item of another place is no longer what a limit takes.
+    left_out = np.argsort(before.item_ids)[np.r_[1 : k + 1]]
+    other = compare(after.take(left_out), before)
+    assert (other.state is State.NOT_COMPARABLE) is (k < 0.95 * 1500)
+
+
+def test_what_is_not_the_default_is_told() -> None:
+    """Settings and soft differences are values of the verdict, and sentences beside it."""
+    p = with_ids(200).with_signature(model="base", dtype="float32", device="cpu")
+    other = p.with_signature(model="sft", dtype="float16")
+    v = compare(other, p, tolerance=0.99, accuracy_tolerance=None, alpha=0.01, max_undetected=0.5)
+    assert v.differences == (Difference("dtype", "float16", "float32"),)
+    assert v.settings == (
+        Setting("tolerance", 0.99, 0.02),
+        Setting("alpha", 0.01, 0.05),
+        Setting("accuracy_tolerance", None, 0.02),
+        Setting("max_undetected", 0.5, 0.05),
+    )
+    assert v.cautions == (
+        "differs from the baseline in dtype float16 (float32).",
+        "tolerance 0.99 instead of 0.02.",
+        "alpha 0.01 instead of 0.05.",
+        "accuracy tolerance off instead of 0.02.",
+        "max undetected 0.5 instead of 0.05.",
+    )
+    assert compare(p, p).cautions == ()
+
+
+def test_a_baseline_of_tokens_is_always_a_sample() -> None:
+    """That a stored sample of tokens was compared is a note, and no caution in every run."""
+    tokens = replace(with_ids(300), unit="token")
+    v = compare(tokens, tokens.limited(200))
+    assert v.cautions == ()
+    assert "200 of the 300 tokens here are among the baseline's 200" in v.notes[0]
+    v = compare(tokens.limited(100), tokens.limited(200))
+    assert "100 of the 100 tokens here are among the baseline's 200" in v.cautions[0]
 
 
 @pytest.mark.parametrize(("start", "comparable"), [(5, True), (6, False)], ids=["95 %", "94 %"])
@@ -391,8 +453,10 @@ def test_alignment_pairs_equal_ids_and_only_those(here: set[int], there: set[int
     q = of([0.5] * len(b), [True] * len(b), item_ids=b)
     ours, theirs, remark = align(p, q)
     shared = here & there
-    subset = bool(shared) and (here <= there or there <= here)
-    enough = subset or 100 * len(shared) >= 95 * max(len(here), len(there))
+    # A limit takes the items of the smallest ids.
+    limited = set(q.limited(len(a)).item_ids.tolist()) == set(p.item_ids.tolist())
+    whole = bool(shared) and (there <= here or limited)
+    enough = whole or 100 * len(shared) >= 95 * max(len(here), len(there))
     assert (ours is not None) is enough
     assert bool(remark) is (here != there)
     if ours is not None and theirs is not None:

@@ -35,7 +35,7 @@ def built(rows: Rows) -> Predictions:
 @st.composite
 def tables(draw: st.DrawFn) -> Predictions:
     """Draw a table of probabilities that are multiples of 1/steps, with labels."""
-    options = draw(st.integers(1, 5))
+    options = draw(st.integers(2, 5))
     steps = draw(st.sampled_from([4, 10, 1000]))
     rows, labels = [], []
     for _ in range(draw(st.integers(1, 25))):

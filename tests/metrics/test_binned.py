@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -237,7 +238,8 @@ def test_off_the_edges_two_classes_have_equal_errors() -> None:
 @given(tables())
 def test_a_single_option_has_no_error(p: Predictions) -> None:
     """With one option of probability 1 the class-wise error is 0."""
-    one = Predictions.from_probabilities(np.ones((len(p), 1)), np.zeros(len(p), dtype=int))
+    only, right = np.ones((len(p), 1)), np.zeros(len(p), dtype=np.int64)
+    one = replace(p, probabilities=only, labels=right)
     assert classwise_ece(one) == 0
 
 

@@ -258,6 +258,16 @@ def test_scipy_makes_rounded_rows_sum_to_one_before_their_entropy() -> None:
     assert stats.entropy(row) == close(math.log(3))
 
 
+@pytest.mark.parametrize(("share", "there"), [(2**-40, 40), (2**-52, 52), (2**-53, 52), (0, 52)])
+def test_scikit_learn_clips_what_is_nearly_impossible(share: float, there: int) -> None:
+    """A right answer of probability 2**-53 costs log 2**52 there, and what it is here."""
+    sk = pytest.importorskip("sklearn.metrics")
+    table, labels = [[1 - share, share], [0.5, 0.5]], [1, 0]
+    assert sk.log_loss(labels, table) == close((1 + there) * math.log(2) / 2)
+    here = 1022 if share == 0 else -math.log2(share)
+    assert nll((table, labels)) == close((1 + here) * math.log(2) / 2)
+
+
 def test_scikit_learn_calls_the_impossible_less_unlikely() -> None:
     """A right answer of probability 0 costs log 2**52 there, and log 2**1022 here."""
     sk = pytest.importorskip("sklearn.metrics")

@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 import tracemalloc
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from pytest_calibration import metrics
 from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics import METRICS, Metric, metric_named
+from pytest_calibration.metrics.table import below_zero, sides_below_zero
 from pytest_calibration.predictions import Predictions
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -139,6 +141,26 @@ def test_unknown_metric_suggests_the_nearest() -> None:
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of this copy")
+@pytest.mark.parametrize("name", METRICS)
+def test_an_error_below_zero_is_explained(name: str) -> None:
+    """An error that can be negative says what that means; a signed number needs no word."""
+    metric = METRICS[name]
+    estimate = metric.error and metric.lowest < 0 and name != "signed_gap"
+    assert bool(below_zero(metric.label, -0.008)) == estimate
+    # Nothing is said of what is printed as 0.
+    for value in (0.0, -0.0004, 0.2, None):
+        assert below_zero(metric.label, value) == ""
+
+
+def test_the_side_below_zero_is_named() -> None:
+    """Of a comparison, the words say which side they are about."""
+    words = partial(sides_below_zero, METRICS["cross_fitted_ece"].label)
+    assert words(-0.008, 0.2) == "before below 0: none visible"
+    assert words(0.2, -0.008) == "after below 0: none visible"
+    assert words(-0.008, -0.001) == "before and after below 0: none visible"
+    assert words(0.0, None) == sides_below_zero("slope", -0.3, -0.3) == ""
+
+
 def test_the_documentation_lists_every_metric() -> None:
     """``docs/metrics.md`` has a row per metric, in order, with range, direction and needs."""
     signs = str.maketrans({"−": "-", "¼": "0.25"})

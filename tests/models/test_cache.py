@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pytest_calibration.files
 from pytest_calibration.models.cache import Cache
 
 KEY = b"k" * 32
@@ -130,6 +131,102 @@ def test_a_folder_that_vanishes_is_made_again(
     cache.put(KEY, PLAIN)
     assert cache.get(KEY) == PLAIN
     assert cache.refused == ""
+
+
+# --- other users ---------------------------------------------------------------------------------
+
+posix = pytest.mark.skipif(os.name != "posix", reason="rights of files are POSIX")
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o000])
+def test_what_is_kept_is_for_its_user_alone(cache: Cache, umask: int) -> None:
+    """Whatever the system's habit is: folders and files that nobody else can read or write."""
+    before = os.umask(umask)
+    try:
+        cache.folder.parent.mkdir(mode=0o755)
+        cache.put(KEY, PLAIN)
+    finally:
+        os.umask(before)
+    (file,) = files(cache)
+    assert [p.stat().st_mode & 0o777 for p in (file, file.parent, cache.folder)] == [
+        *(0o600, 0o700, 0o700)
+    ]
+    assert cache.get(KEY) == PLAIN
+
+
+@posix
+@pytest.mark.parametrize("which", ["asked", "answers", "inner"])
+@pytest.mark.parametrize("mode", [0o777, 0o757, 0o775])
+def test_a_folder_that_others_can_write_is_not_used(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, which: str, mode: int
+) -> None:
+    """Nothing in it is read, nothing is written, and the reason is told."""
+    cache.put(KEY, PLAIN)
+    inner = cache.path(KEY).parent
+    {"asked": cache.folder.parent, "answers": cache.folder, "inner": inner}[which].chmod(mode)
+    monkeypatch.setattr(pytest_calibration.files, "_is_own_group", lambda _: False)
+    again = Cache(cache.folder.parent)
+    assert again.get(KEY) is None
+    assert again.damaged == []
+    assert again.refused.startswith("can be written by other users")
+    again.put(KEY, b"x")
+    assert cache.path(KEY).read_bytes()[16:] == PLAIN
+
+
+@posix
+def test_a_group_of_one_is_no_other(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each user has a group, new folders may be written by it."""
+    cache.folder.parent.mkdir()
+    cache.folder.parent.chmod(0o775)
+    monkeypatch.setattr(pytest_calibration.files, "_is_own_group", lambda _: True)
+    cache.put(KEY, PLAIN)
+    assert cache.get(KEY) == PLAIN
+
+
+@posix
+def test_a_folder_to_which_others_may_only_add_is_used(cache: Cache) -> None:
+    """As the one for temporary files: what is this user's own there, they cannot touch."""
+    cache.folder.parent.mkdir()
+    cache.folder.parent.chmod(0o1777)
+    cache.put(KEY, PLAIN)
+    assert cache.get(KEY) == PLAIN
+    assert cache.refused == ""
+
+
+@posix
+def test_an_entry_that_others_can_write_is_not_believed(cache: Cache) -> None:
+    """It is computed again and replaced."""
+    cache.put(KEY, PLAIN)
+    cache.path(KEY).chmod(0o666)
+    assert cache.get(KEY) is None
+    assert cache.damaged == [str(cache.path(KEY))]
+    cache.put(KEY, PLAIN)
+    assert cache.get(KEY) == PLAIN
+
+
+@posix
+@pytest.mark.parametrize("which", ["answers", "inner", "entry"])
+def test_links_are_not_followed(cache: Cache, tmp_path: Path, which: str) -> None:
+    """A link may lead to what this user once unpacked for somebody else."""
+    cache.put(KEY, PLAIN)
+    entry = cache.path(KEY)
+    place = {"answers": cache.folder, "inner": entry.parent, "entry": entry}[which]
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    assert Cache(cache.folder.parent).get(KEY) is None
+
+
+@posix
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() != 0, reason="files are given away by root")
+@pytest.mark.parametrize("which", ["answers", "inner", "entry"])
+def test_what_belongs_to_another_user_is_not_believed(cache: Cache, which: str) -> None:
+    """Its owner can write it at any time."""
+    cache.put(KEY, PLAIN)
+    entry = cache.path(KEY)
+    place = {"answers": cache.folder, "inner": entry.parent, "entry": entry}[which]
+    os.chown(place, 12345, 12345)
+    assert Cache(cache.folder.parent).get(KEY) is None
 
 
 # --- size ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ from pytest_calibration.models.cached_answers import (
     packed,
     unpacked,
 )
-from pytest_calibration.models.protocols import Generation, NextTokenScores
+from pytest_calibration.models.protocols import Generation, Message, NextTokenScores
 from pytest_calibration.probes.facts import Facts
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.next_token import NextToken
@@ -37,17 +37,32 @@ class Engine(FakeModel):
 
     description: ClassVar = {"dtype": "float32", "device": "cpu"}
 
+    def render_chat(
+        self, chats: Sequence[Sequence[Message]], variables: Mapping[str, object]
+    ) -> list[str]:
+        """Write the turns, and what is known of variables."""
+        self.calls.append("render_chat")
+        return [f"{[dict(turn) for turn in chat]} {dict(variables)} é\n" for chat in chats]
+
     def option_logprobs(
-        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+        self,
+        prompts: Sequence[str],
+        options: Sequence[Sequence[str]],
+        *,
+        add_special_tokens: bool = True,
     ) -> list[NDArray[np.float64]]:
         """Refuse options that begin with a space."""
         if any(option.startswith(" ") for row in options for option in row):
             self.calls.append("option_logprobs")
             raise TokenBoundaryError(f"merges {prompts[0]!r} with {options[0][0]!r}")
-        return super().option_logprobs(prompts, options)
+        begin = "<s>" * add_special_tokens
+        return super().option_logprobs([f"{begin}{prompt}" for prompt in prompts], options)
 
-    def next_token(self, texts: Sequence[str], **more: Any) -> list[NextTokenScores]:
+    def next_token(
+        self, texts: Sequence[str], *, add_special_tokens: bool = True, **more: Any
+    ) -> list[NextTokenScores]:
         """Add the words."""
+        self.salt = "" if add_special_tokens else "chat"
         return [
             NextTokenScores(
                 s.spans,
@@ -59,6 +74,14 @@ class Engine(FakeModel):
             )
             for s in super().next_token(texts, **more)
         ]
+
+    def generate(
+        self, prompts: Sequence[str], *, add_special_tokens: bool = True, **more: Any
+    ) -> list[Generation]:
+        """Say more before a text that is whole."""
+        written = super().generate(prompts, **more)
+        end = "" if add_special_tokens else "!"
+        return [Generation(one.text + end, one.token_logprobs) for one in written]
 
 
 class Bench:
@@ -106,6 +129,9 @@ def every_second(i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(len(spans))[::-2]
 
 
+CHAT: list[dict[str, str]] = [{"role": "user", "content": "a?"}]
+WHOLE: dict[str, Any] = {"add_special_tokens": False}
+
 ASKS: dict[str, Callable[[Any], Any]] = {
     "options": lambda m: m.option_logprobs(["a", "b"], [["x", "y"], ["x", "y", "z"]]),
     "no options": lambda m: m.option_logprobs([], []),
@@ -114,6 +140,10 @@ ASKS: dict[str, Callable[[Any], Any]] = {
     "no text": lambda m: m.next_token([]),
     "continuations": lambda m: m.generate(["a", "b", "c"], max_new_tokens=[3, 0, 1]),
     "description": lambda m: m.description,
+    "chats": lambda m: m.render_chat([CHAT, CHAT * 2], {"enable_thinking": False}),
+    "options in a chat": lambda m: m.option_logprobs(["a", "b"], [["x", "y"]] * 2, **WHOLE),
+    "tokens in a chat": lambda m: m.next_token(TEXTS, **WHOLE),
+    "continuations in a chat": lambda m: m.generate(["a", "b"], max_new_tokens=[3, 1], **WHOLE),
 }
 
 
@@ -128,6 +158,8 @@ def same(a: Any, b: Any) -> None:
             assert one.dtype == two.dtype
             assert one.tobytes() == two.tobytes()
             assert one.shape == two.shape
+        elif isinstance(one, str):
+            assert one == two
         elif isinstance(one, Generation):
             assert one.text == two.text
             same([one.token_logprobs], [two.token_logprobs])
@@ -181,6 +213,17 @@ def test_an_answer_is_served_as_it_was_given(bench: Bench, ask: Callable[[Any], 
             lambda m: m.generate(["a"], max_new_tokens=[1]),
             lambda m: m.generate(["b"], max_new_tokens=[1]),
         ),
+        (
+            lambda m: m.option_logprobs(["a"], [["x", "y"]]),
+            lambda m: m.option_logprobs(["a"], [["x", "y"]], **WHOLE),
+        ),
+        (lambda m: m.next_token(["a b"]), lambda m: m.next_token(["a b"], **WHOLE)),
+        (
+            lambda m: m.generate(["a"], max_new_tokens=[1]),
+            lambda m: m.generate(["a"], max_new_tokens=[1], **WHOLE),
+        ),
+        (lambda m: m.render_chat([CHAT], {}), lambda m: m.render_chat([CHAT], {"x": 1})),
+        (lambda m: m.render_chat([CHAT * 2], {}), lambda m: m.render_chat([CHAT, CHAT], {})),
     ],
 )
 def test_another_question_is_another_entry(
@@ -355,8 +398,10 @@ def test_an_entry_that_makes_no_sense_is_computed_again(
         lambda: MultipleChoice(scoring="text"),
         NextToken,
         lambda: NextToken(positions="all"),
+        lambda: MultipleChoice(chat=True, shots=2),
+        lambda: Facts(chat={"x": 1}, mode="whole_entity"),
     ],
-    ids=["facts", "whole", "letters", "texts", "sample", "all"],
+    ids=["facts", "whole", "letters", "texts", "sample", "all", "chat", "facts in a chat"],
 )
 @pytest.mark.parametrize("limit", [None, 30])
 def test_a_probe_makes_the_same_of_kept_answers(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import yaml
 
@@ -59,12 +61,66 @@ def test_not_comparable_is_replaced(recorded) -> None:
     assert recorded.facts("base").ret == 0
 
 
-@pytest.mark.parametrize("reason", [" ", " \t "], ids=["blank", "tab"])
+PLACEHOLDERS = [" ", " \t ", "\u200b", "...", "REASON", "<reason>", '"REASON"', "[Reason]"]
+
+
+@pytest.mark.parametrize("reason", PLACEHOLDERS)
 def test_reason_must_be_readable(recorded, reason: str) -> None:
-    """A blank reason is a usage error."""
+    """A blank reason, or the placeholder of the printed command, is a usage error."""
+    stored = recorded.files()
     result = recorded.facts("hot", f"--calibration-accept={reason}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--calibration-accept needs a reason that a reviewer can read.*"])
+    result.stderr.fnmatch_lines(
+        ["*--calibration-accept needs a reason that a reviewer can read, got *; write why the*"]
+    )
+    assert recorded.files() == stored
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("tests/test_project.py", "tests/test_project.py::test_nothing_got_worse", "tests", "."),
+        *("tests/", "runs/hot", "test_project.py", "tests/gone.py", "../{name}/tests", "{path}"),
+        *("{path}/tests/test_project.py", "tests/test_project.py::test_nothing_got_worse[hot-a b]"),
+        *("tests/gone.py::test_a[x y]", "TestIt::test_it"),
+    ],
+)
+@pytest.mark.parametrize("detached", [True, False], ids=["two-words", "one-word"])
+def test_a_place_of_tests_is_no_reason(recorded, place: str, detached: bool) -> None:
+    """A path, folder or test id that was swallowed as the reason replaces nothing."""
+    place = place.format(path=recorded.path, name=recorded.path.name)
+    stored = recorded.files()
+    flag = "--calibration-accept"
+    result = recorded.facts("hot", *([flag, place] if detached else [f"{flag}={place}"]))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--calibration-accept *reason*"])
+    assert recorded.files() == stored
+
+
+def test_a_module_is_no_reason_where_modules_are_named(recorded) -> None:
+    """Under --pyargs the module that follows the flag is what was to be run."""
+    result = recorded.facts("hot", "--pyargs", "--calibration-accept", "pytest_calibration.suite")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*took 'pytest_calibration.suite', which is a place of tests*"])
+    assert recorded.facts("hot", "--pyargs", "tests", "--calibration-accept=v3.1").ret == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [
+        (os.fsdecode(b"Gr\xf6\xdfe"), r"Gr\udcf6\udcdfe"),
+        ("cut \ud83d", r"cut \ud83d"),
+        ("Größe, 大きさ", "Größe, 大きさ"),
+        ("see docs/new.md: tests::old are gone", "see docs/new.md: tests::old are gone"),
+    ],
+    ids=["latin-1", "half-a-pair", "unicode", "sentence"],
+)
+def test_any_text_can_be_a_reason(recorded, typed: str, stored: str) -> None:
+    """A byte that is no UTF-8 is written as an escape; a sentence may name what it likes."""
+    result = recorded.facts("hot", f"--calibration-accept={typed}")
+    assert result.ret == 0, result.outlines
+    text = (recorded.baselines / "facts.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["superseded"][0]["reason"] == stored
 
 
 def test_with_several_models_is_a_usage_error(recorded) -> None:

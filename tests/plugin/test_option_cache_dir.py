@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -183,6 +184,23 @@ def test_a_folder_that_cannot_be_written_is_said_once(
     assert "kept cannot be written (" in lines[0]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="rights of files are POSIX")
+@WORKERS
+def test_a_folder_that_others_can_write_is_not_used(
+    cached: CachedProject, workers: list[str]
+) -> None:
+    """Its answers could be anybody's: the model is asked, and the summary says why, once."""
+    cached.run("--calibration-cache-dir=kept")
+    cached.loads()
+    (cached.path / "kept").chmod(0o777)
+    result = cached.run("--calibration-cache-dir=kept", *workers)
+    assert result.ret == 0
+    assert cached.loads()
+    (line,) = lines_of(result, "answers are not kept: ")
+    assert "kept can be written by other users, or belongs to one" in line
+    assert "chmod go-w" in line
+
+
 def test_another_checkpoint_under_the_same_path_is_asked_anew(cached: CachedProject) -> None:
     """Content counts; what was kept of the first is served when it is back."""
     cached.run()
@@ -233,6 +251,18 @@ def test_how_often_a_model_was_loaded_is_shown(cached: CachedProject) -> None:
     grouped = cached.run(*args, "--dist", "loadgroup")
     assert lines_of(grouped, "base was") == []
     assert lines_of(cached.run("--calibration-no-cache"), "base was") == []
+
+
+@WORKERS
+def test_what_is_noted_of_a_checkpoint_is_told_each_time(
+    cached: CachedProject, workers: list[str]
+) -> None:
+    """Also where no model is loaded: the answers are those of the same checkpoint."""
+    cached.project.write("runs/base/spare.json", "{}")
+    for loads in (["base"], []):
+        result = cached.run(*workers)
+        assert lines_of(result, "base: ") == ["base: 1 tensor is not used."]
+        assert sorted({*cached.loads()}) == loads
 
 
 @WORKERS

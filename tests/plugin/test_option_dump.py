@@ -71,6 +71,71 @@ def test_several_models_and_a_parent_have_files_of_their_own(
     assert {*found} == {("facts", name) for name in ("base", "hot", "other")}
 
 
+LIMIT = """
+from pytest_calibration import assert_ece_below
+
+def test_limit(calibration):
+    assert_ece_below(calibration.run("facts"), 0.99)
+"""
+
+
+@pytest.mark.parametrize("name", ["test_a_limit", "test_z_limit"], ids=["before", "after"])
+@WORKERS
+def test_the_baseline_stands_beside_each_item(
+    recorded: Project, workers: list[str], name: str
+) -> None:
+    """Whichever test or worker writes last: a test without a baseline takes none away."""
+    recorded.write(f"tests/{name}.py", LIMIT)
+    recorded.facts("other", "--calibration-dump=items", *workers)
+    (rows,) = dumped(recorded.path / "items").values()
+    base = Facts().run(FakeModel("base"))
+    np.testing.assert_allclose([row["confidence_before"] for row in rows], base.confidence, 1e-6)
+    assert [row["correct_before"] for row in rows] == base.correct.tolist()
+    assert [row["correct"] for row in rows] != base.correct.tolist()
+
+
+def test_an_earlier_run_leaves_no_baseline(recorded: Project) -> None:
+    """A run without a comparison says what it knows, and not what another run did."""
+    recorded.facts("hot", "--calibration-dump=items")
+    recorded.write("tests/test_project.py", LIMIT)
+    recorded.facts("hot", "--calibration-dump=items")
+    (rows,) = dumped(recorded.path / "items").values()
+    assert all("confidence_before" not in row for row in rows)
+
+
+@pytest.mark.parametrize("against", ["parent", "predictions"])
+def test_any_baseline_is_written(recorded: Project, against: str) -> None:
+    """That of a comparison with a parent or with other predictions, on the items of both."""
+    recorded.isolated = True
+    recorded.write("conftest.py", (recorded.path / "conftest.py").read_text() + PARENT)
+    for path in recorded.baselines.iterdir():
+        path.unlink()
+    flags = []
+    if against == "parent":
+        flags = ["--calibration-parent=runs/base"]
+    else:
+        recorded.write(
+            "tests/test_project.py",
+            """
+from fakes import FakeModel
+from pytest_calibration import assert_no_regression
+from pytest_calibration.probes.facts import Facts
+
+def test_it(calibration):
+    before = Facts().run(FakeModel("base")).limited(1000)
+    assert_no_regression(calibration.run("facts"), before)
+""",
+        )
+    recorded.facts("hot", "--calibration-dump=items", *flags)
+    rows = dumped(recorded.path / "items")["facts", "hot"]
+    base = Facts().run(FakeModel("base"))
+    before = dict(zip(base.item_ids.tolist(), base.confidence.tolist(), strict=True))
+    there = [row for row in rows if "confidence_before" in row]
+    assert len(there) == (len(rows) if against == "parent" else 1000)
+    assert all(row["confidence_before"] == before[int(row["id"], 16)] for row in there)
+    assert len(rows) == base.n
+
+
 def test_arrays_are_written_too(project: Project) -> None:
     """What a test brings itself is dumped when it is judged."""
     project.write(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
+
+from pytest_calibration import Baselines
 
 TWO_TESTS = """
 from pytest_calibration import assert_no_regression
@@ -96,7 +103,146 @@ def test_stop():
     )
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["ERROR: 1 baseline not written: the run did not finish."])
+    result.stdout.fnmatch_lines(["1 not recorded"])
     assert not project.baselines.exists()
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
+def test_a_run_that_stops_says_that_nothing_was_recorded(project, workers: list[str]) -> None:
+    """With -x, the state of each verdict is what happened: in summary and reports."""
+    project.write(
+        "tests/test_project.py",
+        """
+from pytest_calibration import assert_no_regression
+
+def test_one(calibration, calibration_baseline):
+    assert_no_regression(calibration.run("facts"), calibration_baseline)
+    assert False
+""",
+    )
+    reports = [f"--calibration-report=r.{ending}" for ending in ("json", "md", "html", "txt")]
+    result = project.facts("base", "--calibration-record", "-x", *workers, *reports)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["ERROR: 1 baseline not written: *", "1 not recorded"])
+    report = json.loads((project.path / "r.json").read_text("utf-8"))
+    (one,) = report["results"]
+    assert one["state"] == "not_recorded"
+    assert one["recorded_in"] == ""
+    assert one["headline"] == "not recorded: probe facts on base"
+    assert one["reason"] == one["explanation"][0]
+    assert "nothing was recorded" in one["reason"]
+    assert report["green"] is False
+    for ending in ("md", "html", "txt"):
+        text = (project.path / f"r.{ending}").read_text("utf-8")
+        assert "not recorded" in text or "not_recorded" in text
+    assert not project.baselines.exists()
+
+
+def test_a_full_disk_counts_what_was_recorded(project) -> None:
+    """Where two of three records cannot be written, one is recorded and two are not."""
+    project.pytester.makeconftest(
+        """
+import errno
+import pytest
+from fakes import FakeModel
+from pytest_calibration.baselines import store
+
+@pytest.fixture(scope="session")
+def calibration_model(calibration_model_spec):
+    return FakeModel("base")
+
+@pytest.fixture(autouse=True, scope="session")
+def full_disk():
+    write, written = store.write_atomically, []
+    def write_a_little(path, content):
+        # A record is two files.
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+        written.append(path)
+    store.write_atomically = write_a_little
+    import atexit
+    atexit.register(setattr, store, "write_atomically", write)
+"""
+    )
+    project.write(
+        "tests/test_project.py",
+        """
+import pytest
+from pytest_calibration import assert_no_regression
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_it(calibration, calibration_baseline, name):
+    facts = calibration.run("facts", limit=100)
+    assert_no_regression(facts, calibration_baseline.named(name))
+""",
+    )
+    project.isolated = True
+    result = project.facts("base", "--calibration-record", "--calibration-report=r.json")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["1 baseline written.", "1 recorded, 2 not recorded"])
+    result.stdout.fnmatch_lines(["ERROR: *facts.yaml: cannot be written (No space left on device*"])
+    report = json.loads((project.path / "r.json").read_text("utf-8"))
+    states = [one["state"] for one in report["results"]]
+    assert states == ["recorded", "not_recorded", "not_recorded"]
+    for one in report["results"][1:]:
+        assert "No space left on device" in one["reason"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "before"),
+    [("--calibration-record", ""), ("--calibration-accept=sharper", "0.5")],
+    ids=["record", "accept"],
+)
+def test_of_two_runs_at_a_time_one_writes(project, flag: str, before: str) -> None:
+    """Of two runs that judged what was stored, the later to write replaces nothing, and is red."""
+    project.write(
+        "tests/test_project.py",
+        """
+import os, time
+from pathlib import Path
+import numpy as np
+from pytest_calibration import Predictions, assert_no_regression
+
+def test_it(calibration_baseline):
+    mine = float(os.environ["MINE"])
+    answers = Predictions.from_confidence(np.full(400, mine), np.arange(400) % 2 == 0, probe="q")
+    assert_no_regression(answers, calibration_baseline)
+    # Both have judged before either ends.
+    Path(f"judged-{mine}").touch()
+    end = time.monotonic() + 120
+    while len(list(Path().glob("judged-*"))) < int(os.environ["RUNS"]):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+""",
+    )
+
+    def start(mine: str, runs: int, flag: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "MINE": mine, "RUNS": str(runs)}
+        command = [sys.executable, "-m", "pytest", "-q", f"--calibration-report={mine}.json", flag]
+        return subprocess.Popen(
+            command, cwd=project.path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    if before:
+        first_run = start(before, 1, "--calibration-record")
+        assert "1 recorded" in first_run.communicate(timeout=300)[0]
+        (project.path / f"judged-{before}").unlink()
+    runs = {mine: start(mine, 2, flag) for mine in ("0.9", "0.7")}
+    output = {mine: run.communicate(timeout=300)[0] for mine, run in runs.items()}
+    codes = {mine: run.returncode for mine, run in runs.items()}
+    assert sorted(codes.values()) == [0, 1]
+    first, second = sorted(codes, key=lambda mine: codes[mine])
+    stored = Baselines(project.baselines).load("q")
+    assert stored.metrics["mean_confidence"] == float(first)
+    assert "1 recorded" in output[first]
+    assert "1 not recorded" in output[second]
+    assert "was changed by another process after this run" in output[second]
+    states = [
+        json.loads((project.path / f"{mine}.json").read_text("utf-8"))["results"][0]["state"]
+        for mine in (first, second)
+    ]
+    assert states == ["recorded", "not_recorded"]
 
 
 def test_dead_worker_writes_nothing(project) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from samples import small_results
 
+from pytest_calibration.plugin import reporting
 from pytest_calibration.probes.facts import Facts
 
 if TYPE_CHECKING:
@@ -204,6 +207,58 @@ def test_each_failing_test_has_one_annotation(
     assert annotations(recorded.facts("base", *workers, *plugin)) == []
 
 
+@WORKERS
+@pytest.mark.parametrize(
+    ("rootdir", "workspace", "file"),
+    [
+        (".", "", "tests/test_project.py"),
+        (".", "{path}", "tests/test_project.py"),
+        (".", "{parent}", "{name}/tests/test_project.py"),
+        (".", "..", "{name}/tests/test_project.py"),
+        (".", "{path}/link", "{name}/tests/test_project.py"),
+        ("tests", "{path}", "tests/test_project.py"),
+        ("..", "{path}", "tests/test_project.py"),
+        ("..", "{parent}/", "{name}/tests/test_project.py"),
+        (".", "{path}/runs", "{path}/tests/test_project.py"),
+    ],
+    ids=[
+        *("unset", "rootdir", "working-directory", "relative", "linked", "rootdir-within"),
+        *("rootdir-above", "both-above", "elsewhere"),
+    ],
+)
+def test_an_annotation_names_the_file_from_the_workspace(
+    recorded: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: list[str],
+    rootdir: str,
+    workspace: str,
+    file: str,
+) -> None:
+    """GitHub finds a file by its path from GITHUB_WORKSPACE, wherever rootdir is."""
+    names = {"path": recorded.path, "parent": recorded.path.parent, "name": recorded.path.name}
+    (recorded.path / "link").symlink_to(recorded.path.parent, target_is_directory=True)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", workspace.format(**names))
+    plugin = "no:pytest_github_actions_annotate_failures"
+    result = recorded.facts("hot", f"--rootdir={rootdir}", "-p", plugin, *workers, "tests")
+    (line,) = annotations(result)
+    assert line.startswith(f"::error file={file.format(**names)},line=4,")
+
+
+def test_a_link_in_the_workspace_is_a_file_of_it(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test file that is a link keeps its name in the repository."""
+    outside = recorded.path.parent / f"{recorded.path.name}-shared.py"
+    (recorded.path / "tests/test_project.py").rename(outside)
+    (recorded.path / "tests/test_project.py").symlink_to(outside)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(recorded.path))
+    plugin = "no:pytest_github_actions_annotate_failures"
+    (line,) = annotations(recorded.facts("hot", "-p", plugin))
+    assert line.startswith("::error file=tests/test_project.py,")
+
+
 def test_no_annotation_where_another_plugin_makes_them(
     recorded: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,17 +294,67 @@ def test_github_obeys_no_line_of_an_item(
     assert not any("::stop" in line for line in silent)
 
 
+ROOMS = (40_000, 2_100, 2_000, 1_900, 200, 90, 2, 0, -5)
+
+
+@pytest.mark.parametrize(
+    ("room", "workers"), [*((room, []) for room in ROOMS), (40_000, ["-n", "2"]), (90, ["-n", "2"])]
+)
 def test_the_step_summary_stays_within_what_github_takes(
-    recorded: Project, monkeypatch: pytest.MonkeyPatch
+    recorded: Project, monkeypatch: pytest.MonkeyPatch, room: int, workers: list[str]
 ) -> None:
-    """What stands there already counts, and ours begins on a line of its own."""
-    before = "x" * (2**20 - 20_000)
+    """Of what stands there already nothing is lost; a report that has no room is a sentence."""
+    before = "x" * (2**20 - room)
     path = recorded.write("summary.md", before)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
-    recorded.facts("hot", "--calibration-model=runs/other", "--calibration-model=runs/base")
+    result = recorded.facts("hot", *workers)
     text = path.read_text("utf-8")
-    assert text.startswith(f"{before}\n<!--")
-    assert 2**20 - 20_000 < len(text.encode()) <= 2**20
+    assert text.startswith(before)
+    assert len(text.encode()) <= max(2**20, len(before))
+    added = text.removeprefix(before)
+    sentence = "Calibration: the verdict failed. The report found no room in this summary."
+    # One byte is the line break that ends what stood there.
+    if room > 2_000:
+        assert added.startswith("\n<!-- pytest-calibration -->")
+        assert ("Left out to stay within" in added) == (room == 2_100)
+    else:
+        assert added == (f"\n\n\u274c {sentence}\n" if room >= 90 else "")
+        result.stdout.fnmatch_lines(
+            [f"GITHUB_STEP_SUMMARY: no room for the report, {len(before):,} bytes are taken."]
+        )
+
+
+def test_runs_of_one_step_share_its_summary(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several runs each adds what still fits; a line break in place gets no second one."""
+    path = recorded.write("summary.md", "x" * (2**20 - 6_000) + "\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    for _ in range(4):
+        recorded.facts("hot")
+        assert path.stat().st_size <= 2**20
+    text = path.read_text("utf-8")
+    assert text.count("<!-- pytest-calibration -->") >= 1
+    assert "The report found no room in this summary." in text
+    assert "x\n<!--" in text
+
+
+def test_runs_at_the_same_time_share_the_summary(tmp_path: Path) -> None:
+    """A run that is adding its report locks the file; the others wait, and see what it added."""
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "summary.md"
+    # So much that only one of two reports fits.
+    path.write_bytes(b"x" * (2**20 - 2_600) + b"\n")
+    results = small_results()
+    with path.open("ab") as first, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = pool.submit(reporting._append, path, results)
+        first.write(b"y" * 2_000 + b"\n")
+        first.flush()
+        assert not second.done()
+        fcntl.flock(first, fcntl.LOCK_UN)
+        assert "no room" in second.result()
+    assert path.stat().st_size <= 2**20
 
 
 # --- red means red -------------------------------------------------------------------------------

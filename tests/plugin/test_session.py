@@ -139,13 +139,16 @@ def test_command_in_the_message_records(project) -> None:
 
 
 def test_command_in_the_message_accepts(recorded) -> None:
-    """The command printed for a regression, with a reason, accepts it."""
+    """The command printed for a regression accepts it, once a reason stands in its place."""
     result = recorded.facts("hot")
     lines = result.outlines
     line = next(x for x in lines if "to accept it: pytest " in x)
     words = line.partition("to accept it: pytest ")[2].split()
     command = [word.strip("'") for word in words]
-    assert recorded.run(*command).ret == 0
+    stored = recorded.files()
+    assert recorded.run(*command).ret == pytest.ExitCode.USAGE_ERROR
+    assert recorded.files() == stored
+    assert recorded.run(*(word.replace("REASON", "signed off") for word in command)).ret == 0
     assert recorded.facts("hot").ret == 0
 
 

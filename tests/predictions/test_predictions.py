@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from datasets import four_way
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pytest_calibration.assertions import (
@@ -22,6 +23,7 @@ from pytest_calibration.assertions import (
 from pytest_calibration.errors import CalibrationError, PredictionsError
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.verdict import compare
+from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import accuracy
 from pytest_calibration.predictions import (
     Predictions,
@@ -210,8 +212,25 @@ TABLES = {
     "label beyond": ([[0.6, 0.4]], [2], r"labels\[0\] is 2, but .* columns 0 to 1"),
     "label below": ([[0.6, 0.4]], [-1], r"labels\[0\] is -1, but"),
     "labels short": ([[0.6, 0.4], [0.5, 0.5]], [0], r"1 labels for 2 rows"),
-    "labels one-hot": ([[0.6, 0.4]], [[1, 0]], r"labels must have shape \(n,\), got \(1, 2\)"),
-    "one column only": ([0.6, 0.4], [0, 1], r"pass both columns, for confidences use"),
+    "labels one-hot": (
+        [[0.6, 0.4]],
+        [[1, 0]],
+        r"labels must have shape \(n,\), got \(1, 2\); .* pass labels.argmax\(axis=1\)",
+    ),
+    "labels text": (
+        [[0.6, 0.4]],
+        ["cat"],
+        r"must be whole numbers, .*labels\[0\] is 'cat'",
+    ),
+    "label NaN": ([[0.6, 0.4]] * 2, [0, math.nan], r"whole numbers, .*; labels\[1\] is nan"),
+    "label missing": ([[0.6, 0.4]] * 2, [0, None], r"labels\[1\] is missing"),
+    "label of 64 bits": (
+        [[0.6, 0.4]],
+        np.array([2**63], np.uint64),
+        r"is 9223372036854775808",
+    ),
+    "one axis": ([0.6, 0.4], [0, 1], r"pass both columns, for confidences use"),
+    "one column": ([[1.0], [1.0]], [0, 0], r"got \(2, 1\); .* pass both columns, for confidences"),
     "empty": (np.empty((0, 2)), [], r"there are no items \(shape \(0, 2\)\)"),
     "three axes": (np.full((2, 2, 2), 0.5), [0, 1], r"must have shape \(n, k\), got \(2, 2, 2\)"),
 }
@@ -225,6 +244,7 @@ def test_invalid_tables_of_probabilities_are_refused(table: Any, labels: Any, me
 
 
 PAIRS = {
+    "one column": (([[0.9], [0.2]], [1, 0]), r"for a binary classifier pass both columns"),
     "binary": (([0.9, 0.2], [1, 0]), r"for a binary classifier pass both columns, \(n, 2\)"),
     "three axes": ((np.full((2, 2, 2), 0.5), [0, 1]), r"shape \(n, k\), got \(2, 2, 2\)"),
     "scalar": ((0.9, True), r"shape \(n, k\), got \(\)"),
@@ -265,7 +285,7 @@ def test_arrays_are_accepted_in_any_form(form: Any) -> None:
 
 
 def test_torch_tensors_are_accepted_on_the_cpu() -> None:
-    """CPU tensors without gradient are read; for others the error says what to pass."""
+    """Tensors of any float type are read, with a gradient or without."""
     torch = pytest.importorskip("torch")
     table = torch.tensor([[0.5, 0.5], [0.25, 0.75]])
     p = as_predictions((table, torch.tensor([0, 1])))
@@ -274,9 +294,8 @@ def test_torch_tensors_are_accepted_on_the_cpu() -> None:
     assert q.correct.tolist() == [True, False]
     logits = Predictions.from_logits(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     assert logits.confidence.tolist() == [0.5]
-    for unreadable in (table.requires_grad_(), table.detach().bfloat16()):
-        with pytest.raises(PredictionsError, match="a CPU tensor without gradient in float32"):
-            Predictions.from_probabilities(unreadable, [0, 1])
+    for other in (table.clone().requires_grad_(), table.bfloat16(), table.to_sparse()):
+        assert as_predictions((other, [0, 1])).confidence.tolist() == [0.5, 0.75]
 
 
 @pytest.mark.parametrize(
@@ -286,6 +305,24 @@ def test_labels_may_be_any_whole_numbers(labels: Any) -> None:
     """Labels are whole numbers of any type."""
     p = Predictions.from_probabilities([[0.75, 0.25], [0.75, 0.25]], labels)
     assert p.correct.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("columns", [3, 4])
+@pytest.mark.parametrize(
+    "outcomes",
+    [[True, False], np.array([True, False]), np.array([True, False], object), [[True], [False]]],
+    ids=["list", "array", "objects", "column"],
+)
+def test_booleans_are_no_class_labels(columns: int, outcomes: Any) -> None:
+    """Of more than two classes, booleans say which answers are right, and never classes 0 and 1."""
+    table = np.full((2, columns), 1 / columns)
+    message = (
+        f"labels are booleans, and the probabilities have {columns} columns; pass the index of the "
+        rf"right class, 0 to {columns - 1}, .*\(probabilities.max\(axis=1\), correct\)"
+    )
+    for build in (as_predictions, lambda pair: Predictions.from_logits(*pair)):
+        with pytest.raises(PredictionsError, match=message):
+            build((table, outcomes))
 
 
 def test_first_of_equal_classes_is_the_answer() -> None:
@@ -304,6 +341,34 @@ def test_logits_become_softmax() -> None:
     assert p.label_logprobs[0] == pytest.approx(math.log(2 / 8))
     huge = Predictions.from_logits(logits + 1e4, [1])
     assert huge.confidence[0] == pytest.approx(5 / 8)
+
+
+def test_a_logit_of_minus_infinity_is_an_option_that_is_not_there() -> None:
+    """Its probability is exactly 0, and the others are as without its column."""
+    masked = Predictions.from_logits([[1.0, -math.inf, 3.0], [-math.inf, 2.0, 0.0]], [2, 2])
+    assert masked.probabilities is not None
+    assert masked.probabilities[[0, 1], [1, 0]].tolist() == [0.0, 0.0]
+    narrow = Predictions.from_logits([[1.0, 3.0], [2.0, 0.0]], [1, 1])
+    np.testing.assert_array_equal(masked.confidence, narrow.confidence)
+    assert masked.correct.tolist() == narrow.correct.tolist()
+
+
+LOGITS = {
+    "no option": ([[0.0, 1.0], [-math.inf] * 2], r"row 1 of the logits is -inf in every column"),
+    "infinity": ([[0.0, 1.0], [0.0, math.inf]], r"logits\[1, 1\] is inf"),
+    "NaN beside a mask": ([[0.0, -math.inf], [math.nan, 0.0]], r"logits\[1, 0\] is nan"),
+    "one column": ([[0.3], [0.7]], r"one column, whose softmax is 1 whatever it holds; .* 0 and z"),
+    "one axis": ([0.3, 0.7], r"logits must have shape \(n, k\), got \(2,\)"),
+}
+
+
+@pytest.mark.parametrize(("logits", "message"), LOGITS.values(), ids=LOGITS.keys())
+def test_logits_without_a_softmax_are_refused(logits: Any, message: str) -> None:
+    """Logits whose softmax is no number, or says nothing, are refused by place."""
+    with pytest.raises(
+        PredictionsError, match=f"^predictions of probe 'probabilities': .*{message}"
+    ):
+        Predictions.from_logits(logits, [0, 0])
 
 
 def test_a_right_answer_of_probability_zero_stays_finite() -> None:
@@ -378,6 +443,46 @@ def test_clusters_are_groups_or_items() -> None:
     """Without groups every item is a unit; with groups the units are the distinct groups."""
     assert small().n_clusters == 3
     assert small(groups=["a", "b", "a"]).n_clusters == 2
+
+
+def test_an_item_without_a_group_stands_alone() -> None:
+    """A missing group is a group of its own, whatever other groups are called."""
+    p = Predictions.from_confidence([0.5] * 6, [True] * 6, groups=["a", None, "#1", "", "a", "##3"])
+    assert p.n_clusters == 5
+    assert p.groups is not None
+    assert p.groups[[0, 2, 4, 5]].tolist() == ["a", "#1", "a", "##3"]
+    assert p.take(np.array([1, 3, 0])).n_clusters == 3
+
+
+def test_items_that_all_lack_a_group_are_independent() -> None:
+    """Where no item has a group, the interval is that of items without groups."""
+    correct = [True, True, False, True] * 25
+    one, other = (
+        Predictions.from_confidence([0.75] * 100, correct, groups=groups)
+        for groups in ([None] * 100, None)
+    )
+    first, second = measure(one, "accuracy"), measure(other, "accuracy")
+    assert (first.low, first.high) == (second.low, second.high)
+
+
+@pytest.mark.parametrize("name", ["groups", "slices", "texts", "item_ids"])
+def test_one_long_text_makes_no_other_longer(name: str) -> None:
+    """Memory grows with the sum of the lengths of the texts, not with the longest of them."""
+    n, long = 2000, "x" * 100_000
+    names = [f"g{i}" for i in range(n - 1)] + [long]
+    tracemalloc.start()
+    p = Predictions.from_confidence([0.5] * n, [True] * n, **{name: names})
+    p.take(np.arange(n - 1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # As an array of fixed width: 2000 x 100,000 x 4 bytes.
+    assert peak < 8_000_000
+
+
+def test_texts_that_end_in_nul_are_told_apart() -> None:
+    """A text keeps every character, also a NUL at its end."""
+    p = Predictions.from_confidence([0.5] * 2, [True] * 2, groups=["a", "a\0"])
+    assert p.n_clusters == 2
 
 
 def test_gap_is_confidence_minus_correctness() -> None:
@@ -489,7 +594,11 @@ def test_no_nan_or_infinity_ever_passes(
 def test_no_bad_number_passes_through_the_builders(
     row: int, column: int, value: float, as_logits: bool
 ) -> None:
-    """A NaN or an infinity among logits or probabilities is an error that names its index."""
+    """A NaN or an infinity among logits or probabilities is an error that names its index.
+
+    Minus infinity is a logit: of an option that the item does not have.
+    """
+    assume(not (as_logits and value == -math.inf))
     logits, labels = four_way(N, 3)
     table = logits if as_logits else np.full((N, 4), 0.25)
     table[row, column] = value
@@ -535,3 +644,28 @@ def test_half_a_surrogate_pair_can_be_hashed() -> None:
     assert len({*p.item_ids.tolist()}) == 2
     assert digest("\ud800") != digest("\ud801")
     assert digest("é") == digest("é".encode())
+
+
+# --- the model ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda **k: Predictions.from_probabilities([[0.6, 0.4]], [0], **k),
+        lambda **k: Predictions.from_logits([[0.6, 0.4]], [0], **k),
+        lambda **k: Predictions.from_confidence([0.6], [True], **k),
+    ],
+    ids=["probabilities", "logits", "confidence"],
+)
+def test_the_model_goes_into_the_signature(build: Any) -> None:
+    """The model is a soft field: it is named with every number, and two models are comparable."""
+    signature = Signature({"shots": "5"}, {"dtype": "float32"})
+    p = build(model="runs/sft", signature=signature)
+    assert dict(p.signature.soft) == {"dtype": "float32", "model": "runs/sft"}
+    assert p.signature.hard["shots"] == "5"
+    assert measure(p, "accuracy").model == "runs/sft"
+    assert not p.signature.hard_differences(build(model="base", signature=signature).signature)
+    for wrong in ("", 3, object):
+        with pytest.raises(PredictionsError, match="model must be the model's name, got"):
+            build(model=wrong)

@@ -275,3 +275,64 @@ def test_too_few_options_scored_is_an_error(path: Path) -> None:
     """A model that scores three of four options would change the confidence of all."""
     with pytest.raises(ProbeError, match=r"3 of 4 options of 'Question 0.' were scored; none may"):
         MultipleChoice(path=path).run(Scripted([0.2, 0.2, 0.2]))
+
+
+def noted(path: Path, probabilities: Sequence[float], **settings: object) -> tuple[str, ...]:
+    """What the probe says of scores that every question gets."""
+    probe = MultipleChoice(path=path, **settings)  # type: ignore[arg-type]
+    return probe.run(Scripted(probabilities)).notes
+
+
+@pytest.mark.parametrize(
+    ("share", "held"), [(1.0, None), (0.011, None), (0.009, "0.00900"), (1.2e-5, "0.00001")]
+)
+def test_letters_that_hold_no_probability_are_told(
+    path: Path, share: float, held: str | None
+) -> None:
+    """Below a mass of 0.01 the prompt does not lead to the letters; what to try is said."""
+    notes = noted(path, [share / 4] * 4)
+    expected = (
+        f"the options hold {held} of the probability (median): the prompt does not lead to them, "
+        "and confidence says little; try chat: true for a model that was trained on chats, or "
+        "another delimiter."
+    )
+    assert notes == ((expected,) if held else ())
+
+
+def test_half_of_the_questions_decide_whether_it_is_told(path: Path) -> None:
+    """The mass of one question, large or small, says nothing of the prompt."""
+
+    class Mixed(Scripted):
+        def option_logprobs(
+            self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+        ) -> list[NDArray[np.float64]]:
+            rows = super().option_logprobs(prompts, options)
+            return [row - 20 * (i < self.small) for i, row in enumerate(rows)]
+
+    for small, told in ((2, False), (4, True)):
+        model = Mixed([0.25] * 4)
+        model.small = small  # type: ignore[attr-defined]
+        assert bool(MultipleChoice(path=path).run(model).notes) is told
+
+
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        (["a", "b"], 0.01),
+        (["paris", "rome"], 0.01 * np.exp(-3)),
+        (["巴黎", "罗马"], 0.01 * np.exp(-5)),
+        (["a whole sentence", "and another, longer one"], 0.01 * np.exp(-15)),
+        (["x" * 2000, "y" * 3000], 0.0),
+    ],
+)
+def test_longer_texts_may_be_less_likely(tmp_path: Path, options: list[str], least: float) -> None:
+    """One nat for each byte of the shortest option after the first is no sign of a bad prompt."""
+    path = rows(tmp_path / "q.jsonl", [{"question": "Q?", "options": options, "answer": 0}])
+    assert noted(path, [least * 0.51 + 1e-300] * 2, scoring="text") == ()
+    assert bool(noted(path, [least * 0.49 + 1e-300] * 2, scoring="text")) == (least > 0)
+
+
+def test_letters_are_one_byte_however_long_their_options_are(tmp_path: Path) -> None:
+    """What is scored counts, not what is shown."""
+    row = {"question": "Q?", "options": ["a whole sentence", "and another"], "answer": 0}
+    assert noted(rows(tmp_path / "q.jsonl", [row]), [1e-4] * 2)

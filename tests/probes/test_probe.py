@@ -343,6 +343,16 @@ def test_a_limit_below_one_is_refused(tmp_path: Path, kind: str, limit: int) -> 
         PROBES[kind](path=path).run(FakeModel(), limit=limit)
 
 
+def test_an_item_without_a_group_is_in_nobodys(tmp_path: Path) -> None:
+    """Rows without a group, or with an empty one, each stand alone, whatever others are called."""
+    rows = [
+        {"question": f"{i}?", "options": ["a", "b"], "answer": 0, **more}
+        for i, more in enumerate([{"group": "#2"}, {"group": "#2"}, {}, {"group": ""}, {}])
+    ]
+    probe = MultipleChoice("quiz", path=write(tmp_path / "rows.jsonl", *rows))
+    assert probe.run(FakeModel()).n_clusters == 4
+
+
 # --- all kinds alike -----------------------------------------------------------------------------
 
 

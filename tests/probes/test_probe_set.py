@@ -47,13 +47,20 @@ def test_every_setting_of_a_kind_can_be_written(folder: Path) -> None:
         "scoring": "text",
         "header": "H ",
         "template": "T {question}",
+        "delimiter": "",
+        "chat": {"enable_thinking": False},
     }
     probe = from_settings("mine", settings, Path("/nowhere").parent / folder, "here")
     assert isinstance(probe, MultipleChoice)
     assert probe.prompt(probe.items[0]) == "H T a?"
+    assert probe.prompting.delimiter == ""
+    assert probe.prompting.variables == {"enable_thinking": False}
     whole = from_settings("f", {"kind": "facts", "mode": "whole_entity"}, folder, "here")
     assert isinstance(whole, Facts)
     assert whole.mode == "whole_entity"
+    spoken = from_settings("f", {"kind": "facts", "chat": True, "delimiter": ""}, folder, "here")
+    assert isinstance(spoken, Facts)
+    assert (spoken.prompting.is_chat, spoken.prompting.delimiter) == (True, "")
     for positions in (3, "all"):
         tokens = from_settings("next_token", {"positions": positions}, folder, "here")
         assert isinstance(tokens, NextToken)
@@ -79,6 +86,11 @@ def test_every_setting_of_a_kind_can_be_written(folder: Path) -> None:
         ({"kind": "multiple_choice", "shots": True}, r"shots must be a whole number, got True"),
         ({"kind": "multiple_choice", "shots": 10**6}, r"shots must lie between 0 and "),
         ({"kind": "multiple_choice", "scoring": "x"}, r"scoring must be one of letter, text"),
+        ({"kind": "facts", "chat": "yes"}, r"chat must be true, false or .*, got 'yes'"),
+        ({"kind": "facts", "chat": None}, r"chat must be true, false or .*, got None"),
+        ({"kind": "facts", "delimiter": None}, r'delimiter must be text \("" for none\), got None'),
+        ({"kind": "multiple_choice", "delimiter": False}, r"delimiter must be text .*, got False"),
+        ({"kind": "next_token", "chat": True}, r"unknown setting 'chat'; known settings: kind, "),
         ({"kind": "multiple_choice", "template": "x"}, r"the template 'x' lacks \{question\}"),
         ({"kind": "next_token", "positions": 0}, r"positions must be at least 1 or 'all', got 0"),
         ({"kind": "next_token", "positions": "many"}, r"positions must be .*, got 'many'"),

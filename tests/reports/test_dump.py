@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tracemalloc
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -136,6 +137,26 @@ def test_lines_may_be_left_out_and_reordered(tmp_path: Path) -> None:
 # --- a line --------------------------------------------------------------------------------------
 
 
+def test_items_without_a_group_stay_alone(tmp_path: Path) -> None:
+    """What is read back has as many independent units as what was written."""
+    one = Predictions.from_confidence([0.5] * 4, [True] * 4, groups=["a", None, "a", "#1"])
+    found = read_dump(write_dump(tmp_path, one))
+    assert found.n_clusters == one.n_clusters == 3
+
+
+def test_one_long_name_makes_no_other_longer(tmp_path: Path) -> None:
+    """Reading takes memory for the text there is, not for n times the longest."""
+    n, names = 2000, ["a"] * 1999 + ["x" * 100_000]
+    one = Predictions.from_confidence([0.5] * n, [True] * n, groups=names, slices=names)
+    tracemalloc.start()
+    found = read_dump(write_dump(tmp_path, one))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    same(one, found)
+    # As two arrays of fixed width: 2 x 2000 x 100,000 x 4 bytes.
+    assert peak < 16_000_000
+
+
 def two(**more: Any) -> Predictions:
     """Two items on which everything is known."""
     given: dict[str, Any] = {
@@ -224,13 +245,46 @@ def test_the_baseline_stands_beside_each_item() -> None:
 
 def test_a_baseline_on_other_items_is_refused() -> None:
     """Numbers of one item never stand beside those of another."""
-    before = two().take(np.array([1, 0]))
+    before = Predictions("quiz", [0.3], [True], [77])
     with pytest.raises(PredictionsError) as caught:
         list(dump_lines(two(), before))
     assert str(caught.value) == (
-        "predictions of probe 'quiz': the baseline is on other items, or on the same in another "
-        "order; bring both into one order with take()."
+        "predictions of probe 'quiz': the baseline has none of these items."
     )
+
+
+@pytest.mark.parametrize("places", [[1, 0], [1], [0]])
+def test_a_baseline_pairs_by_id(places: list[int], tmp_path: Path) -> None:
+    """In any order, and on a part of the items; the others have no values of it."""
+    before = Predictions("quiz", np.array([0.3, 0.25]), np.array([True, False]), two().item_ids)
+    path = write_dump(tmp_path, two(), before.take(np.array(places)))
+    rows = [json.loads(line) for line in path.read_text("ascii").splitlines()]
+    for i, row in enumerate(rows):
+        if i in places:
+            assert row["confidence_before"] == before.confidence[i]
+            assert row["correct_before"] == before.correct[i]
+        else:
+            assert not {"confidence_before", "correct_before"} & {*row}
+    made, again = read_both(path)
+    assert again is not None
+    there = np.sort(places)
+    np.testing.assert_array_equal(made.item_ids, two().item_ids)
+    np.testing.assert_array_equal(again.item_ids, before.item_ids[there])
+    np.testing.assert_array_equal(again.confidence, before.confidence[there])
+    np.testing.assert_array_equal(again.correct, before.correct[there])
+
+
+def test_a_dump_with_a_baseline_is_kept_within_a_run(tmp_path: Path) -> None:
+    """Without one, the same items replace only what an earlier run wrote."""
+    before = Predictions("quiz", np.array([0.3, 0.25]), np.array([True, False]), two().item_ids)
+    path = write_dump(tmp_path, two(), before)
+    written = path.stat().st_mtime
+    assert write_dump(tmp_path, two(), since=written - 60) == path
+    assert read_both(path)[1] is not None
+    write_dump(tmp_path, two(), before, since=written - 60)
+    assert read_both(path)[1] is not None
+    write_dump(tmp_path, two(), since=written + 60)
+    assert read_both(path)[1] is None
 
 
 def test_without_words_no_text_is_written() -> None:
@@ -508,8 +562,8 @@ BAD = [
     (line(1, correct="\x1b[31m" + "x" * 99), r'correct must be true or false, got "\u001b[31m'),
     (line(1, without="group"), "has no group, and line 1 has one; all items have it or none."),
     (line(1, slice="s"), "has slice, and line 1 has not; all items have it or none."),
-    (line(1, confidence_before=0.5, correct_before=True),
-     "has confidence_before, and line 1 has not; all items have it or none."),
+    (line(1, confidence_before=0.5),
+     "has one of confidence_before and correct_before; it needs both, or none."),
     (line(1, probabilities=[0.1, 0.8, 0.1]),
      "has 3 probabilities, and line 1 has 2; fill up with zeros."),
     *(

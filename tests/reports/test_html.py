@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup
-from samples import HOSTILE, everywhere, predictions, results, verdicts
+from samples import HOSTILE, everywhere, predictions, results, turned, verdicts
 
 from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift
 from pytest_calibration.gate.verdict import Past, compare
@@ -427,10 +427,23 @@ def test_the_summary_counts_every_state() -> None:
 
 
 def test_every_verdict_has_a_row_and_a_section() -> None:
-    """Rows stand in order, link to the section of the same verdict, and sort by true numbers."""
+    """As the sections stand, what fails first; with links to them, sorting by true numbers."""
     rows = page().rows("all")
     heads = [th.text for th in page().one("table", id="all").one("thead").all("th")]
-    for i, (row, r) in enumerate(zip(rows, session().results, strict=True), start=1):
+    numbers = [
+        int(row.attributes["data-verdict"])
+        for row in page().one("table", id="all").one("tbody").all("tr")
+    ]
+    signs = [
+        "bad" if r.fails else "good" if r.state == "passed" else "doubt" for r in session().results
+    ]
+    order = sorted(range(len(signs)), key=lambda i: ["bad", "doubt", "good"].index(signs[i]))
+    assert numbers == [i + 1 for i in order]
+    assert [article.attributes["id"] for article in page().all("article")] == [
+        f"v{i}" for i in numbers
+    ]
+    for i, row in zip(numbers, rows, strict=True):
+        r = session().results[i - 1]
         cells = dict(zip(heads, row, strict=True))
         section = page().one("article", id=f"v{i}")
         assert cells["probe"].one("a").attributes["href"] == f"#v{i}"
@@ -439,6 +452,7 @@ def test_every_verdict_has_a_row_and_a_section() -> None:
         assert section.one("h3").text.startswith(r.probe)
         assert r.state_name in section.one("header").one("span", class_="pill").text
         assert cells["value"].number("data-key") == r.number.value
+        assert cells["accuracy"].number("data-key") == r.accuracy
         assert cells["value"].text.startswith(f"{r.number.value:.3f}")
         assert int(cells["n"].number("data-key")) == r.n
         against = r.limit if r.limit is not None else r.baseline and r.baseline.value
@@ -451,10 +465,11 @@ def test_rows_carry_what_filters_look_for() -> None:
     """Equal states, models and probes have equal numbers, those of the options to choose from."""
     summary = page().one("section", id="summary")
     rows = summary.one("table", id="all").one("tbody").all("tr")
+    shown = [session().results[int(row.attributes["data-verdict"] or 0) - 1] for row in rows]
     for what, values in (
-        ("state", [r.state_name for r in session().results]),
-        ("model", [r.model for r in session().results]),
-        ("probe", [r.probe for r in session().results]),
+        ("state", [r.state_name for r in shown]),
+        ("model", [r.model for r in shown]),
+        ("probe", [r.probe for r in shown]),
     ):
         options = summary.one("select", data_filter=what).all("option")
         named = {o.attributes["value"]: o.text for o in options}
@@ -699,6 +714,34 @@ def test_slices_say_how_many_are_left_out() -> None:
     assert f"{207 - FEWEST_SLICES} of 207 slices not shown." in crowd.text
     assert len(crowd.one("ol", id="v9-items").elements) == FEWEST_ITEMS
     assert f"{20 - FEWEST_ITEMS} more not shown." in crowd.text
+
+
+@pytest.mark.parametrize("item_text", [True, False])
+def test_answers_that_turned_wrong_are_listed(item_text: bool) -> None:
+    """Under how many turned, before the surest wrong answers; with text only where it may be."""
+    base = predictions(hostile=False)
+    made = result_of(
+        compare(turned(predictions(sharpen=2, hostile=False)), base), item_text=item_text
+    )
+    assert made.detail is not None
+    found = made.detail.turned
+    assert found is not None
+    section = page_of(made).one("article")
+    heads = [head.text for head in section.all("h4")]
+    at = heads.index(found.sentence)
+    assert heads[at + 1] == "Wrong answers of the highest confidence"
+    listed = section.one("ol", id="v1-turned").all("details")
+    assert len(listed) == len(found.items) == 20
+    for item, shown in zip(found.items, listed, strict=True):
+        text = shown.one("summary").words
+        assert text.startswith(item.title)
+        assert text.endswith(", correct")
+        assert bool(shown.all("p", class_="prompt")) == item_text
+    assert f"{found.wrong - 20} more not shown." in section.text
+    # None turned wrong: how many did, and no list.
+    alike = page_of(result_of(compare(base, base))).one("article")
+    assert "0 answers turned wrong, 0 turned right" in [head.text for head in alike.all("h4")]
+    assert alike.all("ol", id="v1-turned") == []
 
 
 def test_slices_show_shift_margin_and_change() -> None:
@@ -1102,6 +1145,56 @@ def test_different_histories_are_different_charts() -> None:
     assert drifts([passed(), replace(regressed(), probe="another")]) == []
 
 
+def measured(*models: str, past: tuple[Past, ...] = PAST) -> list[int | None]:
+    """Which point each measurement of a drift came after, by its number from 0."""
+    made = [
+        replace(detailed(regressed(), past=past), model=model, accuracy=0.5 + i / 100)
+        for i, model in enumerate(models)
+    ]
+    (drift,) = drifts(made)
+    return [p.follows for p in drift.points]
+
+
+@pytest.mark.parametrize(
+    ("models", "follows"),
+    [
+        (["lora", "full"], [1, 1]),
+        (["base", "lora", "full"], [1, 1, 1]),
+        (["checkpoint-100", "checkpoint-200", "checkpoint-1000"], [1, 2, 3]),
+        (["checkpoint-300", "checkpoint-200"], [1, 1]),
+        (["a/checkpoint-1", "b/checkpoint-2"], [1, 1]),
+        (["a/step_1", "b/step_1", "a/step_2", "b/step_2"], [1, 1, 2, 3]),
+        (["sft-lr1-step10", "sft-lr1-step20", "sft-lr2-step30"], [1, 2, 1]),
+        (["ckpt9", "Epoch=1-last", "Epoch=2-last", "ckpt10"], [1, 1, 3, 2]),
+        (["qwen-7b", "qwen-14b"], [1, 1]),
+        (["dpo-v1", "dpo-v2"], [1, 1]),
+        (["", "x"], [1, 1]),
+    ],
+)
+def test_siblings_are_not_joined(models: list[str], follows: list[int]) -> None:
+    """Models of one baseline came after it; only steps of one training came after each other."""
+    assert measured(*models) == [None, 0, *follows]
+    # Without a stored baseline nothing is known of the first.
+    alone = [None if at == 1 else at - 2 for at in follows]
+    assert measured(*models, past=()) == alone
+
+
+def test_lines_lead_from_what_a_point_came_after() -> None:
+    """One line of the ECE and one of the accuracy to each point that follows another."""
+    points = [
+        Point("base", "baseline", 9, 0.05, 0.7),
+        Point("lora", "this run", 9, 0.06, 0.7, verdict=1, follows=0),
+        Point("full", "this run", 9, 0.20, 0.6, verdict=2, follows=0),
+        Point("other", "this run", 9, 0.10, 0.6, verdict=3),
+    ]
+    svg = drawn("drift", "k", "t", points).one("svg")
+    lines = [n for n in svg.all("line") if "joint" in (n.attributes["class"] or "")]
+    assert len(lines) == 4
+    large = [c for c in svg.all("circle") if c.attributes["r"] == "5"]
+    assert {n.number("x1") for n in lines} == {lines[0].number("x1")}
+    assert {n.number("x2") for n in lines} == {c.number("cx") for c in large[:2]}
+
+
 def test_one_measurement_is_no_drift() -> None:
     """Without a drift there is no section, nor a link to it."""
     for single in ((), (regressed(),), (bare(regressed()), bare(passed()))):
@@ -1174,3 +1267,10 @@ def test_every_state_has_a_sign_and_a_word() -> None:
         "no_baseline": "bad",
     }
     assert len(verdicts()) == len(session().results)
+
+
+def test_cautions_are_told_whatever_the_verdict() -> None:
+    """What a probe says of its numbers stands with each verdict on them, escaped."""
+    passed = replace(session().results[0], cautions=("it is <noise>.",))
+    page = "".join(html_report(replace(session(), results=(passed,))))
+    assert "<li>it is &lt;noise&gt;.</li>" in page

@@ -45,7 +45,7 @@ FACT = replace(
 def test_a_question_with_options() -> None:
     """Name, slice, both confidences; the question; each option, the answer and the correct one."""
     assert list(item_lines(RIVER)) == [
-        "row-17 (slice: city): confidence 0.980, wrong; baseline: 0.410, correct",
+        "row-17 (slice: city): confidence 0.980, wrong; before: 0.410, correct",
         "  Which river runs through Almond?",
         "    A. 0.980  Teal   <- answered",
         "    B. 0.012  Ochre  <- correct",
@@ -88,7 +88,7 @@ def test_a_right_answer_bears_both_marks() -> None:
 def test_without_words_nothing_is_said_but_the_numbers() -> None:
     """Where text may not be shown, neither the options' letters nor which is right are shown."""
     assert list(item_lines(replace(RIVER, text=None))) == [
-        "row-17 (slice: city): confidence 0.980, wrong; baseline: 0.410, correct"
+        "row-17 (slice: city): confidence 0.980, wrong; before: 0.410, correct"
     ]
 
 

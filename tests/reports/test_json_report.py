@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
-from samples import HOSTILE, changed, damaged, predictions, results, small_results
+from samples import HOSTILE, changed, damaged, predictions, results, small_results, turned
 
 from pytest_calibration.errors import ReportError
-from pytest_calibration.gate.verdict import judge
+from pytest_calibration.gate.verdict import compare, judge
 from pytest_calibration.measurement import measure
 from pytest_calibration.reports.flat import flat_metrics
 from pytest_calibration.reports.json_report import json_report, parse_json, read_json
@@ -270,3 +270,26 @@ def test_a_byte_order_mark_is_no_part_of_a_report(tmp_path: Path) -> None:
     """Some programs on Windows write one."""
     (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf" + text().encode())
     assert read_json(tmp_path / "x.json") == sample()
+
+
+def test_what_turned_is_there() -> None:
+    """Both counts and the items, null without a baseline; so it is in a report of before."""
+    base = predictions(hostile=False)
+    made = result_of(compare(turned(base), base))
+    whole = Results("1", "now", 2, True, (made, *results().results))
+    text = "".join(json_report(whole))
+    tree = json.loads(text)
+    assert made.detail is not None
+    assert made.detail.turned is not None
+    detail = tree["results"][0]["detail"]
+    assert detail["turned"]["wrong"] == made.detail.turned.wrong > 0
+    assert detail["turned"]["right"] == made.detail.turned.right > 0
+    assert len(detail["turned"]["items"]) == 20
+    assert detail["turned"]["items"][0]["correct_before"] is True
+    assert parse_json(text) == whole
+    limits = [r["detail"]["turned"] for r in tree["results"] if r["state"] == "above_limit"]
+    assert limits == [None]
+    del detail["turned"]
+    older = parse_json(json.dumps(tree)).results[0].detail
+    assert older is not None
+    assert older.turned is None

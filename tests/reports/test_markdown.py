@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rendering import MADE_BY_GITHUB, inline, shown, tokens
-from samples import HOSTILE, predictions, results
+from samples import HOSTILE, predictions, results, turned
 
 from pytest_calibration.errors import UsageError
 from pytest_calibration.gate.verdict import compare, judge
@@ -101,12 +101,13 @@ def test_the_table_has_a_row_for_each_verdict() -> None:
     cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
     signs = [row[0] for row in cells[2:]]
     assert signs == ["❌"] * 5 + ["✅"] * 2 + ["⚠️"]
-    assert {len(row) for row in cells} == {9}
+    assert {len(row) for row in cells} == {10}
     regressed = sample().results[1]
     assert cells[2][1] == "**regressed (signed gap, slope, shape)**"
     assert cells[2][4:6] == ["600", f"{regressed.number.value:.3f}"]
-    assert cells[2][8] == f"baseline {regressed.baseline.value:.3f}"  # type: ignore[union-attr]
-    assert [row[8] for row in cells[2:]].count("limit 0.050") == 1
+    assert cells[2][8] == f"{regressed.accuracy:.3f}"
+    assert cells[2][9] == f"baseline {regressed.baseline.value:.3f}"  # type: ignore[union-attr]
+    assert [row[9] for row in cells[2:]].count("limit 0.050") == 1
 
 
 def test_several_metrics_have_a_column() -> None:
@@ -143,8 +144,9 @@ def test_a_failing_verdict_tells_all_there_is() -> None:
     assert "| `first` | 600 | 0.051 | 0.700 | +0.010 | new &lt;i&gt;data" in source
     assert "| **model** ≠ |" in source
     assert "| shots | `3` | `3` |" in source
-    assert " ".join(fences[3].split()).count("wrong; baseline:") == 5
-    assert "<summary>The 5 most confident wrong answers</summary>" in source
+    assert " ".join(fences[3].split()).count("wrong; before:") == 5
+    title = "0 answers turned wrong, 0 turned right; most confident wrong answers"
+    assert f"<summary>{title}</summary>" in source
 
 
 def test_slices_that_moved_are_marked() -> None:
@@ -227,7 +229,8 @@ def test_a_result_without_details_is_told_without() -> None:
 def test_a_better_model_is_named() -> None:
     """The command that would accept it is named, where a baseline is stored."""
     better = result_of(
-        compare(predictions(), predictions(sharpen=2.5), against="baseline"), detailed=False
+        compare(predictions(n=1500), predictions(n=1500, sharpen=2.5), against="baseline"),
+        detailed=False,
     )
     assert better.improved
     session = Results("1", "now", 1, True, (better,))
@@ -260,7 +263,7 @@ def test_nothing_in_the_text_acts(most_bytes: int) -> None:
     for block in (t.content for t in parsed if t.type == "html_block"):
         lines = block.strip().splitlines()
         assert lines[0] in own or (
-            lines[0] == "<details>" and re.fullmatch(r"<summary>[\w ]+</summary>", lines[1])
+            lines[0] == "<details>" and re.fullmatch(r"<summary>[\w ,;]+</summary>", lines[1])
         )
     html = {t.content for t in inline(parsed) if t.type == "html_inline"}
     assert html <= {"<code>", "</code>", "<sub>", "</sub>"}
@@ -276,14 +279,18 @@ def test_nothing_in_the_text_acts(most_bytes: int) -> None:
 
 @pytest.mark.parametrize(
     "field",
-    ["probe", "model", "test", "headline", "explanation", "remedy", "unit", "reference", "notes"],
+    [
+        *("probe", "model", "test", "headline", "explanation", "remedy", "unit", "reference"),
+        *("notes", "cautions"),
+    ],
 )
 @pytest.mark.parametrize("bad", [HOSTILE, "`a|b``c", "</details>\n\n# x", "\\|", "$a$ @b #1"])
 def test_no_field_acts(field: str, bad: str) -> None:
     """Each field of a result may hold anything; the shape of the report does not change."""
 
     def kinds(text: str) -> list[str]:
-        value: object = (text, text) if field in ("explanation", "notes") else text
+        several = field in ("explanation", "notes", "cautions")
+        value: object = (text, text) if several else text
         value = Remedy(text, text) if field == "remedy" else value
         return [t.type for t in tokens(report(one(**{field: value})))]
 
@@ -305,6 +312,13 @@ def test_no_text_of_the_session_acts() -> None:
         bad, errors=("a",), remarks=("b", "c", "d"), version="1", created="2", commit="3"
     )
     assert kinds == [t.type for t in tokens(report(calm))]
+
+
+def test_cautions_are_told_whatever_the_verdict() -> None:
+    """What a probe says of its numbers stands once for each probe and model, passed or not."""
+    passed = replace(sample().results[0], probe="mcq", model="sft", cautions=("it is noise.",))
+    text = report(replace(sample(), results=(passed, passed), errors=(), remarks=()))
+    assert text.count("`mcq` on `sft`: it is noise.") == 1
 
 
 # --- limits --------------------------------------------------------------------------------------
@@ -356,7 +370,7 @@ def test_a_report_that_just_fits_is_whole() -> None:
     source = report(sample(), size - 1)
     note = NOTE.search(source)
     assert note is not None
-    assert note[2] == "worst items (1 of 5)"
+    assert note[2] == "items (1 of 5)"
     # Of equal ones the last goes first.
     assert "wrong answers</summary>" in source.split("\n### ")[1]
     assert "wrong answers</summary>" not in source.split("\n### ")[5]
@@ -375,7 +389,7 @@ def test_sections_go_by_importance() -> None:
     assert (
         seen
         == [
-            "worst items",
+            "items",
             "settings",
             "what was stored before",
             "slices",
@@ -422,3 +436,26 @@ def test_the_limits_are_githubs() -> None:
     """A comment holds 65,536 characters, a step 1 MiB."""
     assert COMMENT < 65_536
     assert STEP_SUMMARY < 2**20
+
+
+# --- what turned ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("item_text", [True, False])
+def test_answers_that_turned_wrong_are_named(item_text: bool) -> None:
+    """Counted below the diagnosis, and named in place of the surest wrong answers."""
+    base = predictions(hostile=False)
+    made = result_of(
+        compare(turned(predictions(hostile=False, sharpen=2.5)), base), item_text=item_text
+    )
+    assert made.detail is not None
+    found = made.detail.turned
+    assert found is not None
+    source = report(Results("1", "now", 1, True, (made,)))
+    assert f"\n{found.sentence}.\n" in source
+    assert f"<summary>{found.sentence}; most confident that turned wrong</summary>" in source
+    assert re.findall(r"^(#[0-9a-f]{16}) ", source, re.MULTILINE) == [
+        item.title for item in found.items[:5]
+    ]
+    assert source.count(", wrong; before: ") == 5
+    assert bool(re.search(r"question \d+\?", source)) == item_text

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import samples
-from samples import predictions, results, verdicts
+from samples import predictions, results, turned, verdicts
 
 from pytest_calibration.diagnosis.slices import by_slice, shifts
 from pytest_calibration.gate.decision import State
@@ -20,11 +20,13 @@ from pytest_calibration.predictions import Predictions
 from pytest_calibration.reports.model import (
     MOST_SLICES,
     Results,
+    Turned,
     from_plain,
     item_of,
     plain,
     result_of,
     slice_rows,
+    turned_of,
     worst_items,
 )
 
@@ -188,3 +190,70 @@ def test_the_parent_is_taken_for_the_model_before() -> None:
     past = by_reference["baseline"].detail
     assert past is not None
     assert [step.model for step in past.past] == ["first", "base"]
+
+
+# --- what turned ---------------------------------------------------------------------------------
+
+
+def test_answers_that_turned_are_counted_and_named() -> None:
+    """Correct before and wrong now, the most confident first; the others are only counted."""
+    before = predictions(hostile=False)
+    after = turned(predictions(hostile=False, sharpen=2.0))
+    result = result_of(compare(after, before))
+    assert result.detail is not None
+    found = result.detail.turned
+    assert found is not None
+    rows = [i for i in range(before.n) if before.correct[i] and not after.correct[i]]
+    assert found.wrong == len(rows) > 20
+    assert found.right == sum(~before.correct & after.correct) > 0
+    rows.sort(key=lambda i: (-after.confidence[i], after.item_ids[i]))
+    assert [int(item.id, 16) for item in found.items] == after.item_ids[rows[:20]].tolist()
+    for item, i in zip(found.items, rows, strict=False):
+        assert (item.correct_before, item.correct) == (True, False)
+        assert (item.confidence_before, item.confidence) == (
+            before.confidence[i],
+            after.confidence[i],
+        )
+    title, items = result.detail.named
+    assert title.startswith(f"{len(rows)} answers turned wrong, {found.right} turned right; ")
+    assert items == found.items
+
+
+def test_where_no_answer_turned_wrong_the_surest_are_named() -> None:
+    """The numbers say that none did; without a baseline there are no such numbers."""
+    before = predictions(hostile=False)
+    detail = result_of(compare(predictions(hostile=False, sharpen=2.0), before)).detail
+    assert detail is not None
+    title = "0 answers turned wrong, 0 turned right; most confident wrong answers"
+    assert detail.named == (title, detail.worst)
+    limit = replace(judge(measure(before), 0.01), candidate=before)
+    alone = result_of(limit).detail
+    assert alone is not None
+    assert alone.turned is None
+    assert alone.named == ("most confident wrong answers", alone.worst)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "count"), [(1, "1 answer"), (2, "2 answers"), (1234, "1,234 answers")]
+)
+def test_what_turned_is_a_sentence(wrong: int, count: str) -> None:
+    """Both counts, in English."""
+    assert Turned(wrong, 5, ()).sentence == f"{count} turned wrong, 5 turned right"
+
+
+def test_text_of_what_turned_is_shown_only_where_it_may_be() -> None:
+    """As with the surest wrong answers: without leave an item is its id."""
+    before = predictions(hostile=False)
+    for item_text in (True, False):
+        made = turned_of(turned(before), before, item_text=item_text)
+        assert {item.text is not None for item in made.items} == {item_text}
+
+
+def test_what_turned_is_counted_on_the_items_of_both() -> None:
+    """An item that one side lacks has not turned."""
+    before = predictions(hostile=False)
+    few = turned(before).take(np.arange(300))
+    detail = result_of(compare(few, before)).detail
+    assert detail is not None
+    assert detail.turned is not None
+    assert detail.turned.wrong == int((before.correct[:300] & ~few.correct).sum())

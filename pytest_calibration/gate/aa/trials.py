@@ -201,7 +201,7 @@ def _aligned(
     if other is None:
         return first, None
     second = as_predictions(other)
-    ours, theirs, remark = align(first, second, "other set")
+    ours, theirs, remark = align(first, second, "the other set")
     if ours is None or theirs is None:
         raise MetricError(f"probe {first.probe!r} cannot be compared: {remark}")
     first, second = first.take(ours), second.take(theirs)

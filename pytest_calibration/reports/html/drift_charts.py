@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 
 # A verdict that fails for another reason, such as a missing baseline, does not mark its number.
 JUDGED: Final = frozenset({"regressed", "above_limit", "inconclusive"})
+# What a number in the name of a model must follow to be the step of a training.
+STEP: Final = re.compile(
+    r"(?:checkpoint|ckpt|step|epoch|iter)[-_= ]?(\d{1,18})(?!\d)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Point:
         reason: why it was replaced.
         verdict: number of the first verdict on it in this session; None for what was stored.
         fails: whether a verdict fails for what it measured.
+        follows: position of the point that it came after; None where that is not known.
     """
 
     model: str
@@ -43,6 +49,7 @@ class Point:
     reason: str = ""
     verdict: int | None = None
     fails: bool = False
+    follows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,11 +121,11 @@ def _drift(members: Sequence[_Measured], past: Iterable[Past]) -> Drift:
     # Several verdicts may be about one measurement.
     same: dict[tuple[object, ...], list[_Measured]] = {}
     for m in members:
-        key = (m.result.model, m.detail.candidate.n, m.ece, m.result.accuracy)
+        key = (m.result.source, m.detail.candidate.n, m.ece, m.result.accuracy)
         same.setdefault(key, []).append(m)
     measured = [
         Point(
-            first.result.model,
+            first.result.source,
             "this run",
             first.detail.candidate.n,
             first.ece.value,
@@ -131,4 +138,33 @@ def _drift(members: Sequence[_Measured], past: Iterable[Past]) -> Drift:
         )
         for first, *others in same.values()
     ]
-    return Drift(members[0].result.probe if members else "", (*stored, *measured))
+    points = _in_time(stored, measured)
+    return Drift(members[0].result.probe if members else "", points)
+
+
+def _in_time(stored: Sequence[Point], measured: Sequence[Point]) -> tuple[Point, ...]:
+    """Return all points, each with the one that it came after.
+
+    What was stored is a history. Models of one run are siblings: each came after the stored
+    baseline, and not after the other, unless their names differ only in the number of a step, which
+    grows: the checkpoints of one training.
+    """
+    points = [replace(p, follows=i - 1 if i else None) for i, p in enumerate(stored)]
+    # Name without its step: the last step, and the position of its point.
+    latest: dict[str, tuple[int, int]] = {}
+    for p in measured:
+        name, step = _step(p.model)
+        step_before, at = latest.get(name, (-1, len(stored) - 1))
+        follows = at if step is not None and step > step_before else len(stored) - 1
+        points.append(replace(p, follows=follows if follows >= 0 else None))
+        if step is not None:
+            latest[name] = step, len(points) - 1
+    return tuple(points)
+
+
+def _step(model: str) -> tuple[str, int | None]:
+    """Return a name without the step of a training, and the step: of ``checkpoint-400``, 400."""
+    found = STEP.search(model)
+    if found is None:
+        return model, None
+    return f"{model[: found.start(1)]}#{model[found.end(1) :]}", int(found[1])

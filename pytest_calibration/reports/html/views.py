@@ -105,7 +105,7 @@ def choices(results: Sequence[Result]) -> dict[str, list[str]]:
     """Return the states, the models and the probes, each once, in order."""
     return {
         "state": list(dict.fromkeys(r.state_name for r in results)),
-        "model": list(dict.fromkeys(r.model for r in results)),
+        "model": list(dict.fromkeys(r.source for r in results)),
         "probe": list(dict.fromkeys(r.probe for r in results)),
     }
 
@@ -165,10 +165,18 @@ def settings(detail: Detail) -> Iterator[tuple[str, str, str | None, str | None]
             yield name, kind, mine.get(name), theirs.get(name)
 
 
-def options(item: Item) -> list[Option]:
-    """Return the options of an item in their order; none where it has none."""
+def options(item: Item, classes: Sequence[str] = ()) -> list[Option]:
+    """Return the options of an item in their order; none where it has none.
+
+    Args:
+        item: the item.
+        classes: names of the classes; without them options have letters, or numbers.
+    """
     texts = () if item.text is None else item.text.options
     total = max(len(texts), len(item.probabilities))
+    letters = list(ascii_uppercase)
+    if total > len(letters):
+        letters = [f"{i + 1}" for i in range(total)]
     answer = gold = None
     if item.probabilities:
         answer = item.probabilities.index(max(item.probabilities))
@@ -180,7 +188,7 @@ def options(item: Item) -> list[Option]:
         gold = texts.index(item.text.gold)
     return [
         Option(
-            letter=ascii_uppercase[i] if total <= len(ascii_uppercase) else f"{i + 1}",
+            letter=classes[i] if i < len(classes) else letters[i],
             text=texts[i] if i < len(texts) else "",
             probability=item.probabilities[i] if i < len(item.probabilities) else None,
             answered=i == answer,

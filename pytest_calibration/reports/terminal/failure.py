@@ -81,7 +81,7 @@ def _compared(result: Result, width: int, several: bool) -> list[str]:
         lines += component_table(result.components, decided=result.state != "inconclusive")
     else:
         lines += map(visible, result.findings)
-    for note in result.notes:
+    for note in (*result.cautions, *result.notes):
         lines += wrapped(f"note: {note}", width - 2)
     return lines
 
@@ -107,15 +107,18 @@ def component_table(components: Sequence[ComponentRow], *, decided: bool = True)
             f"{visible(c.name):<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
             f"{bound:>10} {tolerance:>8}{mark}"
         )
+        if c.below_zero:
+            yield f"{'':<18}  {c.below_zero}"
 
 
 def _slices_and_items(detail: Detail, width: int) -> list[str]:
-    """Return the first slices that moved, and the worst items, a line each."""
+    """Return the first slices that moved, and the items to name, a line each."""
     shifts = [row.shift for row in detail.slices if row.shift is not None and row.shift.change]
     lines = [*shift_lines(shifts[:WORST])] if shifts else []
-    if detail.worst:
-        lines.append("most confident wrong answers:")
-        lines += [item_heading(item, width - 2) for item in detail.worst[:WORST]]
+    title, items = detail.named
+    if items:
+        lines += wrapped(f"{title}:", width - 2)
+        lines += [item_heading(item, width - 2) for item in items[:WORST]]
     return lines
 
 
@@ -152,7 +155,7 @@ def _full(failing: Sequence[Result], width: int) -> Iterator[str]:
             figures = (figure for figure in result.diagnosis.figures if not figure.restates)
             blocks.append(figure_lines(figures))
     if detail is not None and detail.worst:
-        blocks.append(worst_lines(detail.worst, width=width - 2))
+        blocks.append(named_lines(*detail.named, width=width - 2))
     for i, block in enumerate(filter(None, map(list, blocks))):
         yield from [""] * bool(i)
         yield from (f"  {visible(line)}" for line in block)
@@ -160,8 +163,10 @@ def _full(failing: Sequence[Result], width: int) -> Iterator[str]:
         yield from ("", f"{remedy.purpose}:", f"  {remedy.command}")
 
 
-def worst_lines(worst: Sequence[Item], *, most: int = WORST, width: int = WIDTH) -> Iterator[str]:
-    """Yield the wrong answers of the highest confidence, with a header."""
-    yield f"most confident wrong answers{':' if worst else ': none'}"
-    for item in worst[:most]:
+def named_lines(
+    title: str, items: Sequence[Item], *, most: int = WORST, width: int = WIDTH
+) -> Iterator[str]:
+    """Yield what these items are, and the first of them; see ``Detail.named``."""
+    yield from wrapped(f"{title}:", width)
+    for item in items[:most]:
         yield from item_lines(item, width=width)

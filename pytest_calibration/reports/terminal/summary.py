@@ -33,13 +33,16 @@ COLUMNS: Final = {
     "value": ">",
     "interval": "<",
     "floor": ">",
+    "acc": ">",
     "against": ">",
     "state": "<",
 }
 # Columns that a narrow terminal leaves out, in this order.
-DISPENSABLE: Final = ("interval", "floor", "metric", "n", "against")
+DISPENSABLE: Final = ("interval", "floor", "metric", "n", "acc", "against")
 NAME_WIDTH: Final = 32
 NARROW_NAME: Final = 14
+# Subjects of one line.
+MOST_NAMED: Final = 4
 # Longer lines of prose are hard to read.
 PROSE: Final = 100
 
@@ -52,13 +55,13 @@ def summary_lines(
     unicode: bool = False,
     paint: Paint = unpainted,
 ) -> Iterator[str]:
-    """Yield the table of verdicts, hints, remarks and errors, and the count of each state.
+    """Yield the table of verdicts, cautions, hints, remarks, errors, and the count of each state.
 
     Args:
         results: the session.
         width: columns of the terminal.
-        verbosity: below 0, only failing verdicts, remarks and errors; 1 adds the diagnosis of every
-            verdict, 2 its reliability diagram and slices.
+        verbosity: below 0, only failing verdicts, cautions, remarks and errors; 1 adds the
+            diagnosis of every verdict, 2 its reliability diagram and slices.
         unicode: whether the terminal shows more than ASCII.
         paint: gives a piece of text its colour.
     """
@@ -67,6 +70,8 @@ def summary_lines(
     if verbosity >= 1:
         for result in shown:
             yield from _details(result, width, verbosity >= 2, unicode, paint)
+    for line in _cautions(results):
+        yield from wrapped(line, width, further="  ")
     hints = [*_hints(results.results), *_false_alarms(results)] if verbosity >= 0 else []
     for line in (*hints, *results.remarks):
         yield from wrapped(line, width, further="  ")
@@ -139,13 +144,15 @@ def _cells(r: Result) -> dict[str, str]:
         against = f"{r.baseline.value:.3f}{' (parent)' * (r.against == 'parent')}"
     floor, (low, high) = r.number.noise_floor, r.number.ends
     return {
-        "model": fitted(r.model, NAME_WIDTH),
+        "model": fitted(r.source, NAME_WIDTH),
         "probe": fitted(r.probe, NAME_WIDTH),
-        "n": f"{r.n:,}",
-        "metric": r.number.label.removesuffix(" (15 equal-width bins)"),
+        "n": r.items,
+        "metric": r.number.label.removesuffix(" (15 equal-width bins)")
+        + (f" ({r.number.below_zero})" if r.number.below_zero else ""),
         "value": f"{r.number.value:.3f}",
         "interval": f"[{low:.3f}, {high:.3f}]",
         "floor": "" if floor is None else f"{floor:.3f}",
+        "acc": "" if r.number.metric == "accuracy" else f"{r.accuracy:.3f}",
         "against": against,
         "state": r.state_name + (f" ({', '.join(r.fired)})" if r.fired else ""),
     }
@@ -157,10 +164,19 @@ def _hints(results: Sequence[Result]) -> Iterator[str]:
         if r.state == "inconclusive":
             needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
             yield f"inconclusive: {r.subject}: n = {r.n:,} is too few{needed}"
-        if r.improved and r.against == "baseline":
-            yield (
-                f"better than the baseline: {r.subject}; --calibration-accept=REASON would store it"
-            )
+        store = "--calibration-accept=REASON would store it"
+        if r.partly_better:
+            yield f"{r.subject}: one component improved; {store}"
+        if r.better:
+            yield f"better than the baseline: {r.subject}; {store}"
+
+
+def _cautions(results: Results) -> Iterator[str]:
+    """Yield what a reader must know of the comparisons, whatever came of them."""
+    for caution, about in results.cautions.items():
+        subjects = list(dict.fromkeys(result.subject for result in about))
+        more = f" and {len(subjects) - MOST_NAMED:,} more" if len(subjects) > MOST_NAMED else ""
+        yield f"{', '.join(subjects[:MOST_NAMED])}{more}: {caution}"
 
 
 def _false_alarms(results: Results) -> Iterator[str]:

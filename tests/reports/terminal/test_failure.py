@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from samples import HOSTILE, predictions, results
+from samples import HOSTILE, predictions, results, turned
 
 from pytest_calibration.gate.verdict import compare, judge
 from pytest_calibration.measurement import measure
@@ -48,7 +48,7 @@ def test_the_short_text_has_25_lines() -> None:
         "  Over-confident by ",
         "  component  ",
         "  slice  ",
-        "  most confident wrong answers:\n",
+        "  0 answers turned wrong, 0 turned right; most confident wrong answers:\n",
         "to accept it: pytest --accept\n",
         "more: pytest -v, or --calibration-report=FILE.html",
     )
@@ -79,7 +79,7 @@ def test_every_number_stands_where_it_belongs() -> None:
         gaps = f"{row.shift.gap_before:+.3f} -> {row.shift.gap_after:+.3f}"
         assert re.search(rf"{row.now.name} .* {re.escape(gaps)} .*<- worse", text)
     for item in RESULT.detail.worst[:3]:
-        assert re.search(rf"  {item.title} \(slice: .*\): confidence \S+, wrong; baseline", text)
+        assert re.search(rf"  {item.title} \(slice: .*\): confidence \S+, wrong; before", text)
     assert RESULT.detail.worst[3].title not in text
     assert RESULT.detail.slices[3].now.name not in text.partition("most confident")[0]
 
@@ -223,3 +223,18 @@ def test_figures_are_not_repeated() -> None:
     text = [line.removeprefix("  ") for line in lines(RESULT, width=10_000, verbose=True)]
     left = [line for line in RESULT.diagnosis.lines() if line not in text]
     assert {line.split("  ")[0] for line in left} == {"signed gap", "ECE", "bin", "slice"}
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_items_that_turned_wrong_are_named(verbose: bool) -> None:
+    """Not the surest wrong answers, which may have been as wrong before; three of them."""
+    result = result_of(compare(turned(HOT), BASE), test="t.py::a", item_text=True)
+    assert result.detail is not None
+    found = result.detail.turned
+    assert found is not None
+    text = "\n".join(lines(result, verbose=verbose))
+    assert f"  {found.sentence}; most confident that turned wrong:\n" in text
+    named = re.findall(r"^  (#[0-9a-f]{16}|row-\d+).*confidence", text, re.MULTILINE)
+    assert named == [item.title for item in found.items[:3]]
+    assert text.count(", wrong; before: ") == text.count(", correct\n") == 3
+    assert len(lines(result)) <= 25

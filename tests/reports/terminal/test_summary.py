@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from samples import HOSTILE, predictions, results
 
 from pytest_calibration.gate.verdict import compare, judge
 from pytest_calibration.measurement import measure
+from pytest_calibration.predictions import Predictions
 from pytest_calibration.reports.model import Results, result_of
 from pytest_calibration.reports.terminal import counts_line, summary_lines
 from pytest_calibration.reports.terminal.summary import summary_table
@@ -33,16 +35,35 @@ def test_a_summary_is_aligned() -> None:
     lines = list(summary_table(TWO, width=200))
     first, second = (r.number for r in TWO)
     assert [line.split() for line in lines] == [
-        ["model", "probe", "n", "metric", "value", "interval", "floor", "against", "state"],
+        ["model", "probe", "n", "metric", "value", "interval", "floor", "acc", "against", "state"],
         ["base", "support-mcq", "600", "ECE", f"{first.value:.3f}", f"[{first.low:.3f},",
-         f"{first.high:.3f}]", f"{first.noise_floor:.3f}", f"{first.value:.3f}", "passed"],
+         f"{first.high:.3f}]", f"{first.noise_floor:.3f}", f"{TWO[0].accuracy:.3f}",
+         f"{first.value:.3f}", "passed"],
         ["sft", "support-mcq", "600", "ECE", f"{second.value:.3f}", f"[{second.low:.3f},",
-         f"{second.high:.3f}]", f"{second.noise_floor:.3f}", f"{first.value:.3f}", "regressed",
+         f"{second.high:.3f}]", f"{second.noise_floor:.3f}", f"{TWO[1].accuracy:.3f}",
+         f"{first.value:.3f}", "regressed",
          *f"({', '.join(TWO[1].fired)})".split()],
     ]  # fmt: skip
     ends = {line.index("ECE") for line in lines[1:]}
     assert len(ends) == 1
     assert len({line.rindex(f"{first.value:.3f}") for line in lines[1:]}) == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 10_000])
+def test_accuracy_stands_beside_ece(width: int) -> None:
+    """A model that is always wrong, and says so, passes a limit of its ECE: one sees it."""
+    n = 200
+    wrong = Predictions.from_confidence(np.full(n, 0.01), np.zeros(n, bool), probe="facts")
+    made = [
+        result_of(judge(measure(wrong), 0.05)),
+        result_of(judge(measure(wrong, "accuracy"), 0.3, above=True)),
+    ]
+    assert made[0].state == "passed"
+    head, *rows = summary_table(made, width=width)
+    end = head.index(" acc ") + 4
+    assert [row[end - 5 : end].strip() for row in rows] == ["0.000", ""]
+    # The value of a row on accuracy is its accuracy.
+    assert "0.000" in rows[1]
 
 
 def test_columns_nobody_fills_are_left_out() -> None:
@@ -115,7 +136,9 @@ def test_verbose_tells_why_and_very_verbose_where() -> None:
 def test_hints_say_what_to_do() -> None:
     """Too few items: how many would do; better than the baseline: what would store it."""
     few = result_of(compare(BASE.limited(60), BASE.limited(60)))
-    better = result_of(compare(BASE, HOT, against="baseline"))
+    better = result_of(
+        compare(predictions(n=1500), predictions(n=1500, sharpen=2.5), against="baseline")
+    )
     lines = list(summary_lines(session(few, better, remarks=("2 baselines written.",)), width=500))
     assert (
         f"inconclusive: support-mcq on base: n = 60 is too few; about {few.n_needed:,} would "
@@ -175,3 +198,19 @@ def test_any_width_and_verbosity_can_be_printed(width: int, verbosity: int, unic
     assert lines[-1] == counts_line(WHOLE)
     if not unicode:
         assert all(line.isascii() for line in lines)
+
+
+@pytest.mark.parametrize("verbosity", [-2, -1, 0, 1, 2])
+def test_cautions_are_told_whatever_the_verdict_and_verbosity(verbosity: int) -> None:
+    """What a probe says of its numbers stands once for each probe and model; hostile text shown."""
+    noted = replace(BASE, notes=("it is noise.", HOSTILE))
+    passed = result_of(compare(noted, noted))
+    assert passed.cautions == noted.notes
+    again = result_of(judge(measure(noted), 0.9))
+    lines = list(summary_lines(session(passed, passed, again), verbosity=verbosity, width=10_000))
+    assert lines.count("support-mcq on base: it is noise.") == 1
+    assert sum(line.startswith("support-mcq on base: ") for line in lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert "note: it is noise." in compare(noted, noted).explain()
+    anonymous = replace(passed, model="")
+    assert "support-mcq: it is noise." in list(summary_lines(session(anonymous)))

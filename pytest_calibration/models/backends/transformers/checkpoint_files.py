@@ -1,19 +1,31 @@
-"""The files of a checkpoint, and digests of their content; each file is read once."""
+"""The files of a checkpoint, and digests of their content.
+
+A file is read once, as long as what the file system says of it can be trusted:
+
+- Its times must be those of its last change. A write through a memory mapping changes them when
+  the page was not yet waiting to be written, so pages that wait are written before a file is read.
+  File systems in memory write none; files there are read each time.
+- The digest must have been kept by this user: it is sealed with a secret of the user's own.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
+from functools import cache as cached
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.files import is_lfs_pointer
 from pytest_calibration.models.digests import Digest
+from pytest_calibration.models.secret import sealed, unsealed
 
 if TYPE_CHECKING:
     from pytest_calibration.models.cache import Cache
@@ -34,6 +46,16 @@ _NOT_LOADED: Final = re.compile(
 )
 
 
+# Files that name other files of a checkpoint.
+_NAMING: Final = re.compile(
+    r"config\.json|(tokenizer|adapter|generation)_config\.json|.*\.index(\.[\w-]+)?\.json"
+)
+_LONGEST_PATH: Final = 1000
+_TEMPLATES: Final = "additional_chat_templates"
+# File systems that never write to a disk, and so note no time when a mapped page changes.
+_IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "rootfs", "devtmpfs", "hugetlbfs"})
+
+
 @dataclass(frozen=True)
 class FileState:
     """What a file system says of a file; it differs when the content changes.
@@ -44,6 +66,7 @@ class FileState:
         modified: time of the last change of the content, nanoseconds.
         changed: time of the last change of content, name or rights, nanoseconds.
         inode: number of the file, and of its device.
+        asked: absolute, as it was asked for; a link on the way may lead elsewhere later.
     """
 
     path: str
@@ -51,6 +74,7 @@ class FileState:
     modified: int
     changed: int
     inode: tuple[int, int]
+    asked: Path = field(compare=False)
 
     @classmethod
     def of(cls, path: Path) -> FileState:
@@ -61,31 +85,97 @@ class FileState:
         """
         real = path.resolve()
         stat = real.stat()
-        inode = stat.st_ino, stat.st_dev
-        return cls(str(real), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, inode)
+        inode, times = (stat.st_ino, stat.st_dev), (stat.st_mtime_ns, stat.st_ctime_ns)
+        return cls(str(real), stat.st_size, *times, inode, path.absolute())
+
+    def unchanged(self) -> bool:
+        """Whether the same file, with the same content, is still found where it was asked for."""
+        try:
+            return FileState.of(self.asked) == self
+        except OSError:
+            return False
+
+    @property
+    def tells_changes(self) -> bool:
+        """Whether it differs after every change of the content, also through a memory mapping."""
+        return not _in_memory(self.inode[1])
 
     @property
     def key(self) -> bytes:
         """What the digest of a file in this state is cached under."""
-        return Digest("file", *astuple(self)).bytes()
+        return Digest("file", *astuple(self)[:-1]).bytes()
 
 
 def checkpoint_files(folder: Path, subfolders: Sequence[str] = ()) -> Iterator[tuple[str, Path]]:
     """Yield name and path of the files that can change what a checkpoint answers, by name.
 
-    All files count but those known to be read by no loader. Folders within count where a setting
-    names them, and for code; other checkpoints may lie in them.
+    All files count but those known to be read by no loader. What lies within counts where a setting
+    names the folder, and where a configuration or an index names the file, wherever it lies and
+    whatever it is called; and code counts. Other checkpoints may lie within.
     """
-    files = {
-        file.relative_to(folder).as_posix(): file
-        for place in (folder, *(folder / name for name in subfolders))
-        if os.path.isdir(place)
+    places = [folder, *(folder / name for name in subfolders)]
+    described = {place: _descriptions(place) for place in places}
+    found = [
+        file
+        for place in [*places, folder / _TEMPLATES]
+        if place.is_dir()
         for file in place.iterdir()
         if file.is_file() and not _NOT_LOADED.fullmatch(file.name)
-    }
-    if any(name.endswith(".py") for name in files):
-        files |= {file.relative_to(folder).as_posix(): file for file in folder.rglob("*.py")}
-    yield from sorted(files.items())
+    ]
+    for place, descriptions in described.items():
+        found += _named_files(place, descriptions)
+    has_code = any("auto_map" in one for many in described.values() for one in many)
+    if has_code or any(file.suffix == ".py" for file in found):
+        found += _code(folder)
+    names = {_name(file, folder): file for file in found}
+    yield from sorted(names.items())
+
+
+def _name(file: Path, folder: Path) -> str:
+    return (file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix()
+
+
+def _descriptions(place: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects that may name files of a checkpoint."""
+    out = []
+    for file in sorted(place.glob("*.json")):
+        if _NAMING.fullmatch(file.name):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                out.append(json.loads(file.read_text(encoding="utf-8")))
+    return [one for one in out if isinstance(one, dict)]
+
+
+def _named_files(place: Path, descriptions: Sequence[object]) -> list[Path]:
+    """Return the files that stand anywhere in these values, by their path from this place."""
+    texts: set[str] = set()
+    rest = list(descriptions)
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str) and len(value) <= _LONGEST_PATH:
+            texts.add(value)
+        elif isinstance(value, dict):
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
+    found = []
+    for text in texts:
+        # What is no path at all raises.
+        with contextlib.suppress(OSError, ValueError):
+            if text and (place / text).is_file():
+                found.append(place / text)
+    return found
+
+
+def _code(folder: Path) -> Iterator[Path]:
+    """Yield the Python files at any depth, also behind links, each folder once."""
+    seen = set()
+    for place, inner, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place) / name for name in names if name.endswith(".py"))
 
 
 def pointers(folder: Path) -> list[str]:
@@ -109,15 +199,43 @@ def file_digest(path: Path, cache: Cache | None = None) -> tuple[str, FileState]
         OSError: the file cannot be read.
     """
     state = FileState.of(path)
-    cached = cache.get(state.key) if cache is not None else None
-    if cached is not None:
-        return cached.hex(), state
+    content = cache.get(state.key) if cache is not None and state.tells_changes else None
+    kept = None if content is None else unsealed(content, state.key)
+    if kept is not None:
+        return kept.hex(), state
+    _write_waiting_pages(path)
+    state = FileState.of(path)
     started = time.time()
     digest = _read(path, state.size)
     settled = started - max(state.modified, state.changed) / 1e9 >= SETTLED_SECONDS
-    if cache is not None and settled and FileState.of(path) == state:
-        cache.put(state.key, digest)
+    trusted = settled and state.tells_changes
+    seal = sealed(digest, state.key) if cache is not None and trusted else None
+    if cache is not None and seal is not None and FileState.of(path) == state:
+        cache.put(state.key, seal)
     return digest.hex(), state
+
+
+def _write_waiting_pages(path: Path) -> None:
+    """Have a file's changed pages written, so that the next change notes its time."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@cached
+def _in_memory(device: int) -> bool:
+    """Whether a device is a file system in memory; not known where there is no ``/proc``."""
+    number = f"{os.major(device)}:{os.minor(device)}" if hasattr(os, "major") else ""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    # Number, parent, device, root, place, options, ..., a dash, type.
+    fields = [line.split(" ") for line in lines]
+    return any(
+        one[2] == number and one[one.index("-") + 1] in _IN_MEMORY
+        for one in fields
+        if len(one) > 2 and "-" in one[:-1]
+    )
 
 
 def _read(path: Path, size: int) -> bytes:

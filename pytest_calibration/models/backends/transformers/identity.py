@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,16 +39,31 @@ class CheckpointIdentity:
         exact: whether the same digest means the same answers; not so where something is known by
             name alone (a branch of the hub) or by an address in memory.
         files: the files that were read, as they were then.
+        digests: of the contents of these files, in their order.
+        folders: each directory with the subfolders that count, and the names of its files.
     """
 
     digest: str
     exact: bool
     files: tuple[FileState, ...] = ()
+    digests: tuple[str, ...] = ()
+    folders: tuple[tuple[Path, tuple[str, ...], frozenset[str]], ...] = ()
 
     def unchanged(self) -> bool:
-        """Whether no file was changed since."""
+        """Whether no file was changed since, and none was added until this is first asked."""
+        return all(file.unchanged() for file in self.files) and self._unchanged_by_loading
+
+    @cached_property
+    def _unchanged_by_loading(self) -> bool:
+        """Whether what a file system does not tell was the same as well, after loading."""
         try:
-            return all(FileState.of(Path(file.path)) == file for file in self.files)
+            return all(
+                {name for name, _ in checkpoint_files(folder, subfolders)} == names
+                for folder, subfolders, names in self.folders
+            ) and all(
+                file.tells_changes or file_digest(file.asked)[0] == digest
+                for file, digest in zip(self.files, self.digests, strict=False)
+            )
         except OSError:
             return False
 
@@ -83,7 +99,9 @@ def identify_checkpoint(
     if settings.tokenizer is not None:
         parts.add(ModelSpec(settings.tokenizer, local=os.path.isdir(settings.tokenizer)))
     exact = parts.exact and parts.digest.stable
-    return CheckpointIdentity(parts.digest.text(), exact, tuple(parts.files))
+    return CheckpointIdentity(
+        parts.digest.text(), exact, tuple(parts.files), tuple(parts.digests), tuple(parts.folders)
+    )
 
 
 def adapter_base(spec: ModelSpec) -> ModelSpec | None:
@@ -153,6 +171,8 @@ class _Parts:
         self.digest = Digest(size=16)
         self.exact = True
         self.files: list[FileState] = []
+        self.digests: list[str] = []
+        self.folders: list[tuple[Path, tuple[str, ...], frozenset[str]]] = []
         self._settings = settings
         self._cache = cache
         self._hub = hub
@@ -170,10 +190,13 @@ class _Parts:
     def _add_folder(self, folder: Path) -> None:
         settings = self._settings
         named = [a.get("subfolder") for a in (settings.arguments, settings.tokenizer_arguments)]
-        subfolders = [name for name in named if isinstance(name, str) and name]
-        for name, file in checkpoint_files(folder, subfolders):
+        subfolders = tuple(name for name in named if isinstance(name, str) and name)
+        names = dict(checkpoint_files(folder, subfolders))
+        self.folders.append((folder.absolute(), subfolders, frozenset(names)))
+        for name, file in names.items():
             digest, state = file_digest(file, self._cache)
             self.files.append(state)
+            self.digests.append(digest)
             self.digest.add([name, digest])
         self._check_code(folder)
 

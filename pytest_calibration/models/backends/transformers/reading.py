@@ -15,8 +15,25 @@ import transformers
 
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends import ModelSpec, require
+from pytest_calibration.models.backends.transformers.foreign_code import (
+    check_kernels,
+    kernel_arguments,
+    pickles_refused,
+)
 from pytest_calibration.models.backends.transformers.identity import adapter_base, refuse_pointers
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
+from pytest_calibration.models.backends.transformers.used_weights import (
+    check_adapter_used,
+    check_shapes,
+    check_used,
+    loading_explained,
+    mismatched_shapes,
+)
+from pytest_calibration.models.backends.transformers.weight_files import (
+    check_adapter_files,
+    check_weight_files,
+    stored_tensors,
+)
 
 TOKENIZER_FILES: Final = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"),
@@ -64,8 +81,16 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_weights(spec: ModelSpec, settings: TransformersSettings, device: torch.device) -> Any:
+def load_weights(
+    spec: ModelSpec, settings: TransformersSettings, device: torch.device, notes: list[str]
+) -> Any:
     """Return the model of a checkpoint, or of an adapter with its base.
+
+    Args:
+        spec: the checkpoint.
+        settings: how it is loaded.
+        device: where to.
+        notes: sentences on weights that are not used are added to it.
 
     Raises:
         ModelError: it cannot be loaded whole, or is no causal language model.
@@ -73,7 +98,7 @@ def load_weights(spec: ModelSpec, settings: TransformersSettings, device: torch.
     """
     base = adapter_base(spec)
     if base is None:
-        return _load_whole(spec, settings, device)
+        return _load_whole(spec, settings, device, notes)
     require("peft", "peft")
     import peft
 
@@ -85,8 +110,9 @@ def load_weights(spec: ModelSpec, settings: TransformersSettings, device: torch.
                 f"{spec.location!r} holds adapter_config.json and no adapter_model.safetensors; "
                 "save the adapter again with save_pretrained."
             )
-    model = _load_whole(base, settings, device)
-    with warnings.catch_warnings(record=True) as caught:
+    notes += check_adapter_files(spec)
+    model = _load_whole(base, settings, device, notes)
+    with warnings.catch_warnings(record=True) as caught, pickles_refused(spec, settings):
         warnings.simplefilter("always")
         model = _explained(
             spec, lambda: peft.PeftModel.from_pretrained(model, spec.location, is_trainable=False)
@@ -97,6 +123,8 @@ def load_weights(spec: ModelSpec, settings: TransformersSettings, device: torch.
                 f"{spec.name}: the adapter in {spec.location!r} does not hold all the weights its "
                 "configuration names; save it again with save_pretrained."
             )
+    with pickles_refused(spec, settings):
+        check_adapter_used(spec, model)
     return _placed(spec, model, settings, device)
 
 
@@ -109,7 +137,9 @@ def _placed(
     return _explained(spec, lambda: model.to(device))
 
 
-def _load_whole(spec: ModelSpec, settings: TransformersSettings, device: torch.device) -> Any:
+def _load_whole(
+    spec: ModelSpec, settings: TransformersSettings, device: torch.device, notes: list[str]
+) -> Any:
     if spec.local and not (Path(spec.location) / "config.json").is_file():
         raise ModelError(
             f"{spec.location!r} holds no config.json and no adapter_config.json, so it is no "
@@ -120,9 +150,15 @@ def _load_whole(spec: ModelSpec, settings: TransformersSettings, device: torch.d
         "dtype": settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype),
         **({"use_safetensors": True} if settings.safetensors_only else {}),
         **settings.arguments,
+        # Told by name below: the library points to a log that is switched off.
+        "ignore_mismatched_sizes": True,
     }
+    notes += check_weight_files(spec, settings)
     config = _explained(
-        spec, lambda: transformers.AutoConfig.from_pretrained(spec.location, **common)
+        spec,
+        lambda: transformers.AutoConfig.from_pretrained(
+            spec.location, **common, **kernel_arguments(settings)
+        ),
     )
     kinds = getattr(config, "architectures", None) or []
     if getattr(config, "is_encoder_decoder", False):
@@ -135,18 +171,16 @@ def _load_whole(spec: ModelSpec, settings: TransformersSettings, device: torch.d
         raise ModelError(
             f"{spec.name}: is a {kinds[0]}, no causal language model; it predicts no next tokens."
         )
-    model, report = _explained(
-        spec,
-        lambda: transformers.AutoModelForCausalLM.from_pretrained(
-            spec.location, output_loading_info=True, **common, **arguments
-        ),
-    )
-    missing = sorted(report.get("missing_keys") or ())
-    if missing:
-        raise ModelError(
-            f"{spec.name}: the checkpoint lacks {len(missing)} weights (first: {missing[0]}), "
-            "which would be random numbers; save the whole model with save_pretrained."
+    check_kernels(spec, config, settings)
+    stored = stored_tensors(spec, settings)
+    with pickles_refused(spec, settings), loading_explained(spec, config, stored):
+        model, report = _explained(
+            spec,
+            lambda: transformers.AutoModelForCausalLM.from_pretrained(
+                spec.location, output_loading_info=True, **common, **arguments
+            ),
         )
+    notes += check_used(spec, model, report, stored)
     return _placed(spec, model, settings, device)
 
 
@@ -188,9 +222,12 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
     """Run a loading step; raise what goes wrong as ModelError, in one sentence."""
     try:
         return load()
+    except ModelError:
+        raise
     except Exception as problem:
         # The libraries may raise anything: for a truncated file, a configuration of a wrong type, …
         first = " ".join(str(problem).split())
+        check_shapes(spec, mismatched_shapes(first))
         if isinstance(problem, KeyError):
             first = f"the key {first} is missing"
         refuse_pointers(spec)

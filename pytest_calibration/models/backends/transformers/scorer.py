@@ -258,8 +258,9 @@ def _vocabulary_size(model: Any) -> float:
     try:
         return int(model.get_input_embeddings().num_embeddings)
     except (AttributeError, NotImplementedError):
-        # What transformers raises for a model whose embeddings it cannot find.
-        return float("inf")
+        # What transformers raises for a model whose embeddings it cannot find; an adapter that
+        # trains tokens wraps them.
+        return float(getattr(model.config.get_text_config(), "vocab_size", "inf"))
 
 
 def _fixed_rope_length(config: Any) -> float:

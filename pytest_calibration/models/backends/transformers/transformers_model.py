@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import ModelError, TokenBoundaryError
 from pytest_calibration.files import has_half_pair
 from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.chat import rendered
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.reading import (
     device_of,
@@ -32,7 +33,7 @@ from pytest_calibration.models.backends.transformers.reading import (
 from pytest_calibration.models.backends.transformers.rows import Row, RowScores
 from pytest_calibration.models.backends.transformers.scorer import Scorer
 from pytest_calibration.models.digests import Digest
-from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
+from pytest_calibration.models.protocols import Choose, Generation, Message, NextTokenScores
 
 # Where a prompt may be cut, to tokenise both parts separately: between a word and the space after
 # it, where tokenizers split texts into words. It is checked each time.
@@ -77,6 +78,7 @@ class TransformersModel:
         self.tokenizer = tokenizer
         self.device = device
         self.revision = revision
+        self.checkpoint_notes: tuple[str, ...] = ()
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         virtual = _virtual_tokens(model)
         self.max_tokens = _max_tokens(base.config) - virtual
@@ -90,7 +92,8 @@ class TransformersModel:
                 longest=self.max_tokens,
                 virtual=virtual,
             )
-        self._closing = _closing(tokenizer)
+        self._opening, self._closing = _added_tokens(tokenizer)
+        self._opening_text = _text_of_opening(tokenizer, self._opening)
         self._token_texts: dict[int, str] = {}
 
     @classmethod
@@ -104,11 +107,12 @@ class TransformersModel:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         device = device_of(settings.device)
+        notes: list[str] = []
         with quiet():
-            model = load_weights(spec, settings, device)
+            model = load_weights(spec, settings, device, notes)
             tokenizer = load_tokenizer(spec, settings)
             model.eval()
-        return cls(
+        made = cls(
             model,
             tokenizer,
             spec.name,
@@ -116,6 +120,9 @@ class TransformersModel:
             batch_tokens=settings.batch_tokens,
             revision=spec.revision,
         )
+        made.checkpoint_notes = tuple(notes)
+        made.notes[:0] = notes
+        return made
 
     @classmethod
     def of(
@@ -151,7 +158,9 @@ class TransformersModel:
     @property
     def fingerprint(self) -> str:
         """Digest of configuration, tokenizer and the weights as they are now."""
-        digest = Digest(self.model.config.to_json_string(), self._tokenizer_digest, size=16)
+        template = str(getattr(self.tokenizer, "chat_template", None))
+        config = self.model.config.to_json_string()
+        digest = Digest(config, self._tokenizer_digest, template, size=16)
         for name, weight in sorted(self.model.state_dict().items()):
             # Sums of whole numbers do not depend on their order, and overflow the same everywhere.
             bits = weight.detach().view(_BITS[weight.element_size()])
@@ -180,15 +189,26 @@ class TransformersModel:
 
     # --- what probes call --------------------------------------------------------------------
 
+    def render_chat(
+        self, chats: Sequence[Sequence[Message]], variables: Mapping[str, object]
+    ) -> list[str]:
+        """See :class:`~pytest_calibration.models.protocols.ChatModel`."""
+        with quiet():
+            return [rendered(self.tokenizer, self.name, chat, variables) for chat in chats]
+
     def option_logprobs(
-        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+        self,
+        prompts: Sequence[str],
+        options: Sequence[Sequence[str]],
+        *,
+        add_special_tokens: bool = True,
     ) -> list[NDArray[np.float64]]:
         """See :class:`~pytest_calibration.models.protocols.LanguageModel`.
 
         A prompt and its single-token options are one row; each longer option is a row of its own.
         """
         _check_texts(self.name, chain(prompts, *options))
-        prompt_ids, option_ids = self._encode_options(prompts, options)
+        prompt_ids, option_ids = self._encode_options(prompts, options, add_special_tokens)
         rows: list[Row] = []
         # For each (prompt, option): the row, and first and one-past-last of its positions.
         places: list[list[tuple[int, int, int]]] = []
@@ -221,13 +241,17 @@ class TransformersModel:
         return out
 
     def next_token(
-        self, texts: Sequence[str], *, choose: Choose | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        choose: Choose | None = None,
+        add_special_tokens: bool = True,
     ) -> list[NextTokenScores]:
         """See :class:`~pytest_calibration.models.protocols.LanguageModel`.
 
         A text longer than the model's context is read in windows that overlap by half, so every
-        token past the first window has at least half a context before it. Scores come in the order
-        of the text.
+        token past the first window has at least half a context before it. Each window begins with
+        the tokens that the tokenizer puts before a text. Scores come in the order of the text.
 
         Raises:
             ModelError: the tokenizer gives no character offsets, or a score is not finite.
@@ -240,8 +264,13 @@ class TransformersModel:
                 f"{self.name}: its tokenizer gives no character offsets, which next-token probes "
                 "need; use a fast tokenizer (model: {tokenizer: ...} in calibration.yaml)."
             )
+        bare = [self._without_opening(text) if add_special_tokens else text for text in texts]
         encoded = self.tokenizer(
-            list(texts), return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+            bare,
+            add_special_tokens=add_special_tokens,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            verbose=False,
         )
         rows: list[Row] = []
         owner: list[int] = []
@@ -249,6 +278,7 @@ class TransformersModel:
         for i in range(len(texts)):
             ids = np.array(encoded["input_ids"][i], dtype=np.int64)
             spans = np.array(encoded["offset_mapping"][i], dtype=np.int64).reshape(-1, 2)
+            spans += len(texts[i]) - len(bare[i])
             special = np.array(encoded["special_tokens_mask"][i], dtype=np.bool_)
             target = np.flatnonzero(~special)
             target = target[target > 0]
@@ -268,7 +298,11 @@ class TransformersModel:
         ]
 
     def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int]
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: Sequence[int],
+        add_special_tokens: bool = True,
     ) -> list[Generation]:
         """Continue each prompt greedily; stops at the end-of-text token (which is counted).
 
@@ -276,7 +310,7 @@ class TransformersModel:
             ModelError: a prompt does not fit, or a score is not finite.
         """
         _check_texts(self.name, prompts)
-        ids = self._encode(list(prompts))
+        ids = self._encode(list(prompts), add_special_tokens)
         starts = [len(row) for row in ids]
         logprobs: list[list[float]] = [[] for _ in ids]
         ends = self._end_tokens()
@@ -314,7 +348,10 @@ class TransformersModel:
             return self._scorer.score(rows, count=count)
 
     def _encode_options(
-        self, prompts: Sequence[str], options: Sequence[Sequence[str]]
+        self,
+        prompts: Sequence[str],
+        options: Sequence[Sequence[str]],
+        add_special_tokens: bool = True,
     ) -> tuple[list[list[int]], list[list[list[int]]]]:
         """Return the tokens of each prompt, and of each prompt with each of its options.
 
@@ -324,7 +361,8 @@ class TransformersModel:
         """
         cuts = [_cut(p) if texts else 0 for p, texts in zip(prompts, options, strict=True)]
         firsts = self._encode(
-            [p + texts[0] for p, texts, cut in zip(prompts, options, cuts, strict=True) if cut]
+            [p + texts[0] for p, texts, cut in zip(prompts, options, cuts, strict=True) if cut],
+            add_special_tokens,
         )
         ends = [p[cut:] for p, cut in zip(prompts, cuts, strict=True) if cut]
         tails = self._encode_bare(
@@ -347,9 +385,11 @@ class TransformersModel:
                     prompt_ids[i], option_ids[i] = begin + end, [begin + one for one in ids]
                     continue
             rest.append(i)
-        for i, head in zip(rest, self._encode([prompts[i] for i in rest]), strict=True):
+        heads = self._encode([prompts[i] for i in rest], add_special_tokens)
+        for i, head in zip(rest, heads, strict=True):
             prompt_ids[i] = head
-        each = iter(self._encode([prompts[i] + text for i in rest for text in options[i]]))
+        wholes = [prompts[i] + text for i in rest for text in options[i]]
+        each = iter(self._encode(wholes, add_special_tokens))
         for i in rest:
             option_ids[i] = [next(each) for _ in options[i]]
         return prompt_ids, option_ids
@@ -363,12 +403,16 @@ class TransformersModel:
         )
         return [list(row) for row in encoded["input_ids"]]
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
+    def _encode(self, texts: list[str], add_special_tokens: bool = True) -> list[list[int]]:
         """Return token ids without the end token that some tokenizers add to every text."""
         if not texts:
             return []
-        ids = self.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
-        ids = [list(row)[: len(row) - self._closing] for row in ids]
+        if add_special_tokens:
+            bare = [self._without_opening(text) for text in texts]
+            whole = self.tokenizer(bare, return_attention_mask=False, verbose=False)["input_ids"]
+            ids = [list(row)[: len(row) - self._closing] for row in whole]
+        else:
+            ids = self._encode_bare(texts)
         for text, row in zip(texts, ids, strict=True):
             if not row:
                 raise ModelError(
@@ -376,6 +420,12 @@ class TransformersModel:
                     "least one to predict from."
                 )
         return ids
+
+    def _without_opening(self, text: str) -> str:
+        """Return a text without what the tokenizer puts before it: a model reads one BOS."""
+        while self._opening_text and text.startswith(self._opening_text):
+            text = text.removeprefix(self._opening_text)
+        return text
 
     def _end_tokens(self) -> frozenset[int]:
         configured = getattr(self.model.generation_config, "eos_token_id", None)
@@ -396,16 +446,20 @@ class TransformersModel:
         """Yield rows that cover the targets, each as short as they allow."""
         size = int(min(self.max_tokens, 1 << 30))
         stride = max(1, size // 2)
+        opening = self._opening
+        if size - len(opening) < stride or ids[: len(opening)].tolist() != opening:
+            opening = []
         done = 0
         start = 0
         while done < len(target):
-            end = start + size
-            here = target[done:][target[done:] <= end]
+            # The first window holds the opening already.
+            before = opening if start else []
+            here = target[done:][target[done:] <= start + size - len(before)]
             if len(here):
                 last = int(here[-1])
                 yield Row(
-                    ids[start:last].tolist(),
-                    (here - 1 - start).tolist(),
+                    [*before, *ids[start:last].tolist()],
+                    (here - 1 - start + len(before)).tolist(),
                     ids[here].tolist(),
                 )
                 done += len(here)
@@ -490,10 +544,23 @@ def _max_tokens(config: Any) -> float:
     return math.inf
 
 
-def _closing(tokenizer: Any) -> int:
-    """Return how many tokens it adds after every text."""
-    mask = tokenizer("a", return_special_tokens_mask=True, verbose=False)["special_tokens_mask"]
-    return 0 if all(mask) else mask[::-1].index(0)
+def _added_tokens(tokenizer: Any) -> tuple[list[int], int]:
+    """Return the tokens that it puts before every text, and how many after."""
+    whole, bare = (
+        list(tokenizer("a", add_special_tokens=added, verbose=False)["input_ids"])
+        for added in (True, False)
+    )
+    for first in range(len(whole) - len(bare) + 1):
+        if bare and whole[first : first + len(bare)] == bare:
+            return whole[:first], len(whole) - first - len(bare)
+    return [], 0
+
+
+def _text_of_opening(tokenizer: Any, opening: list[int]) -> str:
+    """Return the text that is read as these tokens; empty where there is none."""
+    text = "".join(map(str, tokenizer.convert_ids_to_tokens(opening)))
+    read = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] if text else []
+    return text if list(read) == opening else ""
 
 
 def _virtual_tokens(model: Any) -> int:

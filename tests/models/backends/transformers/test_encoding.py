@@ -23,9 +23,12 @@ from pytest_calibration.models.backends.transformers.transformers_model import (
 pytestmark = pytest.mark.torch
 
 
-def metaspace(*, legacy: bool = False) -> Any:
-    """Train a tokenizer like SentencePiece's; the legacy kind has no rule for words at all."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+def metaspace(*, legacy: bool = False, scheme: str = "always", start: bool = False) -> Any:
+    """Train a tokenizer like SentencePiece's; the legacy kind has no rule for words at all.
+
+    It may put a token before every text.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     if legacy:
@@ -38,11 +41,15 @@ def metaspace(*, legacy: bool = False) -> Any:
         )
     else:
         tokenizer = Tokenizer(models.Unigram())
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
         trainer = trainers.UnigramTrainer(
             vocab_size=120, special_tokens=["<unk>", END], unk_token="<unk>", show_progress=False
         )
     tokenizer.train_from_iterator(CORPUS, trainer)
+    if start:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{END} $A", special_tokens=[(END, tokenizer.token_to_id(END))]
+        )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token=END)
 
 
@@ -78,6 +85,9 @@ KINDS = {
     "start and end": lambda: bpe(start=True, end=True),
     "unigram": metaspace,
     "legacy": lambda: metaspace(legacy=True),
+    "unigram, start": lambda: metaspace(start=True),
+    "unigram, first only, start": lambda: metaspace(scheme="first", start=True),
+    "legacy, start": lambda: metaspace(legacy=True, start=True),
     "word piece": word_piece,
     "words": greedy_words,
 }
@@ -103,7 +113,8 @@ def engine(kind: str) -> TransformersModel:
     tokenizer = KINDS[kind]()
     made.name = kind
     made.tokenizer = Counting(tokenizer)
-    made._closing = module._closing(tokenizer)
+    made._opening, made._closing = module._added_tokens(tokenizer)
+    made._opening_text = module._text_of_opening(tokenizer, made._opening)
     return made
 
 
@@ -196,6 +207,38 @@ def test_long_prompts_are_tokenised_once(kind: str) -> None:
     once = sum(len(prompt) + len(options[0]) for prompt in prompts)
     assert min(map(len, prompts)) > 2000
     assert once <= made.tokenizer.characters < once + 2 * 5 * 60
+
+
+OPENINGS = {
+    "byte level": "",
+    "qwen2": "",
+    "start": END,
+    "start and end": END,
+    "unigram": "",
+    "legacy": "",
+    "unigram, start": END,
+    "unigram, first only, start": END,
+    "legacy, start": END,
+    "word piece": "[CLS]",
+    "words": "",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_that_begins_with_the_first_token_has_it_once(kind: str) -> None:
+    """What the tokenizer puts before every text is read once, though the text begins with it."""
+    made = engine(kind)
+    opening = OPENINGS[kind]
+    assert made._opening_text == opening
+    text = f"{' '.join(CORPUS)} The capital of Italy is"
+    expected = whole(kind, text)
+    for times in range(3 * bool(opening)):
+        assert made._encode([opening * times + text]) == [expected]
+        heads, wholes = made._encode_options([opening * times + text], [[" Rome", " Oslo"]])
+        assert heads == [expected]
+        assert wholes == [[whole(kind, f"{text} {city}") for city in ("Rome", "Oslo")]]
+    if not opening:
+        assert made._encode([f"{END}{text}"]) == [whole(kind, f"{END}{text}")], "no other has it"
 
 
 def test_only_what_is_asked_is_tokenised() -> None:

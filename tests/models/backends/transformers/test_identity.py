@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pytest_calibration.models import secret
 from pytest_calibration.models.backends import Identity, ModelSpec, transformers
 from pytest_calibration.models.backends.transformers import checkpoint_files as files
 from pytest_calibration.models.backends.transformers import environment
@@ -111,6 +114,80 @@ def test_folders_within_count_where_they_are_named(folder: Path) -> None:
         assert named(folder, **{which: {"subfolder": "inner"}}).digest != before
     (folder / "modeling.py").write_text("from .inner import code")
     assert "inner/code.py" in dict(checkpoint_files(folder))
+
+
+INDEX = json.dumps({"metadata": {}, "weight_map": {"a": "NAME", "b": "NAME"}})
+NAMED = [
+    ("model.safetensors.index.json", "shards/w.safetensors"),
+    ("model.safetensors.index.fp16.json", "shards/deep/w.safetensors"),
+    ("model.safetensors.index.json", ".w.safetensors"),
+    ("model.safetensors.index.json", ".hidden/w.safetensors"),
+    ("model.safetensors.index.json", "../beside.safetensors"),
+    ("model.safetensors.index.json", "optimizer.safetensors"),
+    ("pytorch_model.bin.index.json", "w.pt"),
+    ("pytorch_model.bin.index.json", "parts/w.bin"),
+    ("config.json", "sub/weights.safetensors"),
+    ("tokenizer_config.json", "vocabulary/v.txt"),
+    ("adapter_config.json", "experts/0/adapter_model.safetensors"),
+]
+
+
+@pytest.mark.parametrize(("source", "name"), NAMED)
+def test_a_file_counts_where_an_index_or_a_configuration_names_it(
+    folder: Path, source: str, name: str
+) -> None:
+    """In a folder within, hidden, or under an ending that else is left out: content counts."""
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"old")
+    text = json.dumps({"base_model_name_or_path": "owner/name", "some": [{"key": name}]})
+    (folder / source).write_text(INDEX.replace("NAME", name) if "index" in source else text)
+    before = named(folder)
+    file.write_bytes(b"new")
+    assert named(folder).digest != before.digest
+    assert not before.unchanged()
+
+
+def test_an_index_may_name_a_file_by_its_whole_path(folder: Path, tmp_path: Path) -> None:
+    """A loader joins the paths, so the file may lie anywhere."""
+    (tmp_path / "far").write_bytes(b"old")
+    text = INDEX.replace("NAME", str(tmp_path / "far"))
+    (folder / "model.safetensors.index.json").write_text(text)
+    before = named(folder).digest
+    (tmp_path / "far").write_bytes(b"new")
+    assert named(folder).digest != before
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"weight_map": 5}', "[" * 100_000, '{"a": "\\u0000", "b": "\\ud800"}']
+)
+def test_an_index_that_names_no_files_harms_nothing(folder: Path, text: str) -> None:
+    """Loading reports what is wrong with it."""
+    (folder / "model.safetensors.index.json").write_text(text)
+    assert len(named(folder).files) == 5
+
+
+def test_code_counts_wherever_it_is_imported_from(folder: Path, tmp_path: Path) -> None:
+    """Where a configuration names code in a folder within, or a link leads to it."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "linked.py").write_text("x = 1")
+    (elsewhere / "again").symlink_to(elsewhere)
+    (folder / "code").mkdir()
+    (folder / "code" / "own.py").write_text("x = 1")
+    (folder / "link").symlink_to(elsewhere)
+    assert not [name for name, _ in checkpoint_files(folder) if name.endswith(".py")]
+    (folder / "config.json").write_text('{"auto_map": {"AutoConfig": "code/own.Own"}}')
+    code = [name for name, _ in checkpoint_files(folder) if name.endswith(".py")]
+    assert code == ["code/own.py", "link/linked.py"]
+
+
+def test_chat_templates_in_their_folder_count(folder: Path) -> None:
+    """The library reads them from there."""
+    before = named(folder).digest
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tools.jinja").write_text("x")
+    assert named(folder).digest != before
 
 
 @pytest.mark.parametrize(
@@ -260,6 +337,129 @@ def test_an_identity_holds_while_nothing_changes(folder: Path) -> None:
     assert FileState.of(folder / "config.json") in identity.files
     (folder / "tokenizer.json").unlink()
     assert not identity.unchanged()
+
+
+def test_an_identity_ends_where_a_link_leads_elsewhere(folder: Path, tmp_path: Path) -> None:
+    """Links of the checkpoint, of its files, and on the way: what is loaded next is another."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in folder.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "latest").symlink_to(folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.json").symlink_to(other / "tokenizer.json")
+    by_folder, by_file = named(tmp_path / "latest"), named(folder)
+    assert by_folder.unchanged()
+    (tmp_path / "latest").unlink()
+    (tmp_path / "latest").symlink_to(other)
+    assert not by_folder.unchanged()
+    assert by_file.unchanged()
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.json").symlink_to(other / "config.json")
+    assert not by_file.unchanged()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "adapter_config.json", "modeling.py"])
+def test_an_identity_ends_where_a_file_is_added(folder: Path, name: str) -> None:
+    """Until it is loaded; what is added later is not read."""
+    loaded, later = named(folder), named(folder)
+    assert later.unchanged()
+    (folder / name).write_bytes(b"{}")
+    assert not loaded.unchanged()
+    assert later.unchanged()
+
+
+def places(tmp_path: Path) -> list[Path]:
+    """A folder on each file system there is to write to."""
+    memory = Path("/dev/shm")
+    return [tmp_path, memory] if memory.is_dir() and os.access(memory, os.W_OK) else [tmp_path]
+
+
+def tick(place: Path) -> None:
+    """Wait until the clock of a file system has ticked."""
+    with tempfile.NamedTemporaryFile(dir=place) as file:
+        before = Path(file.name).stat().st_mtime_ns
+        while Path(file.name).stat().st_mtime_ns == before:
+            os.utime(file.name)
+
+
+def test_weights_written_through_a_mapping_are_read_again(cache: Cache, tmp_path: Path) -> None:
+    """A mapping that is kept may change a page at any time, on a disk and in memory."""
+    for place in places(tmp_path):
+        with tempfile.TemporaryDirectory(dir=place) as made:
+            file = Path(made) / "w"
+            file.write_bytes(bytes(10_000))
+            with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
+                mapped[0] = 1
+                seen = set()
+                for i in range(3):
+                    identity = named(Path(made))
+                    assert identity.unchanged()
+                    seen |= {file_digest(file, cache)[0], file_digest(file, cache)[0]}
+                    tick(place)
+                    later = named(Path(made))
+                    mapped[1 + i] = 1
+                    assert not later.unchanged(), place
+                assert len(seen) == 3, place
+
+
+def test_a_file_system_in_memory_is_never_trusted(
+    folder: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It notes no time when a mapped page changes, so files there are read each time."""
+    monkeypatch.setattr(files, "_in_memory", lambda _: True)
+    seen = reads(monkeypatch)
+    file = folder / "config.json"
+    for _ in range(2):
+        _, state = file_digest(file, cache)
+    assert seen == ["config.json"] * 2
+    assert cache.get(state.key) is None
+
+
+def test_file_systems_in_memory_are_known() -> None:
+    """By what the system says of the device a file lies on."""
+    for place in map(Path, ("/dev/shm", "/proc/self")):
+        if not place.is_dir():
+            pytest.skip(f"there is no {place}")
+    files._in_memory.cache_clear()
+    assert files._in_memory(Path("/dev/shm").stat().st_dev)
+    assert not files._in_memory(Path("/proc/self").stat().st_dev)
+
+
+def test_a_digest_that_somebody_else_kept_is_not_believed(
+    folder: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key is made of what others can see; so it is sealed with a secret that they cannot."""
+    file = folder / "model-1.safetensors"
+    true, state = file_digest(file)
+    forged = bytes(32)
+    for content in (forged, forged + bytes(16), bytes(8), b""):
+        cache.put(state.key, content)
+        assert file_digest(file, cache)[0] == true
+    with monkeypatch.context() as patched:
+        patched.setattr(secret, "user_secret", lambda _: b"another's")
+        cache.put(state.key, secret.sealed(forged, state.key) or b"")
+    assert file_digest(file, cache)[0] == true
+    # A seal is of one file in one state.
+    other = FileState.of(folder / "model-2.safetensors")
+    file_digest(file, cache)
+    cache.put(other.key, cache.get(state.key) or b"")
+    assert file_digest(folder / "model-2.safetensors", cache)[0] != true
+    seen = reads(monkeypatch)
+    assert file_digest(file, cache)[0] == true
+    assert seen == []
+
+
+def test_without_a_secret_every_file_is_read(
+    folder: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the user has no place for one, it costs time only."""
+    monkeypatch.setattr(secret, "user_secret", lambda _: None)
+    seen = reads(monkeypatch)
+    assert {file_digest(folder / "config.json", cache)[0] for _ in range(2)} == {
+        file_digest(folder / "config.json")[0]
+    }
+    assert seen == ["config.json"] * 3
 
 
 # --- settings ------------------------------------------------------------------------------------

@@ -325,13 +325,18 @@ LONG = " ".join(CORPUS + CORPUS[::-1])
 
 
 def windowed(plain: Reference, ids: list[int], size: int) -> list[tuple[float, bool, float]]:
-    """Score token t with the first window, starting at a multiple of half, that reaches it."""
+    """Score token t with the first window, starting at a multiple of half, that reaches it.
+
+    Later windows begin with the token that the tokenizer puts before a text.
+    """
     half = max(1, size // 2)
+    before = [ids[0]] if ids[0] == 0 and plain.encode("Water")[0] == 0 else []
     out = []
     for t in range(1, len(ids)):
-        start = 0 if t <= size else math.ceil((t - size) / half) * half
+        rest = size - len(before)
+        start = 0 if t <= size else math.ceil((t - rest) / half) * half
         assert start == 0 or t - start >= half, "half a window of context past the first window"
-        row = plain.logprobs(ids[start:t])[-1]
+        row = plain.logprobs([*(before if start else []), *ids[start:t]])[-1]
         out.append((math.exp(row.max()), int(row.argmax()) == ids[t], float(row[ids[t]])))
     return out
 
@@ -357,14 +362,18 @@ def test_text_longer_than_the_context_is_read_in_windows(checkpoint: Path) -> No
 
 @settings(max_examples=25)
 @given(
-    size=st.integers(1, CONTEXT),
+    # A context of one token holds no text beside the first token.
+    size=st.integers(2, CONTEXT),
     words=st.integers(1, 30),
     picked=st.sets(st.integers(0, 60)),
 )
-def test_windows_of_any_size(neox: Path, size: int, words: int, picked: set[int]) -> None:
+@pytest.mark.parametrize("family", ["gpt_neox", "llama"])
+def test_windows_of_any_size(
+    checkpoints: dict[str, Path], family: str, size: int, words: int, picked: set[int]
+) -> None:
     """Whatever the context, the text and the positions asked for, each is scored once."""
-    plain = reference(neox)
-    model = loaded(neox).load()
+    plain = reference(checkpoints[family])
+    model = loaded(checkpoints[family]).load()
     ids = plain.encode(" ".join(LONG.split()[:words]))
     expected = windowed(plain, ids, size)
     chosen = sorted(i for i in picked if i < len(expected))
@@ -611,6 +620,22 @@ def test_start_token_comes_once_and_is_no_target(checkpoints: dict[str, Path]) -
     assert 0 not in ids[1:]
     assert score.token_ids.tolist() == ids[1:]
     assert score.spans[0].tolist()[0] == 0
+
+
+def test_a_text_that_begins_with_the_start_token_has_it_once(
+    checkpoints: dict[str, Path],
+) -> None:
+    """The scores are those of the text without it; characters are counted in the text given."""
+    model = load(checkpoints["llama"])
+    for text in (PROMPTS[0], f"{LONG} {LONG}"):
+        (plain,), (begun,) = model.next_token([text]), model.next_token([END + text])
+        assert begun.spans.tolist() == (plain.spans + len(END)).tolist()
+        assert begun.token_ids.tolist() == plain.token_ids.tolist()
+        assert_allclose(begun.target_logprob, plain.target_logprob, rtol=0, atol=CLOSE)
+    (plain_row,), (row,) = (model.option_logprobs([p], [[" Rome"]]) for p in ("It", f"{END}It"))
+    assert_allclose(row, plain_row, rtol=0, atol=CLOSE)
+    (one,), (other,) = (model.generate([p], max_new_tokens=[3]) for p in ("It", f"{END}It"))
+    assert one.text == other.text
 
 
 def test_token_after_the_text_is_left_out(neox: Path, tmp_path: Path) -> None:
