@@ -194,7 +194,7 @@ def _kept(previous: Record, reason: str) -> Summary:
     return {
         "anchor": dict(previous.anchor),
         "superseded": [replaced, *map(dict, previous.superseded)][:MAX_SUPERSEDED],
-        **{key: previous.data[key] for key in HAND_EDITED},
+        **{key: getattr(previous, key) for key in HAND_EDITED},
     }
 
 
@@ -352,8 +352,7 @@ def read_record(path: Path, probe: str, name: str) -> Record:
     numbers: Summary = {"mean_entropy": None, "option_mass": None, "answers": ()}
     for key, value in data["sharpness"].items():
         numbers[key] = tuple(map(float, value)) if key == "answers" else float(value)
-    data["note"] = data["note"] or ""
-    as_stored = ("metrics", "n", "note", "tolerance", "limit", "anchor")
+    as_stored = ("metrics", "n", "tolerance", "limit", "anchor")
     return Record(
         path=path,
         probe=probe,
@@ -361,6 +360,7 @@ def read_record(path: Path, probe: str, name: str) -> Record:
         sharpness=Sharpness(**numbers),
         predictions=_read_items(path, data),
         superseded=tuple(data["superseded"]),
+        note=data["note"] or "",
         data=data,
         **{key: data[key] for key in as_stored},
     )
