@@ -43,10 +43,8 @@ from pytest_calibration.config import read_config
 from pytest_calibration.errors import CalibrationError
 from pytest_calibration.gate.strictness import DEFAULT
 from pytest_calibration.models.backends import ModelSpec
-from pytest_calibration.models.backends.transformers.identity import (
-    adapter_base,
-    identify_checkpoint,
-)
+from pytest_calibration.models.backends.transformers.identity import identify_checkpoint
+from pytest_calibration.models.backends.transformers.layers import layers
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.cached_answers import CachedAnswers
@@ -500,7 +498,7 @@ def _checkpoint(folder: Path) -> Reader:
         name = rng.choice(named or list(CHECKPOINT))
         (home / name).write_bytes(content)
         try:
-            adapter_base(spec)
+            layers(spec, settings, hub=False)
             identify_checkpoint(spec, settings)
         finally:
             (home / name).write_text(json.dumps(CHECKPOINT[name]))

@@ -52,7 +52,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "assertions": (f"{CORE} gate baselines reports sink", ""),
     "plugin": ("*", "pytest"),
     "cli": ("*", ""),
-    "suite": ("assertions baselines plugin.run", ""),
+    "suite": ("assertions baselines plugin.run", "pytest"),
 }
 # What only these may import anywhere, also inside a function.
 HEAVY = frozenset({"torch", "transformers", "peft", "safetensors", "accelerate"})

@@ -191,15 +191,16 @@ def test_the_command_line_goes_before_the_file(path: Path) -> None:
         read_config(path).load_settings(dtype="half")
 
 
-def test_a_tokenizer_beside_the_file_is_found_from_anywhere(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("key", ["tokenizer", "base"])
+def test_a_folder_beside_the_file_is_found_from_anywhere(
+    path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     """A folder named in the file is relative to it; a hub id, and a flag, stay as they are."""
     (path.parent / "tok").mkdir()
     (path.parent / "elsewhere").mkdir()
     monkeypatch.chdir(path.parent / "elsewhere")
-    path.write_text("model: {tokenizer: tok}", encoding="utf-8")
-    assert read_config(path).load_settings()["tokenizer"] == str(path.parent / "tok")
-    assert read_config(path).load_settings(tokenizer="tok")["tokenizer"] == "tok"
-    path.write_text("model: {tokenizer: gpt2}", encoding="utf-8")
-    assert read_config(path).load_settings()["tokenizer"] == "gpt2"
+    path.write_text(f"model: {{{key}: tok}}", encoding="utf-8")
+    assert read_config(path).load_settings()[key] == str(path.parent / "tok")
+    assert read_config(path).load_settings(**{key: "tok"})[key] == "tok"
+    path.write_text(f"model: {{{key}: gpt2}}", encoding="utf-8")
+    assert read_config(path).load_settings()[key] == "gpt2"

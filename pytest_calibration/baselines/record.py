@@ -74,6 +74,7 @@ class Record:
         anchor: summary of the first record, from which the growth of the ECE is counted.
         superseded: summaries of what was replaced, newest first, each with its reason.
         data: the whole decoded file.
+        state: digest of all that the file said, as :func:`stored_state` returns it.
     """
 
     path: Path
@@ -89,6 +90,7 @@ class Record:
     anchor: Mapping[str, Any] = field(default_factory=dict)
     superseded: tuple[Mapping[str, Any], ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    state: str = ""
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -352,7 +354,13 @@ def read_record(path: Path, probe: str, name: str) -> Record:
     numbers: Summary = {"mean_entropy": None, "option_mass": None, "answers": ()}
     for key, value in data["sharpness"].items():
         numbers[key] = tuple(map(float, value)) if key == "answers" else float(value)
+<<<<<<< HEAD
     as_stored = ("metrics", "n", "tolerance", "limit", "anchor")
+=======
+    state = _state_of(data)
+    data["note"] = data["note"] or ""
+    as_stored = ("metrics", "n", "note", "tolerance", "limit", "anchor")
+>>>>>>> main
     return Record(
         path=path,
         probe=probe,
@@ -362,6 +370,7 @@ def read_record(path: Path, probe: str, name: str) -> Record:
         superseded=tuple(data["superseded"]),
         note=data["note"] or "",
         data=data,
+        state=state,
         **{key: data[key] for key in as_stored},
     )
 
@@ -518,7 +527,14 @@ def stored_state(path: Path) -> str:
     if not (path.exists() or path.is_symlink()):
         return ""
     # What cannot be read equals nothing that was read before.
-    return _checksum_or_none(read_unchecked(path), ()) or "unreadable"
+    return _state_of(read_unchecked(path))
+
+
+def _state_of(data: Mapping[str, Any]) -> str:
+    # As `read_record` reads a key with nothing behind it.
+    if data.get("note", "") is None:
+        data = {**data, "note": ""}
+    return _checksum_or_none(data, ()) or "unreadable"
 
 
 def is_record(path: Path) -> bool:

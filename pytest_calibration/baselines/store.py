@@ -12,7 +12,6 @@ from typing import Final
 
 from pytest_calibration.baselines.record import (
     Record,
-    checksum,
     is_record,
     read_record,
     read_unchecked,
@@ -245,7 +244,7 @@ class Baselines:
             items_file=summary["items"]["file"],
             items=payload,
             checksum=summary["checksum"],
-            replaces="" if previous is None else checksum(previous.data, ()),
+            replaces="" if previous is None else previous.state,
         )
 
     def record(self, predictions: PredictionsLike, *, reason: str | None = None) -> Path:

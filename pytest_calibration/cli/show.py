@@ -45,6 +45,8 @@ _NO_ITEMS: Final = (
     "{}: --correct and --slice need all items, and a report holds the worst alone; pytest "
     "--calibration-dump=DIR writes all."
 )
+# Columns of the name of a metric with its binning, which a report brings.
+LABEL: Final = 48
 
 
 def add(subparsers: Subparsers) -> None:
@@ -345,11 +347,10 @@ def _counts(part: Part) -> str:
 
 def _metrics(side: Side, width: int) -> Iterator[str]:
     """Yield the table of metrics, with intervals and noise floors."""
-    from pytest_calibration.text.visible import visible
+    from pytest_calibration.text.layout import fitted
 
     numbers = [side.metrics[name] for name in METRICS if name in side.metrics]
-    # A report brings its own.
-    labels = [visible(f"{n.label}{n.below_zero and f' ({n.below_zero})'}", NAME) for n in numbers]
+    labels = [fitted(f"{n.label}{n.below_zero and f' ({n.below_zero})'}", LABEL) for n in numbers]
     widest = max(len("metric"), *map(len, labels))
     has_room = width >= widest + 44
     yield f"{'metric':<{widest}}{'value':>9}  {'95 % interval':<16}{'  noise floor' * has_room}"

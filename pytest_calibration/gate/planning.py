@@ -22,7 +22,7 @@ from pytest_calibration.gate.power import (
     units_to_decide,
     worsening_at_power,
 )
-from pytest_calibration.gate.strictness import ALPHA, MAX_UNDETECTED, TOLERANCE, Strictness
+from pytest_calibration.gate.strictness import ALPHA, TOLERANCE, Strictness
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
@@ -110,11 +110,8 @@ def plan(
     n: int,
     *,
     groups: int | None = None,
-    tolerance: float = TOLERANCE,
-    alpha: float = ALPHA,
-    accuracy_tolerance: float | None = TOLERANCE,
-    max_undetected: float = MAX_UNDETECTED,
     changed: float = CHANGED,
+    **settings: float | None,
 ) -> Plan:
     """Return what a comparison on n items will be able to detect, before any model is run.
 
@@ -125,16 +122,19 @@ def plan(
         n: number of items, at least 2.
         groups: number of groups that the items come in. All items of a group are taken to be
             alike, which is the worst case.
-        tolerance: allowed worsening in ECE units, in [0, 1).
-        alpha: one-sided error level of each bound, in (0, 0.5).
-        accuracy_tolerance: allowed loss of accuracy, in [0, 1); None switches this guard off.
-        max_undetected: how much beyond the tolerance may stay undetected, in (0, 1).
         changed: share of the items that only one of the two models answers correctly, in (0, 1].
+        settings: of :class:`Strictness`; max_undetected must be above 0.
 
     Raises:
         MetricError: a value outside these ranges.
     """
-    strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected)
+    strictness = Strictness(**settings)  # type: ignore[arg-type]
+    tolerance, alpha, guard = (
+        strictness.tolerance,
+        strictness.alpha,
+        strictness.accuracy_tolerance,
+    )
+    max_undetected = strictness.max_undetected
     units = n if groups is None else groups
     for name, value, fits, range_ in (
         ("n", n, n >= 2, "at least 2"),
@@ -147,8 +147,8 @@ def plan(
     error = math.sqrt(changed)
     relative = {"signed gap": 1.0, **RELATIVE_ERRORS}
     single = [_unchanged(name, r * error, tolerance) for name, r in relative.items()]
-    if accuracy_tolerance is not None:
-        single.append(_unchanged("accuracy", error, accuracy_tolerance))
+    if guard is not None:
+        single.append(_unchanged("accuracy", error, guard))
     components = scaled(single, 1, units)
     z = bound_quantile(components, alpha, units)
     visible = smallest_visible(components, tolerance, z)

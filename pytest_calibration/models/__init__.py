@@ -4,6 +4,8 @@
     what a probe may ask of a model; anything with these methods is a model.
 ``spec``
     the text a user types to name a model.
+``places``
+    texts that mean a directory, and what is said where it is not there.
 ``backends``
     what loads models of one kind each: the protocol, the table, and the backends.
 ``settings``

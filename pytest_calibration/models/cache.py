@@ -139,14 +139,16 @@ class Cache:
 
     def clear(self) -> None:
         """Remove every entry, and nothing else."""
+        emptied: dict[Path, None] = {}
         for path, _, _ in self._files():
             with contextlib.suppress(OSError):
                 path.unlink()
-        with contextlib.suppress(OSError):
-            for place in [*self.folder.iterdir(), self.folder]:
-                # Fails where a folder holds files of others, which are kept.
-                with contextlib.suppress(OSError):
-                    place.rmdir()
+                emptied[path.parent] = None
+        # Folders that held nothing of ours are others', also where they are empty.
+        for place in [*emptied, self.folder] if emptied else []:
+            # Fails where a folder holds files of others, which are kept.
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
     def _write(self, path: Path, content: bytes) -> None:
         self.folder.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from pytest_calibration.errors import UsageError
+from pytest_calibration.errors import ModelError, UsageError
 from pytest_calibration.models.backends import Identity, ModelSpec, backend_named
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.cached_answers import CachedAnswers
@@ -66,16 +66,26 @@ class LazyModel(CachedAnswers):
         self.use = Use(spec.name)
         self._backend = backend_named(spec.backend)
         self._model: LoadedModel | None = None
+        # Its text alone: the error itself would keep what was read of the weights.
+        self._failure = ""
 
     def load(self) -> Any:
         """Return the model with its weights in memory, loading it if need be.
 
+        What cannot be loaded is not tried again: to find that out may take minutes of a network.
+
         Raises:
             ModelError: it cannot be loaded.
         """
+        if self._failure:
+            raise ModelError(self._failure)
         if self._model is None:
-            with PROGRESS.loading(self):
-                self._model = self._backend.load(self.spec, self.settings)
+            try:
+                with PROGRESS.loading(self):
+                    self._model = self._backend.load(self.spec, self.settings)
+            except ModelError as problem:
+                self._failure = str(problem)
+                raise
             self.use.loads += 1
             self.note(self._model.notes)
         return self._model

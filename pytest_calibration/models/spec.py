@@ -16,6 +16,7 @@ from typing import Final
 
 from pytest_calibration.errors import UsageError
 from pytest_calibration.models.backends import BACKENDS, ModelSpec, backend_named
+from pytest_calibration.models.places import begins_in, shown
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9._-]+")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -37,18 +38,39 @@ def parse_spec(text: str) -> ModelSpec:
             return replace(spec, baseline=label, backend=name)
     kinds = "; or ".join(backend_named(name).KINDS for name in BACKENDS)
     raise UsageError(
-        f"model {location!r} is of no kind that can be loaded here (tried: {', '.join(BACKENDS)}); "
-        f"pass {kinds}."
+        f"model {shown(location)} is of no kind that can be loaded here "
+        f"(tried: {', '.join(BACKENDS)}); pass {kinds}."
     )
 
 
 def _split(text: str, folder: Path | None = None) -> tuple[str | None, str]:
-    """Return the name that leads a spec, if any, and the rest; an existing path has none."""
+    """Return the name that leads a spec, if any, and the rest.
+
+    ``lr=1e-5/checkpoint-*`` may be a name before a model, or a path. What is there decides: the
+    whole text before the rest; where neither is, the folder that the text begins with.
+    A shell leaves a tilde after an equals sign as it is.
+    """
+    folder = folder or Path()
     label, separator, rest = text.partition("=")
-    path = (folder or Path()) / text
-    if not separator or not _LABEL.fullmatch(label) or os.path.exists(path):
+    text, rest = os.path.expanduser(text), os.path.expanduser(rest.strip())
+    if not separator or not _LABEL.fullmatch(label) or _is_there(text, folder):
         return None, text
-    return label, rest.strip()
+    if not _is_there(rest, folder) and begins_in(text, folder):
+        return None, text
+    return label, rest
+
+
+def _is_there(text: str, folder: Path) -> bool:
+    """Whether a text is a path, or a glob that matches one."""
+    return bool(text) and (os.path.exists(folder / text) or bool(_matches(text, folder)))
+
+
+def _matches(text: str, folder: Path) -> list[str]:
+    """Return the directories that a glob matches, from the working directory, in natural order."""
+    if not _is_glob(text):
+        return []
+    whole = os.path.join(glob.escape(str(folder)), text) if folder.parts else text
+    return sorted(filter(os.path.isdir, glob.glob(whole)), key=natural_key)
 
 
 def _is_glob(text: str) -> bool:
@@ -58,10 +80,15 @@ def _is_glob(text: str) -> bool:
 def anchored(text: str, folder: Path) -> str:
     """Return a spec as typed in a file of this folder: a path there becomes a path from here."""
     label, location = _split(text, folder)
-    there = folder / location
-    if location and (os.path.exists(there) or _is_glob(location)):
-        return f"{label}={there}" if label else str(there)
-    return text
+    if not location or _URL.match(location):
+        return text
+    if os.path.exists(folder / location):
+        there = str(folder / location)
+    elif _is_glob(location):
+        there = os.path.join(glob.escape(str(folder)), location)
+    else:
+        return text
+    return f"{label}={there}" if label else there
 
 
 def resolve(texts: Sequence[str]) -> list[ModelSpec]:
@@ -83,14 +110,17 @@ def resolve(texts: Sequence[str]) -> list[ModelSpec]:
 
 
 def _expand(text: str) -> list[str]:
+    text = text.strip()
     label, location = _split(text)
     if not _is_glob(location) or os.path.exists(text):
         return [text]
-    if label:
-        raise UsageError(f"model {text!r}: a glob names several models; leave out {label}=.")
-    folders = sorted((p for p in glob.glob(text) if os.path.isdir(p)), key=natural_key)
+    folders = _matches(location, Path())
     if not folders:
-        raise UsageError(f"model {text!r} matches no directory (looked from {Path.cwd().name!r}).")
+        raise UsageError(
+            f"model {shown(text)} matches no directory (looked from {Path.cwd().name!r})."
+        )
+    if label:
+        raise UsageError(f"model {shown(text)}: a glob names several models; leave out {label}=.")
     return folders
 
 

@@ -27,6 +27,7 @@ from pytest_calibration.plugin.session import LEFT_OUT, package_in_use, run_made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
 
     from pytest_calibration.plugin.session_sink import SessionSink
     from pytest_calibration.probes.probe import Probe
@@ -79,6 +80,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Create the run where workers of pytest-xdist may report to it."""
     if session.config.pluginmanager.hasplugin("dsession"):
         run_of(session.config)
+
+
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Module | None:
+    """Give the packaged suite an id: it lies outside rootdir, where pytest has none for a file."""
+    if module_path.name != "suite.py":
+        return None
+    from pytest_calibration.plugin.projects import SUITE, SUITE_FILE
+
+    if module_path != SUITE_FILE:
+        return None
+    module: pytest.Module = pytest.Module.from_parent(parent, path=module_path, nodeid=SUITE)
+    return module
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

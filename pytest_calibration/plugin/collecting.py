@@ -11,7 +11,7 @@ from pytest_calibration.errors import CalibrationError
 from pytest_calibration.plugin import xdist_groups
 from pytest_calibration.plugin.resolution import ModelParameter
 from pytest_calibration.plugin.resolved_options import usage_errors
-from pytest_calibration.plugin.run import Run, model_name
+from pytest_calibration.plugin.run import BASELINES, Run, model_name
 from pytest_calibration.text.visible import MOST_QUOTED, visible
 
 # Whether a test is one of calibration.
@@ -94,6 +94,9 @@ def finish_collection(session: pytest.Session, run: Run) -> None:
     run.collected = len(marked)
     run.outcomes.order = {item.nodeid: i for i, item in enumerate(session.items)}
     run.resolved.used_models.update(filter(None, map(model_name, marked)))
+    # Baselines may be stored beside tests that no longer ask for any.
+    beside = {item.path.parent / BASELINES for item in session.items}
+    run.records.folders |= {str(folder) for folder in beside if folder.is_dir()}
     writes = run.options["record"] or run.options["accept"]
     if writes and run.options["limit"] and not run.is_worker:
         with usage_errors():

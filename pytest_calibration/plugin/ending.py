@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from pytest_calibration.plugin.options import OPTIONS
 from pytest_calibration.plugin.reporting import write_reports
 from pytest_calibration.plugin.run import Run
 from pytest_calibration.text.numbers import counted
 from pytest_calibration.text.visible import visible
+
+# Options that ask for a comparison, or for what comes of one.
+GATES: Final = frozenset({"model", "parent", "probe", "record", "accept", "report", "dump"})
 
 
 def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
@@ -27,6 +34,7 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
     _check_heard(run)
     if finished and run.complete:
         _write_baselines(run)
+        _check_gated(run)
         _check_decided(run, failed=session.testsfailed > 0)
     else:
         # Those of a worker that died are known by its verdicts alone.
@@ -63,8 +71,42 @@ def _write_baselines(run: Run) -> None:
     run.errors.extend(problems.values())
     if written:
         run.remarks.append(f"{counted(len(written), 'baseline')} written.")
+    reason = _why_not(run)
     if run.options["prune"]:
-        _prune(run)
+        _prune(run, reason)
+    elif not reason:
+        stale, _, forgotten = _not_asked_for(run)
+        if stale or forgotten:
+            paths = sorted([*stale, *forgotten])
+            run.remarks.append(f"stored, and asked for by no test: {_listed(run, paths)}.")
+
+
+def _check_gated(run: Run) -> None:
+    """Add an error where the command line asks for a gate, and nothing is there to be gated."""
+    asked = [o.flag for o in OPTIONS if o.name in GATES & run.options.typed_now]
+    if asked and not run.collected and not run.verdicts:
+        deselected = "deselected" in run.left_out.values()
+        run.errors.append(
+            f"{' and '.join(asked)}: nothing was gated, no calibration test was "
+            f"{'selected' if deselected else 'collected'}: this run is not green."
+        )
+    for text, name in sorted(run.resolved.unlike.items()):
+        run.remarks.append(
+            f"the fixture calibration_model is overridden, and for {text!r} gave a model that "
+            f"calls itself {name!r}; where it ignores calibration_model_spec, {text!r} was not "
+            "tested."
+        )
+    if run.options["parent"] is not None:
+        missing = sorted(path for path in run.records.looked_up if not Path(path).exists())
+        if missing:
+            paths = _listed(run, missing)
+            run.remarks.append(f"compared with the parent alone, nothing is stored at {paths}.")
+
+
+def _listed(run: Run, paths: Iterable[str | Path]) -> str:
+    """Return paths as seen from where pytest was started."""
+    started = run.config.invocation_params.dir
+    return ", ".join(os.path.relpath(path, started) for path in paths)
 
 
 def _check_heard(run: Run) -> None:
@@ -119,35 +161,60 @@ def _check_decided(run: Run, *, failed: bool) -> None:
 # --- pruning -------------------------------------------------------------------------------------
 
 
-def _prune(run: Run) -> None:
-    """Remove the baselines that no test looked up, if the run was a full one."""
-    reason = _why_not(run)
+def _not_asked_for(run: Run) -> tuple[list[Path], list[Path], list[Path]]:
+    """Return the records that no test looked up.
+
+    Returns:
+        Those beside others that were looked up; those of names that this run did not use, which
+        belong to a model or stage that it says nothing of; and those in a folder of baselines from
+        which no test looked up any.
+    """
+    from pytest_calibration.baselines.store import stored_records
+
+    records = run.records
+    used = {Path(path).parent for path in records.looked_up}
+    stale: list[Path] = []
+    of_other_names: list[Path] = []
+    forgotten: list[Path] = []
+    for folder in map(Path, sorted(records.folders)):
+        in_use = any(place.is_relative_to(folder) for place in used)
+        for path in stored_records(folder):
+            if str(path) not in records.looked_up and str(path) not in records.drafts:
+                other = of_other_names if in_use else forgotten
+                (stale if path.parent in used else other).append(path)
+    return stale, of_other_names, forgotten
+
+
+def _prune(run: Run, reason: str) -> None:
+    """Remove the baselines that no test looked up, if the run was a full one.
+
+    Args:
+        run: the run.
+        reason: why it may have looked up too little; empty if it may prune.
+    """
     if reason:
         run.remarks.append(f"nothing pruned: {reason}.")
         return
-    from pytest_calibration.baselines.store import remove_record, stored_records
+    from pytest_calibration.baselines.store import remove_record
 
-    records = run.records
-    # A named baseline belongs to a model or stage; a run that did not probe it says nothing of it.
-    used_folders = {str(Path(path).parent) for path in records.looked_up}
-    removed, left = [], []
-    for folder in map(Path, sorted(records.folders)):
-        for path in stored_records(folder):
-            if str(path) in records.looked_up or str(path) in records.drafts:
-                continue
-            shown = path.relative_to(folder.parent).as_posix()
-            if str(path.parent) not in used_folders:
-                left.append(shown)
-                continue
-            try:
-                remove_record(path)
-            except OSError as problem:
-                run.errors.append(f"{shown} cannot be removed ({problem.strerror}).")
-            else:
-                removed.append(shown)
-    run.remarks.append(f"pruned: {', '.join(removed) or 'nothing'}.")
-    if left:
-        run.remarks.append(f"left alone, of a name this run did not use: {', '.join(left)}.")
+    def shown(paths: Iterable[Path]) -> str:
+        homes = [Path(folder).parent for folder in run.records.folders]
+        nearest = {path: max(h for h in homes if path.is_relative_to(h)) for path in paths}
+        return ", ".join(path.relative_to(home).as_posix() for path, home in nearest.items())
+
+    stale, *others = _not_asked_for(run)
+    removed = []
+    for path in stale:
+        try:
+            remove_record(path)
+        except OSError as problem:
+            run.errors.append(f"{shown([path])} cannot be removed ({problem.strerror}).")
+        else:
+            removed.append(path)
+    run.remarks.append(f"pruned: {shown(removed) or 'nothing'}.")
+    if any(others):
+        left = shown(sorted(others[0] + others[1]))
+        run.remarks.append(f"left alone, of a name this run did not use: {left}.")
 
 
 def _why_not(run: Run) -> str:

@@ -60,7 +60,9 @@ def calibration(request: pytest.FixtureRequest, calibration_model: LanguageModel
     run = run_of(request.config)
     project = run.project_of(request.node)
     run.resolved.check_loaded_for(calibration_model, project)
-    return Calibration(run, calibration_model, project)
+    model = run.resolved.adopt(calibration_model, project)
+    run.resolved.check_named(model)
+    return Calibration(run, model, project)
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pytest_calibration.config import Config
     from pytest_calibration.probes.probe_set import ProbeSet
 
-PACKAGE: Final = Path(__file__).parent.parent
-SUITE: Final = PACKAGE / "suite.py"
+# The packaged tests: their file, and the name under which they are run.
+SUITE_FILE: Final = Path(__file__).parent.parent / "suite.py"
+SUITE: Final = "pytest_calibration.suite"
 NO_CONFIG: Final = "none: built-in probes"
 
 
@@ -125,7 +126,7 @@ class Projects:
     def home(self, test: Path | None) -> Path:
         """Return where the search for a test begins: for the packaged suite, where pytest began."""
         started = Path(self.config.invocation_params.dir)
-        return started if test is None or test == SUITE else test.parent
+        return started if test is None or test == SUITE_FILE else test.parent
 
     def _at(self, folder: Path) -> Project:
         from pytest_calibration.config import nearest_config

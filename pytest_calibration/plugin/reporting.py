@@ -72,7 +72,9 @@ def write_reports(run: Run) -> None:
     """Write every report that was asked for; one that cannot be written fails the session."""
     paths = run.options.paths("report")
     summary = os.environ.get(STEP_SUMMARY)
-    if not run.collected and not run.verdicts:
+    asked = run.errors or "report" in run.options.typed_now
+    # An old report must not stand for a run that was to be reported.
+    if not (run.collected or run.verdicts or asked):
         if "report" in run.options.flags:
             names = ", ".join(path.name for path in paths)
             run.remarks.append(f"no calibration test was collected: {names} not written.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -52,6 +53,8 @@ class Resolution:
         current: the model that the running tests are parametrised with.
         project: the project of the running tests.
         used_models: names of the models that tests were parametrised with.
+        unlike: text of a spec to the name of the model that an overridden fixture gave for it,
+            where these have nothing in common.
         cache_problem: what is wrong with the cache's folder, where it cannot be made.
     """
 
@@ -64,9 +67,11 @@ class Resolution:
         self.current: ModelSpec | None = None
         self.project: Project | None = None
         self.used_models: set[str] = set()
+        self.unlike: dict[str, str] = {}
         self.cache_problem = ""
         self._from_controller = from_controller
         self._parents: dict[Project, LazyModel] = {}
+        self._adopted: tuple[object, Project, object] | None = None
         self._loaded_for: WeakKeyDictionary[object, Project] = WeakKeyDictionary()
 
     def check(self) -> None:
@@ -193,7 +198,10 @@ class Resolution:
 
         A test that cannot be parametrised gets the model that is there.
         """
-        other = self._loaded_for.get(model, project)
+        # What a project brings itself is not in here.
+        if model not in self._loaded_for:
+            return
+        other = self._loaded_for[model]
         if other is not project and other.load_settings != project.load_settings:
             pytest.fail(
                 f"this test cannot be run once per model, and {other.shown} and {project.shown} "
@@ -201,6 +209,40 @@ class Resolution:
                 "function, or run their tests apart.",
                 pytrace=False,
             )
+
+    def adopt(self, value: Any, project: Project) -> Any:
+        """Return the model that the fixture stands for, the same as long as the fixture lives.
+
+        Raises:
+            CalibrationError: it can be made into none.
+        """
+        from pytest_calibration.models.adopted import adopted
+
+        before = self._adopted
+        if before is not None and before[0] is value and before[1] is project:
+            return before[2]
+        model = adopted(value, lambda: project.load_settings, self.cache)
+        if model is not value:
+            self._adopted = value, project, model
+        return model
+
+    def drop_adopted(self) -> None:
+        """Let go of the model that was made of a fixture's value."""
+        if self._adopted is not None:
+            release = getattr(self._adopted[2], "release", None)
+            self._adopted = None
+            if callable(release):
+                release()
+
+    def check_named(self, model: object) -> None:
+        """Remember a model whose name has nothing in common with the spec that asks for it."""
+        spec = self.current
+        if spec is None or model in self._loaded_for:
+            return
+        name = str(getattr(model, "name", ""))
+        tail = Path(spec.location).name
+        if not (tail in name or spec.name in name or (name and name in spec.text)):
+            self.unlike[spec.text] = name
 
     @property
     def _current_project(self) -> Project:

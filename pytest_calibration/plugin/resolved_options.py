@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -39,6 +40,8 @@ class Options:
 
     Attributes:
         flags: names of the options that the command line gives.
+        typed_now: those of them that were typed for this run, and are no lasting setting (addopts,
+            PYTEST_ADDOPTS).
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -62,6 +65,9 @@ class Options:
                 value = _ini_value(config, option)
             self._values[option.name] = value
         self.flags = frozenset(flags)
+        lasting = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
+        not_typed = _flags_in(lasting) - _flags_in(config.invocation_params.args)
+        self.typed_now = self.flags - {o.name for o in OPTIONS if o.flag in not_typed}
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -88,6 +94,10 @@ class Options:
                 values = value if option.kind == "list" else [value]
                 out += [f"{option.flag}={v}" if option.metavar else option.flag for v in values]
         return out
+
+
+def _flags_in(args: Iterable[object]) -> set[str]:
+    return {str(arg).partition("=")[0] for arg in args}
 
 
 def _check_can_be_sent(config: pytest.Config, flag: str, value: Any) -> None:

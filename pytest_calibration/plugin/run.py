@@ -20,10 +20,10 @@ from pytest_calibration.plugin.forked import Forked
 from pytest_calibration.plugin.made_in_tests import MadeInTests
 from pytest_calibration.plugin.outcomes import Outcomes
 from pytest_calibration.plugin.pending_records import PendingRecords
-from pytest_calibration.plugin.projects import SUITE, Project
+from pytest_calibration.plugin.projects import SUITE_FILE, Project
 from pytest_calibration.plugin.resolution import ModelParameter, Resolution
 from pytest_calibration.plugin.resolved_options import Options
-from pytest_calibration.plugin.rootdir import check_rootdir
+from pytest_calibration.plugin.rootdir import check_rootdir, settings_typed
 from pytest_calibration.plugin.usage import Usage
 from pytest_calibration.plugin.xdist_groups import plain_id
 
@@ -58,6 +58,7 @@ class Run:
         complete: whether no process of the run died.
         finished: whether every test was run.
         width: columns of the terminal.
+        pytest_settings: what the command line says of rootdir, ini file, ini keys and plugins.
         configs: what workers say of the ``calibration.yaml`` that they read; a set in order.
         started: when the controller created it, in seconds since 1970.
         remarks: lines for the end of the summary.
@@ -86,6 +87,7 @@ class Run:
         self.complete = True
         self.finished = False
         self.width = int(from_controller.get("width", 0)) or _terminal_width()
+        self.pytest_settings: list[str] = from_controller.get("settings") or settings_typed(config)
         self.started = float(from_controller.get("started", time.time()))
         self.configs: dict[str, None] = {}
         self.remarks: list[str] = []
@@ -171,7 +173,7 @@ class Run:
 
     def _home(self, item: pytest.Item) -> Path:
         """Return the folder beside whose baselines a test stands."""
-        if item.path != SUITE:
+        if item.path != SUITE_FILE:
             return item.path.parent
         # Never in site-packages: with the configuration that counts, else at rootdir.
         found = None if self.options.path("config") else self.project_of(item).path
@@ -214,7 +216,8 @@ class Calibration:
         self.model = model
 
     def __repr__(self) -> str:
-        return f"<calibration of {self.model.name}>"
+        # Printed beside a failing test, also where the model is none.
+        return f"<calibration of {getattr(self.model, 'name', type(self.model).__name__)}>"
 
     @property
     def probes(self) -> list[str]:
@@ -229,11 +232,23 @@ class Calibration:
             limit: at most so many items; wins over the option and ``calibration.yaml``.
 
         Raises:
-            UsageError: an unknown name.
+            UsageError: an unknown name, or what the probe cannot ask.
             ProbeError: a probe that cannot score all its items.
             ModelError: a model that cannot be loaded or scored.
         """
-        return self._run.asker(self._project).ask(self.model, probe, limit)
+        from pytest_calibration.models.adopted import OFFERS, check_offers, lacking
+        from pytest_calibration.probes.probe import ItemProbe
+
+        one = self._project.probes.get(probe) if isinstance(probe, str) else probe
+        if isinstance(one, ItemProbe):
+            check_offers(self.model, one.name)
+        try:
+            return self._run.asker(self._project).ask(self.model, one, limit)
+        except AttributeError as problem:
+            # What the model itself lacks, and not what its own code looks for elsewhere.
+            if problem.obj is self.model and problem.name in OFFERS:
+                raise lacking(self.model, one.name, problem.name) from None
+            raise
 
 
 def model_name(item: pytest.Item) -> str | None:

@@ -52,6 +52,11 @@ class RunHooks:
         """Say how many calibration tests there are; nothing where there is none."""
         return collection_line(self.run) or []
 
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
+        """Let go of a model with the fixture that brought it."""
+        if fixturedef.argname == "calibration_model":
+            self.run.resolved.drop_adopted()
+
     # --- running -----------------------------------------------------------------------------
 
     @pytest.hookimpl(tryfirst=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, Final
 
 import pytest
 
+from pytest_calibration.errors import CalibrationError, UsageError
 from pytest_calibration.plugin.projects import NO_CONFIG, Project
 from pytest_calibration.plugin.reporting import results_of
 from pytest_calibration.plugin.resolved_options import usage_errors
@@ -90,7 +92,16 @@ def probe_lines(project: Project) -> Iterator[str]:
     width = max(map(len, names))
     yield f"configuration: {project.shown}"
     for name in names:
-        probe = project.probes.get(name)
+        try:
+            probe = project.probes.get(name)
+        except CalibrationError:
+            raise
+        except Exception as problem:  # of a factory of the user's
+            kind = type(problem).__name__
+            raise UsageError(f"probe {name!r} cannot be built ({kind}: {problem}).") from None
+        # A probe of the user's own needs none of these.
+        size, unit = getattr(probe, "size", None), getattr(probe, "unit", "items")
+        many = f"{size:,}" if isinstance(size, Integral) else "?"
         mark = "*" if name in selected else " "
-        yield f"{mark} {name:<{width}}  {probe.kind:<16}{probe.size:>8,} {probe.unit}"
+        yield f"{mark} {name:<{width}}  {getattr(probe, 'kind', ''):<16}{many:>8} {unit}"
     yield "(* is run here by default)"

@@ -6,7 +6,9 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +16,9 @@ import pytest
 
 from pytest_calibration.plugin.expected import NAMES
 from pytest_calibration.plugin.outcomes import RESULTS
+from pytest_calibration.plugin.projects import SUITE, SUITE_FILE
 from pytest_calibration.plugin.reporting import inert, wants_details
+from pytest_calibration.plugin.rootdir import pinned
 from pytest_calibration.plugin.run import Run, model_name
 from pytest_calibration.plugin.xdist_groups import plain_id
 
@@ -72,7 +76,8 @@ class SessionSink:
         self.results: dict[str, Result] = {}
         # Candidate and baseline of the last comparison that failed.
         self._failed: tuple[Predictions, Predictions | None] | None = None
-        self._expects_failure = False
+        # A doctest passes only where its text shows the error.
+        self._expects_failure = hasattr(item, "dtest")
         if late:
             run.late.append(self.take)
             return
@@ -126,7 +131,8 @@ class SessionSink:
         # Reports and JUnit's file hold the text of a failure, so item text goes below it, unless it
         # is in there already.
         below = item_text != "none" and not (item_text == "reports" and self.verbose)
-        if fails and below and verdict.candidate is not None:
+        compared = verdict.state != "no_baseline"
+        if fails and below and compared and verdict.candidate is not None:
             self._failed = verdict.candidate, verdict.baseline_items
         return result
 
@@ -195,23 +201,38 @@ class SessionSink:
 
         if verdict.against == "parent":
             return None
-        where = os.path.relpath(self.item.path, self.run.config.invocation_params.dir)
         if verdict.state == "no_baseline":
-            return Remedy("to record it", self._command(where, "--calibration-record"))
+            return Remedy("to record it", self._command("", "--calibration-record"))
         above = verdict.state == "above_limit" and verdict.baseline is not None
         # A limit written by hand is changed by hand; the text names its file.
         above = above and not verdict.reason
         if verdict.state in ("regressed", "not_comparable") or above:
-            test = f"{where}::{self.test.partition('::')[2]}"
+            test = f"::{self.test.partition('::')[2]}"
             return Remedy("to accept it", self._command(test, "--calibration-accept=REASON"))
         return None
 
-    def _command(self, place: str, flag: str) -> str:
+    def _place(self, test: str) -> list[str]:
+        """Return what names a test of this file, or with an empty text the file, to pytest."""
+        config = self.run.config
+        name = getattr(getattr(self.item, "module", None), "__name__", "")
+        if self.item.path == SUITE_FILE:
+            return ["--pyargs", f"{SUITE}{test}"]
+        if getattr(config.option, "pyargs", False) and name:
+            # An installed module is found by the name under which pytest imported it.
+            with suppress(ImportError, ValueError):
+                spec = find_spec(name)
+                if spec is not None and spec.origin == str(self.item.path):
+                    return ["--pyargs", f"{name}{test}"]
+        return [f"{os.path.relpath(self.item.path, config.invocation_params.dir)}{test}"]
+
+    def _command(self, test: str, flag: str) -> str:
         options, name = self.run.options, model_name(self.item)
         spec = self.run.resolved.find_model(name) if "model" in options.flags and name else None
         label = f"{spec.baseline}=" if spec is not None and spec.baseline else ""
         model = [] if spec is None else [f"--calibration-model={label}{spec.text}"]
-        return shlex.join(["pytest", place, *model, *options.typed(without=NOT_REPEATED), flag])
+        args = [*self._place(test), *self.run.pytest_settings]
+        args += pinned(self.run.config, args)
+        return shlex.join(["pytest", *args, *model, *options.typed(without=NOT_REPEATED), flag])
 
     # --- the report of the test --------------------------------------------------------------
 
@@ -250,11 +271,12 @@ class SessionSink:
 
         crash = getattr(report.longrepr, "reprcrash", None)
         headlines = [visible(r.headline) for r in self.results.values() if r.fails]
-        start = "AssertionError: "
-        if crash is not None and crash.message.startswith(start):
-            line = crash.message.removeprefix(start).partition("\n")[0]
-            if line in headlines:
-                crash.message = f"{start}{line}"
+        kind, _, message = getattr(crash, "message", "").partition(": ")
+        # The packaged suite fails its tests without a traceback.
+        if crash is not None and kind in ("AssertionError", "Failed"):
+            line = message.partition("\n")[0]
+            if line.startswith(tuple(headlines)):
+                crash.message = f"{kind}: {line}"
 
 
 def properties(result: Result) -> dict[str, str | float | int]:

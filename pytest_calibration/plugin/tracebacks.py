@@ -29,14 +29,13 @@ def cut_traceback(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
     entry = problem.__traceback__
     while entry is not None:
         path = Path(entry.tb_frame.f_code.co_filename)
-        # The packaged suite is a test file like a user's.
-        if path.is_relative_to(PACKAGE) and path.name != "suite.py":
+        if path.is_relative_to(PACKAGE):
             break
         if PYTEST_PARTS.isdisjoint(path.parts):
             users.append(entry)
         entry = entry.tb_next
     if not users:
-        # Raised while a fixture of this package was set up: there is no line of the user's.
+        # Raised in a fixture of this package, or in its suite: there is no line of the user's.
         failure = pytest.fail.Exception(str(problem), pytrace=False)
         call.excinfo = pytest.ExceptionInfo.from_exception(
             failure.with_traceback(problem.__traceback__)

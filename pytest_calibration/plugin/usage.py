@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_calibration.text.visible import visible
+
 if TYPE_CHECKING:
     from pytest_calibration.models.cache import Cache
     from pytest_calibration.models.loading import Use
@@ -83,7 +85,8 @@ class Usage:
         yield from self._cache_line()
         yield from self._load_line(dist, parent)
         for model, note in self.notes:
-            yield note if note.startswith(model) else f"{model}: {note}"
+            # It may name tensors and files of others.
+            yield visible(note if note.startswith(model) else f"{model}: {note}")
 
     def warnings(self, folder: str) -> Iterator[str]:
         """Yield what is wrong with the cache in this folder."""

@@ -16,8 +16,12 @@ from pytest_calibration.plugin.run import Run
 
 
 def for_worker(run: Run) -> str:
-    """Return width and start of the run, and models as far as they can be resolved."""
-    out: dict[str, Any] = {"width": run.width, "started": run.started}
+    """Return width and start of the run, settings of pytest, and models as far as resolved."""
+    out: dict[str, Any] = {
+        "width": run.width,
+        "started": run.started,
+        "settings": run.pytest_settings,
+    }
     # What cannot be resolved is reported by the test that needs it.
     with suppress(CalibrationError):
         if run.options["model"]:
@@ -34,6 +38,7 @@ def from_worker(run: Run) -> str:
             "collected": run.collected,
             "left_out": run.left_out,
             "used_models": sorted(run.resolved.used_models),
+            "unlike": run.resolved.unlike,
             "configs": run.resolved.projects.read(),
             "records": run.records.as_dict(),
             "late": plain(run.late_verdicts()),
@@ -51,6 +56,7 @@ def merge(run: Run, sent: str) -> None:
     run.collected = max(run.collected, output["collected"])
     run.left_out |= output["left_out"]
     run.resolved.used_models.update(output["used_models"])
+    run.resolved.unlike |= output["unlike"]
     run.configs |= dict.fromkeys(output["configs"])
     run.records.merge(output["records"])
     run.outcomes.add_late(from_plain(Result, values) for values in output["late"])

@@ -93,6 +93,23 @@ def _check_type(where: str, key: str, value: Any) -> None:
         raise ConfigError(f"{where}: {key} must be {words}, got {quoted(value)}.")
 
 
+def _built(name: str, factory: Factory | Probe) -> Probe:
+    """Build a probe; one that was given in place of its factory is taken as it is.
+
+    Raises:
+        UsageError: what is built is no probe.
+    """
+    probe = factory() if callable(factory) else factory
+    if not callable(getattr(probe, "run", None)) or not isinstance(
+        getattr(probe, "name", None), str
+    ):
+        raise UsageError(
+            f"probe {name!r}: a probe has a `name`, a `kind` and `run(model, limit=None)`, got "
+            f"a {type(probe).__name__}."
+        )
+    return probe
+
+
 @dataclass
 class ProbeSet:
     """The probes of a run, each built when first asked for.
@@ -117,7 +134,7 @@ class ProbeSet:
         """
         self._check(name)
         if name not in self._built:
-            self._built[name] = self.factories[name]()
+            self._built[name] = _built(name, self.factories[name])
         return self._built[name]
 
     def select(self, names: Sequence[str]) -> list[str]:
@@ -155,6 +172,11 @@ def probe_set(
     """
     factories: dict[str, Factory] = {name: partial(builtin_probe, name) for name in BUILTIN}
     for more in added:
+        if not isinstance(more, Mapping):
+            raise UsageError(
+                "pytest_calibration_probes must return a mapping of names to functions that build "
+                f"a probe, got {more!r}."
+            )
         for name, factory in more.items():
             if name in factories:
                 raise UsageError(f"two packages provide a probe named {name!r}.")

@@ -289,7 +289,7 @@ def test_a_record_without_any_error_is_no_error(command, stored) -> None:
         (["--n", "500", "--changed", "0"], "argument --changed: must lie between 1e-06 and 1, got"),
         (["--n", "500", "--limit", "5"], "argument --limit: must lie between 1e-06 and 1, got 5"),
         (["--n", "500", "--max-undetected", "0"], "max_undetected must be above 0; at 0 nothing i"),
-        (["--baseline", "gone.yaml"], "gone.yaml: cannot be read"),
+        (["--baseline", "gone.yaml"], "gone.yaml: there is no such file"),
         (["--baseline", "gone.yaml", "--groups", "5"], "plan: --groups together with --baseline"),
         (["--baseline", "gone.yaml", "--changed", ".2"], "plan: --changed together with --baselin"),
     ],

@@ -297,8 +297,22 @@ def test_clearing_takes_our_entries_and_nothing_else(cache: Cache) -> None:
     assert strangers[0].exists()
     for stranger in strangers[1:]:
         stranger.unlink()
+    cache.put(KEY, b"x")
+    cache.put(OTHER, b"y")
     cache.clear()
     assert not cache.folder.exists()
+
+
+def test_clearing_leaves_empty_folders_of_others(cache: Cache) -> None:
+    """A folder from which nothing of ours was removed is not ours, whatever its name."""
+    empty = [cache.folder / name for name in ("mine", "ab", "answers")]
+    for folder in empty:
+        folder.mkdir(parents=True)
+    cache.clear()
+    cache.put(KEY, b"x")
+    cache.clear()
+    assert all(folder.is_dir() for folder in empty)
+    assert {*cache.folder.iterdir()} == {*empty}
 
 
 def test_clearing_follows_no_link(cache: Cache, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import toy_backend
 
 from pytest_calibration.errors import MissingExtra, ModelError, UsageError
 from pytest_calibration.models import backends
-from pytest_calibration.models.backends import BACKENDS, Backend, all_backends
+from pytest_calibration.models.backends import BACKENDS, Backend, ModelSpec, all_backends
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.loading import load_model
 from pytest_calibration.models.protocols import Classifier, LanguageModel
@@ -120,6 +120,23 @@ def test_a_released_model_is_loaded_again_when_needed(toys: list[str]) -> None:
     assert model.load() is not first
     assert model.use.loads == 2
     assert model.notes == ("it is only a toy.",)
+
+
+def test_what_cannot_be_loaded_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test that asks for it gets the same error, at once, after a release, too."""
+    tries: list[str] = []
+
+    def load(spec: ModelSpec, settings: object) -> object:
+        tries.append(spec.name)
+        raise ModelError("toy-calm: the hub does not answer.")
+
+    monkeypatch.setattr(toy_backend, "load", load)
+    model = load_model("toy:calm")
+    for _ in range(3):
+        with pytest.raises(ModelError, match=r"^toy-calm: the hub does not answer\.$"):
+            model.next_token(TEXTS)
+        model.release()
+    assert tries == ["toy-calm"]
 
 
 def test_a_lazy_model_is_of_every_kind(toys: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.param("org/model@v1", "org/model@v1", None, True, None, id="path-wins-over-@"),
         pytest.param(" runs/base ", "runs/base", None, True, None, id="blanks"),
         pytest.param("pythia", "pythia", None, False, None, id="hub-id"),
-        pytest.param("org/pythia", "org/pythia", None, False, None, id="hub-id-with-owner"),
+        pytest.param("owner/pythia", "owner/pythia", None, False, None, id="hub-id-with-owner"),
         pytest.param("org/pythia@step10", "org/pythia", "step10", False, None, id="revision"),
         pytest.param("org/a@b@c", "org/a@b", "c", False, None, id="last-@-splits"),
         pytest.param(
@@ -57,10 +58,137 @@ def test_a_spec_is_read_as_a_person_means_it(
     assert parse_spec(text) == expected
 
 
-def test_a_directory_whose_name_holds_an_equals_sign_is_a_path(here: Path) -> None:
-    """What exists wins over ``name=SPEC`` too."""
-    (here / "lr=1e-5").mkdir()
-    assert parse_spec("lr=1e-5") == ModelSpec("lr=1e-5", local=True, backend="transformers")
+@pytest.mark.parametrize(
+    "text",
+    ["lr=1e-5", "lr=1e-5/checkpoint-3", "a=b/c", "model=x,lr=2/ck", "lr=1/lr=2/ck", "./lr=1e-5/ck"],
+)
+def test_a_directory_whose_name_holds_an_equals_sign_is_a_path(here: Path, text: str) -> None:
+    """What exists wins over ``name=SPEC``, in run folders that bear their settings, too."""
+    (here / text).mkdir(parents=True)
+    assert parse_spec(text) == ModelSpec(text, local=True, backend="transformers")
+    assert anchored(text, here) == str(here / text)
+    assert parse_spec(f"sft={text}").baseline == "sft"
+    assert parse_spec(f"sft={text}").location == text
+
+
+@pytest.mark.parametrize(
+    "run", ["lr=1e-5", "a=b", "model=x,lr=2", "lr=1/lr=2", "lr=1,tags=[a,b]"], ids=str
+)
+def test_a_glob_whose_first_folder_holds_an_equals_sign_is_a_path(here: Path, run: str) -> None:
+    """A glob that matches wins over ``name=SPEC``, here and from a file in another folder."""
+    for step in (3, 20):
+        (here / run / f"checkpoint-{step}").mkdir(parents=True)
+    # Square brackets are a class of characters in a glob, so a star stands for the folder.
+    text = f"{run.partition('[')[0]}*/checkpoint-*" if "[" in run else f"{run}/checkpoint-*"
+    expected = [f"{run}/checkpoint-3", f"{run}/checkpoint-20"]
+    assert [spec.location for spec in resolve([text])] == expected
+    from_file = resolve([anchored(text, here)])
+    assert [spec.location for spec in from_file] == [str(here / one) for one in expected]
+
+
+def test_a_name_is_a_name_where_no_such_path_exists(here: Path) -> None:
+    """``name=SPEC`` needs the model; a folder that bears the same name does not take it."""
+    (here / "sft=runs").mkdir()
+    assert parse_spec("sft=runs/base").baseline == "sft"
+    assert parse_spec("sft=owner/name").baseline == "sft"
+
+
+def test_a_typo_in_a_folder_with_an_equals_sign_is_a_path(here: Path) -> None:
+    """Where neither model nor path exists, the folder that a text begins with decides."""
+    (here / "lr=1e-5" / "checkpoint-3").mkdir(parents=True)
+    message = "model 'lr=1e-5/checkpont-3': there is no such directory; 'lr=1e-5' holds 'check"
+    with pytest.raises(UsageError, match=message):
+        resolve(["lr=1e-5/checkpont-3"])
+    with pytest.raises(UsageError, match=r"model 'lr=1e-5/ck-\*' matches no directory"):
+        resolve(["lr=1e-5/ck-*"])
+
+
+def test_a_glob_in_a_file_counts_from_its_folder_however_that_is_called(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brackets in the way to the project are no part of the glob."""
+    (here / "a[1]" / "runs" / "ck-1").mkdir(parents=True)
+    monkeypatch.chdir(here / "gpt2")
+    (spec,) = resolve([anchored("runs/ck-*", here / "a[1]")])
+    assert spec.location == str(here / "a[1]" / "runs" / "ck-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("runs/chekpoint", "'runs' holds 'dpo', 'sft', 'base'"),
+        ("runs/sft/checkpoint-99", "'runs/sft' holds 'checkpoint-900', 'checkpoint-50', "),
+        ("runs/sft/typo/a/b", "'runs/sft' holds 'checkpoint-"),
+        ("runs/sft/checkpoint-99@v1", "'runs/sft' holds 'checkpoint-900'"),
+        ("runs/", "holds 'base', 'dpo', 'sft'"),
+        ("bse=runs/typo", "'runs' holds "),
+        ("runs/base/x", "'runs/base' holds no folder"),
+        ("./run", r"'\.' holds 'runs', "),
+        ("../typo/x", r"'\.\.' holds "),
+        ("~/typo", "holds no folder"),
+        ("{here}/runs/bas", "runs' holds 'base', "),
+    ],
+)
+def test_a_path_that_is_not_there_names_what_is(
+    here: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    """Where a path goes wrong, the folders there are named, the most similar first."""
+    monkeypatch.setenv("HOME", str(here / "gpt2"))
+    if text == "runs/":
+        (here / "runs").rename(here / "run")
+        says = r"'\.' holds 'run', "
+    with pytest.raises(UsageError, match=f"there is no such directory; .*{says}"):
+        resolve([text.format(here=here)])
+
+
+def test_of_many_folders_a_few_are_named(here: Path) -> None:
+    """A message holds the most similar names and the number of the others, and no long name."""
+    for step in range(50):
+        (here / "many" / f"checkpoint-{step}").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"'many' holds 'checkpoint-7', .* and 44 more"):
+        resolve(["many/checkpont-7"])
+    (here / "long" / ("x" * 200)).mkdir(parents=True)
+    with pytest.raises(UsageError) as caught:
+        resolve(["long/y"])
+    assert len(str(caught.value)) < 700
+
+
+def test_a_path_like_a_hub_id_is_not_asked_of_the_hub(
+    here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``folder/typo`` is a path where the folder exists, unless the hub is meant or known."""
+    message = (
+        r"model 'org/pythia': .*where the hub's model of .*write its revision, too \(@main\)\.$"
+    )
+    with pytest.raises(UsageError, match=message):
+        parse_spec("org/pythia")
+    assert parse_spec("org/pythia@main").revision == "main"
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    (tmp_path / "hub" / "models--org--pythia").mkdir(parents=True)
+    assert not parse_spec("org/pythia").local
+
+
+@pytest.mark.parametrize("text", ["a" * 5000, "runs/" + "a" * 5000, "a\0b", "\ud800", "x=\ud800"])
+def test_a_text_that_no_file_system_takes_is_no_path(here: Path, text: str) -> None:
+    """It is too long, or holds what no name may hold: no error of the system reaches the user."""
+    with contextlib.suppress(UsageError):
+        resolve([text])
+
+
+def test_a_long_text_is_cut_in_a_message(here: Path) -> None:
+    """The end is left, where paths differ."""
+    with pytest.raises(UsageError, match=r"^model '…a{195}/end': there is no such dir") as caught:
+        resolve(["runs/" + "a" * 5000 + "/end"])
+    assert len(str(caught.value)) < 700
+
+
+def test_a_tilde_stands_for_the_home_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves it as it is after ``--calibration-model=``."""
+    monkeypatch.setenv("HOME", str(here / "runs"))
+    assert parse_spec("~/base").location == str(here / "runs" / "base")
+    assert parse_spec("b=~/base").location == str(here / "runs" / "base")
+    assert [s.name for s in resolve(["~/d*/checkpoint-*"])] == ["checkpoint-900"]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +212,9 @@ def test_a_directory_whose_name_holds_an_equals_sign_is_a_path(here: Path) -> No
         ("runs/sft/checkpoint.*", r"matches no directory"),
         ("http://h:80/v1#m", r"model 'http://h:80/v1#m' is of no kind that can be loaded here"),
         ("sft=https://h/v1?a=*", r"model 'https://h/v1\?a=\*' is of no kind that can be loaded"),
+        ("runs/none-1", r"no such directory; 'runs' holds .*\(@main\)\.$"),
+        ("C:/models/x", r"there is no such directory"),
+        ("gpt3/", r"there is no such directory"),
         (
             "localhost:80/v1",
             r"\(tried: transformers\); pass a directory that holds a checkpoint or",

@@ -24,7 +24,7 @@ class Loaded(FakeModel):
         super().__init__(spec.name, sharpen=0.6 if "hot" in spec.name else 0.0)
         self.description = {"dtype": "float32", "device": "cpu"}
         spare = (Path(spec.location) / "spare.json").exists()
-        self.checkpoint_notes = ["1 tensor is not used."] if spare else []
+        self.checkpoint_notes = ["a\\x1b[31m is not used."] if spare else []
         odd = (Path(spec.location) / "odd.json").exists()
         self.notes = ["took the plain path."] if odd else self.checkpoint_notes
         with (HERE / "loads.txt").open("a") as file:

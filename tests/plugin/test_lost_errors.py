@@ -237,6 +237,29 @@ def test_it():
     assert project.run("--reruns", "1").ret == 0
 
 
+def test_a_doctest_that_shows_the_error_expects_it(project: Project) -> None:
+    """A traceback in a doctest is what it expects."""
+    project.isolated = True
+    project.write(
+        "tests/doc.txt",
+        """
+>>> import numpy as np
+>>> from pytest_calibration import Predictions, assert_ece_below
+>>> answers = Predictions.from_confidence(np.full(400, 0.9), np.arange(400) % 2 == 0, probe="q")
+>>> verdict = assert_ece_below(answers, 0.9)
+>>> assert_ece_below(answers, 0.1)
+Traceback (most recent call last):
+    ...
+AssertionError: above the limit: probe q
+...
+""",
+    )
+    flags = ["--doctest-glob=doc.txt", "-o", "doctest_optionflags=ELLIPSIS IGNORE_EXCEPTION_DETAIL"]
+    result = project.run(*flags, "tests/doc.txt")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+
+
 def test_a_failing_subtest_is_a_failing_test(project: Project) -> None:
     """A verdict that fails a subtest fails its test, and is not called lost."""
     pytest.importorskip("_pytest.subtests", reason="pytest 9 has subtests")

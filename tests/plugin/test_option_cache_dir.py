@@ -257,11 +257,11 @@ def test_how_often_a_model_was_loaded_is_shown(cached: CachedProject) -> None:
 def test_what_is_noted_of_a_checkpoint_is_told_each_time(
     cached: CachedProject, workers: list[str]
 ) -> None:
-    """Also where no model is loaded: the answers are those of the same checkpoint."""
+    """Also where no model is loaded: the answers are those of the same checkpoint. In one line."""
     cached.project.write("runs/base/spare.json", "{}")
     for loads in (["base"], []):
         result = cached.run(*workers)
-        assert lines_of(result, "base: ") == ["base: 1 tensor is not used."]
+        assert lines_of(result, "base: ") == [r"base: a\x1b[31m is not used."]
         assert sorted({*cached.loads()}) == loads
 
 

@@ -33,3 +33,57 @@ def test_hostile_names_are_shown_as_text(project) -> None:
     text = result.stdout.str()
     assert r"\x1b[31m\u202e\n::error::x" in text
     assert text.replace("\n", "").isprintable()
+
+
+OWN = """
+class Mine:
+    name, kind = "mine", "guessing"
+    def run(self, model, limit=None):
+        raise AssertionError
+
+class Sized(Mine):
+    size, unit = 1234, "riddles"
+
+class Odd(Mine):
+    def size(self):
+        return 3
+
+def pytest_calibration_probes(config):
+    return {returned}
+"""
+
+
+def own(project, returned: str) -> pytest.RunResult:
+    """List the probes of a project that brings its own."""
+    project.pytester.makeconftest(OWN.replace("{returned}", returned))
+    return project.run("--calibration-list")
+
+
+def test_a_probe_of_ones_own_needs_no_size(project) -> None:
+    """Of the documented parts of a probe, none is its size: it is shown where there is one."""
+    returned = '{"mine": Mine, "built": lambda: Mine(), "given": Mine(), "s": Sized, "o": Odd}'
+    result = own(project, returned)
+    assert result.ret == 0
+    for name in ("mine", "built", "given", "o"):
+        result.stdout.re_match_lines([rf"  {name} +guessing +\? items"])
+    result.stdout.re_match_lines([r"  s +guessing +1,234 riddles"])
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ('{"mine": lambda: 1 / 0}', "probe 'mine' cannot be built (ZeroDivisionError: division*"),
+        ('{"mine": lambda: 7}', "probe 'mine': a probe has a `name`, a `kind` and `run(*a int."),
+        ('{"mine": "facts"}', "probe 'mine': a probe has a `name`, a `kind` and `run(*a str."),
+        ('["mine"]', "pytest_calibration_probes must return a mapping of names to functions*"),
+    ],
+    ids=["raises", "no-probe", "no-factory", "no-mapping"],
+)
+def test_a_probe_that_cannot_be_listed_is_one_sentence(
+    project, returned: str, message: str
+) -> None:
+    """What a project's own code gives is named, with no traceback from inside."""
+    result = own(project, returned)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message.replace('[', '[[]')}"])
+    result.stderr.no_fnmatch_line("*Traceback*")

@@ -123,6 +123,6 @@ def test_missing_parent_is_one_sentence_without_a_traceback(project) -> None:
     project.pytester.mkdir("runs/empty")
     result = project.facts("empty", "--calibration-parent=gone/away/model")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*'gone/away/model': there is no such directory.*"])
+    result.stdout.fnmatch_lines(["*'gone/away/model': there is no such directory; *holds *"])
     result.stdout.no_fnmatch_line("*loading.py*")
     result.stdout.no_fnmatch_line("During handling*")

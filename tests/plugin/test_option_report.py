@@ -133,10 +133,11 @@ def test_a_report_that_cannot_be_written_fails_the_run(recorded: Project) -> Non
     result.stdout.re_match_lines([r"ERROR: .*out/r\.json: cannot be written \(.*\)\."])
 
 
-def test_a_run_without_calibration_tests_writes_nothing(project: Project) -> None:
-    """It says so where a flag asked for a report, and is silent where an ini key did."""
+def test_a_run_without_calibration_tests_writes_nothing_unasked(project: Project) -> None:
+    """A lasting setting is silent as an ini key, and says so where it is a flag of addopts."""
     project.write("tests/test_project.py", "def test_other():\n    pass\n")
-    result = project.run("--calibration-report=r.html")
+    project.pytester.makeini("[pytest]\naddopts = --calibration-report=r.html\n")
+    result = project.run()
     assert result.ret == 0
     result.stdout.fnmatch_lines(["no calibration test was collected: r.html not written."])
     project.pytester.makeini("[pytest]\ncalibration_report = r.html\n")

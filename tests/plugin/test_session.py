@@ -67,7 +67,7 @@ def test_arrays():
     )
     result = project.run()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["probabilities*limit 0.400*passed"])
+    result.stdout.fnmatch_lines(["*probabilities*limit 0.400*passed"])
 
 
 def test_collection_says_what_is_probed(recorded) -> None:

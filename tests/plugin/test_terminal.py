@@ -36,7 +36,8 @@ def test_verbosity_decides_how_much_is_shown(recorded: Project, workers: list[st
     )
     assert quiet == ["1 passed"]
     assert plain[0].split()[:2] == ["model", "probe"]
-    assert len(plain) == 4
+    assert len(plain) == 5
+    assert plain[3] == "configuration: none: built-in probes"
     assert len(verbose) > len(plain)
     assert "passed: probe facts on base" in verbose
     assert not any("95 % of the time" in line for line in verbose)

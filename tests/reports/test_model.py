@@ -252,8 +252,8 @@ def test_text_of_what_turned_is_shown_only_where_it_may_be() -> None:
 def test_what_turned_is_counted_on_the_items_of_both() -> None:
     """An item that one side lacks has not turned."""
     before = predictions(hostile=False)
-    few = turned(before).take(np.arange(300))
+    few = turned(before).take(np.arange(590))
     detail = result_of(compare(few, before)).detail
     assert detail is not None
     assert detail.turned is not None
-    assert detail.turned.wrong == int((before.correct[:300] & ~few.correct).sum())
+    assert detail.turned.wrong == int((before.correct[:590] & ~few.correct).sum())

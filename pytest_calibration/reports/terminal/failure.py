@@ -10,7 +10,7 @@ from pytest_calibration.reports.item_lines import item_heading, item_lines
 from pytest_calibration.reports.terminal.diagram import reliability_diagram
 from pytest_calibration.reports.terminal.slice_table import shift_lines, slices_table
 from pytest_calibration.text.layout import WIDTH, wrapped
-from pytest_calibration.text.numbers import distinct
+from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ def failure_lines(
 
 def _short(failing: Sequence[Result], width: int) -> Iterator[str]:
     first = failing[0]
+    if first.state == "no_baseline" and len(failing) == 1:
+        yield from _not_stored(first)
+        return
     headlines = list(dict.fromkeys(visible(result.headline) for result in failing))
     blocks = [_compared(result, width, len(failing) > 1) for result in failing]
     # What could not be compared has no fault that its items could show, or a diagnosis explain.
@@ -60,6 +63,19 @@ def _short(failing: Sequence[Result], width: int) -> Iterator[str]:
         yield from [""] * bool(i)
         yield from (f"  {line}" for line in block)
     yield from ends
+
+
+def _not_stored(result: Result) -> Iterator[str]:
+    """Yield where a baseline was looked for, what was measured, and what records it."""
+    number = result.number
+    low, high = number.ends
+    yield f"{visible(result.headline)}: {visible(result.reason)}"
+    yield (
+        f"  measured: {number.label} {number.value:.3f} [{low:.3f}, {high:.3f}], accuracy "
+        f"{result.accuracy:.3f}, on {counted(result.n, result.unit)}"
+    )
+    for remedy in _remedies([result]):
+        yield f"{remedy.purpose}: {remedy.command}"
 
 
 def _paragraph(sentences: Sequence[str], room: int, width: int) -> list[str]:

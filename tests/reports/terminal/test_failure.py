@@ -137,11 +137,22 @@ def test_a_limit_shows_the_number_that_fails() -> None:
 
 def test_what_was_not_compared_has_a_reason_alone() -> None:
     """No diagnosis and no items: the model is not at fault."""
-    states = {result.state: result for result in results().results}
-    for state in ("not_comparable", "no_baseline"):
-        text = "\n".join(lines(states[state], width=500))
-        assert text.split("\n")[1] == f"  {states[state].reason}"
-        assert "confidence" not in text
+    (other,) = (result for result in results().results if result.state == "not_comparable")
+    text = "\n".join(lines(other, width=500))
+    assert text.split("\n")[1] == f"  {other.reason}"
+    assert "confidence" not in text
+
+
+def test_a_missing_baseline_takes_three_lines() -> None:
+    """Where it was looked for, what was measured, and the command that records it."""
+    (missing,) = (result for result in results().results if result.state == "no_baseline")
+    where, measured, command = lines(missing, width=60)
+    assert where == f"{missing.headline}: {missing.reason}"
+    for number in (missing.number.value, *missing.number.ends, missing.accuracy):
+        assert f"{number:.3f}" in measured
+    assert f"{missing.n:,} {missing.unit}s" in measured
+    assert missing.remedy is not None
+    assert command == f"{missing.remedy.purpose}: {missing.remedy.command}"
 
 
 def test_a_refused_inconclusive_comparison_would_fail() -> None:

@@ -4,6 +4,10 @@ Light, needing no torch:
 
 ``loading_settings``
     how a checkpoint is loaded and scored.
+``spec_text``, ``layers``
+    what a spec stands for: a directory or a hub id; a checkpoint, or adapters on one.
+``weight_files``
+    the files that hold weights: which are read, and what their headers say.
 ``identity``, ``checkpoint_files``, ``hub``, ``environment``
     what a checkpoint is, by content: its files, commits of the hub, libraries and hardware.
 
@@ -11,8 +15,10 @@ With torch:
 
 ``transformers_model``
     a model in memory: tokenising, windows, greedy continuation.
-``reading``
+``reading``, ``kinds``, ``adapters``
     from a checkpoint on disk to weights in memory.
+``used_weights``, ``foreign_code``
+    weights that a model would not use, and code that it would bring along.
 ``rows``
     a sequence, the positions in it that are read, and their scores.
 ``scorer``
@@ -31,15 +37,13 @@ With torch:
 
 from __future__ import annotations
 
-import os
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from pytest_calibration.errors import UsageError
 from pytest_calibration.models.backends import Identity, ModelSpec, require
 from pytest_calibration.models.backends.transformers.environment import current_environment
 from pytest_calibration.models.backends.transformers.identity import identify_checkpoint
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
+from pytest_calibration.models.backends.transformers.spec_text import parse
 from pytest_calibration.models.backends.transformers.threads import patient_threads
 from pytest_calibration.models.digests import Digest
 
@@ -49,45 +53,13 @@ if TYPE_CHECKING:
     )
     from pytest_calibration.models.cache import Cache
 
+__all__ = ["KINDS", "Settings", "check_installed", "identify", "load", "parse"]
+
 KINDS = (
     "a directory that holds a checkpoint or an adapter, or a hub id (name, owner/name, "
     "owner/name@revision)"
 )
 Settings = TransformersSettings
-# ``http:``, and no drive of Windows.
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-
-
-def parse(text: str) -> ModelSpec | None:
-    """Return the spec of a directory or a hub id; None for what looks like neither.
-
-    Raises:
-        UsageError: a path that does not exist, a file, or half a revision.
-    """
-    if os.path.isdir(text):
-        return ModelSpec(text, local=True)
-    if os.path.exists(text):
-        raise UsageError(
-            f"model {text!r} is a file; pass the directory that holds config.json or "
-            "adapter_config.json."
-        )
-    if _SCHEME.match(text):
-        return None
-    location, at, revision = text.rpartition("@")
-    if not at:
-        location, revision = text, ""
-    elif not location or not revision:
-        side = "after" if location else "before"
-        raise UsageError(f"model {text!r}: nothing stands {side} the '@'; write id@revision.")
-    if at and os.path.isdir(location):
-        raise UsageError(
-            f"model {text!r}: {location!r} is a directory, and only the hub has revisions; leave "
-            f"out @{revision}."
-        )
-    # A hub id is `name` or `owner/name`.
-    if location.startswith(("/", "./", "../", "~")) or location.count("/") > 1 or "\\" in location:
-        raise UsageError(f"model {text!r}: there is no such directory.")
-    return ModelSpec(location, revision or None)
 
 
 def check_installed() -> None:

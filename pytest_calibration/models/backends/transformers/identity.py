@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from pytest_calibration.errors import ModelError
-from pytest_calibration.files import read_text
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.checkpoint_files import (
     FileState,
     checkpoint_files,
     file_digest,
-    pointers,
 )
-from pytest_calibration.models.backends.transformers.hub import adapter_file, snapshot
+from pytest_calibration.models.backends.transformers.hub import snapshot
+from pytest_calibration.models.backends.transformers.layers import (
+    Layer,
+    hub_access,
+    layers,
+    read_json,
+)
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.digests import Digest
 
 if TYPE_CHECKING:
     from pytest_calibration.models.cache import Cache
-
-# Bytes of a configuration in JSON.
-MOST_JSON: Final = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -86,88 +86,36 @@ def identify_checkpoint(
         hub: whether to find the commits that hub ids stand for, and count these too.
 
     Raises:
-        ModelError: an adapter names no base.
+        ModelError: an adapter names no base, or there is no such subfolder.
         OSError: a file cannot be read.
     """
-    parts = _Parts(settings, cache, hub)
+    parts = _Parts(settings, cache)
     for arguments in (settings.arguments, settings.tokenizer_arguments):
         parts.digest.add(dict(arguments))
         parts.exact &= not any(_names_a_place(key, value) for key, value in arguments.items())
     parts.digest.add(settings.dtype)
-    parts.add(spec)
-    parts.add(adapter_base(spec))
+    top, *below = layers(spec, settings, hub=hub)
+    parts.add(top)
+    for layer in below:
+        parts.add(layer)
+    if not below:
+        parts.digest.add(None)
     if settings.tokenizer is not None:
-        parts.add(ModelSpec(settings.tokenizer, local=os.path.isdir(settings.tokenizer)))
+        local = os.path.isdir(settings.tokenizer)
+        folder = None
+        if hub and not local:
+            folder = snapshot(settings.tokenizer, None, **hub_access(settings))
+        parts.add(Layer(settings.tokenizer, local=local, copy=str(folder or "")))
     exact = parts.exact and parts.digest.stable
     return CheckpointIdentity(
         parts.digest.text(), exact, tuple(parts.files), tuple(parts.digests), tuple(parts.folders)
     )
 
 
-def adapter_base(spec: ModelSpec) -> ModelSpec | None:
-    """Return the spec of the model that an adapter directory was trained on; None for no adapter.
-
-    A path may be relative to the working directory or to the adapter.
-
-    Raises:
-        ModelError: the adapter names no model, or a path where there is none.
-    """
-    adapter = Path(spec.location) / "adapter_config.json"
-    if not spec.local or not adapter.is_file():
-        return None
-    base, revision = _base_of(adapter)
-    if base is None or not base.strip():
-        refuse_pointers(spec, (adapter.name,))
-        raise ModelError(
-            f"{adapter}: names no base_model_name_or_path; write the hub id or the directory of "
-            "the model it was trained on."
-        )
-    for folder in (Path(base), Path(spec.location) / base):
-        if os.path.isdir(folder):
-            return ModelSpec(str(folder), local=True, name=spec.name)
-    if Path(base).is_absolute() or base.startswith("."):
-        raise ModelError(f"{adapter}: its base model {base!r} is not there.")
-    return ModelSpec(base, revision, name=spec.name)
-
-
-def refuse_pointers(spec: ModelSpec, names: Collection[str] | None = None) -> None:
-    """Raise ModelError where files of a checkpoint are pointers of Git LFS.
-
-    Args:
-        spec: the checkpoint.
-        names: the files that matter; all by default.
-    """
-    if not spec.local:
-        return
-    found = [n for n in pointers(Path(spec.location)) if names is None or n in names]
-    if found:
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        raise ModelError(
-            f"{spec.location!r}: {found[0]}{more}: a pointer of Git LFS, not the file itself; "
-            "fetch the files: git lfs pull."
-        )
-
-
-def _base_of(adapter: Path) -> tuple[str | None, Any]:
-    """Return base model and its revision of an adapter configuration; None where it names none."""
-    config = _json(adapter)
-    base = config.get("base_model_name_or_path")
-    return (base if isinstance(base, str) else None), config.get("revision")
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """Return a JSON object in a file; an empty one where it cannot be read."""
-    try:
-        content = json.loads(read_text(file, MOST_JSON, ModelError))
-    except (ModelError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 class _Parts:
     """Collects what an identity is made of."""
 
-    def __init__(self, settings: TransformersSettings, cache: Cache | None, hub: bool) -> None:
+    def __init__(self, settings: TransformersSettings, cache: Cache | None) -> None:
         self.digest = Digest(size=16)
         self.exact = True
         self.files: list[FileState] = []
@@ -175,22 +123,24 @@ class _Parts:
         self.folders: list[tuple[Path, tuple[str, ...], frozenset[str]]] = []
         self._settings = settings
         self._cache = cache
-        self._hub = hub
 
-    def add(self, place: ModelSpec | None) -> None:
-        """Add a directory by content, a hub id by name and, where wanted, commit."""
-        if place is None:
-            self.digest.add(None)
-        elif place.local:
-            self._add_folder(Path(place.location))
+    def add(self, layer: Layer) -> None:
+        """Add a directory by content, a hub id by name and, where it is known, commit."""
+        if layer.local:
+            self._add_folder(Path(layer.root or layer.location))
+            return
+        self.digest.add(layer.text)
+        if layer.copy:
+            self.digest.add(Path(layer.copy).name)
+            self._check_code(Path(layer.copy))
         else:
-            self.digest.add(place.text)
-            self._add_commit(place)
+            self.exact = False
 
     def _add_folder(self, folder: Path) -> None:
         settings = self._settings
-        named = [a.get("subfolder") for a in (settings.arguments, settings.tokenizer_arguments)]
-        subfolders = tuple(name for name in named if isinstance(name, str) and name)
+        subfolders = tuple(
+            name for name in (settings.subfolder, settings.tokenizer_subfolder) if name
+        )
         names = dict(checkpoint_files(folder, subfolders))
         self.folders.append((folder.absolute(), subfolders, frozenset(names)))
         for name, file in names.items():
@@ -198,39 +148,13 @@ class _Parts:
             self.files.append(state)
             self.digests.append(digest)
             self.digest.add([name, digest])
-        self._check_code(folder)
-
-    def _add_commit(self, place: ModelSpec, depth: int = 0) -> None:
-        options = {
-            key: value
-            for key, value in self._settings.arguments.items()
-            if key in ("cache_dir", "token", "local_files_only")
-        }
-        folder = self._hub and snapshot(place.location, place.revision, **options)
-        # An adapter on an adapter is as deep as any goes.
-        if not folder or depth > 1:
-            self.exact = False
-            return
-        self.digest.add(folder.name)
-        self._check_code(folder)
-        adapter = adapter_file(place.location, folder, **options)
-        if adapter is None:
-            return
-        base, revision = _base_of(adapter)
-        if base is None or not isinstance(revision, str | None):
-            self.exact = False
-        elif os.path.isdir(base):
-            self._add_folder(Path(base))
-        else:
-            # Loading may take the adapter's revision or the default of the base: both count.
-            for one in dict.fromkeys((revision, None)):
-                self.digest.add([base, one])
-                self._add_commit(ModelSpec(base, one), depth + 1)
+        for place in (folder, *(folder / name for name in subfolders)):
+            self._check_code(place)
 
     def _check_code(self, folder: Path) -> None:
         """Note code that a checkpoint takes from another repository, at any commit."""
         if self._settings.trust_remote_code:
-            configs = (_json(folder / n) for n in ("config.json", "tokenizer_config.json"))
+            configs = (read_json(folder / n) for n in ("config.json", "tokenizer_config.json"))
             if any("--" in json.dumps(config.get("auto_map")) for config in configs):
                 self.exact = False
 

@@ -24,6 +24,7 @@ class TransformersSettings(BackendSettings):
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own.
         batch_tokens: tokens per forward pass; None for what suits the device.
         tokenizer: where the tokenizer comes from, if not from the model.
+        base: what adapters are loaded on, in place of the model that they name.
         trust_remote_code: run Python code that is part of a checkpoint.
         safetensors_only: refuse pickled weights.
         threads: CPU threads of torch; None leaves torch's own choice.
@@ -38,6 +39,7 @@ class TransformersSettings(BackendSettings):
     dtype: str = "auto"
     batch_tokens: int | None = None
     tokenizer: str | None = None
+    base: str | None = None
     trust_remote_code: bool = False
     safetensors_only: bool = True
     threads: int | None = None
@@ -46,7 +48,7 @@ class TransformersSettings(BackendSettings):
 
     # A run divides the cores among its processes.
     NOT_IN_FILE: ClassVar[frozenset[str]] = frozenset({"threads"})
-    FOLDERS: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
+    FOLDERS: ClassVar[frozenset[str]] = frozenset({"tokenizer", "base"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,3 +60,17 @@ class TransformersSettings(BackendSettings):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}.")
+        for name in ("arguments", "tokenizer_arguments"):
+            value = getattr(self, name).get("subfolder")
+            if not isinstance(value, str | None):
+                raise UsageError(f"{name}: subfolder must be text, got {value!r}.")
+
+    @property
+    def subfolder(self) -> str:
+        """Where in a directory or hub model the model lies; empty for at the top."""
+        return str(self.arguments.get("subfolder") or "").strip("/")
+
+    @property
+    def tokenizer_subfolder(self) -> str:
+        """Where the tokenizer lies; empty for where the model does, or else at the top."""
+        return str(self.tokenizer_arguments.get("subfolder") or "").strip("/")

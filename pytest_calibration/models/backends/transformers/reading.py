@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,14 @@ from pytest_calibration.models.backends.transformers.foreign_code import (
     kernel_arguments,
     pickles_refused,
 )
-from pytest_calibration.models.backends.transformers.identity import adapter_base, refuse_pointers
+from pytest_calibration.models.backends.transformers.hub import is_silent
+from pytest_calibration.models.backends.transformers.kinds import check_kind
+from pytest_calibration.models.backends.transformers.layers import (
+    SETTING,
+    Layer,
+    file_in,
+    refuse_pointers,
+)
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.used_weights import (
     check_adapter_used,
@@ -34,13 +42,15 @@ from pytest_calibration.models.backends.transformers.weight_files import (
     check_weight_files,
     stored_tensors,
 )
+from pytest_calibration.models.places import similar_folder
 
 TOKENIZER_FILES: Final = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"),
     *("merges.txt", "spiece.model", "special_tokens_map.json", "added_tokens.json"),
     *("chat_template.jinja", "sentencepiece.bpe.model"),
 )
-_CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
+# One of them is in every directory with a tokenizer.
+_MAIN_FILES: Final = TOKENIZER_FILES[:4]
 
 
 @contextlib.contextmanager
@@ -82,50 +92,89 @@ def device_of(name: str) -> torch.device:
 
 
 def load_weights(
-    spec: ModelSpec, settings: TransformersSettings, device: torch.device, notes: list[str]
+    stack: Sequence[Layer],
+    settings: TransformersSettings,
+    device: torch.device,
+    notes: list[str],
 ) -> Any:
-    """Return the model of a checkpoint, or of an adapter with its base.
+    """Return the model of a checkpoint, or of adapters with the checkpoint under them.
 
     Args:
-        spec: the checkpoint.
+        stack: the layers, the checkpoint last.
         settings: how it is loaded.
         device: where to.
-        notes: sentences on weights that are not used are added to it.
+        notes: sentences on how it was loaded, and on what is not used, are added to it.
 
     Raises:
         ModelError: it cannot be loaded whole, or is no causal language model.
         MissingExtra: it is an adapter, and peft is not installed.
     """
-    base = adapter_base(spec)
-    if base is None:
-        return _load_whole(spec, settings, device, notes)
+    *adapters, whole = stack
+    if not adapters:
+        return _placed(whole, _load_whole(whole, settings, notes), settings, device)
     require("peft", "peft")
+    from pytest_calibration.models.backends.transformers.adapters import enlarged, merged
+
+    top = adapters[0]
+    files = [_adapter_weights(adapter, settings) for adapter in adapters]
+    for file in files:
+        notes += check_adapter_files(replace(top, location=str(file.parent)))
+    try:
+        model = _load_whole(whole, settings, notes)
+    except ModelError as problem:
+        raise ModelError(
+            f"adapter {top.text!r}: the model it was trained on, {whole.text!r}, cannot be used: "
+            f"{str(problem).rstrip('.')}; to load another: {SETTING}."
+        ) from problem
+    # The last of the adapters was trained on the base, the first on all that lies below it.
+    for adapter, file in zip(reversed(adapters), reversed(files), strict=True):
+        tokens = partial(_tokens_of, adapter, whole, settings)
+        model = _explained(adapter, partial(enlarged, model, file, tokens, notes))
+        # One of the hub has been fetched.
+        here = replace(adapter, location=str(file.parent), local=True)
+        model = _with_adapter(model, here, settings)
+        if adapter is not top:
+            model = merged(model, adapter, top, notes)
+    return _placed(top, model, settings, device)
+
+
+def _adapter_weights(adapter: Layer, settings: TransformersSettings) -> Path:
+    """Return the file with an adapter's weights; its configuration lies beside it.
+
+    Raises:
+        ModelError: there is none, or one that may not be read.
+    """
+    names = ["adapter_model.safetensors", "adapter_model.bin"]
+    for name in names[:1] if settings.safetensors_only else names:
+        file = file_in(adapter, name, settings)
+        if file is not None:
+            return file
+    if adapter.local and settings.safetensors_only:
+        _refuse_pickles(adapter)
+    raise ModelError(
+        f"{adapter.location!r} holds adapter_config.json and no adapter_model.safetensors; "
+        "save the adapter again with save_pretrained."
+    )
+
+
+def _with_adapter(model: Any, adapter: Layer, settings: TransformersSettings) -> Any:
     import peft
 
-    if not (Path(spec.location) / "adapter_model.safetensors").is_file():
-        if settings.safetensors_only:
-            _refuse_pickles(spec)
-        if not (Path(spec.location) / "adapter_model.bin").is_file():
-            raise ModelError(
-                f"{spec.location!r} holds adapter_config.json and no adapter_model.safetensors; "
-                "save the adapter again with save_pretrained."
-            )
-    notes += check_adapter_files(spec)
-    model = _load_whole(base, settings, device, notes)
-    with warnings.catch_warnings(record=True) as caught, pickles_refused(spec, settings):
+    with warnings.catch_warnings(record=True) as caught, pickles_refused(adapter, settings):
         warnings.simplefilter("always")
         model = _explained(
-            spec, lambda: peft.PeftModel.from_pretrained(model, spec.location, is_trainable=False)
+            adapter,
+            lambda: peft.PeftModel.from_pretrained(model, adapter.location, is_trainable=False),
         )
     for warning in caught:
         if "missing adapter keys" in str(warning.message):
             raise ModelError(
-                f"{spec.name}: the adapter in {spec.location!r} does not hold all the weights its "
-                "configuration names; save it again with save_pretrained."
+                f"{adapter.name}: the adapter in {adapter.location!r} does not hold all the "
+                "weights its configuration names; save it again with save_pretrained."
             )
-    with pickles_refused(spec, settings):
-        check_adapter_used(spec, model)
-    return _placed(spec, model, settings, device)
+    with pickles_refused(adapter, settings):
+        check_adapter_used(adapter, model)
+    return model
 
 
 def _placed(
@@ -137,19 +186,18 @@ def _placed(
     return _explained(spec, lambda: model.to(device))
 
 
-def _load_whole(
-    spec: ModelSpec, settings: TransformersSettings, device: torch.device, notes: list[str]
-) -> Any:
+def _load_whole(spec: Layer, settings: TransformersSettings, notes: list[str]) -> Any:
     if spec.local and not (Path(spec.location) / "config.json").is_file():
         raise ModelError(
             f"{spec.location!r} holds no config.json and no adapter_config.json, so it is no "
             "checkpoint; pass the directory that save_pretrained wrote."
         )
-    common = {"revision": spec.revision, "trust_remote_code": settings.trust_remote_code}
+    place = spec.arguments(settings)
+    common = {"trust_remote_code": settings.trust_remote_code}
     arguments: dict[str, Any] = {
         "dtype": settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype),
         **({"use_safetensors": True} if settings.safetensors_only else {}),
-        **settings.arguments,
+        **{key: value for key, value in settings.arguments.items() if key != "subfolder"},
         # Told by name below: the library points to a log that is switched off.
         "ignore_mismatched_sizes": True,
     }
@@ -157,64 +205,75 @@ def _load_whole(
     config = _explained(
         spec,
         lambda: transformers.AutoConfig.from_pretrained(
-            spec.location, **common, **kernel_arguments(settings)
+            spec.location, **common, **{**place, **kernel_arguments(settings)}
         ),
     )
-    kinds = getattr(config, "architectures", None) or []
-    if getattr(config, "is_encoder_decoder", False):
-        kinds = kinds or [type(config).__name__]
-        raise ModelError(
-            f"{spec.name}: is a {kinds[0]}, an encoder with a decoder and no causal language "
-            "model; it predicts no next tokens of a text."
-        )
-    if kinds and not any(_CAUSAL.search(kind) for kind in kinds):
-        raise ModelError(
-            f"{spec.name}: is a {kinds[0]}, no causal language model; it predicts no next tokens."
-        )
+    notes += _explained(spec, lambda: check_kind(spec, config))
     check_kernels(spec, config, settings)
     stored = stored_tensors(spec, settings)
     with pickles_refused(spec, settings), loading_explained(spec, config, stored):
         model, report = _explained(
             spec,
             lambda: transformers.AutoModelForCausalLM.from_pretrained(
-                spec.location, output_loading_info=True, **common, **arguments
+                spec.location, output_loading_info=True, **common, **{**place, **arguments}
             ),
         )
     notes += check_used(spec, model, report, stored)
-    return _placed(spec, model, settings, device)
+    return model
 
 
-def load_tokenizer(spec: ModelSpec, settings: TransformersSettings) -> Any:
-    """Return the tokenizer of a checkpoint, or the one that the settings name.
+def _tokens_of(adapter: Layer, whole: Layer, settings: TransformersSettings) -> int:
+    """Return the number of tokens of an adapter's own tokenizer; 0 where it has none."""
+    if settings.tokenizer is None and not _tokenizer_folders(adapter, settings):
+        return 0
+    return len(load_tokenizer((adapter, whole), settings))
+
+
+def _tokenizer_folders(layer: Layer, settings: TransformersSettings) -> list[str]:
+    """Return the places in a layer that hold a tokenizer, as subfolders of its root."""
+    own = settings.tokenizer_subfolder
+    inner = os.path.relpath(layer.location, layer.root) if layer.local else layer.subfolder
+    places = [own] if own else [*({inner} - {"", "."}), ""]
+    at = {place: replace(layer, location=layer.root, subfolder=place) for place in places}
+    return [
+        place for place in places if any(file_in(at[place], file, settings) for file in _MAIN_FILES)
+    ]
+
+
+def load_tokenizer(stack: Sequence[Layer], settings: TransformersSettings) -> Any:
+    """Return the tokenizer of the topmost layer that has one, or the one that the settings name.
 
     Raises:
         ModelError: there is none.
     """
-    source = spec
+    top, whole = stack[0], stack[-1]
     if settings.tokenizer is not None:
         local = os.path.isdir(settings.tokenizer)
-        source = ModelSpec(settings.tokenizer, local=local, name=spec.name)
-    elif spec.local and not any(
-        (Path(spec.location) / file).is_file()
-        for file in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-    ):
-        base = adapter_base(spec)
-        if base is None:
+        source = Layer(settings.tokenizer, local=local, name=top.name, root=settings.tokenizer)
+        folder = settings.tokenizer_subfolder
+    else:
+        places = [(one, place) for one in stack for place in _tokenizer_folders(one, settings)]
+        if not places and whole.local:
             raise ModelError(
-                f"{spec.location!r} holds no tokenizer; save one beside the model, or name one: "
+                f"{top.location!r} holds no tokenizer; save one beside the model, or name one: "
                 "model: {tokenizer: ...} in calibration.yaml."
             )
-        source = base
+        source, folder = places[0] if places else (whole, whole.subfolder)
+    place = replace(source, subfolder="" if source.local else folder).arguments(settings)
+    location = str(Path(source.root, folder)) if source.local else source.location
     # A vocabulary of lines would be read as the words of the pointer.
-    refuse_pointers(source, TOKENIZER_FILES)
+    refuse_pointers(replace(source, location=location), TOKENIZER_FILES)
+    own = {k: v for k, v in settings.tokenizer_arguments.items() if k != "subfolder"}
+    common = {"trust_remote_code": settings.trust_remote_code}
+    if source in stack[:-1] and not source.local:
+        # The library would look for the configuration of the model beside the tokenizer.
+        at = whole.arguments(settings)
+        own["config"] = _explained(
+            whole, lambda: transformers.AutoConfig.from_pretrained(whole.location, **common, **at)
+        )
     return _explained(
         source,
-        lambda: transformers.AutoTokenizer.from_pretrained(
-            source.location,
-            revision=source.revision,
-            trust_remote_code=settings.trust_remote_code,
-            **settings.tokenizer_arguments,
-        ),
+        lambda: transformers.AutoTokenizer.from_pretrained(location, **common, **{**place, **own}),
     )
 
 
@@ -238,7 +297,13 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
                 f"{spec.name}: needs Python code that comes with the checkpoint, which is run only "
                 "where calibration.yaml says model: {trust_remote_code: true}."
             ) from problem
-        where, aside = ("directory", "") if spec.local else ("hub id", " (no such directory here)")
+        where, aside = "directory", ""
+        if not spec.local:
+            near = similar_folder(spec.location)
+            where = "hub id"
+            aside = f" (no such directory here{f', but {near!r}' if near else ''})"
+            if is_silent(spec.location):
+                first = "the hub does not answer, and there is no local copy"
         raise ModelError(
             f"cannot load {where} {spec.text!r}{aside}: {first[:300].rstrip('.')}."
         ) from problem

@@ -256,11 +256,16 @@ def _first_line(problem: Exception) -> str:
 def _vocabulary_size(model: Any) -> float:
     """Count the tokens the model has embeddings for."""
     try:
-        return int(model.get_input_embeddings().num_embeddings)
+        layer = model.get_input_embeddings()
     except (AttributeError, NotImplementedError):
-        # What transformers raises for a model whose embeddings it cannot find; an adapter that
-        # trains tokens wraps them.
+        # What transformers raises for a model whose embeddings it cannot find.
+        layer = None
+    # Adapters wrap layers, in several ways.
+    while layer is not None and not isinstance(getattr(layer, "num_embeddings", None), int):
+        layer = getattr(layer, "base_layer", None) or getattr(layer, "original_module", None)
+    if layer is None:
         return float(getattr(model.config.get_text_config(), "vocab_size", "inf"))
+    return int(layer.num_embeddings)
 
 
 def _fixed_rope_length(config: Any) -> float:

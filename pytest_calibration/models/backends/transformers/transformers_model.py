@@ -19,10 +19,11 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import ModelError, TokenBoundaryError
+from pytest_calibration.errors import CalibrationError, ModelError, TokenBoundaryError
 from pytest_calibration.files import has_half_pair
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.chat import rendered
+from pytest_calibration.models.backends.transformers.layers import layers
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.reading import (
     device_of,
@@ -40,21 +41,52 @@ from pytest_calibration.models.protocols import Choose, Generation, Message, Nex
 _CUT: Final = re.compile(r"(?<=[^\W_])(?=\s)")
 TAIL: Final = (40, 400)
 """Fewest and most characters between the cut and the end of a prompt."""
+# What makes a model return named outputs, and no more of them than are read.
+_PLAIN_OUTPUT: Final = {
+    "return_dict": True,
+    "output_hidden_states": False,
+    "output_router_logits": False,
+}
 # Integer type by number of bytes.
 _BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Switch a model to evaluation for a while, and each of its parts back afterwards."""
+    """Switch a model to evaluation and plain output for a while, and each part back afterwards."""
     training = [module for module in model.modules() if module.training]
+    configs = {id(c): c for c in (getattr(m, "config", None) for m in model.modules())}
+    forms = [
+        (config, name, getattr(config, name))
+        for config in configs.values()
+        for name, plain in _PLAIN_OUTPUT.items()
+        if getattr(config, name, plain) is not plain
+    ]
     for module in training:
         module.training = False
+    for config, name, _ in forms:
+        setattr(config, name, _PLAIN_OUTPUT[name])
     try:
         yield
     finally:
         for module in training:
             module.training = True
+        for config, name, before in forms:
+            setattr(config, name, before)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Raise what a model's own code raises as ModelError, in one sentence."""
+    try:
+        yield
+    except CalibrationError:
+        raise
+    except Exception as problem:
+        first = " ".join(str(problem).split())[:200].rstrip(".")
+        raise ModelError(
+            f"{name}: the model's own code fails at scoring ({type(problem).__name__}: {first})."
+        ) from problem
 
 
 class TransformersModel:
@@ -81,8 +113,8 @@ class TransformersModel:
         self.checkpoint_notes: tuple[str, ...] = ()
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         virtual = _virtual_tokens(model)
-        self.max_tokens = _max_tokens(base.config) - virtual
-        with quiet(), evaluating(model):
+        self.max_tokens = _max_tokens(base) - virtual
+        with quiet(), evaluating(model), _explained(name):
             self._scorer = Scorer(
                 model,
                 base,
@@ -109,8 +141,9 @@ class TransformersModel:
         device = device_of(settings.device)
         notes: list[str] = []
         with quiet():
-            model = load_weights(spec, settings, device, notes)
-            tokenizer = load_tokenizer(spec, settings)
+            stack = layers(spec, settings)
+            model = load_weights(stack, settings, device, notes)
+            tokenizer = load_tokenizer(stack, settings)
             model.eval()
         made = cls(
             model,
@@ -344,7 +377,7 @@ class TransformersModel:
     # --- how -----------------------------------------------------------------------------------
 
     def _score(self, rows: list[Row], count: tuple[int, int, str] | None = None) -> list[RowScores]:
-        with evaluating(self.model):
+        with evaluating(self.model), _explained(self.name):
             return self._scorer.score(rows, count=count)
 
     def _encode_options(
@@ -535,13 +568,38 @@ def _of_cut(options: Sequence[Sequence[str]], cuts: Sequence[int]) -> list[Seque
     return [texts for texts, cut in zip(options, cuts, strict=True) if cut]
 
 
-def _max_tokens(config: Any) -> float:
+def _max_tokens(model: Any) -> float:
+    """Return how many tokens a model has positions for."""
+    config = model.config
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
+    for name in (
+        "max_position_embeddings",
+        "n_positions",
+        "max_sequence_length",
+        "max_target_positions",
+    ):
         value = getattr(text, name, None)
         if isinstance(value, int) and value > 0:
-            return value
+            return value - _positions_of_padding(model, value)
     return math.inf
+
+
+def _positions_of_padding(model: torch.nn.Module, size: int) -> int:
+    """Return how many of the positions are kept for padding: tokens begin after it.
+
+    RoBERTa and its like count 514 positions, the first two for padding, and read 512 tokens.
+    """
+    tables = (m for name, m in model.named_modules() if "position" in name.rpartition(".")[2])
+    return max(
+        (
+            table.padding_idx + 1
+            for table in tables
+            if isinstance(table, torch.nn.Embedding)
+            and table.num_embeddings == size
+            and table.padding_idx is not None
+        ),
+        default=0,
+    )
 
 
 def _added_tokens(tokenizer: Any) -> tuple[list[int], int]:

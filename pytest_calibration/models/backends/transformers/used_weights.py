@@ -46,6 +46,8 @@ _OTHER_HEAD: Final = re.compile(
     r"(^|\.)(v_heads?|value_(head|model)\w*|critic\w*|scores?|reward\w*|rm_head|rank\w*_head|classifier|"
     r"qa_outputs|cls|pooler|mtp\w*|nextn\w*|medusa\w*|eagle\w*|draft\w*)(\.|$)"
 )
+# What peft saves a second time, where tokens were added or the head is tied to the embeddings.
+_SAVED_TWICE: Final = re.compile(r"\.(modules_to_save|token_adapter)\.")
 _TOWER: Final = re.compile(
     r"(^|\.)\w*(visual|vision|image|audio|speech|video|multi_?modal|projector|connector)\w*\."
 )
@@ -111,12 +113,14 @@ def check_adapter_used(spec: ModelSpec, model: Any) -> None:
     # Asked a second time: the library reports what a file lacks, and drops what it has beside it.
     weights = peft.load_peft_weights(spec.location, device="cpu")
     unexpected = peft.set_peft_model_state_dict(model, weights).unexpected_keys
+    used = [weight for name, weight in weights.items() if name not in unexpected]
     unused = sorted(
         name
         for name in unexpected
         # What the virtual tokens are saved as; they are loaded by another way.
         if name != "prompt_embeddings"
         and not (_RECOMPUTED.search(name) or _OTHER_HEAD.search(name))
+        and not (_SAVED_TWICE.search(name) and _is_copy(weights.get(name), used))
     )
     if unused:
         raise ModelError(
@@ -125,6 +129,14 @@ def check_adapter_used(spec: ModelSpec, model: Any) -> None:
             "applied in part; put the adapter_config.json of these weights beside them, or save "
             "the adapter again with save_pretrained."
         )
+
+
+def _is_copy(weight: torch.Tensor | None, others: Sequence[torch.Tensor]) -> bool:
+    """Whether a tensor equals another."""
+    return weight is not None and any(
+        other.shape == weight.shape and other.dtype == weight.dtype and torch.equal(weight, other)
+        for other in others
+    )
 
 
 def check_shapes(spec: ModelSpec, mismatched: Sequence[tuple[str, Any, Any]]) -> None:

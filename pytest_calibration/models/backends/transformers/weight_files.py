@@ -59,7 +59,7 @@ def check_weight_files(spec: ModelSpec, settings: TransformersSettings) -> list[
     """
     if not spec.local:
         return []
-    folder, variant = _place(spec, settings)
+    folder, variant = Path(spec.location), _variant(settings)
     whole, index = _with_variant(_WHOLE, variant), _with_variant(_INDEX, variant)
     indexed = index_names(folder / index)
     if settings.safetensors_only:
@@ -133,7 +133,7 @@ def stored_tensors(spec: ModelSpec, settings: TransformersSettings) -> dict[str,
     """Return what the files of a checkpoint directory say of their tensors, by name."""
     if not spec.local:
         return {}
-    folder, variant = _place(spec, settings)
+    folder, variant = Path(spec.location), _variant(settings)
     kinds = [(_WHOLE, _INDEX)]
     if not settings.safetensors_only:
         kinds.append(("pytorch_model.bin", "pytorch_model.bin.index.json"))
@@ -180,10 +180,9 @@ def _pickled(file: Path) -> Iterator[tuple[str, StoredTensor]]:
             yield str(name), StoredTensor(_TYPES.get(dtype, dtype.upper()), tuple(one.shape))
 
 
-def _place(spec: ModelSpec, settings: TransformersSettings) -> tuple[Path, str | None]:
-    subfolder, variant = (settings.arguments.get(name) for name in ("subfolder", "variant"))
-    folder = Path(spec.location) / (subfolder if isinstance(subfolder, str) else "")
-    return folder, variant if isinstance(variant, str) else None
+def _variant(settings: TransformersSettings) -> str | None:
+    variant = settings.arguments.get("variant")
+    return variant if isinstance(variant, str) else None
 
 
 def _with_variant(name: str, variant: str | None) -> str:

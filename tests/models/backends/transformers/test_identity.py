@@ -509,6 +509,7 @@ def test_a_tokenizer_of_its_own_counts_by_content(folder: Path, tmp_path: Path) 
 )
 def test_arguments_count_by_value(folder: Path, arguments: dict[str, object], exact: bool) -> None:
     """What stands for something that may change under its name makes an identity inexact."""
+    (folder / "a" / "b").mkdir(parents=True)
     assert named(folder, arguments=arguments).exact == exact
     assert named(folder, tokenizer_arguments=arguments).exact == exact
 

@@ -523,6 +523,15 @@ def test_a_whole_file_beside_shards(llama: Path, index: bool) -> None:
         assert load(llama).notes == ()
 
 
+def test_weights_in_a_subfolder_are_looked_at(llama: Path, tmp_path: Path) -> None:
+    """As those at the top."""
+    shard(llama)
+    (tmp_path / "outer").mkdir()
+    llama.rename(tmp_path / "outer" / "inner")
+    text = refused(tmp_path / "outer", arguments={"subfolder": "inner"})
+    assert "holds model.safetensors and 2 shards" in text
+
+
 def test_an_index_that_was_left_behind_stays_quiet(llama: Path) -> None:
     """Without shards there is one set of weights."""
     shard(llama)
