@@ -196,7 +196,7 @@ def _kept(previous: Record, reason: str) -> Summary:
     return {
         "anchor": dict(previous.anchor),
         "superseded": [replaced, *map(dict, previous.superseded)][:MAX_SUPERSEDED],
-        **{key: getattr(previous, key) for key in HAND_EDITED},
+        **{key: previous.data[key] for key in HAND_EDITED},
     }
 
 
@@ -354,13 +354,9 @@ def read_record(path: Path, probe: str, name: str) -> Record:
     numbers: Summary = {"mean_entropy": None, "option_mass": None, "answers": ()}
     for key, value in data["sharpness"].items():
         numbers[key] = tuple(map(float, value)) if key == "answers" else float(value)
-<<<<<<< HEAD
-    as_stored = ("metrics", "n", "tolerance", "limit", "anchor")
-=======
     state = _state_of(data)
     data["note"] = data["note"] or ""
     as_stored = ("metrics", "n", "note", "tolerance", "limit", "anchor")
->>>>>>> main
     return Record(
         path=path,
         probe=probe,
@@ -368,7 +364,6 @@ def read_record(path: Path, probe: str, name: str) -> Record:
         sharpness=Sharpness(**numbers),
         predictions=_read_items(path, data),
         superseded=tuple(data["superseded"]),
-        note=data["note"] or "",
         data=data,
         state=state,
         **{key: data[key] for key in as_stored},
