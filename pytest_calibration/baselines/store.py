@@ -103,12 +103,11 @@ class Draft:
 
     def _write(self, path: Path) -> None:
         write_atomically(path.with_name(self.items_file), self.items)
-        old = read_unchecked(path).get("items")
         write_atomically(path, self.text.encode())
-        # Only what the replaced record named: another process may be about to name the others.
-        replaced = old.get("file") if isinstance(old, dict) else None
+        # Those of the replaced record, and what a killed write left: under the lock no other
+        # process is about to name them.
         for stale in items_files(path):
-            if stale.name == replaced != self.items_file:
+            if stale.name != self.items_file:
                 # A file that another program holds open stays; nothing names it any more.
                 with contextlib.suppress(OSError):
                     stale.unlink()
@@ -121,7 +120,7 @@ def _place(folder: Path, name: str, ending: str = "") -> Path:
     """
     place = folder / f"{file_stem(name)}{ending}"
     before = f"{readable_stem(name)}{ending}"
-    if before == place.name or place.exists() or not folder.is_dir():
+    if before == place.name or os.path.exists(place) or not folder.is_dir():
         return place
     # Not `exists`, which on some disks finds a file whose name differs in its capitals.
     return folder / before if before in os.listdir(folder) else place

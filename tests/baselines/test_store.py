@@ -28,6 +28,7 @@ from pytest_calibration.errors import (
     UnreadableBaseline,
     UsageError,
 )
+from pytest_calibration.files import locked
 
 # The names that Windows reserves, with or without an ending, in either case.
 RESERVED = ["con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(1, 10))]
@@ -149,11 +150,11 @@ def test_a_file_that_differs_by_capitals_is_no_earlier_name(
     """On a disk that finds `facts.yaml` as `Facts.yaml`, that is no record of `Facts`."""
     store = Baselines(tmp_path)
     store.record(predictions("facts"))
-    exists = Path.exists
+    exists = os.path.exists
     monkeypatch.setattr(
-        Path,
+        os.path,
         "exists",
-        lambda path: exists(path) or exists(path.with_name(path.name.lower())),
+        lambda path: exists(path) or exists(Path(path).with_name(Path(path).name.lower())),
     )
     assert store.find("Facts") is None
     assert store.find("facts") is not None
@@ -212,8 +213,41 @@ def test_replacing_needs_a_reason(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == before
 
 
+KILLED = """
+import sys
+from pathlib import Path
+from pytest_calibration import Baselines, Predictions, files
+from pytest_calibration.baselines import store
+
+def write(path, content):
+    if path.suffix == ".yaml":
+        print("items written", flush=True)
+        __import__("time").sleep(600)
+    files.write_atomically(path, content)
+
+store.write_atomically = write
+p = Predictions.from_confidence([0.5, 0.9], [True, False], probe="facts", item_ids=range(2))
+Baselines(Path(sys.argv[1])).record(p)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_the_next_record_removes_the_items_of_a_killed_one(tmp_path: Path) -> None:
+    """Items that no record names go with the next record of their probe, whatever it holds."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "items written\n"
+        process.kill()
+    assert len(items_files(tmp_path / "facts.yaml")) == 1
+    assert not (tmp_path / "facts.yaml").exists()
+    path = Baselines(tmp_path).record(predictions())
+    assert Baselines(tmp_path).load("facts").n == len(predictions())
+    assert sorted(os.listdir(tmp_path)) == [items_files(path)[0].name, "facts.yaml"]
+
+
 def test_replacing_removes_the_old_items_and_nobody_elses(tmp_path: Path) -> None:
-    """Of all items files, only those that the replaced record named go."""
+    """Of all files, only those that are named as items of this record go."""
     store = Baselines(tmp_path)
     for probe in ("facts", "facts-2", "facts.items-000000000000", "more"):
         store.record(predictions(probe))
@@ -253,16 +287,17 @@ def test_old_items_that_cannot_be_removed_are_no_failure(
     assert len(list(tmp_path.glob("*.npz"))) == 2
 
 
-def test_items_that_another_process_may_be_about_to_name_are_left(tmp_path: Path) -> None:
-    """Only the items of the replaced record go: another run writes its items before its YAML."""
-    store = Baselines(tmp_path)
-    store.record(predictions())
-    coming = tmp_path / "facts.items-0123456789ab.npz"
-    coming.write_bytes(b"being written")
-    (old,) = (p for p in tmp_path.glob("*.npz") if p != coming)
-    store.record(predictions(confidence=0.75), reason="better")
-    assert coming.exists()
-    assert not old.exists()
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_items_that_another_process_is_about_to_name_are_left(tmp_path: Path) -> None:
+    """Whoever writes a record holds the folder's lock until its YAML names the items."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "items written\n"
+        with pytest.raises(TimeoutError), locked(tmp_path, wait=0.1):
+            pass
+        assert len(items_files(tmp_path / "facts.yaml")) == 1
+        process.kill()
 
 
 def test_equal_items_are_kept_when_only_the_summary_changes(tmp_path: Path) -> None:
