@@ -445,8 +445,8 @@ def align(
     if shared < min_share * m and not _taken_by_a_limit(baseline.item_ids, theirs):
         remark = (
             f"only {100 * shared / m:.0f} % of {other} is here, and not a part that a "
-            f"limit takes: {counts}; run all of them, or say that a part is meant, with "
-            "--calibration-limit or predictions.limited(n)."
+            f"limit takes: {counts}; run all of them, or the part that --calibration-limit or "
+            "predictions.limited(n) takes."
         )
         return None, None, remark
     return ours, theirs, f"compared on the part both sides have: {counts}."

@@ -169,15 +169,18 @@ class SessionSink:
         """
         from pytest_calibration.gate.strictness import DEFAULT
 
-        options, project = self.run.options, self.run.project_of(self.item).settings
+        options, probes = self.run.options, self.run.project_of(self.item).probes
+        project = self.run.project_of(self.item).settings
         own = project.probes.get(predictions.probe, {}).get("tolerance")
         tolerances = [own, options["tolerance"], project.tolerance]
         if "tolerance" in options.flags:
             tolerances.insert(0, options["tolerance"])
         limits = (options["limit"], project.limits.get(predictions.probe))
         limit = next((limit for limit in limits if limit is not None), None)
-        # Where a limit was reached, a part of the baseline is what was asked for.
+        # Where a limit was reached, a part of the baseline is what was asked for. Which part a
+        # limit takes is known of the probes of this package: there the ids tell.
         reached = limit is not None and len(predictions) >= limit
+        reached = reached and not probes.takes_smallest_ids(predictions.probe)
         return DEFAULT.with_first(
             min_share=[0.0] if reached else [],
             tolerance=tolerances,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
-from pytest_calibration.probes.probe import Probe
+from pytest_calibration.probes.probe import ItemProbe, Probe
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 Factory: TypeAlias = Callable[[], Probe]
@@ -136,6 +136,10 @@ class ProbeSet:
         if name not in self._built:
             self._built[name] = _built(name, self.factories[name])
         return self._built[name]
+
+    def takes_smallest_ids(self, name: str) -> bool:
+        """Whether a limit on the probe of this name takes the items of the smallest ids."""
+        return name in self.factories and isinstance(self.get(name), ItemProbe)
 
     def select(self, names: Sequence[str]) -> list[str]:
         """Return the names asked for, once each, or the default.

@@ -320,7 +320,7 @@ def test_a_part_that_flatters_is_not_comparable() -> None:
     v = compare(after.take(rows), before)
     assert v.state is State.NOT_COMPARABLE
     assert v.reason.startswith(f"only {100 * len(rows) / 1500:.0f} % of the baseline is here")
-    assert v.reason.endswith("with --calibration-limit or predictions.limited(n).")
+    assert v.reason.endswith("the part that --calibration-limit or predictions.limited(n) takes.")
     assert (v.candidate_n, v.baseline_n) == (len(rows), 1500)
 
 

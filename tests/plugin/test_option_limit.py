@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
 
@@ -48,3 +51,28 @@ def test_limit_below_one_is_a_usage_error(project, value: str) -> None:
     result = project.facts("base", f"--calibration-limit={value}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*--calibration-limit must be at least 1, got {value}.*"])
+
+
+@pytest.mark.parametrize("where", ["flag", "calibration.yaml"])
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
+def test_a_limit_hides_no_cut_file(project, where: str, workers: list[str]) -> None:
+    """A file cut down to some of the items is not comparable, whatever limit stands beside it."""
+
+    def write(numbers: range, limit: int | None) -> None:
+        rows = [{"prompt": f"Number {i} is", "answer": "even"} for i in numbers]
+        project.write("rows.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+        setting = f", limit: {limit}" if limit and where == "calibration.yaml" else ""
+        project.write(
+            "calibration.yaml", f"probes: {{mine: {{kind: facts, path: rows.jsonl{setting}}}}}\n"
+        )
+
+    write(range(300), None)
+    assert project.run("--calibration-model=runs/base", "--calibration-record").ret == 0
+    for kept, limit, comparable in ((300, 100, True), (200, 200, False), (200, 100, False)):
+        write(range(kept), limit)
+        flags = [f"--calibration-limit={limit}"] if where == "flag" else []
+        result = project.run("--calibration-model=runs/base", *flags, *workers)
+        assert ("not comparable: probe mine on base" in result.stdout.str()) is not comparable
+        assert f"{limit} of the {limit} items here are among" in re.sub(
+            r"\nE? +", " ", result.stdout.str()
+        )
