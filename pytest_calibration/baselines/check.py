@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Final
 
@@ -40,7 +41,7 @@ def compare_with_record(
     verdict = compare(predictions, record.predictions, **asdict(strictness), against="baseline")
     return replace(
         verdict,
-        notes=(*verdict.notes, *_notes(record, verdict)),
+        cautions=(*verdict.cautions, *_creep(record, verdict)),
         past=_past(record),
         sharpness_before=record.sharpness,
     )
@@ -185,21 +186,20 @@ def _record_if_allowed(
     )
 
 
-def _notes(record: Record, verdict: Verdict) -> list[str]:
-    """Return a sentence on the growth of the ECE since the first record."""
-    notes = []
+def _creep(record: Record, verdict: Verdict) -> Iterator[str]:
+    """Yield a sentence on the growth of the ECE since the first record, where the items compare."""
     anchor, steps = record.anchor.get("ece"), len(record.superseded)
-    if steps and isinstance(anchor, int | float):
-        growth = verdict.measurement.value - anchor
-        if growth > verdict.tolerance:
-            # Older steps than these are in version control, not in the file.
-            least = "at least " if steps == MAX_SUPERSEDED else ""
-            notes.append(
-                f"since the first record ECE has crept up by {growth:.3f} (from {anchor:.3f}), "
-                f"more than the tolerance {verdict.tolerance:.3f}, in {least}"
-                f"{counted(steps, 'accepted step')}."
-            )
-    return notes
+    if verdict.state is State.NOT_COMPARABLE or not steps or not isinstance(anchor, int | float):
+        return
+    growth = verdict.measurement.value - anchor
+    if growth > verdict.tolerance:
+        # Older steps than these are in version control, not in the file.
+        least = "at least " if steps == MAX_SUPERSEDED else ""
+        yield (
+            f"since the first record ECE has crept up by {growth:.3f} (from {anchor:.3f}), "
+            f"more than the tolerance {verdict.tolerance:.3f}, in {least}"
+            f"{counted(steps, 'accepted step')}."
+        )
 
 
 def _past(record: Record) -> tuple[Past, ...]:

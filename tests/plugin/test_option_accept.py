@@ -137,20 +137,15 @@ def test_limit_below_the_stored_n_is_a_usage_error(recorded) -> None:
     assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 
-def test_creep_since_the_first_record_is_shown(recorded) -> None:
-    """After a worse model was accepted, the distance to the first record is shown."""
+@pytest.mark.parametrize("flags", [[], ["-q"], ["-n", "2"]], ids=["plain", "quiet", "workers"])
+def test_creep_since_the_first_record_is_shown(recorded, flags: list[str]) -> None:
+    """After a worse model was accepted, a run that passes shows the distance to the first record."""
     assert recorded.facts("hot", "--calibration-accept=x").ret == 0
-    recorded.write(
-        "tests/test_project.py",
-        """
-from pytest_calibration import assert_no_regression
-
-def test_notes(calibration, calibration_baseline):
-    print(assert_no_regression(calibration.run("facts"), calibration_baseline).explain())
-""",
-    )
-    result = recorded.facts("hot", "-s")
-    result.stdout.fnmatch_lines(["*since the first record ECE has crept up by 0.*"])
+    result = recorded.facts("hot", *flags, "--calibration-report=r.md")
+    assert result.ret == 0
+    sentence = "*since the first record ECE has crept up by 0.*in 1 accepted step.*"
+    result.stdout.fnmatch_lines([f"facts on hot: {sentence}"])
+    assert "since the first record ECE has crept up" in (recorded.path / "r.md").read_text("utf-8")
 
 
 def test_above_the_stored_ece_is_replaced(recorded) -> None:
