@@ -35,6 +35,7 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
     if finished and run.complete:
         _write_baselines(run)
         _check_gated(run)
+        _check_names(run)
         _check_decided(run, failed=session.testsfailed > 0)
     else:
         # Those of a worker that died are known by its verdicts alone.
@@ -101,6 +102,25 @@ def _check_gated(run: Run) -> None:
         if missing:
             paths = _listed(run, missing)
             run.remarks.append(f"compared with the parent alone, nothing is stored at {paths}.")
+
+
+def _check_names(run: Run) -> None:
+    """Say where one name stands for probes of several projects: reports know them by their name."""
+    # Which items of how many files: the same numbers are the same probe.
+    found: dict[tuple[str, str], dict[str, tuple[float, ...]]] = {}
+    for result in run.verdicts:
+        file = run.config.rootpath / result.test.partition("::")[0]
+        project = run.resolved.projects.read_for(file).shown
+        numbers = (result.candidate_n, result.accuracy, result.mean_confidence)
+        most = found.setdefault((result.source, result.probe), {})
+        most[project] = max(numbers, most.get(project, numbers))
+    for (model, probe), most in found.items():
+        if len({*most.values()}) > 1:
+            run.remarks.append(
+                f"{probe} on {model}: a probe of this name in each of {', '.join(sorted(most))}, "
+                "with other numbers; metrics in JSON and OpenMetrics hold those of one: give each "
+                "a name of its own."
+            )
 
 
 def _listed(run: Run, paths: Iterable[str | Path]) -> str:

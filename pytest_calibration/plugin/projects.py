@@ -123,6 +123,10 @@ class Projects:
             self._of_tests[project] = None
         return project
 
+    def read_for(self, test: Path) -> Project:
+        """Return the project of a test that ran, here or in a worker."""
+        return self._at(self.home(test))
+
     def home(self, test: Path | None) -> Path:
         """Return where the search for a test begins: for the packaged suite, where pytest began."""
         started = Path(self.config.invocation_params.dir)

@@ -139,7 +139,7 @@ def test_limit_below_the_stored_n_is_a_usage_error(recorded) -> None:
 
 @pytest.mark.parametrize("flags", [[], ["-q"], ["-n", "2"]], ids=["plain", "quiet", "workers"])
 def test_creep_since_the_first_record_is_shown(recorded, flags: list[str]) -> None:
-    """After a worse model was accepted, a run that passes shows the distance to the first record."""
+    """After a worse model was accepted, a run that passes shows how far the ECE has crept."""
     assert recorded.facts("hot", "--calibration-accept=x").ret == 0
     result = recorded.facts("hot", *flags, "--calibration-report=r.md")
     assert result.ret == 0

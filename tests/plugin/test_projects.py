@@ -144,6 +144,10 @@ def test_each_package_has_its_own(packages: Project, workers: list[str]) -> None
     )
     a, b = stored(packages, "a"), stored(packages, "b")
     assert ({*a}, {*b}) == ({"a-facts", "both"}, {"b-facts", "both"})
+    result.stdout.fnmatch_lines(
+        ["both on *: a probe of this name in each of packages/a/*, packages/b/*, with other *"]
+    )
+    result.stdout.no_fnmatch_line("?-facts on *: a probe of this name*")
     # The settings of b make the same answers overconfident.
     assert b["both"] > a["both"] + 0.05
     result = packages.run(*flags)
