@@ -223,7 +223,8 @@ class WorkersLine:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a finished calibration test, and write a line if one is due."""
         if "calibration" in report.keywords:
-            if report.when == "teardown":
+            # With its result, which stands above the line; a set-up has one where it fails or skips.
+            if report.when != "setup" or not report.passed:
                 self._done.add(report.nodeid)
             total = getattr(report, COLLECTED, "?")
             # The run goes on, whatever is wrong with the terminal.

@@ -286,6 +286,8 @@ def test_workers_are_counted(reporting: Project) -> None:
     counts = [int(re.fullmatch(r"calibration: (\d) of 3 tests done", line)[1]) for line in ours]
     assert counts == sorted(counts)
     assert {*counts} == {0, 1, 2, 3}
+    # A test counts from its result on, not from its teardown.
+    assert counts[-2:] == [3, 3]
 
 
 @pytest.mark.usefixtures("every_line")
