@@ -57,7 +57,7 @@ def sound(d: Diagnosis) -> None:
 @st.composite
 def runs(draw: st.DrawFn) -> tuple[Predictions, Predictions | None]:
     """Predictions of every kind, with a baseline on some of their items or none."""
-    n, k = draw(st.integers(1, 70)), draw(st.integers(1, 5))
+    n, k = draw(st.integers(1, 70)), draw(st.integers(2, 5))
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     scale = draw(st.sampled_from([0.0, 0.3, 1.0, 5.0, 60.0, 2000.0]))
 

@@ -317,7 +317,6 @@ def test_a_constant_confidence_is_brought_to_the_accuracy() -> None:
     "p",
     [
         Predictions.from_probabilities([[0.25] * 4] * 3, [0, 1, 2]),
-        Predictions.from_probabilities([[1.0]] * 3, [0, 0, 0]),
         Predictions.from_probabilities([[1.0, 0.0]] * 3, [0, 1, 0]),
         Predictions.from_confidence([0.5, 0.5], [True, False]),
         Predictions.from_confidence([1.0, 1.0], [False, False]),
