@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -519,7 +520,7 @@ def read_unchecked(path: Path) -> Mapping[str, Any]:
 
 def stored_state(path: Path) -> str:
     """Digest all that a YAML file says, hand edits too; empty where there is no file."""
-    if not (path.exists() or path.is_symlink()):
+    if not os.path.lexists(path):
         return ""
     # What cannot be read equals nothing that was read before.
     return _state_of(read_unchecked(path))
