@@ -26,9 +26,9 @@ import yaml
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
-from pytest_calibration.files import read_file
 from pytest_calibration.gate.planning import smallest_visible_unpaired
 from pytest_calibration.gate.strictness import range_error
+from pytest_calibration.input_files import read_file
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness, sharpness
