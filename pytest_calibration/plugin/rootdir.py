@@ -54,7 +54,7 @@ def settings_typed(config: pytest.Config) -> list[str]:
     """Return what the command line says of rootdir, ini file, ini keys and plugins."""
     args = [str(arg) for arg in config.invocation_params.args]
     out: list[str] = []
-    for arg, value in zip(args, [*args[1:], ""], strict=True):
+    for arg, value in zip(args, [*args, ""][1:], strict=True):
         if arg in _SETTINGS:
             out += [arg, value] * (not value.startswith("no:"))
         elif arg.startswith(tuple(f"{name}=" for name in _SETTINGS)):

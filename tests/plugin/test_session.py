@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -295,6 +296,20 @@ def test_it(calibration):
 """,
     )
     project.facts("base").stdout.fnmatch_lines([message])
+
+
+@pytest.mark.parametrize("started", [".", "tests"])
+def test_pytest_alone_gates_what_the_ini_file_names(recorded, started: str) -> None:
+    """``pytest`` without any argument is a run like others."""
+    recorded.pytester.makeini(
+        "[pytest]\ncalibration_model = runs/base\ncalibration_probe = facts\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(recorded.path / started)
+        patch.delenv("PYTEST_ADDOPTS", raising=False)
+        result = recorded.pytester.run(sys.executable, "-m", "pytest")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["base * facts * passed", "1 passed"])
 
 
 def test_fixture_of_another_meaning_is_left_alone(project) -> None:
