@@ -77,12 +77,7 @@ def mark(item: pytest.Item, run: Run) -> None:
     item.add_marker("calibration")
     item.stash[MARKED] = True
     if item.config.pluginmanager.hasplugin("xdist"):
-        name = model_name(item)
-        if name is None and "calibration_model_spec" in getattr(item, "fixturenames", ()):
-            # A test that cannot be parametrised, of a TestCase say, uses the only model.
-            names = run.resolved.model_names() if run.options["model"] else []
-            name = names[0] if len(names) == 1 else None
-        xdist_groups.mark(item, name or NAMELESS)
+        xdist_groups.mark(item, run.model_of(item) or NAMELESS)
 
 
 def finish_collection(session: pytest.Session, run: Run) -> None:

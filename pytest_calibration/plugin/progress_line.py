@@ -223,7 +223,7 @@ class WorkersLine:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a finished calibration test, and write a line if one is due."""
         if "calibration" in report.keywords:
-            # With its result, which stands above the line; a set-up has one where it fails or skips.
+            # From its result on, which stands above the line; some set-ups fail or skip.
             if report.when != "setup" or not report.passed:
                 self._done.add(report.nodeid)
             total = getattr(report, COLLECTED, "?")

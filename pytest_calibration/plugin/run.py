@@ -117,6 +117,17 @@ class Run:
         """Return the project of a test: what the nearest ``calibration.yaml`` says."""
         return self.resolved.projects.of(item.path)
 
+    def model_of(self, item: pytest.Item) -> str | None:
+        """Return the name of the model that a test runs for; None without one.
+
+        A test that cannot be parametrised, of a TestCase say, uses the only model.
+        """
+        name = model_name(item)
+        if name is None and "calibration_model_spec" in getattr(item, "fixturenames", ()):
+            names = self.resolved.model_names() if self.options["model"] else []
+            return names[0] if len(names) == 1 else None
+        return name
+
     def expect(self, verdict: str) -> None:
         """Know that a test expects this failing verdict, by its name."""
         self.expected.add(verdict)

@@ -229,7 +229,7 @@ class SessionSink:
         return [f"{os.path.relpath(self.item.path, config.invocation_params.dir)}{test}"]
 
     def _command(self, test: str, flag: str) -> str:
-        options, name = self.run.options, model_name(self.item)
+        options, name = self.run.options, self.run.model_of(self.item)
         spec = self.run.resolved.find_model(name) if "model" in options.flags and name else None
         label = f"{spec.baseline}=" if spec is not None and spec.baseline else ""
         model = [] if spec is None else [f"--calibration-model={label}{spec.text}"]

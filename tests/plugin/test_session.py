@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from xml.etree import ElementTree
 
@@ -203,6 +204,40 @@ def test_command_records_all_items_whatever_the_run_was_limited_to(project) -> N
     line = next(x for x in lines if "to record it: pytest " in x)
     assert "--calibration-record" in line
     assert "--calibration-limit" not in line
+
+
+def test_the_command_of_a_test_case_names_the_model(project) -> None:
+    """A test that cannot be parametrised prints a command that runs it, too."""
+    project.write(
+        "tests/test_project.py",
+        """
+import unittest
+import pytest
+from pytest_calibration import Predictions, assert_no_regression
+
+class TestIt(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def bring(self, calibration, calibration_baseline):
+        self.calibration, self.baseline = calibration, calibration_baseline
+
+    def test_it(self):
+        assert_no_regression(self.calibration.run("facts"), self.baseline)
+
+def test_arrays(calibration_baseline):
+    mine = Predictions.from_confidence([0.5] * 9, [True] * 9, probe="mine")
+    assert_no_regression(mine, calibration_baseline)
+""",
+    )
+    lines = project.run("--calibration-model=runs/base").outlines
+    first, second = [
+        shlex.split(line.partition("to record it: ")[2])
+        for line in lines
+        if "to record it: " in line
+    ]
+    place = ["pytest", "tests/test_project.py"]
+    assert first == [*place, "--calibration-model=runs/base", "--calibration-record"]
+    assert second == [*place, "--calibration-record"]
+    assert project.run(*first[1:]).ret == 0
 
 
 def test_an_accuracy_under_its_limit_is_below_it(project) -> None:
