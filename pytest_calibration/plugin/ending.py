@@ -217,23 +217,18 @@ def _prune(run: Run, reason: str) -> None:
         return
     from pytest_calibration.baselines.store import remove_record
 
-    def shown(paths: Iterable[Path]) -> str:
-        homes = [Path(folder).parent for folder in run.records.folders]
-        nearest = {path: max(h for h in homes if path.is_relative_to(h)) for path in paths}
-        return ", ".join(path.relative_to(home).as_posix() for path, home in nearest.items())
-
     stale, *others = _not_asked_for(run)
     removed = []
     for path in stale:
         try:
             remove_record(path)
         except OSError as problem:
-            run.errors.append(f"{shown([path])} cannot be removed ({problem.strerror}).")
+            run.errors.append(f"{_listed(run, [path])} cannot be removed ({problem.strerror}).")
         else:
             removed.append(path)
-    run.remarks.append(f"pruned: {shown(removed) or 'nothing'}.")
+    run.remarks.append(f"pruned: {_listed(run, removed) or 'nothing'}.")
     if any(others):
-        left = shown(sorted(others[0] + others[1]))
+        left = _listed(run, sorted(others[0] + others[1]))
         run.remarks.append(f"left alone, of a name this run did not use: {left}.")
 
 

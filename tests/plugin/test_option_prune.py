@@ -29,7 +29,7 @@ def test_stale_record_is_removed_with_its_items(stale, workers: list[str]) -> No
     """A full run removes the record nobody asked for, its items too, and no other."""
     result = prune(stale, "base", *workers)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["pruned: calibration_baselines/multiple_choice.yaml."])
+    result.stdout.fnmatch_lines(["pruned: tests/calibration_baselines/multiple_choice.yaml."])
     assert [p.name for p in stale.baselines.glob("*.yaml")] == ["facts.yaml"]
     assert len(list(stale.baselines.glob("*.npz"))) == 1
 
@@ -117,7 +117,7 @@ def test_a_stray_file_that_is_no_yaml_stops_nothing(stale, text: str) -> None:
     result = prune(stale, "base", "--calibration-report=r.json")
     assert result.ret == 0
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
-    result.stdout.fnmatch_lines(["pruned: calibration_baselines/multiple_choice.yaml."])
+    result.stdout.fnmatch_lines(["pruned: tests/calibration_baselines/multiple_choice.yaml."])
     assert stray.is_file()
     assert (stale.path / "r.json").is_file()
 
