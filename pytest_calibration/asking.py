@@ -138,9 +138,13 @@ class Asker:
             raise ProbeError(
                 f"probe {probe.name!r} must return Predictions of its own name, got {got!r}."
             )
+        name = str(getattr(model, "name", ""))
+        if name and not predictions.signature.soft.get("model"):
+            # A project's own probe need not say which model it asked.
+            predictions = predictions.with_signature(model=name)
         used_cache = lazy is not None and lazy.cache is not None and after != before
         from_cache = after[1] == before[1] if used_cache else None
-        return Answer(str(getattr(model, "name", "")), probe, predictions, from_cache)
+        return Answer(name, probe, predictions, from_cache)
 
     def _answers_of(self, model: object) -> dict[Question, Answer]:
         """Return the known answers of a model; an empty one where it takes no weak reference."""

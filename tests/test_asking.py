@@ -213,3 +213,12 @@ def test_each_new_answer_is_given_to_the_callback(asker) -> None:
         ("again", "one", None),
     ]  # fmt: skip
     assert seen[1].predictions is predictions[0]
+
+
+def test_predictions_name_the_model_that_was_asked(asker, log) -> None:
+    """A probe that names none gets the model's name; one that does keeps its own."""
+    one = asker()
+    assert one.ask(FakeModel("sft"), "one").signature.soft["model"] == "sft"
+    own = replace(calibrated(9, 1), probe="mine").with_signature(model="theirs")
+    asked = one.ask(FakeModel("sft"), Recorder("mine", log, own))
+    assert asked.signature.soft["model"] == "theirs"
