@@ -11,8 +11,8 @@ from pytest_calibration.errors import CalibrationError, ProbeError
 from pytest_calibration.models.loading import LazyModel, Use
 from pytest_calibration.models.protocols import Model
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.probes.probe import Probe
-from pytest_calibration.probes.probe_set import ProbeSet
+from pytest_calibration.probes.probe import Probe, check_limit
+from pytest_calibration.probes.probe_set import ProbeSet, checked_probe
 from pytest_calibration.progress import PROGRESS
 
 # State of the model, identity of the probe, limit.
@@ -80,11 +80,12 @@ class Asker:
             limit: number of items; wins over the limits of this asker.
 
         Raises:
-            UsageError: an unknown name.
+            UsageError: an unknown name, an object that is no probe, or a limit below 1.
             ProbeError: the probe did not return predictions of its own name.
             CalibrationError: whatever else the probe or the model raises.
         """
-        probe = self.probes.get(probe) if isinstance(probe, str) else probe
+        probe = self.probes.get(probe) if isinstance(probe, str) else checked_probe(probe)
+        check_limit(limit)
         limit = self._limit_of(probe, limit)
         parent = self.parent
         if parent is not None and model is not parent:
