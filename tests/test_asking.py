@@ -229,7 +229,7 @@ class Nameless:
 
     def run(self, model: Any, limit: int | None = None) -> Predictions:
         """Never asked."""
-        raise AssertionError
+        raise AssertionError(model, limit)
 
 
 class Unlimited:
@@ -239,7 +239,7 @@ class Unlimited:
 
     def run(self, model: Any) -> Predictions:
         """Never asked."""
-        raise AssertionError
+        raise AssertionError(model)
 
 
 class NotRun:
@@ -255,7 +255,7 @@ class NotRun:
         (Nameless(), "an object of type Nameless, whose `name` is no text"),
         (NotRun(), "an object of type NotRun, which has no `run`"),
         (Unlimited(), "an object of type Unlimited, whose `run` cannot be called so"),
-        (lambda model, limit: None, "an object of type function, whose `name` is no text"),
+        (print, "an object of type builtin_function_or_method, whose `name` is no text"),
         (3, "an object of type int, whose `name` is no text"),
         (None, "None, whose `name` is no text"),
     ],
