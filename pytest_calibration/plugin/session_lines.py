@@ -46,7 +46,10 @@ def session_lines(run: Run, reporter: pytest.TerminalReporter) -> Iterator[str]:
         usage[:0] = run.usage.lines(dist=dist, parent=None if parent is None else parent.name)
         configs = run.configs | dict.fromkeys(run.resolved.projects.read())
         if configs:
-            usage.insert(0, f"configuration: {', '.join(sorted(configs, key=NO_CONFIG.__eq__))}")
+            usage.insert(
+                0,
+                f"configuration: {', '.join(sorted(configs, key=lambda c: c.startswith(NO_CONFIG)))}",
+            )
     if not (run.outcomes.results or run.remarks or run.errors or usage):
         return
     from pytest_calibration.reports.terminal import summary_lines
