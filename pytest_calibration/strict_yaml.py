@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 import yaml
 
 from pytest_calibration.errors import CalibrationError
-from pytest_calibration.files import read_text
+from pytest_calibration.input_files import read_text
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 MAX_BYTES: Final = 1 << 20

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -25,9 +26,9 @@ import yaml
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
-from pytest_calibration.files import read_file
 from pytest_calibration.gate.planning import smallest_visible_unpaired
 from pytest_calibration.gate.strictness import range_error
+from pytest_calibration.input_files import read_file
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness, sharpness
@@ -519,7 +520,7 @@ def read_unchecked(path: Path) -> Mapping[str, Any]:
 
 def stored_state(path: Path) -> str:
     """Digest all that a YAML file says, hand edits too; empty where there is no file."""
-    if not (path.exists() or path.is_symlink()):
+    if not os.path.lexists(path):
         return ""
     # What cannot be read equals nothing that was read before.
     return _state_of(read_unchecked(path))

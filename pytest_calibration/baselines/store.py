@@ -120,7 +120,7 @@ def _place(folder: Path, name: str, ending: str = "") -> Path:
     """
     place = folder / f"{file_stem(name)}{ending}"
     before = f"{readable_stem(name)}{ending}"
-    if before == place.name or os.path.exists(place) or not folder.is_dir():
+    if before == place.name or os.path.exists(place) or not os.path.isdir(folder):
         return place
     # Not `exists`, which on some disks finds a file whose name differs in its capitals.
     return folder / before if before in os.listdir(folder) else place
@@ -134,7 +134,9 @@ def items_files(path: Path) -> list[Path]:
 
 def stored_records(folder: Path) -> list[Path]:
     """Return the YAML files below a folder that are records."""
-    return [path for path in sorted(folder.rglob("*.yaml")) if is_record(path)]
+    # A folder whose name no file system takes holds none.
+    found = sorted(folder.rglob("*.yaml")) if os.path.isdir(folder) else []
+    return [path for path in found if is_record(path)]
 
 
 def remove_record(path: Path) -> None:

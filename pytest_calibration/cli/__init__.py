@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except CalibrationError as problem:
-        print(f"{PROGRAM}: error: {' '.join(str(problem).splitlines())}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {problem}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED

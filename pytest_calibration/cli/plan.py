@@ -75,6 +75,7 @@ class Basis(NamedTuple):
         grouped: whether the items come in groups.
         plan: plans a comparison on so many items.
         remarks: where its numbers come from.
+        dependence: what the number of items that decides depends on.
     """
 
     n: int
@@ -82,6 +83,7 @@ class Basis(NamedTuple):
     grouped: bool
     plan: Callable[[int], Plan]
     remarks: tuple[str, ...]
+    dependence: tuple[str, ...] = ()
 
 
 def _typical(options: argparse.Namespace) -> Basis:
@@ -99,7 +101,18 @@ def _typical(options: argparse.Namespace) -> Basis:
 
     share = f"{percent(changed)} of the answers right in one of the two runs only"
     remarks = (f"typical numbers: four-way questions, {share}",)
-    return Basis(n, "item", options.groups is not None, plan_on, remarks)
+    shares = [
+        f"{_needed(plan(n, groups=groups, changed=share, **settings))} where {percent(share)} do"
+        for share in (CHANGED / 3, 2 * CHANGED)
+    ]
+    dependence: tuple[str, ...] = (
+        "that depends on how the confidences are spread, and on how many answers change: "
+        + ", ".join(shares),
+        "pytest-calibration aa FILE measures both on predictions of your own",
+    )
+    if options.changed is not None:
+        dependence = dependence[1:]
+    return Basis(n, "item", options.groups is not None, plan_on, remarks, dependence)
 
 
 def _recorded(options: argparse.Namespace) -> Basis:
@@ -136,6 +149,18 @@ def _worsenings(plan: Plan) -> list[float]:
     return worsenings(plan.strictness.tolerance)
 
 
+def _outcome(plan: Plan) -> str:
+    """Say whether a comparison that does not fail passes."""
+    if not plan.decides:
+        return "INCONCLUSIVE unless it fails"
+    return "it decides" if plan.n >= plan.n_needed_most else "it may decide"
+
+
+def _needed(plan: Plan) -> str:
+    least, most = plan.n_needed, plan.n_needed_most
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+
+
 def _too_few(plan: Plan) -> bool:
     from pytest_calibration.gate.decision import MIN_UNITS
 
@@ -158,11 +183,9 @@ def _lines(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> I
             f"{plan.n_needed:,} {unit} decide"
         )
     else:
-        yield (
-            f"  {'it decides' if plan.decides else 'INCONCLUSIVE unless it fails'}: a worsening of "
-            f"{strict.tolerance + strict.max_undetected:g} must be seen with 80 % power; "
-            f"{plan.n_needed:,} {unit} do"
-        )
+        must = f"{strict.tolerance + strict.max_undetected:g} must be seen with 80 % power"
+        yield f"  {_outcome(plan)}: a worsening of {must}; {_needed(plan)} {unit} do"
+        yield from (f"  {line}" for line in basis.dependence)
         power = (f"of {w:g} in {percent(plan.power(w))}" for w in _worsenings(plan))
         yield f"  a true worsening fails: {', '.join(power)} of the runs"
         yield f"  false alarms: at most {at_most(plan.false_alarm_rate)} of unchanged models fail"
@@ -192,14 +215,22 @@ def _table(basis: Basis, rows: list[Plan]) -> Iterator[list[str]]:
             f"{plan.n:,}",
             *([f"{plan.units:,}"] if groups else []),
             f"{plan.smallest_visible:.3f}",
-            "yes" if plan.decides else "no",
+            {"it decides": "yes", "it may decide": "maybe"}.get(_outcome(plan), "no"),
             *("-" if _too_few(plan) else rate for rate in rates),
             f"{plan.noise_floor:.3f}",
         ]
 
 
 def _tree(plan: Plan, rows: list[Plan], limit: float | None) -> dict[str, Any]:
-    names = ("n", "units", "smallest_visible", "decides", "n_needed", "noise_floor")
+    names = (
+        "n",
+        "units",
+        "smallest_visible",
+        "decides",
+        "n_needed",
+        "n_needed_most",
+        "noise_floor",
+    )
 
     def numbers(plan: Plan) -> dict[str, Any]:
         out: dict[str, Any] = {name: getattr(plan, name) for name in names}

@@ -351,7 +351,7 @@ def _metrics(side: Side, width: int) -> Iterator[str]:
 
     numbers = [side.metrics[name] for name in METRICS if name in side.metrics]
     labels = [fitted(f"{n.label}{n.below_zero and f' ({n.below_zero})'}", LABEL) for n in numbers]
-    widest = max(len("metric"), *map(len, labels))
+    widest = max(map(len, ["metric", *labels]))
     has_room = width >= widest + 44
     yield f"{'metric':<{widest}}{'value':>9}  {'95 % interval':<16}{'  noise floor' * has_room}"
     for label, number in zip(labels, numbers, strict=True):

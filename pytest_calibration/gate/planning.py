@@ -13,6 +13,7 @@ from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import MIN_UNITS
 from pytest_calibration.gate.power import (
+    CROWDED_SLOPE,
     POWER,
     RELATIVE_ERRORS,
     bound_quantile,
@@ -76,6 +77,7 @@ class Plan:
         smallest_visible: smallest worsening that is detected with 80 % power.
         decides: whether a comparison that does not fail passes, instead of being inconclusive.
         n_needed: number of items from which on it decides.
+        n_needed_most: the same for confidences that crowd near 1.
         false_alarm_rate: upper bound of how often an unchanged model fails.
         noise_floor: approximate ECE that a perfectly calibrated model would show.
         high_over_floor: 95 % quantile of that ECE, over its mean.
@@ -89,6 +91,7 @@ class Plan:
     smallest_visible: float
     decides: bool
     n_needed: int
+    n_needed_most: int
     false_alarm_rate: float
     noise_floor: float
     high_over_floor: float = HIGH_OVER_FLOOR
@@ -155,7 +158,11 @@ def plan(
     components = scaled(single, 1, units)
     z = bound_quantile(components, alpha, units)
     visible = smallest_visible(components, tolerance, z)
-    units_needed = units_to_decide(single, tolerance, alpha, 1, max_undetected, MIN_UNITS)
+    limits = (tolerance, alpha, 1, max_undetected, MIN_UNITS)
+    crowded = [
+        replace(c, standard_error=CROWDED_SLOPE * error) if c.name == "slope" else c for c in single
+    ]
+    needed = [units_to_decide(each, *limits) for each in (single, crowded)]
     return Plan(
         n=n,
         units=units,
@@ -164,7 +171,8 @@ def plan(
         standard_error=components[0].standard_error,
         smallest_visible=min(1.0, visible),
         decides=units >= MIN_UNITS and visible <= tolerance + max_undetected,
-        n_needed=math.ceil(units_needed * n / units),
+        n_needed=math.ceil(needed[0] * n / units),
+        n_needed_most=math.ceil(needed[1] * n / units),
         false_alarm_rate=false_alarm_rate(components, z, units),
         noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(units)),
     )
@@ -201,6 +209,8 @@ def plans_like(predictions: Predictions, n: int, strictness: Strictness) -> Call
         return replace(
             planned,
             units=groups,
+            # The errors are those of these predictions, the slope's too.
+            n_needed_most=planned.n_needed,
             changed=changed,
             noise_floor=min(1.0, floor / math.sqrt(groups)),
             high_over_floor=measured.noise_floor_high / (measured.noise_floor or 1.0),

@@ -23,6 +23,9 @@ TWO_SIDED: Final = FIXED | {"shape"}
 # The standard errors of the other components over that of the signed gap, when nothing changed
 # (design scenario of benchmarks/gate.py).
 RELATIVE_ERRORS: Final = {"slope": 0.95, "shape": 0.75, "cross-fitted ECE": 1.65}
+# The largest one seen for the slope: of a strong model, whose confidences crowd below 1 and whose
+# few unsure answers weigh the more.
+CROWDED_SLOPE: Final = 1.35
 # How often a comparison may fail although nothing changed, in units of alpha: UNCHANGED_FEW on up
 # to 375 units (2 % by default), UNCHANGED_MANY / units on more (1.5 % on 500, 0.75 % on 1,000).
 UNCHANGED_FEW: Final = 0.4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -96,7 +97,7 @@ def finish_collection(session: pytest.Session, run: Run) -> None:
     run.resolved.used_models.update(filter(None, map(model_name, marked)))
     # Baselines may be stored beside tests that no longer ask for any.
     beside = {item.path.parent / BASELINES for item in session.items}
-    run.records.folders |= {str(folder) for folder in beside if folder.is_dir()}
+    run.records.folders |= {str(folder) for folder in beside if os.path.isdir(folder)}
     writes = run.options["record"] or run.options["accept"]
     if writes and run.options["limit"] and not run.is_worker:
         with usage_errors():

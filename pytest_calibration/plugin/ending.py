@@ -97,7 +97,7 @@ def _check_gated(run: Run) -> None:
             "tested."
         )
     if run.options["parent"] is not None:
-        missing = sorted(path for path in run.records.looked_up if not Path(path).exists())
+        missing = sorted(path for path in run.records.looked_up if not os.path.exists(path))
         if missing:
             paths = _listed(run, missing)
             run.remarks.append(f"compared with the parent alone, nothing is stored at {paths}.")

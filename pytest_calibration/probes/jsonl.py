@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from pytest_calibration.errors import ItemError
-from pytest_calibration.files import has_half_pair, text_lines
-from pytest_calibration.text.visible import quoted
+from pytest_calibration.input_files import text_lines
+from pytest_calibration.text.visible import has_half_pair, quoted
 
 MAX_LINE: Final = 1 << 20
 Row: TypeAlias = Mapping[str, Any]

@@ -22,7 +22,8 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from pytest_calibration.errors import PredictionsError, UsageError
-from pytest_calibration.files import locked, readable_stem, replacing, text_lines
+from pytest_calibration.files import locked, readable_stem, replacing
+from pytest_calibration.input_files import text_lines
 from pytest_calibration.predictions import (
     LOG_SLACK,
     IdArray,

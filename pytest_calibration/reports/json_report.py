@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_calibration.errors import ReportError
-from pytest_calibration.files import read_text
+from pytest_calibration.input_files import read_text
 from pytest_calibration.reports.documents import converted, loads
 from pytest_calibration.reports.flat import flat_metrics
 from pytest_calibration.reports.model import FORMAT, Results, plain

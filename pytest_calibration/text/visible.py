@@ -59,3 +59,12 @@ def _is_visible(character: str) -> bool:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def has_half_pair(text: str) -> bool:
+    """Whether a text holds half a surrogate pair, such as an emoji cut in two."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False

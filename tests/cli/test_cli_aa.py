@@ -390,7 +390,7 @@ def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch)
         (["--model", "m", "--against", "b"], "aa: --against goes with a record; a second model is"),
         (["a.yaml", "--against", "b", "--changed", "0"], "aa: --changed is for one set; two sets "),
         (["--model", "m", "--parent", "b", "--changed", ".1"], "aa: --changed is for one set; two"),
-        (["a.yaml"], "a.yaml: cannot be read"),
+        (["a.yaml"], "a.yaml: there is no such file"),
         (["a.yaml", "--trials", "0"], "argument --trials: must lie between 1 and 1,000,000, got 0"),
         (["a.yaml", "--n", "1"], "argument --n: must lie between 2 and 1,000,000, got 1"),
         (["a.yaml", "--seed", "-1"], "argument --seed: must lie between 0 and 18,446,744,073,709"),
@@ -398,7 +398,7 @@ def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch)
         (["a.yaml", "--tolerance", "1"], "argument --tolerance: must be a number of at least 0 an"),
         (["a.yaml", "--accuracy-tolerance", "off"], "argument --accuracy-tolerance: must be a num"),
         (["--model", "m", "--probe", "fact"], "unknown probe 'fact' (did you mean 'facts'?)"),
-        (["--model", "m", "--config", "gone.yaml"], "gone.yaml: cannot be read"),
+        (["--model", "m", "--config", "gone.yaml"], "gone.yaml: there is no such file"),
     ],
 )
 def test_wrong_usage_is_one_sentence(command, models, arguments: list[str], message: str) -> None:

@@ -89,7 +89,7 @@ def test_errors_are_one_line(command, monkeypatch, kind: type[CalibrationError])
         raise kind("first\n  second")
 
     monkeypatch.setattr("pytest_calibration.cli.plan.run", fail)
-    assert command("plan").err == "pytest-calibration: error: first   second\n"
+    assert command("plan").err == "pytest-calibration: error: first\\n  second\n"
     assert command("plan").code == 2
 
 

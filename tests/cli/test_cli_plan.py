@@ -46,12 +46,28 @@ def test_a_plan_says_what_its_numbers_are(command) -> None:
 
 
 def test_the_n_printed_is_where_it_decides(command) -> None:
-    """The number of items printed is the smallest that decides, whatever n was asked for."""
-    needed = json.loads(command("plan", "--n", 200, "--json").out)["n_needed"]
-    below, at = command("plan", "--n", needed - 1), command("plan", "--n", needed)
-    must = f"a worsening of 0.07 must be seen with 80 % power; {needed} items do"
-    assert f"  INCONCLUSIVE unless it fails: {must}\n" in below.out
-    assert f"  it decides: {must}\n" in at.out
+    """From the first number on it may decide, from the second on it does, whatever n was given."""
+    tree = json.loads(command("plan", "--n", 200, "--json").out)
+    least, most = tree["n_needed"], tree["n_needed_most"]
+    must = f"a worsening of 0.07 must be seen with 80 % power; {least} to {most} items do"
+    for n, outcome in (
+        (least - 1, "INCONCLUSIVE unless it fails"),
+        (least, "it may decide"),
+        (most - 1, "it may decide"),
+        (most, "it decides"),
+    ):
+        assert f"  {outcome}: {must}\n" in command("plan", "--n", n).out
+
+
+def test_it_says_what_the_n_depends_on(command) -> None:
+    """Other shares of changed answers stand beside it, unless one is given; and a measure."""
+    free, given = command("plan", "--n", 500), command("plan", "--n", 500, "--changed", 0.3)
+    tree = json.loads(command("plan", "--n", 500, "--changed", 0.3, "--json").out)
+    needed = f"{tree['n_needed']:,} to {tree['n_needed_most']:,}"
+    assert f"{needed} where 30.0 % do\n" in free.out
+    assert f"; {needed} items do\n" in given.out
+    assert " where " not in given.out
+    assert all("aa FILE measures both" in each.out for each in (free, given))
 
 
 def test_too_few_units_have_no_power(command) -> None:

@@ -43,6 +43,39 @@ def test_smallest_visible_unpaired_is_an_upper_bound_of_the_paired_one() -> None
     )
 
 
+def _crowded(n: int, seed: int) -> Paired:
+    """Two runs of a strong model: four answers of five nearly certain, half of the others anew."""
+    rng = np.random.default_rng(seed)
+    odds = np.where(rng.random(n) < 0.8, 4.5, 0.3) + 0.8 * rng.standard_normal(n)
+    luck, sides = rng.random(n), []
+    for again in (0.0, 0.25):
+        truth = 1 / (1 + np.exp(-odds - 0.3 * rng.standard_normal(n)))
+        mine = np.where(rng.random(n) < again, rng.random(n), luck)
+        sides.append(of(truth, mine < truth))
+    return Paired.of(*sides)
+
+
+@pytest.mark.parametrize("kind", ["spread", "crowded"])
+def test_the_gate_decides_where_a_plan_says(kind: str) -> None:
+    """Well below the smaller number few unchanged pairs are decided, well above the larger most.
+
+    The share of changed answers is that of the pairs themselves.
+    """
+
+    def pair(n: int, seed: int) -> Paired:
+        return Paired.of(*two_runs(n, seed)) if kind == "spread" else _crowded(n, seed)
+
+    large = pair(100_000, 1)
+    changed = float((large.correct0 != large.correct1).mean())
+    needed = plan(1000, changed=changed)
+    for n, least, most in (
+        (round(0.75 * needed.n_needed), 0.0, 0.2),
+        (round(1.5 * needed.n_needed_most), 0.9, 1.0),
+    ):
+        decided = [decide(pair(n, seed)).state.decides for seed in range(40)]
+        assert least <= np.mean(decided) <= most, (n, changed)
+
+
 def test_one_unit_sees_nothing() -> None:
     """A baseline of one item, or one group, can show no worsening below 1."""
     assert smallest_visible_unpaired(of([0.5], [True])) == 1.0

@@ -23,7 +23,7 @@ from functools import cache as cached
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.files import is_lfs_pointer
+from pytest_calibration.input_files import is_lfs_pointer
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.secret import sealed, unsealed
 

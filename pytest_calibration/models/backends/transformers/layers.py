@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.errors import ModelError
-from pytest_calibration.files import read_text
+from pytest_calibration.input_files import read_text
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.checkpoint_files import pointers
 from pytest_calibration.models.backends.transformers.hub import file_of, is_silent, snapshot

@@ -20,7 +20,6 @@ import transformers
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import CalibrationError, ModelError, TokenBoundaryError
-from pytest_calibration.files import has_half_pair
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.chat import rendered
 from pytest_calibration.models.backends.transformers.layers import layers
@@ -35,6 +34,7 @@ from pytest_calibration.models.backends.transformers.rows import Row, RowScores
 from pytest_calibration.models.backends.transformers.scorer import Scorer
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.protocols import Choose, Generation, Message, NextTokenScores
+from pytest_calibration.text.visible import has_half_pair
 
 # Where a prompt may be cut, to tokenise both parts separately: between a word and the space after
 # it, where tokenizers split texts into words. It is checked each time.
