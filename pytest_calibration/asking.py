@@ -11,8 +11,8 @@ from pytest_calibration.errors import CalibrationError, ProbeError
 from pytest_calibration.models.loading import LazyModel, Use
 from pytest_calibration.models.protocols import Model
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.probes.probe import Probe
-from pytest_calibration.probes.probe_set import ProbeSet
+from pytest_calibration.probes.probe import Probe, check_limit
+from pytest_calibration.probes.probe_set import ProbeSet, checked_probe
 from pytest_calibration.progress import PROGRESS
 
 # State of the model, identity of the probe, limit.
@@ -80,11 +80,12 @@ class Asker:
             limit: number of items; wins over the limits of this asker.
 
         Raises:
-            UsageError: an unknown name.
+            UsageError: an unknown name, an object that is no probe, or a limit below 1.
             ProbeError: the probe did not return predictions of its own name.
             CalibrationError: whatever else the probe or the model raises.
         """
-        probe = self.probes.get(probe) if isinstance(probe, str) else probe
+        probe = self.probes.get(probe) if isinstance(probe, str) else checked_probe(probe)
+        check_limit(limit)
         limit = self._limit_of(probe, limit)
         parent = self.parent
         if parent is not None and model is not parent:
@@ -138,9 +139,13 @@ class Asker:
             raise ProbeError(
                 f"probe {probe.name!r} must return Predictions of its own name, got {got!r}."
             )
+        name = str(getattr(model, "name", ""))
+        if name and not predictions.signature.soft.get("model"):
+            # A project's own probe need not say which model it asked.
+            predictions = predictions.with_signature(model=name)
         used_cache = lazy is not None and lazy.cache is not None and after != before
         from_cache = after[1] == before[1] if used_cache else None
-        return Answer(str(getattr(model, "name", "")), probe, predictions, from_cache)
+        return Answer(name, probe, predictions, from_cache)
 
     def _answers_of(self, model: object) -> dict[Question, Answer]:
         """Return the known answers of a model; an empty one where it takes no weak reference."""

@@ -62,6 +62,8 @@ def assert_ece_below(
     candidate = _candidate(predictions)
     if isinstance(limit, Baselines | Record):
         project = _project_strictness(candidate)
+        if isinstance(limit, Baselines):
+            limit = _of_session(limit)
         verdict = compare_ece_with_stored(
             candidate, limit, project, tolerance, bins=bins, debiased=debiased
         )
@@ -106,6 +108,8 @@ def assert_no_regression(
             "the baseline must be Baselines, one of its records or Predictions, got "
             f"{type(baseline).__name__}; a folder becomes one with Baselines(folder)."
         )
+    if isinstance(baseline, Baselines):
+        baseline = _of_session(baseline)
     project = replace(
         _project_strictness(candidate).with_first(alpha=[alpha]),
         accuracy_tolerance=accuracy_tolerance,
@@ -185,6 +189,12 @@ def _candidate(predictions: PredictionsLike) -> Predictions:
     """Return what is judged; in a test session, told apart from what other tests judge."""
     candidate, sink = as_predictions(predictions), SINK.get()
     return candidate if sink is None else sink.named(candidate)
+
+
+def _of_session(store: Baselines) -> Baselines:
+    """Return a store that a test made itself as one of the test session."""
+    sink = SINK.get()
+    return store if sink is None else sink.store(store)
 
 
 def _project_strictness(candidate: Predictions) -> Strictness:

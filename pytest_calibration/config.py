@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from pytest_calibration.strict_yaml import read_mapping
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 CONFIG: Final = "calibration.yaml"
+MISNAMED: Final = re.compile(r"\.?calibrations?\.ya?ml", re.IGNORECASE)
 TOP_KEYS: Final = ("model", "probes", "tolerance", "alpha")
 
 
@@ -74,6 +77,15 @@ def nearest_config(folder: Path) -> Path | None:
         if os.path.lexists(path) and not os.path.isdir(path):
             return path
     return None
+
+
+def misnamed_config(folder: Path) -> str:
+    """Return the name of a file that was meant to be read and is not; empty where there is none."""
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(folder)):
+            if MISNAMED.fullmatch(name) and name != CONFIG:
+                return name
+    return ""
 
 
 def read_config(path: Path) -> Config:

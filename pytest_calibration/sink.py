@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Protocol, TypeAlias
 
+    from pytest_calibration.baselines import Baselines
     from pytest_calibration.gate.strictness import Strictness
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 
         def strictness(self, predictions: Predictions) -> Strictness:
             """Return how strict the project is on the probe of these predictions."""
+
+        def store(self, baselines: Baselines) -> Baselines:
+            """Return a store of the session, which writes what the session was asked to."""
 
         def parents(self, predictions: Predictions) -> Iterable[tuple[str, Predictions]]:
             """Return (name, predictions) of the parent model on the same probe, if there is one."""

@@ -52,7 +52,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "reports.html": (f"{CORE} gate diagnosis reports", "jinja2 markupsafe"),
     "reports.model": (f"{CORE} gate diagnosis", "msgspec numpy"),
     "reports.dump": (f"{CORE} files input_files reports", "msgspec numpy"),
-    "sink": ("predictions gate reports.model", ""),
+    "sink": ("predictions gate baselines reports.model", ""),
     "assertions": (f"{CORE} gate baselines reports sink", ""),
     "plugin": ("*", "pytest"),
     "cli": ("*", ""),

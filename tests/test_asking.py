@@ -213,3 +213,64 @@ def test_each_new_answer_is_given_to_the_callback(asker) -> None:
         ("again", "one", None),
     ]  # fmt: skip
     assert seen[1].predictions is predictions[0]
+
+
+def test_predictions_name_the_model_that_was_asked(asker, log) -> None:
+    """A probe that names none gets the model's name; one that does keeps its own."""
+    one = asker()
+    assert one.ask(FakeModel("sft"), "one").signature.soft["model"] == "sft"
+    own = replace(calibrated(9, 1), probe="mine").with_signature(model="theirs")
+    asked = one.ask(FakeModel("sft"), Recorder("mine", log, own))
+    assert asked.signature.soft["model"] == "theirs"
+
+
+class Nameless:
+    """A probe without a name."""
+
+    def run(self, model: Any, limit: int | None = None) -> Predictions:
+        """Never asked."""
+        raise AssertionError(model, limit)
+
+
+class Unlimited:
+    """A probe that takes no limit."""
+
+    name = "unlimited"
+
+    def run(self, model: Any) -> Predictions:
+        """Never asked."""
+        raise AssertionError(model)
+
+
+class NotRun:
+    """A probe that cannot be run."""
+
+    name = "not run"
+
+
+@pytest.mark.parametrize(
+    ("probe", "got"),
+    [
+        (Recorder, "the class Recorder in place of one of its objects"),
+        (Nameless(), "an object of type Nameless, whose `name` is no text"),
+        (NotRun(), "an object of type NotRun, which has no `run`"),
+        (Unlimited(), "an object of type Unlimited, whose `run` cannot be called so"),
+        (print, "an object of type builtin_function_or_method, whose `name` is no text"),
+        (3, "an object of type int, whose `name` is no text"),
+        (None, "None, whose `name` is no text"),
+    ],
+)
+def test_what_is_no_probe_is_named(asker, probe: Any, got: str) -> None:
+    """One sentence: what a probe has, and what was given in its place."""
+    with pytest.raises(UsageError) as raised:
+        asker().ask(FakeModel(), probe)
+    expected = "a probe has a `name`, a `kind` and `run(model, limit=None)`"
+    assert str(raised.value) == f"{expected}, got {got}."
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, 2.5, "9"])
+def test_an_impossible_limit_is_refused_for_every_probe(asker, log, limit: Any) -> None:
+    """Also for a probe of a project, which may not look at it."""
+    with pytest.raises(UsageError, match="a limit must be"):
+        asker().ask(FakeModel(), "one", limit)
+    assert log == []

@@ -165,6 +165,8 @@ class Baselines:
     asked: Callable[[Path], None] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.path, str | os.PathLike):
+            raise UsageError(f"the folder of baselines must be text or a Path, got {self.path!r}.")
         object.__setattr__(self, "path", Path(self.path))
 
     def __repr__(self) -> str:
@@ -176,8 +178,10 @@ class Baselines:
         """Return the store of another baseline name, for several stages or models.
 
         Raises:
-            UsageError: the name is empty.
+            UsageError: the name is empty, or no text.
         """
+        if not isinstance(name, str):
+            raise UsageError(f"a baseline name must be text, got {name!r}.")
         if not name:
             raise UsageError("a baseline name must not be empty.")
         return replace(self, name=name)

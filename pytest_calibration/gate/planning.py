@@ -139,6 +139,9 @@ def plan(
     )
     max_undetected = strictness.max_undetected
     units = n if groups is None else groups
+    for name, count in (("n", n), ("groups", units)):
+        if isinstance(count, bool) or not isinstance(count, int | np.integer):
+            raise MetricError(f"{name} must be a whole number, got {count!r}.")
     for name, value, fits, range_ in (
         ("n", n, n >= 2, "at least 2"),
         ("groups", units, 2 <= units <= n, f"between 2 and n = {n}"),

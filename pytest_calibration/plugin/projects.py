@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from pytest_calibration.plugin.resolved_options import Options
+from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
     from pytest_calibration.config import Config
@@ -85,7 +86,7 @@ class Project:
     def shown(self) -> str:
         """Where the file is, as seen from where pytest was started."""
         if self.path is None:
-            return NO_CONFIG
+            return self._projects.none_read()
         return os.path.relpath(self.path, self._projects.config.invocation_params.dir)
 
     @property
@@ -93,7 +94,7 @@ class Project:
         """What a reader should know of the file; empty where no test needed it."""
         known = vars(self)
         if self.path is None:
-            return NO_CONFIG if "probes" in known else ""
+            return self.shown if "probes" in known else ""
         if "settings" not in known:
             return ""
         return self.shown if self.settings.probes else f"{self.shown} (built-in probes)"
@@ -141,6 +142,15 @@ class Projects:
             path = self._named or path
             self._found[folder] = self._projects.setdefault(path, Project(path, self))
         return self._found[folder]
+
+    def none_read(self) -> str:
+        """Say that no file was read, and which one would have been by its right name."""
+        from pytest_calibration.config import CONFIG, misnamed_config
+
+        for folder in (self.config.rootpath, Path(self.config.invocation_params.dir)):
+            if name := misnamed_config(folder):
+                return f"{NO_CONFIG} ({visible(name)} is not read; call it {CONFIG})"
+        return NO_CONFIG
 
     def everywhere(self) -> list[Project]:
         """Return the projects of all tests that this command line may run."""

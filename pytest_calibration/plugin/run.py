@@ -7,6 +7,7 @@ the states of the workers, and alone writes baselines and reports.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from dataclasses import replace
@@ -192,21 +193,34 @@ class Run:
 
     def store_of(self, item: pytest.Item) -> Baselines:
         """Return the store beside a test file, under the name of the test's model if it has one."""
-        from pytest_calibration.baselines import Baselines, Policy
+        from pytest_calibration.baselines import Baselines
 
         folder = self.options.path("baseline_dir")
         if folder is None:
             folder = self._home(item) / BASELINES
         self.records.folders.add(str(folder))
+        store = self.adopted(Baselines(folder), item)
+        spec = self.resolved.find_model(model_name(item)) or self.resolved.current
+        return store.named(spec.baseline) if spec is not None and spec.baseline else store
+
+    def adopted(self, store: Baselines, item: pytest.Item) -> Baselines:
+        """Return a store that writes what this run was asked to, when it has finished.
+
+        A store with a policy of its own stays as it is. A path is made absolute, since the test
+        may work in another folder than the session.
+        """
+        from pytest_calibration.baselines import Baselines, Policy
+
+        if store != Baselines(store.path, store.name):
+            return store
         test = plain_id(item)
-        store = Baselines(
-            folder,
+        return replace(
+            store,
+            path=Path(os.path.abspath(store.path)),
             policy=Policy(bool(self.options["record"]), self.options["accept"]),
             submit=lambda draft: self.records.add(replace(draft, origin=test)),
             asked=lambda path: self.records.looked_up.add(str(path)),
         )
-        spec = self.resolved.find_model(model_name(item)) or self.resolved.current
-        return store.named(spec.baseline) if spec is not None and spec.baseline else store
 
 
 class Calibration:

@@ -46,7 +46,9 @@ def session_lines(run: Run, reporter: pytest.TerminalReporter) -> Iterator[str]:
         usage[:0] = run.usage.lines(dist=dist, parent=None if parent is None else parent.name)
         configs = run.configs | dict.fromkeys(run.resolved.projects.read())
         if configs:
-            usage.insert(0, f"configuration: {', '.join(sorted(configs, key=NO_CONFIG.__eq__))}")
+            # What was read comes before that nothing was.
+            shown = sorted(configs, key=lambda config: config.startswith(NO_CONFIG))
+            usage.insert(0, f"configuration: {', '.join(shown)}")
     if not (run.outcomes.results or run.remarks or run.errors or usage):
         return
     from pytest_calibration.reports.terminal import summary_lines

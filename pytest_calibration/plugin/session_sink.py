@@ -23,6 +23,7 @@ from pytest_calibration.plugin.run import Run, model_name
 from pytest_calibration.plugin.xdist_groups import plain_id
 
 if TYPE_CHECKING:
+    from pytest_calibration.baselines import Baselines
     from pytest_calibration.gate.strictness import Strictness
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
@@ -187,6 +188,10 @@ class SessionSink:
             alpha=(options["alpha"], project.alpha),
             max_undetected=(options["max_undetected"],),
         )
+
+    def store(self, baselines: Baselines) -> Baselines:
+        """Return a store that a test made itself as one of this run."""
+        return self.run.adopted(baselines, self.item)
 
     def parents(self, predictions: Predictions) -> list[tuple[str, Predictions]]:
         """Return the parent's name and its predictions on the same probe, if it was asked."""

@@ -94,10 +94,10 @@ def probabilities(values: Any, name: str, where: str, ndim: int = 1) -> FloatArr
     outside = (array < -RANGE_SLACK) | (array > 1 + RANGE_SLACK)
     if outside.any():
         index, place = _first(outside, name)
-        raise PredictionsError(
-            f"{where}: {place} is {array[index]:.6g}, outside [0, 1]; "
-            "pass logits to Predictions.from_logits."
-        )
+        # One logit gives no confidence; percentages have no sign.
+        advice = "" if low < 0 else "; divide percentages by 100"
+        advice += "" if ndim == 1 else "; pass logits to Predictions.from_logits"
+        raise PredictionsError(f"{where}: {place} is {array[index]:.6g}, outside [0, 1]{advice}.")
     return np.clip(array, 0.0, 1.0)
 
 
@@ -144,6 +144,12 @@ def _labels(values: Any, n: int, k: int, where: str) -> IntArray:
             f"of the right class, 0 to {k - 1}, or, to say which answers are right, "
             "(probabilities.max(axis=1), correct)."
         )
+    for first in given[:1].tolist() if given.ndim == 1 else []:
+        if isinstance(first, str | bytes):
+            raise PredictionsError(
+                f"{where}: labels[0] is {shown(first)}; in place of the names of classes pass the "
+                "column of each, [classes.index(label) for label in labels]."
+            )
     label = whole_numbers(given, "labels", where)
     if len(label) != n:
         raise PredictionsError(

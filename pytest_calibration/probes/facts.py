@@ -79,7 +79,7 @@ class Facts(ItemProbe[FactItem]):
         self,
         name: str = "facts",
         *,
-        path: Path | None = None,
+        path: str | Path | None = None,
         mode: Mode = "first_token",
         delimiter: str | None = None,
         chat: ChatSetting = False,

@@ -17,7 +17,7 @@ Row: TypeAlias = Mapping[str, Any]
 T = TypeVar("T")
 
 
-def read_rows(path: Path, make: Callable[[Row], T], keys: Sequence[str]) -> list[T]:
+def read_rows(path: str | Path, make: Callable[[Row], T], keys: Sequence[str]) -> list[T]:
     """Read a JSONL file, one object a line; blank lines are skipped.
 
     Args:
@@ -26,8 +26,12 @@ def read_rows(path: Path, make: Callable[[Row], T], keys: Sequence[str]) -> list
         keys: the keys a row may have.
 
     Raises:
-        ItemError: the first bad row, by file and line; or a file that is missing or empty.
+        ItemError: the first bad row, by file and line; or a file that is missing or empty, or no
+            path.
     """
+    if not isinstance(path, str | Path):
+        raise ItemError(f"the path of an items file must be text or a Path, got {path!r}.")
+    path = Path(path)
     items: list[T] = []
     for number, line in text_lines(path, MAX_LINE, ItemError):
         try:

@@ -65,7 +65,7 @@ class NextToken(ItemProbe[Passage]):
         self,
         name: str = "next_token",
         *,
-        path: Path | None = None,
+        path: str | Path | None = None,
         positions: int | str = POSITIONS,
     ) -> None:
         if positions != "all" and not (isinstance(positions, int) and positions >= 1):
@@ -73,7 +73,9 @@ class NextToken(ItemProbe[Passage]):
                 f"probe {name!r}: positions must be at least 1 or 'all', got {positions!r}."
             )
         self.positions = positions
-        super().__init__(name, read_rows(path or DATA / "passages.jsonl", passage, KEYS))
+        super().__init__(
+            name, read_rows(DATA / "passages.jsonl" if path is None else path, passage, KEYS)
+        )
 
     def content(self, item: Passage) -> tuple[str]:
         """Return what identifies a passage."""

@@ -149,7 +149,7 @@ def item_ids(contents: Sequence[Sequence[object]], own: Sequence[str | None], sa
 
 def check_limit(limit: int | None) -> None:
     """Raise UsageError for a limit below 1."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | np.integer)):
         raise UsageError(f"a limit must be a whole number, got {limit!r}.")
     if limit is not None and limit < 1:
         raise UsageError(f"a limit must be at least 1, got {limit}.")

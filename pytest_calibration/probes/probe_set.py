@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
 from pytest_calibration.probes.probe import ItemProbe, Probe
@@ -99,15 +99,43 @@ def _built(name: str, factory: Factory | Probe) -> Probe:
     Raises:
         UsageError: what is built is no probe.
     """
-    probe = factory() if callable(factory) else factory
-    if not callable(getattr(probe, "run", None)) or not isinstance(
-        getattr(probe, "name", None), str
-    ):
-        raise UsageError(
-            f"probe {name!r}: a probe has a `name`, a `kind` and `run(model, limit=None)`, got "
-            f"a {type(probe).__name__}."
-        )
-    return probe
+    return checked_probe(factory() if callable(factory) else factory, f"probe {name!r}: ")
+
+
+def checked_probe(probe: Any, where: str = "") -> Probe:
+    """Return a probe, as a project gives it.
+
+    Raises:
+        UsageError: a class, or an object that has no name or cannot be run with a limit.
+    """
+    run = getattr(probe, "run", None)
+    if isinstance(probe, type):
+        got = f"the class {probe.__name__} in place of one of its objects"
+    elif not isinstance(getattr(probe, "name", None), str):
+        got = f"{_shown(probe)}, whose `name` is no text"
+    elif not callable(run):
+        got = f"{_shown(probe)}, which has no `run`"
+    elif not _takes_limit(run):
+        got = f"{_shown(probe)}, whose `run` cannot be called so"
+    else:
+        return cast("Probe", probe)
+    raise UsageError(
+        f"{where}a probe has a `name`, a `kind` and `run(model, limit=None)`, got {got}."
+    )
+
+
+def _shown(value: object) -> str:
+    return "None" if value is None else f"an object of type {type(value).__name__}"
+
+
+def _takes_limit(run: Callable[..., object]) -> bool:
+    try:
+        signature(run).bind(None, limit=None)
+    except TypeError:
+        return False
+    except ValueError:  # a callable without a signature: it is tried
+        return True
+    return True
 
 
 @dataclass
@@ -182,6 +210,10 @@ def probe_set(
                 f"a probe, got {more!r}."
             )
         for name, factory in more.items():
+            if not isinstance(name, str):
+                raise UsageError(
+                    f"pytest_calibration_probes: the name of a probe is text, got {name!r}."
+                )
             if name in factories:
                 raise UsageError(f"two packages provide a probe named {name!r}.")
             factories[name] = factory

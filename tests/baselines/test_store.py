@@ -173,6 +173,21 @@ def test_other_baseline_names_have_a_folder_of_their_own(tmp_path: Path) -> None
     assert sft.load("facts").name == "sft"
 
 
+@pytest.mark.parametrize("folder", [None, 3, b"x", ["x"]])
+def test_a_folder_is_text_or_a_path(folder: Any) -> None:
+    """Whatever else a variable holds is shown."""
+    message = rf"^the folder of baselines must be text or a Path, got {re.escape(repr(folder))}\.$"
+    with pytest.raises(UsageError, match=message):
+        Baselines(folder)
+
+
+@pytest.mark.parametrize("name", [3, None, b"sft"])
+def test_a_baseline_name_is_text(tmp_path: Path, name: Any) -> None:
+    """It is refused where it is given, not when a file is looked for."""
+    with pytest.raises(UsageError, match=f"^a baseline name must be text, got {name!r}"):
+        Baselines(tmp_path).named(name)
+
+
 def test_a_baseline_name_must_not_be_empty(tmp_path: Path) -> None:
     """An empty name, as of an unset variable, would silently be the default one."""
     with pytest.raises(UsageError, match="a baseline name must not be empty"):

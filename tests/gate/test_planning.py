@@ -165,6 +165,9 @@ def test_groups_count_as_units() -> None:
     ("settings", "message"),
     [
         ({"n": 1}, "n must be at least 2, got 1."),
+        ({"n": "500"}, "n must be a whole number, got '500'."),
+        ({"n": 500.5}, "n must be a whole number, got 500.5."),
+        ({"n": 500, "groups": "50"}, "groups must be a whole number, got '50'."),
         ({"n": 100, "groups": 101}, "groups must be between 2 and n = 100, got 101."),
         ({"n": 100, "groups": 1}, "groups must be between 2 and n = 100, got 1."),
         ({"n": 100, "tolerance": -0.1}, "tolerance must be a number of at least 0 and below 1, "),

@@ -156,6 +156,33 @@ def test_arrays(calibration):
     np.testing.assert_array_equal([row["probabilities"] for row in rows], [[0.9, 0.1]] * 50)
 
 
+@WORKERS
+def test_a_probe_of_a_project_has_one_file_for_each_model(
+    project: Project, workers: list[str]
+) -> None:
+    """What it was asked, and what is judged of that, are the same items of the same model."""
+    project.write(
+        "tests/test_project.py",
+        """
+from pytest_calibration import Facts, Predictions, assert_ece_below
+
+class Own:
+    name = kind = "own"
+
+    def run(self, model, limit=None):
+        p = Facts().run(model, limit=limit)
+        return Predictions.from_confidence(p.confidence, p.correct, probe="own")
+
+def test_own(calibration):
+    assert_ece_below(calibration.run(Own()), 0.9)
+""",
+    )
+    models = [f"--calibration-model=runs/{name}" for name in ("base", "hot")]
+    assert project.run(*models, "--calibration-dump=items", *workers).ret == 0
+    assert list(dumped(project.path / "items")) == [("own", "base"), ("own", "hot")]
+    assert len(list((project.path / "items").iterdir())) == 2
+
+
 def test_no_text_where_none_may_be_shown(recorded: Project) -> None:
     """With calibration_item_text = none the numbers stay and the words go."""
     recorded.facts("hot", "--calibration-dump=items", "-o", "calibration_item_text=none")

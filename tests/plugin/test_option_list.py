@@ -73,11 +73,13 @@ def test_a_probe_of_ones_own_needs_no_size(project) -> None:
     ("returned", "message"),
     [
         ('{"mine": lambda: 1 / 0}', "probe 'mine' cannot be built (ZeroDivisionError: division*"),
-        ('{"mine": lambda: 7}', "probe 'mine': a probe has a `name`, a `kind` and `run(*a int."),
-        ('{"mine": "facts"}', "probe 'mine': a probe has a `name`, a `kind` and `run(*a str."),
+        ('{"mine": lambda: 7}', "probe 'mine': a probe has a `name`, *of type int, whose `name`*"),
+        ('{"mine": "facts"}', "probe 'mine': a probe has a `name`, *of type str, whose `name`*"),
+        ('{"mine": lambda: None}', "probe 'mine': a probe has a `name`, *got None, whose `name`*"),
+        ("{3: Mine}", "pytest_calibration_probes: the name of a probe is text, got 3."),
         ('["mine"]', "pytest_calibration_probes must return a mapping of names to functions*"),
     ],
-    ids=["raises", "no-probe", "no-factory", "no-mapping"],
+    ids=["raises", "no-probe", "no-factory", "nothing", "number", "no-mapping"],
 )
 def test_a_probe_that_cannot_be_listed_is_one_sentence(
     project, returned: str, message: str

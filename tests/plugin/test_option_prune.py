@@ -126,3 +126,20 @@ def test_a_stray_pipe_stops_nothing(stale) -> None:
     """It is not opened: nobody writes to it."""
     os.mkfifo(stale.baselines / "notes.yaml")
     assert prune(stale).ret == 0
+
+
+def test_what_a_store_of_a_test_looked_up_stays(stale) -> None:
+    """A test that opens the folder itself asks for its record like any other."""
+    stale.write(
+        "tests/test_own.py",
+        """
+from pathlib import Path
+from pytest_calibration import Baselines, MultipleChoice, assert_no_regression
+
+def test_own(calibration):
+    store = Baselines(Path(__file__).parent / "calibration_baselines")
+    assert_no_regression(calibration.run(MultipleChoice("multiple_choice")), store)
+""",
+    )
+    assert prune(stale).ret == 0
+    assert (stale.baselines / "multiple_choice.yaml").is_file()

@@ -291,3 +291,67 @@ def test_one(calibration, calibration_baseline):
     )
     assert project.facts("base", "--calibration-record").ret == 1
     assert not (project.baselines / "facts.yaml").exists()
+
+
+OWN_STORE = """
+import os
+from pathlib import Path
+import numpy as np
+import pytest
+from pytest_calibration import Baselines, Predictions, assert_ece_below, assert_no_regression
+
+right = np.arange(2000) % 10 < {right}
+answers = Predictions.from_confidence(np.full(2000, 0.8), right, probe="triage")
+
+def test_regression(monkeypatch, tmp_path):
+    store = Baselines({folder})
+    monkeypatch.chdir({elsewhere})
+    assert_no_regression(answers, store)
+
+def test_limit():
+    assert_ece_below(answers, Baselines({folder}).named("second"))
+"""
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
+@pytest.mark.parametrize("folder", ["'stored'", "Path(__file__).parent / 'stored'"])
+def test_a_store_that_a_test_made_is_recorded_and_accepted(
+    project, folder: str, workers: list[str]
+) -> None:
+    """The command that a failure names does what it says, wherever the store came from."""
+    text = OWN_STORE.replace("{elsewhere}", "os.curdir").replace("{folder}", folder)
+    project.write("tests/test_project.py", text.replace("{right}", "8"))
+    assert project.run(*workers).ret == 1
+    result = project.run("--calibration-record", *workers)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["2 baselines written."])
+    assert project.run(*workers).ret == 0
+    project.write("tests/test_project.py", text.replace("{right}", "4"))
+    stored = project.files()
+    result = project.run(*workers)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*to accept it: pytest *--calibration-accept=REASON"])
+    assert project.files() == stored
+    assert project.run("--calibration-accept=signed off", *workers).ret == 0
+    assert project.run(*workers).ret == 0
+
+
+def test_a_store_of_a_relative_path_lies_where_the_test_looked(project) -> None:
+    """A test that changes its folder back records where it would find the record."""
+    text = OWN_STORE.replace("monkeypatch.chdir({elsewhere})", "monkeypatch.chdir('tests')")
+    text = text.replace("{folder}", "'stored'").replace("{right}", "8")
+    project.write("tests/test_project.py", text)
+    for flags in (["--calibration-record"], []):
+        assert project.run(*flags).ret == 0
+    assert (project.path / "tests" / "stored" / "triage.yaml").is_file()
+    assert (project.path / "stored" / "second" / "triage.yaml").is_file()
+
+
+def test_a_store_with_a_policy_of_its_own_stays_as_it_is(project) -> None:
+    """What a test says itself about writing wins over the run."""
+    text = OWN_STORE.replace("{folder}", "'stored', policy=Policy(record=True)")
+    text = text.replace("{right}", "8").replace("{elsewhere}", "os.curdir")
+    text = text.replace("import os", "import os\nfrom pytest_calibration.baselines import Policy")
+    project.write("tests/test_project.py", text)
+    assert project.run().ret == 0
+    assert (project.path / "stored" / "triage.yaml").is_file()

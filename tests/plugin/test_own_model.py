@@ -115,7 +115,9 @@ def test_a_spec_is_loaded(project: Project, value: str, scope: str) -> None:
 def test_a_spec_that_names_nothing_is_one_sentence(project: Project) -> None:
     """A path that is not there is told as for ``--calibration-model``."""
     bring(project, "pathlib.Path('gone/away/model')")
-    project.run().stdout.fnmatch_lines(["*'gone/away/model': there is no such directory; '.' holds 'runs', 'tests'.*"])
+    project.run().stdout.fnmatch_lines(
+        ["*'gone/away/model': there is no such directory; '.' holds 'runs', 'tests'.*"]
+    )
 
 
 def test_a_model_for_a_probe_of_ones_own_may_be_anything(project: Project) -> None:

@@ -59,6 +59,23 @@ def test_a_run_without_a_file_says_so(project: Project, workers: list[str]) -> N
     project.run(*flags, *workers, "-q").stdout.no_fnmatch_line("configuration:*")
 
 
+@pytest.mark.parametrize(
+    "name", ["calibration.yml", "calibrations.yaml", ".calibration.yaml", "CALIBRATION.YML"]
+)
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
+def test_a_file_of_almost_the_right_name_is_told(
+    project: Project, name: str, workers: list[str]
+) -> None:
+    """Its probes would silently not be run, and the built-in ones in their place."""
+    project.write(name, "probes: {mine: {kind: facts}}\n")
+    line = f"configuration: none: built-in probes ({name} is not read; call it calibration.yaml)"
+    result = project.facts("base", "--calibration-record", *workers)
+    assert line in result.outlines
+    assert line in project.run("--calibration-list").outlines
+    project.write("calibration.yaml", "probes: {mine: {kind: facts}}\n")
+    assert "is not read" not in project.run("--calibration-list").stdout.str()
+
+
 def test_a_file_without_probes_says_so(recorded: Project) -> None:
     """The nearest file is the only one that counts; where it names no probe, the line says so."""
     recorded.write("calibration.yaml", "probes: {mine: {kind: facts}}\n")

@@ -146,7 +146,14 @@ REFUSED = {
     "NaN": ({"confidence": [0.5, math.nan, 0.7]}, r"confidence\[1\] is nan; NaN and infinity"),
     "infinity": ({"confidence": [0.5, 0.5, -math.inf]}, r"confidence\[2\] is -inf"),
     "above one": ({"confidence": [0.5, 0.5, 1.01]}, r"confidence\[2\] is 1.01, outside \[0, 1\]"),
-    "below zero": ({"confidence": [-0.25, 0.5, 1]}, r"confidence\[0\] is -0.25, outside"),
+    "below zero": (
+        {"confidence": [-0.25, 0.5, 1]},
+        r"confidence\[0\] is -0.25, outside \[0, 1\]\.$",
+    ),
+    "per cent": (
+        {"confidence": [80, 95, 50]},
+        r"confidence\[0\] is 80, outside \[0, 1\]; divide percentages by 100\.$",
+    ),
     "text": ({"confidence": ["a", "b", "c"]}, r"confidence must be numbers, got dtype <U1"),
     "ragged": ({"confidence": [[0.1], [0.2, 0.3], 0.4]}, r"confidence cannot be read as an array"),
     "two dimensions": (
@@ -208,7 +215,12 @@ def test_rounding_outside_the_range_is_clipped() -> None:
 
 TABLES = {
     "sum": ([[0.6, 0.4], [0.6, 0.6]], [0, 1], r"row 1 of the probabilities sums to 1.2, not 1; "),
-    "logits": ([[2.0, -1.0]], [0], r"probabilities\[0, 0\] is 2, outside .*from_logits"),
+    "logits": (
+        [[2.0, -1.0]],
+        [0],
+        r"\[0, 0\] is 2, outside \[0, 1\]; pass logits to .*from_logits",
+    ),
+    "per cent": ([[60, 40]], [0], r"\[0, 0\] is 60, .*; divide percentages by 100; pass logits to"),
     "label beyond": ([[0.6, 0.4]], [2], r"labels\[0\] is 2, but .* columns 0 to 1"),
     "label below": ([[0.6, 0.4]], [-1], r"labels\[0\] is -1, but"),
     "labels short": ([[0.6, 0.4], [0.5, 0.5]], [0], r"1 labels for 2 rows"),
@@ -220,7 +232,7 @@ TABLES = {
     "labels text": (
         [[0.6, 0.4]],
         ["cat"],
-        r"must be whole numbers, .*labels\[0\] is 'cat'",
+        r"labels\[0\] is 'cat'; in place of the names of classes pass the column of each, ",
     ),
     "label NaN": ([[0.6, 0.4]] * 2, [0, math.nan], r"whole numbers, .*; labels\[1\] is nan"),
     "label missing": ([[0.6, 0.4]] * 2, [0, None], r"labels\[1\] is missing"),

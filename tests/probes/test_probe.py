@@ -36,6 +36,28 @@ def write(path: Path, *rows: object) -> Path:
     return path
 
 
+# --- files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_a_path_may_be_text(tmp_path: Path, kind: str) -> None:
+    """As in ``calibration.yaml``; what is no path is named, and a missing file is an error."""
+    path = write(tmp_path / "items.jsonl", ROWS[kind])
+    assert PROBES[kind]("mine", path=str(path)).size == 1
+    for missing in ("nowhere.jsonl", ""):
+        with pytest.raises(ItemError, match=r"^(nowhere.jsonl|\.): "):
+            PROBES[kind]("mine", path=missing)
+    with pytest.raises(ItemError, match=r"^the path of an items file must be text or a .*got 3\.$"):
+        PROBES[kind]("mine", path=3)
+
+
+def test_the_path_of_solved_examples_may_be_text(tmp_path: Path) -> None:
+    """It is read like that of the questions."""
+    rows = [ROWS["multiple_choice"] | {"question": f"{i} + 2?"} for i in range(2)]
+    path = str(write(tmp_path / "items.jsonl", *rows))
+    assert MultipleChoice("mine", path=path, shots=1, shots_path=path).size == 2
+
+
 # --- rows ----------------------------------------------------------------------------------------
 
 
