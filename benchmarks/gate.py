@@ -34,12 +34,20 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from generators import (
+    Draw,
+    Real,
+    four_way,
+    mixture,
+    population_worsening,
+    sized,
+)
 from numpy.typing import NDArray
 from pages import publish
 
@@ -60,232 +68,6 @@ Array = NDArray[np.float64]
 TOLERANCE = 0.02
 SIZES = (200, 500, 1000, 2000, 5000)
 EXAMPLE = Path(__file__).resolve().parent.parent / "example_project"
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One simulated comparison; ``truth`` is the probability of being right, where it is known."""
-
-    confidence0: Array
-    correct0: Array
-    confidence1: Array
-    correct1: Array
-    truth0: Array
-    truth1: Array
-    groups: NDArray[np.int64] | None = None
-
-    def paired(self) -> Paired:
-        """Return what the gate reads."""
-        folds = np.arange(len(self.correct0)) if self.groups is None else self.groups
-        return Paired(
-            self.confidence0.astype(np.float32).astype(np.float64),
-            self.correct0,
-            self.confidence1.astype(np.float32).astype(np.float64),
-            self.correct1,
-            self.groups,
-            folds % 10,
-        )
-
-
-def sigmoid(x: Array) -> Array:
-    """Logistic function."""
-    return 1 / (1 + np.exp(-x))
-
-
-def logit(p: Array) -> Array:
-    """Inverse of the logistic function, for confidences short of 0 and 1."""
-    p = np.clip(p, 1e-9, 1 - 1e-9)
-    return np.log(p / (1 - p))
-
-
-def softmax(x: Array) -> Array:
-    """Soft-max over the last axis."""
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-def population_ece(confidence: Array, truth: Array, cells: int = 400) -> float:
-    """ECE from the true probabilities, over equally filled cells of the confidence."""
-    order = np.argsort(confidence, kind="stable")
-    # Equal confidences stay together; a cell is closed at the first change after its share.
-    sorted_confidence = confidence[order]
-    cell = np.arange(len(order)) * cells // len(order)
-    first = np.searchsorted(sorted_confidence, sorted_confidence, side="left")
-    cell = cell[first]
-    gap = (confidence - truth)[order]
-    return float(np.abs(np.bincount(cell, gap)).sum() / len(order))
-
-
-# --- a four-way classifier that knows its truth --------------------------------------------------
-
-
-@lru_cache
-def temper(noise: float) -> float:
-    """Return the factor that calibrates a reading of the logits with this noise."""
-    rng = np.random.default_rng(1)
-    z = 1.3 * rng.standard_normal((200_000, 4))
-    reading = z + noise * rng.standard_normal(z.shape)
-    low, high = 0.05, 1.5
-    for _ in range(50):
-        middle = (low + high) / 2
-        p = softmax(middle * reading)
-        answer = p.argmax(axis=1)
-        rows = np.arange(len(z))
-        over = (p[rows, answer] - softmax(z)[rows, answer]).mean()
-        low, high = (middle, high) if over < 0 else (low, middle)
-    return low
-
-
-def four_way(
-    n: int,
-    rng: np.random.Generator,
-    *,
-    noise: tuple[float, float] = (0.3, 0.3),
-    factor: tuple[float, float] = (1.0, 1.0),
-    twist: float = 1.0,
-    document: int = 1,
-    grid: float = 0.0,
-) -> Draw:
-    """Two noisy readings of the same logits, each calibrated but for its factor.
-
-    ``twist`` multiplies the candidate's log-odds about their mean, which leaves the mean gap.
-    ``document`` items share an effect on the temperature, drawn anew for each side.
-    ``grid`` rounds the confidences, as a model does that is asked to state them.
-    """
-    groups = np.arange(n) // document if document > 1 else None
-    z = 1.3 * rng.standard_normal((n, 4))
-    if groups is not None:
-        z *= np.exp(0.3 * rng.standard_normal(groups[-1] + 1))[groups][:, None]
-    belief = softmax(z)
-    label = (rng.random((n, 1)) > belief.cumsum(axis=1)).sum(axis=1).clip(0, 3)
-    rows = np.arange(n)
-    sides = []
-    for sigma, f in zip(noise, factor, strict=True):
-        logits = f * temper(sigma) * (z + sigma * rng.standard_normal(z.shape))
-        if groups is not None:
-            logits = logits * np.exp(0.15 * rng.standard_normal(groups[-1] + 1))[groups][:, None]
-        p = softmax(logits)
-        answer = p.argmax(axis=1)
-        sides.append((p[rows, answer], (answer == label) * 1.0, belief[rows, answer]))
-    (c0, y0, q0), (c1, y1, q1) = sides
-    if twist != 1:
-        centre, shift = twisted(twist)
-        c1 = sigmoid(centre + twist * (logit(c1) - centre) + shift)
-    if grid:
-        c0, c1 = (np.clip(np.round(c / grid) * grid, 0, 1) for c in (c0, c1))
-    return Draw(c0, y0, c1, y1, q0, q1, groups)
-
-
-@lru_cache
-def twisted(factor: float) -> tuple[float, float]:
-    """Return the centre of the log-odds, and the shift that keeps the mean confidence."""
-    draw = four_way(200_000, np.random.default_rng(2))
-    odds = logit(draw.confidence1)
-    centre, wanted = float(odds.mean()), float(draw.confidence1.mean())
-    low, high = -5.0, 5.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        mean = sigmoid(centre + factor * (odds - centre) + middle).mean()
-        low, high = (middle, high) if mean < wanted else (low, middle)
-    return centre, low
-
-
-# --- confidences from a mixture, misread by a shape ----------------------------------------------
-
-BASES: dict[str, Callable[[Array], Array]] = {
-    "calibrated": lambda q: q,
-    "over-confident": lambda q: sigmoid(logit(q) + 0.5),
-    "under-confident": lambda q: sigmoid(logit(q) - 0.4),
-}
-SHAPES: dict[str, Callable[[Array, float], Array]] = {
-    "none": lambda c, _: c,
-    "logits scaled": lambda c, d: sigmoid(logit(c) * (1 + d)),
-    "logits shifted": lambda c, d: sigmoid(logit(c) + d),
-    "drawn to the mean": lambda c, d: c + (0.62 - c) * d,
-    "pushed from the mean": lambda c, d: c - (0.62 - c) * d,
-    "only below 0.5": lambda c, d: np.where(c < 0.5, c + d * (c - 0.1), c),
-    "a share says 0.95": lambda c, d: np.where(_uniform(c) < d, 0.95, c),
-    "one wave": lambda c, d: c + d * np.sin(2 * np.pi * (c - 0.15) / 0.84),
-    "bow": lambda c, d: c + d * (np.abs((c - 0.15) / 0.84 - 0.55) * 3 - 0.75),
-    "two waves": lambda c, d: c + d * np.sin(4 * np.pi * (c - 0.15) / 0.84),
-}
-
-
-def _uniform(c: Array) -> Array:
-    """A number in [0, 1) for each confidence that looks random and is always the same."""
-    return np.asarray((c * 1e6 * 0.6180339887498949) % 1)
-
-
-def mixture(
-    n: int,
-    rng: np.random.Generator,
-    *,
-    base: str = "calibrated",
-    shape: str = "none",
-    size: float = 0.0,
-    grid: float = 0.0,
-    document: int = 1,
-) -> Draw:
-    """Two models that share what they know, t-distributed noise, one outcome in ten drawn anew."""
-    easy = rng.random(n) < 0.6
-    odds = logit(np.where(easy, rng.beta(6, 2, n), rng.beta(2, 3, n)))
-    groups = np.arange(n) // document if document > 1 else None
-
-    def noise() -> Array:
-        out = 0.25 * rng.standard_t(4, n)
-        if groups is not None:
-            out += 0.25 * rng.standard_normal(groups[-1] + 1)[groups]
-        return out
-
-    truth0, truth1 = (0.15 + 0.84 * sigmoid(odds + noise()) for _ in range(2))
-    luck = rng.random(n)
-    again = np.where(rng.random(n) < 0.1, rng.random(n), luck)
-    c0 = BASES[base](truth0)
-    c1 = SHAPES[shape](BASES[base](truth1), size)
-    if grid:
-        c0, c1 = (np.round(c / grid) * grid for c in (c0, c1))
-    return Draw(
-        np.clip(c0, 0, 1),
-        (luck < truth0) * 1.0,
-        np.clip(c1, 0, 1),
-        (again < truth1) * 1.0,
-        truth0,
-        truth1,
-        groups,
-    )
-
-
-# --- checkpoints of the example project, resampled -----------------------------------------------
-
-
-@dataclass(frozen=True)
-class Real:
-    """Predictions of two checkpoints on the same items, to be resampled by group."""
-
-    baseline: Predictions
-    candidate: Predictions
-    swap: bool
-
-    def __call__(self, n: int, rng: np.random.Generator) -> Draw:
-        """Draw groups with replacement; with ``swap`` each side is either checkpoint at random."""
-        groups = self.baseline.groups
-        codes = np.arange(len(self.baseline))
-        if groups is not None:
-            codes = np.unique(groups, return_inverse=True)[1]
-        order = np.argsort(codes, kind="stable")
-        starts = np.searchsorted(codes[order], np.arange(codes.max() + 2))
-        per_group = len(codes) / (codes.max() + 1)
-        drawn = rng.integers(codes.max() + 1, size=round(n / per_group))
-        items = np.concatenate([order[starts[g] : starts[g + 1]] for g in drawn])
-        label = np.repeat(np.arange(len(drawn)), starts[drawn + 1] - starts[drawn])
-        other = (rng.random(len(drawn)) < 0.5)[label] & self.swap
-        sides = []
-        for one, two in ((self.baseline, self.candidate), (self.candidate, self.baseline)):
-            c = np.where(other, two.confidence[items], one.confidence[items])
-            y = np.where(other, two.correct[items], one.correct[items]) * 1.0
-            sides.append((c, y))
-        (c0, y0), (c1, y1) = sides
-        return Draw(c0, y0, c1, y1, y0, y1, label if groups is not None else None)
 
 
 def example_pairs() -> dict[str, tuple[Predictions, Predictions]]:
@@ -380,36 +162,6 @@ class Scenario:
     worsening: float = float("nan")
 
 
-def population_worsening(
-    draw: Callable[[int, np.random.Generator], Draw], n: int = 400_000
-) -> float:
-    """ECE of the candidate minus ECE of the baseline on n items with known truth."""
-    d = draw(n, np.random.default_rng(3))
-    after = population_ece(d.confidence1, d.truth1)
-    return after - population_ece(d.confidence0, d.truth0)
-
-
-def sized(worsening: float, **settings: object) -> Callable[[int, np.random.Generator], Draw]:
-    """Return a mixture whose shape is as large as gives this population worsening.
-
-    Raises:
-        ValueError: no size gives it.
-    """
-
-    def reached(size: float) -> bool:
-        return population_worsening(partial(mixture, size=size, **settings), 100_000) > worsening
-
-    low, high = 0.0, 0.05
-    while not reached(high):
-        low, high = high, 1.6 * high
-        if high > 60:
-            raise ValueError(f"{settings} cannot worsen by {worsening}")
-    for _ in range(14):
-        middle = (low + high) / 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    return partial(mixture, size=high, **settings)
-
-
 def scenarios(only: str = "") -> Iterator[Scenario]:
     """Yield every scenario of the tables, or those with a text in their name."""
     none = "no worsening"
@@ -468,7 +220,7 @@ def scenarios(only: str = "") -> Iterator[Scenario]:
         ):
             name = f"{base}: {shape}"
             if only in name:
-                draw = sized(target, base=base, shape=shape)
+                draw = sized(target, mixture, base=base, shape=shape)
                 yield Scenario(f"worsening {target:.3f}", name, draw)
 
 

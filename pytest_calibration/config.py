@@ -18,7 +18,7 @@ from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 CONFIG: Final = "calibration.yaml"
 MISNAMED: Final = re.compile(r"\.?calibrations?\.ya?ml", re.IGNORECASE)
-TOP_KEYS: Final = ("model", "probes", "tolerance", "alpha")
+TOP_KEYS: Final = ("model", "probes", "tolerance", "alpha", "tail")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Config:
         probes: probe name to its settings.
         tolerance: allowed worsening where neither call nor record gives one.
         alpha: one-sided error level of each bound.
+        tail: the answers with more confidence than this are also compared by themselves.
     """
 
     path: Path | None = None
@@ -38,6 +39,7 @@ class Config:
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tolerance: float | None = None
     alpha: float | None = None
+    tail: float | None = None
 
     @property
     def folder(self) -> Path:
@@ -117,6 +119,7 @@ def read_config(path: Path) -> Config:
         probes=probes,
         tolerance=_strictness(path, "tolerance", data.get("tolerance")),
         alpha=_strictness(path, "alpha", data.get("alpha")),
+        tail=_strictness(path, "tail", data.get("tail")),
     )
 
 

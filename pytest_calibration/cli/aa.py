@@ -121,7 +121,7 @@ def _inputs(
     project = Config() if path is None else read_config(path)
     for predictions, other in _asked(options, project):
         tolerance = project.probe_tolerance(predictions.probe)
-        yield predictions, other, strictness(options, tolerance, project.alpha)
+        yield predictions, other, strictness(options, tolerance, project.alpha, project.tail)
 
 
 def _asked(

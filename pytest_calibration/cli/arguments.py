@@ -77,17 +77,23 @@ def add_strictness(parser: argparse.ArgumentParser) -> None:
          f"or {OFF} (default: 0.02)"),
         ("--max-undetected", _setting("max_undetected"), "U", "a comparison that could miss a "
          "worsening of tolerance plus this is inconclusive (default: 0.05)"),
+        ("--tail", _setting("tail"), "C", "answers with more confidence than this are compared by "
+         "themselves, too; 1 for none (default: 0.9)"),
     )  # fmt: skip
 
 
 def strictness(
-    options: argparse.Namespace, tolerance: float | None = None, alpha: float | None = None
+    options: argparse.Namespace,
+    tolerance: float | None = None,
+    alpha: float | None = None,
+    tail: float | None = None,
 ) -> Strictness:
     """Return how strict the gate is: as the flags say, else as given here, else the default."""
     chosen = DEFAULT.with_first(
         tolerance=(options.tolerance, tolerance),
         alpha=(options.alpha, alpha),
         max_undetected=(options.max_undetected,),
+        tail=(options.tail, tail),
     )
     guard = options.accuracy_tolerance
     if guard is None:

@@ -102,13 +102,12 @@ def _typical(options: argparse.Namespace) -> Basis:
     share = f"{percent(changed)} of the answers right in one of the two runs only"
     remarks = (f"typical numbers: four-way questions, {share}",)
     shares = [
-        f"{_needed(plan(n, groups=groups, changed=share, **settings))} where {percent(share)} do"
+        f"{plan(n, groups=groups, changed=share, **settings).n_needed:,} where {percent(share)} do"
         for share in (CHANGED / 3, 2 * CHANGED)
     ]
     dependence: tuple[str, ...] = (
-        "that depends on how the confidences are spread, and on how many answers change: "
-        + ", ".join(shares),
-        "pytest-calibration aa FILE measures both on predictions of your own",
+        "that depends on how many answers change: " + ", ".join(shares),
+        "pytest-calibration aa FILE measures it on predictions of your own",
     )
     if options.changed is not None:
         dependence = dependence[1:]
@@ -149,18 +148,6 @@ def _worsenings(plan: Plan) -> list[float]:
     return worsenings(plan.strictness.tolerance)
 
 
-def _outcome(plan: Plan) -> str:
-    """Say whether a comparison that does not fail passes."""
-    if not plan.decides:
-        return "INCONCLUSIVE unless it fails"
-    return "it decides" if plan.n >= plan.n_needed_most else "it may decide"
-
-
-def _needed(plan: Plan) -> str:
-    least, most = plan.n_needed, plan.n_needed_most
-    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
-
-
 def _too_few(plan: Plan) -> bool:
     from pytest_calibration.gate.decision import MIN_UNITS
 
@@ -184,7 +171,8 @@ def _lines(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> I
         )
     else:
         must = f"{strict.tolerance + strict.max_undetected:g} must be seen with 80 % power"
-        yield f"  {_outcome(plan)}: a worsening of {must}; {_needed(plan)} {unit} do"
+        outcome = "it decides" if plan.decides else "INCONCLUSIVE unless it fails"
+        yield f"  {outcome}: a worsening of {must}; {plan.n_needed:,} {unit} do"
         yield from (f"  {line}" for line in basis.dependence)
         power = (f"of {w:g} in {percent(plan.power(w))}" for w in _worsenings(plan))
         yield f"  a true worsening fails: {', '.join(power)} of the runs"
@@ -215,22 +203,14 @@ def _table(basis: Basis, rows: list[Plan]) -> Iterator[list[str]]:
             f"{plan.n:,}",
             *([f"{plan.units:,}"] if groups else []),
             f"{plan.smallest_visible:.3f}",
-            {"it decides": "yes", "it may decide": "maybe"}.get(_outcome(plan), "no"),
+            "yes" if plan.decides else "no",
             *("-" if _too_few(plan) else rate for rate in rates),
             f"{plan.noise_floor:.3f}",
         ]
 
 
 def _tree(plan: Plan, rows: list[Plan], limit: float | None) -> dict[str, Any]:
-    names = (
-        "n",
-        "units",
-        "smallest_visible",
-        "decides",
-        "n_needed",
-        "n_needed_most",
-        "noise_floor",
-    )
+    names = ("n", "units", "smallest_visible", "decides", "n_needed", "noise_floor")
 
     def numbers(plan: Plan) -> dict[str, Any]:
         out: dict[str, Any] = {name: getattr(plan, name) for name in names}

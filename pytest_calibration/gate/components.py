@@ -20,23 +20,30 @@ import numpy as np
 
 from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.predictions import FloatArray, IntArray, Predictions
+from pytest_calibration.uncertainty.conditional import ConditionalMean
 from pytest_calibration.uncertainty.folds import folds_by_id
 from pytest_calibration.uncertainty.quantiles import NORMAL, binomial_lower_bound, upper_quantile
-from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
+from pytest_calibration.uncertainty.standard_errors import (
+    cluster_codes,
+    equal_units,
+    standard_error,
+)
 
 GATE_BINS: Final = 10
 EXACT_BELOW: Final = 25
 # With fewer units than this the ten bins hold too few items for their signs to mean anything.
 BINS_FROM: Final = 500
 SHAPE_FROM: Final = 50
+# With fewer confident answers on a side than this their mean gap means nothing.
+CONFIDENT_FROM: Final = 50
 FOLDS: Final = 10
 # A constant, a tilt, a bow and a wave: what is learned has at most three changes of sign.
 SHAPE_TERMS: Final = 4
 # The learned direction is +1 or -1 where the fit exceeds this many standard errors of a term.
 FULL_WEIGHT_AT: Final = 2.0
 RANK_CELLS: Final = 1000
-# One-sided confidence (99 %, in standard errors) from which on the baseline counts as miscalibrated
-# in one direction: a candidate that errs in the other has then moved through 0.
+# One-sided confidence (99 %, in standard errors) from which on a side counts as miscalibrated in
+# one direction: a calibrated model is drawn on either side of zero.
 ESTABLISHED: Final = NORMAL.inv_cdf(0.99)
 
 
@@ -45,7 +52,8 @@ class Component:
     """One way in which calibration can get worse, in ECE's own units.
 
     Attributes:
-        name: ``signed gap``, ``slope``, ``shape``, ``cross-fitted ECE`` or ``accuracy``.
+        name: ``signed gap``, ``slope``, ``shape``, ``cross-fitted ECE``, ``confident answers`` or
+            ``accuracy``.
         before: value of the baseline.
         after: value of the candidate.
         worsening: how much worse the candidate is; negative is better.
@@ -53,9 +61,13 @@ class Component:
         bound: one-sided lower bound of the worsening at level 1 - alpha.
         tolerance: the component fires where the bound is above it.
         grew: whether the candidate, as measured, is further from calibration than the baseline.
-            A move towards zero, or through zero to a smaller size, is no worsening. Where the
-            baseline is established to err the other way, it must be further by the tolerance.
+            A move towards zero, or through zero to a smaller size, is no worsening. After a move
+            through zero the candidate must be established to err where it now does; where the
+            baseline was to err the other way, it must be further by the tolerance.
         unavailable: why the component does not apply; empty where it does.
+        level: one-sided confidence of the bound.
+        above: the values are those among items with more confidence than this; NaN for all items.
+        n: number of items of the candidate that are meant; 0 for all.
     """
 
     name: str
@@ -67,11 +79,19 @@ class Component:
     tolerance: float
     grew: bool = True
     unavailable: str = ""
+    level: float = 0.95
+    above: float = math.nan
+    n: int = 0
 
     @property
     def fired(self) -> bool:
         """The one predicate of the gate: the worsening is beyond the tolerance, and is one."""
         return not self.unavailable and self.grew and self.bound > self.tolerance
+
+    @property
+    def among(self) -> str:
+        """Which answers are meant: ``of the 130 answers above 0.9``; empty for all."""
+        return "" if math.isnan(self.above) else f"of the {self.n:,} answers above {self.above:g}"
 
     @property
     def changed_sides(self) -> bool:
@@ -117,6 +137,14 @@ class Paired:
             folds_by_id(candidate.item_ids, clusters, FOLDS),
         )
 
+    @cached_property
+    def equal_units(self) -> int:
+        """Number of units of equal size with as uncertain a standard error.
+
+        It determines the quantile of the bounds.
+        """
+        return equal_units(len(self.confidence0), self.clusters)
+
     @property
     def units(self) -> int:
         """Number of independent units."""
@@ -148,17 +176,25 @@ class Paired:
         )
 
 
-def _paired_error(u0: FloatArray, u1: FloatArray, pair: Paired) -> float:
+def _paired_error(u0: FloatArray, u1: FloatArray, pair: Paired, share: float = 1.0) -> float:
     """Return the standard error of the mean of u1 - u0, at least that of three changed answers.
 
     Where no answer changed, up to three in n may change (rule of three): a sample without
-    variation does not show that nothing varies.
+    variation does not show that nothing varies. ``share`` of the items is meant.
     """
-    return max(standard_error(u1 - u0, pair.clusters), math.sqrt(3) / len(u0))
+    return max(standard_error(u1 - u0, pair.clusters), math.sqrt(3) / (share * len(u0)))
 
 
 def _component(
-    name: str, u0: FloatArray, u1: FloatArray, pair: Paired, tol: float, z: float, sign: float = 0.0
+    name: str,
+    u0: FloatArray,
+    u1: FloatArray,
+    pair: Paired,
+    tol: float,
+    z: float,
+    sign: float = 0.0,
+    share: float = 1.0,
+    chance: float = 0.0,
 ) -> Component:
     """Compare the means of one direction's weighted gaps, u0 of the baseline, u1 of the candidate.
 
@@ -167,12 +203,16 @@ def _component(
     before, after = float(u0.mean()), float(u1.mean())
     sign = sign or (1.0 if after >= 0 else -1.0)
     worsening = sign * (after - before)
-    error = _paired_error(u0, u1, pair)
-    growth = abs(after) - abs(before)
-    # Pairing says little about the *size* of an error that changed its sign. Where the baseline did
-    # err the other way, the measured size must have grown by the tolerance.
-    crossed = -sign * before > ESTABLISHED * standard_error(u0, pair.clusters)
-    grew = growth > (tol if crossed else 0.0)
+    error = _paired_error(u0, u1, pair, share)
+    grew = abs(after) > abs(before)
+    if grew and sign * before < 0:
+        # Pairing says little about the *size* of an error that changed its sign. The candidate must
+        # be established to err where it now does. Where the baseline was established to err the
+        # other way, the measured size must have grown by the tolerance.
+        error0, error1 = (standard_error(u, pair.clusters) for u in (u0, u1))
+        was_other = -sign * before > ESTABLISHED * error0
+        is_this = sign * after > ESTABLISHED * max(error1, chance)
+        grew = is_this and (not was_other or abs(after) - abs(before) > tol)
     return Component(name, before, after, worsening, error, worsening - z * error, tol, grew=grew)
 
 
@@ -184,16 +224,18 @@ def gap_component(pair: Paired, tolerance: float, z: float) -> Component:
 def slope_component(pair: Paired, tolerance: float, z: float) -> Component:
     """Shift of the calibration slope (Cox 1958), scaled to ECE units: a tilt at an unchanged mean.
 
-    k·(c − m)·gap with m the pooled mean confidence and k = mean|c − m| / var(c). A miscalibration
-    that is linear in the confidence then counts as much as it adds to ECE.
+    w·gap with w = k·(c − m), cut to [−1, 1], m the pooled mean confidence and
+    k = mean|c − m| / var(c). Without the cut, a miscalibration that is linear in the confidence
+    counts as much as it adds to ECE; with it, a few confidences far from the mean count no more
+    than others.
     """
     centre, variance = float(pair.pooled.mean()), float(pair.pooled.var())
     if variance < 1e-12:
         reason = "all confidences are equal, so there is no slope"
         return _unavailable("slope", reason, tolerance)
     k = float(np.abs(pair.pooled - centre).mean()) / variance
-    u0 = k * (pair.confidence0 - centre) * pair.gap0
-    u1 = k * (pair.confidence1 - centre) * pair.gap1
+    u0 = np.clip(k * (pair.confidence0 - centre), -1, 1) * pair.gap0
+    u1 = np.clip(k * (pair.confidence1 - centre), -1, 1) * pair.gap1
     return _component("slope", u0, u1, pair, tolerance, z)
 
 
@@ -285,6 +327,39 @@ def ece_component(pair: Paired, tolerance: float, z: float) -> Component:
     return Component("cross-fitted ECE", before, after, worsening, error, bound, tolerance)
 
 
+def confident_component(pair: Paired, tolerance: float, z: float, above: float) -> Component:
+    """Growth of the mean gap among the answers with more confidence than ``above``.
+
+    The only component in units of its own: what it compares with the tolerance is the gap of these
+    answers alone, however few they are. A damage to one item in ten moves every other component by
+    a tenth of its size.
+    """
+    name = "confident answers"
+    before, after = (
+        ConditionalMean.of(gap, confidence > above, pair.clusters)
+        for gap, confidence in ((pair.gap0, pair.confidence0), (pair.gap1, pair.confidence1))
+    )
+    if min(before.units, after.units) < CONFIDENT_FROM:
+        reason = f"fewer than {CONFIDENT_FROM} independent units with confidence above {above:g}"
+        return replace(_unavailable(name, reason, tolerance), above=above, n=after.n)
+    found = _component(
+        name,
+        before.value + before.influence,
+        after.value + after.influence,
+        pair,
+        tolerance,
+        z,
+        share=min(before.share, after.share),
+        chance=_chance(pair.confidence1[pair.confidence1 > above]),
+    )
+    return replace(found, above=above, n=after.n)
+
+
+def _chance(confidence: FloatArray) -> float:
+    """Standard error of the mean gap of a calibrated model with these confidences."""
+    return math.sqrt(float((confidence * (1 - confidence)).sum())) / len(confidence)
+
+
 def _unavailable(name: str, reason: str, tolerance: float) -> Component:
     nan = math.nan
     return Component(name, nan, nan, nan, nan, nan, tolerance, unavailable=reason)
@@ -307,7 +382,7 @@ def accuracy_component(pair: Paired, tolerance: float, alpha: float) -> Componen
         share = binomial_lower_bound(lost, discordant, alpha)
         bound = discordant * (2 * share - 1) / n if discordant else 0.0
     else:
-        bound = float(loss.mean()) - upper_quantile(alpha, pair.units) * error
+        bound = float(loss.mean()) - upper_quantile(alpha, pair.equal_units) * error
     return Component("accuracy", before, after, before - after, error, bound, tolerance)
 
 

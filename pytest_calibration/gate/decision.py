@@ -12,8 +12,11 @@ from pytest_calibration.gate.components import (
     Paired,
     accuracy_component,
     calibration_components,
+    confident_component,
 )
 from pytest_calibration.gate.power import (
+    CONFIDENT_SHARE,
+    allowed_false_alarms,
     bound_quantile,
     false_alarm_rate,
     smallest_visible,
@@ -60,12 +63,28 @@ class Decision:
 
     state: State
     components: tuple[Component, ...]
-    level: float
     smallest_visible: float = math.nan
     false_alarm_rate: float = math.nan
     n_needed: int = 0
     improved: bool = False
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The components of a comparison with their bounds.
+
+    Attributes:
+        components: those in ECE's own units, then the confident answers, then accuracy.
+        z: standard errors from a worsening to its bound, in ECE's own units.
+        confident_z: the same of the confident answers, which have units of their own.
+        false_alarm_rate: upper bound of how often an unchanged model fails.
+    """
+
+    components: tuple[Component, ...]
+    z: float
+    confident_z: float
+    false_alarm_rate: float
 
 
 def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
@@ -74,48 +93,74 @@ def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
     The part of ``verdict.compare`` after pairing: nothing is measured or printed here.
     """
     units, n = pair.units, len(pair.gap0)
-    components, z, alpha = _bounded(pair, strictness)
-    decision = Decision(State.INCONCLUSIVE, components, level=1 - alpha)
+    bounds = _bounds(pair, strictness)
+    decision = Decision(State.INCONCLUSIVE, bounds.components)
     if units < MIN_UNITS:
         few = counted(units, "item" if pair.clusters is None else "group")
         verb = "is" if units == 1 else "are"
         reason = f"{few} {verb} too few to compare; at least {MIN_UNITS} are."
         return replace(decision, n_needed=math.ceil(n * MIN_UNITS / units), reason=reason)
     tolerance, max_undetected = strictness.tolerance, strictness.max_undetected
-    visible = smallest_visible(components, tolerance, z)
-    rate = false_alarm_rate(components, z, units)
-    decision = replace(decision, smallest_visible=visible, false_alarm_rate=rate)
-    if any(c.fired for c in components):
+    visible = smallest_visible(bounds.components, tolerance, bounds.z)
+    decision = replace(decision, smallest_visible=visible, false_alarm_rate=bounds.false_alarm_rate)
+    if any(c.fired for c in bounds.components):
         return replace(decision, state=State.REGRESSED)
     # An improvement that is certain may be accepted, even where a worsening could stay undetected.
-    better = any(c.fired for c in calibration_components(pair.reversed(), tolerance, z))
-    decision = replace(decision, improved=better)
+    decision = replace(decision, improved=_improved(pair, strictness, bounds))
     # Written so that a NaN on the left can only be inconclusive.
     if visible <= tolerance + max_undetected:
         return replace(decision, state=State.PASSED)
     # With max_undetected = 0 no number of items is enough.
+    equal = pair.equal_units
+    least = math.ceil(MIN_UNITS * equal / units)
+    others = [c for c in bounds.components if math.isnan(c.above)]
+    share = 1 - CONFIDENT_SHARE * any(not math.isnan(c.above) for c in bounds.components)
     needed = units_to_decide(
-        components, tolerance, strictness.alpha, units, max_undetected, MIN_UNITS
+        others, tolerance, strictness.alpha, equal, max_undetected, least, share
     )
     reason = (
         f"a worsening of up to {visible:.3f} could have been missed (80 % power), more "
         f"than the {tolerance + max_undetected:.3f} that may be."
     )
-    return replace(decision, n_needed=math.ceil(n * needed / units), reason=reason)
+    return replace(decision, n_needed=math.ceil(n * needed / equal), reason=reason)
 
 
-def _bounded(pair: Paired, strictness: Strictness) -> tuple[tuple[Component, ...], float, float]:
-    """Return the components, the quantile of their bounds, and the error level it stands for."""
-    alpha, guard = strictness.alpha, strictness.accuracy_tolerance
-    z = upper_quantile(alpha, pair.units)
-    calibration = calibration_components(pair, strictness.tolerance, z)
+def _improved(pair: Paired, strictness: Strictness, bounds: Bounds) -> bool:
+    back, tolerance, tail = pair.reversed(), strictness.tolerance, strictness.tail
+    better = calibration_components(back, tolerance, bounds.z)
+    if tail < 1:
+        better += (confident_component(back, tolerance, bounds.confident_z, tail),)
+    return any(c.fired for c in better)
+
+
+def _bounds(pair: Paired, strictness: Strictness) -> Bounds:
+    """Bound every component.
+
+    The confident answers have a quantile of their own. A quarter of the false alarms that an
+    unchanged model may raise is kept for them, and what the others leave.
+    """
+    alpha, guard, units = strictness.alpha, strictness.accuracy_tolerance, pair.equal_units
+    tolerance, tail = strictness.tolerance, strictness.tail
+    usual = upper_quantile(alpha, units)
+    calibration = calibration_components(pair, tolerance, usual)
     accuracy = () if guard is None else (accuracy_component(pair, guard, alpha),)
-    stricter = bound_quantile((*calibration, *accuracy), alpha, pair.units)
-    if stricter > z:
-        z, alpha = stricter, upper_tail(stricter, pair.units)
-        calibration = tuple(
-            replace(c, bound=c.worsening - z * c.standard_error) for c in calibration
-        )
-        if guard is not None:
-            accuracy = (accuracy_component(pair, guard, alpha),)
-    return (*calibration, *accuracy), z, alpha
+    confident = (confident_component(pair, tolerance, usual, tail),) if tail < 1 else ()
+    allowed = allowed_false_alarms(alpha, units)
+    share = 1 - CONFIDENT_SHARE * any(not c.unavailable for c in confident)
+    z = bound_quantile((*calibration, *accuracy), alpha, units, share)
+    if guard is not None and z > usual:
+        accuracy = (accuracy_component(pair, guard, upper_tail(z, units)),)
+    rate = false_alarm_rate((*calibration, *accuracy), z, units)
+    confident_z = bound_quantile(confident, alpha, units, max(0.0, 1 - rate / allowed))
+    components = (
+        *(_bounded(c, z, units) for c in calibration),
+        *(_bounded(c, confident_z, units) for c in confident),
+        *(replace(c, level=1 - upper_tail(z, units)) for c in accuracy),
+    )
+    rate += false_alarm_rate(confident, confident_z, units)
+    return Bounds(components, z, confident_z, rate)
+
+
+def _bounded(component: Component, z: float, units: int) -> Component:
+    bound = component.worsening - z * component.standard_error
+    return replace(component, bound=bound, level=1 - upper_tail(z, units))

@@ -13,9 +13,10 @@ from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import MIN_UNITS
 from pytest_calibration.gate.power import (
-    CROWDED_SLOPE,
+    CONFIDENT_SHARE,
     POWER,
     RELATIVE_ERRORS,
+    allowed_false_alarms,
     bound_quantile,
     false_alarm_rate,
     scaled,
@@ -27,7 +28,11 @@ from pytest_calibration.gate.strictness import ALPHA, TOLERANCE, Strictness
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
-from pytest_calibration.uncertainty.standard_errors import cluster_codes, standard_error
+from pytest_calibration.uncertainty.standard_errors import (
+    cluster_codes,
+    equal_units,
+    standard_error,
+)
 
 # Assumed share of the items that only one of the two models answers correctly.
 CHANGED: Final = 0.15
@@ -57,10 +62,10 @@ def smallest_visible_unpaired(
     away = predictions.confidence - predictions.confidence.mean()
     if float(away @ away) > 1e-12 * len(away):
         k = float(np.abs(away).mean() / np.mean(away**2))
-        errors.append(standard_error(k * away * predictions.gap, clusters))
+        errors.append(standard_error(np.clip(k * away, -1, 1) * predictions.gap, clusters))
     if math.isnan(errors[0]):
         return 1.0
-    z = upper_quantile(alpha, predictions.n_clusters)
+    z = upper_quantile(alpha, equal_units(predictions.n, clusters))
     return min(1.0, worsening_at_power(tolerance, z, math.sqrt(2) * max(errors)))
 
 
@@ -77,7 +82,6 @@ class Plan:
         smallest_visible: smallest worsening that is detected with 80 % power.
         decides: whether a comparison that does not fail passes, instead of being inconclusive.
         n_needed: number of items from which on it decides.
-        n_needed_most: the same for confidences that crowd near 1.
         false_alarm_rate: upper bound of how often an unchanged model fails.
         noise_floor: approximate ECE that a perfectly calibrated model would show.
         high_over_floor: 95 % quantile of that ECE, over its mean.
@@ -91,7 +95,6 @@ class Plan:
     smallest_visible: float
     decides: bool
     n_needed: int
-    n_needed_most: int
     false_alarm_rate: float
     noise_floor: float
     high_over_floor: float = HIGH_OVER_FLOOR
@@ -119,7 +122,9 @@ def plan(
     """Return what a comparison on n items will be able to detect, before any model is run.
 
     Where fine-tuning changes whether a share q of the answers is correct, the shift of the signed
-    gap has a standard error of about sqrt(q / n): the confidences move little in comparison.
+    gap has a standard error of about sqrt(q / n): the confidences move little in comparison. So it
+    depends on q, and hardly on how the confidences are spread: the standard error of the slope is
+    no larger, since its weights are within [-1, 1].
 
     Args:
         n: number of items, at least 2.
@@ -156,13 +161,11 @@ def plan(
     if guard is not None:
         single.append(_unchanged("accuracy", error, guard))
     components = scaled(single, 1, units)
-    z = bound_quantile(components, alpha, units)
+    # As if there were confident answers: what is kept for them is lost to the others.
+    share = 1 - CONFIDENT_SHARE * (strictness.tail < 1)
+    z = bound_quantile(components, alpha, units, share)
     visible = smallest_visible(components, tolerance, z)
-    limits = (tolerance, alpha, 1, max_undetected, MIN_UNITS)
-    crowded = [
-        replace(c, standard_error=CROWDED_SLOPE * error) if c.name == "slope" else c for c in single
-    ]
-    needed = [units_to_decide(each, *limits) for each in (single, crowded)]
+    units_needed = units_to_decide(single, tolerance, alpha, 1, max_undetected, MIN_UNITS, share)
     return Plan(
         n=n,
         units=units,
@@ -171,9 +174,9 @@ def plan(
         standard_error=components[0].standard_error,
         smallest_visible=min(1.0, visible),
         decides=units >= MIN_UNITS and visible <= tolerance + max_undetected,
-        n_needed=math.ceil(needed[0] * n / units),
-        n_needed_most=math.ceil(needed[1] * n / units),
-        false_alarm_rate=false_alarm_rate(components, z, units),
+        n_needed=math.ceil(units_needed * n / units),
+        false_alarm_rate=false_alarm_rate(components, z, units)
+        + (1 - share) * allowed_false_alarms(alpha, units),
         noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(units)),
     )
 
@@ -188,7 +191,8 @@ def plans_like(predictions: Predictions, n: int, strictness: Strictness) -> Call
         n: number of items for which the number of groups is rounded first.
         strictness: of the comparison.
     """
-    tolerance, alpha, units = strictness.tolerance, strictness.alpha, predictions.n_clusters
+    tolerance, alpha = strictness.tolerance, strictness.alpha
+    units = equal_units(predictions.n, cluster_codes(predictions))
     measured = measure(predictions)
     visible = smallest_visible_unpaired(predictions, tolerance, alpha)
     z = upper_quantile(alpha, units) + NORMAL.inv_cdf(POWER)
@@ -209,8 +213,6 @@ def plans_like(predictions: Predictions, n: int, strictness: Strictness) -> Call
         return replace(
             planned,
             units=groups,
-            # The errors are those of these predictions, the slope's too.
-            n_needed_most=planned.n_needed,
             changed=changed,
             noise_floor=min(1.0, floor / math.sqrt(groups)),
             high_over_floor=measured.noise_floor_high / (measured.noise_floor or 1.0),

@@ -15,6 +15,7 @@ TOLERANCE: Final = 0.02
 ALPHA: Final = 0.05
 MAX_UNDETECTED: Final = 0.05
 MIN_SHARE: Final = 0.95
+TAIL: Final = 0.9
 
 
 def range_error(name: str, value: object) -> str:
@@ -36,6 +37,8 @@ def range_error(name: str, value: object) -> str:
     number: Any = math.nan if isinstance(value, bool) or not isinstance(value, Real) else value
     if name == "alpha":
         expected, fits = "above 0 and below 0.5", 0 < number < 0.5
+    elif name == "tail":
+        expected, fits = "of at least 0 and at most 1", 0 <= number <= 1
     else:
         expected, fits = "of at least 0 and below 1", 0 <= number < 1
     return "" if fits else f"must be a number {expected}, got {quoted(value)}"
@@ -72,6 +75,8 @@ class Strictness:
         max_undetected: how much beyond the tolerance may stay undetected, in [0, 1).
         min_share: share of the baseline's items that must be compared, in [0, 1); less is compared
             only where it is what a limit takes (``Predictions.limited``).
+        tail: the answers with more confidence than this are also compared by themselves; in
+            [0, 1], where 1 switches that off.
 
     Raises:
         MetricError: a value that is no number, or outside its range.
@@ -82,6 +87,7 @@ class Strictness:
     accuracy_tolerance: float | None = TOLERANCE
     max_undetected: float = MAX_UNDETECTED
     min_share: float = MIN_SHARE
+    tail: float = TAIL
 
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):

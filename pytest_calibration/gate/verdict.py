@@ -21,6 +21,7 @@ from pytest_calibration.gate.strictness import (
     ALPHA,
     MAX_UNDETECTED,
     MIN_SHARE,
+    TAIL,
     TOLERANCE,
     Setting,
     Strictness,
@@ -104,8 +105,6 @@ class Verdict:
         limit: what the value was compared with by ``judge``; NaN for ``compare``.
         judged: the number that was compared with it: the value, or the lower end of its interval.
         alpha: one-sided error level of each component's bound, as asked for.
-        level: one-sided confidence of the bounds; above 1 - alpha where more is needed to keep
-            the false alarms of an unchanged model low (``power.bound_quantile``).
         smallest_visible: smallest worsening that is detected with 80 % power; NaN for ``judge``.
         false_alarm_rate: upper bound of how often an unchanged model fails; NaN for ``judge``.
         n_needed: number of items at which an inconclusive comparison would decide; 0 otherwise.
@@ -137,7 +136,6 @@ class Verdict:
     limit: float = math.nan
     judged: float = math.nan
     alpha: float = ALPHA
-    level: float = 1 - ALPHA
     smallest_visible: float = math.nan
     false_alarm_rate: float = math.nan
     n_needed: int = 0
@@ -182,6 +180,15 @@ class Verdict:
         return self.deciding.bound if self.deciding else math.nan
 
     @property
+    def level(self) -> float:
+        """One-sided confidence of the bounds, of none less.
+
+        Above 1 - alpha where more is needed to keep the false alarms of an unchanged model low.
+        """
+        levels = (c.level for c in self.components if not c.unavailable)
+        return min(levels, default=1 - self.alpha)
+
+    @property
     def headline(self) -> str:
         """State, probe and model in one line."""
         name = HEADLINES[self.state]
@@ -195,7 +202,7 @@ class Verdict:
     def findings(self) -> tuple[str, ...]:
         """What decided, a sentence each: the limit, or every component that fails."""
         limit = () if math.isnan(self.limit) else (_limit_sentence(self),)
-        return (*limit, *(_component_sentence(c, self.level) for c in self.failing))
+        return (*limit, *(_component_sentence(c) for c in self.failing))
 
     @property
     def explanation(self) -> tuple[str, ...]:
@@ -280,6 +287,7 @@ def compare(
     accuracy_tolerance: float | None = TOLERANCE,
     max_undetected: float = MAX_UNDETECTED,
     min_share: float = MIN_SHARE,
+    tail: float = TAIL,
     bins: int = DEFAULT_BINS,
     against: Against = "other",
     reference: str | None = None,
@@ -289,9 +297,9 @@ def compare(
     It fails when the one-sided lower bound of a worsening lies beyond the tolerance in any of four
     components, all in ECE's own units and with closed-form standard errors: the signed gap
     (scaling), the slope (a tilt at an unchanged mean), a smooth shape learned on other folds, and
-    the cross-fitted ECE (what these miss). It also
-    fails when the lower bound of the accuracy lost does so, since a model that only guesses has an
-    ECE near 0.
+    the cross-fitted ECE (what these miss). It also fails when the mean gap of the confident answers
+    grows by more than the tolerance, however few these are, and when accuracy falls by more than
+    its own: a model that only guesses has an ECE near 0.
     It is inconclusive when fewer than 50 independent units are shared, or when a worsening of
     ``tolerance + max_undetected`` could have been missed (80 % power).
 
@@ -304,6 +312,8 @@ def compare(
         max_undetected: how much beyond the tolerance may stay undetected, in [0, 1).
         min_share: share of the baseline's items that must be there, in [0, 1). Fewer are compared
             only where they are those that a limit takes (``Predictions.limited``).
+        tail: the answers with more confidence than this are also compared by themselves; in
+            [0, 1], where 1 switches that off.
         bins: bins of the printed ECE; both sides are measured with them.
         against: what kind of thing the baseline is: ``baseline`` for a stored one, ``parent`` for
             the model before it was fine-tuned, else ``other``.
@@ -315,7 +325,7 @@ def compare(
             that is no text, or a NaN in a component.
     """
     reference = _reference(against, reference)
-    strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected, min_share)
+    strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected, min_share, tail)
     predictions, baseline = as_predictions(predictions), as_predictions(baseline)
     verdict = Verdict(
         State.NOT_COMPARABLE,
@@ -538,14 +548,15 @@ def _limit_sentence(verdict: Verdict) -> str:
     return f"{m.label}{end}: {value} {sign} limit {limit} (must be {needs})"
 
 
-def _component_sentence(c: Component, level: float) -> str:
+def _component_sentence(c: Component) -> str:
     bound, tolerance = distinct(c.bound, c.tolerance)
     verb = "fell" if c.name == "accuracy" else "worsened"
     negative = below_zero(c.name, c.before)
     before = f"{c.before:.3f}, {negative}" if negative else f"{c.before:.3f}"
     return (
-        f"{c.name} {verb} by {c.worsening:.3f} ({before} -> {c.after:.3f}); at least {bound} "
-        f"with {100 * level:.3g} % confidence: {bound} > tolerance {tolerance}"
+        f"{c.name} {verb} by {c.worsening:.3f} ({before} -> {c.after:.3f}"
+        f"{', ' * bool(c.among)}{c.among}); at least {bound} "
+        f"with {100 * c.level:.3g} % confidence: {bound} > tolerance {tolerance}"
     )
 
 
@@ -566,5 +577,5 @@ def _component_table(verdict: Verdict) -> Iterator[str]:
             f"{c.name:<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
             f"{bound:>10}{tolerance:>9}{mark}"
         )
-        if negative := sides_below_zero(c.name, c.before, c.after):
-            yield f"{'':<18}  {negative}"
+        for remark in filter(None, (c.among, sides_below_zero(c.name, c.before, c.after))):
+            yield f"{'':<18}  {remark}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -47,11 +48,13 @@ class Levels:
         confidence: (m,) distinct confidences, ascending.
         count: (m,) number of items.
         right: (m,) number of correct answers.
+        place: (n,) position of each item's confidence among them.
     """
 
     confidence: FloatArray
     count: IntArray
     right: FloatArray
+    place: IntArray
 
     @property
     def wrong(self) -> FloatArray:
@@ -59,14 +62,27 @@ class Levels:
         return np.asarray(self.count - self.right)
 
 
+# Sorting a million confidences takes longer than any metric of them.
+_LEVELS: WeakKeyDictionary[Predictions, Levels] = WeakKeyDictionary()
+
+
 def levels_of(predictions: Predictions) -> Levels:
     """Count items and correct answers at each distinct confidence, in O(n log n)."""
+    if predictions not in _LEVELS:
+        _LEVELS[predictions] = _counted(predictions)
+    return _LEVELS[predictions]
+
+
+def _counted(predictions: Predictions) -> Levels:
     order = np.argsort(predictions.confidence)
     confidence = predictions.confidence[order]
     first = np.concatenate([[True], confidence[1:] != confidence[:-1]])
     starts = np.flatnonzero(first)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.cumsum(first) - 1
     return Levels(
         confidence=confidence[starts],
         count=np.diff(starts, append=len(confidence)),
         right=np.add.reduceat(predictions.correct[order].astype(np.float64), starts),
+        place=place,
     )

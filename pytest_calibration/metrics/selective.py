@@ -98,4 +98,7 @@ def aurc(predictions: PredictionsLike) -> float:
 
 
 def _most_confident_first(levels: Levels) -> Levels:
-    return Levels(levels.confidence[::-1], levels.count[::-1], levels.right[::-1])
+    last = len(levels.confidence) - 1
+    return Levels(
+        levels.confidence[::-1], levels.count[::-1], levels.right[::-1], last - levels.place
+    )

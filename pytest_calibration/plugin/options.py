@@ -57,6 +57,8 @@ TABLE: Final = (
     ("alpha", "float", "X", "one-sided error level of each bound"),
     ("max_undetected", "float", "X", "a comparison that could miss a worsening of the tolerance "
      "plus this is inconclusive"),
+    ("tail", "float", "X", "the answers with more confidence than this are also compared by "
+     "themselves; 1 for none"),
 )  # fmt: skip
 
 

@@ -187,6 +187,7 @@ class SessionSink:
             tolerance=tolerances,
             alpha=(options["alpha"], project.alpha),
             max_undetected=(options["max_undetected"],),
+            tail=(options["tail"], project.tail),
         )
 
     def store(self, baselines: Baselines) -> Baselines:

@@ -327,7 +327,7 @@ def _components(components: Sequence[ComponentRow]) -> str:
             # As many digits as show which of the two is larger.
             bound, allowed = distinct(c.bound, c.tolerance)
         state = f"{BAD} fails" if c.fired else "changed sides" if c.changed_sides else ""
-        remark = ", ".join(filter(None, (state, c.below_zero)))
+        remark = ", ".join(filter(None, (state, *c.remarks)))
         if c.unavailable:
             remark = f"not applicable: {text(c.unavailable, SENTENCE)}"
         cells = [text(c.name, NAME), number(c.before), number(c.after), number(c.worsening)]

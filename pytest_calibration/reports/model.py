@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypeVar
 
@@ -17,6 +18,7 @@ import msgspec
 import numpy as np
 
 from pytest_calibration.diagnosis import Diagnosis, diagnose
+from pytest_calibration.diagnosis.passing import cautions_on_a_pass
 from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift, by_slice, shifts
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
@@ -101,7 +103,9 @@ class ComponentRow:
     """One component of a comparison; see ``gate.components.Component``.
 
     Attributes:
-        name: ``signed gap``, ``slope``, ``shape``, ``cross-fitted ECE`` or ``accuracy``.
+        name: ``signed gap``, ``slope``, ``shape``, ``cross-fitted ECE``, ``confident answers`` or
+            ``accuracy``.
+        among: which answers are meant, where not all are: their number and confidence.
         before: value of the baseline; None where it does not apply.
         after: value of the candidate.
         worsening: how much worse the candidate is.
@@ -113,6 +117,7 @@ class ComponentRow:
     """
 
     name: str
+    among: str
     before: float | None
     after: float | None
     worsening: float | None
@@ -123,9 +128,10 @@ class ComponentRow:
     unavailable: str
 
     @property
-    def below_zero(self) -> str:
-        """What negative values mean where noise is subtracted; else empty."""
-        return sides_below_zero(self.name, self.before, self.after)
+    def remarks(self) -> tuple[str, ...]:
+        """Which answers are meant, and what negative values mean where noise is subtracted."""
+        negative = sides_below_zero(self.name, self.before, self.after)
+        return tuple(filter(None, (self.among, negative)))
 
     @classmethod
     def of(cls, component: Component) -> ComponentRow:
@@ -529,9 +535,20 @@ def result_of(
         alpha=verdict.alpha if verdict.components else None,
         level=verdict.level if verdict.components else None,
         components=tuple(map(ComponentRow.of, verdict.components)),
-        cautions=(*verdict.cautions, *(verdict.candidate.notes if verdict.candidate else ())),
+        cautions=tuple(_cautions(verdict)),
         detail=detail_of(verdict, item_text=item_text) if detailed else None,
     )
+
+
+def _cautions(verdict: Verdict) -> Iterator[str]:
+    """Yield what a reader must know of the numbers, whatever came of them."""
+    yield from verdict.cautions
+    if verdict.candidate is None:
+        return
+    yield from verdict.candidate.notes
+    if verdict.state is State.PASSED and verdict.baseline_items is not None:
+        pair = verdict.candidate, verdict.baseline_items
+        yield from cautions_on_a_pass(*pair, verdict.tolerance)
 
 
 def expected(result: Result) -> Result:

@@ -15,11 +15,6 @@ from pytest_calibration.uncertainty.sample import TAIL, Sample, units_with, unse
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
 
-def _level_of(predictions: Predictions, confidence: FloatArray) -> IntArray:
-    """(n,) position of each item's confidence among the distinct ones."""
-    return np.searchsorted(confidence, predictions.confidence)
-
-
 def _logit_interval(value: float, margin: float) -> Ends:
     """Ends of value ± margin, transformed to log-odds: less skewed near 0 and 1."""
     if not 0 < value < 1:
@@ -41,7 +36,7 @@ def placements(predictions: Predictions) -> FloatArray:
     Ties count half. The mean over the right items, and that over the wrong ones, is AUROC.
     """
     levels = levels_of(predictions)
-    level = _level_of(predictions, levels.confidence)
+    level = levels.place
     below = (np.cumsum(levels.wrong) - levels.wrong / 2) / levels.wrong.sum()
     above = (levels.right.sum() - np.cumsum(levels.right) + levels.right / 2) / levels.right.sum()
     place: FloatArray = np.where(predictions.correct, below[level], above[level])
@@ -99,7 +94,7 @@ def selective_influence(predictions: Predictions, coverage: float = DEFAULT_COVE
     from the n^(2/3) items around it: one more answered item excludes one of those.
     """
     n, levels = predictions.n, levels_of(predictions)
-    level = _level_of(predictions, levels.confidence)
+    level = levels.place
     ends = np.cumsum(levels.count)
     threshold = n - coverage * n
     # Answered part of each level: all, none, or some where the threshold lies within it.
@@ -139,7 +134,7 @@ def aurc_influence(predictions: Predictions) -> FloatArray:
     For ties this is the derivative of the mean over all orders.
     """
     n, levels = predictions.n, levels_of(predictions)
-    level = _level_of(predictions, levels.confidence)
+    level = levels.place
     count, wrong = levels.count[::-1] / n, levels.wrong[::-1] / n
     end = np.cumsum(levels.count[::-1]) / n
     start = end - count

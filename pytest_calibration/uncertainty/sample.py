@@ -11,7 +11,7 @@ import numpy as np
 from pytest_calibration.metrics.binning import Strategy, bin_index
 from pytest_calibration.predictions import BoolArray, IntArray, Predictions
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
-from pytest_calibration.uncertainty.standard_errors import cluster_codes
+from pytest_calibration.uncertainty.standard_errors import cluster_codes, equal_units
 
 CONFIDENCE_LEVEL: Final = 0.95
 # Probability that an interval lies below the truth, and that it lies above.
@@ -61,14 +61,8 @@ class Sample:
 
     @cached_property
     def equal_units(self) -> int:
-        """Effective number of units: units of equal size with as uncertain a standard error.
-
-        n² / Σ n_g²: a few large groups determine it poorly (Carter, Schnepel & Steigerwald 2017).
-        """
-        if self.clusters is None:
-            return self.units
-        sizes = np.bincount(self.clusters).astype(np.float64)
-        return int(self.predictions.n**2 / float(sizes @ sizes) + 1e-9)
+        """Number of units of equal size with as uncertain a standard error."""
+        return equal_units(self.predictions.n, self.clusters)
 
     @cached_property
     def z(self) -> float:

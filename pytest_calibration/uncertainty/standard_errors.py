@@ -33,6 +33,18 @@ def _coded(predictions: Predictions) -> IntArray | None:
     return codes
 
 
+def equal_units(n: int, clusters: IntArray | None) -> int:
+    """Return how many units of equal size would have as uncertain a standard error, at least 1.
+
+    n² / Σ n_g²: a few large groups determine it poorly (Carter, Schnepel & Steigerwald 2017). It is
+    the number of groups where all have the same size, and n where items are independent.
+    """
+    if clusters is None:
+        return n
+    sizes = np.bincount(clusters).astype(np.float64)
+    return int(n**2 / float(sizes @ sizes) + 1e-9)
+
+
 def standard_error(values: FloatArray, clusters: IntArray | None = None) -> float:
     """Standard error of the mean of ``values`` (n,); NaN below two independent units."""
     n = len(values)

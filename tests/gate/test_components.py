@@ -68,14 +68,20 @@ def test_a_move_through_zero_to_a_smaller_size_is_no_regression() -> None:
     assert not c.fired
 
 
-def test_slope_component_counts_linear_miscalibration_in_ece_units() -> None:
-    """A gap of 0.2·(c - mean) has mean 0, ECE 0.2·mean|c - mean|, and the slope is that ECE."""
-    twist = {c: round(0.5 * (c - 0.7), 10) for c in LEVELS}
-    pair = pair_of(dict.fromkeys(LEVELS, 0.0), twist)
+@pytest.mark.parametrize(
+    ("levels", "weights"),
+    # 6·(c - 0.7) is 1.2 at the ends, and cut; 10·(c - 0.7) is 1.
+    [(LEVELS, (1, 0.6, 0, 0.6, 1)), ((0.6, 0.8), (1, 1))],
+)
+def test_slope_component_counts_linear_miscalibration_in_ece_units(levels, weights) -> None:
+    """A gap of 0.5·(c - mean) has mean 0; the slope is its ECE, but for what is cut at 1."""
+    twist = {c: round(0.5 * (c - 0.7), 10) for c in levels}
+    pair = pair_of(dict.fromkeys(levels, 0.0), twist)
     c = slope_component(pair, 0.02, 1.645)
-    expected = ece(exact(twist))
-    assert expected == pytest.approx(0.5 * np.mean([0.2, 0.1, 0, 0.1, 0.2]))
-    assert c.after == pytest.approx(expected, abs=1e-6)
+    assert c.after == pytest.approx(
+        np.dot(np.abs([*twist.values()]), weights) / len(levels), abs=1e-6
+    )
+    assert c.after <= ece(exact(twist)) + 1e-6
     assert c.before == pytest.approx(0.0, abs=1e-6)
     assert gap_component(pair, 0.02, 1.645).worsening == pytest.approx(0.0, abs=1e-6)
 

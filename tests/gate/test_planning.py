@@ -97,7 +97,10 @@ def test_plan_by_hand() -> None:
 
 
 def test_a_small_plan_by_hand() -> None:
-    """On 300 items the bounds lie further out: so far that five tails sum to 0.02."""
+    """On 300 items the bounds lie further out: so far that five tails sum to 0.015.
+
+    A quarter of the 0.02 allowed is kept for the confident answers.
+    """
     p = plan(300)
     error = math.sqrt(0.15 / 300)
     optimize = pytest.importorskip("scipy.optimize")
@@ -105,9 +108,9 @@ def test_a_small_plan_by_hand() -> None:
     # Signed gap, slope and shape count twice; the cross-fitted ECE asks for 500 items.
     z = optimize.brentq(
         lambda z: (
-            2 * sum(tail(-z - 0.02 / (r * error)) for r in (1, 0.95, 0.75))
+            2 * sum(tail(-z - 0.02 / (r * error)) for r in (1, 0.75, 0.55))
             + tail(-z - 0.02 / error)
-            - 0.02
+            - 0.015
         ),
         1,
         4,

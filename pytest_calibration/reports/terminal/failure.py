@@ -123,8 +123,7 @@ def component_table(components: Sequence[ComponentRow], *, decided: bool = True)
             f"{visible(c.name):<18}{c.before:>z9.3f}{c.after:>z9.3f}{c.worsening:>z10.3f}"
             f"{bound:>10} {tolerance:>8}{mark}"
         )
-        if c.below_zero:
-            yield f"{'':<18}  {c.below_zero}"
+        yield from (f"{'':<18}  {remark}" for remark in c.remarks)
 
 
 def _slices_and_items(detail: Detail, width: int) -> list[str]:
