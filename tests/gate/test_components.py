@@ -18,6 +18,7 @@ from pytest_calibration.gate.components import (
     Paired,
     accuracy_component,
     calibration_components,
+    confident_component,
     ece_component,
     gap_component,
     shape_component,
@@ -415,3 +416,75 @@ def test_what_did_not_vary_is_not_certain(component: Any) -> None:
     c = component(Paired.of(before, after), 0.02, 1.645)
     assert c.standard_error == pytest.approx(math.sqrt(3) / n, rel=1e-6)
     assert c.bound == pytest.approx(c.worsening - 1.645 * math.sqrt(3) / n, abs=1e-9)
+
+
+# --- the confident answers ----------------------------------------------------------------------
+
+
+def _with_tail(right0: int, right1: int, n: int = 100, groups: bool = False) -> Paired:
+    """900 items below 0.9 that stay, and n at 0.97 of which so many are right."""
+    low = np.repeat([0.5, 0.8], 450)
+    right_low = np.concatenate([np.arange(450) < 225, np.arange(450) < 360])
+    sides = [
+        of(
+            np.concatenate([low, np.full(n, 0.97)]),
+            np.concatenate([right_low, np.arange(n) < right]),
+            groups=[f"g{i // 2}" for i in range(900 + n)] if groups else None,
+        )
+        for right in (right0, right1)
+    ]
+    return Paired.of(*sides)
+
+
+@pytest.mark.parametrize("groups", [False, True], ids=["items", "groups"])
+def test_the_confident_answers_are_compared_in_units_of_their_own(groups: bool) -> None:
+    """Of 100 answers at 0.97, 97 and then 82 right: the gap grows by 0.15, ECE by 0.015."""
+    pair = _with_tail(97, 82, groups=groups)
+    c = confident_component(pair, 0.02, 1.645, 0.9)
+    assert (c.before, c.after, c.worsening) == pytest.approx((0.0, 0.15, 0.15), abs=1e-6)
+    assert (c.n, c.above, c.among) == (100, 0.9, "of the 100 answers above 0.9")
+    changed = np.zeros(1000)
+    changed[982:997] = 10 * (1 - 0.15)
+    changed[900:982] = changed[997:] = -10 * 0.15
+    clusters = np.arange(1000) // 2 if groups else None
+    assert c.standard_error == pytest.approx(standard_error(changed, clusters), rel=1e-6)
+    assert c.fired
+
+
+@pytest.mark.parametrize(
+    ("right0", "right1", "fires"),
+    # A gap that shrinks, one that moves through zero without being established, one that is.
+    [(82, 97, False), (95, 100, False), (97, 97, False), (97, 70, True)],
+)
+def test_only_a_gap_that_grew_fires(right0: int, right1: int, fires: bool) -> None:
+    """All right at 0.97 is what a calibrated model shows now and then."""
+    assert confident_component(_with_tail(right0, right1), 0.02, 1.645, 0.9).fired is fires
+
+
+def test_few_confident_answers_say_nothing() -> None:
+    """From 50 a side on; the text says above which confidence."""
+    c = confident_component(_with_tail(48, 30, n=49), 0.02, 1.645, 0.9)
+    assert c.unavailable == "fewer than 50 independent units with confidence above 0.9"
+    assert not c.fired
+    assert not confident_component(_with_tail(49, 49, n=50), 0.02, 1.645, 0.9).unavailable
+
+
+def test_a_move_through_zero_needs_a_candidate_that_surely_errs() -> None:
+    """A calibrated model is drawn on either side: from -0.005 to +0.03 on 1,000 items is no error.
+
+    With a hundred times the items it is.
+    """
+    for times, grew in ((1, False), (100, True)):
+        confidence = np.full(1000 * times, 0.5)
+        sides = [of(confidence, np.arange(1000 * times) < right * times) for right in (505, 470)]
+        c = gap_component(Paired.of(*sides), 0.02, 1.645)
+        assert (c.before, c.after) == pytest.approx((-0.005, 0.03))
+        assert (c.grew, c.bound > 0.02) == (grew, True)
+
+
+def test_groups_of_unequal_size_count_for_fewer() -> None:
+    """One group of 300 and 700 alone: 1000² / (300² + 700) equal units, 11."""
+    groups = ["large"] * 300 + [str(i) for i in range(700)]
+    side = of(np.full(1000, 0.5), np.arange(1000) % 2 == 0, groups=groups)
+    pair = Paired.of(side, side)
+    assert (pair.units, pair.equal_units) == (701, 11)
