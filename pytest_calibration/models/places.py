@@ -38,7 +38,11 @@ def what_is_there(text: str) -> str:
         return "there is no such directory"
     folder, wanted = parents[at], parents[at - 1].name
     try:
-        names = sorted(one.name for one in folder.iterdir() if one.is_dir())
+        names = sorted(
+            one.name
+            for one in folder.iterdir()
+            if one.is_dir() and not one.name.startswith((".", "__"))
+        )
     except OSError:
         names = []
     similar = difflib.get_close_matches(wanted, names, MOST_NAMES, cutoff=0.0)

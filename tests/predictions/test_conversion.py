@@ -199,7 +199,7 @@ def test_ids_that_differ_have_hashes_that_differ() -> None:
     assert ids_of([0.5, UUID(int=3)]) == ids_of(["0.5", str(UUID(int=3))])
 
 
-@pytest.mark.parametrize("missing", [None, math.nan, np.ma.masked, np.datetime64("NaT"), np.nan])
+@pytest.mark.parametrize("missing", [None, math.nan, np.ma.masked, np.datetime64("NaT", "D")])
 def test_a_missing_id_is_refused(missing: Any) -> None:
     """An item without an id pairs with nothing."""
     with pytest.raises(PredictionsError, match=r"item_ids\[1\] is missing; give each item its own"):
