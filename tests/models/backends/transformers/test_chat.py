@@ -17,18 +17,21 @@ import pytest
 from checkpoints import CHAT_TEMPLATE, bpe, chat_model, chat_tokenizer, new_model, quietly, save
 from numpy.testing import assert_allclose
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
 
-from pytest_calibration import Facts, MultipleChoice, load_model  # noqa: E402
-from pytest_calibration.errors import ModelError  # noqa: E402
-from pytest_calibration.models.backends.transformers.chat import rendered  # noqa: E402
-from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
+import torch
+import transformers
+
+from pytest_calibration import Facts, MultipleChoice, load_model
+from pytest_calibration.errors import ModelError
+from pytest_calibration.models.backends.transformers.chat import rendered
+from pytest_calibration.models.backends.transformers.transformers_model import (
     TransformersModel,
 )
-from pytest_calibration.models.cache import Cache  # noqa: E402
-from pytest_calibration.models.loading import LazyModel  # noqa: E402
-from pytest_calibration.models.protocols import ChatModel, Message  # noqa: E402
+from pytest_calibration.models.cache import Cache
+from pytest_calibration.models.loading import LazyModel
+from pytest_calibration.models.protocols import ChatModel, Message
 
 pytestmark = pytest.mark.torch
 
