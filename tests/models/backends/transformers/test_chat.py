@@ -107,6 +107,14 @@ def test_variables_reach_the_template() -> None:
     assert not render(THINKING, [USER]).endswith("<no>")
 
 
+@pytest.mark.parametrize("name", ["messages", "conversation", "tokenize", "return_dict"])
+def test_what_every_prompt_sets_is_no_variable(name: str) -> None:
+    """The error names it, and not how the library was called."""
+    message = f"^sft: chat: '{name}' is no variable of a chat template, it is set for every prompt"
+    with pytest.raises(ModelError, match=message):
+        render(PLAIN, [USER], **{name: True})
+
+
 def test_a_date_is_the_same_on_every_day() -> None:
     """A template that writes today's date gives the prompts of a fixed day."""
     assert render(DATED, [USER]) == "26 Jul 2024<user>Who?<assistant>"
