@@ -136,7 +136,6 @@ def test_a_date_is_the_same_on_every_day() -> None:
         ("{{ raise_exception('no\nway.') }}", [USER], {}, r"prompts: no way\.$"),
         (REFUSING.replace("role == 'system'", "role"), [SYSTEM, USER], {}, r"System role not"),
         ({"tool_use": PLAIN}, [USER], {}, r"cannot render the probe's prompts: .*default"),
-        (PLAIN, [USER], {"tokenize": True}, r"cannot render .* multiple values"),
     ],
 )
 def test_templates_that_cannot_render_are_named(
