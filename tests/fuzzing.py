@@ -536,16 +536,16 @@ def _names(folder: Path) -> Reader:
 # --- running -------------------------------------------------------------------------------------
 
 
-class TooSlow(Exception):  # noqa: N818  reads as the condition it names
+class TooSlowError(Exception):
     """An input took more than its time."""
 
 
 @contextlib.contextmanager
 def bounded(seconds: float) -> Iterator[None]:
-    """Raise TooSlow in a block that takes longer."""
+    """Raise TooSlowError in a block that takes longer."""
 
     def stop(*_: object) -> None:
-        raise TooSlow(f"more than {seconds:g} s")
+        raise TooSlowError(f"more than {seconds:g} s")
 
     before = signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)

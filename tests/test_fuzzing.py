@@ -12,7 +12,7 @@ if sys.platform == "win32":
     pytest.skip("processor time is bounded by a signal", allow_module_level=True)
 
 import fuzzing
-from fuzzing import NAMES, Reader, TooSlow, bounded, fuzz, shares
+from fuzzing import NAMES, Reader, TooSlowError, bounded, fuzz, shares
 
 from pytest_calibration.errors import CalibrationError
 
@@ -53,7 +53,7 @@ def test_all_readers_have_their_share(readers: dict[str, Reader]) -> None:
         (KeyError("x"), "KeyError in "),
         (CalibrationError("fine"), ""),
         (RecursionError(), "RecursionError in "),
-        (TooSlow("x"), "TooSlow in "),
+        (TooSlowError("x"), "TooSlowError in "),
     ],
 )
 def test_what_is_foreign_is_counted(problem: Exception, expected: str) -> None:
@@ -71,7 +71,7 @@ def test_what_is_foreign_is_counted(problem: Exception, expected: str) -> None:
 def test_an_input_without_end_is_stopped() -> None:
     """A loop that would not end raises, and the next block has all its time."""
     endless = itertools.count()
-    with pytest.raises(TooSlow, match=r"more than 0\.02 s"), bounded(0.02):
+    with pytest.raises(TooSlowError, match=r"more than 0\.02 s"), bounded(0.02):
         all(number >= 0 for number in endless)
     with bounded(60):
         pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -117,7 +117,7 @@ def plan(
     *,
     groups: int | None = None,
     changed: float = CHANGED,
-    **settings: float | None,
+    **settings: Any,
 ) -> Plan:
     """Return what a comparison on n items will be able to detect, before any model is run.
 
@@ -136,25 +136,11 @@ def plan(
     Raises:
         MetricError: a value outside these ranges.
     """
-    strictness = Strictness(**settings)  # type: ignore[arg-type]
-    tolerance, alpha, guard = (
-        strictness.tolerance,
-        strictness.alpha,
-        strictness.accuracy_tolerance,
-    )
-    max_undetected = strictness.max_undetected
+    strictness = Strictness(**settings)
+    tolerance, alpha = strictness.tolerance, strictness.alpha
+    guard, max_undetected = strictness.accuracy_tolerance, strictness.max_undetected
     units = n if groups is None else groups
-    for name, count in (("n", n), ("groups", units)):
-        if isinstance(count, bool) or not isinstance(count, int | np.integer):
-            raise MetricError(f"{name} must be a whole number, got {count!r}.")
-    for name, value, fits, range_ in (
-        ("n", n, n >= 2, "at least 2"),
-        ("groups", units, 2 <= units <= n, f"between 2 and n = {n}"),
-        ("max_undetected", max_undetected, max_undetected > 0, "above 0; at 0 nothing is decided"),
-        ("changed", changed, 0 < changed <= 1, "above 0 and at most 1"),
-    ):
-        if not fits:
-            raise MetricError(f"{name} must be {range_}, got {value}.")
+    _check_ranges(n, units, max_undetected, changed)
     error = math.sqrt(changed)
     relative = {"signed gap": 1.0, **RELATIVE_ERRORS}
     single = [_unchanged(name, r * error, tolerance) for name, r in relative.items()]
@@ -179,6 +165,20 @@ def plan(
         + (1 - share) * allowed_false_alarms(alpha, units),
         noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(units)),
     )
+
+
+def _check_ranges(n: int, units: int, max_undetected: float, changed: float) -> None:
+    for name, count in (("n", n), ("groups", units)):
+        if isinstance(count, bool) or not isinstance(count, int | np.integer):
+            raise MetricError(f"{name} must be a whole number, got {count!r}.")
+    for name, value, fits, range_ in (
+        ("n", n, n >= 2, "at least 2"),
+        ("groups", units, 2 <= units <= n, f"between 2 and n = {n}"),
+        ("max_undetected", max_undetected, max_undetected > 0, "above 0; at 0 nothing is decided"),
+        ("changed", changed, 0 < changed <= 1, "above 0 and at most 1"),
+    ):
+        if not fits:
+            raise MetricError(f"{name} must be {range_}, got {value}.")
 
 
 def plans_like(predictions: Predictions, n: int, strictness: Strictness) -> Callable[[int], Plan]:

@@ -31,7 +31,7 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
         return
     run.finished = finished
     run.outcomes.add_late(run.late_verdicts())
-    _check_heard(run)
+    _check_no_error_lost(run)
     if finished and run.complete:
         _write_baselines(run)
         _check_gated(run)
@@ -61,7 +61,7 @@ def hear_the_last(run: Run, session: pytest.Session) -> None:
     run.outcomes.add_late(late)
     if any(result.fails for result in late):
         run.errors.append("a verdict failed when the reports were written already.")
-        _check_heard(run)
+        _check_no_error_lost(run)
         if session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -129,11 +129,11 @@ def _listed(run: Run, paths: Iterable[str | Path]) -> str:
     return ", ".join(os.path.relpath(path, started) for path in paths)
 
 
-def _check_heard(run: Run) -> None:
+def _check_no_error_lost(run: Run) -> None:
     """Add an error for each test that did not fail although a verdict in it does."""
-    unheard = run.outcomes.unheard()
-    for test in dict.fromkeys(result.test for result in unheard):
-        headlines = dict.fromkeys(visible(r.headline) for r in unheard if r.test == test)
+    lost = run.outcomes.lost()
+    for test in dict.fromkeys(result.test for result in lost):
+        headlines = dict.fromkeys(visible(r.headline) for r in lost if r.test == test)
         error = (
             f"{test} did not fail, but this did: {'; '.join(headlines)}. The error was caught, or "
             "raised in a thread, task or process that the test does not ask: let it reach the "

@@ -54,23 +54,23 @@ class Outcomes:
                 results = [from_plain(Result, values) for values in sent]
                 # Its own id, which has no group of pytest-xdist.
                 self._place(report, results[0].test)
-                self.results[test] = self._heard(test, results)
+                self.results[test] = self._with_lost_noted(test, results)
 
     def add_late(self, results: Iterable[Result]) -> None:
         """Add verdicts that were reached after the last report of their test."""
         for result in results:
-            late = self._heard(result.test, [result])
+            late = self._with_lost_noted(result.test, [result])
             self.results.setdefault(result.test, []).extend(late)
 
-    def _heard(self, test: str, results: list[Result]) -> list[Result]:
+    def _with_lost_noted(self, test: str, results: list[Result]) -> list[Result]:
         """Say of a verdict that fails, and did not fail its test, that it fails the run."""
-        from pytest_calibration.reports.model import unheard
+        from pytest_calibration.reports.model import lost
 
         if self._failed(test):
             return results
-        return [unheard(result) if result.fails else result for result in results]
+        return [lost(result) if result.fails else result for result in results]
 
-    def unheard(self) -> list[Result]:
+    def lost(self) -> list[Result]:
         """Return the verdicts that fail, of tests that did not fail."""
         tests = [test for test in self.results if not self._failed(test)]
         return [result for test in tests for result in self.results[test] if result.fails]

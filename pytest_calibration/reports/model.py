@@ -49,7 +49,7 @@ FORMAT: Final = 1
 MOST_SLICES: Final = 200
 MOST_ITEMS: Final = 20
 EXPECTED: Final = "the test did not fail: it expects this."
-UNHEARD: Final = "the test did not fail of this, nor expects it; the run fails instead."
+LOST: Final = "the test did not fail of this, nor expects it; the run fails instead."
 T = TypeVar("T")
 
 
@@ -556,9 +556,9 @@ def expected(result: Result) -> Result:
     return replace(result, fails=False, notes=(*result.notes, EXPECTED))
 
 
-def unheard(result: Result) -> Result:
+def lost(result: Result) -> Result:
     """Return a failing verdict of a test that neither failed nor expects it: the run fails."""
-    return replace(result, notes=(*result.notes, UNHEARD))
+    return replace(result, notes=(*result.notes, LOST))
 
 
 def not_recorded(result: Result, why: str) -> Result:

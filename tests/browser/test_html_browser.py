@@ -99,7 +99,7 @@ def test_numbers_sort_by_size_and_not_by_digits(page: Page) -> None:
     sizes = [1200, 600, 60, 900, 10_000, 7, 80, 500]
     values = [0.2, 1e-05, 0.03, 0.5, 0.1, 3e-07, 0.4, 1.0]
     changed = tuple(
-        replace(r, n=n, number=replace(r.number, value=value))
+        replace(r, n=n, baseline_n=n, number=replace(r.number, value=value))
         for r, n, value in zip(made.results, sizes, values, strict=True)
     )
     page.open("".join(html_report(replace(made, results=changed))))

@@ -158,7 +158,7 @@ def test_the_end_of_a_session_fixture_loses_nothing(project: Project, code: str,
 
 
 @WORKERS
-def test_a_thread_that_outlives_its_test_is_heard(project: Project, workers: list[str]) -> None:
+def test_a_thread_may_outlive_its_test(project: Project, workers: list[str]) -> None:
     """A verdict after the last report of the last test is in the report, and the run red."""
     project.isolated = True
     project.write(

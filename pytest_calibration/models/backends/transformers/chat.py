@@ -15,6 +15,12 @@ _DATE: Final = "".join(f"|replace('%{c}', '{TODAY.strftime('%' + c)}')" for c in
 # Takes the place of the library's function; no variable may be a function.
 _FIXED_DATE: Final = f"{{% macro strftime_now(format) %}}{{{{ format{_DATE} }}}}{{% endmacro +%}}"
 
+# What a call to the library sets itself, or what would make its answer another thing than text.
+_TAKEN: Final = frozenset(
+    {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message"}
+    | {"return_dict", "return_tensors", "return_assistant_tokens_mask"}
+)
+
 
 def rendered(
     tokenizer: Any, name: str, chat: Sequence[Message], variables: Mapping[str, object]
@@ -31,8 +37,15 @@ def rendered(
         variables: given to the template.
 
     Raises:
-        ModelError: the tokenizer has no chat template, or it cannot render the conversation.
+        ModelError: the tokenizer has no chat template, it cannot render the conversation, or a
+            variable is none of the template's.
     """
+    taken = sorted(_TAKEN & {*variables})
+    if taken:
+        raise ModelError(
+            f"{name}: chat: {taken[0]!r} is no variable of a chat template, it is set for every "
+            "prompt; leave it out."
+        )
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"{name}: its tokenizer has no chat template, which probes with `chat` need; leave "

@@ -17,18 +17,21 @@ import pytest
 from checkpoints import CHAT_TEMPLATE, bpe, chat_model, chat_tokenizer, new_model, quietly, save
 from numpy.testing import assert_allclose
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
 
-from pytest_calibration import Facts, MultipleChoice, load_model  # noqa: E402
-from pytest_calibration.errors import ModelError  # noqa: E402
-from pytest_calibration.models.backends.transformers.chat import rendered  # noqa: E402
-from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
+import torch
+import transformers
+
+from pytest_calibration import Facts, MultipleChoice, load_model
+from pytest_calibration.errors import ModelError
+from pytest_calibration.models.backends.transformers.chat import rendered
+from pytest_calibration.models.backends.transformers.transformers_model import (
     TransformersModel,
 )
-from pytest_calibration.models.cache import Cache  # noqa: E402
-from pytest_calibration.models.loading import LazyModel  # noqa: E402
-from pytest_calibration.models.protocols import ChatModel, Message  # noqa: E402
+from pytest_calibration.models.cache import Cache
+from pytest_calibration.models.loading import LazyModel
+from pytest_calibration.models.protocols import ChatModel, Message
 
 pytestmark = pytest.mark.torch
 
@@ -104,6 +107,14 @@ def test_variables_reach_the_template() -> None:
     assert not render(THINKING, [USER]).endswith("<no>")
 
 
+@pytest.mark.parametrize("name", ["messages", "conversation", "tokenize", "return_dict"])
+def test_what_every_prompt_sets_is_no_variable(name: str) -> None:
+    """The error names it, and not how the library was called."""
+    message = f"^sft: chat: '{name}' is no variable of a chat template, it is set for every prompt"
+    with pytest.raises(ModelError, match=message):
+        render(PLAIN, [USER], **{name: True})
+
+
 def test_a_date_is_the_same_on_every_day() -> None:
     """A template that writes today's date gives the prompts of a fixed day."""
     assert render(DATED, [USER]) == "26 Jul 2024<user>Who?<assistant>"
@@ -125,7 +136,6 @@ def test_a_date_is_the_same_on_every_day() -> None:
         ("{{ raise_exception('no\nway.') }}", [USER], {}, r"prompts: no way\.$"),
         (REFUSING.replace("role == 'system'", "role"), [SYSTEM, USER], {}, r"System role not"),
         ({"tool_use": PLAIN}, [USER], {}, r"cannot render the probe's prompts: .*default"),
-        (PLAIN, [USER], {"tokenize": True}, r"cannot render .* multiple values"),
     ],
 )
 def test_templates_that_cannot_render_are_named(
