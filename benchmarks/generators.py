@@ -96,6 +96,32 @@ def temper(noise: float) -> float:
     return low
 
 
+def four_way_readings(
+    n: int,
+    rng: np.random.Generator,
+    *,
+    noise: tuple[float, ...],
+    factor: tuple[float, ...] = (),
+    groups: NDArray[np.int64] | None = None,
+) -> list[tuple[Array, Array, Array]]:
+    """Confidence, outcome and truth of noisy readings of the same logits, see :func:`four_way`."""
+    z = 1.3 * rng.standard_normal((n, 4))
+    if groups is not None:
+        z *= np.exp(0.3 * rng.standard_normal(groups[-1] + 1))[groups][:, None]
+    belief = softmax(z)
+    label = (rng.random((n, 1)) > belief.cumsum(axis=1)).sum(axis=1).clip(0, 3)
+    rows = np.arange(n)
+    sides = []
+    for sigma, f in zip(noise, factor or (1.0,) * len(noise), strict=True):
+        logits = f * temper(sigma) * (z + sigma * rng.standard_normal(z.shape))
+        if groups is not None:
+            logits = logits * np.exp(0.15 * rng.standard_normal(groups[-1] + 1))[groups][:, None]
+        p = softmax(logits)
+        answer = p.argmax(axis=1)
+        sides.append((p[rows, answer], (answer == label) * 1.0, belief[rows, answer]))
+    return sides
+
+
 def four_way(
     n: int,
     rng: np.random.Generator,
@@ -113,20 +139,7 @@ def four_way(
     ``grid`` rounds the confidences, as a model does that is asked to state them.
     """
     groups = np.arange(n) // document if document > 1 else None
-    z = 1.3 * rng.standard_normal((n, 4))
-    if groups is not None:
-        z *= np.exp(0.3 * rng.standard_normal(groups[-1] + 1))[groups][:, None]
-    belief = softmax(z)
-    label = (rng.random((n, 1)) > belief.cumsum(axis=1)).sum(axis=1).clip(0, 3)
-    rows = np.arange(n)
-    sides = []
-    for sigma, f in zip(noise, factor, strict=True):
-        logits = f * temper(sigma) * (z + sigma * rng.standard_normal(z.shape))
-        if groups is not None:
-            logits = logits * np.exp(0.15 * rng.standard_normal(groups[-1] + 1))[groups][:, None]
-        p = softmax(logits)
-        answer = p.argmax(axis=1)
-        sides.append((p[rows, answer], (answer == label) * 1.0, belief[rows, answer]))
+    sides = four_way_readings(n, rng, noise=noise, factor=factor, groups=groups)
     (c0, y0, q0), (c1, y1, q1) = sides
     if twist != 1:
         centre, shift = twisted(twist)

@@ -176,7 +176,7 @@ class Paired:
         )
 
 
-def _paired_error(u0: FloatArray, u1: FloatArray, pair: Paired, share: float = 1.0) -> float:
+def paired_error(u0: FloatArray, u1: FloatArray, pair: Paired, share: float = 1.0) -> float:
     """Return the standard error of the mean of u1 - u0, at least that of three changed answers.
 
     Where no answer changed, up to three in n may change (rule of three): a sample without
@@ -185,7 +185,7 @@ def _paired_error(u0: FloatArray, u1: FloatArray, pair: Paired, share: float = 1
     return max(standard_error(u1 - u0, pair.clusters), math.sqrt(3) / (share * len(u0)))
 
 
-def _component(
+def component_of(
     name: str,
     u0: FloatArray,
     u1: FloatArray,
@@ -203,7 +203,7 @@ def _component(
     before, after = float(u0.mean()), float(u1.mean())
     sign = sign or (1.0 if after >= 0 else -1.0)
     worsening = sign * (after - before)
-    error = _paired_error(u0, u1, pair, share)
+    error = paired_error(u0, u1, pair, share)
     grew = abs(after) > abs(before)
     if grew and sign * before < 0:
         # Pairing says little about the *size* of an error that changed its sign. The candidate must
@@ -218,7 +218,7 @@ def _component(
 
 def gap_component(pair: Paired, tolerance: float, z: float) -> Component:
     """Shift of the signed gap: scaling of all confidences, over- or under-confidence."""
-    return _component("signed gap", pair.gap0, pair.gap1, pair, tolerance, z)
+    return component_of("signed gap", pair.gap0, pair.gap1, pair, tolerance, z)
 
 
 def slope_component(pair: Paired, tolerance: float, z: float) -> Component:
@@ -232,11 +232,11 @@ def slope_component(pair: Paired, tolerance: float, z: float) -> Component:
     centre, variance = float(pair.pooled.mean()), float(pair.pooled.var())
     if variance < 1e-12:
         reason = "all confidences are equal, so there is no slope"
-        return _unavailable("slope", reason, tolerance)
+        return unavailable("slope", reason, tolerance)
     k = float(np.abs(pair.pooled - centre).mean()) / variance
     u0 = np.clip(k * (pair.confidence0 - centre), -1, 1) * pair.gap0
     u1 = np.clip(k * (pair.confidence1 - centre), -1, 1) * pair.gap1
-    return _component("slope", u0, u1, pair, tolerance, z)
+    return component_of("slope", u0, u1, pair, tolerance, z)
 
 
 def shape_component(pair: Paired, tolerance: float, z: float) -> Component:
@@ -253,7 +253,7 @@ def shape_component(pair: Paired, tolerance: float, z: float) -> Component:
     """
     if pair.units < SHAPE_FROM:
         reason = f"fewer than {SHAPE_FROM} independent units to learn it from"
-        return _unavailable("shape", reason, tolerance)
+        return unavailable("shape", reason, tolerance)
     cells0, cells1, rank = _rank_cells(pair)
     scale = np.sqrt(2.0 * np.arange(SHAPE_TERMS) + 1)
     terms = scale[:, None] * np.polynomial.legendre.legvander(2 * rank - 1, SHAPE_TERMS - 1).T
@@ -270,7 +270,7 @@ def shape_component(pair: Paired, tolerance: float, z: float) -> Component:
     u0 = weights0[pair.folds, cells0] * pair.gap0
     u1 = weights1[pair.folds, cells1] * pair.gap1
     # Along a direction made from a side's own errors, larger is always worse.
-    return _component("shape", u0, u1, pair, tolerance, z, sign=1.0)
+    return component_of("shape", u0, u1, pair, tolerance, z, sign=1.0)
 
 
 def _smooth_fit(
@@ -317,12 +317,12 @@ def ece_component(pair: Paired, tolerance: float, z: float) -> Component:
     """
     if pair.units < BINS_FROM:
         reason = f"fewer than {BINS_FROM} independent units for {GATE_BINS} bins"
-        return _unavailable("cross-fitted ECE", reason, tolerance)
+        return unavailable("cross-fitted ECE", reason, tolerance)
     edges = np.unique(np.quantile(pair.pooled, np.arange(1, GATE_BINS) / GATE_BINS))
     fit0 = cross_fitted(pair.gap0, np.searchsorted(edges, pair.confidence0), pair.clusters)
     fit1 = cross_fitted(pair.gap1, np.searchsorted(edges, pair.confidence1), pair.clusters)
     before, after = fit0.value, fit1.value
-    worsening, error = after - before, _paired_error(fit0.influence, fit1.influence, pair)
+    worsening, error = after - before, paired_error(fit0.influence, fit1.influence, pair)
     bound = worsening - z * error
     return Component("cross-fitted ECE", before, after, worsening, error, bound, tolerance)
 
@@ -341,8 +341,8 @@ def confident_component(pair: Paired, tolerance: float, z: float, above: float) 
     )
     if min(before.units, after.units) < CONFIDENT_FROM:
         reason = f"fewer than {CONFIDENT_FROM} independent units with confidence above {above:g}"
-        return replace(_unavailable(name, reason, tolerance), above=above, n=after.n)
-    found = _component(
+        return replace(unavailable(name, reason, tolerance), above=above, n=after.n)
+    found = component_of(
         name,
         before.value + before.influence,
         after.value + after.influence,
@@ -360,7 +360,8 @@ def _chance(confidence: FloatArray) -> float:
     return math.sqrt(float((confidence * (1 - confidence)).sum())) / len(confidence)
 
 
-def _unavailable(name: str, reason: str, tolerance: float) -> Component:
+def unavailable(name: str, reason: str, tolerance: float) -> Component:
+    """Return a component that does not apply, and why."""
     nan = math.nan
     return Component(name, nan, nan, nan, nan, nan, tolerance, unavailable=reason)
 

@@ -1,0 +1,438 @@
+"""The trend over the checkpoints of a run: a line through all of them, on the items they share.
+
+Per component and checkpoint k at x_k an item i has a value u_ik whose mean over the items is the
+component (the cross-fitted ECE: its influence). The line through the K means is a fixed linear form
+of them, so its start and its end are means over items too, of Σ_k h_k·u_ik with the weights h_k of
+the line. Their difference, the *drift*, is the mean of L_i = Σ_k a_k·u_ik with
+a_k = (x_k − x̄)/Sxx·(x_K − x_1), and the cluster-robust standard error of that mean holds every
+covariance between the checkpoints. Start and end are then judged as the two sides of a comparison
+are, by the same components and the same rule; with two checkpoints they are these two sides.
+
+From five checkpoints on, the drift must also exceed what the scatter of the checkpoints about
+their line explains: training adds noise of its own to each, of which the items know nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from pytest_calibration.errors import MetricError
+from pytest_calibration.gate.components import (
+    BINS_FROM,
+    GATE_BINS,
+    Component,
+    Paired,
+    accuracy_component,
+    as_stored,
+    component_of,
+    paired_error,
+    unavailable,
+)
+from pytest_calibration.gate.decision import MIN_UNITS, Decision, State
+from pytest_calibration.gate.power import (
+    bound_quantile,
+    false_alarm_rate,
+    smallest_visible,
+    units_to_decide,
+)
+from pytest_calibration.gate.strictness import DEFAULT, Strictness
+from pytest_calibration.gate.verdict import Verdict, align, cautioned, headline
+from pytest_calibration.measurement import measure
+from pytest_calibration.metrics.cross_fitted import cross_fitted
+from pytest_calibration.predictions import FloatArray, IntArray, Predictions
+from pytest_calibration.text.numbers import counted, distinct
+from pytest_calibration.uncertainty.quantiles import upper_quantile, upper_tail
+
+# Residuals of fewer checkpoints than this say nothing about their scatter.
+SCATTER_FROM: Final = 5
+FIRST: Final = "first checkpoint"
+
+
+@dataclass(frozen=True)
+class TrendComponent(Component):
+    """One component along the line: ``before`` is its fitted start, ``after`` its fitted end.
+
+    Attributes:
+        values: of each checkpoint, in order of the steps.
+        scatter: standard error of the drift from the residuals of the line; NaN for fewer than
+            five checkpoints.
+        scatter_quantile: Student's t with K − 2 degrees of freedom, which the drift must exceed in
+            units of ``scatter``; NaN for fewer than five checkpoints.
+    """
+
+    values: tuple[float, ...] = ()
+    scatter: float = math.nan
+    scatter_quantile: float = math.nan
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the drift exceeds what the scatter of the checkpoints explains."""
+        few = math.isnan(self.scatter)
+        return few or self.worsening > self.scatter_quantile * self.scatter
+
+    @property
+    def fired(self) -> bool:
+        """Certain beyond the tolerance on these items, a growth, and more than scatter."""
+        return super().fired and self.stands_out
+
+    @property
+    def among(self) -> str:
+        """How the drift compares with the scatter, where that decided; else empty."""
+        if math.isnan(self.scatter) or not super().fired:
+            return ""
+        ratio = self.worsening / self.scatter if self.scatter else math.inf
+        found, needed = distinct(ratio, self.scatter_quantile, digits=1)
+        sign = ">" if self.stands_out else "<="
+        return (
+            f"{found} {sign} {needed} times the scatter of {len(self.values)} checkpoints about "
+            "the line"
+        )
+
+
+@dataclass(frozen=True)
+class TrendVerdict(Verdict):
+    """The outcome for a run of checkpoints.
+
+    The measurement is that of the last checkpoint, the baseline that of the first; each component
+    compares the end of the line with its start.
+
+    Attributes:
+        steps: (K,) where the checkpoints stand, in order.
+    """
+
+    steps: tuple[float, ...] = ()
+
+    @property
+    def courses(self) -> tuple[TrendComponent, ...]:
+        """The components, each with the value of every checkpoint."""
+        return tuple(c for c in self.components if isinstance(c, TrendComponent))
+
+    @property
+    def headline(self) -> str:
+        """State, probe and model in one line."""
+        if self.state is not State.REGRESSED:
+            return super().headline
+        accuracy = all(c.name == "accuracy" for c in self.failing)
+        name = f"{'accuracy' if accuracy else 'calibration'} drifted"
+        return headline(name, self.measurement.probe, self.measurement.model)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """A sentence on every component that drifted."""
+        return tuple(_sentence(c, self.steps) for c in self.courses if c in self.failing)
+
+    @property
+    def explanation(self) -> tuple[str, ...]:
+        """Lines below the headline; the values of every checkpoint stand at the end."""
+        return (*super().explanation, *_course_table(self))
+
+
+def trend(
+    steps: Sequence[float],
+    predictions: Sequence[Predictions],
+    strictness: Strictness = DEFAULT,
+) -> TrendVerdict:
+    """Judge whether calibration got worse over the checkpoints of a run, along a line through all.
+
+    It fails where the one-sided lower bound of the drift, from the first step to the last along the
+    line, lies beyond the tolerance in signed gap, slope, cross-fitted ECE or accuracy, the end of
+    the line is further from zero than its start, and, with five checkpoints or more, the drift
+    exceeds their scatter about the line. It belongs beside the comparison of each checkpoint with
+    one baseline, not in its place: a jump at the last of many checkpoints hardly moves a line.
+
+    Args:
+        steps: (K,) where the checkpoints stand (steps, epochs, tokens), in any order.
+        predictions: (K,) of each, of one probe; they are compared on the items that all share.
+        strictness: tolerance and error levels, as of a comparison.
+
+    Raises:
+        MetricError: no checkpoint, another number of steps, a step that is no number, several
+            checkpoints that all stand at one step, or predictions of several probes.
+    """
+    order = _order(steps, predictions)
+    positions = tuple(float(steps[k]) for k in order)
+    runs = [predictions[k] for k in order]
+    first, last = runs[0], runs[-1]
+    verdict = TrendVerdict(
+        State.INCONCLUSIVE,
+        measure(last),
+        baseline=measure(first),
+        reference=FIRST,
+        tolerance=strictness.tolerance,
+        alpha=strictness.alpha,
+        n=len(last),
+        units=last.n_clusters,
+        candidate_n=len(last),
+        baseline_n=len(first),
+        candidate=last,
+        baseline_items=first,
+        steps=positions,
+    )
+    if len(runs) == 1:
+        return replace(verdict, reason="one checkpoint is no trend; a second makes it one.")
+    index, remark = _shared(runs, positions, strictness.min_share)
+    if index is None:
+        return replace(verdict, state=State.NOT_COMPARABLE, reason=remark, baseline_items=None)
+    shared = [run.take(found) for run, found in zip(runs, index, strict=True)]
+    first, last = shared[0], shared[-1]
+    verdict = replace(
+        verdict,
+        measurement=measure(last),
+        baseline=measure(first),
+        n=len(last),
+        units=last.n_clusters,
+        candidate=last,
+        baseline_items=first,
+        **vars(decide_trend(positions, shared, strictness)),
+    )
+    return cautioned(verdict, remark, strictness.changed())
+
+
+def _order(steps: Sequence[float], predictions: Sequence[Predictions]) -> list[int]:
+    """Return the checkpoints in order of their steps, those of one step as given."""
+    if not predictions:
+        raise MetricError("a trend needs checkpoints, got none.")
+    if len(steps) != len(predictions):
+        raise MetricError(
+            f"each checkpoint needs its step, got {len(steps)} for {len(predictions)} checkpoints."
+        )
+    for step in steps:
+        if isinstance(step, bool) or not isinstance(step, int | float | np.number):
+            raise MetricError(f"a step must be a number, got {step!r:.60}.")
+        if not math.isfinite(step):
+            raise MetricError(f"a step must be a finite number, got {step}.")
+    if len(steps) > 1 and min(steps) == max(steps):
+        raise MetricError(
+            f"all {len(steps)} checkpoints stand at step {steps[0]:g}; a trend needs two steps."
+        )
+    probes = dict.fromkeys(p.probe for p in predictions)
+    if len(probes) > 1:
+        raise MetricError(f"a trend is of one probe, got {', '.join(map(repr, probes))}.")
+    return sorted(range(len(steps)), key=lambda k: float(steps[k]))
+
+
+def _shared(
+    runs: Sequence[Predictions], steps: Sequence[float], min_share: float
+) -> tuple[list[IntArray] | None, str]:
+    """Return the positions of the shared items in each run, in one order, and a remark.
+
+    Each run must be comparable with the first, and all together share as much as two runs must.
+    """
+    first, smallest = runs[0], len(runs[0])
+    common, remark = np.arange(len(first)), ""
+    for run, step in zip(runs[1:], steps[1:], strict=True):
+        ours, theirs, problem = align(run, first, FIRST, min_share)
+        if ours is None or theirs is None:
+            return None, f"step {_number(step)} cannot be compared with the first: {problem}"
+        remark = remark or problem
+        smallest = min(smallest, len(theirs))
+        common = np.intersect1d(common, theirs, assume_unique=True)
+    if len(common) < min_share * smallest or not len(common):
+        return None, (
+            f"the {len(runs)} checkpoints share only {len(common):,} of {smallest:,} "
+            f"{first.unit}s; measure all of them on the same items."
+        )
+    if remark:
+        remark = f"compared on the {counted(len(common), first.unit)} that all checkpoints have."
+    ids = first.item_ids[common]
+    found = []
+    for run in runs:
+        by_id = np.argsort(run.item_ids, kind="stable")
+        found.append(by_id[np.searchsorted(run.item_ids[by_id], ids)])
+    return found, remark
+
+
+def decide_trend(
+    steps: Sequence[float], runs: Sequence[Predictions], strictness: Strictness = DEFAULT
+) -> Decision:
+    """Decide a trend over runs of the same items in the same order, by ascending steps.
+
+    The part of :func:`trend` after pairing: nothing is measured or printed here.
+    """
+    line = _Line.of(runs, np.array(steps, dtype=np.float64))
+    tolerance, alpha, pair = strictness.tolerance, strictness.alpha, line.pair
+    courses, z = _courses(line, strictness)
+    n, units, equal = len(runs[0]), pair.units, pair.equal_units
+    decision = Decision(State.INCONCLUSIVE, courses)
+    if units < MIN_UNITS:
+        few = counted(units, "item" if pair.clusters is None else "group")
+        verb = "is" if units == 1 else "are"
+        reason = f"{few} {verb} too few for a trend; at least {MIN_UNITS} are needed."
+        return replace(decision, n_needed=math.ceil(n * MIN_UNITS / units), reason=reason)
+    visible = smallest_visible(courses, tolerance, z)
+    rate = false_alarm_rate(courses, z, equal)
+    decision = replace(decision, smallest_visible=visible, false_alarm_rate=rate)
+    if any(c.fired for c in courses):
+        return replace(decision, state=State.REGRESSED)
+    most = tolerance + strictness.max_undetected
+    # Written so that a NaN on the left can only be inconclusive.
+    if visible <= most:
+        return replace(decision, state=State.PASSED)
+    least = math.ceil(MIN_UNITS * equal / units)
+    needed = units_to_decide(courses, tolerance, alpha, equal, strictness.max_undetected, least)
+    reason = (
+        f"a drift of up to {visible:.3f} could have been missed (80 % power), more than the "
+        f"{most:.3f} that may be."
+    )
+    return replace(decision, n_needed=math.ceil(n * needed / equal), reason=reason)
+
+
+def _courses(line: _Line, strictness: Strictness) -> tuple[tuple[TrendComponent, ...], float]:
+    """Return every component of the line with its bound, and the quantile of the bounds."""
+    tolerance, alpha = strictness.tolerance, strictness.alpha
+    guard, units = strictness.accuracy_tolerance, line.pair.equal_units
+    usual = upper_quantile(alpha, units)
+    found = [line.gap(tolerance), line.slope(tolerance), line.ece(tolerance)]
+    if guard is not None:
+        found.append(line.accuracy(guard, alpha))
+    z = bound_quantile(found, alpha, units)
+    if guard is not None and z > usual:
+        found[-1] = line.accuracy(guard, upper_tail(z, units))
+    level, quantile = 1 - upper_tail(z, units), upper_quantile(alpha, len(line.steps) - 1)
+    courses = []
+    for c in found:
+        # The bound of accuracy may be an exact one.
+        bound = c.bound if c.name == "accuracy" else c.worsening - z * c.standard_error
+        scatter = line.scatter(c.values)
+        course = replace(c, bound=bound, level=level, scatter=scatter)
+        scattered = not math.isnan(scatter)
+        courses.append(replace(course, scatter_quantile=quantile) if scattered else course)
+    return tuple(courses), z
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Runs on the same items, and the weights of the line through them.
+
+    Attributes:
+        steps: (K,) in order.
+        confidence: (K, n) in float32, as a record has them.
+        correct: (K, n) 0 or 1.
+        pair: the first run and the last.
+        start: (K,) weights of the fitted start.
+        end: (K,) weights of the fitted end.
+    """
+
+    steps: FloatArray
+    confidence: FloatArray
+    correct: FloatArray
+    pair: Paired
+    start: FloatArray
+    end: FloatArray
+
+    @classmethod
+    def of(cls, runs: Sequence[Predictions], steps: FloatArray) -> _Line:
+        centred = (steps - steps.mean()) / np.abs(steps - steps.mean()).max()
+        spread = float(centred @ centred)
+        start, end = (1 / len(steps) + centred[at] * centred / spread for at in (0, -1))
+        return cls(
+            steps=steps,
+            confidence=np.array([as_stored(run.confidence) for run in runs]),
+            correct=np.array([run.correct for run in runs], dtype=np.float64),
+            pair=Paired.of(runs[0], runs[-1]),
+            start=start,
+            end=end,
+        )
+
+    @property
+    def gaps(self) -> FloatArray:
+        """(K, n) confidence minus correct."""
+        return self.confidence - self.correct
+
+    def scatter(self, values: Sequence[float]) -> float:
+        """Standard error of the drift from the residuals of the line; NaN for few checkpoints."""
+        means, many = np.array(values), len(self.steps)
+        if many < SCATTER_FROM or np.isnan(means).any():
+            return math.nan
+        share = (self.steps - self.steps[0]) / (self.steps[-1] - self.steps[0])
+        first, last = float(self.start @ means), float(self.end @ means)
+        residual = means - first - share * (last - first)
+        weights = self.end - self.start
+        return math.sqrt(float(residual @ residual) / (many - 2) * float(weights @ weights))
+
+    def gap(self, tolerance: float) -> TrendComponent:
+        return self._direction("signed gap", self.gaps, tolerance)
+
+    def slope(self, tolerance: float) -> TrendComponent:
+        centre, variance = float(self.confidence.mean()), float(self.confidence.var())
+        if variance < 1e-12:
+            reason = "all confidences are equal, so there is no slope"
+            return _course(unavailable("slope", reason, tolerance), [])
+        k = float(np.abs(self.confidence - centre).mean()) / variance
+        tilt = np.clip(k * (self.confidence - centre), -1, 1)
+        return self._direction("slope", tilt * self.gaps, tolerance)
+
+    def ece(self, tolerance: float) -> TrendComponent:
+        name = "cross-fitted ECE"
+        if self.pair.units < BINS_FROM:
+            reason = f"fewer than {BINS_FROM} independent units for {GATE_BINS} bins"
+            return _course(unavailable(name, reason, tolerance), [])
+        edges = np.unique(np.quantile(self.confidence, np.arange(1, GATE_BINS) / GATE_BINS))
+        fits = [
+            cross_fitted(gap, np.searchsorted(edges, confidence), self.pair.clusters)
+            for gap, confidence in zip(self.gaps, self.confidence, strict=True)
+        ]
+        values = np.array([fit.value for fit in fits])
+        influence = np.array([fit.influence for fit in fits])
+        before, after = float(self.start @ values), float(self.end @ values)
+        error = paired_error(self.start @ influence, self.end @ influence, self.pair)
+        found = Component(name, before, after, after - before, error, math.nan, tolerance)
+        return _course(found, values)
+
+    def accuracy(self, tolerance: float, alpha: float) -> TrendComponent:
+        means = self.correct.mean(axis=1)
+        if len(self.steps) == 2:
+            return _course(accuracy_component(self.pair, tolerance, alpha), means)
+        before, after = float(self.start @ means), float(self.end @ means)
+        error = paired_error(self.end @ self.correct, self.start @ self.correct, self.pair)
+        bound = before - after - upper_quantile(alpha, self.pair.equal_units) * error
+        found = Component("accuracy", before, after, before - after, error, bound, tolerance)
+        return _course(found, means)
+
+    def _direction(self, name: str, weighted: FloatArray, tolerance: float) -> TrendComponent:
+        """Judge the ends of the line through the means of weighted gaps (K, n)."""
+        u0, u1 = self.start @ weighted, self.end @ weighted
+        return _course(component_of(name, u0, u1, self.pair, tolerance, 0.0), weighted.mean(axis=1))
+
+
+def _course(component: Component, values: Sequence[float] | FloatArray) -> TrendComponent:
+    return TrendComponent(**vars(component), values=tuple(float(v) for v in values))
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+def _number(step: float) -> str:
+    return f"{step:,.10g}"
+
+
+def _sentence(c: TrendComponent, steps: Sequence[float]) -> str:
+    """Say how far a component drifted, with the digits that show that it fails."""
+    bound, tolerance = distinct(c.bound, c.tolerance)
+    verb = "fell" if c.name == "accuracy" else "worsened"
+    return (
+        f"{c.name} {verb} by {c.worsening:.3f} from step {_number(steps[0])} to "
+        f"{_number(steps[-1])} along the line through {len(steps)} checkpoints ({c.before:.3f} -> "
+        f"{c.after:.3f}); at least {bound} with {100 * c.level:.3g} % confidence: {bound} > "
+        f"tolerance {tolerance}{'; ' * bool(c.among)}{c.among}"
+    )
+
+
+def _course_table(verdict: TrendVerdict) -> Iterator[str]:
+    """Yield a header, and a line for each checkpoint with its value of every component."""
+    courses = [c for c in verdict.courses if c.values]
+    if not courses:
+        return
+    yield f"{'step':<18}{''.join(f'{c.name:>18}' for c in courses)}"
+    for k, step in enumerate(verdict.steps):
+        yield f"{_number(step):<18}{''.join(f'{c.values[k]:>z18.3f}' for c in courses)}"
+    if len(verdict.steps) < SCATTER_FROM:
+        yield (
+            f"of {len(verdict.steps)} checkpoints, noise of training cannot be told from drift; "
+            f"from {SCATTER_FROM} on it is."
+        )
