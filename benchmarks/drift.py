@@ -78,8 +78,8 @@ def over_confident(n: int, rng: Rng) -> Run:
 
 
 def documents(n: int, rng: Rng) -> Run:
-    """Tokens of documents of 20, which share an effect that is drawn anew at each checkpoint."""
-    groups = np.arange(n) // 20
+    """Tokens of documents of 5, which share an effect that is drawn anew at each checkpoint."""
+    groups = np.arange(n) // 5
     odds = rng.choice([-2.0, 0.5, 3.5], n, p=[0.45, 0.25, 0.3]) + 0.9 * rng.standard_normal(n)
     odds = odds + 0.4 * rng.standard_normal(groups[-1] + 1)[groups]
     truths = []
@@ -98,7 +98,7 @@ def four_way(n: int, rng: Rng) -> Run:
 SOURCES: dict[str, Callable[[int, Rng], Run]] = {
     "item response": item_response,
     "over-confident": over_confident,
-    "documents of 20": documents,
+    "documents of 5": documents,
     "four-way": four_way,
 }
 

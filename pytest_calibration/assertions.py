@@ -8,7 +8,7 @@ and knows the command that records or accepts; without a sink the assertions hav
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.check import (
@@ -80,6 +80,7 @@ def assert_no_regression(
     tolerance: float | None = None,
     alpha: float | None = None,
     accuracy_tolerance: float | None = TOLERANCE,
+    drift_tolerance: float | None = None,
 ) -> Verdict:
     """Fail when calibration, or accuracy, is worse than the baseline beyond the tolerance.
 
@@ -93,12 +94,15 @@ def assert_no_regression(
             project's, then 0.02.
         alpha: one-sided error level of each bound; by default the project's, then 0.05.
         accuracy_tolerance: allowed loss of accuracy; None switches that guard off.
+        drift_tolerance: allowed worsening since the anchor of a baseline, over all accepted steps
+            together; by default the project's, then twice the tolerance. Accuracy may fall by twice
+            its own.
 
     Returns:
         The verdict, when it does not fail: passed, inconclusive or recorded.
 
     Raises:
-        AssertionError: regressed, not comparable, or no baseline stored.
+        AssertionError: regressed, drifted from the anchor, not comparable, or no baseline stored.
         CalibrationError: predictions or baseline cannot be used.
     """
     __tracebackhide__ = True
@@ -111,10 +115,10 @@ def assert_no_regression(
     if isinstance(baseline, Baselines):
         baseline = _of_session(baseline)
     project = replace(
-        _project_strictness(candidate).with_first(alpha=[alpha]),
+        _project_strictness(candidate).with_first(alpha=[alpha], drift_tolerance=[drift_tolerance]),
         accuracy_tolerance=accuracy_tolerance,
     )
-    settings = asdict(project.with_first(tolerance=[tolerance]))
+    settings = project.with_first(tolerance=[tolerance]).arguments()
     sink = SINK.get()
     verdicts = [
         compare(candidate, parent, **settings, against="parent", reference=labelled("parent", name))
@@ -127,7 +131,10 @@ def assert_no_regression(
     # With a parent, a record is compared only where one exists: the parent is the comparison.
     elif not verdicts or baseline.find(candidate.probe) is not None:
         verdicts.append(compare_with_stored(candidate, baseline, project, tolerance))
-    return _conclude(verdicts, candidate)
+    # The drift of accepted steps stands before the comparison that it is beside.
+    drifts = [[] if v.since_anchor is None else [v.since_anchor] for v in verdicts]
+    told = [one for drift, v in zip(drifts, verdicts, strict=True) for one in (*drift, v)]
+    return _conclude(told, candidate)
 
 
 def assert_metric_below(
@@ -233,6 +240,9 @@ def _remedy(verdict: Verdict) -> Remedy | None:
     """Return what records or replaces a baseline outside a test session."""
     if verdict.state is State.NO_BASELINE:
         return Remedy("to record it", "Baselines(folder).record(predictions)")
+    if verdict.against == "anchor":
+        moving = 'Baselines(folder).record(predictions, reason="...", anchor=True)'
+        return Remedy("to count drift from here", moving)
     failing = verdict.state in (State.REGRESSED, State.NOT_COMPARABLE)
     if failing and verdict.against == "baseline":
         replacing = 'Baselines(folder).record(predictions, reason="...")'

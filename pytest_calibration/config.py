@@ -18,7 +18,7 @@ from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 CONFIG: Final = "calibration.yaml"
 MISNAMED: Final = re.compile(r"\.?calibrations?\.ya?ml", re.IGNORECASE)
-TOP_KEYS: Final = ("model", "probes", "tolerance", "alpha", "tail")
+TOP_KEYS: Final = ("model", "probes", "tolerance", "drift_tolerance", "alpha", "tail")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Config:
         model: settings of the models' backends, by name.
         probes: probe name to its settings.
         tolerance: allowed worsening where neither call nor record gives one.
+        drift_tolerance: allowed worsening since the anchor, over all accepted steps together.
         alpha: one-sided error level of each bound.
         tail: the answers with more confidence than this are also compared by themselves.
     """
@@ -38,6 +39,7 @@ class Config:
     model: Mapping[str, Any] = field(default_factory=dict)
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tolerance: float | None = None
+    drift_tolerance: float | None = None
     alpha: float | None = None
     tail: float | None = None
 
@@ -118,6 +120,7 @@ def read_config(path: Path) -> Config:
         model=model,
         probes=probes,
         tolerance=_strictness(path, "tolerance", data.get("tolerance")),
+        drift_tolerance=_strictness(path, "drift_tolerance", data.get("drift_tolerance")),
         alpha=_strictness(path, "alpha", data.get("alpha")),
         tail=_strictness(path, "tail", data.get("tail")),
     )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Final
 
 from pytest_calibration.baselines import Baselines, Record
-from pytest_calibration.baselines.record import MAX_SUPERSEDED
+from pytest_calibration.baselines.record import BRIEF, MAX_SUPERSEDED, RECORDED_FIRST
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.strictness import DEFAULT, Strictness
+from pytest_calibration.gate.strictness import DEFAULT, Setting, Strictness
 from pytest_calibration.gate.verdict import Past, Verdict, align, cautioned, compare, judge
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.text.numbers import counted
+from pytest_calibration.text.visible import quoted
 
+# One accepted step has been signed off as a whole; from the second on, nobody has seen their sum.
+ADD_UP_FROM: Final = 2
 PAST_NUMBERS: Final = ("n", "ece", "accuracy", "signed_gap")
 
 
@@ -29,7 +31,7 @@ def strictness_for(record: Record, project: Strictness, tolerance: float | None)
 def compare_with_record(
     predictions: Predictions, record: Record, project: Strictness, tolerance: float | None = None
 ) -> Verdict:
-    """Compare predictions with a record; note the growth since the first one.
+    """Compare predictions with a record, and with the anchor from which its drift is counted.
 
     Args:
         predictions: the candidate.
@@ -38,13 +40,9 @@ def compare_with_record(
         tolerance: what the call says.
     """
     strictness = strictness_for(record, project, tolerance)
-    verdict = compare(predictions, record.predictions, **asdict(strictness), against="baseline")
-    return replace(
-        verdict,
-        cautions=(*verdict.cautions, *_creep(record, verdict)),
-        past=_past(record),
-        sharpness_before=record.sharpness,
-    )
+    verdict = compare(predictions, record.predictions, **strictness.arguments(), against="baseline")
+    verdict = replace(verdict, past=_past(record), sharpness_before=record.sharpness)
+    return _with_anchor(verdict, predictions, record, strictness, record.steps)
 
 
 def compare_with_stored(
@@ -66,6 +64,10 @@ def compare_with_stored(
     inconclusive
     ==================  =============================  ==========================================
 
+    From the second accepted step on, the predictions are also compared with the anchor, which stays
+    when one is accepted: ``since_anchor`` of the verdict. Where the run moves the anchor, drift is
+    counted from what is then stored, unless the comparison fails and nothing is accepted.
+
     Raises:
         UnreadableBaseline: a record is stored and cannot be trusted.
     """
@@ -73,9 +75,92 @@ def compare_with_stored(
     if record is None:
         return _record_if_allowed(predictions, store, measure(predictions))
     verdict = compare_with_record(predictions, record, project, tolerance)
-    if verdict.state in (State.REGRESSED, State.NOT_COMPARABLE) or verdict.improved:
-        return _accept_if_allowed(verdict, predictions, store, record)
-    return verdict
+    comparable = verdict.state is not State.NOT_COMPARABLE
+    if verdict.state is State.REGRESSED or not comparable or verdict.improved:
+        accepted = _accept_if_allowed(verdict, predictions, store, record)
+        if accepted is not verdict:
+            accepted = replace(accepted, since_anchor=None)
+            if not comparable or store.policy.anchor is not None:
+                return accepted
+            strictness = strictness_for(record, project, tolerance)
+            return _with_anchor(accepted, predictions, record, strictness, record.steps + 1)
+    if store.policy.anchor is None or verdict.state.fails:
+        return verdict
+    return _with_anchor_moved(verdict, store, record, store.policy.anchor)
+
+
+def _with_anchor(
+    verdict: Verdict, predictions: Predictions, record: Record, strictness: Strictness, steps: int
+) -> Verdict:
+    """Return a verdict with the comparison with the anchor, ``steps`` accepted steps ago."""
+    if steps < ADD_UP_FROM or verdict.state is State.NOT_COMPARABLE:
+        return verdict
+    items = record.anchor_items
+    move = "--calibration-anchor=REASON counts it from what is stored now."
+    if items is None:
+        caution = (
+            f"drift over {_accepted(record, steps)} is not judged: the baseline was made before "
+            f"the items of the first record were kept; {move}"
+        )
+        return replace(verdict, cautions=(*verdict.cautions, caution))
+    allowed = strictness.since_anchor()
+    drift = compare(predictions, items, **allowed.arguments(), against="anchor")
+    if drift.state is State.NOT_COMPARABLE:
+        caution = f"drift since the anchor is not judged: {drift.reason} {move}"
+        return replace(verdict, cautions=(*verdict.cautions, caution))
+    settings: tuple[Setting, ...] = ()
+    if strictness.drift_tolerance is not None:
+        settings = (Setting("drift_tolerance", allowed.tolerance, 2 * strictness.tolerance),)
+    # Those of the comparison with the record stand beside that one.
+    cautions = drift.cautions[: len(drift.cautions) - len(drift.settings)]
+    drift = replace(
+        drift,
+        settings=settings,
+        cautions=(*cautions, *(f"{setting}." for setting in settings)),
+        improved=False,
+    )
+    if drift.state is State.REGRESSED:
+        reason = f"{_since_when(record, steps)}; accepting does not move the anchor."
+        drift = replace(drift, reason=reason)
+    return replace(verdict, since_anchor=drift)
+
+
+def _since_when(record: Record, steps: int) -> str:
+    """Say since when calibration has drifted, and in which accepted steps."""
+    anchor = record.anchor
+    model = anchor.get("model", "")
+    since = " ".join(filter(None, ("the anchor", model)))
+    reasons = [str(step.get("reason", "")) for step in reversed(record.superseded[:steps])]
+    named = f" ({', '.join(map(quoted, reasons))})" if reasons else ""
+    return (
+        f"since {since} ({anchor.get('reason', RECORDED_FIRST)}; ECE {anchor['ece']:.3f}) the "
+        f"steps that were accepted have added up: {_accepted(record, steps)}{named}"
+    )
+
+
+def _accepted(record: Record, steps: int) -> str:
+    # Without an anchor's count, older steps than these are in version control, not in the file.
+    unknown = "steps" not in record.anchor and len(record.superseded) == MAX_SUPERSEDED
+    return f"{'at least ' * unknown}{counted(steps, 'accepted step')}"
+
+
+def _with_anchor_moved(verdict: Verdict, store: Baselines, record: Record, reason: str) -> Verdict:
+    """Count drift from the record as it is, unless it is the anchor already."""
+    if record.steps == 0 and record.anchor_items is not None:
+        return verdict
+    store.submit(store.anchor_draft(record, reason))
+    moved = replace(
+        verdict,
+        state=State.RECORDED,
+        against="anchor",
+        reference="anchor",
+        improved=False,
+        cautions=(),
+        reason=f"anchored: {reason}",
+        recorded_in=str(record.path),
+        since_anchor=None,
+    )
+    return replace(verdict, since_anchor=moved)
 
 
 def compare_ece_with_stored(
@@ -154,12 +239,13 @@ def _accept_if_allowed(
     if not isinstance(baseline, Baselines) or baseline.policy.accept is None:
         return verdict
     reason = baseline.policy.accept
-    baseline.submit(baseline.draft(predictions, previous=judged, reason=reason))
+    moved = baseline.policy.anchor
+    baseline.submit(baseline.draft(predictions, previous=judged, reason=reason, anchor=moved))
     return replace(
         verdict,
         state=State.RECORDED,
         improved=False,
-        reason=f"accepted: {reason}",
+        reason=f"accepted: {reason}" + ("" if moved is None else f"; anchored: {moved}"),
         recorded_in=str(judged.path),
     )
 
@@ -186,30 +272,14 @@ def _record_if_allowed(
     )
 
 
-def _creep(record: Record, verdict: Verdict) -> Iterator[str]:
-    """Yield a sentence on the growth of the ECE since the first record, where the items compare."""
-    anchor, steps = record.anchor.get("ece"), len(record.superseded)
-    if verdict.state is State.NOT_COMPARABLE or not steps or not isinstance(anchor, int | float):
-        return
-    growth = verdict.measurement.value - anchor
-    if growth > verdict.tolerance:
-        # Older steps than these are in version control, not in the file.
-        least = "at least " if steps == MAX_SUPERSEDED else ""
-        yield (
-            f"since the first record ECE has crept up by {growth:.3f} (from {anchor:.3f}), "
-            f"more than the tolerance {verdict.tolerance:.3f}, in {least}"
-            f"{counted(steps, 'accepted step')}."
-        )
-
-
 def _past(record: Record) -> tuple[Past, ...]:
     """Return what was stored under the key of this record, the oldest first, and the record."""
     steps = [dict(step) for step in reversed(record.superseded)]
     # The file keeps the last few steps, and the summary of the first record.
-    if len(steps) == MAX_SUPERSEDED and record.anchor:
-        oldest = {key: steps[0].get(key) for key in record.anchor}
-        if oldest != dict(record.anchor):
-            steps.insert(0, {**record.anchor, "reason": "recorded first"})
+    if len(steps) == MAX_SUPERSEDED and record.steps >= MAX_SUPERSEDED:
+        oldest = {key: record.anchor.get(key) for key in (*BRIEF, "n")}
+        if oldest != {key: steps[0].get(key) for key in oldest}:
+            steps.insert(0, {"reason": RECORDED_FIRST, **record.anchor})
     model = record.predictions.signature.soft.get("model", "")
     steps.append({**record.metrics, "n": record.n, "model": model})
     return tuple(

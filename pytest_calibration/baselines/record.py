@@ -3,7 +3,8 @@
 The YAML file has at most 60 lines. ``note``, ``tolerance`` and ``limit`` may be edited by hand; a
 checksum covers everything else, because a clean merge of two branches can still mix two records.
 The items (id hash, float32 confidence, outcome, group) are in an ``.npz`` file beside it. The YAML
-names it by its digest, so that another file in its place is noticed.
+names it by its digest, so that another file in its place is noticed. The items of the *anchor*,
+from which the drift of accepted steps is counted, stay in a file of the same kind.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Final, TypeAlias
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
 from pytest_calibration.gate.planning import smallest_visible_unpaired
 from pytest_calibration.gate.strictness import range_error
+from pytest_calibration.gate.verdict import align
 from pytest_calibration.input_files import read_file
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
@@ -47,6 +49,8 @@ STORED_METRICS: Final = (
     *("ece", "equal_mass_ece", "mce", "brier", "nll"),
     *("accuracy", "mean_confidence", "signed_gap"),
 )
+# Why the first record is an anchor.
+RECORDED_FIRST: Final = "recorded first"
 BRIEF: Final = ("ece", "accuracy", "signed_gap")
 HAND_EDITED: Final = ("note", "tolerance", "limit")
 HEADER: Final = (
@@ -72,7 +76,10 @@ class Record:
         note: free text, hand-editable.
         tolerance: allowed worsening of this probe, hand-editable; None for the default.
         limit: ECE limit of this probe, hand-editable; None for stored ECE plus tolerance.
-        anchor: summary of the first record, from which the growth of the ECE is counted.
+        anchor: summary of the record from which drift is counted: the first one, until another is
+            made the anchor.
+        anchor_items: its stored items; None where the record was made before they were kept.
+        steps: number of records that were accepted since the anchor.
         superseded: summaries of what was replaced, newest first, each with its reason.
         data: the whole decoded file.
         state: digest of all that the file said, as :func:`stored_state` returns it.
@@ -89,6 +96,8 @@ class Record:
     tolerance: float | None = None
     limit: float | None = None
     anchor: Mapping[str, Any] = field(default_factory=dict)
+    anchor_items: Predictions | None = field(default=None, repr=False)
+    steps: int = 0
     superseded: tuple[Mapping[str, Any], ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     state: str = ""
@@ -131,6 +140,7 @@ def summarise(
     *,
     previous: Record | None = None,
     reason: str | None = None,
+    anchor: str | None = None,
 ) -> tuple[Summary, bytes]:
     """Return the content of the YAML file, and the bytes of the items file it names.
 
@@ -140,6 +150,8 @@ def summarise(
         items_file: gives the name of the items file from the first 12 digits of its digest.
         previous: the record that is replaced; its anchor, hand edits and history are kept.
         reason: why it is replaced.
+        anchor: why drift is counted from these predictions on; None to count it from the same
+            anchor as before.
     """
     stored = items_of(predictions)
     payload = items_bytes(stored)
@@ -174,7 +186,7 @@ def summarise(
             "unit": predictions.unit,
             "set": predictions.items_digest,
         },
-        "anchor": {key: metrics[key] for key in BRIEF} | {"n": n},
+        "anchor": {},
         "superseded": [],
         "note": "",
         "tolerance": None,
@@ -182,8 +194,45 @@ def summarise(
     }
     if previous is not None:
         summary |= _kept(previous, reason or "")
+        if anchor is None:
+            summary["anchor"] = _kept_anchor(previous, stored)
+    summary["anchor"] = summary["anchor"] or _as_anchor(summary, anchor or RECORDED_FIRST)
     summary["checksum"] = checksum(summary)
     return summary, payload
+
+
+def anchored_here(record: Record, reason: str) -> Summary:
+    """Return the content of the YAML file of a record that is made the anchor itself."""
+    summary = {key: value for key, value in record.data.items() if key != "checksum"}
+    summary["anchor"] = _as_anchor(summary, reason)
+    return summary | {"checksum": checksum(summary)}
+
+
+def _as_anchor(summary: Summary, reason: str) -> Summary:
+    """Return what is kept of a record from which drift is counted."""
+    return {
+        **{key: summary["metrics"][key] for key in BRIEF},
+        "n": summary["n"],
+        "model": summary["signature"]["soft"].get("model", ""),
+        "reason": reason,
+        "steps": 0,
+        "items": dict(summary["items"]),
+    }
+
+
+def _kept_anchor(previous: Record, stored: Predictions) -> Summary:
+    """Return the anchor of a record that replaces another; empty where it is an anchor itself.
+
+    From an anchor with which these items cannot be compared, no drift can be counted.
+    """
+    anchor, items = previous.anchor, previous.anchor_items
+    if items is None and previous.steps == 0:
+        # Made before the items of an anchor were kept, and the anchor itself.
+        anchor, items = _as_anchor(dict(previous.data), RECORDED_FIRST), previous.predictions
+    if items is None:
+        return dict(anchor)
+    comparable = align(stored, items)[0] is not None
+    return {**anchor, "steps": previous.steps + 1} if comparable else {}
 
 
 def _kept(previous: Record, reason: str) -> Summary:
@@ -195,7 +244,6 @@ def _kept(previous: Record, reason: str) -> Summary:
         "model": previous.predictions.signature.soft.get("model", ""),
     }
     return {
-        "anchor": dict(previous.anchor),
         "superseded": [replaced, *map(dict, previous.superseded)][:MAX_SUPERSEDED],
         **{key: previous.data[key] for key in HAND_EDITED},
     }
@@ -327,6 +375,12 @@ _ITEMS_FIELDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("file", "sha256", "unit", "set"), (str,)),
     "count": (int,),
 }
+_ANCHOR_FIELDS: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys(BRIEF, _NUMBER),
+    **dict.fromkeys(("n", "steps"), (int,)),
+    **dict.fromkeys(("model", "reason"), (str,)),
+    "items": (dict,),
+}
 _TYPE_NAMES: Final[dict[type, str]] = {
     int: "a whole number",
     float: "a number",
@@ -358,12 +412,23 @@ def read_record(path: Path, probe: str, name: str) -> Record:
     state = _state_of(data)
     data["note"] = data["note"] or ""
     as_stored = ("metrics", "n", "note", "tolerance", "limit", "anchor")
+    anchor, predictions = data["anchor"], _read_items(path, data, data["items"])
+    anchor_items, steps = None, len(data["superseded"])
+    if "items" in anchor:
+        steps = anchor["steps"]
+        same = anchor["items"] == data["items"]
+        anchor_items = predictions if same else _read_items(path, data, anchor["items"])
+        soft = {"model": anchor["model"]}
+        signature = Signature(predictions.signature.hard, soft if anchor["model"] else {})
+        anchor_items = replace(anchor_items, signature=signature)
     return Record(
         path=path,
         probe=probe,
         name=name,
         sharpness=Sharpness(**numbers),
-        predictions=_read_items(path, data),
+        predictions=predictions,
+        anchor_items=anchor_items,
+        steps=steps,
         superseded=tuple(data["superseded"]),
         data=data,
         state=state,
@@ -397,11 +462,22 @@ def _problems(data: Mapping[str, Any], probe: str, name: str) -> Iterator[str]:
             f"{quoted(name)} of {quoted(probe)}; rename the file back."
         )
     yield from _sharpness_problems(data["sharpness"])
-    items = data["items"]
+    yield from _items_problems(data["items"], "items.")
+    # Before the items of an anchor were kept, it was a summary only.
+    if "items" in data["anchor"]:
+        yield from _field_problems(data["anchor"], _ANCHOR_FIELDS, "anchor.")
+        if data["anchor"]["steps"] < 0:
+            yield f"anchor.steps must be at least 0, got {data['anchor']['steps']}."
+        yield from _items_problems(data["anchor"]["items"], "anchor.items.")
+
+
+def _items_problems(items: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    yield from _field_problems(items, _ITEMS_FIELDS, prefix)
     if not 0 < items["count"] <= MAX_ITEMS or items["unit"] not in ("item", "token"):
-        yield f"items.count {items['count']} or items.unit {quoted(items['unit'])} cannot be."
+        count, unit = f"{prefix}count {items['count']}", f"{prefix}unit {quoted(items['unit'])}"
+        yield f"{count} or {unit} cannot be."
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}\.npz", items["file"]):
-        yield f"items.file {quoted(items['file'])} must be a plain file name."
+        yield f"{prefix}file {quoted(items['file'])} must be a plain file name."
 
 
 def _field_problems(
@@ -436,7 +512,6 @@ def _value_problems(data: Mapping[str, Any]) -> Iterator[str]:
         texts = [*entries.keys(), *entries.values()] if isinstance(entries, dict) else [None]
         if not all(isinstance(text, str) for text in texts):
             yield f"signature.{part} must map text to text, got {quoted(entries)}."
-    yield from _field_problems(data["items"], _ITEMS_FIELDS, "items.")
 
 
 def _sharpness_problems(data: Mapping[str, Any]) -> Iterator[str]:
@@ -467,9 +542,19 @@ def _checksum_or_none(data: Mapping[str, Any], *left_out: Collection[str]) -> st
         return None
 
 
-def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
-    items = data["items"]
-    file, bound = path.with_name(items["file"]), 64 * items["count"] + 65536
+def stored_bytes(record: Record) -> bytes:
+    """Return the content of the items file of a record."""
+    items = record.data["items"]
+    return read_file(record.path.with_name(items["file"]), _bound(items), UnreadableBaseline)
+
+
+def _bound(items: Mapping[str, Any]) -> int:
+    """Return how many bytes the items need at most."""
+    return int(64 * items["count"] + 65536)
+
+
+def _read_items(path: Path, data: Mapping[str, Any], items: Mapping[str, Any]) -> Predictions:
+    file, bound = path.with_name(items["file"]), _bound(items)
     if not file.exists():
         raise UnreadableBaseline(
             f"{path}: its items file {file.name} is missing; restore it from version control "

@@ -12,9 +12,12 @@ from typing import Final
 
 from pytest_calibration.baselines.record import (
     Record,
+    Summary,
+    anchored_here,
     is_record,
     read_record,
     read_unchecked,
+    stored_bytes,
     stored_state,
     summarise,
     to_yaml,
@@ -33,10 +36,13 @@ class Policy:
     Attributes:
         record: add records that are missing.
         accept: the reason with which records may be replaced; None forbids it.
+        anchor: the reason with which drift is counted from what is then stored; None keeps the
+            anchor.
     """
 
     record: bool = False
     accept: str | None = None
+    anchor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Draft:
         file: name of the YAML file, of which ``text`` is the content.
         items_file: name of the items file, of which ``items`` is the content.
         checksum: identifies the content.
+        anchor_file: name of the items file of the anchor, which stays.
         replaces: what was stored when this was judged, as ``record.stored_state`` gives it; empty
             for nothing.
         origin: the test (node id) that recorded it.
@@ -59,6 +66,7 @@ class Draft:
     items_file: str
     items: bytes
     checksum: str
+    anchor_file: str = ""
     replaces: str = ""
     origin: str = ""
 
@@ -69,6 +77,8 @@ class Draft:
 
     def write(self) -> Path:
         """Write items first, then the YAML that names them; remove the items of what it replaced.
+
+        Those of the anchor stay.
 
         Only what was judged is replaced, and nothing where nothing was stored. What another run
         has written since then stays; if it wrote just this, there is nothing left to do.
@@ -107,10 +117,24 @@ class Draft:
         # Those of the replaced record, and what a killed write left: under the lock no other
         # process is about to name them.
         for stale in items_files(path):
-            if stale.name != self.items_file:
+            if stale.name not in (self.items_file, self.anchor_file):
                 # A file that another program holds open stays; nothing names it any more.
                 with contextlib.suppress(OSError):
                     stale.unlink()
+
+
+def _draft(path: Path, summary: Summary, items: bytes, replaces: str) -> Draft:
+    """Return the draft of a record with this content."""
+    return Draft(
+        folder=str(path.parent),
+        file=path.name,
+        text=to_yaml(summary),
+        items_file=summary["items"]["file"],
+        items=items,
+        checksum=summary["checksum"],
+        anchor_file=summary["anchor"].get("items", {}).get("file", ""),
+        replaces=replaces,
+    )
 
 
 def _place(folder: Path, name: str, ending: str = "") -> Path:
@@ -226,6 +250,7 @@ class Baselines:
         *,
         previous: Record | None = None,
         reason: str | None = None,
+        anchor: str | None = None,
     ) -> Draft:
         """Prepare what would be stored.
 
@@ -234,6 +259,7 @@ class Baselines:
             previous: the record that is replaced, whose hand edits and history are kept; None
                 where none is stored.
             reason: why it is replaced.
+            anchor: why drift is counted from these predictions on; None keeps the anchor.
         """
         path = self.path_of(predictions.probe)
         summary, payload = summarise(
@@ -242,23 +268,29 @@ class Baselines:
             lambda digest: f"{path.stem}.items-{digest}.npz",
             previous=previous,
             reason=reason,
+            anchor=anchor,
         )
-        return Draft(
-            folder=str(path.parent),
-            file=path.name,
-            text=to_yaml(summary),
-            items_file=summary["items"]["file"],
-            items=payload,
-            checksum=summary["checksum"],
-            replaces="" if previous is None else previous.state,
-        )
+        return _draft(path, summary, payload, "" if previous is None else previous.state)
 
-    def record(self, predictions: PredictionsLike, *, reason: str | None = None) -> Path:
+    def anchor_draft(self, record: Record, reason: str) -> Draft:
+        """Prepare the same record as the anchor from which drift is counted.
+
+        Args:
+            record: what is stored.
+            reason: why drift is counted from it on.
+        """
+        content = anchored_here(record, reason)
+        return _draft(record.path, content, stored_bytes(record), record.state)
+
+    def record(
+        self, predictions: PredictionsLike, *, reason: str | None = None, anchor: bool = False
+    ) -> Path:
         """Store these predictions as the baseline of their probe.
 
         Args:
             predictions: what is stored.
             reason: why an existing record is replaced; needed where there is one.
+            anchor: count drift from these predictions on, instead of from the anchor as it is.
 
         Returns:
             The YAML file.
@@ -271,5 +303,6 @@ class Baselines:
         existing = self.find(predictions.probe)
         if existing is not None and not any(map(str.isalnum, reason or "")):
             raise BaselineError(f"{existing.path}: is stored already; give a reason to replace it.")
-        self.submit(self.draft(predictions, previous=existing, reason=reason))
+        moved = reason if anchor else None
+        self.submit(self.draft(predictions, previous=existing, reason=reason, anchor=moved))
         return self.path_of(predictions.probe)

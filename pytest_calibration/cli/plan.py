@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pytest_calibration.cli.arguments import (
@@ -91,7 +90,7 @@ def _typical(options: argparse.Namespace) -> Basis:
         raise UsageError("plan needs --n, the number of items, or --baseline, a stored record.")
     from pytest_calibration.gate.planning import CHANGED, plan
 
-    settings, n = asdict(strictness(options)), options.n
+    settings, n = strictness(options).arguments(), options.n
     changed = CHANGED if options.changed is None else options.changed
     groups = n if options.groups is None else options.groups
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -208,7 +208,7 @@ def plans_like(predictions: Predictions, n: int, strictness: Strictness) -> Call
             items,
             groups=max(2, math.floor(groups / max(1.0, changed))),
             changed=min(1.0, changed),
-            **asdict(strictness),
+            **strictness.arguments(),
         )
         return replace(
             planned,

@@ -1,4 +1,4 @@
-"""How strict the gate is: four numbers, their defaults and ranges. Light: imports no numpy."""
+"""How strict the gate is: its numbers, their defaults and ranges. Light: imports no numpy."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def range_error(name: str, value: object) -> str:
 
     Args:
         name: a field of :class:`Strictness`.
-        value: what was read. None is right for ``accuracy_tolerance`` alone.
+        value: what was read. None is right for ``accuracy_tolerance`` and ``drift_tolerance``.
     """
-    if name == "accuracy_tolerance" and value is None:
+    if name in ("accuracy_tolerance", "drift_tolerance") and value is None:
         return ""
     # NaN lies in no range.
     number: Any = math.nan if isinstance(value, bool) or not isinstance(value, Real) else value
@@ -77,6 +77,8 @@ class Strictness:
             only where it is what a limit takes (``Predictions.limited``).
         tail: the answers with more confidence than this are also compared by themselves; in
             [0, 1], where 1 switches that off.
+        drift_tolerance: allowed worsening since the anchor, over all accepted steps together, in
+            [0, 1); None for twice the tolerance.
 
     Raises:
         MetricError: a value that is no number, or outside its range.
@@ -88,6 +90,7 @@ class Strictness:
     max_undetected: float = MAX_UNDETECTED
     min_share: float = MIN_SHARE
     tail: float = TAIL
+    drift_tolerance: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
@@ -100,12 +103,32 @@ class Strictness:
     def changed(self) -> tuple[Setting, ...]:
         """Return the settings that are not the default, but for ``min_share``, the least first.
 
-        How many items were compared stands beside each verdict.
+        How many items were compared stands beside each verdict. What is allowed since the anchor is
+        a setting of that comparison alone, see :meth:`since_anchor`.
         """
         return tuple(
             Setting(name, value, getattr(DEFAULT, name))
             for name, value in vars(self).items()
-            if name != "min_share" and value != getattr(DEFAULT, name)
+            if name not in ("min_share", "drift_tolerance") and value != getattr(DEFAULT, name)
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """Return all that one comparison takes, by name: ``compare(…, **strictness.arguments())``.
+
+        Two sides that are compared know nothing of an anchor.
+        """
+        return {name: value for name, value in vars(self).items() if name != "drift_tolerance"}
+
+    def since_anchor(self) -> Strictness:
+        """Return how strict the comparison with the anchor is.
+
+        The tolerance is the drift tolerance, and accuracy may fall by twice what it may in a step.
+        """
+        guard, drift = self.accuracy_tolerance, self.drift_tolerance
+        return replace(
+            self,
+            tolerance=_twice(self.tolerance) if drift is None else drift,
+            accuracy_tolerance=None if guard is None else _twice(guard),
         )
 
     def with_first(self, **values: Iterable[float | None]) -> Strictness:
@@ -122,6 +145,10 @@ class Strictness:
             if first is not None:
                 chosen[name] = first
         return replace(self, **chosen)
+
+
+def _twice(tolerance: float) -> float:
+    return min(2 * tolerance, math.nextafter(1, 0))
 
 
 DEFAULT: Final = Strictness()

@@ -41,7 +41,7 @@ from pytest_calibration.gate.power import (
     units_to_decide,
 )
 from pytest_calibration.gate.strictness import DEFAULT, Strictness
-from pytest_calibration.gate.verdict import Verdict, align, cautioned, headline
+from pytest_calibration.gate.verdict import Verdict, align, cautioned
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.predictions import FloatArray, IntArray, Predictions
@@ -113,15 +113,6 @@ class TrendVerdict(Verdict):
         return tuple(c for c in self.components if isinstance(c, TrendComponent))
 
     @property
-    def headline(self) -> str:
-        """State, probe and model in one line."""
-        if self.state is not State.REGRESSED:
-            return super().headline
-        accuracy = all(c.name == "accuracy" for c in self.failing)
-        name = f"{'accuracy' if accuracy else 'calibration'} drifted"
-        return headline(name, self.measurement.probe, self.measurement.model)
-
-    @property
     def findings(self) -> tuple[str, ...]:
         """A sentence on every component that drifted."""
         return tuple(_sentence(c, self.steps) for c in self.courses if c in self.failing)
@@ -162,6 +153,7 @@ def trend(
         State.INCONCLUSIVE,
         measure(last),
         baseline=measure(first),
+        against="run",
         reference=FIRST,
         tolerance=strictness.tolerance,
         alpha=strictness.alpha,
@@ -347,7 +339,7 @@ class _Line:
     def scatter(self, values: Sequence[float]) -> float:
         """Standard error of the drift from the residuals of the line; NaN for few checkpoints."""
         means, many = np.array(values), len(self.steps)
-        if many < SCATTER_FROM or np.isnan(means).any():
+        if many < SCATTER_FROM or not values:
             return math.nan
         share = (self.steps - self.steps[0]) / (self.steps[-1] - self.steps[0])
         first, last = float(self.start @ means), float(self.end @ means)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
@@ -41,7 +41,7 @@ from pytest_calibration.text.names import definite, labelled
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.text.visible import visible
 
-Against: TypeAlias = Literal["baseline", "parent", "other"]
+Against: TypeAlias = Literal["baseline", "parent", "anchor", "run", "other"]
 # For a smaller limit no number of items that would make it testable is printed.
 SMALLEST_TESTABLE: Final = 0.001
 
@@ -91,7 +91,8 @@ class Verdict:
         measurement: of the candidate.
         baseline: measurement of the other side, where there is one.
         against: what kind of thing the baseline is: a stored ``baseline``, the ``parent`` model,
-            or ``other`` predictions.
+            the ``anchor`` from which drift is counted, the first checkpoint of a ``run``, or
+            ``other`` predictions.
         reference: what the baseline is called in a sentence (``baseline``, ``parent base``).
         components: all ways of getting worse that were tested, in ECE's own units.
         n: number of items compared (the intersection of both sides).
@@ -117,6 +118,8 @@ class Verdict:
         baseline_items: those of the baseline, in the same order; None where there are none.
         sharpness_before: of the stored baseline, where only a summary of it is stored.
         past: what was stored before, the oldest first; the last is the current baseline.
+        since_anchor: the comparison with the anchor, from which accepted steps are counted; None
+            where there is none.
     """
 
     state: State
@@ -148,6 +151,7 @@ class Verdict:
     baseline_items: Predictions | None = field(default=None, repr=False, compare=False)
     sharpness_before: Sharpness | None = field(default=None, repr=False)
     past: tuple[Past, ...] = field(default=(), repr=False)
+    since_anchor: Verdict | None = field(default=None, repr=False, compare=False)
 
     @property
     def failing(self) -> tuple[Component, ...]:
@@ -191,9 +195,11 @@ class Verdict:
     @property
     def headline(self) -> str:
         """State, probe and model in one line."""
-        name = HEADLINES[self.state]
-        if self.failing and all(c.name == "accuracy" for c in self.failing):
-            name = "accuracy regressed"
+        name, accuracy = HEADLINES[self.state], [c.name == "accuracy" for c in self.failing]
+        if self.state is State.REGRESSED:
+            subject = "accuracy" if accuracy and all(accuracy) else "calibration"
+            drift = self.against in ("anchor", "run")
+            name = f"{subject} {'drifted' if drift else 'regressed'}"
         if self.above and self.state is State.ABOVE_LIMIT:
             name = "below the limit"
         return headline(name, self.measurement.probe, self.measurement.model)
@@ -212,6 +218,9 @@ class Verdict:
     def explain(self) -> str:
         """Return headline and explanation as text."""
         return "\n".join((self.headline, *(f"  {line}" for line in self.explanation)))
+
+
+V = TypeVar("V", bound=Verdict)
 
 
 def judge(
@@ -316,7 +325,8 @@ def compare(
             [0, 1], where 1 switches that off.
         bins: bins of the printed ECE; both sides are measured with them.
         against: what kind of thing the baseline is: ``baseline`` for a stored one, ``parent`` for
-            the model before it was fine-tuned, else ``other``.
+            the model before it was fine-tuned, ``anchor`` for what drift is counted from, ``run``
+            for an earlier checkpoint, else ``other``.
         reference: what the baseline is called in the text; by default ``parent`` for a parent, else
             ``baseline``.
 
@@ -365,7 +375,7 @@ def compare(
     return cautioned(verdict, remark, strictness.changed())
 
 
-def cautioned(verdict: Verdict, remark: str, settings: tuple[Setting, ...]) -> Verdict:
+def cautioned(verdict: V, remark: str, settings: tuple[Setting, ...]) -> V:
     """Return a verdict with what a reader must know of the comparison, as values and in words.
 
     Args:
@@ -407,7 +417,7 @@ def _reference(against: Against, reference: str | None) -> str:
             "reference= gives the baseline a name."
         )
     if reference is None:
-        return "parent" if against == "parent" else "baseline"
+        return against if against in ("parent", "anchor") else "baseline"
     if not isinstance(reference, str) or not reference.strip():
         raise MetricError(f"reference must be the name of the baseline, got {reference!r:.60}.")
     return reference
@@ -484,7 +494,7 @@ HEADLINES: Final = {
 
 def known(reference: str) -> str:
     """Name a baseline in a sentence: ``the baseline``, ``the parent base``, ``v1.2``."""
-    return definite(reference, "baseline", "parent")
+    return definite(reference, "baseline", "parent", "anchor", "first")
 
 
 def headline(name: str, probe: str, model: str) -> str:

@@ -93,7 +93,7 @@ def finish_collection(session: pytest.Session, run: Run) -> None:
     # Baselines may be stored beside tests that no longer ask for any.
     beside = {item.path.parent / BASELINES for item in session.items}
     run.records.folders |= {str(folder) for folder in beside if os.path.isdir(folder)}
-    writes = run.options["record"] or run.options["accept"]
+    writes = any(run.options[name] for name in ("record", "accept", "anchor"))
     if writes and run.options["limit"] and not run.is_worker:
         with usage_errors():
             folders = {run.store_of(item).folder for item in marked}

@@ -16,7 +16,9 @@ from pytest_calibration.text.numbers import counted
 from pytest_calibration.text.visible import visible
 
 # Options that ask for a comparison, or for what comes of one.
-GATES: Final = frozenset({"model", "parent", "probe", "record", "accept", "report", "dump"})
+GATES: Final = frozenset(
+    {"model", "parent", "probe", "record", "accept", "anchor", "report", "dump"}
+)
 
 
 def end(run: Run, session: pytest.Session, *, finished: bool) -> None:

@@ -1,8 +1,8 @@
 """The options of the plugin, one table: a flag and an ini key each.
 
 Flags default to None, so that an unset flag does not hide an ini key. What a single run does to
-stored files (record, accept, prune), and the list of probes, have no ini key: as a lasting setting
-they would switch the gate off.
+stored files (record, accept, anchor, prune), and the list of probes, have no ini key: as a lasting
+setting they would switch the gate off.
 
 PYTEST_DONT_REWRITE: this module is loaded at every start of pytest and has no assert statement.
 """
@@ -21,7 +21,7 @@ INI_TYPES: Final[dict[str, Any]] = {
     "switch": "bool",
     "list": "args",
 }
-FLAG_ONLY: Final = ("list", "record", "accept", "prune")
+FLAG_ONLY: Final = ("list", "record", "accept", "anchor", "prune")
 # Name, kind, what the value is called (nothing for a switch), help.
 TABLE: Final = (
     ("model", "list", "SPEC", "model to probe: hub id, directory, glob, adapter directory, "
@@ -32,6 +32,8 @@ TABLE: Final = (
     ("limit", "int", "N", "at most so many items per probe"),
     ("record", "switch", "", "store baselines that are missing, change no other"),
     ("accept", "text", "REASON", "replace baselines that are better, worse or not comparable; the "
+     "reason stays in the file"),
+    ("anchor", "text", "REASON", "count the drift of accepted steps from what is then stored; the "
      "reason stays in the file"),
     ("prune", "switch", "", "remove baselines that no test of a full, finished run looked up"),
     ("baseline_dir", "text", "DIR", "folder of the baselines, instead of calibration_baselines "
@@ -54,6 +56,8 @@ TABLE: Final = (
     ("inconclusive", "text", "WHAT", "what an inconclusive comparison does: pass or fail"),
     ("tolerance", "float", "X", "allowed worsening in ECE units, where neither the call nor the "
      "record names one"),
+    ("drift_tolerance", "float", "X", "allowed worsening since the anchor, over all accepted steps "
+     "together, instead of twice the tolerance"),
     ("alpha", "float", "X", "one-sided error level of each bound"),
     ("max_undetected", "float", "X", "a comparison that could miss a worsening of the tolerance "
      "plus this is inconclusive"),

@@ -90,7 +90,7 @@ class Resolution:
                 "kept there; leave one of them out."
             )
         with usage_errors():
-            writes = next((n for n in ("record", "accept") if options[n] is not None), "")
+            writes = next((n for n in ("record", "accept", "anchor") if options[n] is not None), "")
             if writes:
                 self._check_writes(writes)
             if "model" in options.flags and not self._from_controller:

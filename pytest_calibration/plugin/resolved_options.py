@@ -59,7 +59,7 @@ class Options:
                 flags.add(option.name)
                 _check_can_be_sent(config, option.flag, value)
                 _check(option, option.flag, value)
-                if option.name == "accept":
+                if option.name in ("accept", "anchor"):
                     value = _reason(config, option.flag, value)
             elif option.ini:
                 value = _ini_value(config, option)

@@ -217,7 +217,9 @@ class Run:
         return replace(
             store,
             path=Path(os.path.abspath(store.path)),
-            policy=Policy(bool(self.options["record"]), self.options["accept"]),
+            policy=Policy(
+                bool(self.options["record"]), self.options["accept"], self.options["anchor"]
+            ),
             submit=lambda draft: self.records.add(replace(draft, origin=test)),
             asked=lambda path: self.records.looked_up.add(str(path)),
         )

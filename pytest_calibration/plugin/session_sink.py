@@ -38,7 +38,7 @@ MARGIN: Final = 8
 # Flags that a printed command does not repeat: it names the model itself, is about all items, and
 # where answers are kept matters to no verdict.
 NOT_REPEATED: Final = frozenset(
-    {"model", "parent", "record", "accept", "prune", "list", "limit", "report", "dump"}
+    {"model", "parent", "record", "accept", "anchor", "prune", "list", "limit", "report", "dump"}
     | {"cache_dir", "no_cache"}
 )
 
@@ -185,6 +185,7 @@ class SessionSink:
         return DEFAULT.with_first(
             min_share=[0.0] if reached else [],
             tolerance=tolerances,
+            drift_tolerance=(options["drift_tolerance"], project.drift_tolerance),
             alpha=(options["alpha"], project.alpha),
             max_undetected=(options["max_undetected"],),
             tail=(options["tail"], project.tail),
@@ -208,7 +209,7 @@ class SessionSink:
     def _remedy(self, verdict: Verdict) -> Remedy | None:
         from pytest_calibration.reports.model import Remedy
 
-        if verdict.against == "parent":
+        if verdict.against in ("parent", "run"):
             return None
         if verdict.state == "no_baseline":
             return Remedy("to record it", self._command("", "--calibration-record"))
@@ -217,6 +218,9 @@ class SessionSink:
         above = above and not verdict.reason
         if verdict.state in ("regressed", "not_comparable") or above:
             test = f"::{self.test.partition('::')[2]}"
+            if verdict.against == "anchor":
+                move = self._command(test, "--calibration-anchor=REASON")
+                return Remedy("to count drift from here", move)
             return Remedy("to accept it", self._command(test, "--calibration-accept=REASON"))
         return None
 

@@ -325,33 +325,6 @@ def test_soft_differences_are_noted(tmp_path: Path) -> None:
     assert v.cautions == ("differs from the baseline in dtype bfloat16 (float32).",)
 
 
-def test_growth_since_the_first_record_is_told(tmp_path: Path) -> None:
-    """Accepted steps add up: beyond the tolerance from the first record a caution says so."""
-    store = stored(tmp_path, exact({0.75: 0.01}, each=2000))
-    for gap in (0.05, 0.09):
-        store.record(exact({0.75: gap}, each=2000), reason="small step")
-    now = exact({0.75: 0.10}, each=2000)
-    record = store.load("exact")
-    v = compare_with_record(now, record, PROJECT)
-    assert v.state is State.PASSED
-    assert v.cautions[-1] == (
-        "since the first record ECE has crept up by 0.090 (from 0.010), more than the tolerance "
-        "0.020, in 2 accepted steps."
-    )
-    back = exact({0.75: 0.02}, each=2000)
-    # On other items the two say nothing of each other.
-    other = replace(now, item_ids=now.item_ids + 1)
-    for candidate in (back, other):
-        cautions = compare_with_record(candidate, record, PROJECT).cautions
-        assert not any("crept" in caution for caution in cautions)
-
-
-def test_a_fresh_record_has_no_creep(tmp_path: Path) -> None:
-    """Without accepted steps there is nothing to have crept."""
-    cautions = compare_with_stored(OVER, stored(tmp_path, CALIBRATED), PROJECT).cautions
-    assert not any("crept" in caution for caution in cautions)
-
-
 def test_names_and_probes_are_kept_apart(tmp_path: Path) -> None:
     """A record of another name or another probe is none of this one."""
     store = stored(tmp_path, CALIBRATED)

@@ -195,7 +195,9 @@ def test_the_summary_holds_the_values_computed_by_hand(tmp_path: Path) -> None:
         {"to": 0.6, "n": 2, "confidence": 0.6, "accuracy": 0.5},
         {"to": round(14 / 15, 6), "n": 2, "confidence": 0.9, "accuracy": 1.0},
     ]
-    assert data["anchor"] == {"ece": 0.1, "accuracy": 0.75, "signed_gap": 0.0, "n": 4}
+    numbers = {"ece": 0.1, "accuracy": 0.75, "signed_gap": 0.0, "n": 4}
+    told = {"model": "", "reason": "recorded first", "steps": 0}
+    assert data["anchor"] == numbers | told | {"items": data["items"]}
     assert (data["note"], data["tolerance"], data["limit"]) == ("", None, None)
     assert data["superseded"] == []
 
@@ -296,7 +298,9 @@ def test_replacing_keeps_three_summaries_and_the_first_anchor(tmp_path: Path) ->
     assert [s["reason"] for s in record.superseded] == ["reason 5", "reason 4", "reason 3"]
     assert [s["model"] for s in record.superseded] == ["m4", "m3", "m2"]
     assert [s["ece"] for s in record.superseded] == pytest.approx([0.2, 0.15, 0.1])
-    assert record.anchor == {"ece": 0.0, "accuracy": 0.5, "signed_gap": 0.0, "n": 4}
+    numbers = {"ece": 0.0, "accuracy": 0.5, "signed_gap": 0.0, "n": 4}
+    told = {"model": "m0", "reason": "recorded first", "steps": 5}
+    assert {k: v for k, v in record.anchor.items() if k != "items"} == numbers | told
 
 
 def test_hand_edits_survive_a_replacement(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_damaged_report_is_read_or_refused_in_one_sentence(bad: Any) -> None:
         (
             ("results", 0, "against"),
             "x",
-            'against must be one of "baseline", "parent", "other" or null',
+            'against must be one of "baseline", "parent", "anchor", "run", "other" or null',
         ),
         (
             ("results", 0, "detail", "slices", 0, "shift", "change"),

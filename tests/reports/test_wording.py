@@ -123,8 +123,8 @@ def test_an_unknown_kind_of_baseline_is_refused(against: Any) -> None:
     with pytest.raises(MetricError) as caught:
         compare(candidate, base, against=against)
     assert str(caught.value) == (
-        f"against must be one of baseline, parent, other, got {against!r}; reference= gives the "
-        "baseline a name."
+        f"against must be one of baseline, parent, anchor, run, other, got {against!r}; "
+        "reference= gives the baseline a name."
     )
 
 

@@ -141,7 +141,8 @@ def _cells(r: Result) -> dict[str, str]:
     if r.limit is not None:
         against = f"limit {r.limit:.3f}"
     elif r.baseline is not None:
-        against = f"{r.baseline.value:.3f}{' (parent)' * (r.against == 'parent')}"
+        other = f" ({r.against})" if r.against in ("parent", "anchor", "run") else ""
+        against = f"{r.baseline.value:.3f}{other}"
     floor, (low, high) = r.number.noise_floor, r.number.ends
     return {
         "model": fitted(r.source, NAME_WIDTH),
