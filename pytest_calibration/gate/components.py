@@ -68,6 +68,8 @@ class Component:
         level: one-sided confidence of the bound.
         above: the values are those among items with more confidence than this; NaN for all items.
         n: number of items of the candidate that are meant; 0 for all.
+        error_of_after: standard error of ``after`` where a worsening may pass through zero, since
+            the baseline is not established to err; else 0.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Component:
     level: float = 0.95
     above: float = math.nan
     n: int = 0
+    error_of_after: float = 0.0
 
     @property
     def fired(self) -> bool:
@@ -205,15 +208,20 @@ def _component(
     worsening = sign * (after - before)
     error = _paired_error(u0, u1, pair, share)
     grew = abs(after) > abs(before)
+    error0, error1 = (standard_error(u, pair.clusters) for u in (u0, u1))
+    error1 = max(error1, chance)
+    established = abs(before) > ESTABLISHED * error0
     if grew and sign * before < 0:
         # Pairing says little about the *size* of an error that changed its sign. The candidate must
         # be established to err where it now does. Where the baseline was established to err the
         # other way, the measured size must have grown by the tolerance.
-        error0, error1 = (standard_error(u, pair.clusters) for u in (u0, u1))
-        was_other = -sign * before > ESTABLISHED * error0
-        is_this = sign * after > ESTABLISHED * max(error1, chance)
-        grew = is_this and (not was_other or abs(after) - abs(before) > tol)
-    return Component(name, before, after, worsening, error, worsening - z * error, tol, grew=grew)
+        is_this = sign * after > ESTABLISHED * error1
+        grew = is_this and (not established or abs(after) - abs(before) > tol)
+    through_zero = 0.0 if established else error1
+    return Component(
+        name, before, after, worsening, error, worsening - z * error, tol,
+        grew=grew, error_of_after=through_zero,
+    )  # fmt: skip
 
 
 def gap_component(pair: Paired, tolerance: float, z: float) -> Component:
