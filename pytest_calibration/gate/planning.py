@@ -13,18 +13,16 @@ from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import (
     Component,
     Paired,
-    gap_component,
-    slope_component,
+    slope_weights,
 )
 from pytest_calibration.gate.decision import MIN_UNITS
 from pytest_calibration.gate.power import (
     CONFIDENT_SHARE,
+    POWER,
     RELATIVE_ERRORS,
     allowed_false_alarms,
     bound_quantile,
-    errors_of_shift,
     false_alarm_rate,
-    power_of,
     scaled,
     smallest_visible,
     units_to_decide,
@@ -33,7 +31,7 @@ from pytest_calibration.gate.power import (
 from pytest_calibration.gate.strictness import ALPHA, TOLERANCE, Strictness
 from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.uncertainty.quantiles import upper_quantile
+from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import (
     cluster_codes,
     equal_units,
@@ -42,9 +40,6 @@ from pytest_calibration.uncertainty.standard_errors import (
 
 # Assumed share of the items that only one of the two models answers correctly.
 CHANGED: Final = 0.15
-# Assumed variance of confidence - correct: that of a calibrated model on questions of four options.
-# It ranges from 0.06 of models that are sure of nearly everything to 0.23.
-VARIANCE: Final = 0.18
 # ECE of a perfectly calibrated model of four-way questions over 15 bins, times the root of n.
 TYPICAL_FLOOR: Final = 1.12
 # The 95 % quantile of that ECE over its mean.
@@ -66,20 +61,19 @@ def smallest_visible_unpaired(
 
     As if the candidate's errors were independent of the baseline's; pairing makes it smaller.
     """
-    clusters = cluster_codes(predictions)
-    own, after = _own_errors(predictions)
+    own = _own_error(predictions)
     if math.isnan(own):
         return 1.0
-    z = upper_quantile(alpha, equal_units(predictions.n, clusters))
-    return min(1.0, worsening_at_power(tolerance, z, math.sqrt(2) * own, after))
+    z = upper_quantile(alpha, equal_units(predictions.n, cluster_codes(predictions)))
+    return min(1.0, worsening_at_power(tolerance, z, math.sqrt(2) * own))
 
 
-def _own_errors(predictions: Predictions) -> tuple[float, float]:
-    """Return the larger standard error of signed gap and slope; 0 where they are established."""
+def _own_error(predictions: Predictions) -> float:
+    """Return the larger standard error of signed gap and slope."""
     pair = Paired.of(predictions, predictions)
-    parts = (gap_component(pair, 0.0, 0.0), slope_component(pair, 0.0, 0.0))
-    alone = standard_error(pair.gap0, pair.clusters)
-    return alone, errors_of_shift(parts)[1]
+    slope = slope_weights(pair, pair.confidence0)
+    weighted = (pair.gap0, *(() if slope is None else (slope * pair.gap0,)))
+    return max(standard_error(values, pair.clusters) for values in weighted)
 
 
 @dataclass(frozen=True)
@@ -92,8 +86,6 @@ class Plan:
         strictness: of the comparison.
         changed: share of the items that only one of the two models answers correctly.
         standard_error: of the shift of the signed gap.
-        error_of_after: of the signed gap of the candidate.
-        z: standard errors from a worsening to its bound.
         smallest_visible: smallest worsening that is detected with 80 % power.
         decides: whether a comparison that does not fail passes, instead of being inconclusive.
         n_needed: number of items from which on it decides.
@@ -107,8 +99,6 @@ class Plan:
     strictness: Strictness
     changed: float
     standard_error: float
-    error_of_after: float
-    z: float
     smallest_visible: float
     decides: bool
     n_needed: int
@@ -117,9 +107,9 @@ class Plan:
     high_over_floor: float = HIGH_OVER_FLOOR
 
     def power(self, worsening: float) -> float:
-        """Return the probability that a true shift or scaling of this size fails the test."""
-        tolerance = self.strictness.tolerance
-        return power_of(worsening, tolerance, self.z, self.standard_error, self.error_of_after)
+        """Return the probability that a true shift or scaling of this size does not pass."""
+        excess = worsening - self.smallest_visible
+        return NORMAL.cdf(excess / self.standard_error + NORMAL.inv_cdf(POWER))
 
     def items_to_test(self, limit: float) -> int:
         """Return from how many items on a calibrated model stays below the limit 95 % of the time.
@@ -134,23 +124,20 @@ def plan(
     *,
     groups: int | None = None,
     changed: float = CHANGED,
-    variance: float = VARIANCE,
     **settings: Any,
 ) -> Plan:
     """Return what a comparison on n items will be able to detect, before any model is run.
 
     Where fine-tuning changes whether a share q of the answers is correct, the shift of the signed
     gap has a standard error of about sqrt(q / n): the confidences move little in comparison. That
-    of the slope is no larger, since its weights are within [-1, 1]. Where few answers change, the
-    candidate must still be established to err by itself, with a standard error of
-    sqrt(variance / n). So the plan depends on these two numbers, and hardly on anything else.
+    of the slope is no larger, since its weights are within [-1, 1]. So the plan depends on q, and
+    hardly on how the confidences are spread.
 
     Args:
         n: number of items, at least 2.
         groups: number of groups that the items come in. All items of a group are taken to be
             alike, which is the worst case.
         changed: share of the items that only one of the two models answers correctly, in (0, 1].
-        variance: of confidence - correct, in [0, 1]; 0 where the baseline is established to err.
         settings: of :class:`Strictness`; max_undetected must be above 0.
 
     Raises:
@@ -158,46 +145,42 @@ def plan(
     """
     strictness = Strictness(**settings)
     units = n if groups is None else groups
-    _check_ranges(n, units, strictness.max_undetected, changed, variance)
-    return _plan(n, units, changed, variance, strictness)
+    _check_ranges(n, units, strictness.max_undetected, changed)
+    return _plan(n, units, units, changed, strictness)
 
 
-def _plan(n: int, units: int, changed: float, variance: float, strictness: Strictness) -> Plan:
-    """Plan from the variances of a unit: of what changed, and of the candidate by itself."""
+def _plan(n: int, units: int, equal: int, changed: float, strictness: Strictness) -> Plan:
+    """Plan from the variance of a unit; ``equal`` units of equal size count for as much."""
     tolerance, alpha = strictness.tolerance, strictness.alpha
     guard, max_undetected = strictness.accuracy_tolerance, strictness.max_undetected
     error = math.sqrt(changed)
-    single = [_unchanged(name, r * error, tolerance) for name, r in RELATIVE_ERRORS.items()]
-    gap = replace(_unchanged("signed gap", error, tolerance), error_of_after=math.sqrt(variance))
-    single.insert(0, gap)
+    relative = {"signed gap": 1.0, **RELATIVE_ERRORS}
+    single = [_unchanged(name, r * error, tolerance) for name, r in relative.items()]
     if guard is not None:
         single.append(_unchanged("accuracy", error, guard))
-    components = scaled(single, 1, units)
+    components = scaled(single, 1, equal)
     # As if there were confident answers: what is kept for them is lost to the others.
     share = 1 - CONFIDENT_SHARE * (strictness.tail < 1)
-    z = bound_quantile(components, alpha, units, share)
+    z = bound_quantile(components, alpha, equal, share)
     visible = smallest_visible(components, tolerance, z)
-    units_needed = units_to_decide(single, tolerance, alpha, 1, max_undetected, MIN_UNITS, share)
+    least = math.ceil(MIN_UNITS * equal / units)
+    needed = units_to_decide(single, tolerance, alpha, 1, max_undetected, least, share)
     return Plan(
         n=n,
         units=units,
         strictness=strictness,
         changed=changed,
         standard_error=components[0].standard_error,
-        error_of_after=components[0].error_of_after,
-        z=z,
         smallest_visible=min(1.0, visible),
         decides=units >= MIN_UNITS and visible <= tolerance + max_undetected,
-        n_needed=math.ceil(units_needed * n / units),
-        false_alarm_rate=false_alarm_rate(components, z, units)
-        + (1 - share) * allowed_false_alarms(alpha, units),
-        noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(units)),
+        n_needed=math.ceil(needed * n / equal),
+        false_alarm_rate=false_alarm_rate(components, z, equal)
+        + (1 - share) * allowed_false_alarms(alpha, equal),
+        noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(equal)),
     )
 
 
-def _check_ranges(
-    n: int, units: int, max_undetected: float, changed: float, variance: float
-) -> None:
+def _check_ranges(n: int, units: int, max_undetected: float, changed: float) -> None:
     for name, count in (("n", n), ("groups", units)):
         if isinstance(count, bool) or not isinstance(count, int | np.integer):
             raise MetricError(f"{name} must be a whole number, got {count!r}.")
@@ -206,7 +189,6 @@ def _check_ranges(
         ("groups", units, 2 <= units <= n, f"between 2 and n = {n}"),
         ("max_undetected", max_undetected, max_undetected > 0, "above 0; at 0 nothing is decided"),
         ("changed", changed, 0 < changed <= 1, "above 0 and at most 1"),
-        ("variance", variance, 0 <= variance <= 1, "in [0, 1]"),
     ):
         if not fits:
             raise MetricError(f"{name} must be {range_}, got {value}.")
@@ -225,20 +207,21 @@ def plans_like(
             the candidate's errors are taken to be independent of the predictions', which is the
             worst case.
     """
-    units = equal_units(predictions.n, cluster_codes(predictions))
+    units = predictions.n_clusters
+    equal = equal_units(predictions.n, cluster_codes(predictions))
     measured = measure(predictions)
-    own, after = (units * error**2 for error in _own_errors(predictions))
+    own = equal * _own_error(predictions) ** 2
     floor = measured.noise_floor * math.sqrt(units)
     units_of_n = max(2, round(units * n / predictions.n))
     # Items of a group that go together change together.
     together = own / max(1e-6, float(predictions.gap.var()))
-    share = 2 * own if changed is None else changed * together
+    share = max(1e-6, 2 * own if changed is None else changed * together)
 
     def plan_on(items: int) -> Plan:
         groups = max(2, round(units_of_n * items / n))
-        planned = _plan(items, groups, max(1e-6, share), after, strictness)
+        alike = max(2, round(groups * equal / units))
         return replace(
-            planned,
+            _plan(items, groups, alike, share, strictness),
             noise_floor=min(1.0, floor / math.sqrt(groups)),
             high_over_floor=measured.noise_floor_high / (measured.noise_floor or 1.0),
         )

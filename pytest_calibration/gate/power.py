@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from pytest_calibration.gate.components import BINS_FROM, ESTABLISHED, Component
+from pytest_calibration.gate.components import BINS_FROM, Component
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile, upper_tail
 
 POWER: Final = 0.8
@@ -32,56 +32,21 @@ UNCHANGED_MANY: Final = 150
 CONFIDENT_SHARE: Final = 0.25
 
 
-def power_of(
-    worsening: float, tolerance: float, z: float, error: float, error_of_after: float = 0.0
-) -> float:
-    """Return the probability that a true shift of the confidences by so much fails.
-
-    Its bound must lie beyond the tolerance. Where the baseline is not established to err, the shift
-    may pass through zero, and then the candidate must also be established to err, by its own
-    standard error; the two are taken to be independent.
-    """
-    power = _exceeds(worsening - tolerance - z * error, error)
-    return power * _exceeds(worsening - ESTABLISHED * error_of_after, error_of_after)
-
-
-def _exceeds(excess: float, error: float) -> float:
-    return NORMAL.cdf(excess / error) if error > 0 else float(excess >= 0)
-
-
-def worsening_at_power(
-    tolerance: float, z: float, error: float, error_of_after: float = 0.0
-) -> float:
-    """Return the shift of the confidences that fails in 80 % of all comparisons; NaN if unknown."""
-    if math.isnan(error):
-        return math.nan
-    # At least what each condition takes alone; with twice as many standard errors both hold.
-    at = NORMAL.inv_cdf(POWER)
-    low = max(tolerance + (z + at) * error, (ESTABLISHED + at) * error_of_after)
-    high = low + at * max(error, error_of_after)
-    for _ in range(20 * (error_of_after > 0)):
-        middle = (low + high) / 2
-        seen = power_of(middle, tolerance, z, error, error_of_after) >= POWER
-        low, high = (low, middle) if seen else (middle, high)
-    return low
-
-
-def errors_of_shift(components: Iterable[Component]) -> tuple[float, float]:
-    """Return the larger standard error of signed gap and slope, of the worsening and of after."""
-    fixed = [c for c in components if c.name in FIXED and not c.unavailable]
-    return (
-        max((c.standard_error for c in fixed), default=math.nan),
-        max((c.error_of_after for c in fixed), default=0.0),
-    )
+def worsening_at_power(tolerance: float, z: float, error: float) -> float:
+    """Return the worsening whose bound lies beyond the tolerance in 80 % of all comparisons."""
+    return tolerance + (z + NORMAL.inv_cdf(POWER)) * error
 
 
 def smallest_visible(components: Iterable[Component], tolerance: float, z: float) -> float:
-    """Return the smallest shift or scaling of the confidences that is detected with 80 % power.
+    """Return the smallest shift or scaling of the confidences that is seen with 80 % power.
 
-    Other damages are: a tilt at an unchanged mean, a bow, or a part of the items alone move ECE by
-    more than any one component, so that a larger worsening is needed.
+    The tolerance plus (z + z_0.8) of the larger standard error of signed gap and slope. Such a
+    comparison fails, or is undecided where the shift leads through zero. Other damages (a tilt at
+    an unchanged mean, a bow, a part of the items alone) move ECE by more than any one component,
+    so that they must be larger to be seen.
     """
-    return worsening_at_power(tolerance, z, *errors_of_shift(components))
+    errors = [c.standard_error for c in components if c.name in FIXED and not c.unavailable]
+    return worsening_at_power(tolerance, z, max(errors, default=math.nan))
 
 
 def false_alarm_rate(components: Iterable[Component], z: float, units: int) -> float:
@@ -163,14 +128,8 @@ def scaled(components: Sequence[Component], units: int, number: int) -> list[Com
         # The bins of the cross-fitted ECE apply from BINS_FROM units on.
         newly = c.name == "cross-fitted ECE" and c.unavailable and number >= BINS_FROM
         error = RELATIVE_ERRORS[c.name] * gap if newly else c.standard_error
-        out.append(
-            replace(
-                c,
-                standard_error=factor * error,
-                error_of_after=factor * c.error_of_after,
-                unavailable="" if newly else c.unavailable,
-            )
-        )
+        unavailable = "" if newly else c.unavailable
+        out.append(replace(c, standard_error=factor * error, unavailable=unavailable))
     return out
 
 
