@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pytest_calibration.cli.arguments import (
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_calibration.gate.planning import Plan
 
 SIZES: Final = (200, 500, 1000, 2000, 5000)
+# Shares of changed answers for which the number of items that decides is printed.
+SHARES: Final = (0.05, 0.15, 0.3)
 
 
 def add(subparsers: Subparsers) -> None:
@@ -100,41 +102,47 @@ def _typical(options: argparse.Namespace) -> Basis:
 
     share = f"{percent(changed)} of the answers right in one of the two runs only"
     remarks = (f"typical numbers: four-way questions, {share}",)
-    shares = [
-        f"{plan(n, groups=groups, changed=share, **settings).n_needed:,} where {percent(share)} do"
-        for share in (CHANGED / 3, 2 * CHANGED)
-    ]
     dependence: tuple[str, ...] = (
-        "that depends on how many answers change: " + ", ".join(shares),
         "pytest-calibration aa FILE measures it on predictions of your own",
     )
-    if options.changed is not None:
-        dependence = dependence[1:]
+    if options.changed is None:
+        needed = [plan(n, groups=groups, changed=share, **settings).n_needed for share in SHARES]
+        dependence = (_by_share(needed), *dependence)
     return Basis(n, "item", options.groups is not None, plan_on, remarks, dependence)
 
 
+def _by_share(needed: Sequence[int]) -> str:
+    rows = zip(needed, SHARES, strict=True)
+    shares = ", ".join(f"{n:,} where {percent(share)} do" for n, share in rows)
+    return f"that depends on how many answers change: {shares}"
+
+
 def _recorded(options: argparse.Namespace) -> Basis:
-    """Take the numbers of a record, with a candidate whose errors are independent of it."""
-    for name in ("groups", "changed"):
-        if getattr(options, name) is not None:
-            raise UsageError(f"plan: --{name} together with --baseline: the record says it.")
+    """Take the numbers of a record."""
+    if options.groups is not None:
+        raise UsageError("plan: --groups together with --baseline: the record says it.")
     from pytest_calibration.gate.planning import plans_like
 
     record = record_at(options.baseline)
     predictions = record.predictions
     if predictions.n_clusters < 2:
         raise UsageError(f"{options.baseline}: holds one independent unit; a plan needs 2.")
-    n = predictions.n if options.n is None else options.n
+    n, changed = predictions.n if options.n is None else options.n, options.changed
+    strict = strictness(options, record.tolerance)
+    share = "worst case: a candidate's errors have nothing to do with the recorded ones"
+    dependence: tuple[str, ...] = ()
+    if changed is not None:
+        share = f"{percent(changed)} of the answers right in one of the two runs only"
+    else:
+        needed = [plans_like(predictions, n, strict, share)(n).n_needed for share in SHARES]
+        dependence = (_by_share(needed),)
     return Basis(
         n,
         predictions.unit,
         predictions.groups is not None,
-        plans_like(predictions, n, strictness(options, record.tolerance)),
-        (
-            f"from {options.baseline} (probe {record.probe}, name {record.name})",
-            "worst case: a candidate's errors have nothing to do with the recorded ones; pairing "
-            "sees more",
-        ),
+        plans_like(predictions, n, strict, changed),
+        (f"from {options.baseline} (probe {record.probe}, name {record.name})", share),
+        dependence,
     )
 
 
@@ -161,7 +169,7 @@ def _lines(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> I
         f"alpha {strict.alpha:g}"
     )
     yield from (f"  {remark}" for remark in basis.remarks)
-    yield f"  smallest worsening seen with 80 % power: {plan.smallest_visible:.3f}"
+    yield f"  smallest shift or scaling seen with 80 % power: {plan.smallest_visible:.3f}"
     if _too_few(plan):
         yield (
             f"  INCONCLUSIVE, whatever comes out: {plan.units} "
@@ -174,7 +182,7 @@ def _lines(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> I
         yield f"  {outcome}: a worsening of {must}; {plan.n_needed:,} {unit} do"
         yield from (f"  {line}" for line in basis.dependence)
         power = (f"of {w:g} in {percent(plan.power(w))}" for w in _worsenings(plan))
-        yield f"  a true worsening fails: {', '.join(power)} of the runs"
+        yield f"  a true shift or scaling fails: {', '.join(power)} of the runs"
         yield f"  false alarms: at most {at_most(plan.false_alarm_rate)} of unchanged models fail"
     yield (
         f"  noise floor: a perfectly calibrated model shows an ECE of about {plan.noise_floor:.3f}"
@@ -187,7 +195,7 @@ def _lines(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> I
             "passes it 95 % of the time"
         )
     yield ""
-    yield "  smallest worsening seen; how often a worsening fails; false alarms at most; floor:"
+    yield "  smallest shift seen; how often a shift fails; false alarms at most; floor:"
     yield from table(_table(basis, rows))
 
 

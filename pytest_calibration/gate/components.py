@@ -68,6 +68,8 @@ class Component:
         level: one-sided confidence of the bound.
         above: the values are those among items with more confidence than this; NaN for all items.
         n: number of items of the candidate that are meant; 0 for all.
+        error_of_after: standard error of ``after`` where, after a move through zero, the candidate
+            errs by more than the baseline as measured, and is not established to; else 0.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Component:
     level: float = 0.95
     above: float = math.nan
     n: int = 0
+    error_of_after: float = 0.0
 
     @property
     def fired(self) -> bool:
@@ -96,7 +99,13 @@ class Component:
     @property
     def changed_sides(self) -> bool:
         """Whether it moved by more than the tolerance, through zero, and to no larger size."""
-        return not self.unavailable and not self.grew and self.bound > self.tolerance
+        moved = not self.unavailable and not self.grew and self.bound > self.tolerance
+        return moved and not self.error_of_after
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it moved by more than the tolerance, through zero, to a size that is unsure."""
+        return self.error_of_after > 0 and self.bound > self.tolerance
 
 
 def as_stored(confidence: FloatArray) -> FloatArray:
@@ -204,16 +213,21 @@ def component_of(
     sign = sign or (1.0 if after >= 0 else -1.0)
     worsening = sign * (after - before)
     error = paired_error(u0, u1, pair, share)
-    grew = abs(after) > abs(before)
+    grew, undecided = abs(after) > abs(before), 0.0
     if grew and sign * before < 0:
         # Pairing says little about the *size* of an error that changed its sign. The candidate must
         # be established to err where it now does. Where the baseline was established to err the
         # other way, the measured size must have grown by the tolerance.
         error0, error1 = (standard_error(u, pair.clusters) for u in (u0, u1))
+        error1 = max(error1, chance)
         was_other = -sign * before > ESTABLISHED * error0
-        is_this = sign * after > ESTABLISHED * max(error1, chance)
-        grew = is_this and (not was_other or abs(after) - abs(before) > tol)
-    return Component(name, before, after, worsening, error, worsening - z * error, tol, grew=grew)
+        is_this = sign * after > ESTABLISHED * error1
+        further = not was_other or abs(after) - abs(before) > tol
+        grew, undecided = is_this and further, error1 * (further and not is_this)
+    bound = worsening - z * error
+    return Component(
+        name, before, after, worsening, error, bound, tol, grew=grew, error_of_after=undecided
+    )
 
 
 def gap_component(pair: Paired, tolerance: float, z: float) -> Component:
@@ -229,14 +243,21 @@ def slope_component(pair: Paired, tolerance: float, z: float) -> Component:
     counts as much as it adds to ECE; with it, a few confidences far from the mean count no more
     than others.
     """
-    centre, variance = float(pair.pooled.mean()), float(pair.pooled.var())
-    if variance < 1e-12:
+    weights0, weights1 = (slope_weights(pair, c) for c in (pair.confidence0, pair.confidence1))
+    if weights0 is None or weights1 is None:
         reason = "all confidences are equal, so there is no slope"
         return unavailable("slope", reason, tolerance)
-    k = float(np.abs(pair.pooled - centre).mean()) / variance
-    u0 = np.clip(k * (pair.confidence0 - centre), -1, 1) * pair.gap0
-    u1 = np.clip(k * (pair.confidence1 - centre), -1, 1) * pair.gap1
+    u0, u1 = weights0 * pair.gap0, weights1 * pair.gap1
     return component_of("slope", u0, u1, pair, tolerance, z)
+
+
+def slope_weights(pair: Paired, confidence: FloatArray) -> FloatArray | None:
+    """Return the weight of each confidence in the slope; None where all are equal."""
+    centre, variance = float(pair.pooled.mean()), float(pair.pooled.var())
+    if variance < 1e-12:
+        return None
+    k = float(np.abs(pair.pooled - centre).mean()) / variance
+    return np.asarray(np.clip(k * (confidence - centre), -1, 1))
 
 
 def shape_component(pair: Paired, tolerance: float, z: float) -> Component:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from pytest_calibration.gate.components import (
+    ESTABLISHED,
     Component,
     Paired,
     accuracy_component,
@@ -107,6 +108,9 @@ def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
         return replace(decision, state=State.REGRESSED)
     # An improvement that is certain may be accepted, even where a worsening could stay undetected.
     decision = replace(decision, improved=_improved(pair, strictness, bounds))
+    undecided = [c for c in bounds.components if c.undecided]
+    if undecided:
+        return _undecided(decision, undecided, n)
     # Written so that a NaN on the left can only be inconclusive.
     if visible <= tolerance + max_undetected:
         return replace(decision, state=State.PASSED)
@@ -119,10 +123,21 @@ def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
         others, tolerance, strictness.alpha, equal, max_undetected, least, share
     )
     reason = (
-        f"a worsening of up to {visible:.3f} could have been missed (80 % power), more "
+        f"a shift of up to {visible:.3f} could have been missed (80 % power), more "
         f"than the {tolerance + max_undetected:.3f} that may be."
     )
     return replace(decision, n_needed=math.ceil(n * needed / equal), reason=reason)
+
+
+def _undecided(decision: Decision, components: list[Component], n: int) -> Decision:
+    """A component moved through zero to where the candidate is not established to err."""
+    moved = max(components, key=lambda c: c.bound - c.tolerance)
+    needed = max((ESTABLISHED * c.error_of_after / c.after) ** 2 for c in components)
+    reason = (
+        f"{moved.name} moved from {moved.before:+.3f} to {moved.after:+.3f}, through zero; so few "
+        f"{moved.among or 'items'} do not show that it errs by more than before."
+    )
+    return replace(decision, n_needed=math.ceil(n * needed), reason=reason)
 
 
 def _improved(pair: Paired, strictness: Strictness, bounds: Bounds) -> bool:

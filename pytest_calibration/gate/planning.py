@@ -10,7 +10,11 @@ from typing import Any, Final
 import numpy as np
 
 from pytest_calibration.errors import MetricError
-from pytest_calibration.gate.components import Component
+from pytest_calibration.gate.components import (
+    Component,
+    Paired,
+    slope_weights,
+)
 from pytest_calibration.gate.decision import MIN_UNITS
 from pytest_calibration.gate.power import (
     CONFIDENT_SHARE,
@@ -53,20 +57,23 @@ def worsenings(tolerance: float, excesses: Sequence[float] = EXCESSES) -> list[f
 def smallest_visible_unpaired(
     predictions: Predictions, tolerance: float = TOLERANCE, alpha: float = ALPHA
 ) -> float:
-    """Return the smallest worsening visible at 80 % power before any candidate is known.
+    """Return the smallest shift visible at 80 % power before any candidate is known.
 
     As if the candidate's errors were independent of the baseline's; pairing makes it smaller.
     """
-    clusters = cluster_codes(predictions)
-    errors = [standard_error(predictions.gap, clusters)]
-    away = predictions.confidence - predictions.confidence.mean()
-    if float(away @ away) > 1e-12 * len(away):
-        k = float(np.abs(away).mean() / np.mean(away**2))
-        errors.append(standard_error(np.clip(k * away, -1, 1) * predictions.gap, clusters))
-    if math.isnan(errors[0]):
+    own = _own_error(predictions)
+    if math.isnan(own):
         return 1.0
-    z = upper_quantile(alpha, equal_units(predictions.n, clusters))
-    return min(1.0, worsening_at_power(tolerance, z, math.sqrt(2) * max(errors)))
+    z = upper_quantile(alpha, equal_units(predictions.n, cluster_codes(predictions)))
+    return min(1.0, worsening_at_power(tolerance, z, math.sqrt(2) * own))
+
+
+def _own_error(predictions: Predictions) -> float:
+    """Return the larger standard error of signed gap and slope."""
+    pair = Paired.of(predictions, predictions)
+    slope = slope_weights(pair, pair.confidence0)
+    weighted = (pair.gap0, *(() if slope is None else (slope * pair.gap0,)))
+    return max(standard_error(values, pair.clusters) for values in weighted)
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class Plan:
     high_over_floor: float = HIGH_OVER_FLOOR
 
     def power(self, worsening: float) -> float:
-        """Return the probability that a true worsening of this size fails the test."""
+        """Return the probability that a true shift or scaling of this size does not pass."""
         excess = worsening - self.smallest_visible
         return NORMAL.cdf(excess / self.standard_error + NORMAL.inv_cdf(POWER))
 
@@ -122,9 +129,9 @@ def plan(
     """Return what a comparison on n items will be able to detect, before any model is run.
 
     Where fine-tuning changes whether a share q of the answers is correct, the shift of the signed
-    gap has a standard error of about sqrt(q / n): the confidences move little in comparison. So it
-    depends on q, and hardly on how the confidences are spread: the standard error of the slope is
-    no larger, since its weights are within [-1, 1].
+    gap has a standard error of about sqrt(q / n): the confidences move little in comparison. That
+    of the slope is no larger, since its weights are within [-1, 1]. So the plan depends on q, and
+    hardly on how the confidences are spread.
 
     Args:
         n: number of items, at least 2.
@@ -137,21 +144,27 @@ def plan(
         MetricError: a value outside these ranges.
     """
     strictness = Strictness(**settings)
+    units = n if groups is None else groups
+    _check_ranges(n, units, strictness.max_undetected, changed)
+    return _plan(n, units, units, changed, strictness)
+
+
+def _plan(n: int, units: int, equal: int, changed: float, strictness: Strictness) -> Plan:
+    """Plan from the variance of a unit; ``equal`` units of equal size count for as much."""
     tolerance, alpha = strictness.tolerance, strictness.alpha
     guard, max_undetected = strictness.accuracy_tolerance, strictness.max_undetected
-    units = n if groups is None else groups
-    _check_ranges(n, units, max_undetected, changed)
     error = math.sqrt(changed)
     relative = {"signed gap": 1.0, **RELATIVE_ERRORS}
     single = [_unchanged(name, r * error, tolerance) for name, r in relative.items()]
     if guard is not None:
         single.append(_unchanged("accuracy", error, guard))
-    components = scaled(single, 1, units)
+    components = scaled(single, 1, equal)
     # As if there were confident answers: what is kept for them is lost to the others.
     share = 1 - CONFIDENT_SHARE * (strictness.tail < 1)
-    z = bound_quantile(components, alpha, units, share)
+    z = bound_quantile(components, alpha, equal, share)
     visible = smallest_visible(components, tolerance, z)
-    units_needed = units_to_decide(single, tolerance, alpha, 1, max_undetected, MIN_UNITS, share)
+    least = math.ceil(MIN_UNITS * equal / units)
+    needed = units_to_decide(single, tolerance, alpha, 1, max_undetected, least, share)
     return Plan(
         n=n,
         units=units,
@@ -160,10 +173,10 @@ def plan(
         standard_error=components[0].standard_error,
         smallest_visible=min(1.0, visible),
         decides=units >= MIN_UNITS and visible <= tolerance + max_undetected,
-        n_needed=math.ceil(units_needed * n / units),
-        false_alarm_rate=false_alarm_rate(components, z, units)
-        + (1 - share) * allowed_false_alarms(alpha, units),
-        noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(units)),
+        n_needed=math.ceil(needed * n / equal),
+        false_alarm_rate=false_alarm_rate(components, z, equal)
+        + (1 - share) * allowed_false_alarms(alpha, equal),
+        noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(equal)),
     )
 
 
@@ -181,39 +194,34 @@ def _check_ranges(n: int, units: int, max_undetected: float, changed: float) -> 
             raise MetricError(f"{name} must be {range_}, got {value}.")
 
 
-def plans_like(predictions: Predictions, n: int, strictness: Strictness) -> Callable[[int], Plan]:
+def plans_like(
+    predictions: Predictions, n: int, strictness: Strictness, changed: float | None = None
+) -> Callable[[int], Plan]:
     """Return a function that plans comparisons on so many items like these predictions.
-
-    The candidate's errors are taken to be independent of the predictions', which is the worst case.
 
     Args:
         predictions: at least two independent units.
         n: number of items for which the number of groups is rounded first.
         strictness: of the comparison.
+        changed: share of the items that only one of the two models answers correctly. By default
+            the candidate's errors are taken to be independent of the predictions', which is the
+            worst case.
     """
-    tolerance, alpha = strictness.tolerance, strictness.alpha
-    units = equal_units(predictions.n, cluster_codes(predictions))
+    units = predictions.n_clusters
+    equal = equal_units(predictions.n, cluster_codes(predictions))
     measured = measure(predictions)
-    visible = smallest_visible_unpaired(predictions, tolerance, alpha)
-    z = upper_quantile(alpha, units) + NORMAL.inv_cdf(POWER)
-    # The share of changed outcomes that has the standard error of two independent runs; above 1
-    # where groups are so unequal that they count for fewer.
-    changed = max(1e-6, units * ((visible - tolerance) / z) ** 2)
+    own = equal * _own_error(predictions) ** 2
     floor = measured.noise_floor * math.sqrt(units)
     units_of_n = max(2, round(units * n / predictions.n))
+    # Items of a group that go together change together.
+    together = own / max(1e-6, float(predictions.gap.var()))
+    share = max(1e-6, 2 * own if changed is None else changed * together)
 
     def plan_on(items: int) -> Plan:
         groups = max(2, round(units_of_n * items / n))
-        planned = plan(
-            items,
-            groups=max(2, math.floor(groups / max(1.0, changed))),
-            changed=min(1.0, changed),
-            **strictness.arguments(),
-        )
+        alike = max(2, round(groups * equal / units))
         return replace(
-            planned,
-            units=groups,
-            changed=changed,
+            _plan(items, groups, alike, share, strictness),
             noise_floor=min(1.0, floor / math.sqrt(groups)),
             high_over_floor=measured.noise_floor_high / (measured.noise_floor or 1.0),
         )

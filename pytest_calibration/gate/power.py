@@ -38,9 +38,12 @@ def worsening_at_power(tolerance: float, z: float, error: float) -> float:
 
 
 def smallest_visible(components: Iterable[Component], tolerance: float, z: float) -> float:
-    """Return the smallest shift or tilt of the confidences that is detected with 80 % power.
+    """Return the smallest shift or scaling of the confidences that is seen with 80 % power.
 
-    The tolerance plus (z + z_0.8) of the larger standard error of the two components.
+    The tolerance plus (z + z_0.8) of the larger standard error of signed gap and slope. Such a
+    comparison fails, or is undecided where the shift leads through zero. Other damages (a tilt at
+    an unchanged mean, a bow, a part of the items alone) move ECE by more than any one component,
+    so that they must be larger to be seen.
     """
     errors = [c.standard_error for c in components if c.name in FIXED and not c.unavailable]
     return worsening_at_power(tolerance, z, max(errors, default=math.nan))

@@ -15,7 +15,7 @@ from pytest_calibration.predictions import BoolArray, FloatArray, IntArray
 from pytest_calibration.uncertainty.bins import BinTotals
 from pytest_calibration.uncertainty.sample import Sample
 from pytest_calibration.uncertainty.smoothing import smooth_noise_floor
-from pytest_calibration.uncertainty.standard_errors import design_effects
+from pytest_calibration.uncertainty.standard_errors import correlation_of_bins, design_effects
 
 # One-sided 95 % point of the normal distribution.
 ONE_SIDED: Final = 1.645
@@ -55,12 +55,14 @@ class NullBins:
         effect: (b,) design effect: variance over that of independent items.
         count: (b,) number of items.
         confidence: (b,) their mean confidence, 0 in an empty bin.
+        correlation: (b, b) of Σ gap between bins; None where items are independent.
     """
 
     variance: FloatArray
     effect: FloatArray
     count: IntArray
     confidence: FloatArray
+    correlation: FloatArray | None = None
 
     @classmethod
     def of(
@@ -69,11 +71,13 @@ class NullBins:
         """Return the bins of (n,) items, sorted by ``index``."""
         totals = BinTotals(confidence - correct, correct, index, clusters)
         alone = np.bincount(index, weights=confidence * (1 - confidence))
-        effect = np.ones(totals.size)
+        mean = np.bincount(index, weights=confidence) / np.maximum(totals.count, 1)
+        effect, correlation = np.ones(totals.size), None
         if clusters is not None:
             effect = design_effects(totals.residual, index, totals.size, clusters)
-        mean = np.bincount(index, weights=confidence) / np.maximum(totals.count, 1)
-        return cls(alone * effect, effect, totals.count, mean)
+            variance = alone * effect
+            correlation = correlation_of_bins(totals.residual, index, variance, clusters)
+        return cls(alone * effect, effect, totals.count, mean, correlation)
 
     @property
     def n(self) -> int:
@@ -90,15 +94,29 @@ class NullBins:
         """Standard deviation of the squared error."""
         return math.sqrt(2 * float(self.noise @ self.noise))
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation of Σ_b |Σ gap| over that of one |Σ gap| of variance 1.
+
+        For two normal variables with correlation r, that of their absolute values is
+        (√(1 − r²) + r·asin r − 1) / (π/2 − 1).
+        """
+        deviation = np.sqrt(self.variance)
+        if self.correlation is None:
+            return math.sqrt(float(deviation @ deviation))
+        r = self.correlation
+        folded = (np.sqrt(1 - r**2) + r * np.arcsin(r) - 1) / (math.pi / 2 - 1)
+        return math.sqrt(float(deviation @ folded @ deviation))
+
     def ece(self) -> NoiseFloor:
         """Floor of ECE: a bin's |Σ gap| has mean s·sqrt(2/π) and variance s²·(1 − 2/π)."""
         mean = FOLDED * float(np.sqrt(self.variance).sum()) / self.n
-        deviation = math.sqrt((1 - 2 / math.pi) * float(self.variance.sum())) / self.n
+        deviation = math.sqrt(1 - 2 / math.pi) * self.spread / self.n
         return NoiseFloor(mean, mean + ONE_SIDED * deviation)
 
     def cross_fitted(self) -> NoiseFloor:
         """Floor of the cross-fitted ECE, which has mean 0 and either sign."""
-        deviation = CROSS_FITTED * math.sqrt(float(self.variance.sum())) / self.n
+        deviation = CROSS_FITTED * self.spread / self.n
         return NoiseFloor(FOLDED * deviation, ONE_SIDED * deviation)
 
     def rms(self) -> NoiseFloor:

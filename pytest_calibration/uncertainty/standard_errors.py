@@ -63,7 +63,8 @@ def design_effects(
     """Return the design effect of each bin (size,): variance of its total over that without groups.
 
     One correlation ρ ≥ 0 of items that share a group and a bin is estimated from all bins together,
-    since single bins have too few such pairs. For a bin of n_b items, n_gb of them in group g, the
+    since single bins have too few such pairs. What a large group takes from its own residuals, by
+    moving the mean of its bin, is given back. For a bin of n_b items, n_gb of them in group g, the
     design effect is 1 + ρ·(Σ_g n_gb² / n_b − 1), at least 1 (Kish 1965).
 
     Args:
@@ -78,9 +79,50 @@ def design_effects(
     pairs = np.bincount(cell).astype(np.float64)
     together = float((np.bincount(cell, weights=residual) ** 2).sum() - residual @ residual)
     bin_of = np.arange(len(pairs)) % size
-    count = np.maximum(np.bincount(index, minlength=size), 1)
+    items = np.bincount(index, minlength=size)
+    count = np.maximum(items, 1)
     squares = np.bincount(bin_of, weights=pairs**2, minlength=size)
+    cubes = np.bincount(bin_of, weights=pairs**3, minlength=size)
     variance = np.bincount(index, weights=residual**2, minlength=size) / count
-    expected = float(variance @ (squares - np.bincount(index, minlength=size)))
-    correlation = min(max(together / expected, 0.0), 1.0) if expected > 0 else 0.0
+    # A residual is e_i - mean(e): expected products of two residuals of a group, for e independent
+    # and for e that is the same in a whole group.
+    apart = np.where(items > 0, 1 - squares / count, 0.0)
+    alike = squares - items - (2 * cubes - squares) / count + squares**2 / count**2
+    expected = float(variance @ (alike - apart))
+    extra = together - float(variance @ apart)
+    correlation = min(max(extra / expected, 0.0), 1.0) if expected > 0 else 0.0
     return np.asarray(1 + correlation * np.maximum(squares / count - 1, 0))
+
+
+def correlation_of_bins(
+    residual: FloatArray, index: IntArray, variance: FloatArray, clusters: IntArray
+) -> FloatArray:
+    """Return the correlation of the totals of bins, (b, b): a group errs alike in all its bins.
+
+    One correlation of items that share a group but no bin is estimated from all groups together.
+
+    Args:
+        residual: (n,) values minus the mean of their bin.
+        index: (n,) bin of each item.
+        variance: (b,) of the totals of the bins.
+        clusters: (n,) group codes from 0.
+    """
+    size, groups = len(variance), int(clusters.max()) + 1
+    cell = clusters * size + index
+    count = np.maximum(np.bincount(index, minlength=size), 1)
+    spread = np.sqrt(np.bincount(index, weights=residual**2, minlength=size) / count)
+    unit = residual / np.where(spread > 0, spread, 1.0)[index]
+    totals = np.bincount(cell, weights=unit, minlength=groups * size).reshape(groups, size)
+    items = np.bincount(cell, minlength=groups * size).reshape(groups, size).astype(np.float64)
+    shares = items / count
+    shared, common = items.T @ items, shares.T @ shares
+    # As in design_effects, a large group has moved the mean of its bins.
+    alike = shared - 2 * (items * shares).T @ items + common * shared
+    across = ~np.eye(size, dtype=bool)
+    expected = float(alike[across].sum())
+    together = float((totals.T @ totals)[across].sum())
+    correlation = min(max(together / expected, 0.0), 1.0) if expected > 0 else 0.0
+    deviation = np.sqrt(np.where(variance > 0, variance, 1.0))
+    out = correlation * shared * np.outer(spread, spread) / np.outer(deviation, deviation)
+    out[~across] = 1.0
+    return np.asarray(out.clip(-1, 1))
