@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -110,7 +111,7 @@ def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
     decision = replace(decision, improved=_improved(pair, strictness, bounds))
     undecided = [c for c in bounds.components if c.undecided]
     if undecided:
-        return _undecided(decision, undecided, n)
+        return through_zero(decision, undecided, n)
     # Written so that a NaN on the left can only be inconclusive.
     if visible <= tolerance + max_undetected:
         return replace(decision, state=State.PASSED)
@@ -129,7 +130,7 @@ def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
     return replace(decision, n_needed=math.ceil(n * needed / equal), reason=reason)
 
 
-def _undecided(decision: Decision, components: list[Component], n: int) -> Decision:
+def through_zero(decision: Decision, components: Sequence[Component], n: int) -> Decision:
     """A component moved through zero to where the candidate is not established to err."""
     moved = max(components, key=lambda c: c.bound - c.tolerance)
     needed = max((ESTABLISHED * c.error_of_after / c.after) ** 2 for c in components)

@@ -8,8 +8,9 @@ a_k = (x_k − x̄)/Sxx·(x_K − x_1), and the cluster-robust standard error of
 covariance between the checkpoints. Start and end are then judged as the two sides of a comparison
 are, by the same components and the same rule; with two checkpoints they are these two sides.
 
-From five checkpoints on, the drift must also exceed what the scatter of the checkpoints about
-their line explains: training adds noise of its own to each, of which the items know nothing.
+The drift must also exceed what the scatter of the checkpoints about their line explains: training
+adds noise of its own to each, of which the items know nothing. Two checkpoints have no scatter, so
+their bounds are stricter.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pytest_calibration.gate.components import (
     paired_error,
     unavailable,
 )
-from pytest_calibration.gate.decision import MIN_UNITS, Decision, State
+from pytest_calibration.gate.decision import MIN_UNITS, Decision, State, through_zero
 from pytest_calibration.gate.power import (
     bound_quantile,
     false_alarm_rate,
@@ -48,8 +49,10 @@ from pytest_calibration.predictions import FloatArray, IntArray, Predictions
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.uncertainty.quantiles import upper_quantile, upper_tail
 
-# Residuals of fewer checkpoints than this say nothing about their scatter.
-SCATTER_FROM: Final = 5
+# Of fewer checkpoints there are no residuals.
+SCATTER_FROM: Final = 3
+# How much of the false alarms that a comparison may raise a trend of two checkpoints may.
+SHARE_OF_TWO: Final = 0.1
 FIRST: Final = "first checkpoint"
 
 
@@ -59,10 +62,10 @@ class TrendComponent(Component):
 
     Attributes:
         values: of each checkpoint, in order of the steps.
-        scatter: standard error of the drift from the residuals of the line; NaN for fewer than
-            five checkpoints.
-        scatter_quantile: Student's t with K − 2 degrees of freedom, which the drift must exceed in
-            units of ``scatter``; NaN for fewer than five checkpoints.
+        scatter: standard error of the drift from the residuals of the line; NaN for two
+            checkpoints.
+        scatter_quantile: Student's t of alpha / 2 with K − 2 degrees of freedom, which the drift
+            must exceed in units of ``scatter``; NaN for two checkpoints.
     """
 
     values: tuple[float, ...] = ()
@@ -132,7 +135,7 @@ def trend(
 
     It fails where the one-sided lower bound of the drift, from the first step to the last along the
     line, lies beyond the tolerance in signed gap, slope, cross-fitted ECE or accuracy, the end of
-    the line is further from zero than its start, and, with five checkpoints or more, the drift
+    the line is further from zero than its start, and, with three checkpoints or more, the drift
     exceeds their scatter about the line. It belongs beside the comparison of each checkpoint with
     one baseline, not in its place: a jump at the last of many checkpoints hardly moves a line.
 
@@ -261,12 +264,18 @@ def decide_trend(
     decision = replace(decision, smallest_visible=visible, false_alarm_rate=rate)
     if any(c.fired for c in courses):
         return replace(decision, state=State.REGRESSED)
+    undecided = [c for c in courses if c.undecided and c.stands_out]
+    if undecided:
+        return through_zero(decision, undecided, n)
     most = tolerance + strictness.max_undetected
     # Written so that a NaN on the left can only be inconclusive.
     if visible <= most:
         return replace(decision, state=State.PASSED)
     least = math.ceil(MIN_UNITS * equal / units)
-    needed = units_to_decide(courses, tolerance, alpha, equal, strictness.max_undetected, least)
+    share = 1.0 if len(runs) >= SCATTER_FROM else SHARE_OF_TWO
+    needed = units_to_decide(
+        courses, tolerance, alpha, equal, strictness.max_undetected, least, share
+    )
     reason = (
         f"a drift of up to {visible:.3f} could have been missed (80 % power), more than the "
         f"{most:.3f} that may be."
@@ -282,10 +291,11 @@ def _courses(line: _Line, strictness: Strictness) -> tuple[tuple[TrendComponent,
     found = [line.gap(tolerance), line.slope(tolerance), line.ece(tolerance)]
     if guard is not None:
         found.append(line.accuracy(guard, alpha))
-    z = bound_quantile(found, alpha, units)
+    share = 1.0 if len(line.steps) >= SCATTER_FROM else SHARE_OF_TWO
+    z = bound_quantile(found, alpha, units, share)
     if guard is not None and z > usual:
         found[-1] = line.accuracy(guard, upper_tail(z, units))
-    level, quantile = 1 - upper_tail(z, units), upper_quantile(alpha, len(line.steps) - 1)
+    level, quantile = 1 - upper_tail(z, units), upper_quantile(alpha / 2, len(line.steps) - 1)
     courses = []
     for c in found:
         # The bound of accuracy may be an exact one.
@@ -424,7 +434,4 @@ def _course_table(verdict: TrendVerdict) -> Iterator[str]:
     for k, step in enumerate(verdict.steps):
         yield f"{_number(step):<18}{''.join(f'{c.values[k]:>z18.3f}' for c in courses)}"
     if len(verdict.steps) < SCATTER_FROM:
-        yield (
-            f"of {len(verdict.steps)} checkpoints, noise of training cannot be told from drift; "
-            f"from {SCATTER_FROM} on it is."
-        )
+        yield "with two checkpoints noise of training looks like drift, so the bounds are stricter"
