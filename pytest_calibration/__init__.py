@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_calibration.assertions import assert_accuracy_above as assert_accuracy_above
     from pytest_calibration.assertions import assert_ece_below as assert_ece_below
     from pytest_calibration.assertions import assert_metric_below as assert_metric_below
+    from pytest_calibration.assertions import assert_no_drift as assert_no_drift
     from pytest_calibration.assertions import assert_no_regression as assert_no_regression
     from pytest_calibration.assertions import assert_not_overconfident as assert_not_overconfident
     from pytest_calibration.baselines import Baselines as Baselines
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_calibration.errors import CalibrationError as CalibrationError
     from pytest_calibration.gate.decision import State as State
     from pytest_calibration.gate.planning import plan as plan
+    from pytest_calibration.gate.trend import trend as trend
     from pytest_calibration.gate.verdict import Verdict as Verdict
     from pytest_calibration.gate.verdict import compare as compare
     from pytest_calibration.gate.verdict import judge as judge
@@ -51,13 +53,14 @@ if TYPE_CHECKING:
 # Module to the names it has; `name:public` where the public name is another.
 _MODULES = {
     "assertions": "assert_accuracy_above assert_ece_below assert_metric_below "
-    "assert_no_regression assert_not_overconfident",
+    "assert_no_drift assert_no_regression assert_not_overconfident",
     "baselines": "Baselines",
     "diagnosis": "Diagnosis diagnose",
     "diagnosis.slices": "by_slice shifts:slice_shifts",
     "errors": "CalibrationError",
     "gate.decision": "State",
     "gate.planning": "plan",
+    "gate.trend": "trend",
     "gate.verdict": "Verdict compare judge",
     "history.checkpoints": "checkpoints",
     "history.file": "History",

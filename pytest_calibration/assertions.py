@@ -7,6 +7,7 @@ and knows the command that records or accepts; without a sink the assertions hav
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,6 +21,8 @@ from pytest_calibration.errors import MetricError, UsageError
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.strictness import DEFAULT, TOLERANCE, Strictness
 from pytest_calibration.gate.verdict import Verdict, compare, judge
+from pytest_calibration.history.drift import judge_drift, series_of
+from pytest_calibration.history.file import History
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
@@ -137,6 +140,53 @@ def assert_no_regression(
     return _conclude(told, candidate)
 
 
+def assert_no_drift(
+    history: History | str | os.PathLike[str],
+    probe: str,
+    *,
+    run: str | None = None,
+    tolerance: float | None = None,
+    alpha: float | None = None,
+    accuracy_tolerance: float | None = TOLERANCE,
+) -> Verdict:
+    """Fail when calibration, or accuracy, got worse over the checkpoints of a training run.
+
+    See :func:`pytest_calibration.gate.trend.trend` for the rule. It belongs beside
+    :func:`assert_no_regression` on each checkpoint: a jump at the last of many hardly moves a line.
+
+    Args:
+        history: the file of ``--calibration-history``, or a ``History``.
+        probe: name of the probe.
+        run: the training run: the folder of its checkpoints, or its name on the hub; needed where
+            the history has several.
+        tolerance: allowed worsening from the start of the line to its end; by default that of the
+            project, then 0.02.
+        alpha: one-sided error level of each bound; by default the project's, then 0.05.
+        accuracy_tolerance: allowed loss of accuracy; None switches that guard off.
+
+    Returns:
+        The verdict, a ``TrendVerdict``, when it does not fail: passed or inconclusive.
+
+    Raises:
+        AssertionError: drifted, or the checkpoints are not comparable.
+        CalibrationError: the history, its items or a setting cannot be used.
+    """
+    __tracebackhide__ = True
+    if not isinstance(history, History | str | os.PathLike):
+        raise UsageError(
+            "the history must be a History or the path of its file, got "
+            f"{type(history).__name__}; --calibration-history=FILE writes one."
+        )
+    file = history if isinstance(history, History) else History(history)
+    series, remarks = series_of(file, probe, run)
+    named = next(filter(None, map(file.predictions, series.lines)), None)
+    project = DEFAULT if named is None else _project_strictness(named)
+    project = project.with_first(tolerance=[tolerance], alpha=[alpha])
+    verdict = judge_drift(file, series, replace(project, accuracy_tolerance=accuracy_tolerance))
+    verdict = replace(verdict, cautions=(*verdict.cautions, *remarks))
+    return _conclude([verdict])
+
+
 def assert_metric_below(
     predictions: PredictionsLike, metric: str, limit: float, *, bins: int = DEFAULT_BINS
 ) -> Verdict:
@@ -210,11 +260,14 @@ def _project_strictness(candidate: Predictions) -> Strictness:
     return DEFAULT if sink is None else sink.strictness(candidate)
 
 
-def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
-    """Report the verdicts, and raise with the text of all that fail."""
+def _conclude(verdicts: Sequence[Verdict], candidate: Predictions | None = None) -> Verdict:
+    """Report the verdicts, and raise with the text of all that fail.
+
+    The candidate is dumped where the session dumps; what a history holds was measured before.
+    """
     __tracebackhide__ = True
     sink = SINK.get()
-    if sink is not None:
+    if sink is not None and candidate is not None:
         baselines = [v.baseline_items for v in verdicts if v.baseline_items is not None]
         sink.dump(candidate, baselines[-1] if baselines else None)
         sink.measured(candidate, verdicts)

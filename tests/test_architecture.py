@@ -57,7 +57,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "reports.model": (f"{CORE} gate diagnosis", "msgspec numpy"),
     "reports.dump": (f"{CORE} files input_files reports", "msgspec numpy"),
     "sink": ("predictions gate baselines reports.model", ""),
-    "assertions": (f"{CORE} gate baselines reports sink", ""),
+    "assertions": (f"{CORE} gate baselines history reports sink", ""),
     "plugin": ("*", "pytest"),
     "cli": ("*", ""),
     "suite": ("assertions baselines plugin.run", "pytest"),

@@ -45,7 +45,13 @@ from pytest_calibration.gate.strictness import DEFAULT, Strictness
 from pytest_calibration.gate.verdict import Verdict, align, cautioned
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics.cross_fitted import cross_fitted
-from pytest_calibration.predictions import FloatArray, IntArray, Predictions
+from pytest_calibration.predictions import (
+    FloatArray,
+    IntArray,
+    Predictions,
+    PredictionsLike,
+    as_predictions,
+)
 from pytest_calibration.text.numbers import counted, distinct
 from pytest_calibration.uncertainty.quantiles import upper_quantile, upper_tail
 
@@ -106,9 +112,11 @@ class TrendVerdict(Verdict):
 
     Attributes:
         steps: (K,) where the checkpoints stand, in order.
+        axis: what such a place is called.
     """
 
     steps: tuple[float, ...] = ()
+    axis: str = "step"
 
     @property
     def courses(self) -> tuple[TrendComponent, ...]:
@@ -118,7 +126,7 @@ class TrendVerdict(Verdict):
     @property
     def findings(self) -> tuple[str, ...]:
         """A sentence on every component that drifted."""
-        return tuple(_sentence(c, self.steps) for c in self.courses if c in self.failing)
+        return tuple(_sentence(c, self) for c in self.courses if c in self.failing)
 
     @property
     def explanation(self) -> tuple[str, ...]:
@@ -128,8 +136,10 @@ class TrendVerdict(Verdict):
 
 def trend(
     steps: Sequence[float],
-    predictions: Sequence[Predictions],
+    predictions: Sequence[PredictionsLike],
     strictness: Strictness = DEFAULT,
+    *,
+    axis: str = "step",
 ) -> TrendVerdict:
     """Judge whether calibration got worse over the checkpoints of a run, along a line through all.
 
@@ -143,14 +153,16 @@ def trend(
         steps: (K,) where the checkpoints stand (steps, epochs, tokens), in any order.
         predictions: (K,) of each, of one probe; they are compared on the items that all share.
         strictness: tolerance and error levels, as of a comparison.
+        axis: what a place of a checkpoint is called in the text.
 
     Raises:
         MetricError: no checkpoint, another number of steps, a step that is no number, several
             checkpoints that all stand at one step, or predictions of several probes.
     """
-    order = _order(steps, predictions)
+    runs = [as_predictions(one) for one in predictions]
+    order = _order(steps, runs, axis)
     positions = tuple(float(steps[k]) for k in order)
-    runs = [predictions[k] for k in order]
+    runs = [runs[k] for k in order]
     first, last = runs[0], runs[-1]
     verdict = TrendVerdict(
         State.INCONCLUSIVE,
@@ -167,10 +179,11 @@ def trend(
         candidate=last,
         baseline_items=first,
         steps=positions,
+        axis=axis,
     )
     if len(runs) == 1:
         return replace(verdict, reason="one checkpoint is no trend; a second makes it one.")
-    index, remark = _shared(runs, positions, strictness.min_share)
+    index, remark = _shared(runs, verdict, strictness.min_share)
     if index is None:
         return replace(verdict, state=State.NOT_COMPARABLE, reason=remark, baseline_items=None)
     shared = [run.take(found) for run, found in zip(runs, index, strict=True)]
@@ -185,10 +198,15 @@ def trend(
         baseline_items=first,
         **vars(decide_trend(positions, shared, strictness)),
     )
+    if verdict.state is State.REGRESSED:
+        ends = f"from {axis} {_number(positions[0])} to {_number(positions[-1])}"
+        line = f"along the line through {len(runs)} checkpoints"
+        reason = f"{ends}, {line}; before and after are its start and its end."
+        verdict = replace(verdict, reason=reason)
     return cautioned(verdict, remark, strictness.changed())
 
 
-def _order(steps: Sequence[float], predictions: Sequence[Predictions]) -> list[int]:
+def _order(steps: Sequence[float], predictions: Sequence[Predictions], axis: str) -> list[int]:
     """Return the checkpoints in order of their steps, those of one step as given."""
     if not predictions:
         raise MetricError("a trend needs checkpoints, got none.")
@@ -203,7 +221,7 @@ def _order(steps: Sequence[float], predictions: Sequence[Predictions]) -> list[i
             raise MetricError(f"a step must be a finite number, got {step}.")
     if len(steps) > 1 and min(steps) == max(steps):
         raise MetricError(
-            f"all {len(steps)} checkpoints stand at step {steps[0]:g}; a trend needs two steps."
+            f"all {len(steps)} checkpoints stand at {axis} {steps[0]:g}; a trend needs two."
         )
     probes = dict.fromkeys(p.probe for p in predictions)
     if len(probes) > 1:
@@ -212,7 +230,7 @@ def _order(steps: Sequence[float], predictions: Sequence[Predictions]) -> list[i
 
 
 def _shared(
-    runs: Sequence[Predictions], steps: Sequence[float], min_share: float
+    runs: Sequence[Predictions], verdict: TrendVerdict, min_share: float
 ) -> tuple[list[IntArray] | None, str]:
     """Return the positions of the shared items in each run, in one order, and a remark.
 
@@ -220,10 +238,13 @@ def _shared(
     """
     first, smallest = runs[0], len(runs[0])
     common, remark = np.arange(len(first)), ""
-    for run, step in zip(runs[1:], steps[1:], strict=True):
+    for run, step in zip(runs[1:], verdict.steps[1:], strict=True):
         ours, theirs, problem = align(run, first, FIRST, min_share)
         if ours is None or theirs is None:
-            return None, f"step {_number(step)} cannot be compared with the first: {problem}"
+            return (
+                None,
+                f"{verdict.axis} {_number(step)} cannot be compared with the first: {problem}",
+            )
         remark = remark or problem
         smallest = min(smallest, len(theirs))
         common = np.intersect1d(common, theirs, assume_unique=True)
@@ -413,15 +434,16 @@ def _number(step: float) -> str:
     return f"{step:,.10g}"
 
 
-def _sentence(c: TrendComponent, steps: Sequence[float]) -> str:
+def _sentence(c: TrendComponent, verdict: TrendVerdict) -> str:
     """Say how far a component drifted, with the digits that show that it fails."""
     bound, tolerance = distinct(c.bound, c.tolerance)
+    first, last = (_number(verdict.steps[k]) for k in (0, -1))
     verb = "fell" if c.name == "accuracy" else "worsened"
     return (
-        f"{c.name} {verb} by {c.worsening:.3f} from step {_number(steps[0])} to "
-        f"{_number(steps[-1])} along the line through {len(steps)} checkpoints ({c.before:.3f} -> "
-        f"{c.after:.3f}); at least {bound} with {100 * c.level:.3g} % confidence: {bound} > "
-        f"tolerance {tolerance}{'; ' * bool(c.among)}{c.among}"
+        f"{c.name} {verb} by {c.worsening:.3f} from {verdict.axis} {first} to {last} along the "
+        f"line through {len(verdict.steps)} checkpoints ({c.before:.3f} -> {c.after:.3f}); at "
+        f"least {bound} with {100 * c.level:.3g} % confidence: {bound} > tolerance {tolerance}"
+        f"{'; ' * bool(c.among)}{c.among}"
     )
 
 
@@ -430,7 +452,7 @@ def _course_table(verdict: TrendVerdict) -> Iterator[str]:
     courses = [c for c in verdict.courses if c.values]
     if not courses:
         return
-    yield f"{'step':<18}{''.join(f'{c.name:>18}' for c in courses)}"
+    yield f"{verdict.axis:<18}{''.join(f'{c.name:>18}' for c in courses)}"
     for k, step in enumerate(verdict.steps):
         yield f"{_number(step):<18}{''.join(f'{c.values[k]:>z18.3f}' for c in courses)}"
     if len(verdict.steps) < SCATTER_FROM:

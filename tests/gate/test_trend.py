@@ -356,7 +356,7 @@ def test_items_that_few_checkpoints_share_are_too_few() -> None:
         ([0, math.nan], (0.0, 0.1), "a step must be a finite number, got nan."),
         ([0, "100"], (0.0, 0.1), "a step must be a number, got '100'."),
         ([0, True], (0.0, 0.1), "a step must be a number, got True."),
-        ([5, 5, 5], (0.0, 0.1, 0.1), "all 3 checkpoints stand at step 5; a trend needs two steps."),
+        ([5, 5, 5], (0.0, 0.1, 0.1), "all 3 checkpoints stand at step 5; a trend needs two."),
     ],
 )
 def test_steps_that_make_no_line_are_refused(

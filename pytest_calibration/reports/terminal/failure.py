@@ -144,7 +144,10 @@ def _remedies(failing: Sequence[Result]) -> list[Remedy]:
 def _where_more_is(result: Result) -> str:
     if result.test:
         return "pytest -v, or --calibration-report=FILE.html"
-    return f"{'compare(predictions, baseline).explain() and ' * bool(result.baseline)}diagnose()"
+    asked = (
+        "trend(steps, predictions)" if result.against == "run" else "compare(predictions, baseline)"
+    )
+    return f"{f'{asked}.explain() and ' * bool(result.baseline)}diagnose()"
 
 
 # --- the full text -------------------------------------------------------------------------------
