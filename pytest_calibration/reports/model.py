@@ -7,7 +7,6 @@ apply is None.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ import numpy as np
 from pytest_calibration.diagnosis import Diagnosis, diagnose
 from pytest_calibration.diagnosis.passing import cautions_on_a_pass
 from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift, by_slice, shifts
-from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.strictness import Setting
@@ -32,8 +30,8 @@ from pytest_calibration.gate.verdict import (
     Verdict,
     headline,
 )
-from pytest_calibration.measurement import Measurement, measure
-from pytest_calibration.metrics import METRICS, Strategy, metric_named
+from pytest_calibration.measurement import Measurement, measure_all
+from pytest_calibration.metrics import Strategy, metric_named
 from pytest_calibration.metrics.table import below_zero, sides_below_zero
 from pytest_calibration.predictions import BoolArray, IntArray, Predictions
 from pytest_calibration.predictions.item_text import ItemText
@@ -170,18 +168,14 @@ class Side:
     @classmethod
     def of(cls, predictions: Predictions, bins: int) -> Side:
         """Measure everything that a report shows of a model."""
-        metrics = {}
-        for name, metric in METRICS.items():
-            if metric.applies_to(predictions):
-                # There is no ranking of answers that are all correct, or all wrong.
-                with contextlib.suppress(MetricError):
-                    metrics[name] = Number.of(measure(predictions, name, bins=bins))
         return cls(
             model=predictions.signature.soft.get("model", ""),
             n=predictions.n,
             units=predictions.n_clusters,
             bins=bins,
-            metrics=metrics,
+            metrics={
+                name: Number.of(one) for name, one in measure_all(predictions, bins=bins).items()
+            },
             reliability=reliability(predictions, bins),
             histogram=confidence_histogram(predictions),
             hard=dict(predictions.signature.hard),
