@@ -337,12 +337,14 @@ class Result:
         bound: lower bound of that worsening, or the number compared with the limit.
         smallest_visible: smallest worsening that is seen at 80 % power.
         false_alarm_rate: upper bound of how often an unchanged model fails.
+        p_value: upper bound of how often an unchanged model gets worse as clearly.
         n_needed: items at which an inconclusive comparison would decide; 0 otherwise.
         improved: whether it is better than the baseline beyond the tolerance.
         components: every component of the comparison.
         notes: further sentences for the reader.
         recorded_in: YAML file of the record that was added or replaced; else empty.
         detail: the measurements behind it, where they were asked for.
+        waits: whether it fails only if it remains after the correction at the end of the run.
     """
 
     test: str
@@ -379,12 +381,14 @@ class Result:
     bound: float | None
     smallest_visible: float | None
     false_alarm_rate: float | None
+    p_value: float | None
     n_needed: int
     improved: bool
     components: tuple[ComponentRow, ...]
     notes: tuple[str, ...]
     recorded_in: str
     detail: Detail | None
+    waits: bool = False
 
     @property
     def fired(self) -> tuple[str, ...]:
@@ -492,6 +496,7 @@ def result_of(
     *,
     test: str = "",
     fails: bool | None = None,
+    waits: bool = False,
     remedy: Remedy | None = None,
     detailed: bool = True,
     item_text: bool = False,
@@ -502,6 +507,7 @@ def result_of(
         verdict: the verdict.
         test: node id of the test that made it.
         fails: whether it failed the test; by default as its state says.
+        waits: whether the end of the run decides if it fails.
         remedy: the command that records or accepts.
         detailed: with all metrics, bins, slices, items and the diagnosis.
         item_text: with the text of the items.
@@ -512,6 +518,7 @@ def result_of(
         verdict,
         test=test,
         fails=verdict.state.fails if fails is None else fails,
+        waits=waits,
         remedy=remedy,
         probe=m.probe,
         model=m.model,
