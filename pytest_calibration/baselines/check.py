@@ -84,9 +84,7 @@ def compare_with_stored(
                 return accepted
             strictness = strictness_for(record, project, tolerance)
             return _with_anchor(accepted, predictions, record, strictness, record.steps + 1)
-    if store.policy.anchor is None or verdict.state.fails:
-        return verdict
-    return _with_anchor_moved(verdict, store, record, store.policy.anchor)
+    return _anchor_if_allowed(verdict, store, record)
 
 
 def _with_anchor(
@@ -144,8 +142,12 @@ def _accepted(record: Record, steps: int) -> str:
     return f"{'at least ' * unknown}{counted(steps, 'accepted step')}"
 
 
-def _with_anchor_moved(verdict: Verdict, store: Baselines, record: Record, reason: str) -> Verdict:
-    """Count drift from the record as it is, unless it is the anchor already."""
+def _anchor_if_allowed(verdict: Verdict, store: Baselines | Record, record: Record) -> Verdict:
+    """Count drift from the record as it is, where the run moves the anchor and does not fail."""
+    if not isinstance(store, Baselines) or store.policy.anchor is None or verdict.state.fails:
+        return verdict
+    reason = store.policy.anchor
+    # It is the anchor already.
     if record.steps == 0 and record.anchor_items is not None:
         return verdict
     store.submit(store.anchor_draft(record, reason))
@@ -229,7 +231,7 @@ def compare_ece_with_stored(
     # A limit written by hand stays what it is, whatever is accepted.
     if verdict.state is State.ABOVE_LIMIT and record.limit is None:
         return _accept_if_allowed(verdict, predictions, baseline, record)
-    return verdict
+    return _anchor_if_allowed(verdict, baseline, record)
 
 
 def _accept_if_allowed(
