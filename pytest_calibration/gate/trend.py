@@ -16,8 +16,9 @@ their bounds are stricter.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -271,17 +272,56 @@ def decide_trend(
     The part of :func:`trend` after pairing: nothing is measured or printed here.
     """
     line = _Line.of(runs, np.array(steps, dtype=np.float64))
-    tolerance, alpha, pair = strictness.tolerance, strictness.alpha, line.pair
-    courses, z = _courses(line, strictness)
-    n, units, equal = len(runs[0]), pair.units, pair.equal_units
+    pair, tolerance, guard = line.pair, strictness.tolerance, strictness.accuracy_tolerance
+    found = [line.gap(tolerance), line.slope(tolerance), line.ece(tolerance)]
+    accuracy = None if guard is None else partial(line.accuracy, guard)
+    units = _Units(len(runs[0]), pair.units, pair.equal_units)
+    return _decision(found, accuracy, line.steps, units, strictness)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """How many items there are, how many units, and how many of equal size these are worth."""
+
+    n: int
+    units: int
+    equal: int
+
+
+def _decision(
+    found: list[TrendComponent],
+    accuracy: Callable[[float], TrendComponent] | None,
+    steps: FloatArray,
+    size: _Units,
+    strictness: Strictness,
+) -> Decision:
+    """Bound the components of a line, and decide.
+
+    Args:
+        found: those of calibration.
+        accuracy: gives the component of accuracy with its bound at an error level; None without.
+        steps: (K,) in order.
+        size: of what each checkpoint was measured on.
+        strictness: tolerance and error levels.
+    """
+    tolerance, alpha, equal = strictness.tolerance, strictness.alpha, size.equal
+    share = 1.0 if len(steps) >= SCATTER_FROM else SHARE_OF_TWO
+    usual = upper_quantile(alpha, equal)
+    guard = [] if accuracy is None else [accuracy(alpha)]
+    z = bound_quantile((*found, *guard), alpha, equal, share)
+    if accuracy is not None and z > usual:
+        guard = [accuracy(upper_tail(z, equal))]
+    bounded = (replace(c, bound=c.worsening - z * c.standard_error) for c in found)
+    level = 1 - upper_tail(z, equal)
+    courses = tuple(_scattered(c, level, steps, alpha) for c in (*bounded, *guard))
     decision = Decision(State.INCONCLUSIVE, courses)
-    if units < MIN_UNITS:
-        few = counted(units, "item" if pair.clusters is None else "group")
-        verb = "is" if units == 1 else "are"
+    if size.units < MIN_UNITS:
+        few = counted(size.units, "item" if size.units == size.n else "group")
+        verb = "is" if size.units == 1 else "are"
         reason = f"{few} {verb} too few for a trend; at least {MIN_UNITS} are needed."
-        return replace(decision, n_needed=math.ceil(n * MIN_UNITS / units), reason=reason)
+        needed = math.ceil(size.n * MIN_UNITS / size.units)
+        return replace(decision, n_needed=needed, reason=reason)
     visible = smallest_visible(courses, tolerance, z)
-    share = 1.0 if len(runs) >= SCATTER_FROM else SHARE_OF_TWO
     decision = replace(
         decision,
         smallest_visible=visible,
@@ -292,12 +332,12 @@ def decide_trend(
         return replace(decision, state=State.REGRESSED)
     undecided = [c for c in courses if c.undecided and c.stands_out]
     if undecided:
-        return through_zero(decision, undecided, n)
+        return through_zero(decision, undecided, size.n)
     most = tolerance + strictness.max_undetected
     # Written so that a NaN on the left can only be inconclusive.
     if visible <= most:
         return replace(decision, state=State.PASSED)
-    least = math.ceil(MIN_UNITS * equal / units)
+    least = math.ceil(MIN_UNITS * equal / size.units)
     needed = units_to_decide(
         courses, tolerance, alpha, equal, strictness.max_undetected, least, share
     )
@@ -305,31 +345,36 @@ def decide_trend(
         f"a drift of up to {visible:.3f} could have been missed (80 % power), more than the "
         f"{most:.3f} that may be."
     )
-    return replace(decision, n_needed=math.ceil(n * needed / equal), reason=reason)
+    return replace(decision, n_needed=math.ceil(size.n * needed / equal), reason=reason)
 
 
-def _courses(line: _Line, strictness: Strictness) -> tuple[tuple[TrendComponent, ...], float]:
-    """Return every component of the line with its bound, and the quantile of the bounds."""
-    tolerance, alpha = strictness.tolerance, strictness.alpha
-    guard, units = strictness.accuracy_tolerance, line.pair.equal_units
-    usual = upper_quantile(alpha, units)
-    found = [line.gap(tolerance), line.slope(tolerance), line.ece(tolerance)]
-    if guard is not None:
-        found.append(line.accuracy(guard, alpha))
-    share = 1.0 if len(line.steps) >= SCATTER_FROM else SHARE_OF_TWO
-    z = bound_quantile(found, alpha, units, share)
-    if guard is not None and z > usual:
-        found[-1] = line.accuracy(guard, upper_tail(z, units))
-    level, quantile = 1 - upper_tail(z, units), upper_quantile(alpha / 2, len(line.steps) - 1)
-    courses = []
-    for c in found:
-        # The bound of accuracy may be an exact one.
-        bound = c.bound if c.name == "accuracy" else c.worsening - z * c.standard_error
-        scatter = line.scatter(c.values)
-        course = replace(c, bound=bound, level=level, scatter=scatter)
-        scattered = not math.isnan(scatter)
-        courses.append(replace(course, scatter_quantile=quantile) if scattered else course)
-    return tuple(courses), z
+def _scattered(
+    component: TrendComponent, level: float, steps: FloatArray, alpha: float
+) -> TrendComponent:
+    """Return a component with the scatter of the checkpoints about its line."""
+    scatter = _scatter(steps, component.values)
+    quantile = math.nan if math.isnan(scatter) else upper_quantile(alpha / 2, len(steps) - 1)
+    return replace(component, level=level, scatter=scatter, scatter_quantile=quantile)
+
+
+def _weights(steps: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return (K,) the weights of the fitted start, and (K,) those of the fitted end."""
+    centred = (steps - steps.mean()) / np.abs(steps - steps.mean()).max()
+    spread = float(centred @ centred)
+    start, end = (1 / len(steps) + centred[at] * centred / spread for at in (0, -1))
+    return start, end
+
+
+def _scatter(steps: FloatArray, values: Sequence[float] | FloatArray) -> float:
+    """Standard error of the drift from the residuals of the line; NaN for few checkpoints."""
+    means, many = np.array(values), len(steps)
+    if many < SCATTER_FROM or not len(means):
+        return math.nan
+    start, end = _weights(steps)
+    first, last = float(start @ means), float(end @ means)
+    residual = means - first - (steps - steps[0]) / (steps[-1] - steps[0]) * (last - first)
+    weights = end - start
+    return math.sqrt(float(residual @ residual) / (many - 2) * float(weights @ weights))
 
 
 @dataclass(frozen=True)
@@ -354,9 +399,7 @@ class _Line:
 
     @classmethod
     def of(cls, runs: Sequence[Predictions], steps: FloatArray) -> _Line:
-        centred = (steps - steps.mean()) / np.abs(steps - steps.mean()).max()
-        spread = float(centred @ centred)
-        start, end = (1 / len(steps) + centred[at] * centred / spread for at in (0, -1))
+        start, end = _weights(steps)
         return cls(
             steps=steps,
             confidence=np.array([as_stored(run.confidence) for run in runs]),
@@ -370,17 +413,6 @@ class _Line:
     def gaps(self) -> FloatArray:
         """(K, n) confidence minus correct."""
         return self.confidence - self.correct
-
-    def scatter(self, values: Sequence[float]) -> float:
-        """Standard error of the drift from the residuals of the line; NaN for few checkpoints."""
-        means, many = np.array(values), len(self.steps)
-        if many < SCATTER_FROM or not values:
-            return math.nan
-        share = (self.steps - self.steps[0]) / (self.steps[-1] - self.steps[0])
-        first, last = float(self.start @ means), float(self.end @ means)
-        residual = means - first - share * (last - first)
-        weights = self.end - self.start
-        return math.sqrt(float(residual @ residual) / (many - 2) * float(weights @ weights))
 
     def gap(self, tolerance: float) -> TrendComponent:
         return self._direction("signed gap", self.gaps, tolerance)
