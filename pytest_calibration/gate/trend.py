@@ -16,10 +16,10 @@ their bounds are stricter.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from pytest_calibration.gate.components import (
     as_stored,
     component_of,
     paired_error,
+    shift_of,
     unavailable,
 )
 from pytest_calibration.gate.decision import MIN_UNITS, Decision, State, p_value_of, through_zero
@@ -44,7 +45,7 @@ from pytest_calibration.gate.power import (
 )
 from pytest_calibration.gate.strictness import DEFAULT, Strictness
 from pytest_calibration.gate.verdict import Verdict, align, cautioned
-from pytest_calibration.measurement import measure
+from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.predictions import (
     FloatArray,
@@ -61,6 +62,7 @@ SCATTER_FROM: Final = 3
 # How much of the false alarms that a comparison may raise a trend of two checkpoints may.
 SHARE_OF_TWO: Final = 0.1
 FIRST: Final = "first checkpoint"
+ONE: Final = "one checkpoint is no trend; a second makes it one."
 
 
 @dataclass(frozen=True)
@@ -161,59 +163,171 @@ def trend(
             checkpoints that all stand at one step, or predictions of several probes.
     """
     runs = [as_predictions(one) for one in predictions]
-    order = _order(steps, runs, axis)
-    positions = tuple(float(steps[k]) for k in order)
+    order = _order(steps, [run.probe for run in runs], axis)
     runs = [runs[k] for k in order]
-    first, last = runs[0], runs[-1]
     verdict = TrendVerdict(
         State.INCONCLUSIVE,
-        measure(last),
-        baseline=measure(first),
-        against="run",
-        reference=FIRST,
-        tolerance=strictness.tolerance,
-        alpha=strictness.alpha,
-        n=len(last),
-        units=last.n_clusters,
-        candidate_n=len(last),
-        baseline_n=len(first),
-        candidate=last,
-        baseline_items=first,
-        steps=positions,
+        measure(runs[-1]),
+        baseline=measure(runs[0]),
+        n=len(runs[-1]),
+        units=runs[-1].n_clusters,
+        candidate_n=len(runs[-1]),
+        baseline_n=len(runs[0]),
+        candidate=runs[-1],
+        baseline_items=runs[0],
+        steps=tuple(float(steps[k]) for k in order),
         axis=axis,
+        **_common(strictness),
     )
     if len(runs) == 1:
-        return replace(verdict, reason="one checkpoint is no trend; a second makes it one.")
+        return replace(verdict, reason=ONE)
     index, remark = _shared(runs, verdict, strictness.min_share)
     if index is None:
         return replace(verdict, state=State.NOT_COMPARABLE, reason=remark, baseline_items=None)
     shared = [run.take(found) for run, found in zip(runs, index, strict=True)]
-    first, last = shared[0], shared[-1]
     verdict = replace(
         verdict,
-        measurement=measure(last),
-        baseline=measure(first),
-        n=len(last),
-        units=last.n_clusters,
-        candidate=last,
-        baseline_items=first,
-        **vars(decide_trend(positions, shared, strictness)),
+        measurement=measure(shared[-1]),
+        baseline=measure(shared[0]),
+        n=len(shared[-1]),
+        units=shared[-1].n_clusters,
+        candidate=shared[-1],
+        baseline_items=shared[0],
+        **vars(decide_trend(verdict.steps, shared, strictness)),
     )
-    if verdict.state is State.REGRESSED:
-        ends = f"from {axis} {_number(positions[0])} to {_number(positions[-1])}"
-        line = f"along the line through {len(runs)} checkpoints"
-        reason = f"{ends}, {line}; before and after are its start and its end."
-        verdict = replace(verdict, reason=reason)
-    return cautioned(verdict, remark, strictness.changed())
+    return cautioned(_from_where(verdict), remark, strictness.changed())
 
 
-def _order(steps: Sequence[float], predictions: Sequence[Predictions], axis: str) -> list[int]:
+def trend_of_numbers(
+    steps: Sequence[float],
+    measured: Sequence[Mapping[str, Measurement]],
+    strictness: Strictness = DEFAULT,
+    *,
+    axis: str = "step",
+) -> TrendVerdict:
+    """Judge a trend by the numbers of each checkpoint, where its items are not kept.
+
+    The checkpoints count as independent, which on the same items overstates the standard error of
+    the drift. Of calibration only the signed gap is judged: only of a mean do a value and an
+    interval say enough.
+
+    Args:
+        steps: (K,) where the checkpoints stand, in any order.
+        measured: (K,) ``ece``, ``signed_gap`` and ``accuracy`` of each, of one probe.
+        strictness: tolerance and error levels, as of a comparison.
+        axis: what a place of a checkpoint is called in the text.
+
+    Raises:
+        MetricError: as :func:`trend`.
+    """
+    order = _order(steps, [one["ece"].probe for one in measured], axis)
+    ordered = [measured[k] for k in order]
+    first, last = (ordered[k]["ece"] for k in (0, -1))
+    verdict = TrendVerdict(
+        State.INCONCLUSIVE,
+        last,
+        baseline=first,
+        n=last.n,
+        units=last.n_clusters,
+        candidate_n=last.n,
+        baseline_n=first.n,
+        settings=strictness.changed(),
+        cautions=tuple(f"{setting}." for setting in strictness.changed()),
+        steps=tuple(float(steps[k]) for k in order),
+        axis=axis,
+        **_common(strictness),
+    )
+    if len(ordered) == 1:
+        return replace(verdict, reason=ONE)
+    line = np.array(verdict.steps)
+    fewest = min((one["ece"] for one in ordered), key=lambda m: m.n_clusters)
+    size = _Units(fewest.n, fewest.n_clusters, fewest.n_clusters)
+    floor, guard = math.sqrt(3) / fewest.n, strictness.accuracy_tolerance
+    gaps, rights = (_Ends.of([one[k] for one in ordered], line) for k in ("signed_gap", "accuracy"))
+    shift = shift_of(
+        "signed gap",
+        gaps.before,
+        gaps.after,
+        max(gaps.error, floor),
+        lambda: gaps.errors,
+        strictness.tolerance,
+        0.0,
+    )
+    gap = _course(shift, gaps.values)
+
+    def accuracy(alpha: float) -> TrendComponent:
+        before, after, error = rights.before, rights.after, max(rights.error, floor)
+        bound = before - after - upper_quantile(alpha, size.equal) * error
+        loss = before - after
+        found = Component("accuracy", before, after, loss, error, bound, guard or 0.0)
+        return _course(found, rights.values)
+
+    decision = _decision([gap], accuracy if guard is not None else None, line, size, strictness)
+    return _from_where(replace(verdict, **vars(decision)))
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """The line through values with intervals, independent of each other.
+
+    Attributes:
+        values: (K,) of the checkpoints.
+        before: start of the line.
+        after: end of the line.
+        error: standard error of the drift.
+        errors: of start and end.
+    """
+
+    values: FloatArray
+    before: float
+    after: float
+    error: float
+    errors: tuple[float, float]
+
+    @classmethod
+    def of(cls, measured: Sequence[Measurement], steps: FloatArray) -> _Ends:
+        values = np.array([m.value for m in measured])
+        quantiles = [upper_quantile(0.025, m.n_clusters) for m in measured]
+        widths = [(m.high - m.low) / 2 for m in measured]
+        errors = np.array(widths) / np.array(quantiles)
+        start, end = _weights(steps)
+        of_drift, of_start, of_end = (
+            math.sqrt(float(np.square(weights * errors).sum()))
+            for weights in (end - start, start, end)
+        )
+        ends = float(start @ values), float(end @ values)
+        return cls(values, *ends, of_drift, (of_start, of_end))
+
+
+def _common(strictness: Strictness) -> dict[str, Any]:
+    """Return what every verdict on a trend says of what it compares, and how strictly."""
+    return {
+        "against": "run",
+        "reference": FIRST,
+        "tolerance": strictness.tolerance,
+        "alpha": strictness.alpha,
+    }
+
+
+def _from_where(verdict: TrendVerdict) -> TrendVerdict:
+    """Return a verdict whose reason says, where it fails, from where to where it drifted."""
+    if verdict.state is not State.REGRESSED:
+        return verdict
+    first, last = (_number(verdict.steps[k]) for k in (0, -1))
+    reason = (
+        f"from {verdict.axis} {first} to {last}, along the line through {len(verdict.steps)} "
+        "checkpoints; before and after are its start and its end."
+    )
+    return replace(verdict, reason=reason)
+
+
+def _order(steps: Sequence[float], probes: Sequence[str], axis: str) -> list[int]:
     """Return the checkpoints in order of their steps, those of one step as given."""
-    if not predictions:
+    if not probes:
         raise MetricError("a trend needs checkpoints, got none.")
-    if len(steps) != len(predictions):
+    if len(steps) != len(probes):
         raise MetricError(
-            f"each checkpoint needs its step, got {len(steps)} for {len(predictions)} checkpoints."
+            f"each checkpoint needs its step, got {len(steps)} for {len(probes)} checkpoints."
         )
     for step in steps:
         if isinstance(step, bool) or not isinstance(step, int | float | np.number):
@@ -224,9 +338,9 @@ def _order(steps: Sequence[float], predictions: Sequence[Predictions], axis: str
         raise MetricError(
             f"all {len(steps)} checkpoints stand at {axis} {steps[0]:g}; a trend needs two."
         )
-    probes = dict.fromkeys(p.probe for p in predictions)
-    if len(probes) > 1:
-        raise MetricError(f"a trend is of one probe, got {', '.join(map(repr, probes))}.")
+    several = dict.fromkeys(probes)
+    if len(several) > 1:
+        raise MetricError(f"a trend is of one probe, got {', '.join(map(repr, several))}.")
     return sorted(range(len(steps)), key=lambda k: float(steps[k]))
 
 
