@@ -239,11 +239,20 @@ def trend_of_numbers(
     )
     if len(ordered) == 1:
         return replace(verdict, reason=ONE)
-    line = np.array(verdict.steps)
-    fewest = min((one["ece"] for one in ordered), key=lambda m: m.n_clusters)
+    decision = _decide_numbers(np.array(verdict.steps), ordered, strictness)
+    return _from_where(replace(verdict, **vars(decision)))
+
+
+def _decide_numbers(
+    steps: FloatArray, measured: Sequence[Mapping[str, Measurement]], strictness: Strictness
+) -> Decision:
+    """Decide a trend by the numbers of each checkpoint, by ascending steps."""
+    fewest = min((one["ece"] for one in measured), key=lambda m: m.n_clusters)
     size = _Units(fewest.n, fewest.n_clusters, fewest.n_clusters)
     floor, guard = math.sqrt(3) / fewest.n, strictness.accuracy_tolerance
-    gaps, rights = (_Ends.of([one[k] for one in ordered], line) for k in ("signed_gap", "accuracy"))
+    gaps, rights = (
+        _Ends.of([one[name] for one in measured], steps) for name in ("signed_gap", "accuracy")
+    )
     shift = shift_of(
         "signed gap",
         gaps.before,
@@ -253,17 +262,16 @@ def trend_of_numbers(
         strictness.tolerance,
         0.0,
     )
-    gap = _course(shift, gaps.values)
 
     def accuracy(alpha: float) -> TrendComponent:
-        before, after, error = rights.before, rights.after, max(rights.error, floor)
-        bound = before - after - upper_quantile(alpha, size.equal) * error
-        loss = before - after
-        found = Component("accuracy", before, after, loss, error, bound, guard or 0.0)
+        loss, error = rights.before - rights.after, max(rights.error, floor)
+        bound = loss - upper_quantile(alpha, size.equal) * error
+        ends = rights.before, rights.after
+        found = Component("accuracy", *ends, loss, error, bound, guard or 0.0)
         return _course(found, rights.values)
 
-    decision = _decision([gap], accuracy if guard is not None else None, line, size, strictness)
-    return _from_where(replace(verdict, **vars(decision)))
+    bounded = None if guard is None else accuracy
+    return _decision([_course(shift, gaps.values)], bounded, steps, size, strictness)
 
 
 @dataclass(frozen=True)
