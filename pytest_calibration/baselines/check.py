@@ -13,7 +13,7 @@ from pytest_calibration.gate.verdict import Past, Verdict, align, cautioned, com
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.text.numbers import counted
-from pytest_calibration.text.visible import quoted
+from pytest_calibration.text.visible import quoted, visible
 
 # One accepted step has been signed off as a whole; from the second on, nobody has seen their sum.
 ADD_UP_FROM: Final = 2
@@ -126,12 +126,11 @@ def _with_anchor(
 def _since_when(record: Record, steps: int) -> str:
     """Say since when calibration has drifted, and in which accepted steps."""
     anchor = record.anchor
-    model = anchor.get("model", "")
-    since = " ".join(filter(None, ("the anchor", model)))
+    since = " ".join(filter(None, ("the anchor", visible(anchor["model"]))))
     reasons = [str(step.get("reason", "")) for step in reversed(record.superseded[:steps])]
     named = f" ({', '.join(map(quoted, reasons))})" if reasons else ""
     return (
-        f"since {since} ({anchor.get('reason', RECORDED_FIRST)}; ECE {anchor['ece']:.3f}) the "
+        f"since {since} ({visible(anchor['reason'])}; ECE {anchor['ece']:.3f}) the "
         f"steps that were accepted have added up: {_accepted(record, steps)}{named}"
     )
 

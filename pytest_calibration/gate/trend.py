@@ -62,6 +62,8 @@ SCATTER_FROM: Final = 3
 # How much of the false alarms that a comparison may raise a trend of two checkpoints may.
 SHARE_OF_TWO: Final = 0.1
 FIRST: Final = "first checkpoint"
+# Of a line without scatter, the ratio would be any large number.
+MOST_TIMES: Final = 1000
 ONE: Final = "one checkpoint is no trend; a second makes it one."
 
 
@@ -99,6 +101,8 @@ class TrendComponent(Component):
             return ""
         ratio = self.worsening / self.scatter if self.scatter else math.inf
         found, needed = distinct(ratio, self.scatter_quantile, digits=1)
+        if ratio > MOST_TIMES > self.scatter_quantile:
+            found = f"over {MOST_TIMES:,}"
         sign = ">" if self.stands_out else "<="
         return (
             f"{found} {sign} {needed} times the scatter of {len(self.values)} checkpoints about "
@@ -599,7 +603,7 @@ def _sentence(c: TrendComponent, verdict: TrendVerdict) -> str:
     verb = "fell" if c.name == "accuracy" else "worsened"
     return (
         f"{c.name} {verb} by {c.worsening:.3f} from {verdict.axis} {first} to {last} along the "
-        f"line through {len(verdict.steps)} checkpoints ({c.before:.3f} -> {c.after:.3f}); at "
+        f"line through {len(verdict.steps)} checkpoints ({c.before:z.3f} -> {c.after:z.3f}); at "
         f"least {bound} with {100 * c.level:.3g} % confidence: {bound} > tolerance {tolerance}"
         f"{'; ' * bool(c.among)}{c.among}"
     )
