@@ -76,7 +76,7 @@ def test_strictness_reaches_the_comparison(tmp_path: Path) -> None:
     record = stored(tmp_path, CALIBRATED).load("exact")
     v = compare_with_record(CALIBRATED, record, Strictness(0.05, 0.01, 0.1, 0.3))
     assert (v.tolerance, v.alpha, v.against) == (0.05, 0.01, "baseline")
-    assert [c.tolerance for c in v.components] == [0.05, 0.05, 0.05, 0.05, 0.1]
+    assert [c.tolerance for c in v.components] == [0.05, 0.05, 0.05, 0.05, 0.05, 0.1]
     v = compare_with_record(OVER, record, Strictness(0.2, 0.01, 0.1, max_undetected=0.001))
     assert v.state is State.INCONCLUSIVE
 
