@@ -37,7 +37,7 @@ def test_a_plan_says_what_its_numbers_are(command) -> None:
     assert f"smallest shift or scaling seen with 80 % power: {visible:.3f}\n" in text
     assert "noise floor: a perfectly calibrated model shows an ECE of about 0.025\n" in text
     assert re.search(r"false alarms: at most \d\.\d % of unchanged models fail", text)
-    (power,) = (line for line in result.lines if "a true shift or scaling" in line)
+    (power,) = (line for line in result.lines if "a true shift or scaling is seen" in line)
     shares = dict(re.findall(r"of ([\d.]+) in ([\d.]+) %", power))
     for worsening in (0.04, 0.055, 0.08, 0.12):
         x = (worsening - 0.02) / error - Z95
