@@ -286,7 +286,9 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions | None = None)
 def _result(verdict: Verdict) -> Result:
     """Return the result of a verdict outside a test session."""
     fails = verdict.state.fails
-    return result_of(verdict, remedy=_remedy(verdict), detailed=fails, item_text=True)
+    return result_of(
+        verdict, remedy=_remedy(verdict), detailed=fails, metrics=False, item_text=True
+    )
 
 
 def _remedy(verdict: Verdict) -> Remedy | None:

@@ -164,6 +164,7 @@ class SessionSink:
             waits=waits,
             remedy=self._remedy(verdict),
             detailed=fails or wants_details(self.run),
+            metrics=wants_details(self.run),
             item_text=item_text == "reports",
         )
         name = f"{os.getpid()}-{next(_NUMBERS)}"

@@ -146,7 +146,7 @@ class Side:
         n: number of items.
         units: number of independent units among them.
         bins: number of bins of the binned metrics.
-        metrics: every metric that applies, by name.
+        metrics: every metric that applies, by name; empty where no report asks for them.
         reliability: the bins that hold items.
         histogram: counts of correct and wrong answers over confidence.
         hard: settings that must agree for two sides to be comparable.
@@ -166,16 +166,15 @@ class Side:
     classes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, predictions: Predictions, bins: int) -> Side:
-        """Measure everything that a report shows of a model."""
+    def of(cls, predictions: Predictions, bins: int, *, metrics: bool = True) -> Side:
+        """Measure what a report shows of a model, every metric only where it is wanted."""
+        measured = measure_all(predictions, bins=bins) if metrics else {}
         return cls(
             model=predictions.signature.soft.get("model", ""),
             n=predictions.n,
             units=predictions.n_clusters,
             bins=bins,
-            metrics={
-                name: Number.of(one) for name, one in measure_all(predictions, bins=bins).items()
-            },
+            metrics={name: Number.of(one) for name, one in measured.items()},
             reliability=reliability(predictions, bins),
             histogram=confidence_histogram(predictions),
             hard=dict(predictions.signature.hard),
@@ -499,6 +498,7 @@ def result_of(
     waits: bool = False,
     remedy: Remedy | None = None,
     detailed: bool = True,
+    metrics: bool = True,
     item_text: bool = False,
 ) -> Result:
     """Return the values that a report shows of a verdict.
@@ -509,7 +509,8 @@ def result_of(
         fails: whether it failed the test; by default as its state says.
         waits: whether the end of the run decides if it fails.
         remedy: the command that records or accepts.
-        detailed: with all metrics, bins, slices, items and the diagnosis.
+        detailed: with bins, slices, items and the diagnosis.
+        metrics: with all metrics, too, which no failure on the screen shows.
         item_text: with the text of the items.
     """
     m, baseline = verdict.measurement, verdict.baseline
@@ -537,7 +538,7 @@ def result_of(
         level=verdict.level if verdict.components else None,
         components=tuple(map(ComponentRow.of, verdict.components)),
         cautions=tuple(_cautions(verdict)),
-        detail=detail_of(verdict, item_text=item_text) if detailed else None,
+        detail=(detail_of(verdict, metrics=metrics, item_text=item_text) if detailed else None),
     )
 
 
@@ -581,7 +582,7 @@ def not_recorded(result: Result, why: str) -> Result:
     )
 
 
-def detail_of(verdict: Verdict, *, item_text: bool = False) -> Detail | None:
+def detail_of(verdict: Verdict, *, metrics: bool = True, item_text: bool = False) -> Detail | None:
     """Measure what stands behind a verdict; None where it holds no items."""
     candidate, baseline = verdict.candidate, verdict.baseline_items
     if candidate is None:
@@ -589,8 +590,8 @@ def detail_of(verdict: Verdict, *, item_text: bool = False) -> Detail | None:
     bins = verdict.measurement.bins
     slices = slice_rows(candidate, baseline if verdict.components else None)
     return Detail(
-        candidate=Side.of(candidate, bins),
-        baseline=None if baseline is None else Side.of(baseline, bins),
+        candidate=Side.of(candidate, bins, metrics=metrics),
+        baseline=None if baseline is None else Side.of(baseline, bins, metrics=metrics),
         slices=slices[:MOST_SLICES],
         slices_left_out=max(0, len(slices) - MOST_SLICES),
         worst=worst_items(candidate, baseline, item_text=item_text),

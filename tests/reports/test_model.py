@@ -257,3 +257,16 @@ def test_what_turned_is_counted_on_the_items_of_both() -> None:
     assert detail is not None
     assert detail.turned is not None
     assert detail.turned.wrong == int((before.correct[:590] & ~few.correct).sum())
+
+
+def test_metrics_are_measured_only_where_they_are_wanted() -> None:
+    """Without them the bins, the slices, the items and the diagnosis are the same."""
+    verdict = compare(predictions(n=300, sharpen=2.5), predictions(n=300))
+    whole, part = (result_of(verdict, metrics=wanted) for wanted in (True, False))
+    assert whole.detail is not None
+    assert part.detail is not None
+    assert whole.detail.candidate.metrics
+    assert not part.detail.candidate.metrics
+    sides = {"candidate": part.detail.candidate, "baseline": part.detail.baseline}
+    assert replace(whole, detail=replace(whole.detail, **sides)) == part
+    assert replace(whole.detail.candidate, metrics={}) == part.detail.candidate
