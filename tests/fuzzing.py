@@ -42,6 +42,10 @@ from pytest_calibration.cli import main
 from pytest_calibration.config import read_config
 from pytest_calibration.errors import CalibrationError
 from pytest_calibration.gate.strictness import DEFAULT
+from pytest_calibration.history.checkpoints import checkpoint_of, checkpoints
+from pytest_calibration.history.file import History
+from pytest_calibration.history.lines import Line
+from pytest_calibration.history.series import all_series
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.identity import identify_checkpoint
 from pytest_calibration.models.backends.transformers.layers import layers
@@ -63,7 +67,7 @@ MEBIBYTES: Final = 1024
 """Memory that all inputs together may add."""
 NAMES: Final = (
     *("calibration.yaml", "record", "items", "rows of facts", "rows of quiz", "rows of prose"),
-    *("cache entry", "report", "dump", "checkpoint", "names"),
+    *("cache entry", "report", "dump", "history", "trainer state", "checkpoint", "names"),
 )
 # Parts of files that readers have stumbled over, here or elsewhere.
 TOKENS: Final = (
@@ -241,6 +245,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "cache entry": _cache(folder),
         "report": _report(folder),
         "dump": _dump(folder),
+        **_history(folder),
         "checkpoint": _checkpoint(folder),
         "names": _names(folder),
     }
@@ -475,6 +480,50 @@ def _dump(folder: Path) -> Reader:
             read_both(path)
 
     return Reader(12, tuple("\n".join(f).encode() for f in files), changed_lines, read)
+
+
+STATE: Final = {
+    "global_step": 40,
+    "epoch": 1.5,
+    "num_input_tokens_seen": 0,
+    "log_history": [{"step": 40, "num_tokens": 100.0}, {"step": 40, "eval_loss": 1.0}],
+}
+
+
+def _history(folder: Path) -> dict[str, Reader]:
+    """Two readers: of a history, and of the state of a Trainer."""
+    history = History(folder / "fuzzed.history.jsonl")
+    made = predictions(n=20, hostile=False)
+    for step in range(3):
+        history.append(Line.of(made, model=f"runs/step-{step}", parent="runs/step-0"), made)
+    text = history.path.read_bytes()
+
+    def read(content: bytes, rng: random.Random) -> None:
+        history.path.write_bytes(content)
+        lines = history.read()
+        for series in all_series(lines):
+            series.predictions(history)
+        assert all(told.isprintable() for told in lines.remarks), "raw characters in a remark"
+        if lines.lines and rng.random() < 0.1:
+            history.append(replace(lines.lines[0], step=7))
+            assert len(history.read()) >= len(lines), "an append loses lines"
+
+    def read_state(content: bytes, _: random.Random) -> None:
+        checkpoint = folder / "checkpoint-40"
+        checkpoint.mkdir(exist_ok=True)
+        (checkpoint / "trainer_state.json").write_bytes(content)
+        found = checkpoint_of(checkpoint)
+        json.dumps([found.step, found.epoch, found.tokens], allow_nan=False)
+        assert checkpoints(folder)
+
+    def change(content: bytes, rng: random.Random) -> bytes:
+        return as_json(changed_tree(json.loads(content), rng), rng)
+
+    state = json.dumps(STATE).encode()
+    return {
+        "history": Reader(10, (text,), changed_lines, read),
+        "trainer state": Reader(4, (state,), change, read_state),
+    }
 
 
 CHECKPOINT: Final = {

@@ -130,7 +130,7 @@ class History:
         lines: list[Line] = []
         skipped: list[Skipped] = []
         # The last line of each model and probe; and the text of all, since files may be joined.
-        latest: dict[tuple[str, str], Line] = {}
+        latest: dict[tuple[str, str, str], Line] = {}
         texts: set[bytes] = set()
         foreign = repeated = 0
         for number, text in numbered(content_of(self.path)):

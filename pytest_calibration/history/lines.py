@@ -36,8 +36,8 @@ Digest: TypeAlias = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Number:
+# A long history holds hundreds of thousands, which structs make far cheaper than dataclasses.
+class Number(msgspec.Struct, frozen=True, gc=False):
     """One metric of a line. None stands for what is not there or not finite.
 
     Attributes:
@@ -156,9 +156,9 @@ class Line:
         return self.checkpoint.text
 
     @property
-    def key(self) -> tuple[str, str]:
-        """What was measured: model and probe."""
-        return self.model_text, self.probe
+    def key(self) -> tuple[str, str, str]:
+        """What was measured: model, revision and probe."""
+        return self.model, self.revision, self.probe
 
     def repeats(self, other: Line) -> bool:
         """Whether it tells the same measurement, at whatever time."""

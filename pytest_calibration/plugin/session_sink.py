@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from pytest_calibration.errors import CalibrationError
 from pytest_calibration.plugin.expected import NAMES
 from pytest_calibration.plugin.outcomes import RESULTS
 from pytest_calibration.plugin.projects import SUITE, SUITE_FILE
@@ -139,7 +140,9 @@ class SessionSink:
         resolved, name = self.run.resolved, predictions.signature.soft.get("model", "")
         spec = self.run.measured.spec_of(predictions)
         if spec is None and name:
-            spec = resolved.find_model(name)
+            # What an ini key names wrongly says nothing of predictions that a test made itself.
+            with suppress(CalibrationError):
+                spec = resolved.find_model(name)
         if spec is not None:
             return resolved.checkpoint(spec), spec.baseline or ""
         return (checkpoint_of(name) if name else Checkpoint(predictions.source)), ""
