@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics import (
     DEFAULT_BINS,
+    METRICS,
+    Metric,
     Strategy,
     accuracy,
     mean_confidence,
     metric_named,
 )
-from pytest_calibration.predictions import PredictionsLike, as_predictions
+from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
 from pytest_calibration.uncertainty.intervals import interval
 from pytest_calibration.uncertainty.noise_floor import floor_of
 from pytest_calibration.uncertainty.sample import Sample
@@ -110,20 +113,42 @@ def measure(
     Raises:
         MetricError: an unknown metric or binning, or predictions without what the metric needs.
     """
-    predictions = as_predictions(predictions)
     entry = metric_named(metric)
-    strategy = entry.strategy or strategy
-    sample = Sample(predictions, bins, strategy)
+    sample = Sample(as_predictions(predictions), bins, entry.strategy or strategy)
+    return _measured(entry, sample)
+
+
+def measure_all(predictions: Predictions, *, bins: int = DEFAULT_BINS) -> dict[str, Measurement]:
+    """Measure every metric that applies, by name; what they share is computed once.
+
+    Args:
+        predictions: n items.
+        bins: number of bins of the binned metrics.
+    """
+    samples: dict[Strategy, Sample] = {}
+    out = {}
+    for name, entry in METRICS.items():
+        strategy = entry.strategy or "equal_width"
+        sample = samples.setdefault(strategy, Sample(predictions, bins, strategy))
+        if entry.applies_to(predictions):
+            # There is no ranking of answers that are all correct, or all wrong.
+            with contextlib.suppress(MetricError):
+                out[name] = _measured(entry, sample)
+    return out
+
+
+def _measured(entry: Metric, sample: Sample) -> Measurement:
+    predictions, bins, strategy = sample.predictions, sample.bins, sample.strategy
     value = entry(predictions, bins, strategy)
     low, high = interval(entry, value, sample)
     for number in (value, low, high):
         if math.isnan(number):
             raise MetricError(
-                f"{metric} of probe {predictions.probe!r} is NaN on {len(predictions)} items."
+                f"{entry.name} of probe {predictions.probe!r} is NaN on {len(predictions)} items."
             )
-    floor = floor_of(metric, sample)
+    floor = floor_of(entry.name, sample)
     return Measurement(
-        metric=metric,
+        metric=entry.name,
         value=value,
         low=low,
         high=high,

@@ -31,6 +31,8 @@ from pytest_calibration.uncertainty.standard_errors import cluster_codes
 FOLDS: Final = 5
 # With fewer independent units a fold learns from too few, and noise hides what is left.
 MIN_UNITS: Final = 50
+# A fold learns from at most so many items; more would change no printed digit.
+LEARN_FROM: Final = 100_000
 # Part of the excess over the noise floor that may remain where a problem counts as corrected.
 RESIDUE: Final = 0.2
 
@@ -56,12 +58,16 @@ def out_of_fold(predictions: Predictions, learn: Learn) -> FloatArray:
     Returns:
         (n,) confidences, each made without its own item or any other of its group.
     """
-    fold = balanced_folds(predictions.item_ids, cluster_codes(predictions), FOLDS)
+    ids = predictions.item_ids
+    fold = balanced_folds(ids, cluster_codes(predictions), FOLDS)
     confidence = predictions.confidence.copy()
     for held in range(FOLDS):
-        inside = np.flatnonzero(fold == held)
+        inside, outside = np.flatnonzero(fold == held), np.flatnonzero(fold != held)
+        if len(outside) > LEARN_FROM:
+            # Those of the smallest ids, as a limit takes them: the order of the items is no matter.
+            outside = outside[np.argpartition(ids[outside], LEARN_FROM)[:LEARN_FROM]]
         if len(inside):
-            confidence[inside] = learn(np.flatnonzero(fold != held), inside)
+            confidence[inside] = learn(outside, inside)
     return confidence
 
 
@@ -83,7 +89,8 @@ def tempered(predictions: Predictions) -> Predictions:
     scale = scale_of(predictions)
     logits = logits_of(predictions, scale)
     target = outcomes_of(predictions, scale, logits)
-    start = minimise(logits, target).beta
+    some = np.arange(min(logits.n, LEARN_FROM))
+    start = minimise(logits.take(some), target.take(some)).beta
 
     def learn(train: IntArray, held: IntArray) -> FloatArray:
         return confidence_at(logits.take(held), _learned(logits, target, train, start), scale)

@@ -67,6 +67,7 @@ class Decision:
     components: tuple[Component, ...]
     smallest_visible: float = math.nan
     false_alarm_rate: float = math.nan
+    p_value: float = math.nan
     n_needed: int = 0
     improved: bool = False
     reason: str = ""
@@ -81,12 +82,14 @@ class Bounds:
         z: standard errors from a worsening to its bound, in ECE's own units.
         confident_z: the same of the confident answers, which have units of their own.
         false_alarm_rate: upper bound of how often an unchanged model fails.
+        p_value: upper bound of how often an unchanged model gets worse as clearly.
     """
 
     components: tuple[Component, ...]
     z: float
     confident_z: float
     false_alarm_rate: float
+    p_value: float
 
 
 def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
@@ -104,7 +107,12 @@ def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
         return replace(decision, n_needed=math.ceil(n * MIN_UNITS / units), reason=reason)
     tolerance, max_undetected = strictness.tolerance, strictness.max_undetected
     visible = smallest_visible(bounds.components, tolerance, bounds.z)
-    decision = replace(decision, smallest_visible=visible, false_alarm_rate=bounds.false_alarm_rate)
+    decision = replace(
+        decision,
+        smallest_visible=visible,
+        false_alarm_rate=bounds.false_alarm_rate,
+        p_value=bounds.p_value,
+    )
     if any(c.fired for c in bounds.components):
         return replace(decision, state=State.REGRESSED)
     # An improvement that is certain may be accepted, even where a worsening could stay undetected.
@@ -174,7 +182,30 @@ def _bounds(pair: Paired, strictness: Strictness) -> Bounds:
         *(replace(c, level=1 - upper_tail(z, units)) for c in accuracy),
     )
     rate += false_alarm_rate(confident, confident_z, units)
-    return Bounds(components, z, confident_z, rate)
+    p_value = _p_value(((*calibration, *accuracy), share), (confident, 1 - share), units=units)
+    return Bounds(components, z, confident_z, rate, p_value)
+
+
+def _p_value(*parts: tuple[tuple[Component, ...], float], units: int) -> float:
+    """Bound how often an unchanged model shows so clear a worsening.
+
+    Args:
+        parts: components, with the share of the false alarms that they may raise.
+        units: number of units of equal size.
+    """
+    found = [1.0]
+    for components, share in parts:
+        clearest = max(
+            (
+                (c.worsening - c.tolerance) / c.standard_error
+                for c in components
+                if not c.unavailable and c.grew and c.standard_error > 0
+            ),
+            default=-math.inf,
+        )
+        if share and math.isfinite(clearest):
+            found.append(false_alarm_rate(components, clearest, units) / share)
+    return min(found)
 
 
 def _bounded(component: Component, z: float, units: int) -> Component:

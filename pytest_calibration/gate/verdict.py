@@ -108,6 +108,8 @@ class Verdict:
         alpha: one-sided error level of each component's bound, as asked for.
         smallest_visible: smallest worsening that is detected with 80 % power; NaN for ``judge``.
         false_alarm_rate: upper bound of how often an unchanged model fails; NaN for ``judge``.
+        p_value: upper bound of how often an unchanged model gets worse as clearly as this one; NaN
+            for ``judge``.
         n_needed: number of items at which an inconclusive comparison would decide; 0 otherwise.
         improved: whether the candidate is better than the baseline beyond the tolerance.
         reason: one sentence on why, where the numbers alone do not say it.
@@ -141,6 +143,7 @@ class Verdict:
     alpha: float = ALPHA
     smallest_visible: float = math.nan
     false_alarm_rate: float = math.nan
+    p_value: float = math.nan
     n_needed: int = 0
     improved: bool = False
     reason: str = ""

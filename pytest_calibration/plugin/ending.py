@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from pytest_calibration.plugin.families import conclude
 from pytest_calibration.plugin.options import OPTIONS
 from pytest_calibration.plugin.reporting import write_history, write_reports
 from pytest_calibration.plugin.run import Run
@@ -33,6 +34,7 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
         return
     run.finished = finished
     run.outcomes.add_late(run.late_verdicts())
+    conclude(run, session)
     _check_no_error_lost(run)
     if finished and run.complete:
         _write_baselines(run)

@@ -65,6 +65,8 @@ TABLE: Final = (
      "plus this is inconclusive"),
     ("tail", "float", "X", "the answers with more confidence than this are also compared by "
      "themselves; 1 for none"),
+    ("family", "text", "RULE", "how many comparisons of a model count together: none, or holm to "
+     "correct for their number"),
 )  # fmt: skip
 
 

@@ -70,6 +70,11 @@ class Outcomes:
             return results
         return [lost(result) if result.fails else result for result in results]
 
+    def replace(self, changed: Mapping[int, Result]) -> None:
+        """Put other results in place of these, by the identity of each."""
+        for results in self.results.values():
+            results[:] = [changed.get(id(result), result) for result in results]
+
     def lost(self) -> list[Result]:
         """Return the verdicts that fail, of tests that did not fail."""
         tests = [test for test in self.results if not self._failed(test)]

@@ -21,6 +21,7 @@ CHOICES: Final = {
     "item_text": ("terminal", "none", "reports"),
     "no_model": ("error", "skip"),
     "inconclusive": ("pass", "fail"),
+    "family": ("none", "holm"),
 }
 # The endings of a report file, which say what it is.
 REPORTS: Final = (".html", ".md", ".json", ".txt", ".png", ".svg")

@@ -154,11 +154,14 @@ class SessionSink:
         fails = verdict.state.fails
         if verdict.state == "inconclusive":
             fails = self.run.options["inconclusive"] == "fail"
+        # The end of the run knows how many comparisons there are.
+        waits = verdict.state == "regressed" and self.run.options["family"] == "holm"
         item_text = self.run.options["item_text"]
         result = result_of(
             verdict,
             test=self.test,
-            fails=fails,
+            fails=fails and not waits,
+            waits=waits,
             remedy=self._remedy(verdict),
             detailed=fails or wants_details(self.run),
             item_text=item_text == "reports",
@@ -173,7 +176,7 @@ class SessionSink:
         # is in there already.
         below = item_text != "none" and not (item_text == "reports" and self.verbose)
         compared = verdict.state != "no_baseline"
-        if fails and below and compared and verdict.candidate is not None:
+        if fails and not waits and below and compared and verdict.candidate is not None:
             self._failed = verdict.candidate, verdict.baseline_items
         return result
 

@@ -115,9 +115,10 @@ class Predictions:
         object.__setattr__(self, name, array)
 
     def _check_ids(self, where: str) -> None:
-        unique, counts = np.unique(self.item_ids, return_counts=True)
-        if len(unique) != len(self.item_ids):
-            twice = unique[counts > 1][0]
+        ordered = np.sort(self.item_ids)
+        again = ordered[1:] == ordered[:-1]
+        if again.any():
+            twice = ordered[1:][again][0]
             first, second = np.flatnonzero(self.item_ids == twice)[:2]
             raise PredictionsError(
                 f"{where}: items {first} and {second} have the same id; give each item its own id, "

@@ -7,7 +7,6 @@ apply is None.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ import numpy as np
 from pytest_calibration.diagnosis import Diagnosis, diagnose
 from pytest_calibration.diagnosis.passing import cautions_on_a_pass
 from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift, by_slice, shifts
-from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.strictness import Setting
@@ -32,8 +30,8 @@ from pytest_calibration.gate.verdict import (
     Verdict,
     headline,
 )
-from pytest_calibration.measurement import Measurement, measure
-from pytest_calibration.metrics import METRICS, Strategy, metric_named
+from pytest_calibration.measurement import Measurement, measure_all
+from pytest_calibration.metrics import Strategy, metric_named
 from pytest_calibration.metrics.table import below_zero, sides_below_zero
 from pytest_calibration.predictions import BoolArray, IntArray, Predictions
 from pytest_calibration.predictions.item_text import ItemText
@@ -170,18 +168,14 @@ class Side:
     @classmethod
     def of(cls, predictions: Predictions, bins: int) -> Side:
         """Measure everything that a report shows of a model."""
-        metrics = {}
-        for name, metric in METRICS.items():
-            if metric.applies_to(predictions):
-                # There is no ranking of answers that are all correct, or all wrong.
-                with contextlib.suppress(MetricError):
-                    metrics[name] = Number.of(measure(predictions, name, bins=bins))
         return cls(
             model=predictions.signature.soft.get("model", ""),
             n=predictions.n,
             units=predictions.n_clusters,
             bins=bins,
-            metrics=metrics,
+            metrics={
+                name: Number.of(one) for name, one in measure_all(predictions, bins=bins).items()
+            },
             reliability=reliability(predictions, bins),
             histogram=confidence_histogram(predictions),
             hard=dict(predictions.signature.hard),
@@ -343,12 +337,14 @@ class Result:
         bound: lower bound of that worsening, or the number compared with the limit.
         smallest_visible: smallest worsening that is seen at 80 % power.
         false_alarm_rate: upper bound of how often an unchanged model fails.
+        p_value: upper bound of how often an unchanged model gets worse as clearly.
         n_needed: items at which an inconclusive comparison would decide; 0 otherwise.
         improved: whether it is better than the baseline beyond the tolerance.
         components: every component of the comparison.
         notes: further sentences for the reader.
         recorded_in: YAML file of the record that was added or replaced; else empty.
         detail: the measurements behind it, where they were asked for.
+        waits: whether it fails only if it remains after the correction at the end of the run.
     """
 
     test: str
@@ -385,12 +381,14 @@ class Result:
     bound: float | None
     smallest_visible: float | None
     false_alarm_rate: float | None
+    p_value: float | None
     n_needed: int
     improved: bool
     components: tuple[ComponentRow, ...]
     notes: tuple[str, ...]
     recorded_in: str
     detail: Detail | None
+    waits: bool = False
 
     @property
     def fired(self) -> tuple[str, ...]:
@@ -498,6 +496,7 @@ def result_of(
     *,
     test: str = "",
     fails: bool | None = None,
+    waits: bool = False,
     remedy: Remedy | None = None,
     detailed: bool = True,
     item_text: bool = False,
@@ -508,6 +507,7 @@ def result_of(
         verdict: the verdict.
         test: node id of the test that made it.
         fails: whether it failed the test; by default as its state says.
+        waits: whether the end of the run decides if it fails.
         remedy: the command that records or accepts.
         detailed: with all metrics, bins, slices, items and the diagnosis.
         item_text: with the text of the items.
@@ -518,6 +518,7 @@ def result_of(
         verdict,
         test=test,
         fails=verdict.state.fails if fails is None else fails,
+        waits=waits,
         remedy=remedy,
         probe=m.probe,
         model=m.model,

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -139,10 +140,16 @@ class BinTotals:
         return math.sqrt(seen**2 + float(weight**2 @ self.room) / len(self.gap) ** 2)
 
 
+# Many metrics read the same totals.
+_TOTALS: WeakKeyDictionary[Sample, BinTotals] = WeakKeyDictionary()
+
+
 def totals_of(sample: Sample) -> BinTotals:
     """Sum the gaps of the predictions in their bins."""
-    p = sample.predictions
-    return BinTotals(p.gap, p.correct, sample.index, sample.clusters)
+    if sample not in _TOTALS:
+        p = sample.predictions
+        _TOTALS[sample] = BinTotals(p.gap, p.correct, sample.index, sample.clusters)
+    return _TOTALS[sample]
 
 
 def ece_interval(sample: Sample) -> Ends:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -172,9 +173,14 @@ def floor_of(metric: str, sample: Sample) -> NoiseFloor:
     return FLOORS[metric](sample)
 
 
+_BINS: WeakKeyDictionary[Sample, NullBins] = WeakKeyDictionary()
+
+
 def _bins(sample: Sample) -> NullBins:
-    p = sample.predictions
-    return NullBins.of(p.confidence, p.correct, sample.index, sample.clusters)
+    if sample not in _BINS:
+        p = sample.predictions
+        _BINS[sample] = NullBins.of(p.confidence, p.correct, sample.index, sample.clusters)
+    return _BINS[sample]
 
 
 def _total_error(sample: Sample) -> float:
