@@ -54,13 +54,17 @@ ROOMS: dict[str, tuple[str, str]] = {
     "reports.dump": (f"{CORE} files input_files reports", "msgspec numpy"),
     "sink": ("predictions gate baselines reports.model", ""),
     "assertions": (f"{CORE} gate baselines reports sink", ""),
+    "training": (
+        f"{CORE} gate baselines assertions asking config probes models training",
+        "numpy torch transformers",
+    ),
     "plugin": ("*", "pytest"),
     "cli": ("*", ""),
     "suite": ("assertions baselines plugin.run", "pytest"),
 }
 # What only these may import anywhere, also inside a function.
 HEAVY = frozenset({"torch", "transformers", "peft", "safetensors", "accelerate"})
-HEAVY_ROOMS = frozenset({"models.backends.transformers"})
+HEAVY_ROOMS = frozenset({"models.backends.transformers", "training"})
 # What the numpy core knows nothing of, not even inside a function.
 NUMPY_CORE = frozenset(
     {"predictions", "metrics", "uncertainty", "measurement", "gate", "diagnosis", "reports.model"}
