@@ -43,6 +43,13 @@ if TYPE_CHECKING:
     from pytest_calibration.probes.multiple_choice import MultipleChoice as MultipleChoice
     from pytest_calibration.probes.next_token import NextToken as NextToken
     from pytest_calibration.reports.plots import reliability_diagram as reliability_diagram
+    from pytest_calibration.training.callback import CalibrationCallback as CalibrationCallback
+    from pytest_calibration.training.compute_metrics import (
+        calibration_compute_metrics as calibration_compute_metrics,
+    )
+    from pytest_calibration.training.compute_metrics import (
+        preprocess_logits_for_calibration as preprocess_logits_for_calibration,
+    )
 
     slice_shifts = shifts
 
@@ -65,6 +72,8 @@ _MODULES = {
     "probes.multiple_choice": "MultipleChoice",
     "probes.next_token": "NextToken",
     "reports.plots": "reliability_diagram",
+    "training.callback": "CalibrationCallback",
+    "training.compute_metrics": "calibration_compute_metrics preprocess_logits_for_calibration",
 }
 # Public name to (module, name in it); without a name, the module itself.
 _LAZY = {"metrics": ("metrics", "")}
