@@ -13,6 +13,7 @@
     │   ├── MissingExtra      (also ImportError)  an optional package is not installed
     │   └── TokenBoundaryError  the tokenizer merges a prompt with what follows it
     ├── ReportError           a report that cannot be read back
+    ├── HistoryError          a history that cannot be read or written
     └── BaselineError         a stored baseline
         ├── MissingBaseline   nothing recorded under this key
         ├── UnreadableBaseline  something is there, and it cannot be trusted
@@ -77,6 +78,10 @@ class TokenBoundaryError(ModelError):
 
 class ReportError(CalibrationError):
     """A report that is no report, is damaged, or comes from a newer version."""
+
+
+class HistoryError(CalibrationError):
+    """A history that is none, comes from a newer version, or cannot be read or written."""
 
 
 class BaselineError(CalibrationError):

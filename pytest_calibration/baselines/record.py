@@ -9,21 +9,17 @@ names it by its digest, so that another file in its place is noticed.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import os
 import re
-import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, Final, TypeAlias
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError, UnreadableBaseline
 from pytest_calibration.gate.planning import smallest_visible_unpaired
@@ -32,14 +28,18 @@ from pytest_calibration.input_files import read_file
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, bin_table, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness, sharpness
-from pytest_calibration.predictions import Predictions, Signature, coded
+from pytest_calibration.predictions import Predictions, Signature
+from pytest_calibration.predictions.stored_items import (
+    MAX_ITEMS,
+    items_bytes,
+    items_from,
+    items_of,
+    most_bytes,
+)
 from pytest_calibration.strict_yaml import is_text, read_mapping
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 FORMAT: Final = 1
-# A token-level probe stores a sample of its tokens: a baseline stays small.
-MAX_TOKENS: Final = 4000
-MAX_ITEMS: Final = 10_000_000
 MAX_SUPERSEDED: Final = 3
 DIGITS: Final = 6
 # The numbers that a reviewer reads, of all that can be computed.
@@ -95,33 +95,6 @@ class Record:
 
 
 # --- writing -------------------------------------------------------------------------------------
-
-
-def items_of(predictions: Predictions) -> Predictions:
-    """Return the items that are stored: all, or a deterministic sample of a token-level probe."""
-    return predictions.limited(MAX_TOKENS) if predictions.unit == "token" else predictions
-
-
-def items_bytes(predictions: Predictions) -> bytes:
-    """Encode the stored items: 13 bytes each, 4 more where there are groups."""
-    arrays: dict[str, NDArray[Any]] = {
-        "ids": predictions.item_ids,
-        "confidence": predictions.confidence.astype(np.float32),
-        "correct": predictions.correct.astype(np.uint8),
-    }
-    if predictions.groups is not None:
-        arrays["groups"] = coded(predictions.groups)[1].astype(np.int32)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for key, array in arrays.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, array, allow_pickle=False)
-            # Not compressed: ids and confidences do not shrink. With a fixed date and system,
-            # equal items are the same bytes at every time and on every machine.
-            entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system = 3
-            archive.writestr(entry, content.getvalue())
-    return buffer.getvalue()
 
 
 def summarise(
@@ -335,12 +308,6 @@ _TYPE_NAMES: Final[dict[type, str]] = {
     list: "a list",
     NoneType: "nothing",
 }
-_ARRAYS: Final = {
-    "ids": np.dtype(np.uint64),
-    "confidence": np.dtype(np.float32),
-    "correct": np.dtype(np.uint8),
-    "groups": np.dtype(np.int32),
-}
 
 
 def read_record(path: Path, probe: str, name: str) -> Record:
@@ -469,45 +436,25 @@ def _checksum_or_none(data: Mapping[str, Any], *left_out: Collection[str]) -> st
 
 def _read_items(path: Path, data: Mapping[str, Any]) -> Predictions:
     items = data["items"]
-    file, bound = path.with_name(items["file"]), 64 * items["count"] + 65536
+    file = path.with_name(items["file"])
     if not file.exists():
         raise UnreadableBaseline(
             f"{path}: its items file {file.name} is missing; restore it from version control "
             "(both files belong together), or delete the baseline and record again."
         )
-    payload = read_file(file, bound, UnreadableBaseline)
+    payload = read_file(file, most_bytes(items["count"]), UnreadableBaseline)
     if hashlib.sha256(payload).hexdigest() != items["sha256"]:
         raise UnreadableBaseline(
             f"{file}: is not the file that {path.name} was written with (its digest differs); "
             "restore both from version control, or delete the baseline and record again."
         )
     try:
-        arrays = _load_arrays(payload, items["count"], bound)
-        return Predictions(
-            probe=data["probe"],
-            confidence=arrays["confidence"].astype(np.float64),
-            correct=arrays["correct"].astype(np.bool_),
-            item_ids=arrays["ids"],
-            groups=arrays.get("groups"),
-            unit=items["unit"],
-            signature=Signature(data["signature"]["hard"], data["signature"]["soft"]),
+        signature = Signature(data["signature"]["hard"], data["signature"]["soft"])
+        return items_from(
+            payload, items["count"], probe=data["probe"], unit=items["unit"], signature=signature
         )
     except Exception as problem:  # crafted bytes fail in many ways, which all mean the same
         raise UnreadableBaseline(f"{file}: does not hold the items ({problem}).") from None
-
-
-def _load_arrays(payload: bytes, count: int, bound: int) -> dict[str, NDArray[Any]]:
-    with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > bound:
-            raise ValueError("it unpacks to more than its items need")
-    with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files}
-    for key, array in arrays.items():
-        if key not in _ARRAYS or array.dtype != _ARRAYS[key]:
-            raise ValueError(f"unexpected array {key} of {array.dtype}")
-        if array.shape != (count,):
-            raise ValueError(f"{key} has shape {array.shape} for {count:,} items")
-    return arrays
 
 
 def read_unchecked(path: Path) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_calibration.errors import UsageError
+from pytest_calibration.history.checkpoints import in_order
 from pytest_calibration.models.backends import BACKENDS, ModelSpec, backend_named
 from pytest_calibration.models.places import begins_in, shown
 
@@ -66,11 +67,11 @@ def _is_there(text: str, folder: Path) -> bool:
 
 
 def _matches(text: str, folder: Path) -> list[str]:
-    """Return the directories that a glob matches, from the working directory, in natural order."""
+    """Return the directories that a glob matches, from the working directory, in order of steps."""
     if not _is_glob(text):
         return []
     whole = os.path.join(glob.escape(str(folder)), text) if folder.parts else text
-    return sorted(filter(os.path.isdir, glob.glob(whole)), key=natural_key)
+    return in_order(filter(os.path.isdir, glob.glob(whole)))
 
 
 def _is_glob(text: str) -> bool:
@@ -94,7 +95,7 @@ def anchored(text: str, folder: Path) -> str:
 def resolve(texts: Sequence[str]) -> list[ModelSpec]:
     """Expand globs, parse every spec and give each a unique name.
 
-    Matches of a glob come in natural order, so that ``checkpoint-900`` precedes
+    Matches of a glob come in order of their steps, so that ``checkpoint-900`` precedes
     ``checkpoint-1000``. The same model named twice counts once.
 
     Raises:
@@ -122,12 +123,6 @@ def _expand(text: str) -> list[str]:
     if label:
         raise UsageError(f"model {shown(text)}: a glob names several models; leave out {label}=.")
     return folders
-
-
-def natural_key(text: str) -> list[tuple[bool, int, str]]:
-    """Sort key that compares runs of digits as numbers."""
-    parts = re.split(r"(\d+)", text)
-    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]
 
 
 def _named(specs: list[ModelSpec]) -> list[ModelSpec]:

@@ -30,7 +30,6 @@ from pytest_calibration.baselines import Baselines
 from pytest_calibration.baselines.record import (
     STORED_METRICS,
     checksum,
-    items_bytes,
     read_record,
     stored_n,
     summarise,
@@ -40,6 +39,7 @@ from pytest_calibration.errors import MissingBaseline, PredictionsError, Unreada
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.metrics.sharpness import Sharpness
 from pytest_calibration.predictions import positional_ids
+from pytest_calibration.predictions.stored_items import items_bytes
 from pytest_calibration.text.visible import visible
 
 # What the engine says about itself at most, beside the fields of a multiple-choice probe.

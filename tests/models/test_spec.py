@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_calibration.errors import UsageError
+from pytest_calibration.history.checkpoints import natural_key
 from pytest_calibration.models.backends import BACKENDS, ModelSpec
-from pytest_calibration.models.spec import anchored, natural_key, parse_spec, resolve
+from pytest_calibration.models.spec import anchored, parse_spec, resolve
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What was measured when, on which checkpoint: one line for each model and probe."""

@@ -1,0 +1,252 @@
+"""One line of a history: what was measured of one model on one probe.
+
+A line is a JSON object in ASCII, complete in itself, so that lines may be filtered, joined and
+sorted by any program. ``docs/drift.md`` describes its fields.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from pytest_calibration.errors import MetricError
+from pytest_calibration.history.checkpoints import Checkpoint
+from pytest_calibration.measurement import measure
+from pytest_calibration.metrics import METRICS
+from pytest_calibration.predictions import Predictions, Signature, Unit, digest
+from pytest_calibration.reports.documents import converted, loads
+from pytest_calibration.text.visible import visible
+
+FORMAT: Final = 1
+# Significant digits of a stored number.
+DIGITS: Final = 6
+
+Count: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a number of at least 1")]
+Steps: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1, description="a number of at least 0")]
+Epochs: TypeAlias = Annotated[float, Meta(ge=0, description="a number of at least 0")]
+Digest: TypeAlias = Annotated[
+    str, Meta(pattern="^([0-9a-f]{64})?\\Z", description="64 hexadecimal digits, or empty")
+]
+
+
+@dataclass(frozen=True)
+class Number:
+    """One metric of a line. None stands for what is not there or not finite.
+
+    Attributes:
+        value: the value.
+        low: lower end of the 95 % interval.
+        high: upper end of the 95 % interval.
+        noise_floor: mean value for a calibrated model with these confidences; None for a metric
+            that is not a calibration error.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    noise_floor: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One measurement of one model on one probe.
+
+    Attributes:
+        format: version of the fields.
+        time: when it was measured, UTC as ISO 8601.
+        commit: the commit that was checked out; empty where it is not known.
+        model: where the checkpoint lies, or a name on the hub without revision.
+        step: optimizer steps of the training run; None where they are not known.
+        epoch: epochs of the training run; None where they are not known.
+        tokens: tokens that the training run has seen; None where they are not known.
+        revision: revision on the hub; empty for a directory.
+        stage: name of the stage (``base``, ``sft``); empty where none is given.
+        parent: ``model_text`` of the model that it was trained from; empty for none.
+        probe: name of the probe.
+        n: number of items measured.
+        unit: what one item is, ``item`` or ``token``.
+        units: number of independent units among them.
+        signature: digest of the settings in which two runs must agree to be comparable.
+        metrics: every scalar metric that the predictions give, by name.
+        verdict: state of the most serious verdict; empty where nothing was judged.
+        items: SHA-256 of the file of its items; empty where none are kept.
+    """
+
+    format: int = FORMAT
+    time: str = ""
+    commit: str = ""
+    model: str
+    step: Steps | None = None
+    epoch: Epochs | None = None
+    tokens: Steps | None = None
+    revision: str = ""
+    stage: str = ""
+    parent: str = ""
+    probe: str
+    n: Count
+    unit: Unit = "item"
+    units: Count
+    signature: str = ""
+    metrics: Mapping[str, Number] = field(default_factory=dict, hash=False)
+    verdict: str = ""
+    items: Digest = ""
+
+    @classmethod
+    def of(
+        cls,
+        predictions: Predictions,
+        *,
+        model: str | None = None,
+        checkpoint: Checkpoint | None = None,
+        stage: str = "",
+        parent: str = "",
+        verdict: str = "",
+        commit: str = "",
+        time: datetime | None = None,
+    ) -> Line:
+        """Measure predictions.
+
+        Args:
+            predictions: n items.
+            model: what the line calls the model; by default the name in the checkpoint, then that
+                in the signature of the predictions.
+            checkpoint: which state of the training run it is.
+            stage: name of the stage.
+            parent: ``model_text`` of the model that it was trained from.
+            verdict: state of the verdict on these predictions.
+            commit: the commit that is checked out.
+            time: when it was measured; by default now.
+        """
+        checkpoint = checkpoint or Checkpoint(model or predictions.signature.soft.get("model", ""))
+        when = (time or datetime.now(UTC)).astimezone(UTC)
+        return cls(
+            time=when.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            commit=_valid(commit),
+            model=_valid(model or checkpoint.model),
+            step=checkpoint.step,
+            epoch=checkpoint.epoch,
+            tokens=checkpoint.tokens,
+            revision=_valid(checkpoint.revision),
+            stage=_valid(stage),
+            parent=_valid(parent),
+            probe=_valid(predictions.probe),
+            n=predictions.n,
+            unit=predictions.unit,
+            units=predictions.n_clusters,
+            signature=signature_digest(predictions.signature),
+            metrics=_metrics(predictions),
+            verdict=str(verdict),
+        )
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Which state of a training run was measured."""
+        return Checkpoint(self.model, self.step, self.epoch, self.tokens, self.revision)
+
+    @property
+    def model_text(self) -> str:
+        """The model as a user would type it, and as ``parent`` of other lines names it."""
+        return f"{self.model}@{self.revision}" if self.revision else self.model
+
+    @cached_property
+    def identity(self) -> bytes:
+        """All that makes it this measurement: the same numbers at another time are the same one."""
+        return msgspec.json.encode(replace(self, time="", commit=""))
+
+    def to_json(self) -> str:
+        """Return the line, without line break."""
+        return json.dumps(msgspec.to_builtins(self), allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Line:
+        """Read a line; fields that are not known are ignored.
+
+        Raises:
+            ValueError: it is none; says what is wrong, without a full stop.
+            NewerFormat: it was written by a newer version.
+        """
+        try:
+            line = _DECODER.decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            line = _line(text)
+        if line.format == FORMAT:
+            return line
+        return _line(text)
+
+
+class NewerFormat(ValueError):  # noqa: N818  reads as the condition it names
+    """A line that a newer version wrote."""
+
+
+_DECODER: Final = msgspec.json.Decoder(Line)
+
+
+def _line(text: str | bytes) -> Line:
+    """Read what the fast decoder refuses, and say what is wrong with it."""
+    try:
+        document = loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8") from None
+    except json.JSONDecodeError as problem:
+        raise ValueError(f"is no JSON ({problem.msg}, column {problem.pos + 1})") from None
+    except RecursionError as problem:
+        raise ValueError(f"is no JSON ({problem})") from None
+    version = document.get("format") if isinstance(document, dict) else None
+    if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT:
+        raise NewerFormat(
+            f"has format {version}, and this version of pytest-calibration reads format {FORMAT}; "
+            "update pytest-calibration"
+        )
+    line = converted(document, Line, "the line")
+    if line.format != FORMAT:
+        raise ValueError(f"format is {line.format}, expected {FORMAT}")
+    return line
+
+
+def signature_digest(signature: Signature) -> str:
+    """Return the digest of the settings in which two runs must agree to be comparable."""
+    return digest(str(Signature(hard=signature.hard)), size=6)
+
+
+def _metrics(predictions: Predictions) -> dict[str, Number]:
+    """Return every scalar metric that these predictions give."""
+    out = {}
+    for name, metric in METRICS.items():
+        if not metric.applies_to(predictions):
+            continue
+        try:
+            measured = measure(predictions, name)
+        except MetricError:
+            # Not defined on these items, as the AUROC where all answers are right.
+            continue
+        if math.isfinite(measured.value):
+            numbers = (measured.low, measured.high, measured.noise_floor)
+            out[name] = Number(_rounded(measured.value), *map(_finite, numbers))
+    return out
+
+
+def _finite(value: float) -> float | None:
+    return _rounded(value) if math.isfinite(value) else None
+
+
+def _rounded(value: float) -> float:
+    # Adding 0 turns -0.0 into 0.0.
+    return float(f"{value:.{DIGITS}g}") + 0.0
+
+
+def _valid(text: str) -> str:
+    """Return text that every JSON reader takes: half a surrogate pair becomes an escape."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+def shown(line: Line) -> str:
+    """Name the model of a line in a sentence."""
+    return visible(line.model_text or line.stage or "a model without a name")

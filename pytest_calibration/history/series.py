@@ -1,0 +1,183 @@
+"""The lines of one probe along one training run, in order: what drift is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pytest_calibration.errors import HistoryError, suggestion
+from pytest_calibration.history.checkpoints import run_of
+from pytest_calibration.history.file import History
+from pytest_calibration.history.lines import Line, Number, shown
+from pytest_calibration.predictions import Predictions
+from pytest_calibration.text.numbers import counted
+from pytest_calibration.text.visible import visible
+
+Axis: TypeAlias = Literal["step", "epoch", "order"]
+
+
+@dataclass(frozen=True)
+class Series:
+    """The measurements of one probe along one training run, or along stages.
+
+    Attributes:
+        probe: name of the probe.
+        run: the folder of the run, or its name on the hub; empty for models that belong to none,
+            such as stages.
+        lines: K lines in order, the parent first if there is one; all asked alike.
+        at: (K,) where each stands on the axis; the parent at 0.
+        axis: what that is: the step, the epoch, or the place in the order of the file.
+        has_parent: whether the first line is that of the parent.
+        left_out: what does not count, and why, a sentence each.
+    """
+
+    probe: str
+    run: str
+    lines: tuple[Line, ...]
+    at: tuple[float, ...]
+    axis: Axis
+    has_parent: bool = False
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @property
+    def name(self) -> str:
+        """What a sentence calls it: ``facts along runs/sft``."""
+        return visible(f"{self.probe} along {self.run}" if self.run else self.probe)
+
+    def numbers(self, metric: str) -> list[Number | None]:
+        """Return (K,) a metric of each line; None where it has none."""
+        return [line.metrics.get(metric) for line in self.lines]
+
+    def predictions(self, history: History) -> list[Predictions | None]:
+        """Return (K,) the items of each line; None where none are kept.
+
+        Raises:
+            HistoryError: a file of items is damaged.
+        """
+        return [history.predictions(line) for line in self.lines]
+
+
+def all_series(
+    lines: Iterable[Line], *, probe: str | None = None, run: str | None = None
+) -> list[Series]:
+    """Return the series that lines make: one for each run and probe, in order of the file.
+
+    - Checkpoints of one folder, or revisions of one name on the hub, are a run; of a checkpoint
+      that was measured several times, the last line counts.
+    - All other models, stages for one, make up a series in order of the file. One model measured
+      again and again, say at every commit, has a point for each; of several, each has one.
+    - The parent of these lines stands at 0.
+    - What was asked otherwise than the last line of a series is left out, and said.
+
+    Args:
+        lines: of a history.
+        probe: its series only.
+        run: its series only.
+
+    Raises:
+        HistoryError: there is no such probe or run.
+    """
+    lines = list(lines)
+    folders = {run_of(line.model, line.revision) for line in lines} - {""}
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((_run(line, folders), line.probe), []).append(line)
+    parents = {(line.model_text, line.probe): line for line in lines}
+    for what, wanted, known in (
+        ("probe", probe, {line.probe: None for line in lines}),
+        ("run", run, dict.fromkeys(name for name, _ in groups)),
+    ):
+        if wanted is not None and wanted not in known:
+            names = ", ".join(map(visible, filter(None, known))) or "none"
+            raise HistoryError(
+                f"the history has no {what} {wanted!r}{suggestion(wanted, known)}; it has {names}."
+            )
+    out = [
+        _series(name, one, group, parents)
+        for (name, one), group in groups.items()
+        if probe in (None, one) and run in (None, name)
+    ]
+    # A parent stands in the series of its children; alone it is none.
+    children = {(line.parent, line.probe) for line in lines}
+    alone = [one for one in out if {(line.model_text, one.probe) for line in one.lines} <= children]
+    return [one for one in out if run is not None or one not in alone]
+
+
+def _run(line: Line, folders: set[str]) -> str:
+    """Return the run of a line; the last model, beside its checkpoints, belongs to their run."""
+    run = run_of(line.model, line.revision)
+    if run or line.step is None or line.revision:
+        return run
+    above = run_of(f"{line.model}-step0")
+    return above if above in folders else ""
+
+
+def _series(
+    run: str, probe: str, lines: list[Line], parents: dict[tuple[str, str], Line]
+) -> Series:
+    last = lines[-1]
+    alike = [line for line in lines if line.signature == last.signature]
+    left_out = []
+    if len(alike) < len(lines):
+        left_out.append(
+            f"{counted(len(lines) - len(alike), 'line')} of {probe} left out: asked otherwise than "
+            f"{shown(last)} (another signature)."
+        )
+    points = list(_last_of_each(alike)) if run or len(_models(alike)) > 1 else alike
+    parent = next((line.parent for line in reversed(points) if line.parent), "")
+    first = parents.get((parent, probe))
+    seen = {parent}
+    # Of stages, the first one: what the parent of the last was trained from.
+    while not run and first is not None and first.parent and first.parent not in seen:
+        parent = first.parent
+        first = parents.get((parent, probe))
+        seen.add(parent)
+    points = [line for line in points if line is not first and line.model_text != parent]
+    if parent and first is None:
+        left_out.append(f"the parent {visible(parent)} was not measured on {probe}.")
+    elif first is not None and first.signature != last.signature:
+        left_out.append(
+            f"the parent {shown(first)} left out: asked otherwise than {shown(last)} (another "
+            "signature)."
+        )
+        first = None
+    axis = _axis(points) if run else "order"
+    if axis != "order":
+        points.sort(key=lambda line: _at(line, axis))
+    start = [] if first is None else [first]
+    at = [_at(line, axis) for line in points]
+    if axis == "order":
+        at = [float(i) for i in range(len(start), len(start) + len(points))]
+    return Series(
+        probe=probe,
+        run=run,
+        lines=(*start, *points),
+        at=(*([0.0] if start else []), *at),
+        axis=axis,
+        has_parent=bool(start),
+        left_out=tuple(left_out),
+    )
+
+
+def _models(lines: list[Line]) -> set[str]:
+    return {line.model_text for line in lines}
+
+
+def _last_of_each(lines: list[Line]) -> Iterable[Line]:
+    """Return the last line of each model, in the order of the first ones."""
+    return {line.model_text: line for line in lines}.values()
+
+
+def _axis(lines: list[Line]) -> Axis:
+    if all(line.step is not None for line in lines):
+        return "step"
+    return "epoch" if all(line.epoch is not None for line in lines) else "order"
+
+
+def _at(line: Line, axis: Axis) -> float:
+    value = line.step if axis == "step" else line.epoch
+    return 0.0 if value is None else float(value)
