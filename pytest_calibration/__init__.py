@@ -81,7 +81,10 @@ for _module, _names in _MODULES.items():
     for _name in _names.split():
         _original, _, _public = _name.partition(":")
         _LAZY[_public or _original] = _module, _original
-__all__ = sorted(_LAZY)  # noqa: PLE0605  a list, which type checkers need not read
+# What needs torch is imported by name: a star import stays light, and works without it.
+__all__ = sorted(  # noqa: PLE0605  a list, which type checkers need not read
+    name for name, (module, _) in _LAZY.items() if not module.startswith("training.")
+)
 _LAZY["__version__"] = "version", "__version__"
 
 
@@ -97,4 +100,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_LAZY})

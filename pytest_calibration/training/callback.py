@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from transformers import TrainerCallback
 
 from pytest_calibration.errors import UsageError
+from pytest_calibration.history.checkpoints import Checkpoint
+from pytest_calibration.history.file import History
+from pytest_calibration.history.lines import Line
 from pytest_calibration.models.backends.transformers.transformers_model import (
     TransformersModel,
     evaluating,
@@ -61,7 +64,7 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         limit: number of items of each probe; by default the ``limit:`` in ``calibration.yaml``.
         baseline: a folder of baselines, ``Baselines``, or predictions of another model, which each
             measurement is compared with.
-        history: a file, to which each measurement adds a line per probe.
+        history: a file, to which each measurement in training adds a line per probe.
         raise_on_regression: stop training with the text of the failure, once the checkpoint of
             that step is saved, instead of a warning in the log.
         at: when it measures: at ``evaluate``, at ``save``, or both. Once per step in any case.
@@ -94,7 +97,9 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
                 "one, such as baseline='calibration_baselines'."
             )
         self._measuring = Measuring.of(probes, limit, baseline, config)
-        self._history = None if history is None else Path(history)
+        self._history = None if history is None else History(history)
+        if self._history is not None:
+            self._history.check()
         self._raises = raise_on_regression
         self._trainer: Any = None
         self._tokenizer: Any = None
@@ -267,14 +272,29 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
                 else:
                     step = self._trainer.state.global_step
                     LOGGER.warning("step %d: %s: %s", step, one.probe, verdict.headline)
-        if self._history is not None:
-            self._remember(answers, verdicts)
+        self._remember(answers, verdicts)
         return metrics
 
     def _remember(
-        self, answers: Sequence[Predictions], verdicts: dict[str, Verdict | None]
+        self, answers: Sequence[Predictions], verdicts: Mapping[str, Verdict | None]
     ) -> None:
-        """Add a line per probe to the history."""
+        """Add a line per probe to the history, under the name that the checkpoint gets."""
+        args, state = self._trainer.args, self._trainer.state
+        # Outside of training nothing tells which step the weights are of.
+        if self._history is None or not self._trainer.is_in_train:
+            return
+        checkpoint = Checkpoint(
+            os.path.join(args.output_dir, f"checkpoint-{state.global_step}"),
+            step=state.global_step,
+            epoch=state.epoch,
+            tokens=state.num_input_tokens_seen or None,
+        )
+        lines = []
+        for one in answers:
+            verdict = verdicts[one.probe]
+            state_of = "" if verdict is None else str(verdict.state)
+            lines.append(Line.of(one, checkpoint=checkpoint, verdict=state_of))
+        self._history.append(lines, answers)
 
     def _raise_regression(self) -> None:
         if self._raises and self._last is not None and self._last[1]["eval_calibration_regressed"]:
