@@ -64,8 +64,11 @@ def arguments(folder: Path, **changes: Any) -> dict[str, Any]:
 
 def tiny(family: str = "llama", **changes: Any) -> Any:
     """Return an untrained model with a little dropout, which draws random numbers."""
-    less = {"attention_dropout": 0.1} | ({"hidden_dropout": 0.1} if family == "gpt_neox" else {})
-    return new_model(family, **less | changes)
+    small: dict[str, dict[str, float]] = {
+        "gpt_neox": dict.fromkeys(("attention_dropout", "hidden_dropout"), 0.1),
+        "gpt2": dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.1),
+    }
+    return new_model(family, **small.get(family, {"attention_dropout": 0.1}) | changes)
 
 
 def make_trainer(folder: Path, family: str = "llama", **changes: Any) -> Any:

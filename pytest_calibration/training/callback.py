@@ -152,7 +152,7 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         """Start anew; say whether resumed weights are those of the checkpoint."""
         self._attached()
         self._start_anew()
-        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        checkpoint = self._checkpoint()
         if state.global_step and checkpoint.is_dir():
             self._compare_weights(
                 checkpoint,
@@ -217,16 +217,13 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         metric = str(args.metric_for_best_model or "").removeprefix("eval_")
         if not metric.startswith("calibration_"):
             return
-        known = directions(self._measuring.names)
-        usable = {name: way for name, way in known.items() if way != "neither"}
-        if self._measuring.baseline is None:
-            usable = {name: way for name, way in usable.items() if not name.endswith("_regressed")}
+        compared = self._measuring.baseline is not None
+        known = directions(self._measuring.names, compared=compared)
+        usable = [name for name, way in known.items() if way != "neither"]
         if metric not in usable:
-            why = (
-                "is best at 0, so neither less nor more of it is better"
-                if metric in known
-                else ("is not measured")
-            )
+            why = "is not measured"
+            if metric in known:
+                why = "is best at 0, so neither less nor more of it is better"
             raise UsageError(
                 f"metric_for_best_model={metric!r} {why}; use one of: {', '.join(usable)}."
             )
@@ -235,13 +232,18 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
                 f"metric_for_best_model={metric!r} is needed at every evaluation, and this "
                 "callback measures at save alone; leave out at='save'."
             )
-        args.greater_is_better = usable[metric] == "higher"
+        args.greater_is_better = known[metric] == "higher"
+
+    def _checkpoint(self) -> Path:
+        """Return where the Trainer saves the weights of now, if it does."""
+        folder, step = self._trainer.args.output_dir, self._trainer.state.global_step
+        return Path(folder) / f"checkpoint-{step}"
 
     def _model(self) -> TransformersModel:
-        model = self._trainer.model
+        model, checkpoint = self._trainer.model, self._checkpoint()
         if self._scored is None or self._scored.model is not model:
-            name = Path(self._trainer.args.output_dir).name or "model"
-            self._scored = TransformersModel.of(model, self._tokenizer, name=name)
+            self._scored = TransformersModel.of(model, self._tokenizer, name=checkpoint.parent.name)
+        self._scored.name = checkpoint.name
         return self._scored
 
     def _moment(self, trainer: Any, state: Any) -> Moment:
@@ -279,12 +281,12 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         self, answers: Sequence[Predictions], verdicts: Mapping[str, Verdict | None]
     ) -> None:
         """Add a line per probe to the history, under the name that the checkpoint gets."""
-        args, state = self._trainer.args, self._trainer.state
+        state = self._trainer.state
         # Outside of training nothing tells which step the weights are of.
         if self._history is None or not self._trainer.is_in_train:
             return
         checkpoint = Checkpoint(
-            os.path.join(args.output_dir, f"checkpoint-{state.global_step}"),
+            str(self._checkpoint()),
             step=state.global_step,
             epoch=state.epoch,
             tokens=state.num_input_tokens_seen or None,

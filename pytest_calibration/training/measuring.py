@@ -153,14 +153,17 @@ def metrics_of(
     return out
 
 
-def directions(names: Sequence[str]) -> dict[str, str]:
+def directions(names: Sequence[str], *, compared: bool) -> dict[str, str]:
     """Map each metric of :func:`metrics_of`, without ``eval_``, to which direction is better.
 
     Args:
         names: the probes that are asked.
+        compared: whether there is a baseline.
     """
     stems = [PREFIX, *(f"{PREFIX}{name}_" for name in names if len(names) > 1)]
-    better = {name: METRICS[name].better for name in MEASURED} | {"regressed": "lower"}
+    better: dict[str, str] = {name: METRICS[name].better for name in MEASURED}
+    if compared:
+        better["regressed"] = "lower"
     return {f"{stem}{name}": direction for stem in stems for name, direction in better.items()}
 
 
