@@ -272,8 +272,8 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
                 if self._raises:
                     self._regressed.append(one)
                 else:
-                    step = self._trainer.state.global_step
-                    LOGGER.warning("step %d: %s: %s", step, one.probe, verdict.headline)
+                    why = " ".join(verdict.findings) or verdict.reason
+                    LOGGER.warning("%s: %s", verdict.headline, why)
         self._remember(answers, verdicts)
         return metrics
 

@@ -42,7 +42,8 @@ class Differing(NamedTuple):
         names = ", ".join(sorted(self.by)[:_NAMED])
         more = "" if len(self.by) <= _NAMED else ", ..."
         largest = max(self.by.values(), default=0.0)
-        return f"{len(self.by)} of {self.compared} weights ({names}{more}; by up to {largest:.2g})"
+        count = f"{len(self.by)} of {self.compared} weights differ"
+        return f"{count} ({names}{more}; by up to {largest:.2g})"
 
 
 def differing_weights(model: Any, checkpoint: Path) -> Differing:

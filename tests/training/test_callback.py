@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from checkpoints import quietly
-from trainings import UNSEEN, facts_file, logged, make_trainer, tiny
+from trainings import UNSEEN, logged, make_trainer, tiny
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -21,15 +22,16 @@ from pytest_calibration.errors import ModelError, UsageError  # noqa: E402
 from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
     TransformersModel,
 )
+from pytest_calibration.training.processes import check_whole  # noqa: E402
 
 pytestmark = pytest.mark.torch
 BEST = {"metric_for_best_model": "calibration_ece", "load_best_model_at_end": True}
 
 
 @pytest.fixture
-def facts(tmp_path: Path) -> Facts:
+def facts(items: Path) -> Facts:
     """Return a probe of facts that no training tells."""
-    return Facts("codes", path=facts_file(tmp_path))
+    return Facts("codes", path=items)
 
 
 def weights(model: Any) -> dict[str, Any]:
@@ -212,3 +214,24 @@ def test_another_prefix_than_eval_is_left_alone(tmp_path: Path, facts: Facts) ->
     CalibrationCallback([facts]).attach(trainer)
     with quietly():
         assert not [k for k in trainer.evaluate(metric_key_prefix="test") if "calibration" in k]
+
+
+@pytest.mark.parametrize(
+    ("changes", "how"),
+    [
+        ({"is_fsdp_enabled": True}, "FSDP"),
+        ({"is_deepspeed_enabled": True, "zero_stage": 3}, "DeepSpeed ZeRO-3"),
+        ({"is_deepspeed_enabled": True, "zero_stage": 2}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_model_in_parts_is_refused(changes: dict[str, Any], how: str) -> None:
+    """Where no process has all weights, the message says what to do instead."""
+    plugin = SimpleNamespace(zero_stage=changes.pop("zero_stage", 0))
+    accelerator = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin))
+    trainer = SimpleNamespace(accelerator=accelerator, model=tiny(), **changes)
+    if how:
+        with pytest.raises(UsageError, match=f"{how} leaves .*; gate the saved checkpoints"):
+            check_whole(trainer)
+    else:
+        check_whole(trainer)

@@ -10,10 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from trainings import facts_file
+from checkpoints import bpe
+from trainings import facts_file, tiny
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
+
+from pytest_calibration import Baselines, Facts
+from pytest_calibration.models.backends.transformers.transformers_model import (
+    TransformersModel,
+)
 
 pytestmark = [pytest.mark.torch, pytest.mark.training]
 
@@ -38,11 +44,17 @@ trainer = make_trainer(
     per_device_train_batch_size=8, ddp_backend="gloo", save_strategy="best",
 )
 probe = Counted("codes", path=folder / "codes-1000.jsonl")
-CalibrationCallback([probe], history=folder / "history.jsonl").attach(trainer)
+stored = folder / "baselines"
+CalibrationCallback(
+    [probe],
+    history=folder / "history.jsonl",
+    baseline=stored if stored.is_dir() else None,
+    raise_on_regression=stored.is_dir(),
+).attach(trainer)
 error = ""
 try:
     trainer.train()
-except Exception as problem:
+except BaseException as problem:
     error = f"{type(problem).__name__}: {problem}"
 report = {"asked": probe.asked, "logged": logged(trainer), "error": error,
           "best": trainer.state.best_model_checkpoint, "world": trainer.args.world_size,
@@ -107,3 +119,15 @@ def test_what_stops_the_first_stops_the_other(tmp_path: Path) -> None:
     assert second["error"] == (
         "CalibrationError: the main process stopped: ValueError: the probe broke"
     )
+
+
+def test_a_regression_stops_both(tmp_path: Path) -> None:
+    """The one that waits bears the text of the failure, too."""
+    probe = Facts("codes", path=facts_file(tmp_path))
+    untrained = TransformersModel.of(tiny(), bpe())
+    Baselines(tmp_path / "baselines").record(probe.run(untrained))
+    first, second = run_two(tmp_path)
+    text = "AssertionError: calibration regressed: probe codes on checkpoint-"
+    assert first["error"].startswith(text)
+    assert second["error"].startswith(f"CalibrationError: the main process stopped: {text}")
+    assert first["logged"] == second["logged"]

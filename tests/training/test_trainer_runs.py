@@ -251,7 +251,10 @@ def test_a_regression_is_a_warning_in_the_log_otherwise(
     regressed = [s for s, value in logged(trainer, "eval_calibration_regressed").items() if value]
     assert 80 in regressed
     texts = [one.getMessage() for one in caplog.records if "pytest_calibration" in one.name]
-    assert [text.partition(":")[0] for text in texts] == [f"step {step}" for step in regressed]
+    expected = [f"{REGRESSED}{step}: " for step in regressed]
+    assert len(texts) == len(expected)
+    assert all(text.startswith(start) for text, start in zip(texts, expected, strict=True))
+    assert "signed gap" in texts[-1]
 
 
 def test_an_evaluation_outside_of_training_fails_at_once(
@@ -281,7 +284,7 @@ def test_a_head_that_the_trainer_loses_is_told(tmp_path: Path, probe: Counted) -
     best = Path(trainer.state.best_model_checkpoint)
     assert best.name != "checkpoint-80"
     (text,) = (str(one.message) for one in caught if "best checkpoint" in str(one.message))
-    assert "1 of 28 weights (lm_head.weight; by up to " in text
+    assert "1 of 28 weights differ (lm_head.weight; by up to " in text
     assert f"load that with from_pretrained('{best}'), and do not save this one." in text
     head = load_file(best / "model.safetensors")["embed_out.weight"]
     assert not torch.equal(trainer.model.lm_head.weight, head)
@@ -299,7 +302,7 @@ def test_a_head_that_is_lost_at_resuming_is_told(tmp_path: Path, probe: Counted)
     trainer = make_trainer(tmp_path / "run", "gpt_neox")
     CalibrationCallback([probe]).attach(trainer)
     with pytest.warns(
-        UserWarning, match=r"not those of .*checkpoint-40: 1 of 28 weights \(lm_head"
+        UserWarning, match=r"not those of .*checkpoint-40: 1 of 28 weights differ \(lm_head"
     ):
         trainer.train(resume_from_checkpoint=str(checkpoint))
     model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint)
@@ -330,20 +333,26 @@ def test_a_sharded_checkpoint_is_compared(tmp_path: Path, probe: Counted) -> Non
     assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
     with torch.no_grad():
         trainer.model.gpt_neox.final_layer_norm.weight[0] += 1
-    with pytest.warns(UserWarning, match=r"1 of 28 weights \(gpt_neox.final_layer_norm.weight; by"):
+    with pytest.warns(
+        UserWarning, match=r"1 of 28 weights differ \(gpt_neox.final_layer_norm.weight; by"
+    ):
         callback._compare_weights(tmp_path / "shards", "{checkpoint}: {differing}")
 
 
 # --- adapters -------------------------------------------------------------------------------------
 
 
-def test_an_adapter_is_measured_and_the_best_is_loaded(tmp_path: Path, probe: Counted) -> None:
+@pytest.mark.parametrize("saved", [None, ["lm_head"]], ids=["linear", "with-a-head"])
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_an_adapter_is_measured_and_the_best_is_loaded(
+    tmp_path: Path, probe: Counted, family: str, saved: list[str] | None
+) -> None:
     """With peft, the adapter in memory is that of the best checkpoint's file."""
     peft = pytest.importorskip("peft")
-    base = tiny()
-    model = peft.get_peft_model(
-        base, peft.LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    config = peft.LoraConfig(
+        r=8, target_modules="all-linear", task_type="CAUSAL_LM", modules_to_save=saved
     )
+    model = peft.get_peft_model(tiny(family), config)
     trainer = make_trainer(
         tmp_path / "run", model=model, max_steps=200, eval_steps=40, save_steps=40, **BEST
     )
@@ -354,10 +363,10 @@ def test_an_adapter_is_measured_and_the_best_is_loaded(tmp_path: Path, probe: Co
     best = Path(trainer.state.best_model_checkpoint)
     measured = logged(trainer)
     assert best.name == f"checkpoint-{min(measured, key=lambda step: measured[step])}"
-    saved = load_file(best / "adapter_model.safetensors")
+    file = load_file(best / "adapter_model.safetensors")
     memory = peft.get_peft_model_state_dict(trainer.model)
-    assert saved.keys() == memory.keys()
-    assert all(torch.equal(saved[name], memory[name]) for name in saved)
+    assert file.keys() == memory.keys()
+    assert all(torch.equal(file[name], memory[name]) for name in file)
 
 
 # --- the evaluation set ---------------------------------------------------------------------------
