@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pytest_calibration.gate.verdict import Verdict as Verdict
     from pytest_calibration.gate.verdict import compare as compare
     from pytest_calibration.gate.verdict import judge as judge
+    from pytest_calibration.history.checkpoints import checkpoints as checkpoints
+    from pytest_calibration.history.file import History as History
     from pytest_calibration.measurement import Measurement as Measurement
     from pytest_calibration.measurement import measure as measure
     from pytest_calibration.metrics import accuracy as accuracy
@@ -64,6 +66,8 @@ _MODULES = {
     "gate.decision": "State",
     "gate.planning": "plan",
     "gate.verdict": "Verdict compare judge",
+    "history.checkpoints": "checkpoints",
+    "history.file": "History",
     "measurement": "Measurement measure",
     "metrics": "accuracy brier ece nll",
     "models.loading": "load_model",

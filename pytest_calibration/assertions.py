@@ -210,6 +210,7 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions) -> Verdict:
     if sink is not None:
         baselines = [v.baseline_items for v in verdicts if v.baseline_items is not None]
         sink.dump(candidate, baselines[-1] if baselines else None)
+        sink.measured(candidate, verdicts)
     # A limit is compared with one number; a report also needs the items.
     verdicts = [replace(v, candidate=candidate) if v.candidate is None else v for v in verdicts]
     results = [_result(v) if sink is None else sink.add(v) for v in verdicts]

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
                 before: those of a baseline on some of the same items, if there is one.
             """
 
+        def measured(self, predictions: Predictions, verdicts: Sequence[Verdict]) -> None:
+            """Keep what is judged for the history of the session, if there is one."""
+
         def add(self, verdict: Verdict) -> Result:
             """Keep a verdict, and return what a reader sees of it.
 

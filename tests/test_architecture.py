@@ -47,6 +47,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     ),
     "history": (f"{CORE} gate files input_files reports.documents history", "msgspec numpy"),
     "history.checkpoints": ("errors input_files models.places", ""),
+    "history.commit": ("", ""),
+    "history.format": ("errors input_files", ""),
     "probes": ("errors input_files text predictions strict_yaml models.protocols probes", "numpy"),
     "asking": ("errors predictions probes models progress", ""),
     "config": ("errors text strict_yaml gate.strictness models", ""),

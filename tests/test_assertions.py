@@ -344,6 +344,9 @@ class FakeSession:
         """As they are."""
         return predictions
 
+    def measured(self, predictions: Predictions, verdicts: Sequence[Verdict]) -> None:
+        """Keep nothing."""
+
     def dump(self, predictions: Predictions, before: Predictions | None) -> None:
         """Remember."""
         self.before.append(before)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +54,20 @@ class Checkpoint:
     tokens: int | None = None
     revision: str = ""
     order: int = 0
+
+    @property
+    def text(self) -> str:
+        """The model as a user would type it."""
+        return f"{self.model}@{self.revision}" if self.revision else self.model
+
+    def seen_from(self, folder: str | os.PathLike[str]) -> Checkpoint:
+        """Return the same with its directory as seen from a folder; absolute where it is not in it.
+
+        A path has slashes on every system.
+        """
+        path, root = Path(os.path.abspath(self.model)), os.path.abspath(folder)
+        inside = path.is_relative_to(root)
+        return replace(self, model=(path.relative_to(root) if inside else path).as_posix())
 
     @property
     def place(self) -> tuple[bool, int, bool, float, int]:

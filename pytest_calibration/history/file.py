@@ -11,16 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from pytest_calibration.errors import HistoryError
 from pytest_calibration.files import locked, write_atomically
-from pytest_calibration.history.lines import FORMAT, Line, NewerFormat, shown
+from pytest_calibration.history.format import (
+    NewerFormat,
+    begins_as_ours,
+    check_place,
+    content_of,
+    content_to_extend,
+    numbered,
+)
+from pytest_calibration.history.lines import Line, shown
 from pytest_calibration.input_files import read_file
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.predictions.stored_items import (
@@ -33,12 +40,10 @@ from pytest_calibration.predictions.stored_items import (
 )
 
 ITEMS: Final = ".items"
-# Bytes; a line has about 3,000.
-MOST_OF_A_HISTORY: Final = 1 << 31
-_BOM: Final = b"\xef\xbb\xbf"
-_BEGINNING: Final = b'{"format":'
-_NEWER: Final = re.compile(rb'^\{"format":(\d{1,9})', re.MULTILINE)
 _BINARY: Final = getattr(os, "O_BINARY", 0)
+
+
+Items: TypeAlias = Predictions | bytes
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class Lines:
     """The measurements of a history, in the order of the file.
 
     Attributes:
-        lines: each measurement once.
+        lines: each measurement once: what was measured again of a model and probe, with the same
+            numbers and no others in between, counts once.
         skipped: what could not be read.
         repeated: how many lines tell again what a line before them tells.
     """
@@ -121,31 +127,35 @@ class History:
         Raises:
             HistoryError: there is no such file, it is no history, or a newer version wrote in it.
         """
-        # By what makes it this measurement.
-        lines: dict[bytes, Line] = {}
+        lines: list[Line] = []
         skipped: list[Skipped] = []
-        foreign = read = 0
-        for number, text in _numbered(self._content()):
+        # The last line of each model and probe; and the text of all, since files may be joined.
+        latest: dict[tuple[str, str], Line] = {}
+        texts: set[bytes] = set()
+        foreign = repeated = 0
+        for number, text in numbered(content_of(self.path)):
             try:
                 line = Line.from_json(text)
             except NewerFormat as problem:
                 raise HistoryError(f"{self.path}, line {number}: {problem}.") from None
             except ValueError as problem:
-                foreign += not _begins_as_ours(text)
+                foreign += not begins_as_ours(text)
                 skipped.append(Skipped(number, str(problem)))
-            else:
-                read += 1
-                lines.setdefault(line.identity, line)
-        if foreign and not read:
+                continue
+            before = latest.get(line.key)
+            if text in texts or (before is not None and line.repeats(before)):
+                repeated += 1
+                continue
+            texts.add(text)
+            latest[line.key] = line
+            lines.append(line)
+        if foreign and not lines:
             first = skipped[0]
             raise HistoryError(
                 f"{self.path}: is no history of calibration (line {first.number} {first.reason}); "
                 "name a file that --calibration-history wrote."
             )
-        return Lines(tuple(lines.values()), tuple(skipped), read - len(lines))
-
-    def _content(self) -> bytes:
-        return read_file(self.path, MOST_OF_A_HISTORY, HistoryError)
+        return Lines(tuple(lines), tuple(skipped), repeated)
 
     def predictions(self, line: Line) -> Predictions | None:
         """Return the items of a line; None where none are kept, or no longer.
@@ -173,39 +183,33 @@ class History:
 
     # --- writing -----------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """Raise HistoryError where lines could not be added to what is there."""
-        if os.path.lexists(self.path):
-            self._check(self._content())
-
     def append(
         self,
         lines: Line | Sequence[Line],
-        items: Predictions | Sequence[Predictions | None] | None = None,
+        items: Items | Sequence[Items | None] | None = None,
     ) -> Appended:
         """Add measurements that are not there yet.
 
         Args:
             lines: one measurement, or several.
-            items: the predictions of each, whose items are kept; None where none are.
+            items: the predictions of each, or their items as ``items_bytes`` encodes them, which
+                are kept; None where none are.
 
         Raises:
             HistoryError: the file is no history, a newer version wrote in it, or it cannot be
                 written; nothing was added then.
         """
         several = [lines] if isinstance(lines, Line) else list(lines)
-        kept: list[Predictions | None] = [None] * len(several)
+        kept: list[Items | None] = [None] * len(several)
         if items is not None:
-            kept = [items] if isinstance(items, Predictions) else list(items)
-        if len(kept) != len(several) or any(
-            one is not None and (one.n, one.probe) != (line.n, line.probe)
-            for line, one in zip(several, kept, strict=True)
-        ):
+            kept = [items] if isinstance(items, Predictions | bytes) else list(items)
+        if len(kept) != len(several) or not all(map(_fits, several, kept)):
             raise HistoryError(
                 f"{self.path}: the items are not those of the lines; give the predictions of each."
             )
         if not several:
             return Appended()
+        check_place(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with locked(self.path.parent):
@@ -216,63 +220,57 @@ class History:
                 "added to the history."
             ) from None
 
-    def _append(self, lines: list[Line], kept: list[Predictions | None]) -> Appended:
-        content = self._content() if os.path.lexists(self.path) else b""
-        self._check(content)
-        torn = bool(content) and not content.endswith(b"\n")
-        new: dict[str, str] = {}
-        for line, predictions in zip(lines, kept, strict=True):
-            digest = line.items if predictions is None else self._keep(predictions)
-            text = replace(line, items=digest).to_json()
-            # From the model on: what stands before it is when it was measured.
-            told = text[text.index(',"model":') :]
-            if told.encode("ascii") not in content:
-                new.setdefault(told, text)
+    def _append(self, lines: list[Line], kept: list[Items | None]) -> Appended:
+        content = bytearray(content_to_extend(self.path))
+        torn = _ends_torn(content)
+        start = b"\n" if content and not content.endswith(b"\n") else b""
+        new = bytearray()
+        added = 0
+        for line, one in zip(lines, kept, strict=True):
+            digest = line.items if one is None else self._keep(one)
+            text = replace(line, items=digest).to_json().encode("ascii") + b"\n"
+            if not _is_told(text, content):
+                content += text
+                new += text
+                added += 1
         if new:
-            whole = "".join(f"{text}\n" for text in new.values()).encode("ascii")
-            _add(self.path, b"\n" * torn + whole)
-        return Appended(len(new), len(lines) - len(new), torn)
+            _add(self.path, start + new)
+        return Appended(added, len(lines) - added, torn)
 
-    def _keep(self, predictions: Predictions) -> str:
-        """Keep the items of predictions; return the digest that names their file."""
-        payload = items_bytes(items_of(predictions))
+    def _keep(self, items: Items) -> str:
+        """Keep the items of a line; return the digest that names their file."""
+        payload = items if isinstance(items, bytes) else items_bytes(items_of(items))
         digest = hashlib.sha256(payload).hexdigest()
         self.items_folder.mkdir(exist_ok=True)
         write_atomically(self.items_folder / f"{digest}.npz", payload)
         return digest
 
-    def _check(self, content: bytes) -> None:
-        """Raise HistoryError where a file is no history, or a newer version wrote in it."""
-        number, first = next(_numbered(content), (0, b""))
-        suspects = {} if _begins_as_ours(first) else {number: first}
-        for found in _NEWER.finditer(content):
-            if int(found[1]) > FORMAT:
-                at = content.count(b"\n", 0, found.start()) + 1
-                suspects[at] = content[found.start() :].partition(b"\n")[0]
-                break
-        for number, text in suspects.items():
-            try:
-                Line.from_json(text)
-            except NewerFormat as problem:
-                raise HistoryError(f"{self.path}, line {number}: {problem}.") from None
-            except ValueError as problem:
-                if number and not _begins_as_ours(text):
-                    raise HistoryError(
-                        f"{self.path}: is no history of calibration (line {number} {problem}); "
-                        "nothing is added to it: name another file."
-                    ) from None
+
+def _fits(line: Line, items: Items | None) -> bool:
+    """Whether items can be those of a line."""
+    if not isinstance(items, Predictions):
+        return True
+    return (items.n, items.probe, items.unit) == (line.n, line.probe, line.unit)
 
 
-def _numbered(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield number and text of each line that is not blank."""
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if text := line.strip().removeprefix(_BOM):
-            yield number, text
+def _is_told(text: bytes, content: bytearray) -> bool:
+    """Whether a line tells what the last line of its model and probe tells, at whatever time."""
+    # In the order of the fields: model and probe stand first behind the time.
+    told = text[text.index(b',"model":') :]
+    subject = told[: told.index(b',"step":')]
+    at = content.rfind(told)
+    return at >= 0 and content.find(subject, at + len(told)) < 0
 
 
-def _begins_as_ours(text: bytes) -> bool:
-    """Whether a line begins as those that are written here, also where little of it is left."""
-    return _BEGINNING.startswith(text[: len(_BEGINNING)])
+def _ends_torn(content: bytearray) -> bool:
+    """Whether the last line is a part of one; without its line break alone it is whole."""
+    last = bytes(content[content.rfind(b"\n") + 1 :])
+    try:
+        if last.strip():
+            Line.from_json(last)
+    except ValueError:
+        return True
+    return False
 
 
 def _add(path: Path, content: bytes) -> None:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -19,13 +18,13 @@ from msgspec import Meta
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.history.checkpoints import Checkpoint
+from pytest_calibration.history.format import FORMAT, check_format
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.predictions import Predictions, Signature, Unit, digest
 from pytest_calibration.reports.documents import converted, loads
 from pytest_calibration.text.visible import visible
 
-FORMAT: Final = 1
 # Significant digits of a stored number.
 DIGITS: Final = 6
 
@@ -64,13 +63,13 @@ class Line:
         time: when it was measured, UTC as ISO 8601.
         commit: the commit that was checked out; empty where it is not known.
         model: where the checkpoint lies, or a name on the hub without revision.
+        revision: revision on the hub; empty for a directory.
+        probe: name of the probe.
         step: optimizer steps of the training run; None where they are not known.
         epoch: epochs of the training run; None where they are not known.
         tokens: tokens that the training run has seen; None where they are not known.
-        revision: revision on the hub; empty for a directory.
         stage: name of the stage (``base``, ``sft``); empty where none is given.
         parent: ``model_text`` of the model that it was trained from; empty for none.
-        probe: name of the probe.
         n: number of items measured.
         unit: what one item is, ``item`` or ``token``.
         units: number of independent units among them.
@@ -84,13 +83,13 @@ class Line:
     time: str = ""
     commit: str = ""
     model: str
+    revision: str = ""
+    probe: str
     step: Steps | None = None
     epoch: Epochs | None = None
     tokens: Steps | None = None
-    revision: str = ""
     stage: str = ""
     parent: str = ""
-    probe: str
     n: Count
     unit: Unit = "item"
     units: Count
@@ -154,15 +153,19 @@ class Line:
     @property
     def model_text(self) -> str:
         """The model as a user would type it, and as ``parent`` of other lines names it."""
-        return f"{self.model}@{self.revision}" if self.revision else self.model
+        return self.checkpoint.text
 
-    @cached_property
-    def identity(self) -> bytes:
-        """All that makes it this measurement: the same numbers at another time are the same one."""
-        return msgspec.json.encode(replace(self, time="", commit=""))
+    @property
+    def key(self) -> tuple[str, str]:
+        """What was measured: model and probe."""
+        return self.model_text, self.probe
+
+    def repeats(self, other: Line) -> bool:
+        """Whether it tells the same measurement, at whatever time."""
+        return replace(self, time=other.time, commit=other.commit) == other
 
     def to_json(self) -> str:
-        """Return the line, without line break."""
+        """Return the line, without line break; the fields stand in their order."""
         return json.dumps(msgspec.to_builtins(self), allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -177,13 +180,7 @@ class Line:
             line = _DECODER.decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             line = _line(text)
-        if line.format == FORMAT:
-            return line
-        return _line(text)
-
-
-class NewerFormat(ValueError):  # noqa: N818  reads as the condition it names
-    """A line that a newer version wrote."""
+        return line if line.format == FORMAT else _line(text)
 
 
 _DECODER: Final = msgspec.json.Decoder(Line)
@@ -199,16 +196,8 @@ def _line(text: str | bytes) -> Line:
         raise ValueError(f"is no JSON ({problem.msg}, column {problem.pos + 1})") from None
     except RecursionError as problem:
         raise ValueError(f"is no JSON ({problem})") from None
-    version = document.get("format") if isinstance(document, dict) else None
-    if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT:
-        raise NewerFormat(
-            f"has format {version}, and this version of pytest-calibration reads format {FORMAT}; "
-            "update pytest-calibration"
-        )
-    line = converted(document, Line, "the line")
-    if line.format != FORMAT:
-        raise ValueError(f"format is {line.format}, expected {FORMAT}")
-    return line
+    check_format(document)
+    return converted(document, Line, "the line")
 
 
 def signature_digest(signature: Signature) -> str:

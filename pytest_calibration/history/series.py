@@ -109,8 +109,10 @@ def all_series(
 
 def _run(line: Line, folders: set[str]) -> str:
     """Return the run of a line; the last model, beside its checkpoints, belongs to their run."""
+    if line.step is None and line.epoch is None:
+        return ""
     run = run_of(line.model, line.revision)
-    if run or line.step is None or line.revision:
+    if run or line.revision:
         return run
     above = run_of(f"{line.model}-step0")
     return above if above in folders else ""

@@ -10,8 +10,8 @@
     what loads models of one kind each: the protocol, the table, and the backends.
 ``settings``
     settings of a backend, and how they are checked.
-``loading``
-    from a spec to a model that is loaded when it is needed.
+``loading``, ``running_job``
+    from a spec to a model that is loaded when it is needed; what a running job does to it.
 ``cached_answers``, ``cache``, ``digests``
     answers that are kept: by which question, where, and under which key.
 """

@@ -12,6 +12,7 @@ from pytest_calibration.errors import ModelError, UsageError
 from pytest_calibration.models.backends import Identity, ModelSpec, backend_named
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.cached_answers import CachedAnswers
+from pytest_calibration.models.running_job import running_job_told
 from pytest_calibration.models.settings import BackendSettings
 from pytest_calibration.models.spec import resolve
 from pytest_calibration.progress import PROGRESS
@@ -81,7 +82,7 @@ class LazyModel(CachedAnswers):
             raise ModelError(self._failure)
         if self._model is None:
             try:
-                with PROGRESS.loading(self):
+                with PROGRESS.loading(self), running_job_told(self.spec):
                     self._model = self._backend.load(self.spec, self.settings)
             except ModelError as problem:
                 self._failure = str(problem)
@@ -102,7 +103,8 @@ class LazyModel(CachedAnswers):
 
     @cached_property
     def _identity(self) -> Identity:
-        return self._backend.identify(self.spec, self.settings, self.cache)
+        with running_job_told(self.spec):
+            return self._backend.identify(self.spec, self.settings, self.cache)
 
     @property
     def fingerprint(self) -> str:

@@ -10,13 +10,15 @@ from typing import Final
 import pytest
 
 from pytest_calibration.plugin.options import OPTIONS
-from pytest_calibration.plugin.reporting import write_reports
+from pytest_calibration.plugin.reporting import write_history, write_reports
 from pytest_calibration.plugin.run import Run
 from pytest_calibration.text.numbers import counted
 from pytest_calibration.text.visible import visible
 
 # Options that ask for a comparison, or for what comes of one.
-GATES: Final = frozenset({"model", "parent", "probe", "record", "accept", "report", "dump"})
+GATES: Final = frozenset(
+    {"model", "parent", "probe", "record", "accept", "report", "dump", "history"}
+)
 
 
 def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
@@ -50,6 +52,7 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
             run.errors.append(
                 "a worker of pytest-xdist ended without handing over its results; run again."
             )
+    write_history(run)
     write_reports(run)
     run.usage.merge(run.usage.as_dict(run.resolved))
     session.testsfailed += len(run.errors)

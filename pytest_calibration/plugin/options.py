@@ -38,6 +38,8 @@ TABLE: Final = (
      "beside each test file"),
     ("report", "list", "FILE", "write a report: .html, .md, .json, .txt (OpenMetrics), .png or "
      ".svg (repeatable)"),
+    ("history", "text", "FILE", "add what was measured to a history, one JSON line per model and "
+     "probe"),
     ("dump", "text", "DIR", "write all scored items as JSON lines into a folder"),
     ("item_text", "text", "WHERE", "where prompts and answers may appear: terminal, none or "
      "reports"),

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from pytest_calibration.errors import CalibrationError
+from pytest_calibration.history.commit import commit_of, commit_of_ci
+from pytest_calibration.text.numbers import counted
 
 if TYPE_CHECKING:
     from pytest_calibration.plugin.run import Run
@@ -26,8 +28,6 @@ MOST_NAMED: Final = 6
 # Bytes that GitHub takes of a step's summary.
 SUMMARY_LIMIT: Final = 1 << 20
 ANNOTATES: Final = "pytest_github_actions_annotate_failures"
-# Where continuous integration says which commit it tests.
-COMMITS: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "BUILD_VCS_NUMBER", "GIT_COMMIT")
 
 
 def wants_details(run: Run) -> bool:
@@ -50,7 +50,7 @@ def results_of(run: Run, *, alone: bool = False) -> Results:
     return Results(
         version=__version__,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        commit=next(filter(None, (os.environ.get(name) for name in COMMITS)), ""),
+        commit=commit_of_ci(),
         tests=max(run.collected, len(run.outcomes.results)),
         finished=run.finished and run.complete,
         results=tuple(run.verdicts),
@@ -94,6 +94,26 @@ def write_reports(run: Run) -> None:
         files = list(dict.fromkeys(written))
         more = f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else ""
         run.remarks.append(f"written: {', '.join(files[:MOST_NAMED])}{more}")
+
+
+def write_history(run: Run) -> None:
+    """Add to the history what the verdicts of the session measured, also where it was cut short."""
+    path = run.options.path("history")
+    if path is None or not len(run.measured):
+        return
+    from pytest_calibration.history.file import History
+
+    with _reported(run, str(path)):
+        done = run.measured.write(History(path), commit_of(run.config.rootpath), run.outcomes.order)
+        known = f" ({done.known} known already)" if done.known else ""
+        run.remarks.append(
+            f"history: {counted(done.added, 'measurement')} added to {os.path.relpath(path)}{known}"
+        )
+        if done.torn:
+            run.remarks.append(
+                f"{os.path.relpath(path)} ended in a part of a line, as a write that was cut short "
+                "leaves it; that part is skipped."
+            )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pytest_calibration.plugin.projects import Project, Projects
 from pytest_calibration.plugin.resolved_options import Options, usage_errors
 
 if TYPE_CHECKING:
+    from pytest_calibration.history.checkpoints import Checkpoint
     from pytest_calibration.models.backends import ModelSpec
     from pytest_calibration.models.cache import Cache
     from pytest_calibration.models.loading import LazyModel
@@ -71,6 +72,7 @@ class Resolution:
         self.cache_problem = ""
         self._from_controller = from_controller
         self._parents: dict[Project, LazyModel] = {}
+        self._checkpoints: dict[ModelSpec, Checkpoint] = {}
         self._adopted: tuple[object, Project, object] | None = None
         self._loaded_for: WeakKeyDictionary[object, Project] = WeakKeyDictionary()
 
@@ -143,6 +145,15 @@ class Resolution:
     def find_model(self, name: str | None) -> ModelSpec | None:
         """Return the model of this name; None for a spec that a test names itself."""
         return next((spec for spec in self.models if spec.name == name), None)
+
+    def checkpoint(self, spec: ModelSpec) -> Checkpoint:
+        """Return which state of a training run a model is; a path is as seen from rootdir."""
+        from pytest_calibration.history.checkpoints import checkpoint_of
+
+        if spec not in self._checkpoints:
+            found = checkpoint_of(spec.text)
+            self._checkpoints[spec] = found.seen_from(self.config.rootpath) if spec.local else found
+        return self._checkpoints[spec]
 
     def select_model(self, parameter: ModelParameter | str | None) -> str:
         """Make a model the current one and return the text of its spec.

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -19,11 +20,12 @@ import pytest
 
 from pytest_calibration.plugin.forked import Forked
 from pytest_calibration.plugin.made_in_tests import MadeInTests
+from pytest_calibration.plugin.measured import Measurements
 from pytest_calibration.plugin.outcomes import Outcomes
 from pytest_calibration.plugin.pending_records import PendingRecords
 from pytest_calibration.plugin.projects import SUITE_FILE, Project
 from pytest_calibration.plugin.resolution import ModelParameter, Resolution
-from pytest_calibration.plugin.resolved_options import Options
+from pytest_calibration.plugin.resolved_options import Options, usage_errors
 from pytest_calibration.plugin.rootdir import check_rootdir, settings_typed
 from pytest_calibration.plugin.usage import Usage
 from pytest_calibration.plugin.xdist_groups import plain_id
@@ -55,6 +57,7 @@ class Run:
         records: baselines to be written.
         usage: how the models were used.
         made: the predictions that tests made.
+        measured: what is to be added to the history.
         collected: number of calibration tests collected.
         complete: whether no process of the run died.
         finished: whether every test was run.
@@ -84,6 +87,7 @@ class Run:
         self.records = PendingRecords(self.options["limit"])
         self.usage = Usage()
         self.made = MadeInTests()
+        self.measured = Measurements()
         self.collected = 0
         self.complete = True
         self.finished = False
@@ -102,7 +106,25 @@ class Run:
         config.add_cleanup(self.forked.close)
         self.late: list[Callable[[], list[Result]]] = []
         self.resolved.check()
+        # What an ini key names is looked at by the first verdict: it says nothing of other tests.
+        if "history" in self.options.flags and not self.is_worker:
+            with usage_errors("--calibration-history: "):
+                _ = self.history
         self.resolved.clear_cache()
+
+    @cached_property
+    def history(self) -> Path | None:
+        """The history that measurements are added to; None where none is named.
+
+        Raises:
+            HistoryError: nothing can be added to what is there.
+        """
+        path = self.options.path("history")
+        if path is not None:
+            from pytest_calibration.history.format import content_to_extend
+
+            content_to_extend(path)
+        return path
 
     @property
     def is_worker(self) -> bool:
@@ -268,12 +290,16 @@ class Calibration:
         if isinstance(one, ItemProbe):
             check_offers(self.model, one.name)
         try:
-            return self._run.asker(self._project).ask(self.model, one, limit)
+            predictions = self._run.asker(self._project).ask(self.model, one, limit)
         except AttributeError as problem:
             # What the model itself lacks, and not what its own code looks for elsewhere.
             if problem.obj is self.model and problem.name in OFFERS:
                 raise lacking(self.model, one.name, problem.name) from None
             raise
+        self._run.measured.know(
+            predictions, getattr(self.model, "spec", None) or self._run.resolved.current
+        )
+        return predictions
 
 
 def model_name(item: pytest.Item) -> str | None:

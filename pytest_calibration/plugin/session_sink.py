@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines
     from pytest_calibration.gate.strictness import Strictness
     from pytest_calibration.gate.verdict import Verdict
+    from pytest_calibration.history.checkpoints import Checkpoint
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.reports.model import Remedy, Result
 
@@ -39,7 +40,7 @@ MARGIN: Final = 8
 # where answers are kept matters to no verdict.
 NOT_REPEATED: Final = frozenset(
     {"model", "parent", "record", "accept", "prune", "list", "limit", "report", "dump"}
-    | {"cache_dir", "no_cache"}
+    | {"history", "cache_dir", "no_cache"}
 )
 
 # Properties of a test that bear the name of what they show.
@@ -84,6 +85,7 @@ class SessionSink:
             return
         run.records.drop(self.test)
         run.made.drop(self.test)
+        run.measured.drop(self.test)
         # Nothing is left of an earlier attempt.
         item.user_properties[:] = [
             (key, value) for key, value in item.user_properties if not key.startswith(PREFIX)
@@ -101,11 +103,46 @@ class SessionSink:
 
     def named(self, predictions: Predictions) -> Predictions:
         """Return predictions that reports and dumps can tell from those of other tests."""
-        return self.run.made.named(predictions, self.test, model_name(self.item) or "")
+        named = self.run.made.named(predictions, self.test, model_name(self.item) or "")
+        self.run.measured.know(named, self.run.measured.spec_of(predictions))
+        return named
 
     def dump(self, predictions: Predictions, before: Predictions | None) -> None:
         """Write the items, with those of their baseline, if the run dumps them."""
         self.run.dump(predictions, before)
+
+    def measured(self, predictions: Predictions, verdicts: Sequence[Verdict]) -> None:
+        """Keep what is judged, and the parent's answers to the same, for the history."""
+        run, resolved = self.run, self.run.resolved
+        if run.history is None:
+            return
+        checkpoint, stage = self._checkpoint(predictions)
+        states = [str(verdict.state) for verdict in verdicts]
+        parent, before = resolved.parent_spec, ""
+        kept = []
+        if parent is not None:
+            start = resolved.checkpoint(parent)
+            before = start.text if start.text != checkpoint.text else ""
+            for _, answers in self.parents(predictions):
+                name = parent.baseline or ""
+                kept.append(run.measured.add(answers, self.test, [], start, stage=name))
+        kept.append(
+            run.measured.add(predictions, self.test, states, checkpoint, stage=stage, parent=before)
+        )
+        if run.forked.in_child:
+            run.forked.send({"measured": [one.as_dict() for one in kept]})
+
+    def _checkpoint(self, predictions: Predictions) -> tuple[Checkpoint, str]:
+        """Return of which checkpoint predictions are, and the name of its stage if it has one."""
+        from pytest_calibration.history.checkpoints import Checkpoint, checkpoint_of
+
+        resolved, name = self.run.resolved, predictions.signature.soft.get("model", "")
+        spec = self.run.measured.spec_of(predictions)
+        if spec is None and name:
+            spec = resolved.find_model(name)
+        if spec is not None:
+            return resolved.checkpoint(spec), spec.baseline or ""
+        return (checkpoint_of(name) if name else Checkpoint(predictions.source)), ""
 
     def add(self, verdict: Verdict) -> Result:
         """Keep a verdict and attach its numbers to the test; return what a reader sees of it."""
@@ -152,6 +189,8 @@ class SessionSink:
         for message in messages:
             if "expected" in message:
                 self.run.expected.add(message["expected"])
+            elif "measured" in message:
+                self.run.measured.merge(message["measured"])
             else:
                 self.results[message["name"]] = from_plain(Result, message["result"])
         taken, self.results = self.results, {}

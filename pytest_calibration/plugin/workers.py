@@ -41,6 +41,7 @@ def from_worker(run: Run) -> str:
             "unlike": run.resolved.unlike,
             "configs": run.resolved.projects.read(),
             "records": run.records.as_dict(),
+            "measured": run.measured.as_list(),
             "late": plain(run.late_verdicts()),
             "usage": run.usage.as_dict(run.resolved),
         }
@@ -59,6 +60,7 @@ def merge(run: Run, sent: str) -> None:
     run.resolved.unlike |= output["unlike"]
     run.configs |= dict.fromkeys(output["configs"])
     run.records.merge(output["records"])
+    run.measured.merge(output["measured"])
     run.outcomes.add_late(from_plain(Result, values) for values in output["late"])
     run.usage.merge(output["usage"])
 

@@ -34,6 +34,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_glob_is_in_order_of_the_steps_that_trainers_saved(here: Path) -> None:
+    """The state of a Trainer tells more than a name; other folders come behind."""
+    for name, step in (("last", 2000), ("first", 10)):
+        folder = here / "runs" / "sft" / name
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text(f'{{"global_step": {step}}}', "utf-8")
+    (here / "runs" / "sft" / "logs").mkdir()
+    names = ["first", "checkpoint-50", "checkpoint-900", "checkpoint-1000", "last", "logs"]
+    assert [Path(spec.location).name for spec in resolve(["runs/sft/*"])] == names
+
+
 @pytest.mark.parametrize(
     ("text", "location", "revision", "local", "baseline"),
     [
