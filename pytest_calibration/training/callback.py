@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from pytest_calibration.errors import UsageError
 from pytest_calibration.history.checkpoints import Checkpoint
 from pytest_calibration.history.file import History
+from pytest_calibration.history.format import content_to_extend
 from pytest_calibration.history.lines import Line
 from pytest_calibration.models.backends.transformers.transformers_model import (
     TransformersModel,
@@ -99,7 +100,7 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         self._measuring = Measuring.of(probes, limit, baseline, config)
         self._history = None if history is None else History(history)
         if self._history is not None:
-            self._history.check()
+            content_to_extend(self._history.path)
         self._raises = raise_on_regression
         self._trainer: Any = None
         self._tokenizer: Any = None
@@ -253,7 +254,8 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
     def _measured(self, trainer: Any, moment: Moment) -> dict[str, float]:
         """Return the metrics of this moment, measured and logged once."""
         if self._last is None or self._last[0] != moment:
-            metrics = in_main_process(self._measure)
+            with random_state_kept():
+                metrics = in_main_process(self._measure)
             self._last = moment, metrics
             # A Trainer of TRL adds to a log what it gathered in training, or in evaluation.
             with evaluating(trainer.model):
@@ -262,10 +264,8 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
 
     def _measure(self) -> dict[str, float]:
         self._regressed = []
-        with random_state_kept():
-            answers = self._measuring.ask(self._model())
-            verdicts = {one.probe: self._measuring.verdict(one) for one in answers}
-            metrics = metrics_of(answers, verdicts)
+        answers = self._measuring.ask(self._model())
+        verdicts = {one.probe: self._measuring.verdict(one) for one in answers}
         for one in answers:
             verdict = verdicts[one.probe]
             if verdict is not None and verdict.state.fails:
@@ -275,7 +275,7 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
                     why = " ".join(verdict.findings) or verdict.reason
                     LOGGER.warning("%s: %s", verdict.headline, why)
         self._remember(answers, verdicts)
-        return metrics
+        return metrics_of(answers, verdicts)
 
     def _remember(
         self, answers: Sequence[Predictions], verdicts: Mapping[str, Verdict | None]
