@@ -47,6 +47,13 @@ if TYPE_CHECKING:
     from pytest_calibration.probes.multiple_choice import MultipleChoice as MultipleChoice
     from pytest_calibration.probes.next_token import NextToken as NextToken
     from pytest_calibration.reports.plots import reliability_diagram as reliability_diagram
+    from pytest_calibration.training.callback import CalibrationCallback as CalibrationCallback
+    from pytest_calibration.training.compute_metrics import (
+        calibration_compute_metrics as calibration_compute_metrics,
+    )
+    from pytest_calibration.training.compute_metrics import (
+        preprocess_logits_for_calibration as preprocess_logits_for_calibration,
+    )
 
     slice_shifts = shifts
 
@@ -72,6 +79,8 @@ _MODULES = {
     "probes.multiple_choice": "MultipleChoice",
     "probes.next_token": "NextToken",
     "reports.plots": "reliability_diagram",
+    "training.callback": "CalibrationCallback",
+    "training.compute_metrics": "calibration_compute_metrics preprocess_logits_for_calibration",
 }
 # Public name to (module, name in it); without a name, the module itself.
 _LAZY = {"metrics": ("metrics", "")}
@@ -79,7 +88,10 @@ for _module, _names in _MODULES.items():
     for _name in _names.split():
         _original, _, _public = _name.partition(":")
         _LAZY[_public or _original] = _module, _original
-__all__ = sorted(_LAZY)  # noqa: PLE0605  a list, which type checkers need not read
+# What needs torch is imported by name: a star import stays light, and works without it.
+__all__ = sorted(  # noqa: PLE0605  a list, which type checkers need not read
+    name for name, (module, _) in _LAZY.items() if not module.startswith("training.")
+)
 _LAZY["__version__"] = "version", "__version__"
 
 
@@ -95,4 +107,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_LAZY})

@@ -9,8 +9,8 @@ from typing import Any
 from weakref import ref
 
 import pytest
-from datasets import calibrated
 from fakes import FakeModel
+from known_calibration import calibrated
 
 from pytest_calibration.asking import Answer, Asker
 from pytest_calibration.errors import ProbeError, UsageError

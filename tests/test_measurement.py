@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact, two_runs
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from known_calibration import calibrated, exact, two_runs
 
 from pytest_calibration.errors import MetricError, PredictionsError
 from pytest_calibration.measurement import measure

@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,23 @@ NAMES = [
     *("assert_no_regression", "assert_not_overconfident", "brier", "by_slice", "checkpoints"),
     *("compare", "diagnose", "ece", "judge", "load_model", "measure", "metrics", "nll", "plan"),
     *("reliability_diagram", "slice_shifts", "trend"),
+]
+# Public, and not part of a star import, which would load torch.
+OF_TORCH = [
+    *("CalibrationCallback", "calibration_compute_metrics", "preprocess_logits_for_calibration"),
+]
+EACH = [
+    *NAMES,
+    *(
+        pytest.param(
+            name,
+            marks=[
+                pytest.mark.torch,
+                pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers"),
+            ],
+        )
+        for name in OF_TORCH
+    ),
 ]
 
 
@@ -48,10 +66,10 @@ def test_the_list_of_public_names_is_exact() -> None:
     """At run time and for type checkers it is the list above, which is sorted."""
     assert sorted(NAMES) == NAMES
     assert pytest_calibration.__all__ == NAMES
-    assert sorted(names_for_type_checkers()) == NAMES
+    assert sorted(names_for_type_checkers()) == sorted([*NAMES, *OF_TORCH])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_a_name_is_the_object_that_type_checkers_see(name: str) -> None:
     """The lazy table and the imports for type checkers lead to the same object."""
     module, original = names_for_type_checkers()[name]
@@ -61,7 +79,7 @@ def test_a_name_is_the_object_that_type_checkers_see(name: str) -> None:
         assert getattr(pytest_calibration, name) is getattr(import_module(module), original)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_every_public_name_has_a_docstring(name: str) -> None:
     """Its first line ends with a full stop."""
     text = inspect.getdoc(getattr(pytest_calibration, name)) or ""
@@ -72,7 +90,7 @@ def test_names_are_listed_before_they_are_loaded() -> None:
     """Completion in a fresh interpreter lists all names and loads none."""
     code = (
         "import sys, pytest_calibration as p\n"
-        "assert set(p.__all__) <= set(dir(p)), dir(p)\n"
+        f"assert set(p.__all__) | {set(OF_TORCH)} <= set(dir(p)), dir(p)\n"
         "assert dir(p) == sorted(dir(p))\n"
         "assert 'numpy' not in sys.modules\n"
         "assert callable(p.metrics.smooth_ece)\n"

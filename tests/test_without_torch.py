@@ -31,3 +31,11 @@ def test_a_model_names_the_install_command(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         ['torch is not installed, and this needs it: pip install "pytest-calibration?hf?"']
     )
+
+
+def test_training_names_the_install_command() -> None:
+    """The callback of a Trainer is asked for by name, and says what it needs."""
+    from pytest_calibration.errors import MissingExtra
+
+    with pytest.raises(MissingExtra, match=r'pip install "pytest-calibration\[hf\]"'):
+        from pytest_calibration import CalibrationCallback  # noqa: F401

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import exact, four_way
+from known_calibration import exact, four_way
 
 from pytest_calibration.baselines import Baselines, Draft, Policy
 from pytest_calibration.baselines.check import (

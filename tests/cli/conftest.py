@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from datasets import two_runs
+from known_calibration import two_runs
 
 from pytest_calibration.baselines import Baselines
 from pytest_calibration.cli import main

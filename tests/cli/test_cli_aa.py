@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact
 from fakes import FakeModel
+from known_calibration import calibrated, exact
 
 from pytest_calibration.errors import MissingExtra
 from pytest_calibration.gate.aa import AASettings, aa_check

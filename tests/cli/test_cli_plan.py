@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact
+from known_calibration import calibrated, exact
 
 from pytest_calibration.gate.planning import HIGH_OVER_FLOOR, plan, smallest_visible_unpaired
 from pytest_calibration.gate.verdict import judge

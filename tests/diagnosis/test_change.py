@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import calibrated, four_way, sharpened, softmax, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import calibrated, four_way, sharpened, softmax, two_runs
 
 from pytest_calibration.diagnosis import diagnose
 from pytest_calibration.diagnosis.change import base_temperature, change_of, shared_items

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from counting import calls
-from datasets import calibrated, sharpened, two_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from known_calibration import calibrated, sharpened, two_runs
 
 from pytest_calibration.diagnosis import Diagnosis, diagnose
 from pytest_calibration.diagnosis.slices import SliceMeasurement

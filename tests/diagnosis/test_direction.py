@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact, sharpened
+from known_calibration import calibrated, exact, sharpened
 
 from pytest_calibration.diagnosis import diagnose
 from pytest_calibration.diagnosis.direction import (

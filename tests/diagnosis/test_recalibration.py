@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from datasets import calibrated, d1, sharpened
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import calibrated, d1, sharpened
 
 from pytest_calibration.diagnosis import apply_temperature, diagnose, fit_temperature
 from pytest_calibration.diagnosis.diagnosing import problem_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import sharpened
+from known_calibration import sharpened
 
 from pytest_calibration.diagnosis import Diagnosis, diagnose, sentences
 from pytest_calibration.diagnosis.findings import (

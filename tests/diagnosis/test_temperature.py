@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import calibrated, d1, d3, four_way, sharpened, softmax
 from hypothesis import example, given
 from hypothesis import strategies as st
+from known_calibration import calibrated, d1, d3, four_way, sharpened, softmax
 
 from pytest_calibration.diagnosis import apply_temperature, fit_temperature
 from pytest_calibration.diagnosis.findings import TemperatureFit

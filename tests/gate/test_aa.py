@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import calibrated, d3, exact, two_runs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from known_calibration import calibrated, d3, exact, two_runs
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.aa import AAResult, AASettings, Rate, aa_check

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact, four_way, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import calibrated, exact, four_way, two_runs
 
 from pytest_calibration.gate.components import (
     EXACT_BELOW,

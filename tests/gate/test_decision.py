@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from datasets import two_runs
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import two_runs
 
 from pytest_calibration.gate.components import Paired
 from pytest_calibration.gate.decision import State, decide

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import two_runs
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import two_runs
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import (

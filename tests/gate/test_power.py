@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from datasets import two_runs
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import two_runs
 
 from pytest_calibration.gate.components import Component, Paired, gap_component
 from pytest_calibration.gate.decision import State, decide

@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from datasets import DATASETS, calibrated, exact, two_runs
 from drawn import Rows, answers, built, grid
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import DATASETS, calibrated, exact, two_runs
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics import ece, ks_ce, signed_gap, smooth_ece

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from datasets import DATASETS, calibrated, exact, two_runs
 from drawn import STRATEGIES, Rows, answers, built, grid, strategies, tables
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import DATASETS, calibrated, exact, two_runs
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics import (

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import DATASETS, sharpened
+from known_calibration import DATASETS, sharpened
 
 from pytest_calibration.errors import PredictionsError
 from pytest_calibration.metrics import (

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact, two_runs
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import calibrated, exact, two_runs
 
 from pytest_calibration.metrics import bin_index, cross_fitted_ece, ece
 from pytest_calibration.metrics.cross_fitted import cross_fitted

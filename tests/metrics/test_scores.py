@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from datasets import exact
 from drawn import Rows, answers, built, grid, strategies, tables
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import exact
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics import (

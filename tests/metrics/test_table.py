@@ -12,10 +12,10 @@ from random import Random
 
 import numpy as np
 import pytest
-from datasets import calibrated, two_runs
 from drawn import answers, built, tables
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from known_calibration import calibrated, two_runs
 
 from pytest_calibration import metrics
 from pytest_calibration.errors import MetricError

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import four_way
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from known_calibration import four_way
 
 from pytest_calibration.assertions import (
     assert_accuracy_above,

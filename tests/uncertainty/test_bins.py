@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact, two_runs
 from drawn_samples import ends, grouped, grouped_tables, sample
 from hypothesis import given
+from known_calibration import calibrated, exact, two_runs
 
 from pytest_calibration.metrics import METRICS, bin_index, cross_fitted_ece, ece
 from pytest_calibration.metrics.cross_fitted import debiased_size

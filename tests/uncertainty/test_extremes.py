@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact
 from drawn_samples import copied, ends, grouped
+from known_calibration import calibrated, exact
 
 from pytest_calibration.metrics import ks_ce, mce
 from pytest_calibration.predictions import Predictions

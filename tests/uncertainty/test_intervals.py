@@ -11,10 +11,10 @@ from random import Random
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact, four_way, two_runs
 from drawn_samples import DEBIASED, copied, ends, grouped, grouped_tables
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from known_calibration import calibrated, exact, four_way, two_runs
 
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import METRICS

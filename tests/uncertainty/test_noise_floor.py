@@ -7,10 +7,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact
 from drawn_samples import copied, floor, grouped
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import calibrated, exact
 
 from pytest_calibration.metrics import METRICS, ece, mce
 from pytest_calibration.metrics.cross_fitted import debiased_size

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from datasets import calibrated, two_runs
 from drawn_samples import copied, ends, grouped, grouped_tables, jackknife_error
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from known_calibration import calibrated, two_runs
 
 from pytest_calibration.metrics import aurc, auroc, selective_accuracy
 from pytest_calibration.predictions import FloatArray, Predictions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from datasets import DATASETS
+from known_calibration import DATASETS
 
 from pytest_calibration.metrics import bin_table
 from pytest_calibration.predictions import Predictions

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from datasets import calibrated
 from drawn_samples import grouped, sample
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import calibrated
 
 from pytest_calibration.metrics import bin_index
 from pytest_calibration.predictions import Predictions

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact, two_runs
 from drawn_samples import copied, ends, jackknife_error, sample
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import calibrated, exact, two_runs
 
 from pytest_calibration.metrics import smooth_ece
 from pytest_calibration.metrics.binless import automatic_bandwidth, deposit

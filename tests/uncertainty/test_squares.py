@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from datasets import calibrated, exact, two_runs
 from drawn_samples import copied, ends, grouped, grouped_tables, jackknife_error, sample
 from hypothesis import given
+from known_calibration import calibrated, exact, two_runs
 
 from pytest_calibration.metrics import (
     bin_index,

@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from datasets import DATASETS, exact
 from hypothesis import given
 from hypothesis import strategies as st
+from known_calibration import DATASETS, exact
 
 from pytest_calibration.metrics import Strategy, bin_table
 from pytest_calibration.predictions import Predictions
