@@ -1,22 +1,194 @@
-"""Drift along a series of a history, judged by the trend of its items."""
+"""Drift along the series of a history: what each checkpoint is against the first, and the trend.
+
+The comparisons of a run share their first line: if that was an unlucky draw, all of them fail. They
+are one family, all probes of the run together, whose error Holm's correction holds.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pytest_calibration.errors import HistoryError
+from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.family import holm
 from pytest_calibration.gate.strictness import DEFAULT, Strictness
 from pytest_calibration.gate.trend import TrendVerdict, trend
+from pytest_calibration.history.best import Best, best_checkpoint
+from pytest_calibration.history.comparing import Comparison, compare_items, compare_numbers
 from pytest_calibration.history.file import History
 from pytest_calibration.history.lines import shown
 from pytest_calibration.history.series import Series, all_series
+from pytest_calibration.predictions import Predictions
 from pytest_calibration.text.numbers import counted
 from pytest_calibration.text.visible import quoted
 
 # What a place on the axis is called in a sentence.
-AXES: Final = {"step": "step", "epoch": "epoch", "order": "place"}
+AXES: Final = {
+    **{"step": "step", "epoch": "epoch", "tokens": "token"},
+    **{"stage": "place", "order": "place"},
+}
 MOST_NAMED: Final = 3
+# Files of items that are read unless all are asked for: a long history answers at once.
+MOST_READ: Final = 240
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What a series comes to.
+
+    Attributes:
+        series: K lines.
+        comparisons: (K,) each with the first line; None for that itself.
+        trend: along the line through the checkpoints; None where it is not judged.
+        best: the best checkpoint; None where there is no choice.
+        unread: the items of these lines were not read, since there are many.
+        untold: why there is no trend; else empty.
+    """
+
+    series: Series
+    comparisons: tuple[Comparison | None, ...]
+    trend: TrendVerdict | None = None
+    best: Best | None = None
+    unread: bool = False
+    untold: str = ""
+
+    @property
+    def first_worse(self) -> int | None:
+        """Place of the first line that is worse than the first beyond doubt; None without one."""
+        worse = (k for k, c in enumerate(self.comparisons) if c is not None and c.remains)
+        return next(worse, None)
+
+    @property
+    def state(self) -> State:
+        """What it comes to as a test: regressed where the trend is, or the last line is worse."""
+        last = self.comparisons[-1]
+        states = [] if self.trend is None else [self.trend.state]
+        if last is not None and (last.remains or last.state is State.NOT_COMPARABLE):
+            states.append(last.state)
+        order = (State.REGRESSED, State.NOT_COMPARABLE, State.INCONCLUSIVE, State.PASSED)
+        return min(states, key=order.index, default=State.INCONCLUSIVE)
+
+
+@dataclass(frozen=True)
+class Family:
+    """The comparisons of one run, all its probes together.
+
+    Attributes:
+        run: the run; empty for models that belong to none.
+        probes: number of probes.
+        comparisons: number of comparisons.
+        failing: how many regressed by themselves.
+        remaining: how many of these remain after Holm's correction.
+    """
+
+    run: str
+    probes: int
+    comparisons: int
+    failing: int
+    remaining: int
+
+
+def judge_all(
+    history: History,
+    all_of: Sequence[Series],
+    strictness: Callable[[str], Strictness] = lambda _: DEFAULT,
+    *,
+    metric: str = "ece",
+    most_read: int | None = MOST_READ,
+) -> tuple[list[Drift], list[Family]]:
+    """Judge series of a history; the comparisons of a run together.
+
+    Args:
+        history: where the items are.
+        all_of: the series.
+        strictness: tolerance and error levels by probe.
+        metric: the metric that a user looks at, which chooses the best checkpoint.
+        most_read: files of items to read; a series of which not all can be is judged on its
+            numbers, and the last of the file come first. None for all.
+
+    Raises:
+        HistoryError: a file of items is damaged.
+    """
+    read = _to_read(all_of, most_read)
+    drifts = [
+        _judge(history, one, strictness(one.probe), metric, k in read)
+        for k, one in enumerate(all_of)
+    ]
+    families = []
+    for run in dict.fromkeys(one.run for one in all_of):
+        members = [k for k, one in enumerate(all_of) if one.run == run]
+        corrected = _corrected([drifts[k] for k in members], strictness)
+        for k, drift in zip(members, corrected, strict=True):
+            drifts[k] = drift
+        families.append(_family(run, corrected))
+    return drifts, families
+
+
+def _to_read(all_of: Sequence[Series], most: int | None) -> set[int]:
+    """Return the places of the series whose items are read: the last ones that fit."""
+    chosen, left = set(), most
+    for k in reversed(range(len(all_of))):
+        files = sum(bool(line.items) for line in all_of[k].lines)
+        if left is None or files <= left:
+            chosen.add(k)
+            left = None if left is None else left - files
+    return chosen
+
+
+def _judge(
+    history: History, series: Series, strictness: Strictness, metric: str, read: bool
+) -> Drift:
+    items = series.predictions(history) if read else [None] * len(series)
+    first_line, first = series.lines[0], items[0]
+    comparisons: list[Comparison | None] = [None]
+    for line, one in zip(series.lines[1:], items[1:], strict=True):
+        if first is not None and one is not None:
+            comparisons.append(compare_items(one, first, series.start, strictness))
+        else:
+            comparisons.append(compare_numbers(line, first_line, strictness))
+    best = best_checkpoint(series, items, metric, strictness.alpha)
+    drift = Drift(series, tuple(comparisons), best=best)
+    if not any(one is not None for one in items):
+        kept = any(line.items for line in series.lines)
+        why = "no items are kept" if read or not kept else "its items are not read"
+        return replace(drift, unread=kept and not read, untold=why)
+    if len(series) < 2 or min(series.at) == max(series.at):
+        return replace(drift, untold="there is one checkpoint")
+    return replace(drift, trend=judge_items(series, items, strictness))
+
+
+def _corrected(drifts: list[Drift], strictness: Callable[[str], Strictness]) -> list[Drift]:
+    """Return the drifts of a run with what remains of their comparisons as a family."""
+    places = [
+        (k, i)
+        for k, drift in enumerate(drifts)
+        for i, one in enumerate(drift.comparisons)
+        if one is not None and one.p_value == one.p_value
+    ]
+    found = [drifts[k].comparisons[i] for k, i in places]
+    p_values = [one.p_value for one in found if one is not None]
+    kept = holm(p_values, [strictness(drifts[k].series.probe).alpha for k, _ in places])
+    out = [list(drift.comparisons) for drift in drifts]
+    for (k, i), one, remains in zip(places, found, kept, strict=True):
+        if one is not None and one.state is State.REGRESSED:
+            out[k][i] = replace(one, remains=remains)
+    return [replace(d, comparisons=tuple(c)) for d, c in zip(drifts, out, strict=True)]
+
+
+def _family(run: str, drifts: Sequence[Drift]) -> Family:
+    compared = [one for drift in drifts for one in drift.comparisons if one is not None]
+    return Family(
+        run,
+        len(drifts),
+        len(compared),
+        sum(one.state is State.REGRESSED for one in compared),
+        sum(one.remains for one in compared),
+    )
+
+
+# --- the trend of one series ---------------------------------------------------------------------
 
 
 def series_of(history: History, probe: str, run: str | None = None) -> tuple[Series, list[str]]:
@@ -51,19 +223,34 @@ def judge_drift(history: History, series: Series, strictness: Strictness = DEFAU
     Raises:
         HistoryError: no line of the series has its items, or a file of items is damaged.
     """
-    kept, missing = [], []
-    for at, line in zip(series.at, series.lines, strict=True):
-        items = history.predictions(line)
-        if items is None:
-            missing.append(shown(line))
-        else:
-            kept.append((at, items))
-    if not kept:
-        raise HistoryError(
-            f"{history.path}: none of the {counted(len(series), 'line')} of {series.name} has its "
-            f"items in {history.items_folder.name}; a trend is judged item by item: measure again "
-            "with --calibration-history, which keeps them, or restore that folder."
-        )
+    items = series.predictions(history)
+    if not any(one is not None for one in items):
+        raise HistoryError(no_items(history, series))
+    return judge_items(series, items, strictness)
+
+
+def no_items(history: History, series: Series) -> str:
+    """Say that the trend of a series cannot be judged, and what to do."""
+    return (
+        f"{history.path}: none of the {counted(len(series), 'line')} of {series.name} has its "
+        f"items in {history.items_folder.name}; a trend is judged item by item: measure again "
+        "with --calibration-history, which keeps them, or restore that folder."
+    )
+
+
+def judge_items(
+    series: Series, items: Sequence[Predictions | None], strictness: Strictness = DEFAULT
+) -> TrendVerdict:
+    """Judge the trend along a series on its items.
+
+    Args:
+        series: K checkpoints.
+        items: (K,) of each, not all None; those without are left out, and said.
+        strictness: tolerance and error levels, as of a comparison.
+    """
+    pairs = list(zip(series.at, series.lines, items, strict=True))
+    kept = [(at, one) for at, _, one in pairs if one is not None]
+    missing = [shown(line) for _, line, one in pairs if one is None]
     steps, predictions = zip(*kept, strict=True)
     verdict = trend(steps, predictions, strictness, axis=AXES[series.axis])
     if not missing:

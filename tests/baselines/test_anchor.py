@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from datasets import exact, four_way
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from known_calibration import exact, four_way
 
 from pytest_calibration.assertions import assert_no_regression
 from pytest_calibration.baselines import Baselines, Draft, Policy, Record

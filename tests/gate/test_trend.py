@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import exact, four_way
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from known_calibration import exact, four_way
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import (

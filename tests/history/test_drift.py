@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import exact
+from known_calibration import exact
 
 from pytest_calibration.assertions import assert_no_drift
 from pytest_calibration.errors import HistoryError, UsageError

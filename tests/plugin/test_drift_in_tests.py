@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from datasets import exact
+from known_calibration import exact
 
 from pytest_calibration.history.checkpoints import Checkpoint
 from pytest_calibration.history.file import History

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from datasets import exact
+from known_calibration import exact
 
 from pytest_calibration import Baselines
 from pytest_calibration.baselines.record import checksum, to_yaml
@@ -15,7 +15,7 @@ from pytest_calibration.baselines.record import checksum, to_yaml
 # Over-confident by as much as a file says, on always the same items.
 QUIZ = """
 from pathlib import Path
-from datasets import exact
+from known_calibration import exact
 from pytest_calibration import assert_no_regression
 
 def test_quiz(calibration_baseline):

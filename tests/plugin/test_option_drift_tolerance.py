@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from datasets import exact
+from known_calibration import exact
 
 from pytest_calibration import Baselines
 
 QUIZ = """
-from datasets import exact
+from known_calibration import exact
 from pytest_calibration import assert_no_regression
 
 def test_quiz(calibration_baseline):
