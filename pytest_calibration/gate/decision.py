@@ -182,11 +182,11 @@ def _bounds(pair: Paired, strictness: Strictness) -> Bounds:
         *(replace(c, level=1 - upper_tail(z, units)) for c in accuracy),
     )
     rate += false_alarm_rate(confident, confident_z, units)
-    p_value = _p_value(((*calibration, *accuracy), share), (confident, 1 - share), units=units)
+    p_value = p_value_of(((*calibration, *accuracy), share), (confident, 1 - share), units=units)
     return Bounds(components, z, confident_z, rate, p_value)
 
 
-def _p_value(*parts: tuple[tuple[Component, ...], float], units: int) -> float:
+def p_value_of(*parts: tuple[tuple[Component, ...], float], units: int) -> float:
     """Bound how often an unchanged model shows so clear a worsening.
 
     Args:

@@ -34,7 +34,7 @@ from pytest_calibration.gate.components import (
     paired_error,
     unavailable,
 )
-from pytest_calibration.gate.decision import MIN_UNITS, Decision, State, through_zero
+from pytest_calibration.gate.decision import MIN_UNITS, Decision, State, p_value_of, through_zero
 from pytest_calibration.gate.power import (
     bound_quantile,
     false_alarm_rate,
@@ -281,8 +281,13 @@ def decide_trend(
         reason = f"{few} {verb} too few for a trend; at least {MIN_UNITS} are needed."
         return replace(decision, n_needed=math.ceil(n * MIN_UNITS / units), reason=reason)
     visible = smallest_visible(courses, tolerance, z)
-    rate = false_alarm_rate(courses, z, equal)
-    decision = replace(decision, smallest_visible=visible, false_alarm_rate=rate)
+    share = 1.0 if len(runs) >= SCATTER_FROM else SHARE_OF_TWO
+    decision = replace(
+        decision,
+        smallest_visible=visible,
+        false_alarm_rate=false_alarm_rate(courses, z, equal),
+        p_value=p_value_of((courses, share), units=equal),
+    )
     if any(c.fired for c in courses):
         return replace(decision, state=State.REGRESSED)
     undecided = [c for c in courses if c.undecided and c.stands_out]
@@ -293,7 +298,6 @@ def decide_trend(
     if visible <= most:
         return replace(decision, state=State.PASSED)
     least = math.ceil(MIN_UNITS * equal / units)
-    share = 1.0 if len(runs) >= SCATTER_FROM else SHARE_OF_TWO
     needed = units_to_decide(
         courses, tolerance, alpha, equal, strictness.max_undetected, least, share
     )

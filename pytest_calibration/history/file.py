@@ -129,8 +129,8 @@ class History:
         """
         lines: list[Line] = []
         skipped: list[Skipped] = []
-        # The last line of each model and probe; and the text of all, since files may be joined.
-        latest: dict[tuple[str, str, str], Line] = {}
+        # Place of the last line of each model and probe; and all texts, since files may be joined.
+        latest: dict[tuple[str, str, str], int] = {}
         texts: set[bytes] = set()
         foreign = repeated = 0
         for number, text in numbered(content_of(self.path)):
@@ -142,13 +142,16 @@ class History:
                 foreign += not begins_as_ours(text)
                 skipped.append(Skipped(number, str(problem)))
                 continue
-            before = latest.get(line.key)
-            if text in texts or (before is not None and line.repeats(before)):
+            place = latest.get(line.key)
+            if text in texts:
                 repeated += 1
-                continue
+            elif place is not None and line.repeats(lines[place]):
+                repeated += 1
+                lines[place] = lines[place].with_news_of(line)
+            else:
+                latest[line.key] = len(lines)
+                lines.append(line)
             texts.add(text)
-            latest[line.key] = line
-            lines.append(line)
         if foreign and not lines:
             first = skipped[0]
             raise HistoryError(
@@ -227,9 +230,9 @@ class History:
         new = bytearray()
         added = 0
         for line, one in zip(lines, kept, strict=True):
-            digest = line.items if one is None else self._keep(one)
-            text = replace(line, items=digest).to_json().encode("ascii") + b"\n"
-            if not _is_told(text, content):
+            told = line if one is None else replace(line, items=self._keep(one))
+            text = told.to_json().encode("ascii") + b"\n"
+            if not _is_told(told, text, content):
                 content += text
                 new += text
                 added += 1
@@ -253,13 +256,26 @@ def _fits(line: Line, items: Items | None) -> bool:
     return (items.n, items.probe, items.unit) == (line.n, line.probe, line.unit)
 
 
-def _is_told(text: bytes, content: bytearray) -> bool:
-    """Whether a line tells what the last line of its model and probe tells, at whatever time."""
-    # In the order of the fields: model and probe stand first behind the time.
-    told = text[text.index(b',"model":') :]
-    subject = told[: told.index(b',"step":')]
-    at = content.rfind(told)
-    return at >= 0 and content.find(subject, at + len(told)) < 0
+def _is_told(line: Line, text: bytes, content: bytearray) -> bool:
+    """Whether the last line of a model and probe tells all that this line tells, but for the time.
+
+    Args:
+        line: what would be added.
+        text: the same as text.
+        content: of the file.
+    """
+    # In the order of the fields: model and probe stand between these.
+    subject = text[text.index(b',"model":') : text.index(b',"step":')]
+    at = content.rfind(subject)
+    if at < 0:
+        return False
+    end = content.find(b"\n", at)
+    last = content[content.rfind(b"\n", 0, at) + 1 : end if end >= 0 else len(content)]
+    try:
+        known = Line.from_json(bytes(last))
+    except ValueError:
+        return False
+    return line.repeats(known) and known.with_news_of(line) == known
 
 
 def _ends_torn(content: bytearray) -> bool:

@@ -161,8 +161,13 @@ class Line:
         return self.model, self.revision, self.probe
 
     def repeats(self, other: Line) -> bool:
-        """Whether it tells the same measurement, at whatever time."""
-        return replace(self, time=other.time, commit=other.commit) == other
+        """Whether it tells the same measurement, at whatever time, and however it was judged."""
+        aside = ("time", "commit", "verdict", "items")
+        return replace(self, **{name: getattr(other, name) for name in aside}) == other
+
+    def with_news_of(self, other: Line) -> Line:
+        """Return the same with what a repetition of it tells: a newer verdict, and its items."""
+        return replace(self, verdict=other.verdict or self.verdict, items=self.items or other.items)
 
     def to_json(self) -> str:
         """Return the line, without line break; the fields stand in their order."""

@@ -138,16 +138,31 @@ def test_the_same_measurement_counts_once(history: History) -> None:
 
 def test_what_was_measured_otherwise_meanwhile_counts_again(history: History) -> None:
     """The last line of a model says what it is now."""
-    told = [some_line(1, time=f"2026-01-0{day}", verdict="regressed") for day in range(1, 5)]
-    told[1] = replace(told[1], verdict="passed")
+    told = [some_line(1, time=f"2026-01-0{day}") for day in range(1, 5)]
+    told[1] = replace(told[1], units=20)
     for line in told:
         history.append(line)
     assert list(history.read()) == told[:3]
 
 
+def test_a_newer_verdict_and_items_are_told_of_the_same_measurement(history: History) -> None:
+    """It was judged again, or its items are kept now: it still counts once."""
+    for verdict in ("no_baseline", "recorded", "passed"):
+        assert history.append(some_line(1, verdict=verdict)) == Appended(added=1)
+    assert history.append(some_line(1)) == Appended(known=1)
+    # As a parent, of which nothing is judged.
+    assert history.append(some_line(1, verdict="")) == Appended(known=1)
+    assert history.append(some_line(1, verdict=""), some_predictions()) == Appended(added=1)
+    lines = history.read()
+    assert (len(lines), lines.repeated) == (1, 3)
+    (line,) = lines
+    assert (line.verdict, line.time) == ("passed", some_line(1).time)
+    assert history.predictions(line) is not None
+
+
 def test_files_that_were_joined_count_once(history: History) -> None:
     """Two copies of a history, each added to, one behind the other."""
-    shared = [some_line(1), some_line(1, verdict="regressed"), some_line(2)]
+    shared = [some_line(1), some_line(1, units=20), some_line(2)]
     texts = [line.to_json() for line in [*shared, some_line(3), *shared, some_line(4)]]
     history.path.write_text("\n".join(texts), "ascii")
     assert steps(history) == [1, 1, 2, 3, 4]
