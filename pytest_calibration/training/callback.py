@@ -126,8 +126,9 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
             This callback.
 
         Raises:
-            UsageError: there is no tokenizer, no process holds the whole model, or the Trainer
-                chooses its best model by a number that this callback does not give.
+            UsageError: there is no tokenizer, no process holds the whole model, the Trainer has
+                such a callback already, or it chooses its best model by a number that this callback
+                does not give.
             ModelError: the model is no causal language model.
         """
         processing = getattr(trainer, "processing_class", None)
@@ -140,11 +141,17 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         check_whole(trainer)
         self._choose_direction(trainer.args)
         callbacks = trainer.callback_handler.callbacks
-        callbacks[:] = [self, *(one for one in callbacks if one is not self)]
+        if any(isinstance(one, CalibrationCallback) and one is not self for one in callbacks):
+            raise UsageError(
+                "this Trainer has a CalibrationCallback already, and both would give "
+                "eval_calibration_ece; give all probes to one."
+            )
         self._trainer, self._tokenizer, self._scored = trainer, tokenizer, None
         self._start_anew()
-        with random_state_kept():
-            self._model()
+        if trainer.model is not None:
+            with random_state_kept():
+                self._model()
+        callbacks[:] = [self, *(one for one in callbacks if one is not self)]
         return self
 
     # --- events of the Trainer ---------------------------------------------------------------
@@ -311,6 +318,8 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
                 problems.append(problem)
         for other in problems[1:]:
             problems[0].add_note(str(other))
+        if self._checkpoint().is_dir():
+            problems[0].add_note(f"to see more: pytest --calibration-model={self._checkpoint()} -v")
         raise problems[0]
 
     def _compare_weights(self, checkpoint: Path, sentence: str) -> None:

@@ -178,13 +178,35 @@ def test_a_trainer_without_tokenizer_is_refused(tmp_path: Path, facts: Facts) ->
     CalibrationCallback([facts]).attach(trainer, tokenizer=tokenizer)
 
 
-def test_a_model_that_predicts_no_next_tokens_is_refused(tmp_path: Path, facts: Facts) -> None:
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("BertForSequenceClassification", "no causal language model"),
+        ("BertForMaskedLM", "no causal language model"),
+        ("T5ForConditionalGeneration", "an encoder with a decoder and no causal"),
+    ],
+)
+def test_a_model_that_predicts_no_next_tokens_is_refused(
+    tmp_path: Path, facts: Facts, kind: str, message: str
+) -> None:
     """A classifier has no answers to texts; compute_metrics is for it."""
-    config = transformers.BertConfig(
-        vocab_size=400, hidden_size=16, num_hidden_layers=1, num_attention_heads=2
-    )
-    trainer = make_trainer(tmp_path, model=transformers.BertForSequenceClassification(config))
-    with pytest.raises(ModelError):
+    small: dict[str, Any] = {"vocab_size": 400}
+    if kind.startswith("Bert"):
+        small |= {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config: Any = transformers.BertConfig(**small)
+    else:
+        config = transformers.T5Config(**small, d_model=16, num_layers=1, num_heads=2, d_ff=8)
+    trainer = make_trainer(tmp_path, model=getattr(transformers, kind)(config))
+    with pytest.raises(ModelError, match=f"is a {kind}, {message}"):
+        CalibrationCallback([facts]).attach(trainer)
+
+
+def test_two_callbacks_on_one_trainer_are_refused(tmp_path: Path, facts: Facts) -> None:
+    """Their metrics have the same names; the same one may be attached again."""
+    trainer = make_trainer(tmp_path)
+    callback = CalibrationCallback([facts]).attach(trainer)
+    callback.attach(trainer)
+    with pytest.raises(UsageError, match=r"has a CalibrationCallback already, .*; give all"):
         CalibrationCallback([facts]).attach(trainer)
 
 

@@ -233,7 +233,9 @@ def test_a_regression_stops_training_with_its_text(
     assert list(regressed) == list(range(20, step + 1, 20))
     assert list(regressed.values()) == [0.0] * (len(regressed) - 1) + [1.0]
     assert [line.verdict for line in History(path).read()][-1] == "regressed"
-    saved = load_model(str(tmp_path / "run" / f"checkpoint-{step}"))
+    checkpoint = tmp_path / "run" / f"checkpoint-{step}"
+    assert caught.value.__notes__ == [f"to see more: pytest --calibration-model={checkpoint} -v"]
+    saved = load_model(str(checkpoint))
     with pytest.raises(AssertionError) as again:
         callback._measuring.assert_no_regression(probe.run(saved))
     assert str(again.value).splitlines()[0] == str(caught.value).splitlines()[0]

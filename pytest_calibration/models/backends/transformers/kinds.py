@@ -28,12 +28,7 @@ def check_kind(spec: ModelSpec, config: Any) -> list[str]:
     """
     named = getattr(config, "architectures", None) or []
     saved = [name for name in ([named] if isinstance(named, str) else named) if name]
-    if getattr(config, "is_encoder_decoder", False):
-        kind = (saved or [type(config).__name__])[0]
-        raise ModelError(
-            f"{spec.name}: is a {kind}, an encoder with a decoder and no causal language model; it "
-            "predicts no next tokens of a text."
-        )
+    _check_no_encoder(spec.name, (saved or [type(config).__name__])[0], config)
     causal = _causal_class(config)
     if not saved or any(name == causal or _CAUSAL.search(name) for name in saved):
         return []
@@ -48,9 +43,35 @@ def check_kind(spec: ModelSpec, config: Any) -> list[str]:
                 f"its configuration names the class {kind}, which transformers does not know: it "
                 f"was loaded as {causal}"
             ]
-    raise ModelError(
-        f"{spec.name}: is a {kind}, no causal language model; it predicts no next tokens."
-    )
+    raise _no_language_model(spec.name, kind)
+
+
+def check_class(name: str, model: Any) -> None:
+    """Refuse a model in memory that is of another kind.
+
+    Args:
+        name: what errors call it.
+        model: a model of transformers, without adapters around it.
+
+    Raises:
+        ModelError: it is no causal language model.
+    """
+    kind = type(model).__name__
+    _check_no_encoder(name, kind, model.config)
+    if _OTHER_HEAD.search(kind):
+        raise _no_language_model(name, kind)
+
+
+def _check_no_encoder(name: str, kind: str, config: Any) -> None:
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{name}: is a {kind}, an encoder with a decoder and no causal language model; it "
+            "predicts no next tokens of a text."
+        )
+
+
+def _no_language_model(name: str, kind: str) -> ModelError:
+    return ModelError(f"{name}: is a {kind}, no causal language model; it predicts no next tokens.")
 
 
 def _causal_class(config: Any) -> str:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import CalibrationError, ModelError, TokenBoundaryError
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.chat import rendered
+from pytest_calibration.models.backends.transformers.kinds import check_class
 from pytest_calibration.models.backends.transformers.layers import layers
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.reading import (
@@ -174,6 +175,7 @@ class TransformersModel:
         Raises:
             ModelError: it is no causal language model.
         """
+        check_class(name, model.get_base_model() if hasattr(model, "get_base_model") else model)
         device = next(model.parameters()).device
         return cls(model, tokenizer, name, device=device, batch_tokens=batch_tokens)
 
