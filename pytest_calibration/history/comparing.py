@@ -7,7 +7,7 @@ count as independent, with the standard errors of their intervals: that sees les
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -90,9 +90,7 @@ def compare_numbers(candidate: Line, first: Line, strictness: Strictness) -> Com
         return Comparison(State.INCONCLUSIVE, False, components)
     errors = tuple(c.standard_error for c in components)
     z = _quantile(tuple((c.name, c.tolerance) for c in components), errors, strictness.alpha, units)
-    bounded = tuple(
-        Component(**{**vars(c), "bound": c.worsening - z * c.standard_error}) for c in components
-    )
+    bounded = tuple(replace(c, bound=c.worsening - z * c.standard_error) for c in components)
     worst = max(
         ((c.worsening - c.tolerance) / c.standard_error for c in bounded if c.grew),
         default=-math.inf,
