@@ -14,8 +14,8 @@ from pytest_calibration.cli.arguments import (
     strictness,
     whole,
 )
-from pytest_calibration.cli.asking import Project, add_asking, progress_shown
 from pytest_calibration.cli.output import as_json, at_most, percent, table
+from pytest_calibration.cli.project import Project, add_asking, progress_shown
 from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:

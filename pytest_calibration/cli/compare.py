@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import add_strictness, items_at, record_at
-from pytest_calibration.cli.asking import Project, add_asking, progress_shown
+from pytest_calibration.cli.project import Project, add_asking, progress_shown
 from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SIDES: Final = "a model (a directory or a hub id), a stored record (.yaml) or a dump (.jsonl)"
 FILES: Final = (".yaml", ".yml", ".jsonl")
 FOR_MODELS: Final = ("probe", "limit", "cache-dir")
+UNKNOWN: Final = "a dump does not tell how the model was asked; only the items are compared."
 # The most serious one gives the exit code; inconclusive is one under --strict alone.
 FAILED: Final = 1
 INCONCLUSIVE: Final = 3
@@ -36,8 +37,8 @@ def add(subparsers: Subparsers) -> None:
         "worse calibrated, or less accurate, than BEFORE? Exits with 1 where it is.",
         allow_abbrev=False,
     )
-    parser.add_argument("before", metavar="BEFORE", help=SIDES)
-    parser.add_argument("after", metavar="AFTER", help="the same, compared with it")
+    parser.add_argument("before", nargs="?", metavar="BEFORE", help=SIDES)
+    parser.add_argument("after", nargs="?", metavar="AFTER", help="the same, compared with it")
     add_asking(parser)
     add_strictness(parser)
     parser.add_argument("--strict", action="store_true", help="exit with 3 where inconclusive")
@@ -53,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
         UsageError: a model beside a file, or files of different probes.
         CalibrationError: whatever goes wrong with files, probes or models.
     """
+    if options.after is None:
+        raise UsageError(f"compare needs BEFORE and AFTER, each {SIDES}.")
     with progress_shown():
         verdicts = list(_verdicts(options))
     if options.json:
@@ -86,7 +89,9 @@ def _verdicts(options: argparse.Namespace) -> Iterator[Verdict]:
     names = _told_apart(*sides)
     for before, after, record in pairs:
         settings = project.strictness(after.probe, record).arguments()
-        yield compare(after, before, **settings, against="other", reference=names[0])
+        verdict = compare(after, before, **settings, against="other", reference=names[0])
+        unknown = (UNKNOWN,) * any(map(_is_dump, sides))
+        yield replace(verdict, cautions=(*verdict.cautions, *unknown))
 
 
 def _is_file(side: str) -> bool:
@@ -105,6 +110,8 @@ def _told_apart(before: str, after: str) -> tuple[str, str]:
 
 def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Predictions, float | None]]:
     """Yield the items of two files, and the tolerance of the first if it has one."""
+    from pytest_calibration.predictions import Signature
+
     for name in FOR_MODELS:
         if getattr(options, name.replace("-", "_")) is not None:
             raise UsageError(f"compare: --{name} is for two models, not for files.")
@@ -120,9 +127,16 @@ def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Prediction
             f"compare: {options.before} is of the probe {before.probe!r}, {options.after} of "
             f"{after.probe!r}; name two files of one probe."
         )
-    is_record = Path(options.before).suffix.lower() != ".jsonl"
-    tolerance = record_at(options.before).tolerance if is_record else None
+    tolerance = None if _is_dump(options.before) else record_at(options.before).tolerance
+    if _is_dump(options.before) or _is_dump(options.after):
+        before, after = (
+            replace(p, signature=Signature(soft=p.signature.soft)) for p in (before, after)
+        )
     yield before, after, tolerance
+
+
+def _is_dump(side: str) -> bool:
+    return Path(side).suffix.lower() == ".jsonl"
 
 
 def _asked(

@@ -16,13 +16,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.cli.arguments import add_arguments, add_strictness
-from pytest_calibration.cli.asking import (
+from pytest_calibration.cli.drift.drift_views import drift_lines, family_lines, tree
+from pytest_calibration.cli.project import (
     Project,
     add_asking,
     measure_checkpoints,
     progress_shown,
 )
-from pytest_calibration.cli.drift_views import drift_lines, family_lines, tree
 from pytest_calibration.errors import HistoryError, UsageError
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def _draw(options: argparse.Namespace, drifts: Sequence[Drift], metric: str) -> 
     paths = [path for path in (options.svg, options.png) if path is not None]
     if not paths:
         return
-    from pytest_calibration.cli.drift_views import chart_of
+    from pytest_calibration.cli.drift.drift_views import chart_of
     from pytest_calibration.files import write_atomically
     from pytest_calibration.reports.drift_plot import drift_picture
 
