@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pytest_calibration.gate.components import Component
     from pytest_calibration.gate.trend import TrendVerdict
-    from pytest_calibration.history.best import Best
     from pytest_calibration.history.comparing import Comparison
     from pytest_calibration.history.drift import Drift, Family
     from pytest_calibration.history.lines import Line, Number
@@ -18,13 +16,11 @@ if TYPE_CHECKING:
 
 # Lines of a table; of more, those at both ends and those that are named below it.
 MOST_ROWS: Final = 40
-MOST_NAMED: Final = 6
 LABEL: Final = 28
 SMALLEST_PLOT: Final = 15
 LARGEST_PLOT: Final = 41
 # Value, interval, and noise floor.
 SIGNS: Final = {True: ("●", "─", "┆"), False: ("o", "-", "|")}
-STATES: Final = {"not_comparable": "not comparable"}
 
 
 # --- a terminal ----------------------------------------------------------------------------------
@@ -39,12 +35,13 @@ def drift_lines(drift: Drift, metric: str, width: int, *, unicode: bool = False)
         width: columns of the terminal.
         unicode: draw with other characters than ASCII.
     """
+    from pytest_calibration.history.drift_sentences import sentences
     from pytest_calibration.text.layout import wrapped
 
     series = drift.series
     yield from wrapped(_headline(series), width, further="  ")
     yield from _table(drift, metric, width, SIGNS[unicode])
-    for sentence in (*_worse(drift), *_trend(drift), *_best(drift), *series.left_out):
+    for sentence in (*sentences(drift), *series.left_out):
         yield from wrapped(sentence, width, "  ", "    ")
 
 
@@ -108,7 +105,7 @@ def _cells(number: Number | None, line: Line, comparison: Comparison | None) -> 
 
 
 def _state(comparison: Comparison) -> str:
-    state = STATES.get(str(comparison.state), str(comparison.state))
+    state = str(comparison.state).replace("_", " ")
     return f"{state} alone" if comparison.alone else state
 
 
@@ -167,124 +164,6 @@ class _Plot:
     def _at(self, x: float) -> int:
         share = (x - self._low) / (self._high - self._low)
         return min(max(round(share * (self._width - 1)), 0), self._width - 1)
-
-
-def _worse(drift: Drift) -> Iterator[str]:
-    """Yield which line is the first that is worse than the first beyond doubt."""
-    series, place = drift.series, drift.first_worse
-    compared = [one for one in drift.comparisons if one is not None]
-    if not compared:
-        return
-    start = series.start
-    if place is None:
-        alone = sum(one.alone for one in compared)
-        but = f"; {alone} fail alone, and not after the correction" if alone else ""
-        yield f"worse than {start}: no checkpoint beyond doubt{but}"
-    else:
-        found = drift.comparisons[place]
-        why = _clearest(found) if found is not None else ""
-        yield f"first worse than {start}: {_named(series, place)}{why}"
-    if not all(one.paired for one in compared):
-        some = "some of them " * any(one.paired for one in compared)
-        why = (
-            "there are many; --all-items reads all"
-            if drift.unread
-            else "items are not kept of all lines"
-        )
-        yield f"compared {some}on the stored numbers, not item by item, which sees less: {why}"
-
-
-def _clearest(comparison: Comparison) -> str:
-    c = comparison.clearest
-    return "" if c is None else f" ({c.name} {_move(c)})"
-
-
-def _move(c: Component) -> str:
-    """Say how far a component moved, with the digits that show that it fails."""
-    from pytest_calibration.text.numbers import distinct
-
-    bound, tolerance = distinct(c.bound, c.tolerance)
-    return f"{c.before:z.3f} -> {c.after:z.3f}, worse by at least {bound} > {tolerance}"
-
-
-def _trend(drift: Drift) -> Iterator[str]:
-    """Yield what the trend came to."""
-    verdict = drift.trend
-    if verdict is None:
-        yield f"trend: not judged ({drift.untold})"
-        return
-    if verdict.failing:
-        moves = "; ".join(f"{c.name} {_move(c)}" for c in verdict.failing)
-        first, last = (f"{verdict.steps[k]:,.10g}" for k in (0, -1))
-        yield (
-            f"trend: drifted from {verdict.axis} {first} to {last} along the line through "
-            f"{len(verdict.steps)} checkpoints: {moves}"
-        )
-    else:
-        reason = f"; {verdict.reason}" if verdict.reason else ""
-        visible = "" if math.isnan(verdict.smallest_visible) else (
-            f" (a drift of {verdict.smallest_visible:.3f} is seen in 80 % of such runs)"
-        )  # fmt: skip
-        state = STATES.get(str(verdict.state), str(verdict.state))
-        yield f"trend: {state}{visible}{reason}"
-    yield from (f"note on the trend: {caution}" for caution in verdict.cautions)
-
-
-def _best(drift: Drift) -> Iterator[str]:
-    """Yield which checkpoint is best, by which rule, and which cannot be told from it."""
-    from pytest_calibration.metrics import METRICS
-
-    best, series = drift.best, drift.series
-    if best is None:
-        return
-    numbers = series.numbers(best.metric)
-    value, accuracy = numbers[best.place], series.lines[best.place].metrics["accuracy"]
-    label = METRICS[best.metric].label
-    shown = "" if value is None else f"{label} {value.value:z.3f}, "
-    yield f"best: {_named(series, best.place)} ({shown}accuracy {accuracy.value:.3f})"
-    many, left = len(series) - series.has_parent, len(best.less_accurate)
-    top = series.lines[best.most_accurate].metrics["accuracy"].value
-    rule = (
-        f"of the {many - left} of {many} whose accuracy is not surely below the highest "
-        f"({top:.3f}, {_named(series, best.most_accurate)})"
-    )
-    what = "highest" if METRICS[best.metric].better == "higher" else "smallest"
-    what += " size of" if best.metric == "signed_gap" else ""
-    paired = "paired" if best.paired else "not paired"
-    yield f"rule: the {what} {label} {rule}; {100 * best.level:g} % for all together, {paired}"
-    if len(best.alike) > 1:
-        yield f"{_several(series, best)} cannot be told apart"
-    else:
-        yield "all others are told apart from it"
-    against = drift.comparisons[best.place]
-    if against is not None and against.remains:
-        yield f"it is itself worse than {series.start} beyond doubt"
-
-
-def _named(series: Series, place: int) -> str:
-    label = series.label(place)
-    if series.axis in ("order", "stage"):
-        return label
-    return f"{label} tokens" if series.axis == "tokens" else f"{_noun(series)} {label}"
-
-
-def _noun(series: Series) -> str:
-    return "checkpoint" if series.axis == "step" else series.axis
-
-
-def _several(series: Series, best: Best) -> str:
-    """Name the places that are alike: ``checkpoints 300 to 500``, where none between is another."""
-    places, less = best.alike, {*best.less_accurate}
-    kept = [k for k in range(int(series.has_parent), len(series)) if k not in less]
-    labels = [series.label(k) for k in places]
-    noun = "" if series.axis in ("order", "stage", "tokens") else f"{_noun(series)}s "
-    tail = " tokens" if series.axis == "tokens" else ""
-    run = kept[kept.index(places[0]) : kept.index(places[-1]) + 1]
-    if len(places) > 2 and list(places) == run and places[-1] - places[0] == len(places) - 1:
-        return f"{noun}{labels[0]} to {labels[-1]}{tail}"
-    if len(labels) > MOST_NAMED:
-        labels = [*labels[: MOST_NAMED - 1], f"{len(labels) - MOST_NAMED + 1} more"]
-    return f"{noun}{', '.join(labels[:-1])} and {labels[-1]}{tail}"
 
 
 def family_lines(families: Sequence[Family], drifts: Sequence[Drift], width: int) -> Iterator[str]:
