@@ -105,8 +105,8 @@ def _best(drift: Drift) -> Iterator[str]:
     yield f"rule: the {what} {label} {rule}; {100 * best.level:g} % for all together, {paired}"
     if len(best.alike) > 1:
         yield f"{_several(series, best)} cannot be told apart"
-    else:
-        yield "all others are told apart from it"
+    elif len(series) - series.has_parent - len(best.less_accurate) > 1:
+        yield "it is told apart from all of these"
     against = drift.comparisons[best.place]
     if against is not None and against.remains:
         yield f"it is itself worse than {series.start} beyond doubt"
