@@ -109,7 +109,7 @@ def _of_history(course: DriftCourse, results: Sequence[Result]) -> Drift:
         marks = [", worse than the first"] * r.worse + [", best"] * r.best
         points.append(
             Point(
-                r.label if r.label != "parent" else r.model,
+                r.model if r.label == "parent" else _placed(course.axis, r.label),
                 kind + "".join(marks),
                 r.n,
                 r.ece,
@@ -123,6 +123,10 @@ def _of_history(course: DriftCourse, results: Sequence[Result]) -> Drift:
             )
         )
     return Drift(course.probe, tuple(points), course.run, course.sentences)
+
+
+def _placed(axis: str, label: str) -> str:
+    return f"{axis} {label}" if axis in ("step", "epoch") else label
 
 
 def _verdict_on(reading: DriftReading, probe: str, results: Sequence[Result]) -> int | None:
