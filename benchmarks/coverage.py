@@ -2,9 +2,9 @@
 
 ::
 
-    python benchmarks/coverage.py                        # print the tables (ten minutes, two cores)
-    python benchmarks/coverage.py --quick                # a tenth of the trials
-    python benchmarks/coverage.py --only ece,auroc       # these metrics
+    python benchmarks/coverage.py                     # print the tables (15 minutes, two cores)
+    python benchmarks/coverage.py --quick             # a tenth of the trials
+    python benchmarks/coverage.py --only ece,auroc    # these metrics
     python benchmarks/coverage.py --write docs/intervals.md
 
 A trial draws n items from a model of which the probability of being right is known, measures every
@@ -30,6 +30,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+from generators import SOURCES
 from numpy.typing import NDArray
 from pages import publish
 
@@ -164,14 +165,45 @@ MODELS = (
 )
 
 
+@dataclass(frozen=True)
+class Other:
+    """A source of the benchmarks of the gate: confidences and outcomes alone.
+
+    Attributes:
+        name: a key of ``generators.SOURCES``.
+    """
+
+    name: str
+
+    def draw(self, n: int, rng: np.random.Generator) -> Predictions:
+        """Draw the predictions of n items."""
+        d = SOURCES[self.name](n, rng)
+        return Predictions.from_confidence(d.confidence0, d.correct0 > 0.5, groups=d.groups)
+
+
+OTHERS = tuple(
+    map(Other, ("strong model", "ten-way", "bfloat16 ties", "next tokens in documents", "verbal",
+                "subjects misread both ways"))
+)  # fmt: skip
+
+
 # --- the value of the population -----------------------------------------------------------------
 
 
 class Population:
     """A large sample with true probabilities, sorted by confidence."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model | Other) -> None:
         rng = np.random.default_rng(zlib.crc32(model.name.encode()))
+        if isinstance(model, Other):
+            drawn = SOURCES[model.name](POPULATION, rng)
+            self._hold(drawn.confidence0, drawn.truth0, {})
+        else:
+            self._hold(*self._drawn(model, rng))
+
+    @staticmethod
+    def _drawn(model: Model, rng: np.random.Generator) -> tuple[Array, Array, dict[str, float]]:
+        """Draw confidences, probabilities of being right, and what the whole table says."""
         confidence, right = [], []
         classwise = np.zeros((OPTIONS, DEFAULT_BINS))
         sums = dict.fromkeys(("nll", "mean_entropy", "brier_multiclass"), 0.0)
@@ -187,17 +219,18 @@ class Population:
             sums["nll"] -= float((truth * np.log(shown)).sum())
             sums["mean_entropy"] -= float((shown * np.log(shown)).sum())
             sums["brier_multiclass"] += float(((shown - 2 * truth) * shown).sum()) + CHUNK
-        c, p = np.concatenate(confidence), np.concatenate(right)
+        values = {name: total / POPULATION for name, total in sums.items()}
+        values["classwise_ece"] = float(np.abs(classwise).sum()) / POPULATION / OPTIONS
+        return np.concatenate(confidence), np.concatenate(right), values
+
+    def _hold(self, c: Array, p: Array, values: dict[str, float]) -> None:
         order = np.argsort(c)
         self.confidence, p = c[order], p[order]
         self.cumulated = {
             name: np.concatenate([[0.0], np.cumsum(values)])
             for name, values in (("gap", self.confidence - p), ("right", p))
         }
-        self.values = {name: total / POPULATION for name, total in sums.items()}
-        self.values["classwise_ece"] = float(np.abs(classwise).sum()) / POPULATION / OPTIONS
-        self.values |= averages(self.confidence, p)
-        self.values |= rankings(self.confidence, p)
+        self.values = values | averages(self.confidence, p) | rankings(self.confidence, p)
 
     def of(self, predictions: Predictions) -> dict[str, float]:
         """Return the value of every metric, with the bins of these predictions."""
@@ -292,12 +325,14 @@ def rankings(c: Array, p: Array) -> dict[str, float]:
 
 
 @lru_cache(maxsize=1)
-def population(model: Model) -> Population:
+def population(model: Model | Other) -> Population:
     """Return the population of a model; one is kept per process."""
     return Population(model)
 
 
-def run_cell(model: Model, n: int, trials: range, metrics: Sequence[str]) -> NDArray[np.float64]:
+def run_cell(
+    model: Model | Other, n: int, trials: range, metrics: Sequence[str]
+) -> NDArray[np.float64]:
     """Return (trials, metrics, 3): low end missed, high end missed, width; NaN if not to be had."""
     truth = population(model)
     out = np.full((len(trials), len(metrics), 3), np.nan)
@@ -320,7 +355,7 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
     found: dict[tuple[str, int], list[NDArray[np.float64]]] = {}
     step = max(1, options.trials // 4)
     places, jobs = [], []
-    for model in MODELS:
+    for model in (*MODELS, *OTHERS):
         for n in SIZES:
             for start in range(0, options.trials, step):
                 trials = range(start, min(start + step, options.trials))
@@ -336,7 +371,14 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
         f"Share of intervals that hold the truth, in per cent, at n = {sizes} items "
         f"({options.trials:,} trials a cell; nominal 95)."
     )
-    yield from table(metrics, lambda place, column: f"{coverage[place][column]:.1f}")
+    rates = partial(rate_of, coverage)
+    yield from table(metrics, rates)
+    yield ""
+    yield "The same, where confidences and outcomes alone are known, on models of another make:"
+    given = [
+        METRICS[name].applies_to(OTHERS[0].draw(10, np.random.default_rng(0))) for name in metrics
+    ]
+    yield from table(metrics, rates, OTHERS, [i for i, known in enumerate(given) if known])
     yield ""
     yield f"Mean width of the intervals, at n = {sizes} items."
     yield from table(metrics, lambda place, column: f"{means[place][column, 2]:.3f}")
@@ -365,17 +407,29 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
     )
 
 
-def table(metrics: Sequence[str], cell: Callable[[tuple[str, int], int], str]) -> Iterator[str]:
+def rate_of(
+    coverage: dict[tuple[str, int], NDArray[np.float64]], place: tuple[str, int], column: int
+) -> str:
+    """Return a cell of the coverage."""
+    return f"{coverage[place][column]:.1f}"
+
+
+def table(
+    metrics: Sequence[str],
+    cell: Callable[[tuple[str, int], int], str],
+    models: Sequence[Model | Other] = MODELS,
+    columns: Sequence[int] | None = None,
+) -> Iterator[str]:
     """Yield a table of metrics by models, all sizes in one cell."""
     yield ""
-    yield "| metric | " + " | ".join(model.name for model in MODELS) + " |"
-    yield "|---|" + "--:|" * len(MODELS)
-    for column, name in enumerate(metrics):
+    yield "| metric | " + " | ".join(model.name for model in models) + " |"
+    yield "|---|" + "--:|" * len(models)
+    for column in range(len(metrics)) if columns is None else columns:
         cells = []
-        for model in MODELS:
+        for model in models:
             texts = [cell((model.name, n), column) for n in SIZES]
             cells.append("–" if "nan" in texts else " / ".join(texts))
-        yield f"| {name} | " + " | ".join(cells) + " |"
+        yield f"| {metrics[column]} | " + " | ".join(cells) + " |"
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ Counted on simulated runs of checkpoints, from the first (step 0) over ten steps
 
     python benchmarks/drift.py                     # print the tables
     python benchmarks/drift.py --trials 20         # quick
+    python benchmarks/drift.py --only nothing --trials 600
     python benchmarks/drift.py --write docs/drift-trend.md
 
 Three rules judge each step on all that has been measured by then; a run is *flagged* when any of
@@ -191,7 +192,8 @@ def cell(rows: NDArray[np.float64]) -> str:
 
 def tables(options: argparse.Namespace) -> Iterator[str]:
     """Run everything and yield the Markdown."""
-    cells = [(source, change, n) for change in CHANGES for source in options.sources for n in SIZES]
+    changes = [change for change in CHANGES if options.only in change]
+    cells = [(source, change, n) for change in changes for source in options.sources for n in SIZES]
     jobs = []
     for source, change, n in cells:
         trials = math.ceil(options.trials * SHARE_OF_TRIALS.get(change, 0.25))
@@ -207,7 +209,7 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
     yield ""
     yield f"| drift | source | {' | '.join(f'`{rule}`' for rule in RULES)} |"
     yield "|---|---|" + "--:|" * len(RULES)
-    for change in CHANGES:
+    for change in changes:
         for source in options.sources:
             rates = [
                 " / ".join(cell(found[source, change, n][:, column]) for n in SIZES)
@@ -221,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--trials", type=int, default=200, help="where nothing changes")
     parser.add_argument("--sources", nargs="+", choices=SOURCES, default=list(SOURCES))
+    parser.add_argument("--only", default="", help="changes with this text in their name")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--write", type=Path, help="page to put the tables into")
     options = parser.parse_args()

@@ -134,10 +134,7 @@ def assert_no_regression(
     # With a parent, a record is compared only where one exists: the parent is the comparison.
     elif not verdicts or baseline.find(candidate.probe) is not None:
         verdicts.append(compare_with_stored(candidate, baseline, project, tolerance))
-    # The drift of accepted steps stands before the comparison that it is beside.
-    drifts = [[] if v.since_anchor is None else [v.since_anchor] for v in verdicts]
-    told = [one for drift, v in zip(drifts, verdicts, strict=True) for one in (*drift, v)]
-    return _conclude(told, candidate)
+    return _conclude(verdicts, candidate)
 
 
 def assert_no_drift(
@@ -271,6 +268,8 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions | None = None)
         baselines = [v.baseline_items for v in verdicts if v.baseline_items is not None]
         sink.dump(candidate, baselines[-1] if baselines else None)
         sink.measured(candidate, verdicts)
+    # The drift of accepted steps stands before the comparison that it is beside.
+    verdicts = [one for v in verdicts for one in (v.since_anchor, v) if one is not None]
     # A limit is compared with one number; a report also needs the items.
     verdicts = [replace(v, candidate=candidate) if v.candidate is None else v for v in verdicts]
     results = [_result(v) if sink is None else sink.add(v) for v in verdicts]

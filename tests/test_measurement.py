@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from known_calibration import calibrated, exact, two_runs
 
 from pytest_calibration.errors import MetricError, PredictionsError
-from pytest_calibration.measurement import measure
+from pytest_calibration.measurement import measure, measure_all
 from pytest_calibration.metrics import METRICS, cross_fitted_ece, ece, equal_mass_ece, mce
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.uncertainty.noise_floor import floor_of
@@ -267,3 +267,16 @@ def test_exactly_calibrated_counts_keep_an_interval() -> None:
     m = measure(exact({0.25: 0.0}))
     assert m.value == pytest.approx(0, abs=1e-12)
     assert m.high > 0.02
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_all_metrics_at_once_are_what_each_is_alone(grouped: bool) -> None:
+    """What metrics share changes no number of any."""
+    p = calibrated(400, 3)
+    if grouped:
+        p = replace(p, groups=np.array([str(i // 4) for i in range(400)]))
+    together = measure_all(p, bins=12)
+    assert {name for name, m in METRICS.items() if m.applies_to(p)} == set(together)
+    for name, one in together.items():
+        # NaN, where an error has no 95 % point, equals nothing.
+        assert str(one) == str(measure(replace(p), name, bins=12)), name

@@ -13,7 +13,7 @@ from pytest_calibration.gate.verdict import Past, Verdict, align, cautioned, com
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.text.numbers import counted
-from pytest_calibration.text.visible import quoted
+from pytest_calibration.text.visible import quoted, visible
 
 # One accepted step has been signed off as a whole; from the second on, nobody has seen their sum.
 ADD_UP_FROM: Final = 2
@@ -84,9 +84,7 @@ def compare_with_stored(
                 return accepted
             strictness = strictness_for(record, project, tolerance)
             return _with_anchor(accepted, predictions, record, strictness, record.steps + 1)
-    if store.policy.anchor is None or verdict.state.fails:
-        return verdict
-    return _with_anchor_moved(verdict, store, record, store.policy.anchor)
+    return _anchor_if_allowed(verdict, store, record)
 
 
 def _with_anchor(
@@ -128,12 +126,11 @@ def _with_anchor(
 def _since_when(record: Record, steps: int) -> str:
     """Say since when calibration has drifted, and in which accepted steps."""
     anchor = record.anchor
-    model = anchor.get("model", "")
-    since = " ".join(filter(None, ("the anchor", model)))
+    since = " ".join(filter(None, ("the anchor", visible(anchor["model"]))))
     reasons = [str(step.get("reason", "")) for step in reversed(record.superseded[:steps])]
     named = f" ({', '.join(map(quoted, reasons))})" if reasons else ""
     return (
-        f"since {since} ({anchor.get('reason', RECORDED_FIRST)}; ECE {anchor['ece']:.3f}) the "
+        f"since {since} ({visible(anchor['reason'])}; ECE {anchor['ece']:.3f}) the "
         f"steps that were accepted have added up: {_accepted(record, steps)}{named}"
     )
 
@@ -144,8 +141,12 @@ def _accepted(record: Record, steps: int) -> str:
     return f"{'at least ' * unknown}{counted(steps, 'accepted step')}"
 
 
-def _with_anchor_moved(verdict: Verdict, store: Baselines, record: Record, reason: str) -> Verdict:
-    """Count drift from the record as it is, unless it is the anchor already."""
+def _anchor_if_allowed(verdict: Verdict, store: Baselines | Record, record: Record) -> Verdict:
+    """Count drift from the record as it is, where the run moves the anchor and does not fail."""
+    if not isinstance(store, Baselines) or store.policy.anchor is None or verdict.state.fails:
+        return verdict
+    reason = store.policy.anchor
+    # It is the anchor already.
     if record.steps == 0 and record.anchor_items is not None:
         return verdict
     store.submit(store.anchor_draft(record, reason))
@@ -229,7 +230,7 @@ def compare_ece_with_stored(
     # A limit written by hand stays what it is, whatever is accepted.
     if verdict.state is State.ABOVE_LIMIT and record.limit is None:
         return _accept_if_allowed(verdict, predictions, baseline, record)
-    return verdict
+    return _anchor_if_allowed(verdict, baseline, record)
 
 
 def _accept_if_allowed(

@@ -169,7 +169,8 @@ def summarise(
         summary |= _kept(previous, reason or "")
         if anchor is None:
             summary["anchor"] = _kept_anchor(previous, stored)
-    summary["anchor"] = summary["anchor"] or _as_anchor(summary, anchor or RECORDED_FIRST)
+    why = anchor or reason or RECORDED_FIRST
+    summary["anchor"] = summary["anchor"] or _as_anchor(summary, why)
     summary["checksum"] = checksum(summary)
     return summary, payload
 

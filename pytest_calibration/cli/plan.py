@@ -182,7 +182,7 @@ def _lines(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> I
         yield f"  {outcome}: a worsening of {must}; {plan.n_needed:,} {unit} do"
         yield from (f"  {line}" for line in basis.dependence)
         power = (f"of {w:g} in {percent(plan.power(w))}" for w in _worsenings(plan))
-        yield f"  a true shift or scaling fails: {', '.join(power)} of the runs"
+        yield f"  a true shift or scaling is seen: {', '.join(power)} of the runs"
         yield f"  false alarms: at most {at_most(plan.false_alarm_rate)} of unchanged models fail"
     yield (
         f"  noise floor: a perfectly calibrated model shows an ECE of about {plan.noise_floor:.3f}"
@@ -195,7 +195,7 @@ def _lines(basis: Basis, plan: Plan, rows: list[Plan], limit: float | None) -> I
             "passes it 95 % of the time"
         )
     yield ""
-    yield "  smallest shift seen; how often a shift fails; false alarms at most; floor:"
+    yield "  smallest shift seen; how often a shift is seen; false alarms at most; floor:"
     yield from table(_table(basis, rows))
 
 

@@ -12,6 +12,7 @@ Closed form and deterministic: no random numbers. The item ids decide which fold
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -209,17 +210,37 @@ def component_of(
 
     ``sign`` is that of an error that grows; by default that of the candidate's mean.
     """
-    before, after = float(u0.mean()), float(u1.mean())
+    return shift_of(
+        name,
+        float(u0.mean()),
+        float(u1.mean()),
+        paired_error(u0, u1, pair, share),
+        lambda: (standard_error(u0, pair.clusters), max(standard_error(u1, pair.clusters), chance)),
+        tol,
+        z,
+        sign,
+    )
+
+
+def shift_of(
+    name: str,
+    before: float,
+    after: float,
+    error: float,
+    errors_of_sides: Callable[[], tuple[float, float]],
+    tol: float,
+    z: float,
+    sign: float = 0.0,
+) -> Component:
+    """Judge a shift of a signed mean with its standard error, and those of both sides."""
     sign = sign or (1.0 if after >= 0 else -1.0)
     worsening = sign * (after - before)
-    error = paired_error(u0, u1, pair, share)
     grew, undecided = abs(after) > abs(before), 0.0
     if grew and sign * before < 0:
         # Pairing says little about the *size* of an error that changed its sign. The candidate must
         # be established to err where it now does. Where the baseline was established to err the
         # other way, the measured size must have grown by the tolerance.
-        error0, error1 = (standard_error(u, pair.clusters) for u in (u0, u1))
-        error1 = max(error1, chance)
+        error0, error1 = errors_of_sides()
         was_other = -sign * before > ESTABLISHED * error0
         is_this = sign * after > ESTABLISHED * error1
         further = not was_other or abs(after) - abs(before) > tol

@@ -86,7 +86,7 @@ class Plan:
         strictness: of the comparison.
         changed: share of the items that only one of the two models answers correctly.
         standard_error: of the shift of the signed gap.
-        smallest_visible: smallest worsening that is detected with 80 % power.
+        smallest_visible: smallest shift or scaling that is seen with 80 % power.
         decides: whether a comparison that does not fail passes, instead of being inconclusive.
         n_needed: number of items from which on it decides.
         false_alarm_rate: upper bound of how often an unchanged model fails.

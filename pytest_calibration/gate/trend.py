@@ -16,9 +16,10 @@ their bounds are stricter.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from pytest_calibration.gate.components import (
     as_stored,
     component_of,
     paired_error,
+    shift_of,
     unavailable,
 )
 from pytest_calibration.gate.decision import MIN_UNITS, Decision, State, p_value_of, through_zero
@@ -43,7 +45,7 @@ from pytest_calibration.gate.power import (
 )
 from pytest_calibration.gate.strictness import DEFAULT, Strictness
 from pytest_calibration.gate.verdict import Verdict, align, cautioned
-from pytest_calibration.measurement import measure
+from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.predictions import (
     FloatArray,
@@ -60,6 +62,9 @@ SCATTER_FROM: Final = 3
 # How much of the false alarms that a comparison may raise a trend of two checkpoints may.
 SHARE_OF_TWO: Final = 0.1
 FIRST: Final = "first checkpoint"
+# Of a line without scatter, the ratio would be any large number.
+MOST_TIMES: Final = 1000
+ONE: Final = "one checkpoint is no trend; a second makes it one."
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ class TrendComponent(Component):
             return ""
         ratio = self.worsening / self.scatter if self.scatter else math.inf
         found, needed = distinct(ratio, self.scatter_quantile, digits=1)
+        if ratio > MOST_TIMES > self.scatter_quantile:
+            found = f"over {MOST_TIMES:,}"
         sign = ">" if self.stands_out else "<="
         return (
             f"{found} {sign} {needed} times the scatter of {len(self.values)} checkpoints about "
@@ -160,59 +167,179 @@ def trend(
             checkpoints that all stand at one step, or predictions of several probes.
     """
     runs = [as_predictions(one) for one in predictions]
-    order = _order(steps, runs, axis)
-    positions = tuple(float(steps[k]) for k in order)
+    order = _order(steps, [run.probe for run in runs], axis)
     runs = [runs[k] for k in order]
-    first, last = runs[0], runs[-1]
     verdict = TrendVerdict(
         State.INCONCLUSIVE,
-        measure(last),
-        baseline=measure(first),
-        against="run",
-        reference=FIRST,
-        tolerance=strictness.tolerance,
-        alpha=strictness.alpha,
-        n=len(last),
-        units=last.n_clusters,
-        candidate_n=len(last),
-        baseline_n=len(first),
-        candidate=last,
-        baseline_items=first,
-        steps=positions,
+        measure(runs[-1]),
+        baseline=measure(runs[0]),
+        n=len(runs[-1]),
+        units=runs[-1].n_clusters,
+        candidate_n=len(runs[-1]),
+        baseline_n=len(runs[0]),
+        candidate=runs[-1],
+        baseline_items=runs[0],
+        steps=tuple(float(steps[k]) for k in order),
         axis=axis,
+        **_common(strictness),
     )
     if len(runs) == 1:
-        return replace(verdict, reason="one checkpoint is no trend; a second makes it one.")
+        return replace(verdict, reason=ONE)
     index, remark = _shared(runs, verdict, strictness.min_share)
     if index is None:
         return replace(verdict, state=State.NOT_COMPARABLE, reason=remark, baseline_items=None)
     shared = [run.take(found) for run, found in zip(runs, index, strict=True)]
-    first, last = shared[0], shared[-1]
     verdict = replace(
         verdict,
-        measurement=measure(last),
-        baseline=measure(first),
-        n=len(last),
-        units=last.n_clusters,
-        candidate=last,
-        baseline_items=first,
-        **vars(decide_trend(positions, shared, strictness)),
+        measurement=measure(shared[-1]),
+        baseline=measure(shared[0]),
+        n=len(shared[-1]),
+        units=shared[-1].n_clusters,
+        candidate=shared[-1],
+        baseline_items=shared[0],
+        **vars(decide_trend(verdict.steps, shared, strictness)),
     )
-    if verdict.state is State.REGRESSED:
-        ends = f"from {axis} {_number(positions[0])} to {_number(positions[-1])}"
-        line = f"along the line through {len(runs)} checkpoints"
-        reason = f"{ends}, {line}; before and after are its start and its end."
-        verdict = replace(verdict, reason=reason)
-    return cautioned(verdict, remark, strictness.changed())
+    return cautioned(_from_where(verdict), remark, strictness.changed())
 
 
-def _order(steps: Sequence[float], predictions: Sequence[Predictions], axis: str) -> list[int]:
+def trend_of_numbers(
+    steps: Sequence[float],
+    measured: Sequence[Mapping[str, Measurement]],
+    strictness: Strictness = DEFAULT,
+    *,
+    axis: str = "step",
+) -> TrendVerdict:
+    """Judge a trend by the numbers of each checkpoint, where its items are not kept.
+
+    The checkpoints count as independent, which on the same items overstates the standard error of
+    the drift. Of calibration only the signed gap is judged: only of a mean do a value and an
+    interval say enough.
+
+    Args:
+        steps: (K,) where the checkpoints stand, in any order.
+        measured: (K,) ``ece``, ``signed_gap`` and ``accuracy`` of each, of one probe.
+        strictness: tolerance and error levels, as of a comparison.
+        axis: what a place of a checkpoint is called in the text.
+
+    Raises:
+        MetricError: as :func:`trend`.
+    """
+    order = _order(steps, [one["ece"].probe for one in measured], axis)
+    ordered = [measured[k] for k in order]
+    first, last = (ordered[k]["ece"] for k in (0, -1))
+    verdict = TrendVerdict(
+        State.INCONCLUSIVE,
+        last,
+        baseline=first,
+        n=last.n,
+        units=last.n_clusters,
+        candidate_n=last.n,
+        baseline_n=first.n,
+        settings=strictness.changed(),
+        cautions=tuple(f"{setting}." for setting in strictness.changed()),
+        steps=tuple(float(steps[k]) for k in order),
+        axis=axis,
+        **_common(strictness),
+    )
+    if len(ordered) == 1:
+        return replace(verdict, reason=ONE)
+    decision = _decide_numbers(np.array(verdict.steps), ordered, strictness)
+    return _from_where(replace(verdict, **vars(decision)))
+
+
+def _decide_numbers(
+    steps: FloatArray, measured: Sequence[Mapping[str, Measurement]], strictness: Strictness
+) -> Decision:
+    """Decide a trend by the numbers of each checkpoint, by ascending steps."""
+    fewest = min((one["ece"] for one in measured), key=lambda m: m.n_clusters)
+    size = _Units(fewest.n, fewest.n_clusters, fewest.n_clusters)
+    floor, guard = math.sqrt(3) / fewest.n, strictness.accuracy_tolerance
+    gaps, rights = (
+        _Ends.of([one[name] for one in measured], steps) for name in ("signed_gap", "accuracy")
+    )
+    shift = shift_of(
+        "signed gap",
+        gaps.before,
+        gaps.after,
+        max(gaps.error, floor),
+        lambda: gaps.errors,
+        strictness.tolerance,
+        0.0,
+    )
+
+    def accuracy(alpha: float) -> TrendComponent:
+        loss, error = rights.before - rights.after, max(rights.error, floor)
+        bound = loss - upper_quantile(alpha, size.equal) * error
+        ends = rights.before, rights.after
+        found = Component("accuracy", *ends, loss, error, bound, guard or 0.0)
+        return _course(found, rights.values)
+
+    bounded = None if guard is None else accuracy
+    return _decision([_course(shift, gaps.values)], bounded, steps, size, strictness)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """The line through values with intervals, independent of each other.
+
+    Attributes:
+        values: (K,) of the checkpoints.
+        before: start of the line.
+        after: end of the line.
+        error: standard error of the drift.
+        errors: of start and end.
+    """
+
+    values: FloatArray
+    before: float
+    after: float
+    error: float
+    errors: tuple[float, float]
+
+    @classmethod
+    def of(cls, measured: Sequence[Measurement], steps: FloatArray) -> _Ends:
+        values = np.array([m.value for m in measured])
+        quantiles = [upper_quantile(0.025, m.n_clusters) for m in measured]
+        widths = [(m.high - m.low) / 2 for m in measured]
+        errors = np.array(widths) / np.array(quantiles)
+        start, end = _weights(steps)
+        of_drift, of_start, of_end = (
+            math.sqrt(float(np.square(weights * errors).sum()))
+            for weights in (end - start, start, end)
+        )
+        ends = float(start @ values), float(end @ values)
+        return cls(values, *ends, of_drift, (of_start, of_end))
+
+
+def _common(strictness: Strictness) -> dict[str, Any]:
+    """Return what every verdict on a trend says of what it compares, and how strictly."""
+    return {
+        "against": "run",
+        "reference": FIRST,
+        "tolerance": strictness.tolerance,
+        "alpha": strictness.alpha,
+    }
+
+
+def _from_where(verdict: TrendVerdict) -> TrendVerdict:
+    """Return a verdict whose reason says, where it fails, from where to where it drifted."""
+    if verdict.state is not State.REGRESSED:
+        return verdict
+    first, last = (_number(verdict.steps[k]) for k in (0, -1))
+    reason = (
+        f"from {verdict.axis} {first} to {last}, along the line through {len(verdict.steps)} "
+        "checkpoints; before and after are its start and its end."
+    )
+    return replace(verdict, reason=reason)
+
+
+def _order(steps: Sequence[float], probes: Sequence[str], axis: str) -> list[int]:
     """Return the checkpoints in order of their steps, those of one step as given."""
-    if not predictions:
+    if not probes:
         raise MetricError("a trend needs checkpoints, got none.")
-    if len(steps) != len(predictions):
+    if len(steps) != len(probes):
         raise MetricError(
-            f"each checkpoint needs its step, got {len(steps)} for {len(predictions)} checkpoints."
+            f"each checkpoint needs its step, got {len(steps)} for {len(probes)} checkpoints."
         )
     for step in steps:
         if isinstance(step, bool) or not isinstance(step, int | float | np.number):
@@ -223,9 +350,9 @@ def _order(steps: Sequence[float], predictions: Sequence[Predictions], axis: str
         raise MetricError(
             f"all {len(steps)} checkpoints stand at {axis} {steps[0]:g}; a trend needs two."
         )
-    probes = dict.fromkeys(p.probe for p in predictions)
-    if len(probes) > 1:
-        raise MetricError(f"a trend is of one probe, got {', '.join(map(repr, probes))}.")
+    several = dict.fromkeys(probes)
+    if len(several) > 1:
+        raise MetricError(f"a trend is of one probe, got {', '.join(map(repr, several))}.")
     return sorted(range(len(steps)), key=lambda k: float(steps[k]))
 
 
@@ -271,17 +398,56 @@ def decide_trend(
     The part of :func:`trend` after pairing: nothing is measured or printed here.
     """
     line = _Line.of(runs, np.array(steps, dtype=np.float64))
-    tolerance, alpha, pair = strictness.tolerance, strictness.alpha, line.pair
-    courses, z = _courses(line, strictness)
-    n, units, equal = len(runs[0]), pair.units, pair.equal_units
+    pair, tolerance, guard = line.pair, strictness.tolerance, strictness.accuracy_tolerance
+    found = [line.gap(tolerance), line.slope(tolerance), line.ece(tolerance)]
+    accuracy = None if guard is None else partial(line.accuracy, guard)
+    units = _Units(len(runs[0]), pair.units, pair.equal_units)
+    return _decision(found, accuracy, line.steps, units, strictness)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """How many items there are, how many units, and how many of equal size these are worth."""
+
+    n: int
+    units: int
+    equal: int
+
+
+def _decision(
+    found: list[TrendComponent],
+    accuracy: Callable[[float], TrendComponent] | None,
+    steps: FloatArray,
+    size: _Units,
+    strictness: Strictness,
+) -> Decision:
+    """Bound the components of a line, and decide.
+
+    Args:
+        found: those of calibration.
+        accuracy: gives the component of accuracy with its bound at an error level; None without.
+        steps: (K,) in order.
+        size: of what each checkpoint was measured on.
+        strictness: tolerance and error levels.
+    """
+    tolerance, alpha, equal = strictness.tolerance, strictness.alpha, size.equal
+    share = 1.0 if len(steps) >= SCATTER_FROM else SHARE_OF_TWO
+    usual = upper_quantile(alpha, equal)
+    guard = [] if accuracy is None else [accuracy(alpha)]
+    z = bound_quantile((*found, *guard), alpha, equal, share)
+    if accuracy is not None and z > usual:
+        guard = [accuracy(upper_tail(z, equal))]
+    bounded = (replace(c, bound=c.worsening - z * c.standard_error) for c in found)
+    level = 1 - upper_tail(z, equal)
+    courses = tuple(_scattered(c, level, steps, alpha) for c in (*bounded, *guard))
     decision = Decision(State.INCONCLUSIVE, courses)
-    if units < MIN_UNITS:
-        few = counted(units, "item" if pair.clusters is None else "group")
-        verb = "is" if units == 1 else "are"
+    if size.units < MIN_UNITS:
+        few = counted(size.units, "item" if size.units == size.n else "group")
+        verb = "is" if size.units == 1 else "are"
         reason = f"{few} {verb} too few for a trend; at least {MIN_UNITS} are needed."
-        return replace(decision, n_needed=math.ceil(n * MIN_UNITS / units), reason=reason)
+        needed = math.ceil(size.n * MIN_UNITS / size.units)
+        return replace(decision, n_needed=needed, reason=reason)
     visible = smallest_visible(courses, tolerance, z)
-    share = 1.0 if len(runs) >= SCATTER_FROM else SHARE_OF_TWO
     decision = replace(
         decision,
         smallest_visible=visible,
@@ -292,12 +458,12 @@ def decide_trend(
         return replace(decision, state=State.REGRESSED)
     undecided = [c for c in courses if c.undecided and c.stands_out]
     if undecided:
-        return through_zero(decision, undecided, n)
+        return through_zero(decision, undecided, size.n)
     most = tolerance + strictness.max_undetected
     # Written so that a NaN on the left can only be inconclusive.
     if visible <= most:
         return replace(decision, state=State.PASSED)
-    least = math.ceil(MIN_UNITS * equal / units)
+    least = math.ceil(MIN_UNITS * equal / size.units)
     needed = units_to_decide(
         courses, tolerance, alpha, equal, strictness.max_undetected, least, share
     )
@@ -305,31 +471,36 @@ def decide_trend(
         f"a drift of up to {visible:.3f} could have been missed (80 % power), more than the "
         f"{most:.3f} that may be."
     )
-    return replace(decision, n_needed=math.ceil(n * needed / equal), reason=reason)
+    return replace(decision, n_needed=math.ceil(size.n * needed / equal), reason=reason)
 
 
-def _courses(line: _Line, strictness: Strictness) -> tuple[tuple[TrendComponent, ...], float]:
-    """Return every component of the line with its bound, and the quantile of the bounds."""
-    tolerance, alpha = strictness.tolerance, strictness.alpha
-    guard, units = strictness.accuracy_tolerance, line.pair.equal_units
-    usual = upper_quantile(alpha, units)
-    found = [line.gap(tolerance), line.slope(tolerance), line.ece(tolerance)]
-    if guard is not None:
-        found.append(line.accuracy(guard, alpha))
-    share = 1.0 if len(line.steps) >= SCATTER_FROM else SHARE_OF_TWO
-    z = bound_quantile(found, alpha, units, share)
-    if guard is not None and z > usual:
-        found[-1] = line.accuracy(guard, upper_tail(z, units))
-    level, quantile = 1 - upper_tail(z, units), upper_quantile(alpha / 2, len(line.steps) - 1)
-    courses = []
-    for c in found:
-        # The bound of accuracy may be an exact one.
-        bound = c.bound if c.name == "accuracy" else c.worsening - z * c.standard_error
-        scatter = line.scatter(c.values)
-        course = replace(c, bound=bound, level=level, scatter=scatter)
-        scattered = not math.isnan(scatter)
-        courses.append(replace(course, scatter_quantile=quantile) if scattered else course)
-    return tuple(courses), z
+def _scattered(
+    component: TrendComponent, level: float, steps: FloatArray, alpha: float
+) -> TrendComponent:
+    """Return a component with the scatter of the checkpoints about its line."""
+    scatter = _scatter(steps, component.values)
+    quantile = math.nan if math.isnan(scatter) else upper_quantile(alpha / 2, len(steps) - 1)
+    return replace(component, level=level, scatter=scatter, scatter_quantile=quantile)
+
+
+def _weights(steps: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return (K,) the weights of the fitted start, and (K,) those of the fitted end."""
+    centred = (steps - steps.mean()) / np.abs(steps - steps.mean()).max()
+    spread = float(centred @ centred)
+    start, end = (1 / len(steps) + centred[at] * centred / spread for at in (0, -1))
+    return start, end
+
+
+def _scatter(steps: FloatArray, values: Sequence[float] | FloatArray) -> float:
+    """Standard error of the drift from the residuals of the line; NaN for few checkpoints."""
+    means, many = np.array(values), len(steps)
+    if many < SCATTER_FROM or not len(means):
+        return math.nan
+    start, end = _weights(steps)
+    first, last = float(start @ means), float(end @ means)
+    residual = means - first - (steps - steps[0]) / (steps[-1] - steps[0]) * (last - first)
+    weights = end - start
+    return math.sqrt(float(residual @ residual) / (many - 2) * float(weights @ weights))
 
 
 @dataclass(frozen=True)
@@ -354,9 +525,7 @@ class _Line:
 
     @classmethod
     def of(cls, runs: Sequence[Predictions], steps: FloatArray) -> _Line:
-        centred = (steps - steps.mean()) / np.abs(steps - steps.mean()).max()
-        spread = float(centred @ centred)
-        start, end = (1 / len(steps) + centred[at] * centred / spread for at in (0, -1))
+        start, end = _weights(steps)
         return cls(
             steps=steps,
             confidence=np.array([as_stored(run.confidence) for run in runs]),
@@ -370,17 +539,6 @@ class _Line:
     def gaps(self) -> FloatArray:
         """(K, n) confidence minus correct."""
         return self.confidence - self.correct
-
-    def scatter(self, values: Sequence[float]) -> float:
-        """Standard error of the drift from the residuals of the line; NaN for few checkpoints."""
-        means, many = np.array(values), len(self.steps)
-        if many < SCATTER_FROM or not values:
-            return math.nan
-        share = (self.steps - self.steps[0]) / (self.steps[-1] - self.steps[0])
-        first, last = float(self.start @ means), float(self.end @ means)
-        residual = means - first - share * (last - first)
-        weights = self.end - self.start
-        return math.sqrt(float(residual @ residual) / (many - 2) * float(weights @ weights))
 
     def gap(self, tolerance: float) -> TrendComponent:
         return self._direction("signed gap", self.gaps, tolerance)
@@ -445,7 +603,7 @@ def _sentence(c: TrendComponent, verdict: TrendVerdict) -> str:
     verb = "fell" if c.name == "accuracy" else "worsened"
     return (
         f"{c.name} {verb} by {c.worsening:.3f} from {verdict.axis} {first} to {last} along the "
-        f"line through {len(verdict.steps)} checkpoints ({c.before:.3f} -> {c.after:.3f}); at "
+        f"line through {len(verdict.steps)} checkpoints ({c.before:z.3f} -> {c.after:z.3f}); at "
         f"least {bound} with {100 * c.level:.3g} % confidence: {bound} > tolerance {tolerance}"
         f"{'; ' * bool(c.among)}{c.among}"
     )

@@ -106,7 +106,8 @@ class Verdict:
         limit: what the value was compared with by ``judge``; NaN for ``compare``.
         judged: the number that was compared with it: the value, or the lower end of its interval.
         alpha: one-sided error level of each component's bound, as asked for.
-        smallest_visible: smallest worsening that is detected with 80 % power; NaN for ``judge``.
+        smallest_visible: smallest shift or scaling of the confidences that is seen with 80 % power;
+            NaN for ``judge``.
         false_alarm_rate: upper bound of how often an unchanged model fails; NaN for ``judge``.
         p_value: upper bound of how often an unchanged model gets worse as clearly as this one; NaN
             for ``judge``.
@@ -287,7 +288,10 @@ def _limit_notes(m: Measurement, limit: float, *, debiased: bool) -> Iterator[st
             f"would show that much on {m.n:,} {m.unit}s{needed}."
         )
     if debiased:
-        yield "judged by the cross-fitted ECE and the lower end of its interval (debiased=True)."
+        yield (
+            "judged by the cross-fitted ECE and the lower end of its interval (debiased=True); on "
+            "few items it is lower than the true ECE."
+        )
 
 
 def compare(
@@ -518,7 +522,7 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
     if verdict.components:
         yield from _component_table(verdict)
     if not math.isnan(verdict.smallest_visible):
-        yield f"smallest worsening visible here at 80 % power: {verdict.smallest_visible:.3f}"
+        yield f"smallest shift visible here at 80 % power: {verdict.smallest_visible:.3f}"
     if verdict.n_needed:
         yield f"about {verdict.n_needed:,} {m.unit}s would decide it"
     if verdict.improved:

@@ -6,6 +6,7 @@ are one family, all probes of the run together, whose error Holm's correction ho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,12 +15,14 @@ from pytest_calibration.errors import HistoryError
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.family import holm
 from pytest_calibration.gate.strictness import DEFAULT, Strictness
-from pytest_calibration.gate.trend import TrendVerdict, trend
+from pytest_calibration.gate.trend import TrendVerdict, trend, trend_of_numbers
 from pytest_calibration.history.best import Best, best_checkpoint
 from pytest_calibration.history.comparing import Comparison, compare_items, compare_numbers
 from pytest_calibration.history.file import History
-from pytest_calibration.history.lines import shown
+from pytest_calibration.history.lines import Line, shown
 from pytest_calibration.history.series import Series, all_series
+from pytest_calibration.measurement import Measurement
+from pytest_calibration.metrics import DEFAULT_BINS
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.text.numbers import counted
 from pytest_calibration.text.visible import quoted
@@ -30,6 +33,7 @@ AXES: Final = {
     **{"stage": "place", "order": "place"},
 }
 MOST_NAMED: Final = 3
+NEEDED: Final = ("ece", "signed_gap", "accuracy")
 # Files of items that are read unless all are asked for: a long history answers at once.
 MOST_READ: Final = 240
 
@@ -149,14 +153,14 @@ def _judge(
         else:
             comparisons.append(compare_numbers(line, first_line, strictness))
     best = best_checkpoint(series, items, metric, strictness.alpha)
-    drift = Drift(series, tuple(comparisons), best=best)
-    if not any(one is not None for one in items):
-        kept = any(line.items for line in series.lines)
-        why = "no items are kept" if read or not kept else "its items are not read"
-        return replace(drift, unread=kept and not read, untold=why)
-    if len(series) < 2 or min(series.at) == max(series.at):
-        return replace(drift, untold="there is one checkpoint")
-    return replace(drift, trend=judge_items(series, items, strictness))
+    unread = not read and any(line.items for line in series.lines)
+    drift = Drift(series, tuple(comparisons), best=best, unread=unread)
+    if len(series) > 1 and min(series.at) == max(series.at):
+        return replace(drift, untold="all checkpoints stand at one place")
+    lacking = [n for line in series.lines for n in NEEDED if n not in line.metrics]
+    if lacking and sum(one is not None for one in items) < min(2, len(series)):
+        return replace(drift, untold=f"a line has no {lacking[0]}, and items are not kept")
+    return replace(drift, trend=judge_items(history, series, items, strictness, unread=unread))
 
 
 def _corrected(drifts: list[Drift], strictness: Callable[[str], Strictness]) -> list[Drift]:
@@ -213,51 +217,95 @@ def series_of(history: History, probe: str, run: str | None = None) -> tuple[Ser
 
 
 def judge_drift(history: History, series: Series, strictness: Strictness = DEFAULT) -> TrendVerdict:
-    """Judge whether calibration drifted along a series, on the items kept beside the history.
+    """Judge whether calibration drifted along a series.
+
+    On the items kept beside the history, where at least two checkpoints have theirs; the others
+    are left out then. Else by the numbers of the lines. Either is said.
 
     Args:
         history: where the items are.
-        series: K checkpoints; those without items are left out, and said.
+        series: K checkpoints.
         strictness: tolerance and error levels, as of a comparison.
 
     Raises:
-        HistoryError: no line of the series has its items, or a file of items is damaged.
+        HistoryError: a file of items is damaged, or a line lacks a number that is needed.
     """
-    items = series.predictions(history)
-    if not any(one is not None for one in items):
-        raise HistoryError(no_items(history, series))
-    return judge_items(series, items, strictness)
-
-
-def no_items(history: History, series: Series) -> str:
-    """Say that the trend of a series cannot be judged, and what to do."""
-    return (
-        f"{history.path}: none of the {counted(len(series), 'line')} of {series.name} has its "
-        f"items in {history.items_folder.name}; a trend is judged item by item: measure again "
-        "with --calibration-history, which keeps them, or restore that folder."
-    )
+    return judge_items(history, series, series.predictions(history), strictness)
 
 
 def judge_items(
-    series: Series, items: Sequence[Predictions | None], strictness: Strictness = DEFAULT
+    history: History,
+    series: Series,
+    items: Sequence[Predictions | None],
+    strictness: Strictness = DEFAULT,
+    *,
+    unread: bool = False,
 ) -> TrendVerdict:
-    """Judge the trend along a series on its items.
+    """Judge the same on items that were read.
 
     Args:
+        history: whose lines they are of.
         series: K checkpoints.
-        items: (K,) of each, not all None; those without are left out, and said.
+        items: (K,) of each; None where there are none.
         strictness: tolerance and error levels, as of a comparison.
+        unread: there are items, and they were not read.
+
+    Raises:
+        HistoryError: a line lacks a number that is needed.
     """
     pairs = list(zip(series.at, series.lines, items, strict=True))
     kept = [(at, one) for at, _, one in pairs if one is not None]
     missing = [shown(line) for _, line, one in pairs if one is None]
+    more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+    without = f"{', '.join(missing[:MOST_NAMED])}{more}"
+    if len(kept) < min(2, len(series)):
+        numbers = [_numbers(history, line) for line in series.lines]
+        verdict = trend_of_numbers(series.at, numbers, strictness, axis=AXES[series.axis])
+        why = "not read" if unread else f"not kept in {history.items_folder.name}"
+        caution = (
+            "judged by the signed gap and accuracy of each checkpoint, as if all were independent: "
+            f"the items of {without} are {why}."
+        )
+        return replace(verdict, cautions=(caution, *verdict.cautions))
     steps, predictions = zip(*kept, strict=True)
     verdict = trend(steps, predictions, strictness, axis=AXES[series.axis])
     if not missing:
         return verdict
-    more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-    caution = (
-        f"{counted(len(missing), 'checkpoint')} left out, whose items are not kept: "
-        f"{', '.join(missing[:MOST_NAMED])}{more}."
-    )
+    left_out = counted(len(missing), "checkpoint")
+    caution = f"{left_out} left out, whose items are not kept: {without}."
     return replace(verdict, cautions=(*verdict.cautions, caution))
+
+
+def _numbers(history: History, line: Line) -> dict[str, Measurement]:
+    """Return what a trend needs of a line whose items are not kept."""
+    lacking = [name for name in NEEDED if name not in line.metrics]
+    gap, accuracy = (line.metrics.get(name) for name in ("signed_gap", "accuracy"))
+    if lacking or gap is None or accuracy is None:
+        raise HistoryError(
+            f"{history.path}: the line of {shown(line)} has no {', '.join(lacking)}, and its items "
+            "are not kept; measure it again with --calibration-history."
+        )
+    return {
+        name: Measurement(
+            metric=name,
+            value=number.value,
+            low=_known(number.low),
+            high=_known(number.high),
+            n=line.n,
+            n_clusters=line.units,
+            noise_floor=_known(number.noise_floor),
+            noise_floor_high=math.nan,
+            bins=DEFAULT_BINS,
+            strategy="equal_width",
+            probe=line.probe,
+            unit=line.unit,
+            model=shown(line),
+            accuracy=accuracy.value,
+            mean_confidence=accuracy.value + gap.value,
+        )
+        for name, number in ((name, line.metrics[name]) for name in NEEDED)
+    }
+
+
+def _known(number: float | None) -> float:
+    return math.nan if number is None else number

@@ -83,7 +83,7 @@ class Lines:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader must know of lines that do not count, a sentence each."""
-        return tuple(f"line {one.number} is skipped: it {one.reason}." for one in self.skipped)
+        return tuple(f"line {one.number}: {one.reason}; it is skipped." for one in self.skipped)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class History:
         if foreign and not lines:
             first = skipped[0]
             raise HistoryError(
-                f"{self.path}: is no history of calibration (line {first.number} {first.reason}); "
+                f"{self.path}: is no history of calibration (line {first.number}: {first.reason}); "
                 "name a file that --calibration-history wrote."
             )
         return Lines(tuple(lines), tuple(skipped), repeated)

@@ -96,7 +96,7 @@ def content_to_extend(path: Path) -> bytes:
             raise HistoryError(f"{path}, line {number}: {problem}.") from None
         except (ValueError, RecursionError):
             raise HistoryError(
-                f"{path}: is no history of calibration (line {number} has no format); nothing is "
+                f"{path}: is no history of calibration (line {number}: has no format); nothing is "
                 "added to it: name another file."
             ) from None
     return content

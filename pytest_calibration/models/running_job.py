@@ -17,6 +17,7 @@ from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.places import shown
 
 MOST_NAMED: Final = 3
+_WORKING: Final = (".lock", ".tmp")
 
 
 @contextmanager
@@ -48,10 +49,11 @@ def running_job_told(spec: ModelSpec) -> Iterator[None]:
 
 
 def _names(spec: ModelSpec) -> set[str]:
-    """Return the names in the directory of a checkpoint; none where it is not there."""
+    """Return the files that a checkpoint holds, but those that programs work with meanwhile."""
+    names: list[str] = []
     with suppress(OSError):
-        return {*os.listdir(spec.location)} if spec.local else set()
-    return set()
+        names = os.listdir(spec.location) if spec.local else []
+    return {name for name in names if not name.startswith(".") and not name.endswith(_WORKING)}
 
 
 def _is_half_written(spec: ModelSpec) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_calibration.history.file import Appended, History
     from pytest_calibration.history.lines import Line
     from pytest_calibration.models.backends import ModelSpec
+    from pytest_calibration.plugin.outcomes import Outcomes
     from pytest_calibration.predictions import Predictions
 
 # Of several verdicts on one measurement, the first of these is told.
@@ -41,10 +42,17 @@ class Measured:
         items = b64encode(self.items).decode("ascii")
         return {"line": self.line.to_json(), "items": items, "states": self.states}
 
-    @property
-    def told(self) -> Line:
-        """The line with the most serious verdict."""
-        states = {state for states in self.states.values() for state in states}
+    def told(self, not_recorded: Container[str]) -> Line:
+        """Return the line with the most serious verdict.
+
+        Args:
+            not_recorded: tests whose record could not be written.
+        """
+        states = {
+            "not_recorded" if state == "recorded" and test in not_recorded else state
+            for test, states in self.states.items()
+            for state in states
+        }
         return replace(self.line, verdict=min(states, key=WORST_FIRST.index, default=""))
 
 
@@ -114,23 +122,25 @@ class Measurements:
             one.states.pop(test, None)
         self._measured = {key: one for key, one in self._measured.items() if one.states}
 
-    def write(self, history: History, commit: str, order: Mapping[str, int]) -> Appended:
-        """Add all measurements to a history.
+    def write(self, history: History, commit: str, outcomes: Outcomes) -> Appended:
+        """Add all measurements to a history, in the order of their tests.
 
         Args:
             history: where they are added.
             commit: the commit that is checked out.
-            order: place of each test in the collection; workers finish in any order.
+            outcomes: what came of the tests.
 
         Raises:
             HistoryError: it cannot be written.
         """
+        # Workers finish in any order.
+        order = outcomes.order
 
         def first(one: Measured) -> int:
             return min(order.get(test, len(order)) for test in one.states)
 
         kept = sorted(self._measured.values(), key=first)
-        lines = [replace(one.told, commit=commit) for one in kept]
+        lines = [replace(one.told(outcomes.lacking_a_record()), commit=commit) for one in kept]
         return history.append(lines, [one.items for one in kept])
 
     def __len__(self) -> int:

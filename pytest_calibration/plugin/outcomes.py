@@ -98,6 +98,11 @@ class Outcomes:
                     why = problems.get(file, "the run did not finish, so nothing was recorded.")
                     results[i] = not_recorded(result, why)
 
+    def lacking_a_record(self) -> set[str]:
+        """Return the tests whose record was not written; known after :meth:`not_recorded`."""
+        found = self.results.items()
+        return {test for test, rs in found if any(r.state == "not_recorded" for r in rs)}
+
     def _place(self, report: pytest.TestReport, test: str) -> None:
         self.places[test] = report.location[0], (report.location[1] or 0) + 1
         # A worker sends the place in the collection.

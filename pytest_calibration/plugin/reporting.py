@@ -108,7 +108,7 @@ def write_history(run: Run) -> None:
     from pytest_calibration.history.file import History
 
     with _reported(run, str(path)):
-        done = run.measured.write(History(path), commit_of(run.config.rootpath), run.outcomes.order)
+        done = run.measured.write(History(path), commit_of(run.config.rootpath), run.outcomes)
         known = f" ({done.known} known already)" if done.known else ""
         run.remarks.append(
             f"history: {counted(done.added, 'measurement')} added to {os.path.relpath(path)}{known}"

@@ -286,6 +286,7 @@ class Calibration:
             ModelError: a model that cannot be loaded or scored.
         """
         from pytest_calibration.models.adopted import OFFERS, check_offers, lacking
+        from pytest_calibration.models.backends import ModelSpec
         from pytest_calibration.probes.probe import ItemProbe
 
         one = self._project.probes.get(probe) if isinstance(probe, str) else probe
@@ -298,9 +299,9 @@ class Calibration:
             if problem.obj is self.model and problem.name in OFFERS:
                 raise lacking(self.model, one.name, problem.name) from None
             raise
-        self._run.measured.know(
-            predictions, getattr(self.model, "spec", None) or self._run.resolved.current
-        )
+        spec = getattr(self.model, "spec", None)
+        known = isinstance(spec, ModelSpec)
+        self._run.measured.know(predictions, spec if known else self._run.resolved.current)
         return predictions
 
 

@@ -286,6 +286,8 @@ def _verdict(result: Result) -> Iterator[str]:
     if result.detail is not None and result.detail.turned is not None:
         yield f"{result.detail.turned.sentence}.\n"
     if result.components:
+        if result.reason:
+            yield f"{text(result.reason, SENTENCE)}\n"
         yield _components(result.components)
         notes = (*result.cautions, *result.notes)
         yield from (f"{text(note, SENTENCE)}\n" for note in notes)

@@ -335,7 +335,7 @@ class Result:
         level: one-sided confidence of the bounds.
         difference: worsening of the deciding component, or value minus limit.
         bound: lower bound of that worsening, or the number compared with the limit.
-        smallest_visible: smallest worsening that is seen at 80 % power.
+        smallest_visible: smallest shift of the confidences that is seen at 80 % power.
         false_alarm_rate: upper bound of how often an unchanged model fails.
         p_value: upper bound of how often an unchanged model gets worse as clearly.
         n_needed: items at which an inconclusive comparison would decide; 0 otherwise.

@@ -16,7 +16,11 @@ from known_calibration import exact, four_way
 
 from pytest_calibration.assertions import assert_no_regression
 from pytest_calibration.baselines import Baselines, Draft, Policy, Record
-from pytest_calibration.baselines.check import compare_with_record, compare_with_stored
+from pytest_calibration.baselines.check import (
+    compare_ece_with_stored,
+    compare_with_record,
+    compare_with_stored,
+)
 from pytest_calibration.baselines.record import checksum, items_of, to_yaml
 from pytest_calibration.baselines.store import items_files, remove_record
 from pytest_calibration.errors import UnreadableBaseline
@@ -311,6 +315,17 @@ def test_what_is_not_comparable_starts_a_new_count(tmp_path: Path) -> None:
     assert run(tmp_path, other, accept="five shots").state is State.RECORDED
     record = Baselines(tmp_path).load("exact")
     assert (record.steps, record.anchor["items"]) == (0, record.data["items"])
+    assert record.anchor["reason"] == "five shots"
+
+
+def test_a_limit_from_a_baseline_moves_it_too(tmp_path: Path) -> None:
+    """A run whose only comparison is with the stored ECE counts from what is stored."""
+    walked(tmp_path, 0.01, 0.04, 0.07)
+    store = Baselines(tmp_path, policy=Policy(anchor="here"))
+    v = compare_ece_with_stored(off(0.07), store, DEFAULT, bins=15)
+    assert v.since_anchor is not None
+    assert (v.state, v.since_anchor.state) == (State.PASSED, State.RECORDED)
+    assert Baselines(tmp_path).load("exact").steps == 0
 
 
 def test_a_run_without_the_items_of_the_anchor_says_so(tmp_path: Path) -> None:

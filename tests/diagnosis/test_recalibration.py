@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from known_calibration import calibrated, d1, sharpened
 
-from pytest_calibration.diagnosis import apply_temperature, diagnose, fit_temperature
+from pytest_calibration.diagnosis import apply_temperature, diagnose, fit_temperature, recalibration
 from pytest_calibration.diagnosis.diagnosing import problem_of
 from pytest_calibration.diagnosis.findings import EceReading, Interval, Recalibrated, TemperatureFit
 from pytest_calibration.diagnosis.recalibration import (
@@ -325,3 +325,21 @@ def test_few_items_of_a_calibrated_model_are_undecided() -> None:
     assert d.ece.at_floor
     assert d.signed_gap.sign == 0
     assert (d.problem, d.direction) == ("undecided", "undetermined")
+
+
+def test_a_fold_learns_from_a_limited_number_of_items(monkeypatch) -> None:
+    """Beyond it, from those of the smallest ids, whatever their order; all are recalibrated."""
+    monkeypatch.setattr(recalibration, "LEARN_FROM", 60)
+    p = calibrated(300, 1)
+    learned: list[set[bytes]] = []
+
+    def learn(train, held):
+        learned.append({id_.tobytes() for id_ in p.item_ids[train]})
+        return np.full(len(held), 0.5)
+
+    assert out_of_fold(p, learn).tolist() == [0.5] * 300
+    assert {len(ids) for ids in learned} == {60}
+    first = learned
+    p, learned = p.take(np.arange(300)[::-1]), []
+    out_of_fold(p, learn)
+    assert learned == first

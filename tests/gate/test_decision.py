@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from pytest_calibration.gate.components import Paired
 from pytest_calibration.gate.decision import State, decide
 from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import compare
+from pytest_calibration.predictions import Predictions
 
 
 @given(
@@ -49,6 +51,35 @@ def test_raised_bounds_are_worsening_minus_z_errors(seed: int, n: int, factor: f
     }
     assert len(z) == 1
     assert min(z) >= 1.6448
+
+
+def test_a_move_through_zero_that_is_not_established_is_inconclusive() -> None:
+    """From -0.005 to +0.03 on 1,000 items, the same answers but 35: it is told, and how many do.
+
+    The candidate's own standard error is 0.5/sqrt(1000); it must be 2.33 of them from zero.
+    """
+    confidence = np.full(1000, 0.5)
+    sides = [
+        Predictions.from_confidence(confidence, np.arange(1000) < right) for right in (505, 470)
+    ]
+    decision = decide(Paired.of(*sides), Strictness(accuracy_tolerance=None))
+    assert decision.state is State.INCONCLUSIVE
+    assert decision.reason == (
+        "signed gap moved from -0.005 to +0.030, through zero; so few items do not show that it "
+        "errs by more than before."
+    )
+    error = math.sqrt(0.47 * 0.53 / 999)
+    assert decision.n_needed == math.ceil(1000 * (2.326348 * error / 0.03) ** 2)
+
+
+def test_the_p_value_is_the_false_alarm_rate_at_the_clearest_worsening() -> None:
+    """Equal runs have 1; where the gate fires it is at most what it allows an unchanged model."""
+    before, after = two_runs(1000, 3, 1.0)
+    assert decide(Paired.of(before, before)).p_value == 1.0
+    assert decide(Paired.of(before, after)).p_value > 0.0075
+    fired = decide(Paired.of(*two_runs(1000, 3, 2.0)))
+    assert fired.state is State.REGRESSED
+    assert fired.p_value <= 0.0075
 
 
 @pytest.mark.parametrize(("n", "allowed"), [(150, 0.02), (1000, 0.0075)])

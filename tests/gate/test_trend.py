@@ -160,6 +160,7 @@ def test_a_straight_line_is_read_exactly() -> None:
     assert (found.before, found.after) == pytest.approx((0.0, 0.1), abs=1e-6)
     assert found.worsening == pytest.approx(0.1, abs=1e-6)
     assert found.scatter == pytest.approx(0, abs=1e-6)
+    assert found.among.startswith("over 1,000 > 12.7 times the scatter of 3 checkpoints")
 
 
 # --- what fails, and what does not --------------------------------------------------------------

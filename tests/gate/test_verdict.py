@@ -180,7 +180,7 @@ def test_what_could_have_been_missed_is_inconclusive() -> None:
     # With more items the bounds need be less strict, so fewer do than the root alone would ask.
     assert 300 < v.n_needed <= math.ceil(300 * ((v.smallest_visible - 0.02) / 0.05) ** 2)
     assert v.reason == (
-        f"a worsening of up to {v.smallest_visible:.3f} could have been missed (80 % power), "
+        f"a shift of up to {v.smallest_visible:.3f} could have been missed (80 % power), "
         "more than the 0.070 that may be."
     )
     assert compare(after, before, max_undetected=0.2).state is State.PASSED

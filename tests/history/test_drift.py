@@ -128,13 +128,62 @@ def test_checkpoints_without_items_are_left_out_and_said(tmp_path: Path) -> None
         "2 checkpoints left out, whose items are not kept: runs/sft/checkpoint-100, "
         "runs/sft/checkpoint-200."
     )
+
+
+def test_without_items_the_numbers_are_judged_as_if_independent(tmp_path: Path) -> None:
+    """SE² = Σ a_k²·SE_k² with the SE of each interval: wider than paired, and said."""
+    file = history(tmp_path, {0: 0.0, 100: 0.05, 200: 0.1, 300: 0.15})
+    series, _ = series_of(file, "facts")
+    paired = judge_drift(file, series)
     shutil.rmtree(file.items_folder)
+    verdict = judge_drift(file, series)
+    assert verdict.cautions[0] == (
+        "judged by the signed gap and accuracy of each checkpoint, as if all were independent: the "
+        "items of runs/sft/checkpoint-0, runs/sft/checkpoint-100, runs/sft/checkpoint-200 and 1 "
+        "more are not kept in history.jsonl.items."
+    )
+    assert [c.name for c in verdict.components] == ["signed gap", "accuracy"]
+    weights = np.array([-1.5, -0.5, 0.5, 1.5]) / 5 * 3
+    for c, name in zip(verdict.components, ("signed_gap", "accuracy"), strict=True):
+        lines = [line.metrics[name] for line in series.lines]
+        half = np.array([number.high - number.low for number in lines if number.high]) / 2
+        error = np.sqrt(np.square(weights * half / 1.959964).sum())
+        assert c.standard_error == pytest.approx(error, rel=1e-4)
+        (same,) = (one for one in paired.components if one.name == c.name)
+        assert (c.before, c.after) == pytest.approx((same.before, same.after), abs=1e-5)
+        assert c.standard_error > same.standard_error
+    assert verdict.state is State.REGRESSED
+    assert verdict.measurement.value == pytest.approx(0.15, abs=1e-5)
+    assert verdict.measurement.signed_gap == pytest.approx(0.15, abs=1e-5)
+    with pytest.raises(AssertionError, match="calibration drifted"):
+        assert_no_drift(file, "facts")
+    assert assert_no_drift(file, "facts", tolerance=0.2, accuracy_tolerance=None).state.decides
+
+
+def test_numbers_that_stay_pass(tmp_path: Path) -> None:
+    """Without items, four unchanged checkpoints of 4,000 items pass; with accuracy off, too."""
+    file = History(tmp_path / "history.jsonl")
+    for step in range(4):
+        p = exact(dict.fromkeys(LEVELS, 0.0), each=800, probe="facts")
+        place = Checkpoint(f"runs/sft/checkpoint-{step}", step=step)
+        file.append(Line.of(p, checkpoint=place))
+    assert assert_no_drift(file, "facts").state is State.PASSED
+    assert assert_no_drift(file, "facts", accuracy_tolerance=None).state is State.PASSED
+
+
+def test_a_line_without_a_number_is_named(tmp_path: Path) -> None:
+    """Without its items and without its gap, nothing is known of a checkpoint."""
+    file = History(tmp_path / "history.jsonl")
+    for step in range(3):
+        place = Checkpoint(f"runs/sft/checkpoint-{step}", step=step)
+        line = Line.of(checkpoint(0.0), checkpoint=place)
+        metrics = {k: v for k, v in line.metrics.items() if k != "signed_gap" or step != 1}
+        file.append(replace(line, metrics=metrics))
     with pytest.raises(HistoryError) as caught:
         assert_no_drift(file, "facts")
     assert str(caught.value) == (
-        f"{file.path}: none of the 4 lines of facts along runs/sft has its items in "
-        "history.jsonl.items; a trend is judged item by item: measure again with "
-        "--calibration-history, which keeps them, or restore that folder."
+        f"{file.path}: the line of runs/sft/checkpoint-1 has no signed_gap, and its items are not "
+        "kept; measure it again with --calibration-history."
     )
 
 
@@ -153,7 +202,7 @@ def test_lines_that_do_not_count_are_told(tmp_path: Path) -> None:
     with file.path.open("ab") as end:
         end.write(b'{"format":1,"time":')
     cautions = assert_no_drift(file, "facts").cautions
-    assert any(caution.startswith("line 5 is skipped: it ") for caution in cautions)
+    assert any(caution.startswith("line 5") and "skipped" in caution for caution in cautions)
     assert any("1 line of facts left out: asked otherwise" in caution for caution in cautions)
 
 

@@ -186,7 +186,8 @@ def test_a_torn_line_is_named_and_nothing_is_glued_to_it(history: History, whole
             found = history.read()
             assert [line.step for line in found] == [*range(whole), *(a.step for a in appended)]
             assert [one.number for one in found.skipped] == [whole + 1]
-            assert found.remarks[0].startswith(f"line {whole + 1} is skipped: it is no JSON (")
+            assert found.remarks[0].startswith(f"line {whole + 1}: is no JSON (")
+            assert found.remarks[0].endswith("); it is skipped.")
 
 
 def test_a_line_without_its_line_break_is_whole(history: History) -> None:
@@ -427,11 +428,11 @@ def test_a_newer_format_is_refused_by_name(history: History) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"probe: facts\n", "line 1 is no JSON (Expecting value, column 1)"),
-        (b"\n\n[1]\n", "line 3 has no format"),
-        (b"\xff\xfe{\x00", "line 1 is not UTF-8"),
-        (b'{"probe": "facts"}\n', "line 1 has no format"),
-        (b"[" * 200_000, "line 1 is no JSON"),
+        (b"probe: facts\n", "line 1: is no JSON (Expecting value, column 1)"),
+        (b"\n\n[1]\n", "line 3: has no format"),
+        (b"\xff\xfe{\x00", "line 1: is not UTF-8"),
+        (b'{"probe": "facts"}\n', "line 1: has no format"),
+        (b"[" * 200_000, "line 1: is no JSON"),
     ],
 )
 def test_what_is_no_history_is_refused(history: History, content: bytes, reason: str) -> None:
@@ -470,7 +471,7 @@ def test_a_line_with_a_wrong_value_is_skipped_by_name(
     lines = history.read()
     assert [line.step for line in lines] == [1, 3]
     (told,) = lines.remarks
-    assert told.startswith(f"line 2 is skipped: it {reason}")
+    assert told.startswith(f"line 2: {reason}")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "9" * 5000])

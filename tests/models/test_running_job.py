@@ -74,6 +74,15 @@ def test_one_that_is_half_written_is_told(spec: ModelSpec) -> None:
     )
 
 
+def test_files_that_programs_work_with_may_go(spec: ModelSpec) -> None:
+    """They say nothing of the checkpoint."""
+    files = [Path(spec.location, name) for name in (".cache", "model.safetensors.lock", "a.tmp")]
+    for file in files:
+        file.touch()
+    told = failing(spec, ModelError("no weights."), lambda: [file.unlink() for file in files])
+    assert told == "no weights."
+
+
 def test_other_errors_stay_as_they_are(spec: ModelSpec, tmp_path: Path) -> None:
     """Of a checkpoint that is whole, of one whose run has no states, and of the hub."""
     problem = ModelError("no weights.")

@@ -54,6 +54,20 @@ def test_a_drift_fails_and_is_reported(trained, workers: list[str]) -> None:
     assert any(line.startswith("300 ") for line in found["explanation"])
 
 
+def test_every_report_shows_a_run_without_items(trained) -> None:
+    """Where only the numbers of the lines are known, no report asks for items."""
+    for file in (trained.path / "history.jsonl.items").iterdir():
+        file.unlink()
+    names = ["r.html", "r.md", "r.json", "r.txt", "r.svg"]
+    result = trained.run("-v", *(f"--calibration-report={name}" for name in names))
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["*as if all were independent*"])
+    for name in names[:3]:
+        text = (trained.path / name).read_text("utf-8")
+        assert "along the line through 4 checkpoints" in text
+        assert "as if all were independent" in text
+
+
 def test_the_strictness_of_the_project_counts(trained) -> None:
     """A tolerance of the probe in calibration.yaml, and that of the flag before it."""
     trained.write("calibration.yaml", "probes: {quiz: {kind: facts, path: x, tolerance: 0.2}}\n")

@@ -128,14 +128,16 @@ def test_with_an_accepted_step_in_one_run(quiz) -> None:
 
 def test_a_report_shows_the_comparison_with_the_anchor(quiz) -> None:
     """It stands before that with the baseline, with its own tolerance and numbers."""
-    quiz.quiz(0.07, "--calibration-report=r.json", "--calibration-report=r.html")
+    names = ("r.json", "r.html", "r.md")
+    quiz.quiz(0.07, *(f"--calibration-report={name}" for name in names))
     report = json.loads((quiz.path / "r.json").read_text("utf-8"))
     drift, baseline = report["results"]
     assert (drift["against"], drift["state"], drift["fails"]) == ("anchor", "regressed", True)
     assert (drift["tolerance"], baseline["tolerance"]) == (0.04, 0.02)
     assert (baseline["against"], baseline["state"]) == ("baseline", "passed")
     assert drift["baseline"]["value"] == pytest.approx(0.01)
-    assert "since the anchor" in (quiz.path / "r.html").read_text("utf-8")
+    for name in names:
+        assert "the steps that were accepted have added up" in (quiz.path / name).read_text("utf-8")
     summary = quiz.quiz(0.07).stdout
     summary.fnmatch_lines(["*0.010 (anchor)*regressed*", "*1 regressed, 1 passed*"])
 

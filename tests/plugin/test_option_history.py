@@ -99,7 +99,6 @@ def test_the_parent_has_a_line_and_is_named(recorded: Project) -> None:
         "--calibration-model=runs/sft/*",
         "--calibration-parent=base=runs/start",
         "--calibration-history=history.jsonl",
-        *("-n", "2"),
     )
     found = {(line.model, line.stage, line.parent) for line in read(recorded)}
     assert len(read(recorded)) == 3
@@ -202,8 +201,11 @@ def test_the_commit_is_that_of_ci_else_that_of_git(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"# Notes\n", "*: is no history of calibration (line 1 has no format)*name another file*"),
-        (b'{"probe": "facts"}\n', "*: is no history of calibration (line 1 has no format)*"),
+        (
+            b"# Notes\n",
+            "*: is no history of calibration (line 1: has no format)*name another file*",
+        ),
+        (b'{"probe": "facts"}\n', "*: is no history of calibration (line 1: has no format)*"),
         (b'\n{"format":7}\n', "*, line 2: has format 7, and this version*update pytest-calib*"),
         (None, "*: cannot be read (it is a folder); name a file.*"),
     ],
@@ -316,6 +318,16 @@ def test_limit(calibration):
     )
     recorded.facts("base", "--calibration-history=history.jsonl")
     assert [(line.model, line.verdict) for line in read(recorded)] == [("runs/base", "passed")]
+
+
+def test_what_could_not_be_recorded_is_not_told_as_recorded(project: Project) -> None:
+    """The verdict of the test is known at the end alone."""
+    (project.path / "tests" / "calibration_baselines").touch()
+    project.facts("base", "--calibration-record", "--calibration-history=history.jsonl")
+    assert [line.verdict for line in read(project)] == ["not_recorded"]
+    (project.path / "tests" / "calibration_baselines").unlink()
+    project.facts("base", "--calibration-record", "--calibration-history=history.jsonl")
+    assert [line.verdict for line in read(project)] == ["recorded"]
 
 
 def test_a_history_of_nothing_is_no_gate(recorded: Project) -> None:

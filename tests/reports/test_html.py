@@ -636,7 +636,7 @@ def test_components_say_which_failed() -> None:
 
 def test_a_bound_that_just_fails_looks_larger() -> None:
     """Numbers that decide are written with the digits that show it."""
-    close = ComponentRow("slope", 0.0, 0.03, 0.03, 0.020004, 0.02, True, False, "")
+    close = ComponentRow("slope", "", 0.0, 0.03, 0.03, 0.020004, 0.02, True, False, "")
     (cells,) = page_of(replace(regressed(), components=(close,))).rows("v1-components")
     assert [cell.text for cell in cells[4:6]] == ["0.020004", "0.020000"]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.standard_errors import (
     cluster_codes,
+    correlation_of_bins,
     design_effects,
     standard_error,
 )
@@ -105,6 +106,31 @@ def test_items_of_a_group_in_different_bins_do_not_count() -> None:
     bins, clusters = np.tile([0, 1], 100), np.repeat(np.arange(100), 2)
     effect = design_effects(np.repeat(value, 2), bins, 2, clusters)
     np.testing.assert_array_equal(effect, [1, 1])
+
+
+def test_the_correlation_of_bins_is_that_of_the_effects_of_groups() -> None:
+    """Effects of variance 1 beside noise of variance 3: ρ is 1/4, in groups of two items a bin.
+
+    A bin's total then has the variance 4·(1 + 1/4) an item, and covariance 2·1/4·4 with another.
+    """
+    rng = np.random.default_rng(2)
+    clusters, index = np.repeat(np.arange(5000), 4), np.tile([0, 0, 1, 1], 5000)
+    value = rng.standard_normal(5000)[clusters] + math.sqrt(3) * rng.standard_normal(20_000)
+    for b in (0, 1):
+        value[index == b] -= value[index == b].mean()
+    variance = 10_000 * 4 * design_effects(value, index, 2, clusters)
+    found = correlation_of_bins(value, index, variance, clusters)
+    assert np.diag(found).tolist() == [1.0, 1.0]
+    assert found[0, 1] == found[1, 0] == pytest.approx(2 * 0.25 / (1 + 0.25), rel=0.1)
+
+
+def test_groups_that_share_no_effect_have_uncorrelated_bins() -> None:
+    """Nothing is found where nothing is: at most noise."""
+    rng = np.random.default_rng(3)
+    clusters, index = np.repeat(np.arange(2000), 4), np.tile([0, 0, 1, 1], 2000)
+    value = rng.standard_normal(8000)
+    found = correlation_of_bins(value, index, np.array([4000.0, 4000.0]), clusters)
+    assert 0 <= found[0, 1] <= 0.06
 
 
 def test_negative_correlation_counts_as_independence() -> None:
