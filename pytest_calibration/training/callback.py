@@ -105,6 +105,8 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         self._trainer: Any = None
         self._tokenizer: Any = None
         self._scored: TransformersModel | None = None
+        # Device and type that it was made for.
+        self._form: tuple[Any, ...] = ()
         self._last: tuple[Moment, dict[str, float]] | None = None
         # Which dataset of an evaluation got the metrics.
         self._dataset: tuple[Moment, str] | None = None
@@ -249,8 +251,12 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
 
     def _model(self) -> TransformersModel:
         model, checkpoint = self._trainer.model, self._checkpoint()
-        if self._scored is None or self._scored.model is not model:
+        first = next(model.parameters())
+        # A Trainer may move or cast its model in place.
+        form = first.device, first.dtype
+        if self._scored is None or self._scored.model is not model or self._form != form:
             self._scored = TransformersModel.of(model, self._tokenizer, name=checkpoint.parent.name)
+            self._form = form
         self._scored.name = checkpoint.name
         return self._scored
 

@@ -17,7 +17,7 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from pytest_calibration import CalibrationCallback, Facts, ece, load_model  # noqa: E402
+from pytest_calibration import CalibrationCallback, Facts, ece, load_model, metrics  # noqa: E402
 from pytest_calibration.errors import ModelError, UsageError  # noqa: E402
 from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
     TransformersModel,
@@ -228,6 +228,17 @@ def test_the_metrics_are_those_of_the_model_as_it_is(tmp_path: Path, facts: Fact
     rows = [row for row in trainer.state.log_history if "eval_calibration_ece" in row]
     assert len(rows) == 2
     assert len(UNSEEN) > 50
+
+
+def test_a_model_that_the_trainer_casts_is_measured(tmp_path: Path, facts: Facts) -> None:
+    """With bf16_full_eval an evaluation outside of training has the numbers of half precision."""
+    trainer = make_trainer(tmp_path, bf16_full_eval=True)
+    CalibrationCallback([facts]).attach(trainer)
+    with quietly():
+        found = trainer.evaluate()["eval_calibration_brier"]
+    half = TransformersModel.of(tiny().to(torch.bfloat16), trainer.processing_class)
+    assert trainer.model.dtype is torch.bfloat16
+    assert found == metrics.brier(facts.run(half))
 
 
 def test_another_prefix_than_eval_is_left_alone(tmp_path: Path, facts: Facts) -> None:

@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
         _print(drifts, families, metric)
         for remark in (*lines.remarks, *_runs_told(left_out)):
             print(f"{history.path}: {remark}")
-    return _code(options, history, drifts)
+    return _code(options, drifts)
 
 
 def _metric(options: argparse.Namespace) -> str:
@@ -288,21 +288,20 @@ def _runs_told(left_out: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _code(options: argparse.Namespace, history: History, drifts: Sequence[Drift]) -> int:
+def _code(options: argparse.Namespace, drifts: Sequence[Drift]) -> int:
     """Return the exit code, as tests of these drifts would have it.
 
     Raises:
         HistoryError: a trend was to be judged and could not.
     """
     from pytest_calibration.gate.decision import State
-    from pytest_calibration.history.drift import no_items
 
     if not options.fail_on_drift:
         return 0
     if any(one.state.fails for one in drifts):
         return FAILED
     for one in drifts:
-        if one.trend is None and len(one.series) > 1:
-            raise HistoryError(no_items(history, one.series))
+        if one.trend is None:
+            raise HistoryError(f"the trend of {one.series.name} cannot be judged: {one.untold}.")
     undecided = any(one.state is State.INCONCLUSIVE for one in drifts)
     return INCONCLUSIVE if undecided and options.strict else 0
