@@ -129,7 +129,7 @@ def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
     others = [c for c in bounds.components if math.isnan(c.above)]
     share = 1 - CONFIDENT_SHARE * any(not math.isnan(c.above) for c in bounds.components)
     needed = units_to_decide(
-        others, tolerance, strictness.alpha, equal, max_undetected, least, share
+        others, tolerance, strictness.alpha, equal, max_undetected, least, share, n / equal
     )
     reason = (
         f"a shift of up to {visible:.3f} could have been missed (80 % power), more "

@@ -158,13 +158,13 @@ def _plan(n: int, units: int, equal: int, changed: float, strictness: Strictness
     single = [_unchanged(name, r * error, tolerance) for name, r in relative.items()]
     if guard is not None:
         single.append(_unchanged("accuracy", error, guard))
-    components = scaled(single, 1, equal)
+    components = scaled(single, 1, equal, n / equal)
     # As if there were confident answers: what is kept for them is lost to the others.
     share = 1 - CONFIDENT_SHARE * (strictness.tail < 1)
     z = bound_quantile(components, alpha, equal, share)
     visible = smallest_visible(components, tolerance, z)
     least = math.ceil(MIN_UNITS * equal / units)
-    needed = units_to_decide(single, tolerance, alpha, 1, max_undetected, least, share)
+    needed = units_to_decide(single, tolerance, alpha, 1, max_undetected, least, share, n / equal)
     return Plan(
         n=n,
         units=units,

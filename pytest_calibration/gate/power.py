@@ -101,26 +101,33 @@ def units_to_decide(
     max_undetected: float,
     least: int,
     share: float = 1.0,
+    per_unit: float = 1.0,
 ) -> int:
     """Return from how many units on such a comparison would decide; 0 where no number does.
 
     The standard errors are those of ``units`` units; they fall with the root of the number.
-    ``share`` is that of :func:`bound_quantile`.
+    ``share`` is that of :func:`bound_quantile`, ``per_unit`` the number of items of a unit.
     """
     components = list(components)
     if not max_undetected or math.isnan(smallest_visible(components, tolerance, 0.0)):
         return 0
 
     def decides(number: int) -> bool:
-        expected = scaled(components, units, number)
+        expected = scaled(components, units, number, per_unit)
         z = bound_quantile(expected, alpha, number, share)
         return smallest_visible(expected, tolerance, z) <= tolerance + max_undetected
 
     return _smallest(decides, least)
 
 
-def scaled(components: Sequence[Component], units: int, number: int) -> list[Component]:
-    """Return the components that ``number`` units are expected to show, from those of ``units``."""
+def scaled(
+    components: Sequence[Component], units: int, number: int, per_unit: float = 1.0
+) -> list[Component]:
+    """Return the components that ``number`` units are expected to show, from those of ``units``.
+
+    A standard error is at least that of three changed answers among their items.
+    """
+    least = math.sqrt(3) / (per_unit * number)
     gap = next((c.standard_error for c in components if c.name == "signed gap"), math.nan)
     factor = math.sqrt(units / number)
     out = []
@@ -129,7 +136,7 @@ def scaled(components: Sequence[Component], units: int, number: int) -> list[Com
         newly = c.name == "cross-fitted ECE" and c.unavailable and number >= BINS_FROM
         error = RELATIVE_ERRORS[c.name] * gap if newly else c.standard_error
         unavailable = "" if newly else c.unavailable
-        out.append(replace(c, standard_error=factor * error, unavailable=unavailable))
+        out.append(replace(c, standard_error=max(factor * error, least), unavailable=unavailable))
     return out
 
 

@@ -286,10 +286,11 @@ def test_a_record_of_a_certain_model_has_no_floor(command, stored) -> None:
 
 
 def test_a_record_without_any_error_is_no_error(command, stored) -> None:
-    """Certain and always right: nothing varies, and the plan still says so."""
-    result = command("plan", "--baseline", stored(exact({1.0: 0.0}, each=100)).path)
+    """Certain and always right: nothing varies; three answers in 10,000 may change all the same."""
+    result = command("plan", "--baseline", stored(exact({1.0: 0.0}, each=10_000)).path)
     assert result.code == 0, result.err
-    assert "smallest shift or scaling seen with 80 % power: 0.02" in result.out
+    visible = 0.02 + (Z95 + Z80) * math.sqrt(3) / 10_000
+    assert f"smallest shift or scaling seen with 80 % power: {visible:.3f}" in result.out
 
 
 # --- errors --------------------------------------------------------------------------------------
