@@ -101,11 +101,12 @@ def test_any_metric_over_any_axis(command, place: Path) -> None:
 
 
 def test_without_items_it_says_what_that_costs(command, place: Path) -> None:
-    """Comparisons on stored numbers, and no trend."""
+    """Comparisons and trend on stored numbers."""
     write_history(place / "h.jsonl", {1: 0.0, 2: 0.2}, items=False)
     out = text(command("drift", "h.jsonl").lines)
     assert "compared on the stored numbers, not item by item, which sees less" in out
-    assert "trend: not judged (no items are kept)" in out
+    assert "note on the trend: judged by the signed gap and accuracy of each checkpoint" in out
+    assert "are not kept in h.jsonl.items." in out
     assert "not paired" in out
 
 
@@ -114,7 +115,9 @@ def test_a_torn_line_is_told(command, place: Path) -> None:
     file = write_history(place / "h.jsonl", {1: 0.0, 2: 0.0})
     with file.path.open("a") as stream:
         stream.write('{"format":1,"ti')
-    assert command("drift", "h.jsonl").lines[-1].startswith("h.jsonl: line 3 is skipped: it is no")
+    last = command("drift", "h.jsonl").lines[-1]
+    assert last.startswith("h.jsonl: line 3: is no JSON")
+    assert last.endswith("it is skipped.")
 
 
 def test_a_long_series_is_cut_in_the_middle(command, place: Path) -> None:
@@ -225,11 +228,14 @@ def test_exit_codes(
 
 
 def test_a_trend_that_cannot_be_judged_is_no_pass(command, place: Path) -> None:
-    """Without items --fail-on-drift is an error, after the table."""
-    write_history(place / "h.jsonl", {0: 0.0, 1: 0.0, 2: 0.0}, items=False)
+    """Without items and numbers --fail-on-drift is an error, after the table."""
+    file = write_history(place / "h.jsonl", {0: 0.0, 1: 0.0, 2: 0.0}, items=False)
+    file.path.write_text(file.path.read_text("ascii").replace('"signed_gap"', '"another"'), "ascii")
+    result = command("drift", "h.jsonl")
+    assert "trend: not judged (a line has no signed_gap" in text(result.lines)
     result = command("drift", "h.jsonl", "--fail-on-drift")
     assert result.code == 2
-    assert "none of the 3 lines of facts along runs/sft has its items" in result.err
+    assert "the trend of facts along runs/sft cannot be judged: a line has no" in result.err
     assert rows(result.lines)
 
 
