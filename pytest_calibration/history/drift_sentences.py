@@ -91,7 +91,9 @@ def _best(drift: Drift) -> Iterator[str]:
     numbers = series.numbers(best.metric)
     value, accuracy = numbers[best.place], series.lines[best.place].metrics["accuracy"]
     label = METRICS[best.metric].label
-    shown = "" if value is None else f"{label} {value.value:z.3f}, "
+    shown = ""
+    if value is not None and best.metric != "accuracy":
+        shown = f"{label} {value.value:z.3f}, "
     yield f"best: {_named(series, best.place)} ({shown}accuracy {accuracy.value:.3f})"
     many, left = len(series) - series.has_parent, len(best.less_accurate)
     top = series.lines[best.most_accurate].metrics["accuracy"].value

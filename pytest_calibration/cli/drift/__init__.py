@@ -270,8 +270,8 @@ def _print(
     unicode = (getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
     blocks = [drift_lines(one, metric, width, unicode=unicode) for one in drifts]
     blocks.append(family_lines(families, drifts, width))
-    for number, block in enumerate(blocks):
-        print("\n" * bool(number) + "\n".join(block))
+    texts = filter(None, ("\n".join(block) for block in blocks))
+    print("\n\n".join(texts))
 
 
 def _runs_told(left_out: Sequence[str]) -> Iterator[str]:

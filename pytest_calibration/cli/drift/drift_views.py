@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -56,39 +57,50 @@ def _headline(series: Series) -> str:
 def _table(drift: Drift, metric: str, width: int, signs: tuple[str, str, str]) -> Iterator[str]:
     """Yield a header, and a row for each line with its interval drawn."""
     from pytest_calibration.metrics import METRICS
-    from pytest_calibration.text.layout import fitted, padded
+    from pytest_calibration.text.layout import columns, padded
 
     series = drift.series
     numbers = series.numbers(metric)
     places = _shown(drift)
     head = {"order": "model", "stage": "stage"}.get(series.axis, series.axis)
-    labels = {k: fitted(series.label(k), LABEL) for k in places}
-    first = max(len(head), *map(len, labels.values()))
+    labels = {k: _fitted_end(series.label(k)) for k in places}
+    first = max(len(head), *map(columns, labels.values()))
     against = "against parent" if series.has_parent else "against first"
     rows = {k: _cells(numbers[k], series.lines[k], drift.comparisons[k]) for k in places}
     entry = METRICS[metric]
-    heads = (entry.label[:18], "95 % interval", "floor", "accuracy", against)
-    columns = list(zip(heads, *rows.values(), strict=True))
-    widths = [max(map(len, column)) for column in columns]
+    heads: tuple[str, ...] = (entry.label[:18], "95 % interval", "floor", "accuracy", against)
+    # Not the accuracy twice, nor a column in which nothing stands.
+    filled = [any(column) for column in zip(*rows.values(), strict=True)]
+    filled[3] &= metric != "accuracy"
+    heads, sides = tuple(compress(heads, filled)), tuple(compress(">>>><", filled))
+    rows = {k: tuple(compress(cells, filled)) for k, cells in rows.items()}
+    widths = [max(map(len, column)) for column in zip(heads, *rows.values(), strict=True)]
     used = 2 + first + sum(w + 2 for w in widths) + 2
     drawn = [n for k in places if (n := numbers[k]) is not None]
     plot = _Plot.of(drawn, min(LARGEST_PLOT, width - used), signs)
-    yield f"  {head:>{first}}{_joined(heads, widths)}{plot.axis}".rstrip()
+    yield f"  {head:>{first}}{_joined(heads, widths, sides)}{plot.axis}".rstrip()
     before = -1
     for k in places:
         if k > before + 1:
             yield f"  {'...':>{first}}  {k - before - 1:,} more"
         before = k
-        row = f"  {padded(labels[k], first, '>')}{_joined(rows[k], widths)}"
+        row = f"  {padded(labels[k], first, '>')}{_joined(rows[k], widths, sides)}"
         yield f"{row}{plot.row(numbers[k])}".rstrip()
     if plot.axis:
         floor = f"; {signs[2]} noise floor" if entry.error else ""
         yield f"  {signs[0]} {entry.label}; {signs[1]} 95 % interval{floor}"
 
 
-def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
-    *numbers, last = zip(cells, widths, strict=True)
-    return "".join(f"  {cell:>{w}}" for cell, w in numbers) + f"  {last[0]:<{last[1]}}"
+def _fitted_end(label: str) -> str:
+    """Cut a long name at its start: names of models differ at their end."""
+    from pytest_calibration.text.layout import ELLIPSIS
+
+    return label if len(label) <= LABEL else f"{ELLIPSIS}{label[len(ELLIPSIS) - LABEL :]}"
+
+
+def _joined(cells: Sequence[str], widths: Sequence[int], sides: Sequence[str]) -> str:
+    columns = zip(cells, widths, sides, strict=True)
+    return "".join(f"  {cell:{side}{width}}" for cell, width, side in columns)
 
 
 def _cells(number: Number | None, line: Line, comparison: Comparison | None) -> tuple[str, ...]:
@@ -181,20 +193,11 @@ def family_lines(families: Sequence[Family], drifts: Sequence[Drift], width: int
         yield from wrapped(
             f"{counted(family.comparisons, 'comparison')}{along} share {start} on "
             f"{counted(family.probes, 'probe')}: an unlucky draw of that would fail many at once. "
-            f"{_remaining(family)}.",
+            f"Taken alone, {family.failing:,} of them regressed; after Holm's correction for all, "
+            f"{family.remaining:,}.",
             width,
             further="  ",
         )
-
-
-def _remaining(family: Family) -> str:
-    if not family.failing:
-        return "None fails"
-    left = "all" if family.remaining == family.failing else f"{family.remaining:,}"
-    return (
-        f"Of the {family.failing:,} that fail alone, {left} remain after Holm's correction for all "
-        f"{family.comparisons:,}"
-    )
 
 
 # --- JSON ----------------------------------------------------------------------------------------
