@@ -7,9 +7,9 @@ count as independent, with the standard errors of their intervals: that sees les
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from pytest_calibration.gate.components import ESTABLISHED, Component, Paired
 from pytest_calibration.gate.decision import MIN_UNITS, State, decide
@@ -85,12 +85,13 @@ def compare_items(
 def compare_numbers(candidate: Line, first: Line, strictness: Strictness) -> Comparison:
     """Compare the stored numbers of two lines, as those of independent measurements."""
     units = min(candidate.units, first.units)
-    components = _components(candidate, first, strictness)
-    if units < MIN_UNITS or not components:
-        return Comparison(State.INCONCLUSIVE, False, components)
-    errors = tuple(c.standard_error for c in components)
-    z = _quantile(tuple((c.name, c.tolerance) for c in components), errors, strictness.alpha, units)
-    bounded = tuple(replace(c, bound=c.worsening - z * c.standard_error) for c in components)
+    shifts = _shifts(candidate, first, strictness)
+    if units < MIN_UNITS or not shifts:
+        return Comparison(State.INCONCLUSIVE, paired=False)
+    errors = tuple(math.hypot(*shift.errors) for shift in shifts)
+    kinds = tuple((shift.name, shift.tolerance) for shift in shifts)
+    z = _quantile(kinds, errors, strictness.alpha, units)
+    bounded = tuple(_component(shift, z) for shift in shifts)
     worst = max(
         ((c.worsening - c.tolerance) / c.standard_error for c in bounded if c.grew),
         default=-math.inf,
@@ -115,25 +116,41 @@ def error_of(metric: str, number: Number) -> float:
     return abs(width) / TWO_SIDED
 
 
-def _components(candidate: Line, first: Line, strictness: Strictness) -> tuple[Component, ...]:
+class _Shift(NamedTuple):
+    """A number of two lines.
+
+    Attributes:
+        name: of its component.
+        before: value of the first line.
+        after: value of the later line.
+        errors: standard error of either.
+        tolerance: allowed worsening.
+    """
+
+    name: str
+    before: float
+    after: float
+    errors: tuple[float, float]
+    tolerance: float
+
+
+def _shifts(candidate: Line, first: Line, strictness: Strictness) -> list[_Shift]:
+    """Return what can be judged: numbers that both lines have, with intervals."""
     found = []
     for name, metric in JUDGED:
         before, after = first.metrics.get(metric), candidate.metrics.get(metric)
-        tolerance = strictness.tolerance
-        if metric == "accuracy":
-            tolerance = strictness.accuracy_tolerance  # type: ignore[assignment]
+        guard = metric == "accuracy"
+        tolerance = strictness.accuracy_tolerance if guard else strictness.tolerance
         if before is None or after is None or tolerance is None:
             continue
-        error0, error1 = error_of(metric, before), error_of(metric, after)
-        error = math.hypot(error0, error1)
-        if error > 0:
-            found.append(_component(name, before.value, after.value, (error0, error1), tolerance))
-    return tuple(found)
+        errors = error_of(metric, before), error_of(metric, after)
+        if math.hypot(*errors) > 0:
+            found.append(_Shift(name, before.value, after.value, errors, tolerance))
+    return found
 
 
-def _component(
-    name: str, before: float, after: float, errors: tuple[float, float], tolerance: float
-) -> Component:
+def _component(shift: _Shift, z: float) -> Component:
+    name, before, after, errors, tolerance = shift
     grew, sign = True, 1.0
     if name == "signed gap":
         sign = 1.0 if after >= 0 else -1.0
@@ -145,10 +162,9 @@ def _component(
                 grew = grew and abs(after) - abs(before) > tolerance
     elif name == "accuracy":
         sign = -1.0
-    worsening = sign * (after - before)
-    return Component(
-        name, before, after, worsening, math.hypot(*errors), math.nan, tolerance, grew=grew
-    )
+    worsening, error = sign * (after - before), math.hypot(*errors)
+    bound = worsening - z * error
+    return Component(name, before, after, worsening, error, bound, tolerance, grew=grew)
 
 
 @lru_cache(maxsize=1024)

@@ -255,9 +255,9 @@ def judge_items(
     """
     pairs = list(zip(series.at, series.lines, items, strict=True))
     kept = [(at, one) for at, _, one in pairs if one is not None]
-    missing = [shown(line) for _, line, one in pairs if one is None]
+    missing = [line for _, line, one in pairs if one is None]
     more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-    without = f"{', '.join(missing[:MOST_NAMED])}{more}"
+    without = f"{', '.join(map(shown, missing[:MOST_NAMED]))}{more}"
     if len(kept) < min(2, len(series)):
         numbers = [_numbers(history, line) for line in series.lines]
         verdict = trend_of_numbers(series.at, numbers, strictness, axis=AXES[series.axis])
@@ -285,6 +285,7 @@ def _numbers(history: History, line: Line) -> dict[str, Measurement]:
             f"{history.path}: the line of {shown(line)} has no {', '.join(lacking)}, and its items "
             "are not kept; measure it again with --calibration-history."
         )
+    model = shown(line)
     return {
         name: Measurement(
             metric=name,
@@ -299,7 +300,7 @@ def _numbers(history: History, line: Line) -> dict[str, Measurement]:
             strategy="equal_width",
             probe=line.probe,
             unit=line.unit,
-            model=shown(line),
+            model=model,
             accuracy=accuracy.value,
             mean_confidence=accuracy.value + gap.value,
         )
