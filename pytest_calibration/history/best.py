@@ -1,9 +1,10 @@
 """The best checkpoint of a series: well calibrated, and not at the price of accuracy.
 
 Of the checkpoints whose accuracy is not surely below the highest, the one with the smallest
-calibration error. Both searches are comparisons with the best of K (Hsu 1981): a difference is sure
-where it exceeds its standard error times the one-sided quantile of alpha / (K − 1). The parent is
-no checkpoint of the run, and is not among them.
+calibration error. Which of K comes out best depends on chance, so either search counts as all
+K·(K − 1) comparisons of one with another: a difference is sure where it exceeds its standard error
+times the one-sided quantile of alpha divided by their number (Bonferroni). The parent is no
+checkpoint of the run, and is not among them.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class _Candidates:
         if best == other:
             return False
         units = min(self._series.lines[k].units for k in (best, other))
-        z = upper_quantile(self._alpha / (many - 1), units)
+        z = upper_quantile(self._alpha / (many * (many - 1)), units)
         error = self._error(best, other, metric)
         # Written so that a NaN is no certainty.
         return self.size(best, metric) - self.size(other, metric) > z * error
@@ -130,8 +131,7 @@ class _Candidates:
                 a, b = a.take(ours), b.take(theirs)
                 return paired_error(_by_item(a, metric), _by_item(b, metric), Paired.of(a, b))
         self.paired = False
-        numbers = [self._series.lines[k].metrics[metric] for k in (best, other)]
-        return math.hypot(*(error_of(metric, number) for number in numbers))
+        return math.hypot(*(error_of(metric, self._series.lines[k]) for k in (best, other)))
 
 
 def _by_item(p: Predictions, metric: str) -> FloatArray:

@@ -16,7 +16,7 @@ from pytest_calibration.gate.decision import MIN_UNITS, State, decide
 from pytest_calibration.gate.power import bound_quantile, false_alarm_rate, smallest_visible
 from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import align
-from pytest_calibration.history.lines import Line, Number
+from pytest_calibration.history.lines import Line
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 
@@ -107,13 +107,19 @@ def compare_numbers(candidate: Line, first: Line, strictness: Strictness) -> Com
     return Comparison(state, False, bounded, p_value)
 
 
-def error_of(metric: str, number: Number) -> float:
-    """Return the standard error behind a stored interval; NaN where there is none."""
+def error_of(metric: str, line: Line) -> float:
+    """Return the standard error behind a stored interval; NaN where there is none.
+
+    The interval of the cross-fitted ECE ends below at 0, and above at the plug-in value plus as
+    many standard errors as others; so its upper half is read.
+    """
+    number = line.metrics[metric]
     if number.low is None or number.high is None:
         return math.nan
-    # From the cross-fitted value down, from the plug-in value up.
-    width = number.value - number.low if metric.endswith("ece") else (number.high - number.low) / 2
-    return abs(width) / TWO_SIDED
+    if metric != "cross_fitted_ece":
+        return (number.high - number.low) / 2 / TWO_SIDED
+    plug_in = line.metrics.get("ece")
+    return math.nan if plug_in is None else max(number.high - plug_in.value, 0.0) / TWO_SIDED
 
 
 class _Shift(NamedTuple):
@@ -143,7 +149,7 @@ def _shifts(candidate: Line, first: Line, strictness: Strictness) -> list[_Shift
         tolerance = strictness.accuracy_tolerance if guard else strictness.tolerance
         if before is None or after is None or tolerance is None:
             continue
-        errors = error_of(metric, before), error_of(metric, after)
+        errors = error_of(metric, first), error_of(metric, candidate)
         if math.hypot(*errors) > 0:
             found.append(_Shift(name, before.value, after.value, errors, tolerance))
     return found

@@ -50,14 +50,14 @@ def test_the_smallest_error_of_those_that_are_accurate(tmp_path: Path) -> None:
 
 
 def test_what_differs_by_less_than_chance_cannot_be_told_apart(tmp_path: Path) -> None:
-    """Differences in ECE are judged by the paired standard error at level alpha / (K - 1).
+    """Differences in ECE are judged by the paired standard error at level alpha / (K (K - 1)).
 
     Of n items on one confidence, a error of size g in one direction has influence c - y: of two
     models that answer alike, the difference of influences does not vary, and the standard error is
     that of three changed answers, sqrt(3) / n.
     """
     n = 1000
-    z = -NORMAL.inv_cdf(0.05 / 2)
+    z = -NORMAL.inv_cdf(0.05 / 6)
     least = z * math.sqrt(3) / n
     inside, beyond = 0.10 + 0.9 * least, 0.10 + 1.1 * least
     models = (model(0.8 + gap, 800) for gap in (0.10, inside, beyond))

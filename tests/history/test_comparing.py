@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from histories import at_gap, write_history
 
 from pytest_calibration.gate.decision import State
@@ -17,6 +18,7 @@ from pytest_calibration.history.drift import Drift, judge_all
 from pytest_calibration.history.file import History
 from pytest_calibration.history.lines import Line
 from pytest_calibration.history.series import all_series
+from pytest_calibration.predictions import Predictions
 
 
 def judged(file: History, **settings: int | None) -> Drift:
@@ -66,12 +68,24 @@ def test_a_gap_that_only_changes_sides_is_no_worsening() -> None:
     assert (gap.fired, round(gap.worsening, 6)) == (False, 0.2)
 
 
+def test_the_error_of_the_debiased_ece_is_that_above_the_plug_in_value() -> None:
+    """Its interval reaches from the cross-fitted value - z SE, or 0, to the plug-in value + z SE.
+
+    All confidences are alike, so that SE is that of the mean of c - y: sqrt(p q / (n - 1)).
+    """
+    p = Predictions.from_confidence(np.full(1000, 0.82), np.arange(1000) < 800, probe="facts")
+    line = Line.of(p, model="a")
+    expected = math.sqrt(0.8 * 0.2 / 999)
+    assert math.isclose(error_of("cross_fitted_ece", line), expected, rel_tol=1e-3)
+    assert math.isclose(error_of("signed_gap", line), expected, rel_tol=1e-3)
+
+
 def test_a_number_without_interval_decides_nothing() -> None:
     """Its standard error is not known."""
     line = Line.of(at_gap(0.0), model="a")
     bare = {name: type(n)(n.value) for name, n in line.metrics.items()}
     later = replace(Line.of(at_gap(0.3), model="b"), metrics=bare)
-    assert math.isnan(error_of("ece", bare["ece"]))
+    assert math.isnan(error_of("accuracy", later))
     assert compare_numbers(later, line, Strictness()).state is State.INCONCLUSIVE
 
 
