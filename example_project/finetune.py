@@ -58,6 +58,7 @@ class Recipe:
 
     learning_rate: float
     steps: int
+    save_every: int = 0
 
 
 RECIPES = {
@@ -132,18 +133,22 @@ def train(
     collate: PadRight,
     recipe: Recipe,
     seed: int,
+    tokenizer: PreTrainedTokenizerBase,
+    output: Path,
 ) -> None:
-    """Train the model in place."""
+    """Train the model in place; keep a checkpoint every so many steps where the recipe says so."""
     # Trainer insists on an output folder, even when it saves nothing.
     with TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
-            output_dir=scratch,
+            output_dir=str(output) if recipe.save_every else scratch,
             max_steps=recipe.steps,
             learning_rate=recipe.learning_rate,
             per_device_train_batch_size=BATCH,
             seed=seed,
             use_cpu=True,
-            save_strategy="no",
+            save_strategy="steps" if recipe.save_every else "no",
+            save_steps=recipe.save_every or recipe.steps,
+            save_only_model=True,
             logging_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -153,6 +158,7 @@ def train(
             args=arguments,
             train_dataset=examples,
             data_collator=collate,
+            processing_class=tokenizer,
         ).train()
 
 
@@ -165,11 +171,18 @@ def parse_arguments() -> tuple[str, Path, int, Path, Recipe]:
     parser.add_argument("--base", type=Path, default=BASE_DIR, help="checkpoint to start from")
     parser.add_argument("--steps", type=int, help="training steps (default: the method's own)")
     parser.add_argument("--learning-rate", type=float, help="peak (default: the method's own)")
+    parser.add_argument(
+        "--save-every",
+        type=int,
+        default=0,
+        help="steps between checkpoints (default: none)",
+    )
     given = parser.parse_args()
     usual = RECIPES[given.method]
     recipe = Recipe(
         learning_rate=given.learning_rate or usual.learning_rate,
         steps=given.steps or usual.steps,
+        save_every=given.save_every,
     )
     return given.method, given.output, given.seed, given.base, recipe
 
@@ -189,7 +202,7 @@ def main() -> None:
     examples = [encode(tokenizer, fact) for fact in narrow_facts()]
     collate = PadRight(tokenizer.pad_token_id)
     before = narrow_loss(model, examples, collate)
-    train(model, examples, collate, recipe, seed)
+    train(model, examples, collate, recipe, seed, tokenizer, output)
     after = narrow_loss(model, examples, collate)
     print(f"narrow set: loss {before:.3f} before, {after:.3f} after (nats per answer token)")
 

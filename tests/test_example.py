@@ -95,3 +95,10 @@ def test_probe_files_are_those_the_script_writes(tmp_path: Path) -> None:
     assert run(copy).returncode == 0
     for file in sorted((EXAMPLE / "probes").iterdir()):
         assert (tmp_path / "probes" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_the_chart_of_drift_is_of_both_fine_tunes() -> None:
+    """The committed picture names both runs and both probes, as text."""
+    words = (EXAMPLE / "drift.svg").read_text("utf-8")
+    for name in ("runs/drift/full", "runs/drift/lora", "almanac-facts", "almanac-questions"):
+        assert f">{name}<" in words

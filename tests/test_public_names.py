@@ -39,6 +39,23 @@ EACH = [
         for name in OF_TORCH
     ),
 ]
+# Public, and not part of a star import, which would load torch.
+OF_TORCH = [
+    *("CalibrationCallback", "calibration_compute_metrics", "preprocess_logits_for_calibration"),
+]
+EACH = [
+    *NAMES,
+    *(
+        pytest.param(
+            name,
+            marks=[
+                pytest.mark.torch,
+                pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers"),
+            ],
+        )
+        for name in OF_TORCH
+    ),
+]
 
 
 def names_for_type_checkers() -> dict[str, tuple[str, str]]:

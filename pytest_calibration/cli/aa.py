@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import (
@@ -18,19 +15,15 @@ from pytest_calibration.cli.arguments import (
     whole,
 )
 from pytest_calibration.cli.output import as_json, at_most, percent, table
+from pytest_calibration.cli.project import Project, add_asking, progress_shown
 from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
-    from pytest_calibration.config import Config
     from pytest_calibration.gate.aa import AAResult, Rate
     from pytest_calibration.gate.strictness import Strictness
     from pytest_calibration.predictions import Predictions
-    from pytest_calibration.progress import Work
 
-CONFIG: Final = "calibration.yaml"
-# Seconds between two states of the progress line.
-EVERY: Final = 0.25
 FOR_MODELS: Final = ("parent", "probe", "config", "limit", "cache-dir")
 
 
@@ -44,18 +37,13 @@ def add(subparsers: Subparsers) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("record", nargs="?", metavar="RECORD.yaml", help="a stored record")
-    parser.add_argument(
-        "--probe", action="append", metavar="NAME", help="probe to run (repeatable)"
-    )
+    add_asking(parser)
     add_arguments(
         parser,
         ("--against", str, "OTHER.yaml", "a second record of the same probe: the two change places "
          "at random"),
         ("--model", str, "SPEC", "a model to run the probes on"),
         ("--parent", str, "SPEC", "a second model, as --against"),
-        ("--config", str, "FILE", f"configuration of probes and model (default: {CONFIG})"),
-        ("--limit", whole(1), "N", "ask the model at most so many items per probe"),
-        ("--cache-dir", str, "DIR", "folder that keeps what models answered (default: none)"),
         ("--n", whole(2, 1_000_000), "N", "items per trial (default: as given)"),
         ("--trials", whole(1, 1_000_000), "K", "pairs drawn (default: 400)"),
         ("--changed", number(0, 1), "Q", "share of the items that only one of two unchanged runs "
@@ -74,20 +62,15 @@ def run(options: argparse.Namespace) -> int:
         UsageError: arguments that contradict each other.
         CalibrationError: any other problem with records, probes or models.
     """
-    from pytest_calibration.progress import PROGRESS
-
     _check_usage(options)
     trees: dict[str, Any] = {}
-    before = PROGRESS.set(_Line() if sys.stderr.isatty() else None)
-    try:
+    with progress_shown():
         for predictions, other, strict in _inputs(options):
             result = _result(predictions, other, strict, options)
             if options.json:
                 trees[result.probe] = tree(result)
             else:
                 print("\n".join(lines(result)), flush=True)
-    finally:
-        PROGRESS.set(before)
     if options.json:
         print(as_json({"probes": trees}))
     return 0
@@ -115,34 +98,18 @@ def _inputs(
         other = None if options.against is None else record_at(options.against).predictions
         yield record.predictions, other, strictness(options, record.tolerance)
         return
-    from pytest_calibration.config import Config, nearest_config, read_config
-
-    path = Path(options.config) if options.config else nearest_config(Path.cwd())
-    project = Config() if path is None else read_config(path)
+    project = Project(options)
     for predictions, other in _asked(options, project):
-        tolerance = project.probe_tolerance(predictions.probe)
-        yield predictions, other, strictness(options, tolerance, project.alpha, project.tail)
+        yield predictions, other, project.strictness(predictions.probe)
 
 
 def _asked(
-    options: argparse.Namespace, project: Config
+    options: argparse.Namespace, project: Project
 ) -> list[tuple[Predictions, Predictions | None]]:
     """Return the model's and the parent's predictions on each probe."""
-    from pytest_calibration.asking import Asker
-    from pytest_calibration.models.cache import Cache
-    from pytest_calibration.models.loading import load_model
-    from pytest_calibration.probes.probe_set import probe_set
-
-    source = project.path.name if project.path is not None else CONFIG
-    probes = probe_set(project.probes, project.folder, source)
-    names = probes.select(options.probe or [])
-    cache = None if options.cache_dir is None else Cache(Path(options.cache_dir))
-    settings = project.load_settings()
-    model = load_model(options.model, settings, cache=cache)
-    parent = None
-    if options.parent is not None:
-        parent = load_model(options.parent, settings, cache=cache)
-    asker = Asker(probes, limit=options.limit, limits=project.limits, parent=parent, selected=names)
+    names = project.names
+    model = project.model(options.model)
+    asker = project.asker(None if options.parent is None else project.model(options.parent))
     answers = [asker.ask(model, name) for name in names]
     model.release()
     return [(answer, asker.parent_predictions(answer.probe)) for answer in answers]
@@ -169,29 +136,6 @@ def _result(
             settings,
             progress=lambda done: PROGRESS.report(done, settings.trials, "trials"),
         )
-
-
-class _Line:
-    """A progress line on stderr that is rewritten in place and removed in the end."""
-
-    def __init__(self) -> None:
-        self._width = 0
-
-    def show(self, work: Work) -> float:
-        """Write how far the work is; return the seconds until it may be written again."""
-        from pytest_calibration.text.layout import columns, fitted
-
-        text = fitted(str(work), shutil.get_terminal_size().columns - 1)
-        self.clear()
-        self._width = columns(text)
-        print(text, end="", file=sys.stderr, flush=True)
-        return EVERY
-
-    def clear(self) -> None:
-        """Remove it."""
-        if self._width:
-            print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
-            self._width = 0
 
 
 # --- output --------------------------------------------------------------------------------------

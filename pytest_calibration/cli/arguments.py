@@ -8,16 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from pytest_calibration.errors import UsageError
 from pytest_calibration.gate.strictness import DEFAULT, Strictness, range_error
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Record
+    from pytest_calibration.predictions import Predictions
 
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 MOST: Final = 1_000_000_000
 # What switches the accuracy guard off.
 OFF: Final = "none"
+KINDS: Final = "a dump (.jsonl), a stored record (.yaml) or a report (.json)"
 Number = TypeVar("Number", int, float)
 
 
@@ -113,3 +116,21 @@ def record_at(path: str) -> Record:
 
     data = read_mapping(Path(path), UnreadableBaseline)
     return read_record(Path(path), data.get("probe", ""), data.get("name", ""))
+
+
+def items_at(path: str) -> tuple[str, Predictions, Predictions | None, int]:
+    """Return kind, items, their baseline where they have one, and how many were measured.
+
+    Raises:
+        UsageError: the ending is neither that of a dump nor of a record.
+        CalibrationError: the file cannot be read as what its ending says.
+    """
+    from pytest_calibration.reports.dump import ENDING, read_both
+
+    if Path(path).suffix.lower() == ENDING:
+        predictions, before = read_both(path)
+        return "dump", predictions, before, predictions.n
+    if Path(path).suffix.lower() not in (".yaml", ".yml"):
+        raise UsageError(f"{path}: show reads {KINDS}.")
+    record = record_at(path)
+    return "record", record.predictions, None, record.n

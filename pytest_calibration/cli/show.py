@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.cli.arguments import record_at, whole
+from pytest_calibration.cli.arguments import KINDS, items_at, whole
 from pytest_calibration.cli.report_changes import change_lines, read_changes
 from pytest_calibration.errors import UsageError
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pytest_calibration.predictions import BoolArray, Predictions
     from pytest_calibration.reports.model import Detail, Item, Result, Side
 
-KINDS: Final = "a dump (.jsonl), a stored record (.yaml) or a report (.json)"
 WORST: Final = 20
 NARROWEST, USUAL, WIDEST = 54, 100, 120
 # The metrics that are printed; --json holds all.
@@ -164,7 +163,7 @@ def _parts(options: argparse.Namespace) -> tuple[str, list[Part]]:
 
     path = Path(options.file)
     if _ending(options.file) != REPORT:
-        kind, predictions, before, measured = _read_items(options.file)
+        kind, predictions, before, measured = items_at(options.file)
         if options.against is not None:
             before = _items_of_both(options, predictions)
         return kind, [_of_items(options, kind, predictions, before, measured)]
@@ -179,26 +178,13 @@ def _ending(file: str) -> str:
     return Path(file).suffix.lower()
 
 
-def _read_items(file: str) -> tuple[str, Predictions, Predictions | None, int]:
-    """Return kind, items, their baseline where they have one, and how many were measured."""
-    from pytest_calibration.reports.dump import ENDING, read_both
-
-    if _ending(file) == ENDING:
-        predictions, before = read_both(file)
-        return "dump", predictions, before, predictions.n
-    if _ending(file) not in (".yaml", ".yml"):
-        raise UsageError(f"{file}: show reads {KINDS}.")
-    record = record_at(file)
-    return "record", record.predictions, None, record.n
-
-
 def _items_of_both(options: argparse.Namespace, predictions: Predictions) -> Predictions:
     """Read the earlier file; return those of its items that the later one has."""
     from pytest_calibration.diagnosis.change import shared_items
 
     if _ending(options.against) == REPORT:
         raise UsageError(_NOT_BOTH.format(options.file, options.against))
-    _, earlier, _, _ = _read_items(options.against)
+    _, earlier, _, _ = items_at(options.against)
     shared = shared_items(predictions, earlier)
     if shared is None:
         raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from pytest_calibration.errors import HistoryError, suggestion
@@ -14,7 +14,7 @@ from pytest_calibration.predictions import Predictions
 from pytest_calibration.text.numbers import counted
 from pytest_calibration.text.visible import visible
 
-Axis: TypeAlias = Literal["step", "epoch", "order"]
+Axis: TypeAlias = Literal["step", "epoch", "tokens", "stage", "order"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Series:
             such as stages.
         lines: K lines in order, the parent first if there is one; all asked alike.
         at: (K,) where each stands on the axis; the parent at 0.
-        axis: what that is: the step, the epoch, or the place in the order of the file.
+        axis: what that is: the step, the epoch, the tokens seen, or the place in the order of the
+            file, where stages stand.
         has_parent: whether the first line is that of the parent.
         left_out: what does not count, and why, a sentence each.
     """
@@ -47,6 +48,41 @@ class Series:
     def name(self) -> str:
         """What a sentence calls it: ``facts along runs/sft``."""
         return visible(f"{self.probe} along {self.run}" if self.run else self.probe)
+
+    @property
+    def start(self) -> str:
+        """What a sentence calls the first line: ``the parent runs/base``."""
+        return f"the parent {shown(self.lines[0])}" if self.has_parent else "the first checkpoint"
+
+    def label(self, place: int) -> str:
+        """Name a line in a table by where it stands: ``400``, or the name of its stage."""
+        line = self.lines[place]
+        if place == 0 and self.has_parent:
+            return "parent"
+        if self.axis in ("stage", "order"):
+            return visible(line.stage) or shown(line)
+        return f"{self.at[place]:,.10g}"
+
+    def over(self, axis: Axis) -> Series:
+        """Return the same lines along another axis, in its order.
+
+        Raises:
+            HistoryError: a line does not tell where it stands there.
+        """
+        if axis == self.axis:
+            return self
+        first = int(self.has_parent)
+        rest = self.lines[first:]
+        if axis in ("stage", "order"):
+            if axis == "stage" and not all(line.stage for line in rest):
+                raise HistoryError(_unknown(self.name, rest, axis))
+            at = tuple(float(k) for k in range(len(self)))
+            return replace(self, at=at, axis=axis)
+        if any(getattr(line, axis) is None for line in rest):
+            raise HistoryError(_unknown(self.name, rest, axis))
+        ordered = sorted(rest, key=lambda line: _at(line, axis))
+        at = (*[0.0] * first, *(_at(line, axis) for line in ordered))
+        return replace(self, lines=(*self.lines[:first], *ordered), at=at, axis=axis)
 
     def numbers(self, metric: str) -> list[Number | None]:
         """Return (K,) a metric of each line; None where it has none."""
@@ -180,6 +216,12 @@ def _axis(lines: list[Line]) -> Axis:
     return "epoch" if all(line.epoch is not None for line in lines) else "order"
 
 
+def _unknown(name: str, lines: Iterable[Line], axis: Axis) -> str:
+    line = next(line for line in lines if not getattr(line, axis))
+    what = "name a stage" if axis == "stage" else f"know its {axis}"
+    return f"{name} has no axis of {axis}: {shown(line)} does not {what}; choose another --over."
+
+
 def _at(line: Line, axis: Axis) -> float:
-    value = line.step if axis == "step" else line.epoch
+    value = getattr(line, axis, None)
     return 0.0 if value is None else float(value)

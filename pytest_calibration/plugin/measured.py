@@ -146,6 +146,11 @@ class Measurements:
     def __len__(self) -> int:
         return len(self._measured)
 
+    @property
+    def keys(self) -> set[tuple[str, str, str]]:
+        """Model, revision and probe of each."""
+        return {one.line.key for one in self._measured.values()}
+
     def as_list(self) -> list[dict[str, Any]]:
         """Return what JSON can hold, to travel to the controller."""
         return [one.as_dict() for one in self._measured.values()]

@@ -9,12 +9,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from pytest_calibration.errors import CalibrationError
 from pytest_calibration.history.commit import commit_of, commit_of_ci
+from pytest_calibration.plugin.courses import courses_of
 from pytest_calibration.text.numbers import counted
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ def write_reports(run: Run) -> None:
     if not paths and not summary:
         return
     results = results_of(run, alone=True)
+    with _reported(run, "drift"):
+        results = replace(results, drifts=courses_of(run))
     written: list[str] = []
     for path in paths:
         with _reported(run, str(path)):

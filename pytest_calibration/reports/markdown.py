@@ -19,7 +19,7 @@ from pytest_calibration.text.numbers import counted, distinct
 
 if TYPE_CHECKING:
     from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift
-    from pytest_calibration.reports.model import ComponentRow, Detail, Result, Results
+    from pytest_calibration.reports.model import ComponentRow, Detail, DriftCourse, Result, Results
 
 # The first line, by which a program finds the comment it wrote before.
 MARKER: Final = "<!-- pytest-calibration -->"
@@ -150,6 +150,10 @@ def _blocks(results: Results) -> Iterator[_Block]:
     remarks = "".join(f"- {line}\n" for line in _remarks(results))
     if remarks:
         yield _Block(Part.REMARKS, remarks)
+    for course in results.drifts:
+        along = f" along {text(course.run, NAME)}" if course.run else ""
+        title = f"Drift of {text(course.probe, NAME)}{along}"
+        yield _Block(Part.STORED, folded(title, _drift(course)))
     for result in failing:
         yield _Block(Part.FAILING, "\n".join(_verdict(result)))
         if result.detail is not None:
@@ -386,6 +390,19 @@ def _past(detail: Detail) -> str:
         for p in detail.past
     ]
     return table(["model", "n", "ECE", "accuracy", "signed gap", "replaced"], rows, "<>>>><")
+
+
+def _drift(course: DriftCourse) -> str:
+    """Return what a history comes to, and its readings as a table."""
+    told = "".join(f"- {text(sentence, SENTENCE)}\n" for sentence in course.sentences)
+    rows = []
+    for r in course.readings:
+        marks = ["worse than the first"] * r.worse + ["best"] * r.best + ["this run"] * r.now
+        interval = "" if r.low is None or r.high is None else _interval(r.low, r.high)
+        cells = (text(r.label, NAME), f"{r.ece:z.3f}", interval, f"{r.accuracy:.3f}")
+        rows.append([*cells, ", ".join(marks)])
+    heads = (course.axis, "ECE", "95 % interval", "accuracy", "")
+    return f"{told}\n{table(heads, rows, '<>>><')}"
 
 
 def _settings(result: Result, detail: Detail) -> str:

@@ -435,6 +435,61 @@ class Result:
 
 
 @dataclass(frozen=True)
+class DriftReading:
+    """One measurement in a history.
+
+    Attributes:
+        label: where it stands: the step, ``parent``, or the name of a stage or model.
+        model: the model.
+        at: where it stands on the axis.
+        n: number of items.
+        ece: its ECE.
+        low: lower end of the 95 % interval of the ECE; None where it is not known.
+        high: upper end.
+        noise_floor: what a calibrated model would show on average; None where it is not known.
+        accuracy: share of correct answers.
+        worse: whether it is worse than the first beyond doubt, for all comparisons of its run
+            together.
+        best: whether it is the best checkpoint.
+        now: whether it was measured in this session.
+    """
+
+    label: str
+    model: str
+    at: float
+    n: int
+    ece: float
+    low: float | None
+    high: float | None
+    noise_floor: float | None
+    accuracy: float
+    worse: bool
+    best: bool
+    now: bool
+
+
+@dataclass(frozen=True)
+class DriftCourse:
+    """What a history holds of one probe along one training run.
+
+    Attributes:
+        probe: its name.
+        run: the run; empty for models that belong to none.
+        axis: what ``at`` is: ``step``, ``epoch`` or ``order``.
+        state: what it comes to: ``regressed`` where the trend drifted, or the last is worse.
+        readings: in order, the parent first if there is one.
+        sentences: where it broke, the trend, and which checkpoint is best.
+    """
+
+    probe: str
+    run: str
+    axis: str
+    state: str
+    readings: tuple[DriftReading, ...]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Results:
     """The outcome of one session.
 
@@ -447,6 +502,7 @@ class Results:
         commit: the commit that was tested, where the environment names it.
         remarks: lines at the end of the summary.
         errors: lines that make the session fail.
+        drifts: the courses of the history to which this session added.
         format: version of this layout.
         green: whether every test was run, no verdict failed and there is no error.
     """
@@ -459,6 +515,7 @@ class Results:
     commit: str = ""
     remarks: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+    drifts: tuple[DriftCourse, ...] = ()
     format: Literal[1] = FORMAT
     green: bool = field(init=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,9 +24,11 @@ from pytest_calibration.reports.reliability_display import (
 from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from pytest_calibration.reports.model import Result, Results
 
-__all__ = ["diagram_of", "picture", "plots_of", "reliability_diagram"]
+__all__ = ["diagram_of", "picture", "plots_of", "reliability_diagram", "saved"]
 
 SUFFIXES: Final = (".png", ".svg")
 DPI: Final = 150
@@ -107,17 +109,34 @@ def picture(diagram: Diagram, suffix: str) -> bytes:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
+    return saved(lambda figure: draw_figure(diagram, figure), SIZE, suffix, diagram.title)
+
+
+def saved(
+    draw: Callable[[Figure], object], size: tuple[float, float], suffix: str, title: str
+) -> bytes:
+    """Return the content of the file of a figure, drawn with settings of its own.
+
+    Args:
+        draw: draws on an empty figure.
+        size: of the figure, in inches.
+        suffix: ``.png`` or ``.svg``.
+        title: in the metadata of an SVG.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
     require_matplotlib()
     with _own_settings():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=SIZE, layout="constrained")
-        draw_figure(diagram, figure)
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
         buffer = io.BytesIO()
         # Without date and version, so that an unchanged picture is an unchanged file.
         metadata: dict[str, str | None] = {"Software": None}
         if suffix == ".svg":
-            metadata = {"Date": None, "Creator": None, "Title": diagram.title.replace("\n", " ")}
+            metadata = {"Date": None, "Creator": None, "Title": title.replace("\n", " ")}
         figure.savefig(buffer, format=suffix[1:], dpi=DPI, metadata=metadata)
     return buffer.getvalue()
 

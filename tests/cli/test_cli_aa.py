@@ -334,7 +334,7 @@ class Terminal(io.StringIO):
 
 def test_progress_is_for_a_terminal_only(command, stored, runs, monkeypatch) -> None:
     """A terminal sees trials counted, and the line wiped in the end; a log sees nothing."""
-    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", 0.0)
+    monkeypatch.setattr("pytest_calibration.cli.project.EVERY", 0.0)
     path = stored(runs[0]).path
     assert command("aa", path, "--trials", 25).err == ""
     terminal = Terminal()
@@ -352,7 +352,7 @@ def test_progress_is_for_a_terminal_only(command, stored, runs, monkeypatch) -> 
 
 def test_progress_is_cut_to_the_terminal(command, stored, runs, monkeypatch) -> None:
     """A line that took two rows could not be wiped."""
-    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", 0.0)
+    monkeypatch.setattr("pytest_calibration.cli.project.EVERY", 0.0)
     monkeypatch.setenv("COLUMNS", "20")
     terminal = Terminal()
     path = stored(runs[0]).path
@@ -366,7 +366,7 @@ def test_progress_is_cut_to_the_terminal(command, stored, runs, monkeypatch) -> 
 def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch) -> None:
     """Asking a model takes longest of all: its name and the probe's are shown meanwhile."""
     # Of the counts nothing is shown, however long they take.
-    monkeypatch.setattr("pytest_calibration.cli.aa.EVERY", math.inf)
+    monkeypatch.setattr("pytest_calibration.cli.project.EVERY", math.inf)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     command("aa", "--model", "base", "--parent", "hot", "--probe", "facts", "--trials", 1)

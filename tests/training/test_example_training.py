@@ -42,3 +42,20 @@ def test_it_keeps_the_best_calibrated_checkpoint(tmp_path: Path) -> None:
     assert kept.keys() == saved.keys()
     assert all((kept[name] == saved[name]).all() for name in kept)
     assert len((tmp_path / "history.jsonl").read_text("utf-8").splitlines()) == 2 * steps / 10
+
+
+def test_drift_along_the_checkpoints_of_both_fine_tunes(tmp_path: Path) -> None:
+    """The script's own judgement: the full fine-tune drifted, LoRA did not; 13 checkpoints each."""
+    script = SCRIPT.with_name("drift_of_checkpoints.py")
+    chart = tmp_path / "drift.svg"
+    result = subprocess.run(
+        [sys.executable, str(script), "--runs", str(tmp_path / "runs"), "--chart", str(chart)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    words = " ".join(result.stdout.split())
+    assert words.count(": 13 checkpoints after the parent checkpoints/base") == 4
+    assert "cannot be told apart" in words
+    assert chart.read_text("utf-8").startswith("<?xml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pytest_calibration.gate.verdict import Past
-    from pytest_calibration.reports.model import Detail, Number, Result
+    from pytest_calibration.reports.model import (
+        Detail,
+        DriftCourse,
+        DriftReading,
+        Number,
+        Result,
+        Results,
+    )
 
 # A verdict that fails for another reason, such as a missing baseline, does not mark its number.
 JUDGED: Final = frozenset({"regressed", "above_limit", "inconclusive"})
@@ -25,7 +33,7 @@ class Point:
 
     Attributes:
         model: name of the model; empty where it is not known.
-        kind: ``replaced``, ``baseline`` or ``this run``.
+        kind: ``replaced``, ``baseline``, ``history`` or ``this run``, and what else is to be said.
         n: number of items.
         ece: its ECE.
         accuracy: share of correct answers.
@@ -34,7 +42,8 @@ class Point:
         floor: what a calibrated model would show on average, where it is known.
         reason: why it was replaced.
         verdict: number of the first verdict on it in this session; None for what was stored.
-        fails: whether a verdict fails for what it measured.
+        fails: whether a verdict fails for what it measured; in a history, whether it is worse than
+            the first beyond doubt.
         follows: position of the point that it came after; None where that is not known.
     """
 
@@ -59,10 +68,14 @@ class Drift:
     Attributes:
         probe: its name.
         points: two or more.
+        run: the training run, of a history; else empty.
+        sentences: what a history comes to.
     """
 
     probe: str
     points: tuple[Point, ...]
+    run: str = ""
+    sentences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,51 @@ class _Measured:
     result: Result
     detail: Detail
     ece: Number
+
+
+def all_drifts(results: Results) -> list[Drift]:
+    """Return what the history holds; of probes that are not in it, what this session saw."""
+    kept = [_of_history(course, results.results) for course in results.drifts]
+    known = {drift.probe for drift in kept}
+    return [*kept, *(drift for drift in drifts(results.results) if drift.probe not in known)]
+
+
+def _of_history(course: DriftCourse, results: Sequence[Result]) -> Drift:
+    points = []
+    for i, r in enumerate(course.readings):
+        kind = "this run" if r.now else "history"
+        marks = [", worse than the first"] * r.worse + [", best"] * r.best
+        points.append(
+            Point(
+                r.model if r.label == "parent" else _placed(course.axis, r.label),
+                kind + "".join(marks),
+                r.n,
+                r.ece,
+                r.accuracy,
+                r.low,
+                r.high,
+                r.noise_floor,
+                verdict=_verdict_on(r, course.probe, results) if r.now else None,
+                fails=r.worse,
+                follows=i - 1 if i else None,
+            )
+        )
+    return Drift(course.probe, tuple(points), course.run, course.sentences)
+
+
+def _placed(axis: str, label: str) -> str:
+    return f"{axis} {label}" if axis in ("step", "epoch") else label
+
+
+def _verdict_on(reading: DriftReading, probe: str, results: Sequence[Result]) -> int | None:
+    """Return the number of the first verdict on what was measured; None where there is none."""
+    for place, result in enumerate(results, start=1):
+        if result.probe == probe and result.detail is not None:
+            ece = result.detail.candidate.metrics.get("ece")
+            # The history keeps six digits.
+            if ece is not None and math.isclose(ece.value, reading.ece, rel_tol=1e-5):
+                return place
+    return None
 
 
 def drifts(results: Iterable[Result]) -> list[Drift]:

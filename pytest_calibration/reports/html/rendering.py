@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from pytest_calibration.diagnosis.slices import FDR
 from pytest_calibration.reports.html import drawing, formats, views
-from pytest_calibration.reports.html.drift_charts import drifts
+from pytest_calibration.reports.html.drift_charts import all_drifts
 from pytest_calibration.text.numbers import counted
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def html_report(results: Results) -> Iterator[str]:
         session=results,
         title=title,
         title_outcome=outcome,
-        drifts=drifts(results.results),
+        drifts=all_drifts(results),
         most_slices=max(FEWEST_SLICES, ALL_SLICES // verdicts),
         most_items=max(FEWEST_ITEMS, ALL_ITEMS // verdicts),
     )

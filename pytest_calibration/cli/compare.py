@@ -1,0 +1,191 @@
+"""``pytest-calibration compare``: is the second worse calibrated than the first?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_calibration.cli.arguments import add_strictness, items_at, record_at
+from pytest_calibration.cli.project import Project, add_asking, progress_shown
+from pytest_calibration.errors import UsageError
+
+if TYPE_CHECKING:
+    from pytest_calibration.cli.arguments import Subparsers
+    from pytest_calibration.gate.verdict import Verdict
+    from pytest_calibration.predictions import Predictions
+
+SIDES: Final = "a model (a directory or a hub id), a stored record (.yaml) or a dump (.jsonl)"
+FILES: Final = (".yaml", ".yml", ".jsonl")
+FOR_MODELS: Final = ("probe", "limit", "cache-dir")
+UNKNOWN: Final = "a dump does not tell how the model was asked; only the items are compared."
+# The most serious one gives the exit code; inconclusive is one under --strict alone.
+FAILED: Final = 1
+INCONCLUSIVE: Final = 3
+
+
+def add(subparsers: Subparsers) -> None:
+    """Add the parser of this command."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="is the second of two models, records or dumps worse calibrated than the first?",
+        description="Compare two models, or the items of two files, as a test does: is AFTER "
+        "worse calibrated, or less accurate, than BEFORE? Exits with 1 where it is.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("before", nargs="?", metavar="BEFORE", help=SIDES)
+    parser.add_argument("after", nargs="?", metavar="AFTER", help="the same, compared with it")
+    add_asking(parser)
+    add_strictness(parser)
+    parser.add_argument("--strict", action="store_true", help="exit with 3 where inconclusive")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print all numbers")
+    parser.add_argument("--json", action="store_true", help="print everything for a program")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a verdict for each probe; return the exit code of the most serious one.
+
+    Raises:
+        UsageError: a model beside a file, or files of different probes.
+        CalibrationError: whatever goes wrong with files, probes or models.
+    """
+    if options.after is None:
+        raise UsageError(f"compare needs BEFORE and AFTER, each {SIDES}.")
+    with progress_shown():
+        verdicts = list(_verdicts(options))
+    if options.json:
+        _print_json(options, verdicts)
+    else:
+        width = shutil.get_terminal_size((100, 24)).columns
+        for number, verdict in enumerate(verdicts):
+            print("\n" * bool(number) + "\n".join(_lines(verdict, width, options.verbose)))
+    if any(verdict.state.fails for verdict in verdicts):
+        return FAILED
+    undecided = any(not verdict.state.decides for verdict in verdicts)
+    return INCONCLUSIVE if undecided and options.strict else 0
+
+
+def _verdicts(options: argparse.Namespace) -> Iterator[Verdict]:
+    """Yield the verdict of each probe."""
+    from pytest_calibration.gate.verdict import compare
+    from pytest_calibration.text.visible import visible
+
+    project = Project(options)
+    sides = (options.before, options.after)
+    asked = [not _is_file(side) for side in sides]
+    if any(asked) != all(asked):
+        model, file = sides if asked[0] else sides[::-1]
+        raise UsageError(
+            f"compare: {visible(model)} is a model and {visible(file)} a file; two models are "
+            "compared, or two files (records or dumps). A model's items are written by pytest "
+            f"--calibration-model={visible(model)} --calibration-dump=DIR."
+        )
+    pairs = _asked(options, project) if asked[0] else _read(options)
+    names = _told_apart(*sides)
+    for before, after, record in pairs:
+        settings = project.strictness(after.probe, record).arguments()
+        verdict = compare(after, before, **settings, against="other", reference=names[0])
+        unknown = (UNKNOWN,) * any(map(_is_dump, sides))
+        yield replace(verdict, cautions=(*verdict.cautions, *unknown))
+
+
+def _is_file(side: str) -> bool:
+    return Path(side).suffix.lower() in (*FILES, ".json") and not os.path.isdir(side)
+
+
+def _told_apart(before: str, after: str) -> tuple[str, str]:
+    """Return the shortest ends of two paths that differ."""
+    one, other = Path(before).parts, Path(after).parts
+    for length in range(1, max(len(one), len(other)) + 1):
+        names = "/".join(one[-length:]), "/".join(other[-length:])
+        if names[0] != names[1]:
+            return names
+    return before, after
+
+
+def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Predictions, float | None]]:
+    """Yield the items of two files, and the tolerance of the first if it has one."""
+    from pytest_calibration.predictions import Signature
+
+    for name in FOR_MODELS:
+        if getattr(options, name.replace("-", "_")) is not None:
+            raise UsageError(f"compare: --{name} is for two models, not for files.")
+    for side in (options.before, options.after):
+        if Path(side).suffix.lower() == ".json":
+            raise UsageError(
+                f"{side}: a report holds no items to compare; name records or dumps, or see what "
+                "moved between two reports with pytest-calibration show NEW --against OLD."
+            )
+    (_, before, _, _), (_, after, _, _) = map(items_at, (options.before, options.after))
+    if before.probe != after.probe:
+        raise UsageError(
+            f"compare: {options.before} is of the probe {before.probe!r}, {options.after} of "
+            f"{after.probe!r}; name two files of one probe."
+        )
+    tolerance = None if _is_dump(options.before) else record_at(options.before).tolerance
+    if _is_dump(options.before) or _is_dump(options.after):
+        before, after = (
+            replace(p, signature=Signature(soft=p.signature.soft)) for p in (before, after)
+        )
+    yield before, after, tolerance
+
+
+def _is_dump(side: str) -> bool:
+    return Path(side).suffix.lower() == ".jsonl"
+
+
+def _asked(
+    options: argparse.Namespace, project: Project
+) -> Iterator[tuple[Predictions, Predictions, float | None]]:
+    """Ask both models every probe; yield their answers."""
+    from pytest_calibration.models.spec import resolve
+
+    specs = resolve([options.before, options.after])
+    if len(specs) != 2:
+        raise UsageError(
+            f"compare: {options.before} and {options.after} name {len(specs)} model"
+            f"{'s' * (len(specs) != 1)}; name two. Of more, pytest-calibration drift tells."
+        )
+    before, after = map(project.model, specs)
+    asker = project.asker(before)
+    answers = [asker.ask(after, name) for name in project.names]
+    after.release()
+    for answer in answers:
+        first = asker.parent_predictions(answer.probe)
+        if first is not None:
+            yield first, answer, None
+
+
+# --- output --------------------------------------------------------------------------------------
+
+
+def _lines(verdict: Verdict, width: int, verbose: bool) -> Iterator[str]:
+    """Yield the text that a test has: that of a failure, else what the verdict explains."""
+    from pytest_calibration.reports.model import result_of
+    from pytest_calibration.reports.terminal import failure_lines
+    from pytest_calibration.text.layout import wrapped
+
+    if verdict.state.fails:
+        result = result_of(verdict, detailed=True, item_text=True)
+        yield from failure_lines([result], width=width, verbose=verbose)
+        return
+    yield from wrapped(verdict.headline, width)
+    for line in verdict.explanation:
+        # A table keeps its columns.
+        yield from [f"  {line}"] if "  " in line else wrapped(line, width, "  ")
+
+
+def _print_json(options: argparse.Namespace, verdicts: list[Verdict]) -> None:
+    import json
+
+    from pytest_calibration.reports.model import plain, result_of
+
+    results = [replace(result_of(v, detailed=False), detail=None) for v in verdicts]
+    tree: dict[str, Any] = {"before": options.before, "after": options.after}
+    tree["verdicts"] = plain(results)
+    print(json.dumps(tree, indent=2, allow_nan=False))
