@@ -9,12 +9,13 @@ Counted on simulated runs of checkpoints, from the first (step 0) over ten steps
     python benchmarks/drift.py --only nothing --trials 600
     python benchmarks/drift.py --write docs/drift.md
 
-Three rules judge each step on all that has been measured by then; a run is *flagged* when any of
+Four rules judge each step on all that has been measured by then; a run is *flagged* when any of
 its ten steps is:
 
 - ``trend``: the line through all checkpoints so far (``gate.trend``); ``trend at the end``: the
   line through all eleven alone;
-- ``pinned``: the checkpoint against the first one, with the gate itself;
+- ``pinned``: the checkpoint against the first one, with the gate itself; ``family``: those of them
+  that remain after Holm's correction for all ten, as ``pytest-calibration drift`` counts them;
 - ``creep``: the same with twice the tolerance, as the anchor is compared where every step was
   accepted.
 
@@ -42,12 +43,13 @@ from pages import publish
 from pytest_calibration import Predictions, State
 from pytest_calibration.gate.components import Paired
 from pytest_calibration.gate.decision import decide
-from pytest_calibration.gate.strictness import Strictness
+from pytest_calibration.gate.family import holm
+from pytest_calibration.gate.strictness import ALPHA, Strictness
 from pytest_calibration.gate.trend import decide_trend
 
 STEPS = 10
 SIZES = (500, 1000, 2000)
-RULES = ("trend", "trend at the end", "pinned", "creep")
+RULES = ("trend", "trend at the end", "pinned", "family", "creep")
 TWICE = Strictness(tolerance=0.04, accuracy_tolerance=0.04)
 Rng = np.random.Generator
 Run = tuple[list[Array], list[Array], NDArray[np.int64] | None]
@@ -157,12 +159,15 @@ def first_flags(run: list[Predictions]) -> list[float]:
     """Return the first step that each rule flags; NaN where it flags none."""
     found = dict.fromkeys(RULES, np.nan)
     state = State.INCONCLUSIVE
+    pinned = [decide(Paired.of(run[0], one)) for one in run[1:]]
+    kept = holm([d.p_value for d in pinned], [ALPHA] * STEPS)
     for step in range(1, len(run)):
-        pair = Paired.of(run[0], run[step])
+        pair, alone = Paired.of(run[0], run[step]), pinned[step - 1].state
         state = decide_trend(range(step + 1), run[: step + 1]).state
         for rule, flagged in (
             ("trend", state),
-            ("pinned", decide(pair).state),
+            ("pinned", alone),
+            ("family", alone if kept[step - 1] else State.PASSED),
             ("creep", decide(pair, TWICE).state),
         ):
             if np.isnan(found[rule]) and flagged is State.REGRESSED:
