@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from pytest_calibration.errors import UsageError
 from pytest_calibration.history.checkpoints import Checkpoint
+from pytest_calibration.history.commit import commit_of
 from pytest_calibration.history.file import History
 from pytest_calibration.history.format import content_to_extend
 from pytest_calibration.history.lines import Line
@@ -101,6 +102,8 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         self._history = None if history is None else History(history)
         if self._history is not None:
             content_to_extend(self._history.path)
+        # What is trained is what was checked out when training began.
+        self._commit = "" if self._history is None else commit_of(Path.cwd())
         self._raises = raise_on_regression
         self._trainer: Any = None
         self._tokenizer: Any = None
@@ -308,7 +311,7 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         for one in answers:
             verdict = verdicts[one.probe]
             state_of = "" if verdict is None else str(verdict.state)
-            lines.append(Line.of(one, checkpoint=checkpoint, verdict=state_of))
+            lines.append(Line.of(one, checkpoint=checkpoint, verdict=state_of, commit=self._commit))
         self._history.append(lines, answers)
 
     def _raise_regression(self) -> None:

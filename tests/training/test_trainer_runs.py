@@ -182,10 +182,13 @@ def test_what_is_logged_reaches_tensorboard(
         assert found == pytest.approx(logged(trainer, f"eval_calibration_{name}"))
 
 
-def test_the_history_has_a_line_for_each_step(tmp_path: Path, probe: Counted) -> None:
+def test_the_history_has_a_line_for_each_step(
+    tmp_path: Path, probe: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It names the checkpoint, step and epoch, and keeps the items; no line after training."""
     path = tmp_path / "history.jsonl"
     trainer = make_trainer(tmp_path / "run", eval_on_start=True)
+    monkeypatch.setenv("GITHUB_SHA", "4" * 40)
     CalibrationCallback([probe], history=path).attach(trainer)
     trainer.train()
     trainer.evaluate()
@@ -196,6 +199,7 @@ def test_the_history_has_a_line_for_each_step(tmp_path: Path, probe: Counted) ->
     assert lines.lines[1].epoch == pytest.approx(20 / 3)
     found = {line.step: line.metrics["ece"].value for line in lines}
     assert found == pytest.approx(logged(trainer), rel=1e-5)
+    assert {line.commit for line in lines} == {"4" * 40}
     kept = history.predictions(lines.lines[-1])
     assert kept is not None
     assert len(kept) == probe.size
