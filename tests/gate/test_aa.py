@@ -455,7 +455,7 @@ def test_its_decision_is_the_one_of_compare(
     strictness = Strictness(tolerance=0.01, alpha=0.1, accuracy_tolerance=guard)
     decision = decide(pair, strictness)
     baseline, candidate = as_sides(pair)
-    verdict = compare(candidate, baseline, **vars(strictness))
+    verdict = compare(candidate, baseline, **strictness.arguments())
     assert decision.state == verdict.state
     assert decision.false_alarm_rate == pytest.approx(verdict.false_alarm_rate, nan_ok=True)
     for ours, theirs in zip(decision.components, verdict.components, strict=True):

@@ -75,8 +75,11 @@ class Project:
         return path
 
     def run(self, *args: str) -> pytest.RunResult:
-        """Run pytest here: in this process, or in its own where the project patches things."""
-        if self.isolated:
+        """Run pytest here: in this process, or in its own where the project patches things.
+
+        Or draws: pytester forgets what a run imported, and matplotlib may be there only once.
+        """
+        if self.isolated or any(arg.endswith((".png", ".svg")) for arg in args):
             return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
 
