@@ -117,7 +117,7 @@ def on_disk(predictions: Predictions) -> Predictions:
 def test_components_are_named_where_they_fail(command, stored, runs) -> None:
     """With a strict gate there are false alarms, and each component that fails is named."""
     path = stored(runs[0]).path
-    strict = ("--trials", 300, "--tolerance", 0, "--alpha", 0.45)
+    strict = ("--trials", 150, "--n", 300, "--tolerance", 0, "--alpha", 0.45)
     tree = json.loads(command("aa", path, *strict, "--json").out)["probes"]["quiz"]
     assert tree["false_alarms"]["count"] > 3
     (line,) = (x for x in command("aa", path, *strict).lines if "by component: " in x)
