@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from pkgutil import walk_packages
 from typing import Any
 
 import fakes  # noqa: F401  numpy cannot be imported twice, so no inner run may be the first to
@@ -17,11 +16,14 @@ import pytest_calibration
 from pytest_calibration.models import loading
 
 # What an inner run is the first to import is forgotten after it, and exists twice from then on.
-for module in walk_packages(pytest_calibration.__path__, "pytest_calibration."):
-    # Neither the tests of the suite, nor the parts of a backend: it imports the light ones itself,
-    # and the others need torch.
-    if ".backends.transformers." not in module.name and not module.name.endswith(".suite"):
-        import_module(module.name)
+# Neither the tests of the suite, nor what needs torch: the parts of a backend, which imports the
+# light ones itself, and what stands inside training.
+ROOT = Path(pytest_calibration.__file__).parent
+for file in sorted(ROOT.rglob("*.py")):
+    name = ".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+    if not any(part in f"{name}." for part in (".backends.transformers.", ".training.", ".suite.")):
+        import_module(name)
+import_module("pytest_calibration.models.backends.transformers")
 
 TESTS = Path(__file__).parent.parent
 
