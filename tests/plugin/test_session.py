@@ -171,6 +171,8 @@ def test_model_path_must_not_move_the_rootdir(
 
 def test_packaged_suite_stores_under_rootdir(project) -> None:
     """The ready-made suite gates every selected probe, with its baselines at rootdir."""
+    # In this process `conftest` is one of these tests.
+    project.isolated = True
     suite = ["--pyargs", "pytest_calibration.suite", "-p", "conftest"]
     flags = ["--calibration-model=runs/base", "--calibration-probe=facts"]
     assert project.run(*suite, *flags).ret == 1
