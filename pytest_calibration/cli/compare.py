@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import add_strictness, items_at, record_at
+from pytest_calibration.cli.output import FAILED, INCONCLUSIVE
 from pytest_calibration.cli.project import Project, add_asking, progress_shown
 from pytest_calibration.errors import UsageError
 
@@ -23,9 +24,6 @@ SIDES: Final = "a model (a directory or a hub id), a stored record (.yaml) or a 
 FILES: Final = (".yaml", ".yml", ".jsonl")
 FOR_MODELS: Final = ("probe", "limit", "cache-dir")
 UNKNOWN: Final = "a dump does not tell how the model was asked; only the items are compared."
-# The most serious one gives the exit code; inconclusive is one under --strict alone.
-FAILED: Final = 1
-INCONCLUSIVE: Final = 3
 
 
 def add(subparsers: Subparsers) -> None:

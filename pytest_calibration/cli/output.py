@@ -1,11 +1,15 @@
-"""Output of the subcommands: percentages, tables, JSON."""
+"""Output of the subcommands: percentages, tables, JSON, exit codes."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+# Exit codes of a comparison; the second under --strict alone.
+FAILED: Final = 1
+INCONCLUSIVE: Final = 3
 
 
 def percent(share: float) -> str:

@@ -10,11 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from pytest_calibration.errors import MetricError
-from pytest_calibration.gate.components import (
-    Component,
-    Paired,
-    slope_weights,
-)
+from pytest_calibration.gate.components import Component, Paired, slope_weights
 from pytest_calibration.gate.decision import MIN_UNITS
 from pytest_calibration.gate.power import (
     CONFIDENT_SHARE,

@@ -16,11 +16,9 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from pytest_calibration.errors import MetricError
 from pytest_calibration.history.checkpoints import Checkpoint
 from pytest_calibration.history.format import FORMAT, check_format
-from pytest_calibration.measurement import measure
-from pytest_calibration.metrics import METRICS
+from pytest_calibration.measurement import measure_all
 from pytest_calibration.predictions import Predictions, Signature, Unit, digest
 from pytest_calibration.reports.documents import converted, loads
 from pytest_calibration.text.visible import visible
@@ -212,19 +210,11 @@ def signature_digest(signature: Signature) -> str:
 
 def _metrics(predictions: Predictions) -> dict[str, Number]:
     """Return every scalar metric that these predictions give."""
-    out = {}
-    for name, metric in METRICS.items():
-        if not metric.applies_to(predictions):
-            continue
-        try:
-            measured = measure(predictions, name)
-        except MetricError:
-            # Not defined on these items, as the AUROC where all answers are right.
-            continue
-        if math.isfinite(measured.value):
-            numbers = (measured.low, measured.high, measured.noise_floor)
-            out[name] = Number(_rounded(measured.value), *map(_finite, numbers))
-    return out
+    return {
+        name: Number(_rounded(one.value), *map(_finite, (one.low, one.high, one.noise_floor)))
+        for name, one in measure_all(predictions).items()
+        if math.isfinite(one.value)
+    }
 
 
 def _finite(value: float) -> float | None:

@@ -23,9 +23,6 @@ def conclude(run: Run, session: pytest.Session) -> None:
     Otherwise every failure stays, and the correction is told.
     """
     results = run.verdicts
-    if len(results) < 2:
-        _report_waiting(run, session, results)
-        return
     changed: dict[int, Result] = {}
     for model in dict.fromkeys(r.model for r in results):
         changed |= _corrected([r for r in results if r.model == model])
@@ -48,18 +45,21 @@ def _corrected(results: list[Result]) -> dict[int, Result]:
     return {
         id(r): replace(r, waits=False, cautions=(*r.cautions, caution))
         for r, remains in zip(family, kept, strict=True)
-        if r.state == "regressed" and not remains
+        if r.state == "regressed" and (r.fails or r.waits) and not remains
     }
 
 
 def _report_waiting(run: Run, session: pytest.Session, results: list[Result]) -> None:
     """Let each comparison that waited for the correction, and remains, fail its test."""
+    waiting = [r for r in results if r.waits]
+    if not waiting:
+        return
     from pytest_calibration.reports.terminal import failure_lines
 
-    waiting = [r for r in results if r.waits]
+    verbose = session.config.get_verbosity(pytest.Config.VERBOSITY_ASSERTIONS) > 0
     run.outcomes.replace({id(r): replace(r, waits=False, fails=True) for r in waiting})
     for result in waiting:
-        text = "\n".join(failure_lines([result], width=run.width))
+        text = "\n".join(failure_lines([result], width=run.width, verbose=verbose))
         file, line = run.outcomes.places.get(result.test, (result.test, 1))
         report = pytest.TestReport(
             nodeid=result.test,

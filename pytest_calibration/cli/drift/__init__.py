@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.cli.arguments import add_arguments, add_strictness
 from pytest_calibration.cli.drift.drift_views import drift_lines, family_lines, tree
+from pytest_calibration.cli.output import FAILED, INCONCLUSIVE
 from pytest_calibration.cli.project import (
     Project,
     add_asking,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 DEFAULT_FILE: Final = "calibration_history.jsonl"
 OVER: Final = ("step", "epoch", "tokens", "stage", "order")
 FOR_CHECKPOINTS: Final = ("parent", "history", "limit", "cache-dir")
-FAILED: Final = 1
-INCONCLUSIVE: Final = 3
 # Of a long history, the last runs with together so many series are shown, and one at least.
 MOST_SERIES: Final = 24
 MOST_NAMED: Final = 3
