@@ -264,20 +264,20 @@ def _value(where: str, key: str, value: Any, row: Mapping[str, Any]) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the library from writing: no progress bars, log lines or warnings."""
-    import datasets
-    from huggingface_hub.utils import logging as hub_logging
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import datasets
+        from huggingface_hub.utils import logging as hub_logging
 
-    bars = datasets.utils.logging.is_progress_bar_enabled()
-    levels = datasets.logging.get_verbosity(), hub_logging.get_verbosity()
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        bars = datasets.utils.logging.is_progress_bar_enabled()
+        levels = datasets.logging.get_verbosity(), hub_logging.get_verbosity()
+        datasets.disable_progress_bars()
+        datasets.logging.set_verbosity_error()
+        hub_logging.set_verbosity_error()
+        try:
             yield
-    finally:
-        datasets.logging.set_verbosity(levels[0])
-        hub_logging.set_verbosity(levels[1])
-        if bars:
-            datasets.enable_progress_bars()
+        finally:
+            datasets.logging.set_verbosity(levels[0])
+            hub_logging.set_verbosity(levels[1])
+            if bars:
+                datasets.enable_progress_bars()
