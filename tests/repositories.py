@@ -246,7 +246,7 @@ def t_rex(folder: Path) -> Path:
         ("Bern", "Switzerland", "Bern is a city."),  # it is not named
     ]
     file = folder / "data" / "t_rex.filter_unified.test.jsonl"
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         {"relation": "[A] is in [B]", "head": head, "tail": tail, "title": head, "text": text}
         for head, tail, text in rows
