@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -270,34 +269,6 @@ def test_a_limit_takes_a_subset_of_a_larger_one(facts: Any) -> None:
     probe = facts()
     few, more = (set(probe.run(FakeModel(), limit=n).item_ids.tolist()) for n in (3, 6))
     assert few < more
-
-
-@data
-def test_normalised_scores_choose_as_the_harness_does(facts: Any, tmp_path: Path) -> None:
-    """The answers are those of acc, acc_norm and acc_bytes; confidence is their soft-max."""
-    import numpy as np
-
-    path = tmp_path / "rows.jsonl"
-    row = {"question": "q?", "options": ["short", "ééééééé", "a longer option"], "answer": 1}
-    path.write_text(json.dumps(row), encoding="utf-8")
-    scores = np.array([-5.0, -6.9, -13.0])
-
-    class Scored(FakeModel):
-        def option_logprobs(self, *_: Any) -> Any:
-            return [scores]
-
-    for normalise, length in (
-        ("none", [1, 1, 1]), ("characters", [5, 7, 15]), ("bytes", [5, 14, 15]),
-    ):  # fmt: skip
-        probe = MultipleChoice("mine", path=path, scoring="text", normalise=normalise)
-        made = probe.run(Scored())
-        weights = np.exp(scores / length)
-        expected = weights / weights.sum()
-        assert made.probabilities is not None
-        np.testing.assert_allclose(made.probabilities[0], expected, rtol=1e-12)
-        np.testing.assert_allclose(made.option_mass, [np.exp(scores).sum()])
-        per = "" if normalise == "none" else f", log-probability per {normalise[:-1]}"
-        assert made.signature.hard["scoring"] == f"softmax over text options{per}"
 
 
 SCRIPT = """
