@@ -53,10 +53,10 @@ def _feature(kind: Any) -> Any:
     return datasets.Value(kind)
 
 
-def mmlu(folder: Path) -> Path:
+def mmlu(folder: Path, questions: int = 3) -> Path:
     """Write what ``cais/mmlu`` has: one configuration a subject, and ``all``."""
     splits: dict[str, dict[str, list[dict[str, Any]]]] = {"test": {}, "dev": {}}
-    for split, per_subject in (("test", 3), ("dev", 6)):
+    for split, per_subject in (("test", questions), ("dev", 6)):
         for subject in SUBJECTS:
             splits[split][subject] = [
                 {
