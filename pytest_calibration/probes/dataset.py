@@ -143,7 +143,7 @@ class Dataset:
                 read.append(json.dumps(made, sort_keys=True, default=str))
                 yield where, made
         self._digest = digest(*read, size=4)
-        self._share = f"{len(read):,} of {len(table):,} rows" if self.where else ""
+        self._share = f", {len(read):,} of {len(table):,} rows" if self.where else ""
 
     def described(self) -> dict[str, str]:
         """Return what was read, for a signature: the data set, and its commit or a digest of rows.
@@ -153,8 +153,8 @@ class Dataset:
         commit = self._loaded[1]
         version = f"revision {commit}" if commit else f"rows {self._digest}"
         name = self.id or (self.path.name if self.path else "")
-        parts = [name, self.config, self.split, self._share, version]
-        return {"dataset": " ".join(part for part in parts if part)}
+        parts = [name, self.config, self.split, version]
+        return {"dataset": " ".join(part for part in parts if part) + self._share}
 
     def commit_on_hub(self, revision: str | None) -> str:
         """Ask the hub which commit a revision is; None for what is there now.
