@@ -34,7 +34,7 @@ def adopted(value: Any, settings: Callable[[], Mapping[str, Any]], cache: Cache 
 
     Raises:
         UsageError: the text names no model.
-        ModelError: it is no causal language model.
+        ModelError: it is neither a causal language model nor a classifier.
     """
     if isinstance(value, str | PathLike):
         return load_model(str(value), settings(), cache=cache)
@@ -46,10 +46,10 @@ def adopted(value: Any, settings: Callable[[], Mapping[str, Any]], cache: Cache 
     model, tokenizer = pair
     if not _is_of(model, "torch", "Module") or not callable(tokenizer):
         return value
-    from pytest_calibration.models.backends.transformers.transformers_model import TransformersModel
+    from pytest_calibration.models.backends.transformers.choosing import in_memory
 
     name = Path(str(getattr(model, "name_or_path", ""))).name or "model"
-    return TransformersModel.of(model, tokenizer, name=name)
+    return in_memory(model, tokenizer, name=name)
 
 
 def check_offers(model: object, name: str) -> None:

@@ -16,10 +16,17 @@ from typing import Any, Final, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import ModelError, TokenBoundaryError
+from pytest_calibration.errors import TokenBoundaryError
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.digests import Digest, code_digest
-from pytest_calibration.models.protocols import Choose, Generation, Message, NextTokenScores
+from pytest_calibration.models.fitness import CLASSIFYING, unfit
+from pytest_calibration.models.protocols import (
+    Choose,
+    Generation,
+    Message,
+    NextTokenScores,
+    Text,
+)
 
 T = TypeVar("T")
 # (n, 2) first and one-past-last character of each token.
@@ -181,16 +188,70 @@ class CachedAnswers:
         self._write(key, texts, {"logprobs": [one.token_logprobs for one in written]})
         return written
 
-    def class_probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
+    @cached_property
+    def _classes(self) -> tuple[tuple[str, ...], bool]:
+        """Names of the classes, and whether a text may have any number of them."""
+        key = self._entry_key("classes")
+        kept = self._read(key, lambda meta, _: (tuple(map(str, meta["names"])), bool(meta["many"])))
+        if kept is not None:
+            return kept
+        model = self.load()
+        if not any(hasattr(model, method) for method in CLASSIFYING):
+            raise unfit(model, CLASSIFYING[0])
+        names = tuple(map(str, getattr(model, "class_names", ())))
+        many = bool(getattr(model, "multi_label", False))
+        self._write(key, {"names": names, "many": many})
+        return names, many
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the columns; empty where they have none."""
+        return self._classes[0]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have any number of classes."""
+        return self._classes[1]
+
+    def class_probabilities(self, texts: Sequence[Text], **options: Any) -> NDArray[np.float64]:
         """See :class:`~pytest_calibration.models.protocols.Classifier`."""
-        key = self._entry_key("class_probabilities", list(texts))
-        kept = self._read(key, lambda _, columns: columns["probabilities"][0], len(texts))
+        return self._table("class_probabilities", texts, options)
+
+    def class_logits(self, texts: Sequence[Text], **options: Any) -> NDArray[np.float64]:
+        """See :class:`~pytest_calibration.models.protocols.InferenceModel`."""
+        return self._table("class_logits", texts, options)
+
+    def rewards(self, texts: Sequence[Text], **options: Any) -> NDArray[np.float64]:
+        """See :class:`~pytest_calibration.models.protocols.RewardModel`."""
+        return self._table("rewards", texts, options)
+
+    def truncated(self, texts: Sequence[Text]) -> NDArray[np.bool_]:
+        """Return which texts a classifier with ``truncate`` would cut, (n,)."""
+        return self._table("truncated", texts, {})
+
+    def _table(self, method: str, texts: Sequence[Text], options: Mapping[str, Any]) -> NDArray[Any]:
+        """Return the array that a method gives for texts, a row each."""
+        key = self._entry_key(method, list(texts), options)
+        kept = self._read(key, lambda _, columns: columns["rows"][0], len(texts))
         if kept is not None:
             self.served += 1
             return kept
-        probabilities: NDArray[np.float64] = self._ask("class_probabilities", texts)
-        self._write(key, {}, {"probabilities": [probabilities]})
-        return probabilities
+        table: NDArray[Any] = self._ask(method, texts, **options)
+        self._write(key, {}, {"rows": [table]})
+        return table
+
+    def token_class_probabilities(
+        self, texts: Sequence[Sequence[str]]
+    ) -> list[NDArray[np.float64]]:
+        """See :class:`~pytest_calibration.models.protocols.TokenClassifier`."""
+        key = self._entry_key("token_class_probabilities", [list(words) for words in texts])
+        kept = self._read(key, lambda _, columns: list(columns["rows"]), len(texts))
+        if kept is not None:
+            self.served += 1
+            return kept
+        tables: list[NDArray[np.float64]] = self._ask("token_class_probabilities", texts)
+        self._write(key, {}, {"rows": tables})
+        return tables
 
     # --- the model and the cache -------------------------------------------------------------
 
@@ -204,10 +265,7 @@ class CachedAnswers:
         model = self.load()
         method = getattr(model, name, None)
         if method is None:
-            raise ModelError(
-                f"{model.name}: this kind of model has no {name}, which the probe needs; choose a "
-                "probe for this kind of model."
-            )
+            raise unfit(model, name)
         return method(*arguments, **named)
 
     def _entry_key(self, *question: object) -> bytes:

@@ -111,7 +111,7 @@ class Scorer:
                 # The layers' attention is another than when the paths were compared.
                 self._use_plain_path(str(problem))
             except (MemoryError, RuntimeError) as problem:
-                if not _is_memory(problem):
+                if not is_memory(problem):
                     raise
                 self._halve(problem)
         return table.scores()
@@ -243,7 +243,8 @@ class Scorer:
         return [(7919 * (salt * 31 + i + 1)) % size for i in range(n)]
 
 
-def _is_memory(problem: Exception) -> bool:
+def is_memory(problem: Exception) -> bool:
+    """Whether an error says that memory ran out."""
     if isinstance(problem, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(problem).lower() for words in _OUT_OF_MEMORY)
