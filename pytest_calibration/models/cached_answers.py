@@ -172,20 +172,29 @@ class CachedAnswers:
         return self._entry_key("next_token", texts, plain, special)
 
     def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int], **special: bool
+        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int], **how: Any
     ) -> list[Generation]:
-        """See :class:`~pytest_calibration.models.protocols.ChatModel`."""
-        most = [int(n) for n in max_new_tokens]
-        key = self._entry_key("generate", list(prompts), most, special)
+        """See :class:`~pytest_calibration.models.protocols.SamplingModel`."""
+        return self._continuations("generate", prompts, max_new_tokens=max_new_tokens, **how)
+
+    def sample(
+        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int], **how: Any
+    ) -> list[Generation]:
+        """See :class:`~pytest_calibration.models.protocols.SamplingModel`."""
+        return self._continuations("sample", prompts, max_new_tokens=max_new_tokens, **how)
+
+    def _continuations(self, name: str, prompts: Sequence[str], **how: Any) -> list[Generation]:
+        key = self._entry_key(name, list(prompts), how)
         kept = self._read(key, _read_generations, len(prompts))
         if kept is not None:
             self.served += 1
             return kept
-        written: list[Generation] = self._ask(
-            "generate", prompts, max_new_tokens=max_new_tokens, **special
-        )
-        texts = {"texts": [one.text for one in written]}
-        self._write(key, texts, {"logprobs": [one.token_logprobs for one in written]})
+        written: list[Generation] = self._ask(name, prompts, **how)
+        meta = {
+            "texts": [one.text for one in written],
+            "finished": [bool(one.finished) for one in written],
+        }
+        self._write(key, meta, {"logprobs": [one.token_logprobs for one in written]})
         return written
 
     @cached_property
@@ -229,7 +238,9 @@ class CachedAnswers:
         """Return which texts a classifier with ``truncate`` would cut, (n,)."""
         return self._table("truncated", texts, {})
 
-    def _table(self, method: str, texts: Sequence[Text], options: Mapping[str, Any]) -> NDArray[Any]:
+    def _table(
+        self, method: str, texts: Sequence[Text], options: Mapping[str, Any]
+    ) -> NDArray[Any]:
         """Return the array that a method gives for texts, a row each."""
         key = self._entry_key(method, list(texts), options)
         kept = self._read(key, lambda _, columns: columns["rows"][0], len(texts))
@@ -344,8 +355,8 @@ def _read_next_token(meta: Any, columns: Columns) -> list[NextTokenScores]:
 
 
 def _read_generations(meta: Any, columns: Columns) -> list[Generation]:
-    rows = zip(meta["texts"], columns["logprobs"], strict=True)
-    return [Generation(str(text), logprobs) for text, logprobs in rows]
+    rows = zip(meta["texts"], columns["logprobs"], meta["finished"], strict=True)
+    return [Generation(str(text), logprobs, bool(ended)) for text, logprobs, ended in rows]
 
 
 def packed(meta: Mapping[str, object], columns: Columns) -> bytes:

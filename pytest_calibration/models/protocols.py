@@ -41,15 +41,18 @@ class NextTokenScores:
 
 @dataclass(frozen=True)
 class Generation:
-    """One greedy continuation.
+    """One continuation.
 
     Attributes:
-        text: the decoded continuation.
-        token_logprobs: (t,) float64, log-probability of each generated token in nats.
+        text: the decoded continuation, without the end token that closes it.
+        token_logprobs: (t,) float64, log-probability of each generated token in nats, the end token
+            included; at temperature 1, however it was drawn.
+        finished: whether it came to an end, and not to the most tokens allowed.
     """
 
     text: str
     token_logprobs: NDArray[np.float64]
+    finished: bool = True
 
 
 @runtime_checkable
@@ -150,6 +153,47 @@ Text: TypeAlias = str | tuple[str, str]
 
 Truncation: TypeAlias = Literal["", "longest_first", "only_first"]
 """Which text is cut where a model cannot read all: none, the longer of a pair, or the first."""
+
+
+@runtime_checkable
+class SamplingModel(LanguageModel, Protocol):
+    """A language model that ends a continuation where it is told to, and can draw one.
+
+    Probes with free answers ask for it. Where ``generate`` takes no ``stop``, they cut what comes
+    after; ``sample`` is asked for only where answers are drawn.
+    """
+
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int], stop: Sequence[str] = ()
+    ) -> list[Generation]:
+        """Continue each prompt greedily by at most so many tokens.
+
+        Args:
+            prompts: n texts.
+            max_new_tokens: (n,) the most tokens of each.
+            stop: texts, each of which ends a continuation with the token that completes it; white
+                space at the begin does not count.
+        """
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: Sequence[int],
+        temperature: float,
+        seeds: Sequence[int],
+        stop: Sequence[str] = (),
+    ) -> list[Generation]:
+        """Continue each prompt by tokens that are drawn.
+
+        Args:
+            prompts: n texts; for several continuations of one, it is given several times.
+            max_new_tokens: (n,) the most tokens of each.
+            temperature: that the logits are divided by, above 0.
+            seeds: (n,) whole numbers. The same prompt and seed give the same continuation, whatever
+                else is asked for and in whichever order.
+            stop: as for ``generate``.
+        """
 
 
 @runtime_checkable

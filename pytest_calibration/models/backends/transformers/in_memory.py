@@ -30,6 +30,7 @@ _PLAIN_OUTPUT: Final = {
 # Integer type by number of bytes.
 _BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
+
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Switch a model to evaluation and plain output for a while, and each part back afterwards."""
@@ -232,11 +233,13 @@ def check_texts(name: str, texts: Iterable[str]) -> None:
                 "two?), which is no character; cut texts between characters."
             )
 
+
 def excerpt(text: str, *, tail: bool = False, size: int = 40) -> str:
     """Return the begin or end of a text, quoted."""
     if len(text) <= size:
         return repr(text)
     return f"...{text[-size:]!r}" if tail else f"{text[:size]!r}..."
+
 
 def max_tokens(model: Any) -> float:
     """Return how many tokens a model has positions for."""
@@ -270,6 +273,7 @@ def _positions_of_padding(model: torch.nn.Module, size: int) -> int:
         ),
         default=0,
     )
+
 
 def virtual_tokens(model: Any) -> int:
     """Return how many tokens a prompt-learning adapter adds before every text."""

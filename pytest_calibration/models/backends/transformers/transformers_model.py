@@ -6,6 +6,7 @@ scored together: each token sees its own row only, and the soft-max is computed 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -27,6 +28,7 @@ from pytest_calibration.models.backends.transformers.reading import quiet
 from pytest_calibration.models.backends.transformers.rows import Row, RowScores
 from pytest_calibration.models.backends.transformers.scorer import Scorer
 from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
+from pytest_calibration.text.stops import before_stop
 
 # Where a prompt may be cut, to tokenise both parts separately: between a word and the space after
 # it, where tokenizers split texts into words. It is checked each time.
@@ -178,17 +180,65 @@ class TransformersModel(ModelInMemory):
         prompts: Sequence[str],
         *,
         max_new_tokens: Sequence[int],
+        stop: Sequence[str] = (),
         add_special_tokens: bool = True,
     ) -> list[Generation]:
-        """Continue each prompt greedily; stops at the end-of-text token (which is counted).
+        """See :class:`~pytest_calibration.models.protocols.SamplingModel`.
 
         Raises:
             ModelError: a prompt does not fit, or a score is not finite.
+        """
+        return self._continued(prompts, max_new_tokens, stop, add_special_tokens)
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: Sequence[int],
+        temperature: float,
+        seeds: Sequence[int],
+        stop: Sequence[str] = (),
+        add_special_tokens: bool = True,
+    ) -> list[Generation]:
+        """See :class:`~pytest_calibration.models.protocols.SamplingModel`.
+
+        Raises:
+            ModelError: a prompt does not fit, or a score is not finite.
+        """
+        return self._continued(
+            prompts, max_new_tokens, stop, add_special_tokens, temperature, seeds
+        )
+
+    # --- how -----------------------------------------------------------------------------------
+
+    def _score(
+        self,
+        rows: list[Row],
+        count: tuple[int, int, str] | None = None,
+        temperature: float | None = None,
+    ) -> list[RowScores]:
+        with evaluating(self.model), explained(self.name):
+            return self._scorer.score(rows, count=count, temperature=temperature)
+
+    def _continued(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: Sequence[int],
+        stop: Sequence[str],
+        add_special_tokens: bool,
+        temperature: float | None = None,
+        seeds: Sequence[int] = (),
+    ) -> list[Generation]:
+        """Continue each prompt: by the most likely tokens, or at a temperature by drawn ones.
+
+        What is drawn depends on the seed and on how many tokens came before, not on what else is
+        continued.
         """
         check_texts(self.name, prompts)
         ids = self._encode(list(prompts), add_special_tokens)
         starts = [len(row) for row in ids]
         logprobs: list[list[float]] = [[] for _ in ids]
+        finished = [False] * len(ids)
         ends = self._end_tokens()
         active = [i for i, most in enumerate(max_new_tokens) if most > 0]
         while active:
@@ -197,31 +247,33 @@ class TransformersModel(ModelInMemory):
             before = sum(map(len, logprobs))
             # An upper bound: a continuation may end early.
             rest = sum(max_new_tokens[i] - len(logprobs[i]) for i in active)
+            draws = [[_uniform(seeds[i], len(logprobs[i]))] if seeds else [] for i in active]
             scores = self._score(
-                [Row(ids[i], [len(ids[i]) - 1], [0]) for i in active],
+                [
+                    Row(ids[i], [len(ids[i]) - 1], [0], draw)
+                    for i, draw in zip(active, draws, strict=True)
+                ],
                 count=(before, before + rest, "tokens"),
+                temperature=temperature,
             )
             for i, score in zip(active, scores, strict=True):
                 if not np.isfinite(score.top_logprob[0]):
                     raise ModelError(f"{self.name}: not a finite score for {excerpt(prompts[i])}.")
-                ids[i] = [*ids[i], int(score.top_id[0])]
+                token = int(score.top_id[0])
                 logprobs[i].append(float(score.top_logprob[0]))
-            active = [
-                i for i in active if len(logprobs[i]) < max_new_tokens[i] and ids[i][-1] not in ends
-            ]
+                finished[i] = token in ends
+                if not finished[i]:
+                    ids[i].append(token)
+                    written = self._decoded(ids[i][starts[i] :]) if stop else ""
+                    finished[i] = before_stop(written, stop) is not None
+            active = [i for i in active if len(logprobs[i]) < max_new_tokens[i] and not finished[i]]
         return [
-            Generation(
-                self.tokenizer.decode(row[start:], clean_up_tokenization_spaces=False),
-                np.array(values, dtype=np.float64),
-            )
-            for row, start, values in zip(ids, starts, logprobs, strict=True)
+            Generation(self._decoded(row[start:]), np.array(values, dtype=np.float64), ended)
+            for row, start, values, ended in zip(ids, starts, logprobs, finished, strict=True)
         ]
 
-    # --- how -----------------------------------------------------------------------------------
-
-    def _score(self, rows: list[Row], count: tuple[int, int, str] | None = None) -> list[RowScores]:
-        with evaluating(self.model), explained(self.name):
-            return self._scorer.score(rows, count=count)
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _encode_options(
         self,
@@ -364,10 +416,14 @@ class TransformersModel(ModelInMemory):
     def _token_text(self, token: int) -> str:
         """Return a token as text; each is decoded once."""
         if token not in self._token_texts:
-            self._token_texts[token] = self.tokenizer.decode(
-                [token], clean_up_tokenization_spaces=False
-            )
+            self._token_texts[token] = self._decoded([token])
         return self._token_texts[token]
+
+
+def _uniform(seed: int, step: int) -> float:
+    """Return a number in [0, 1) that depends on these two alone."""
+    state = hashlib.blake2b(f"{seed} {step}".encode(), digest_size=8)
+    return (int.from_bytes(state.digest(), "little") >> 11) / 2.0**53
 
 
 def _check_boundary(head: list[int], ids: list[int], prompt: str, option: str) -> None:

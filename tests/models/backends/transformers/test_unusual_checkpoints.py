@@ -16,9 +16,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from pytest_calibration.errors import ModelError  # noqa: E402
+from pytest_calibration.models.backends.transformers.in_memory import evaluating  # noqa: E402
 from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
     TransformersModel,
-    evaluating,
 )
 from pytest_calibration.models.loading import LazyModel, load_model  # noqa: E402
 
