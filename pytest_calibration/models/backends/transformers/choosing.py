@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.classifier_models import (
-    TextClassifier,
-    WordClassifier,
+    TransformersClassifier,
+    TransformersTokenClassifier,
 )
 from pytest_calibration.models.backends.transformers.in_memory import (
     ModelInMemory,
@@ -19,7 +19,8 @@ from pytest_calibration.models.backends.transformers.reading import read
 from pytest_calibration.models.backends.transformers.transformers_model import TransformersModel
 
 _CLASSES: Final[dict[str, type[ModelInMemory]]] = {
-    one.TASK: one for one in (TransformersModel, TextClassifier, WordClassifier)
+    one.TASK: one
+    for one in (TransformersModel, TransformersClassifier, TransformersTokenClassifier)
 }
 
 

@@ -198,7 +198,7 @@ class ClassifierInMemory(ModelInMemory):
             )
 
 
-class TextClassifier(ClassifierInMemory):
+class TransformersClassifier(ClassifierInMemory):
     """A classifier of texts or pairs, or a reward model, in memory with its tokenizer."""
 
     TASK = SEQ_CLS
@@ -278,7 +278,7 @@ class TextClassifier(ClassifierInMemory):
         return out
 
 
-class WordClassifier(ClassifierInMemory):
+class TransformersTokenClassifier(ClassifierInMemory):
     """A classifier of the words of a text, in memory with its tokenizer."""
 
     TASK = TOKEN_CLS
