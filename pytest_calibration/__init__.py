@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pytest_calibration.metrics import ece as ece
     from pytest_calibration.metrics import nll as nll
     from pytest_calibration.models.loading import load_model as load_model
+    from pytest_calibration.models.text_classifier import TextClassifier as TextClassifier
     from pytest_calibration.predictions import Predictions as Predictions
     from pytest_calibration.predictions import Signature as Signature
     from pytest_calibration.probes.facts import Facts as Facts
@@ -74,6 +75,7 @@ _MODULES = {
     "measurement": "Measurement measure",
     "metrics": "accuracy brier ece nll",
     "models.loading": "load_model",
+    "models.text_classifier": "TextClassifier",
     "predictions": "Predictions Signature",
     "probes.facts": "Facts",
     "probes.multiple_choice": "MultipleChoice",
