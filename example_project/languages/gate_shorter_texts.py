@@ -46,9 +46,7 @@ def main() -> int:
     for characters in EXPECTED:
         print(f"--- the first {characters} characters", flush=True)
         report = RUNS / f"report-{characters}.json"
-        pytest_run(
-            characters, f"--calibration-report={report}", f"--calibration-history={history}"
-        )
+        pytest_run(characters, f"--calibration-report={report}", f"--calibration-history={history}")
         results = json.loads(report.read_text(encoding="utf-8"))["results"]
         (found[characters],) = (r["state"] for r in results if r["reference"] == "baseline")
     print("--- the history", flush=True)

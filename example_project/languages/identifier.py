@@ -56,8 +56,10 @@ def identify(texts: Sequence[str]) -> NDArray[np.float64]:
 
 
 def registry() -> str:
-    """Return the npm registry that is configured here: by the environment, by npm, the public one."""
-    named = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY")
+    """Return the npm registry that is configured: by the environment, by npm, else the public one."""
+    # npm takes its settings from variables of either case.
+    names = ("npm_config_registry", "NPM_CONFIG_REGISTRY")
+    named = next(filter(None, map(os.environ.get, names)), "")
     npm = shutil.which("npm")
     if not named and npm:
         done = subprocess.run(
