@@ -1,0 +1,1 @@
+"""Predictions from files that users already hold; no model is run."""
