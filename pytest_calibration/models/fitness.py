@@ -11,7 +11,9 @@ CLASSIFYING: Final = ("class_probabilities", "token_class_probabilities")
 
 # Method to the kind of model that has it.
 _KINDS: Final = {
-    **dict.fromkeys(("option_logprobs", "next_token", "generate", "sample"), "a language model"),
+    **dict.fromkeys(
+        ("option_logprobs", "next_token", "generate", "sample", "loglikelihood"), "a language model"
+    ),
     "token_class_probabilities": "a classifier of tokens",
     "class_probabilities": "a classifier",
     "class_logits": "a classifier",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
+from pytest_calibration.probes.own_kind import is_own_kind, own_probe
 from pytest_calibration.probes.probe import ItemProbe, Probe
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
@@ -47,7 +48,8 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
 
     Args:
         name: name of the probe.
-        settings: the entry: ``kind`` and the settings of that kind.
+        settings: the entry: ``kind`` and the settings of that kind. A kind with a colon,
+            ``package.module:Class``, is one of the project's own.
         folder: what relative paths are relative to.
         where: how the entry is named in messages.
 
@@ -55,9 +57,15 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
         ConfigError: an unknown kind or setting, a wrong type.
     """
     kind = settings.get("kind", name if name in KINDS else None)
+    if is_own_kind(kind):
+        own = {k: v for k, v in settings.items() if k != "kind" and k not in GATE_SETTINGS}
+        return own_probe(name, kind, own, folder, where)
     if not isinstance(kind, str) or kind not in KINDS:
         got = f"got {quoted(kind)}" if "kind" in settings else "and it is missing"
-        raise ConfigError(f"{where}: kind must be one of {', '.join(KINDS)}, {got}.")
+        raise ConfigError(
+            f"{where}: kind must be one of {', '.join(KINDS)}, {got}; a class of your own is "
+            "package.module:Class."
+        )
     make = _class_of(kind)
     known = [p for p in signature(make).parameters if p != "name"]
     arguments: dict[str, Any] = {}

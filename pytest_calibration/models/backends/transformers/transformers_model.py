@@ -7,8 +7,10 @@ scored together: each token sees its own row only, and the soft-max is computed 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
 
@@ -16,6 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, TokenBoundaryError
+from pytest_calibration.models.backends.transformers.harness import (
+    encoded,
+    likelihoods,
+    own_continuations,
+)
 from pytest_calibration.models.backends.transformers.in_memory import (
     ModelInMemory,
     check_texts,
@@ -27,7 +34,12 @@ from pytest_calibration.models.backends.transformers.kinds import CAUSAL_LM, che
 from pytest_calibration.models.backends.transformers.reading import quiet
 from pytest_calibration.models.backends.transformers.rows import Row, RowScores
 from pytest_calibration.models.backends.transformers.scorer import Scorer
-from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
+from pytest_calibration.models.protocols import (
+    Choose,
+    Generation,
+    Likelihood,
+    NextTokenScores,
+)
 from pytest_calibration.text.stops import before_stop
 
 # Where a prompt may be cut, to tokenise both parts separately: between a word and the space after
@@ -271,6 +283,31 @@ class TransformersModel(ModelInMemory):
             Generation(self._decoded(row[start:]), np.array(values, dtype=np.float64), ended)
             for row, start, values, ended in zip(ids, starts, logprobs, finished, strict=True)
         ]
+
+    def loglikelihood(
+        self, requests: Sequence[tuple[str, str]], *, own: bool = False
+    ) -> list[Likelihood]:
+        """See :class:`~pytest_calibration.models.protocols.HarnessModel`."""
+        check_texts(self.name, chain.from_iterable(requests))
+        tokens = encoded(self.tokenizer, self.name, requests)
+        for (context, _), (head, rest) in zip(requests, tokens, strict=True):
+            self._check_length(len(head) + len(rest) - 1, context)
+        found, parts = likelihoods(requests, tokens, self._score)
+        if own:
+            found = [
+                replace(
+                    one,
+                    own_logprob=logprob,
+                    own_text=self.tokenizer.decode(ids, clean_up_tokenization_spaces=False),
+                )
+                for one, (ids, logprob) in zip(
+                    found, own_continuations(tokens, parts, self._score), strict=True
+                )
+            ]
+        for (context, _), one in zip(requests, found, strict=True):
+            if not math.isfinite(one.logprob) or not math.isfinite(one.own_logprob or 0.0):
+                raise ModelError(f"{self.name}: not a finite score for {excerpt(context)}.")
+        return found
 
     def _decoded(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
