@@ -32,7 +32,7 @@ from pytest_calibration.models.backends.transformers.kinds import (
     task_of_class,
 )
 from pytest_calibration.models.backends.transformers.reading import quiet
-from pytest_calibration.models.backends.transformers.scorer import BUDGET, MIN_BUDGET, is_memory
+from pytest_calibration.models.backends.transformers.scorer import BUDGET, is_memory
 from pytest_calibration.models.protocols import Text, Truncation
 from pytest_calibration.progress import PROGRESS
 
@@ -136,7 +136,7 @@ class ClassifierInMemory(ModelInMemory):
                     except (MemoryError, RuntimeError) as problem:
                         if not is_memory(problem):
                             raise
-                        self._halve(problem, length)
+                        self._halve(problem, len(batch), length)
                         continue
                     for i, values in zip(batch, table, strict=True):
                         out[i] = values
@@ -163,14 +163,14 @@ class ClassifierInMemory(ModelInMemory):
                 "them."
             )
 
-    def _halve(self, problem: Exception, length: int) -> None:
+    def _halve(self, problem: Exception, texts: int, length: int) -> None:
         """Go on with half the tokens at a time, and note it once."""
-        if self._budget // 2 < max(MIN_BUDGET, length):
+        if texts == 1:
             raise ModelError(
                 f"{self.name}: out of memory with a text of {length:,} tokens; use a smaller dtype "
                 "or a larger machine."
             ) from problem
-        self._budget //= 2
+        self._budget = texts * length // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         note = "it ran out of memory, and went on with fewer tokens at a time"
