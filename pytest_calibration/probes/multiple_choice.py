@@ -163,6 +163,7 @@ class MultipleChoice(ItemProbe[Question]):
 
     kind = "multiple_choice"
     unit = "questions"
+    asks = "option_logprobs"
 
     def __init__(
         self,
