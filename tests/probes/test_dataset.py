@@ -177,6 +177,8 @@ def test_a_saved_data_set_is_read(tmp_path: Path) -> None:
     for name in ("one", "splits"):
         probe = NextToken("mine", dataset={"path": tmp_path / name, "split": "test"})
         assert [i.text for i in probe.items] == ["one text"]
+    with pytest.raises(ItemError, match=r"\(it was saved with the splits test\)"):
+        NextToken("mine", dataset={"path": tmp_path / "splits", "split": "test[:1]"})
 
 
 @data
@@ -240,6 +242,16 @@ def test_no_code_of_a_repository_is_run(facts: Any, tmp_path: Path) -> None:
 
 
 @data
+def test_one_file_has_no_split_for_examples(tmp_path: Path) -> None:
+    """Its questions would be their own examples."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "q?", "options": ["a", "b"], "answer": 0}\n')
+    settings = {"path": path, "split": "test"}
+    with pytest.raises(UsageError, match=r"rows\.jsonl holds one split, and not 'dev' besides"):
+        MultipleChoice("mine", dataset=settings, shots=1, shots_split="dev")
+
+
+@data
 def test_a_folder_is_never_taken_for_the_hub(
     facts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,10 +292,12 @@ import sys
 from pytest_calibration.cli import main
 from pytest_calibration.errors import CalibrationError
 from pytest_calibration.probes.probe_set import probe_set
-for name, revision in (("mmlu", None), ("t_rex", None), ("mmlu", "f" * 40), ("sciq", None)):
-    settings = {name: {"dataset": {"revision": revision}} if revision else {}}
+for name, more in (
+    ("mmlu", {}), ("t_rex", {}), ("mmlu", {"revision": "f" * 40}), ("sciq", {}),
+    ("t_rex", {"files": None}),
+):
     try:
-        probe = probe_set(settings).get(name)
+        probe = probe_set({name: {"dataset": more}}).get(name)
         print(probe.size, probe._source.described()["dataset"])
     except CalibrationError as problem:
         print(problem)
@@ -318,7 +332,9 @@ def test_the_hub_and_then_its_cache_are_read(tmp_path: Path) -> None:
     for line in lines[2:4]:
         assert "is not here and cannot be fetched" in line
         assert "fetch it: python -c" in line
-    assert lines[4:] == [
+    assert "relbert/t_rex (test): cannot be read (" in lines[4]
+    assert lines[4].endswith("; name one of its files of data: dataset: {files: FILE}.")
+    assert lines[5:] == [
         f"mmlu: cais/mmlu pinned at {COMMIT}", f"t_rex: relbert/t_rex pinned at {COMMIT}", "0"
     ]  # fmt: skip
     pinned = (tmp_path / "calibration.yaml").read_text()
@@ -334,6 +350,6 @@ def test_the_hub_and_then_its_cache_are_read(tmp_path: Path) -> None:
         assert f"there is the revision {COMMIT}, not {'f' * 40}" in lines[2]
         assert "allenai/sciq (test): is not here and cannot be fetched" in lines[3]
         assert "load_dataset('allenai/sciq')" in lines[3]
-        assert lines[4:] == ["2"]
+        assert lines[5:] == ["2"]
         assert err.count("\n") == 1
         assert "cais/mmlu: the hub cannot be asked for its commit" in err
