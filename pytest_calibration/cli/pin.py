@@ -107,7 +107,7 @@ def _pins(config: Config, names: list[str], where: str) -> Iterator[Pin]:
     from pytest_calibration.probes.presets import all_presets, full_settings
 
     presets = all_presets(config.presets)
-    for name in names or [*config.probes, *config.presets]:
+    for name in dict.fromkeys(names or [*config.probes, *config.presets]):
         section = "probes" if name in config.probes else "presets"
         entry: Any = config.probes.get(name, presets.get(name))
         if entry is None:
