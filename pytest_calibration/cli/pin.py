@@ -77,7 +77,10 @@ def run(options: argparse.Namespace) -> int:
         )
     if commits:
         mark = codecs.BOM_UTF8 if named and path.read_bytes()[:3] == codecs.BOM_UTF8 else b""
-        write_atomically(path.resolve(), mark + text.encode("utf-8"))
+        try:
+            write_atomically(path.resolve(), mark + text.encode("utf-8"))
+        except OSError as problem:
+            raise ConfigError(f"{path}: cannot be written ({problem.strerror}).") from None
     print("\n".join(lines))
     return 0
 

@@ -189,6 +189,22 @@ def test_nothing_is_written_where_one_cannot_be_resolved(
     assert file.read_text() == text
 
 
+def test_a_file_that_cannot_be_written_is_told(
+    command, hub, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names it."""
+    from pytest_calibration import files
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "write_atomically", refuse)
+    file.write_text("probes: {mmlu: {}}\n")
+    result = command("pin")
+    assert result.code == 2
+    assert "calibration.yaml: cannot be written (Permission denied)" in result.err
+
+
 def test_a_commit_that_looks_like_a_number_stays_text(
     command, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
