@@ -56,7 +56,7 @@ def identify(texts: Sequence[str]) -> NDArray[np.float64]:
 
 
 def registry() -> str:
-    """Return the npm registry that is configured: by the environment, by npm, else the public one."""
+    """Return the npm registry of the environment or of npm's configuration; else the public one."""
     # npm takes its settings from variables of either case.
     names = ("npm_config_registry", "NPM_CONFIG_REGISTRY")
     named = next(filter(None, map(os.environ.get, names)), "")

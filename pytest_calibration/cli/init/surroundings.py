@@ -12,6 +12,7 @@ from typing import Any, Final
 from pytest_calibration.errors import CalibrationError, UsageError
 from pytest_calibration.history.checkpoints import checkpoint_of, run_of
 from pytest_calibration.text.numbers import counted
+from pytest_calibration.text.visible import has_half_pair
 
 LANGUAGE_MODEL: Final = "language model"
 CLASSIFIER: Final = "classifier"
@@ -182,7 +183,8 @@ def _folders(folder: Path, left_out: list[str]) -> Iterator[Path]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        # A name that is no text cannot be written down.
+        return sorted(one for one in folder.iterdir() if not has_half_pair(one.name))
     except OSError:
         return []
 
@@ -231,7 +233,7 @@ def _named_model(folder: Path, text: str) -> Checkpoint:
 
 
 def _in_order(folder: Path, places: Sequence[Path], left_out: list[str]) -> list[Checkpoint]:
-    paths = [(_from(folder, place), place) for place in places if place != folder]
+    paths = [(_from(folder, place), place) for place in places]
     found = [_checkpoint(path, place, left_out) for path, place in paths]
     known = [one for one in found if one is not None]
     # What is named as a base comes first, then what is of no run, then checkpoints by their steps.
@@ -338,7 +340,7 @@ def _data_files(places: Sequence[Path]) -> Iterator[Path]:
     """Yield the folders that a reader may take whole, then the files that may hold data."""
     from pytest_calibration.readers import READERS
 
-    endings = {".jsonl", ".csv", ".tsv", ".parquet", ".json"}
+    endings = {".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".pq", ".json"}
     folders = set()
     for place in places:
         files = [one for one in _entries(place) if one.suffix.lower() in endings and one.is_file()]
