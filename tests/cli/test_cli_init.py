@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import all_loaded  # noqa: F401  before any inner run
 import pytest
 import yaml
 
