@@ -7,15 +7,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_calibration.errors import UsageError
+from pytest_calibration.errors import CalibrationError, UsageError
 from pytest_calibration.models.cache import Cache
+from pytest_calibration.models.fitness import is_known, unfit
 from pytest_calibration.models.loading import load_model
 from pytest_calibration.models.text_classifier import TextClassifier
+from pytest_calibration.text.visible import quoted
 
 # What a probe may ask of a model.
 OFFERS: Final = (
     *("name", "fingerprint", "description", "option_logprobs", "next_token", "generate"),
-    *("loglikelihood", "class_probabilities"),
+    *("loglikelihood", "class_probabilities", "class_names", "class_logits", "truncated"),
+    *("token_class_probabilities", "rewards"),
 )
 OFFER: Final = (
     "a model offers `name`, `fingerprint`, and `option_logprobs`, `next_token` and `generate` (or, "
@@ -36,22 +39,35 @@ def adopted(value: Any, settings: Callable[[], Mapping[str, Any]], cache: Cache 
 
     Raises:
         UsageError: the text names no model.
-        ModelError: it is no causal language model.
+        ModelError: it is neither a causal language model nor a classifier.
     """
     if isinstance(value, str | PathLike):
         return load_model(str(value), settings(), cache=cache)
     pair = value
     if _is_of(value, "transformers.pipelines", "Pipeline"):
+        _check_pipeline(value)
         pair = value.model, value.tokenizer
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         return _classifier(value)
     model, tokenizer = pair
     if not _is_of(model, "torch", "Module") or not callable(tokenizer):
         return value
-    from pytest_calibration.models.backends.transformers.transformers_model import TransformersModel
+    from pytest_calibration.models.backends.transformers.choosing import in_memory
 
     name = Path(str(getattr(model, "name_or_path", ""))).name or "model"
-    return TransformersModel.of(model, tokenizer, name=name)
+    return in_memory(model, tokenizer, name=name)
+
+
+def _check_pipeline(pipeline: Any) -> None:
+    """Refuse a pipeline that gives other probabilities than its model says by itself."""
+    chosen = getattr(pipeline, "_postprocess_params", {}).get("function_to_apply")
+    if chosen is not None:
+        raise UsageError(
+            f"calibration_model is a pipeline with function_to_apply={quoted(chosen)}, and its model "
+            "is asked as its configuration says; leave function_to_apply out, and set problem_type "
+            "in the configuration (single_label_classification is the softmax, multi_label_"
+            "classification the sigmoid)."
+        )
 
 
 def _classifier(value: Any) -> Any:
@@ -74,8 +90,10 @@ def check_offers(model: object, name: str) -> None:
         raise lacking(model, name, "name")
 
 
-def lacking(model: object, probe: str, attribute: str) -> UsageError:
+def lacking(model: object, probe: str, attribute: str) -> CalibrationError:
     """Return the error of a probe that asks a model for what it has not."""
+    if _is_of(model, "pytest_calibration.models.backends") and is_known(attribute):
+        return unfit(model, attribute)
     return UsageError(
         f"probe {probe!r} asks calibration_model for `{attribute}`, which {_shown(model)} does not "
         f"have: {OFFER}."

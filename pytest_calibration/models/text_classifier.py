@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -77,6 +77,7 @@ class TextClassifier:
         """
         n, where = len(texts), f"classifier {self.name!r}"
         returned = self.function(list(texts))
+        self._check_all_classes(returned)
         table = as_array(returned, "what the function returned", where)
         k = len(self.class_names) or max(2, table.shape[-1] if table.ndim else 0)
         if table.shape == (n, k) and table.dtype.kind in "fiub":
@@ -89,6 +90,19 @@ class TextClassifier:
             f"{where} returned {got} for {n} texts; return the probabilities of {columns}, a row "
             f"of numbers per text{', for two classes the columns 1 - p and p' if one else ''}."
         )
+
+    def _check_all_classes(self, returned: Any) -> None:
+        """Refuse what a pipeline of transformers returns: the most probable class, as a rule."""
+        first = returned
+        while isinstance(first, list) and first:
+            first = first[0]
+        if isinstance(first, Mapping):
+            raise ModelError(
+                f"classifier {self.name!r} returned {shown(first)} for a text: labels with scores, "
+                "as a pipeline of transformers gives them, and by default the most probable label "
+                "alone; let calibration_model return the pipeline itself, which is asked for all "
+                "classes, or return a row of numbers per text, one for each class."
+            )
 
 
 def _name_of(function: Any) -> str:

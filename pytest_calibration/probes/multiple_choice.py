@@ -115,6 +115,7 @@ class MultipleChoice(ItemProbe[Question]):
 
     kind = "multiple_choice"
     unit = "questions"
+    asks = "option_logprobs"
 
     def __init__(
         self,

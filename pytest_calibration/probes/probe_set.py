@@ -25,6 +25,8 @@ KINDS: Final = {
     "next_token": ("next_token", "NextToken"),
     "facts": ("facts", "Facts"),
     "multiple_choice": ("multiple_choice", "MultipleChoice"),
+    "classification": ("classification", "Classification"),
+    "preference": ("preference", "Preference"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
 PATHS: Final = ("path", "shots_path")
@@ -94,6 +96,9 @@ TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
     "delimiter": ((str,), 'text ("" for none)'),
+    "classes": ((list, dict), "a list of names, or a mapping of labels to names"),
+    "truncate": ((bool,), "true or false"),
+    "pair": ((bool,), "true or false"),
 }
 
 
