@@ -121,7 +121,7 @@ def read_predictions(
         path: the file; of lm-eval also its folder.
         probe: name under which a baseline is stored; by default that of the task or dump, else the
             name of the file without its ending.
-        model: name of the model, for reports; by default what the file says.
+        model: name of the model, for reports; by default what the file says, else its own name.
         task: which task of lm-eval, where there are several.
         filter: which filter of lm-eval, where there are several.
         columns: what a table calls its columns, where their names are not the default:
@@ -151,12 +151,19 @@ def _names(found: Sequence[Predictions]) -> str:
 
 
 def _named(one: Predictions, path: Path, probe: str | None, model: str | None) -> Predictions:
-    """Return predictions under the names asked for; reports name the file that they came from."""
-    named = replace(
-        one, probe=one.probe if probe is None else probe, source=one.source or path.as_posix()
-    )
+    """Return predictions under the names asked for."""
+    named = one if probe is None else replace(one, probe=probe)
     if model is None:
-        return named
-    if not isinstance(model, str) or not model:
+        # For want of a name, reports tell two models apart by their files.
+        model = named.signature.soft.get("model") or _shown_path(path)
+    elif not isinstance(model, str) or not model:
         raise UsageError(f"{path}: model must be the model's name, got {quoted(model)}.")
     return named.with_signature(model=model)
+
+
+def _shown_path(path: Path) -> str:
+    """Return a path as every machine may know it: from the working folder, else its name alone."""
+    whole = Path(os.path.abspath(path))
+    return (
+        whole.relative_to(Path.cwd()).as_posix() if whole.is_relative_to(Path.cwd()) else whole.name
+    )
