@@ -356,6 +356,7 @@ def choice_predictions(
     documents: Sequence[Document],
     metric: str,
     *,
+    item_ids: IdArray | None = None,
     settings: Sequence[TaskSettings] = (),
     soft: Mapping[str, str] | None = None,
     hard: Mapping[str, str] | None = None,
@@ -367,6 +368,7 @@ def choice_predictions(
         probe: name of the probe.
         documents: at least one; those of several tasks become slices.
         metric: a key of ``SCORES``.
+        item_ids: (n,) of :func:`document_ids`, where these documents are a part of those of a task.
         settings: of each task.
         soft: settings that may differ between runs.
         hard: settings that may not.
@@ -402,6 +404,8 @@ def choice_predictions(
         fields |= {"labels": found.labels, "label_logprobs": np.log(gold)}
     if all(d.options for d in documents):
         fields["option_mass"] = np.array([float(np.exp(d.logprobs).sum()) for d in documents])
+    if item_ids is None:
+        item_ids = document_ids((d.task, d.filter, d.doc_hash) for d in documents)
     tasks = [d.task for d in documents]
     if len(set(tasks)) > 1:
         fields["slices"] = tasks
@@ -409,7 +413,7 @@ def choice_predictions(
         probe=probe,
         confidence=table[rows, answers],
         correct=found.correct,
-        item_ids=document_ids((d.task, d.filter, d.doc_hash) for d in documents),
+        item_ids=item_ids,
         probabilities=table,
         texts=ItemTexts.from_list(
             [_text(d, int(answers[i]), found, i) for i, d in enumerate(documents)]

@@ -27,9 +27,12 @@ KINDS: Final = {
     "multiple_choice": ("multiple_choice", "MultipleChoice"),
     "classification": ("classification", "Classification"),
     "preference": ("preference", "Preference"),
+    "lm_eval": ("lm_eval_task", "LmEvalTask"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
-PATHS: Final = ("path", "shots_path")
+LM_EVAL: Final = "lm_eval:"
+"""Begin of the names of probes that need no entry: what follows is a task of lm-eval."""
+PATHS: Final = ("path", "shots_path", "include_path")
 # Settings that the gate reads, not the probe.
 GATE_SETTINGS: Final = ("limit", "tolerance")
 
@@ -83,6 +86,10 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
         arguments[key] = folder / value if key in PATHS else value
         if key == "dataset" and isinstance(value.get("path"), str):
             arguments[key] = {**value, "path": folder / value["path"]}
+    required = [p.name for p in signature(make).parameters.values() if p.default is p.empty]
+    for key in required:
+        if key not in arguments and key != "name":
+            raise ConfigError(f"{where}: the setting {key} is missing, which this kind needs.")
     try:
         return make(name, **arguments)
     except UsageError as problem:
@@ -92,6 +99,7 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
 # Types of the settings that are no text, and how a message says so.
 TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "shots": ((int,), "a whole number"),
+    "seed": ((int,), "a whole number"),
     "positions": ((int, str), "a whole number"),
     "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
@@ -170,6 +178,13 @@ class ProbeSet:
     def __iter__(self) -> Iterator[str]:
         return iter(self.factories)
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a probe of this name; one that names a task of lm-eval is made."""
+        if isinstance(name, str) and name not in self.factories and name.startswith(LM_EVAL):
+            settings = {"kind": "lm_eval", "task": name.removeprefix(LM_EVAL)}
+            self.factories[name] = partial(from_settings, name, settings, Path(), f"probe {name!r}")
+        return name in self.factories
+
     def get(self, name: str) -> Probe:
         """Return a probe by name.
 
@@ -183,7 +198,7 @@ class ProbeSet:
 
     def takes_smallest_ids(self, name: str) -> bool:
         """Whether a limit on the probe of this name takes the items of the smallest ids."""
-        return name in self.factories and isinstance(self.get(name), ItemProbe)
+        return name in self and isinstance(self.get(name), ItemProbe)
 
     def select(self, names: Sequence[str]) -> list[str]:
         """Return the names asked for, once each, or the default.
@@ -196,7 +211,7 @@ class ProbeSet:
         return list(dict.fromkeys(names)) or list(self.default)
 
     def _check(self, name: str) -> None:
-        if name not in self.factories:
+        if name not in self:
             hint, known = suggestion(name, self.factories), ", ".join(self.factories)
             raise UsageError(f"unknown probe {name!r}{hint}; known probes: {known}.")
 
