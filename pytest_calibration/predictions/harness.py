@@ -234,14 +234,8 @@ def _of_task(documents: Sequence[Document], answers: NDArray[np.int64], metric: 
         if (golds := [list(g or ()) for g in one]) and _fits(golds, answers, recorded)
     ]
     if recorded is None:
-        different = len({tuple(map(tuple, golds)) for golds in fitting})
-        if different != 1:
-            raise PredictionsError(
-                f"{documents[0].where}: it has no {metric}, and its target "
-                f"{quoted(documents[0].gold)} "
-                + ("can mean two options" if different else "names none of the options")
-                + f"; let lm-eval compute {metric} (metric_list of the task)."
-            )
+        if len({tuple(map(tuple, golds)) for golds in fitting}) != 1:
+            raise PredictionsError(_unreadable(documents, readings, metric, several=bool(fitting)))
         recorded = np.array(
             [answer in golds for answer, golds in zip(answers, fitting[0], strict=True)]
         )
@@ -261,6 +255,27 @@ def _of_task(documents: Sequence[Document], answers: NDArray[np.int64], metric: 
     single = all(len(row) == 1 for row in golds)
     labels = np.array([row[0] for row in golds], dtype=np.int64) if single else None
     return Outcomes(recorded, labels, without)
+
+
+def _unreadable(
+    documents: Sequence[Document],
+    readings: Sequence[Sequence[list[int] | None]],
+    metric: str,
+    *,
+    several: bool,
+) -> str:
+    """Say why targets do not tell which options are right."""
+    unread = [d for i, d in enumerate(documents) if all(one[i] is None for one in readings)]
+    document = (unread or documents)[0]
+    reason = "is written in another way than those of other documents"
+    if several:
+        reason = "can mean two options"
+    elif unread:
+        reason = "names none of the options"
+    return (
+        f"{document.where}: it has no {metric}, and its target {quoted(document.gold)} {reason}; "
+        f"let lm-eval compute {metric} (metric_list of the task)."
+    )
 
 
 def _recorded(documents: Sequence[Document], metric: str) -> NDArray[np.bool_] | None:

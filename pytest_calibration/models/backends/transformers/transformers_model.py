@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import CalibrationError, ModelError, TokenBoundaryError
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.chat import rendered
-from pytest_calibration.models.backends.transformers.harness import (
+from pytest_calibration.models.backends.transformers.harness_requests import (
     encoded,
     likelihoods,
     own_continuations,
