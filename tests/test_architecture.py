@@ -59,7 +59,10 @@ ROOMS: dict[str, tuple[str, str]] = {
     "reports.html": (f"{CORE} gate diagnosis reports", "jinja2 markupsafe"),
     "reports.model": (f"{CORE} gate diagnosis", "msgspec numpy"),
     "reports.dump": (f"{CORE} files input_files reports", "msgspec numpy"),
-    "readers": ("errors text input_files predictions reports.dump readers", "numpy"),
+    "readers": (
+        "errors text input_files predictions models.backends reports.dump readers",
+        "numpy",
+    ),
     "sink": ("predictions gate baselines reports.model", ""),
     "assertions": (f"{CORE} gate baselines history reports sink", ""),
     "training": (

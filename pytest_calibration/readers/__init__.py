@@ -7,7 +7,8 @@ A reader is a module of this package with two functions::
 
 and a row in ``READERS``, which are asked in this order: its module, and the arguments of
 :func:`read_predictions` that it takes. ``claims`` looks at the name and the first lines, imports
-nothing heavy, and never raises for what a file holds.
+nothing heavy, and never raises for what a file holds. What no reader claims is read as a table,
+whose errors say which columns are missing.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ class Reader:
         return function
 
 
+TABLE: Final = "table"
 READERS: Final[Mapping[str, Reader]] = {
     "dump": Reader("dumps"),
+    TABLE: Reader("tables", frozenset({"probe", "columns", "classes"})),
 }
 
 
@@ -82,9 +85,8 @@ def read_all(
     if not isinstance(path, str | os.PathLike):
         raise UsageError(f"the path of predictions must be text or a Path, got {quoted(path)}.")
     place = Path(path)
-    kind = kind_of(place)
-    if kind is None:
-        raise PredictionsError(f"{place}: holds no predictions.")
+    # What is no table by its names may be one by those in `columns`, and has errors that say so.
+    kind = next((n for n, one in READERS.items() if n != TABLE and one.claims(place)), TABLE)
     own = {"probe": probe, "task": task, "filter": filter, "columns": columns, "classes": classes}
     given = {name: value for name, value in own.items() if value is not None}
     takes = READERS[kind].takes
@@ -119,7 +121,7 @@ def read_predictions(
         path: the file; of lm-eval also its folder.
         probe: name under which a baseline is stored; by default that of the task or dump, else the
             name of the file without its ending.
-        model: name of the model, for reports; by default what the file says.
+        model: name of the model, for reports; by default what the file says, else its own name.
         task: which task of lm-eval, where there are several.
         filter: which filter of lm-eval, where there are several.
         columns: what a table calls its columns, where their names are not the default:
@@ -149,6 +151,19 @@ def _names(found: Sequence[Predictions]) -> str:
 
 
 def _named(one: Predictions, path: Path, probe: str | None, model: str | None) -> Predictions:
-    """Return predictions under the names asked for; reports name the file that they came from."""
-    named = replace(one, probe=probe or one.probe, source=one.source or path.as_posix())
-    return named if model is None else named.with_signature(model=model)
+    """Return predictions under the names asked for."""
+    named = one if probe is None else replace(one, probe=probe)
+    if model is None:
+        # For want of a name, reports tell two models apart by their files.
+        model = named.signature.soft.get("model") or _shown_path(path)
+    elif not isinstance(model, str) or not model:
+        raise UsageError(f"{path}: model must be the model's name, got {quoted(model)}.")
+    return named.with_signature(model=model)
+
+
+def _shown_path(path: Path) -> str:
+    """Return a path as every machine may know it: from the working folder, else its name alone."""
+    whole = Path(os.path.abspath(path))
+    return (
+        whole.relative_to(Path.cwd()).as_posix() if whole.is_relative_to(Path.cwd()) else whole.name
+    )
