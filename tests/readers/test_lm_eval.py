@@ -321,7 +321,7 @@ def test_a_note_tells_of_prompts_that_may_have_been_cut(
         ("last_word", "measure it with the model: --calibration-probe=lm_eval:last_word"),
         ("written", "its answers are generated text, and lm-eval keeps no probability of them"),
         ("whole_text", "one sum of log-probabilities for a whole text, which is no answer"),
-        ("shares", "acc is 0.25, neither 0 nor 1: in this task it does not say whether an answer"),
+        ("shares", "its acc is 0.25, neither 0 nor 1, and does not say whether an answer is right"),
     ],
 )
 def test_tasks_without_a_confidence_are_refused_with_the_reason(task: str, words: str) -> None:
@@ -331,11 +331,11 @@ def test_tasks_without_a_confidence_are_refused_with_the_reason(task: str, words
 
 def test_a_folder_with_both_says_which_tasks_can_be_read(tmp_path: Path) -> None:
     """None is passed over in silence."""
-    for task in ("letters", "places", "written", "last_word"):
+    for task in ("letters", "places", "written", "last_word", "shares"):
         shutil.copy(RUN / f"samples_{task}_{DATE}.jsonl", tmp_path)
     message = refusal(tmp_path)
     assert "task last_word: its samples hold one log-probability" in message
-    assert "The same, or alike, for written." in message
+    assert "The same, or alike, for shares, written." in message
     assert message.endswith("The other tasks can be read: task=letters,places")
     assert len(read(tmp_path, task="letters,places")) == 2
 
@@ -392,7 +392,6 @@ def test_an_unknown_task_or_metric_is_named_with_the_nearest() -> None:
         ({"arguments": None}, "'arguments' must hold what each request asked, got None"),
         ({"arguments": {"gen_args_0": 3}}, "'arguments' must hold what each request asked"),
         ({"doc_id": "first"}, "'doc_id' must be a whole number, got 'first'"),
-        ({"doc_hash": None, "doc": None, "acc": "yes"}, "acc is 'yes', neither 0 nor 1"),
         ({"target": "maybe", "metrics": []}, "its target 'maybe' names none of the options"),
         ({"target": "no", "metrics": []}, "is written in another way than those of other"),
     ],
@@ -410,7 +409,7 @@ def test_a_damaged_row_is_named_by_file_and_line(
 def test_a_split_without_answers_is_refused(tmp_path: Path) -> None:
     """Test splits have the label -1 throughout: every answer would count as wrong."""
     path = write(tmp_path, *(sample(i, target="-1", acc=0.0) for i in range(3)))
-    assert "the target '-1' is none of its 2 options, and so for all documents" in refusal(path)
+    assert "the target '-1' of the first document is none of its 2 options" in refusal(path)
 
 
 def test_a_document_may_not_be_there_twice(tmp_path: Path) -> None:
