@@ -63,8 +63,8 @@ def _check_pipeline(pipeline: Any) -> None:
     chosen = getattr(pipeline, "_postprocess_params", {}).get("function_to_apply")
     if chosen is not None:
         raise UsageError(
-            f"calibration_model is a pipeline with function_to_apply={quoted(chosen)}, and its model "
-            "is asked as its configuration says; leave function_to_apply out, and set problem_type "
+            f"calibration_model is a pipeline with function_to_apply={quoted(chosen)}, and its "
+            "model is asked as its configuration says; leave function_to_apply out, and set problem_type "
             "in the configuration (single_label_classification is the softmax, multi_label_"
             "classification the sigmoid)."
         )

@@ -59,7 +59,7 @@ class Project:
 
         config, settings = self._projects.config, self.settings
         added = config.pluginmanager.hook.pytest_calibration_probes(config=config)
-        return probe_set(settings.probes, settings.folder, self.shown, added)
+        return probe_set(settings.probes, settings.folder, self.shown, added, settings.presets)
 
     @cached_property
     def selected(self) -> list[str]:
@@ -185,7 +185,8 @@ class Projects:
         if missing:
             projects = [*self._projects.values(), *self.everywhere()]
             known = {name: make for p in projects for name, make in p.probes.factories.items()}
-            ProbeSet(known, ()).select(missing)
+            presets = {name: make for p in projects for name, make in p.probes.presets.items()}
+            ProbeSet(known, (), presets).select(missing)
 
     def threads(self) -> int | None:
         """Share the cores among workers: more threads than cores are many times slower."""

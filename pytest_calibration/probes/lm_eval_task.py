@@ -33,6 +33,7 @@ from pytest_calibration.predictions import ItemText, ItemTexts, Predictions
 from pytest_calibration.predictions.arrays import IdArray
 from pytest_calibration.predictions.harness import (
     Document,
+    NotMeasurable,
     TaskSettings,
     check_metric,
     choice_predictions,
@@ -252,15 +253,20 @@ class LmEvalTask(ItemProbe[TaskDocument]):
             self._document(item, requests[item.task, item.number], row)
             for item, row in zip(items, rows, strict=True)
         ]
-        return choice_predictions(
-            self.name,
-            documents,
-            self.metric,
-            item_ids=fields["item_ids"],
-            settings=self._settings(),
-            soft=soft,
-            hard=hard,
-        )
+        try:
+            return choice_predictions(
+                self.name,
+                documents,
+                self.metric,
+                item_ids=fields["item_ids"],
+                settings=self._settings(),
+                soft=soft,
+                hard=hard,
+            )
+        except NotMeasurable as reason:
+            raise ProbeError(
+                f"probe {self.name!r}: the task {reason.task} cannot be measured: {reason}"
+            ) from None
 
     def _ask(self, model: LanguageModel, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Return how likely the model finds each continuation.

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
 from pytest_calibration.probes.probe import Probe
@@ -22,7 +22,7 @@ _KIND: Final = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 _ANY: Final = inspect.Parameter.empty
 
 
-def is_own_kind(kind: object) -> bool:
+def is_own_kind(kind: object) -> TypeGuard[str]:
     """Whether a kind names something to import."""
     return isinstance(kind, str) and ":" in kind
 
