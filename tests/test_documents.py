@@ -9,6 +9,7 @@ import all_loaded  # noqa: F401  before any inner run
 import numpy as np
 import pytest
 from documents import Block, blocks, commands, put_files
+from lm_eval_samples import write_samples
 
 from pytest_calibration.cli import main
 
@@ -158,39 +159,9 @@ def test_i_have_predictions(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     (folder / "predictions.csv").write_text("\n".join(["confidence,correct", *lines]), "utf-8")
     on_file, record, again = commands(section, "pytest-calibration")
     assert main(on_file) == 0, capsys.readouterr()
-    write_samples(folder / record[1])
+    write_samples(folder / record[1], "quiz")
     assert main(record) == 0, capsys.readouterr()
     assert main(again) == 0, capsys.readouterr()
-
-
-def write_samples(folder: Path) -> None:
-    """Write what ``lm_eval --log_samples`` writes for a multiple-choice task."""
-    rng = np.random.default_rng(2)
-    rows = []
-    for i in range(400):
-        scores = np.log(rng.dirichlet([0.5] * 4))
-        target = int(rng.choice(4, p=np.exp(scores)))
-        rows.append(
-            {
-                "doc_id": i,
-                "doc": {"question": f"q{i}"},
-                "target": str(target),
-                "arguments": {
-                    f"gen_args_{j}": {"arg_0": f"q{i}", "arg_1": f" {j}"} for j in range(4)
-                },
-                "resps": [[[str(s), "False"]] for s in scores],
-                "filtered_resps": [[str(s), "False"] for s in scores],
-                "filter": "none",
-                "metrics": ["acc"],
-                "doc_hash": f"{i:064x}",
-                "prompt_hash": f"{i:064x}",
-                "target_hash": f"{i:064x}",
-                "acc": float(int(scores.argmax()) == target),
-            }
-        )
-    folder.mkdir(parents=True)
-    text = "".join(f"{json.dumps(row)}\n" for row in rows)
-    (folder / "samples_quiz_2026-11-27T12-00-00.123456.jsonl").write_text(text, "utf-8")
 
 
 def test_i_serve_a_classifier(folder: Path, pytester: pytest.Pytester) -> None:

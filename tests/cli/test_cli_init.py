@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import all_loaded  # noqa: F401  before any inner run
 import pytest
 import yaml
+from lm_eval_samples import write_samples
 
 from pytest_calibration.cli.init.surroundings import look
 
@@ -126,6 +127,28 @@ def test_predictions_are_recorded_and_gated(
     done = pytester.runpytest_inprocess(*gate)
     done.assert_outcomes(failed=1)
     assert "regressed" in done.stdout.str()
+
+
+def test_runs_of_lm_eval_are_recorded_and_gated(
+    folder: Path, command: Command, pytester: pytest.Pytester
+) -> None:
+    """Each task of the newest run is a test, and a newer run takes its place."""
+    place = folder / "results/my-model"
+    write_samples(place, "quiz", 26)
+    write_samples(place, "quiz")
+    write_samples(place, "riddles", seed=3)
+    prose = {"doc_id": 0, "doc": {}, "target": "a", "arguments": [["a", {}]], "resps": [["a"]]}
+    put(place / "samples_prose_2026-11-27T12-00-00.123456.jsonl", [prose])
+    result = command("init")
+    assert "found in .: predictions (results/my-model)" in result.out
+    assert "left out: results/my-model: task prose: its answers are generated text" in result.out
+    record, gate = steps(result.out)
+    pytester.runpytest_inprocess(*record).assert_outcomes(passed=2)
+    write_samples(place, "quiz", 28)
+    write_samples(place, "riddles", 28, seed=3)
+    done = pytester.runpytest_inprocess(*gate)
+    done.assert_outcomes(passed=2)
+    done.stdout.fnmatch_lines(["2 passed"])
 
 
 def test_a_model_and_predictions_are_two_tests(

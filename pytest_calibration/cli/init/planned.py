@@ -64,7 +64,7 @@ def plan(found: Surroundings, *, ci: bool = True) -> Plan:
         "probes": probes,
         "test": test,
         "up": len(Path(found.tests).parts),
-        "tasks": any(one.task for one in found.predictions),
+        "several": any(one.which for one in found.predictions),
         "command": " ".join(filter(None, ["pytest", test, _candidate(found)])),
         "checkpoint": bool(_candidate(found)),
         "extra": "" if not found.asks or found.own_model else "[hf]",

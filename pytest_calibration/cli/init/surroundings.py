@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_calibration.errors import CalibrationError, UsageError
+from pytest_calibration.errors import CalibrationError, PredictionsError, UsageError
 from pytest_calibration.history.checkpoints import checkpoint_of, run_of
+from pytest_calibration.readers.lm_eval import NEWEST, NONE, SAMPLES
 from pytest_calibration.text.numbers import counted
 from pytest_calibration.text.visible import has_half_pair
 
@@ -56,13 +57,13 @@ class Stored:
 
     Attributes:
         path: of the file or folder, from the folder of the project.
-        task: which of several tasks in it; None where there is one.
         probe: the name under which they would be recorded.
+        which: arguments of ``read_predictions`` that choose them from all that is there.
     """
 
     path: str
-    task: str | None
     probe: str
+    which: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,8 @@ def _own_model(folder: Path, places: Sequence[Path]) -> str:
 
 
 def _from(folder: Path, path: Path) -> str:
-    """Return a path as it is typed in the folder."""
-    return path.relative_to(folder).as_posix()
+    """Return a path as it is typed in the folder; as it is where it lies elsewhere."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 # --- checkpoints --------------------------------------------------------------------------------
@@ -337,15 +338,11 @@ def _files(
 
 
 def _data_files(places: Sequence[Path]) -> Iterator[Path]:
-    """Yield the folders that a reader may take whole, then the files that may hold data."""
-    from pytest_calibration.readers import READERS
-
+    """Yield the folders of runs of lm-eval, and the files that may hold data."""
     endings = {".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".pq", ".json"}
-    folders = set()
     for place in places:
         files = [one for one in _entries(place) if one.suffix.lower() in endings and one.is_file()]
-        if "lm_eval" in READERS and any(one.name.startswith("samples_") for one in files):
-            folders.add(place)
+        if any(SAMPLES.fullmatch(one.name) for one in files):
             yield place
         else:
             yield from files
@@ -355,7 +352,9 @@ def _sorted_out(folder: Path, path: Path, left_out: list[str]) -> list[Stored] |
     """Return what a file holds; None where it is nothing of ours."""
     from pytest_calibration.readers import kind_of
 
-    if path.is_file() and path.stat().st_size > _MOST_READ:
+    if path.is_dir():
+        return _newest_run(folder, path, left_out)
+    if path.stat().st_size > _MOST_READ:
         return None
     if kind_of(path) is None:
         return _items(folder, path)
@@ -369,12 +368,42 @@ def _sorted_out(folder: Path, path: Path, left_out: list[str]) -> list[Stored] |
 
 
 def _predictions(folder: Path, path: Path) -> list[Stored]:
+    """Return the predictions in a file, or in the newest run of lm-eval in a folder.
+
+    Raises:
+        CalibrationError: there are none, or they cannot be read.
+    """
     from pytest_calibration.readers import read_all
 
-    found = read_all(path)
-    several = len(found) > 1
-    shown = _from(folder, path) if path.is_relative_to(folder) else path.as_posix()
-    return [Stored(shown, one.probe if several else None, one.probe) for one in found]
+    if path.is_dir():
+        left_out: list[str] = []
+        found = _newest_run(folder, path, left_out)
+        if not found:
+            raise PredictionsError("; ".join(left_out) or f"{path}: holds no samples of lm-eval.")
+        return found
+    return [Stored(_from(folder, path), one.probe) for one in read_all(path)]
+
+
+def _newest_run(folder: Path, path: Path, left_out: list[str]) -> list[Stored]:
+    """Return the tasks of the newest run of lm-eval in a folder that can be read."""
+    from pytest_calibration.readers import read_all
+
+    samples = [SAMPLES.fullmatch(one.name) for one in _entries(path)]
+    runs = sorted({(one["date"], one["task"]) for one in samples if one is not None})
+    stored = []
+    for task in [task for date, task in runs if date == runs[-1][0]]:
+        which = {"task": task, "run": NEWEST}
+        try:
+            found = read_all(path, task=task, run=NEWEST)
+        except CalibrationError as problem:
+            left_out.append(str(problem).rstrip("."))
+            continue
+        for one in found:
+            # Of several filters each is named behind the task.
+            name = one.probe.rpartition(":")[2] if len(found) > 1 else ""
+            of_filter = {"filter": NONE if name == task else name} if name else {}
+            stored.append(Stored(_from(folder, path), one.probe, which | of_filter))
+    return stored
 
 
 def _items(folder: Path, path: Path) -> Items | None:
