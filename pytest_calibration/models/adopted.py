@@ -64,9 +64,9 @@ def _check_pipeline(pipeline: Any) -> None:
     if chosen is not None:
         raise UsageError(
             f"calibration_model is a pipeline with function_to_apply={quoted(chosen)}, and its "
-            "model is asked as its configuration says; leave function_to_apply out, and set problem_type "
-            "in the configuration (single_label_classification is the softmax, multi_label_"
-            "classification the sigmoid)."
+            "model is asked as its configuration says; leave function_to_apply out, and set "
+            "problem_type in the configuration (single_label_classification is the softmax, "
+            "multi_label_classification the sigmoid)."
         )
 
 

@@ -294,13 +294,9 @@ class Classification(ItemProbe[Labelled]):
         if not self.truncate:
             return {}, ()
         cut = int(np.sum(model.truncated(texts)))
-        one = "text is" if self.hypothesis is None else "pair of a text and a hypothesis is"
-        many = "texts are" if self.hypothesis is None else "pairs of a text and a hypothesis are"
-        note = (
-            f"{cut:,} of {len(texts):,} {one if cut == 1 else many} longer than what the model "
-            "reads, and cut"
-        )
-        return {"truncate": how}, (f"{note}.",) if cut else ()
+        what = "texts" if self.hypothesis is None else "pairs of a text and a hypothesis"
+        note = f"longer than what the model reads, and cut: {cut:,} of {len(texts):,} {what}."
+        return {"truncate": how}, (note,) if cut else ()
 
     def _check_table(
         self,

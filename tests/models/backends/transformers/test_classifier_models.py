@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import bpe, edit_json, new_model, quietly, save
+from checkpoints import bpe, chat_tokenizer, edit_json, new_model, quietly, save
 from classifiers import NAMES, TEXTS, direct_logits, new_classifier
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from pytest_calibration.errors import ModelError  # noqa: E402
+from pytest_calibration import Classification, Preference  # noqa: E402
+from pytest_calibration.errors import ModelError, UsageError  # noqa: E402
+from pytest_calibration.models.adopted import adopted  # noqa: E402
 from pytest_calibration.models.backends.transformers.choosing import in_memory  # noqa: E402
+from pytest_calibration.models.cache import Cache  # noqa: E402
 from pytest_calibration.models.loading import load_model  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -133,18 +137,15 @@ def test_rewards_are_the_one_output(tmp_path: Path) -> None:
 
 def test_the_head_is_exact_in_half_precision() -> None:
     """Logits are computed in float32 from what a model in bfloat16 has computed."""
-    model = new_classifier("llama").to(torch.bfloat16)
-    one = in_memory(model, bpe())
-    found = one.class_logits(TEXTS)
-    hidden = []
-    hook = model.score.register_forward_hook(lambda _, given, __: hidden.append(given[0]))
-    with torch.no_grad():
+    model, tokenizer = new_classifier("llama").to(torch.bfloat16), bpe()
+    one, weight = in_memory(model, tokenizer), model.score.weight.detach().float().T
+    seen: list[Any] = []
+    with model.score.register_forward_hook(lambda _, given, __: seen.append(given[0].float())):
         for text in TEXTS:
-            model(**{k: v for k, v in bpe()(text, return_tensors="pt").items() if k[0] != "t"})
-        weight = model.score.weight.float().T
-        expected = [(h[0, -1].float() @ weight).numpy() for h in hidden]
-    hook.remove()
-    np.testing.assert_allclose(found, np.array(expected), rtol=0, atol=1e-6)
+            found = one.class_logits([text])[0]
+            np.testing.assert_allclose(found, (seen[-1][0, -1] @ weight).numpy(), rtol=0, atol=1e-6)
+    plain = direct_logits(model, tokenizer, TEXTS)
+    assert np.abs(plain - one.class_logits(TEXTS)).max() > 1e-4, "of three digits"
     assert not model.score._forward_hooks
 
 
@@ -325,3 +326,87 @@ def test_an_adapter_brings_its_head(tmp_path: Path, family: str) -> None:
     found = load_model(str(tmp_path / "adapter"), device="cpu", arguments=named)
     np.testing.assert_allclose(found.class_probabilities(TEXTS), expected, rtol=0, atol=1e-6)
     assert found.class_names == ("a", "b", "c", "d")
+
+
+# --- probes against transformers' own programs ---------------------------------------------------
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_hypotheses_score_as_the_zero_shot_pipeline_says(tmp_path: Path, several: bool) -> None:
+    """One class of all, or each by itself; long texts are cut where it cuts them."""
+    conclusions = ("contradiction", "neutral", "entailment")
+    model, tokenizer = new_classifier("bert", names=conclusions).eval(), bpe(end=True)
+    names, template = ["moon", "people", "water and ice"], "The city is {}."
+    texts = [*TEXTS[:3], " ".join(["moon"] * 60)]
+    with quietly():
+        pipeline = transformers.pipeline(
+            "zero-shot-classification", model=model, tokenizer=tokenizer
+        )
+        said = pipeline(texts, names, hypothesis_template=template, multi_label=several)
+    scores = [dict(zip(one["labels"], one["scores"], strict=True)) for one in said]
+    labels: list[Any] = [["moon"], ["moon", "people"], [], names] if several else ["moon"] * 4
+    path = tmp_path / "rows.jsonl"
+    content = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+    path.write_text("\n".join(map(json.dumps, content)))
+    probe = Classification("z", path=path, classes=names, hypothesis=template, truncate=True)
+    found = probe.run(adopted(pipeline, dict, None))
+    assert found.probabilities is not None
+    table = found.probabilities[:, 1].reshape(4, 3) if several else found.probabilities
+    expected = [[one[name] for name in sorted(names)] for one in scores]
+    np.testing.assert_allclose(table, expected, rtol=0, atol=1e-6)
+    assert found.notes == (
+        "longer than what the model reads, and cut: 3 of 12 pairs of a text and a hypothesis.",
+    )
+
+
+def test_rewards_of_conversations_are_those_of_the_template(tmp_path: Path) -> None:
+    """The tokens of ``apply_chat_template``, nothing before or after them."""
+    tokenizer = chat_tokenizer()
+    model = new_classifier("llama", names=("reward",), vocab_size=len(tokenizer))
+    model.config.max_position_embeddings = tokenizer.model_max_length = 256
+    user = {"role": "user", "content": "Is ice cold?"}
+    answers = [{"role": "assistant", "content": text} for text in ("Yes, it is.", "No.")]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": [user], "chosen": answers[:1], "rejected": answers[1:]}))
+    model.eval()
+    rewards = []
+    for answer in answers:
+        ids = tokenizer.apply_chat_template(
+            [user, answer], tokenize=True, return_tensors="pt", return_dict=True
+        )["input_ids"]
+        with torch.no_grad():
+            rewards.append(float(model(ids).logits[0, 0]))
+    found = Preference("p", path=path).run(in_memory(model, tokenizer))
+    difference = rewards[0] - rewards[1]
+    assert abs(difference) > 1e-3
+    expected = 1 / (1 + np.exp(-abs(difference)))
+    np.testing.assert_allclose(found.confidence, [expected], rtol=0, atol=1e-6)
+    assert found.correct.tolist() == [difference > 0]
+
+
+def test_a_classifier_is_answered_from_the_cache(bert: Path, tmp_path: Path) -> None:
+    """Names, probabilities and what is cut: a second run loads nothing and says the same."""
+    path = tmp_path / "rows.jsonl"
+    rows = [{"text": text, "label": i % 3} for i, text in enumerate([*TEXTS, "moon " * 60])]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    probe = Classification("c", path=path, truncate=True)
+    first, second = (
+        load_model(str(bert), device="cpu", cache=Cache(tmp_path / "cache")) for _ in range(2)
+    )
+    one, other = probe.run(first), probe.run(second)
+    assert (first.use.loads, second.use.loads) == (1, 0)
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    assert (one.signature, one.notes) == (other.signature, other.notes)
+    assert one.notes == ("longer than what the model reads, and cut: 1 of 8 texts.",)
+
+
+def test_a_pipeline_with_a_function_of_its_own_is_refused(bert: Path) -> None:
+    """It would say other probabilities than its model."""
+    with quietly():
+        pipeline = transformers.pipeline(
+            "text-classification", str(bert), function_to_apply="sigmoid"
+        )
+    with pytest.raises(
+        UsageError, match=r"function_to_apply=.*sigmoid.*leave function_to_apply ou"
+    ):
+        adopted(pipeline, dict, None)
