@@ -120,6 +120,7 @@ def test_i_fine_tune_a_language_model(folder: Path, pytester: pytest.Pytester) -
     (tests,) = of("python", blocks("README.md"))
     (folder / "test_calibration.py").write_text(tests.text, "utf-8")
     pytester.makeconftest(FAKES)
+    (folder / "calibration.yaml").write_text("probes: {facts: {limit: 400}}\n", "utf-8")
     for name in ("base", "sft/checkpoint-400", "sft/checkpoint-800", "dpo"):
         (folder / "runs" / name).mkdir(parents=True)
     typed = [*commands(blocks("README.md", "I fine-tune a language model"), "pytest")]

@@ -98,10 +98,11 @@ def test_a_model_is_recorded_and_gated(
     n = len(config(folder)["probes"])
     # A name in place of the checkpoint that is yet to come.
     first = [arg.replace("CHECKPOINT", "runs/base") for arg in record]
-    pytester.runpytest_inprocess(*first).assert_outcomes(passed=n)
+    few = "--calibration-limit=200"
+    pytester.runpytest_inprocess(*first, few).assert_outcomes(passed=n)
     assert len([*(folder / "tests/calibration_baselines").glob("*.yaml")]) == n
     again = [arg.replace("CHECKPOINT", "runs/base") for arg in gate]
-    done = pytester.runpytest_inprocess(*again)
+    done = pytester.runpytest_inprocess(*again, few)
     done.assert_outcomes(passed=n)
     assert done.ret == 0
 
