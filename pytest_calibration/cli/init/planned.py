@@ -105,13 +105,7 @@ def _probes(found: Surroundings) -> tuple[dict[str, dict[str, Any]], dict[str, s
         # A model of the project's own may be anything; its probes are named there.
         return ({} if found.own_model else dict(BUILT_IN)), {}
     labels = next((one.labels for one in found.checkpoints if one.labels), ("LABEL_0", "LABEL_1"))
-    rows = [
-        {
-            "text": f"This text stands for the class {label}: put one of your own here.",
-            "label": label,
-        }
-        for label in labels
-    ]
+    rows = [{"text": f"Put a text of class {label} here.", "label": label} for label in labels]
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     return {"texts": {"kind": _OF_CLASSIFIERS, "path": TEXTS}}, {TEXTS: content}
 
