@@ -288,6 +288,25 @@ def test_what_is_not_used_is_told(tmp_path: Path) -> None:
     assert "two/p.csv: another file is named p" in told
 
 
+def test_what_a_model_is_trained_on_is_not_asked(folder: Path, command: Command) -> None:
+    """By its name; of a long file of other items a part is asked."""
+    put(folder / "data/my_train.jsonl", [QUESTION])
+    put(folder / "data/trains.jsonl", [{**QUESTION, "id": i} for i in range(2001)])
+    result = command("init")
+    assert "data/my_train.jsonl: by its name what a model is trained on" in result.out
+    assert config(folder)["probes"] == {
+        "trains": {"kind": "multiple_choice", "path": "data/trains.jsonl", "limit": 2000}
+    }
+
+
+def test_a_folder_without_git_is_told(folder: Path, command: Command) -> None:
+    """Baselines are to be committed."""
+    note = "note: this folder is in no git repository"
+    assert note in command("init").out
+    (folder / ".git").mkdir()
+    assert note not in command("init").out
+
+
 def test_items_of_one_name_are_two_probes(folder: Path, command: Command) -> None:
     """Neither takes the other's place."""
     for name in ("a", "b"):

@@ -15,6 +15,8 @@ from pytest_calibration.files import readable_stem
 
 # Texts with labels that a classifier is asked, where the project has none yet.
 TEXTS: Final = "calibration_texts.jsonl"
+# Items that are asked of a longer file.
+ENOUGH: Final = 2000
 # A language model without items of the project's own is asked the built-in ones.
 BUILT_IN: Final = {"facts": {"limit": 1000}, "multiple_choice": {"limit": 1000}}
 _OF_CLASSIFIERS: Final = "classification"
@@ -72,11 +74,15 @@ def plan(found: Surroundings, *, ci: bool = True) -> Plan:
     }
     files = {test: _rendered("test_calibration.py", values)}
     files[CONFIG] = _rendered("calibration.yaml", values)
-    files |= made
-    notes = [
+    if not (found.folder / CONFIG).exists():
+        files |= made
+    notes = _hub_names(found)
+    if not found.git:
+        notes.append("this folder is in no git repository; what is recorded is to be committed.")
+    notes += [
         f"{name} has one made-up text per class, to show how rows look; a comparison is "
         "inconclusive until some hundred labelled texts of your own stand there."
-        for name in made
+        for name in files.keys() & made.keys()
     ]
     if ci and found.gitlab:
         name = "calibration.gitlab-ci.yml"
@@ -84,7 +90,7 @@ def plan(found: Surroundings, *, ci: bool = True) -> Plan:
         notes.append(f".gitlab-ci.yml reads it where it has the line: include: /{name}")
     elif ci:
         files[".github/workflows/calibration.yml"] = _rendered("github.yml", values)
-    return Plan(files, tuple(_steps(found, test)), tuple(notes + _hub_names(found)))
+    return Plan(files, tuple(_steps(found, test)), tuple(notes))
 
 
 def _probes(found: Surroundings) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -99,6 +105,8 @@ def _probes(found: Surroundings) -> tuple[dict[str, dict[str, Any]], dict[str, s
         if name in probes:
             name = readable_stem(Path(one.path).with_suffix("").as_posix().replace("/", "-"))
         probes[name] = {"kind": one.kind, "path": one.path}
+        if one.size > ENOUGH:
+            probes[name]["limit"] = ENOUGH
     if probes:
         return probes, {}
     if found.kind != CLASSIFIER:

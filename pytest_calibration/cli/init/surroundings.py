@@ -31,6 +31,7 @@ _MOST_READ: Final = 1 << 26
 _CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 _CLASSIFIES: Final = re.compile(r"For(Sequence|Token)Classification$")
 _BASE: Final = re.compile(r"(^|[-_.])(base|pretrained|reference)([-_.]|$)", re.IGNORECASE)
+_TRAINED_ON: Final = re.compile(r"(^|[-_.])train(ing)?([-_.]|$)", re.IGNORECASE)
 _OWN_MODEL: Final = re.compile(r"^\s*(async\s+)?def calibration_model\b", re.MULTILINE)
 # Kinds of probe whose items a file may hold, the more particular first.
 _ITEM_KINDS: Final = ("multiple_choice", "facts", "classification", "next_token")
@@ -73,10 +74,12 @@ class Items:
     Attributes:
         path: of the file, from the folder of the project.
         kind: the kind of probe that reads it.
+        size: how many there are.
     """
 
     path: str
     kind: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -323,7 +326,9 @@ def _files(
             left_out.append(f"{_from(folder, path)} and later files: {_MOST_FILES} are enough")
             break
         found = _sorted_out(folder, path, left_out)
-        if isinstance(found, Items):
+        if isinstance(found, Items) and _TRAINED_ON.search(path.stem):
+            left_out.append(f"{found.path}: by its name what a model is trained on")
+        elif isinstance(found, Items):
             items.append(found)
         elif found and whether:
             taken.append(path)
@@ -408,16 +413,15 @@ def _newest_run(folder: Path, path: Path, left_out: list[str]) -> list[Stored]:
 
 def _items(folder: Path, path: Path) -> Items | None:
     """Return which kind of probe reads a file; None where none does."""
-    from pytest_calibration.probes.probe_set import KINDS, from_settings
+    from pytest_calibration.probes.probe_set import from_settings
 
     if path.suffix.lower() not in (".jsonl", ".csv", ".tsv"):
         return None
     shown = _from(folder, path)
     for kind in _ITEM_KINDS:
-        if kind in KINDS:
-            try:
-                from_settings(shown, {"kind": kind, "path": shown}, folder, "")
-            except CalibrationError:
-                continue
-            return Items(shown, kind)
+        try:
+            probe = from_settings(shown, {"kind": kind, "path": shown}, folder, "")
+        except CalibrationError:
+            continue
+        return Items(shown, kind, probe.size)
     return None
