@@ -38,6 +38,8 @@ def predict(texts):
     p = np.array([unit(text) for text in texts])
     return np.column_stack([1 - p, p])
 
+predict.class_names = ["negative", "positive"]
+
 def log_probability(prompt, option):
     return float(np.log(unit(prompt, option)))
 """
@@ -166,12 +168,13 @@ def test_i_have_predictions(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_i_serve_a_classifier(folder: Path, pytester: pytest.Pytester) -> None:
-    """The file, the function, and the test that ``init`` writes for them."""
+    """The file, the command that names a function, and the test that ``init`` writes."""
     section = blocks("README.md", "I serve a classifier")
-    assert put_files(folder, section) == ["calibration.yaml", "conftest.py"]
+    assert put_files(folder, section) == ["calibration.yaml"]
     rows = "".join(f"{row['text']},{row['label']}\n" for row in reviews())
     (folder / "reviews.csv").write_text(f"text,label\n{rows}", "utf-8")
-    assert main(["init"]) == 0
-    gated(pytester, 1)
-    (typed,) = commands(section, "pytest")
-    assert typed == ["--calibration-model=runs/sentiment", "--calibration-record"]
+    assert main(["init", "--model", "my_service:predict", "--no-ci"]) == 0
+    checkpoint, function = commands(section, "pytest")
+    assert checkpoint == ["--calibration-model=runs/sentiment", "--calibration-record"]
+    assert function.pop() == "--calibration-record"
+    gated(pytester, 1, *function)

@@ -359,6 +359,16 @@ def test_a_name_on_the_hub_is_told_as_one(folder: Path, command: Command) -> Non
     assert steps(result.out)[0][1] == "--calibration-model=EleutherAI/pythia-70m"
 
 
+def test_a_function_needs_no_torch(folder: Path, command: Command) -> None:
+    """It is taken for a classifier, whose classes are named by their columns."""
+    result = command("init", "--model", "my_service:predict")
+    assert "model hub" not in result.out
+    assert steps(result.out)[0][1] == "--calibration-model=my_service:predict"
+    assert "[hf]" not in (folder / GITHUB).read_text("utf-8")
+    rows = map(json.loads, (folder / "calibration_texts.jsonl").read_text("utf-8").splitlines())
+    assert [row["label"] for row in rows] == [0, 1]
+
+
 def test_a_file_in_the_way_is_one_sentence(folder: Path, command: Command) -> None:
     """A folder that cannot be made is named."""
     put(folder / "tests", "a file")

@@ -68,8 +68,8 @@ def plan(found: Surroundings, *, ci: bool = True) -> Plan:
         "up": len(Path(found.tests).parts),
         "several": any(one.which for one in found.predictions),
         "command": " ".join(filter(None, ["pytest", test, _candidate(found)])),
-        "checkpoint": bool(_candidate(found)),
-        "extra": "" if not found.asks or found.own_model else "[hf]",
+        "checkpoint": _is_checkpoint(found),
+        "extra": "[hf]" if _is_checkpoint(found) else "",
         "requirements": (found.folder / "requirements.txt").is_file(),
     }
     files = {test: _rendered("test_calibration.py", values)}
@@ -112,7 +112,8 @@ def _probes(found: Surroundings) -> tuple[dict[str, dict[str, Any]], dict[str, s
     if found.kind != CLASSIFIER:
         # A model of the project's own may be anything; its probes are named there.
         return ({} if found.own_model else dict(BUILT_IN)), {}
-    labels = next((one.labels for one in found.checkpoints if one.labels), ("LABEL_0", "LABEL_1"))
+    # A class may be named by its column, too.
+    labels = next((one.labels for one in found.checkpoints if one.labels), (0, 1))
     rows = [{"text": f"Put a text of class {label} here.", "label": label} for label in labels]
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     return {"texts": {"kind": _OF_CLASSIFIERS, "path": TEXTS}}, {TEXTS: content}
@@ -124,6 +125,11 @@ def _fits(found: Surroundings, items: Items) -> bool:
     if not found.checkpoints:
         return bool(found.own_model) or not asked_of_classifier
     return asked_of_classifier == (found.kind == CLASSIFIER)
+
+
+def _is_checkpoint(found: Surroundings) -> bool:
+    """Whether the model under test is one that torch runs."""
+    return bool(_candidate(found)) and not any(one.is_code for one in found.checkpoints)
 
 
 def _candidate(found: Surroundings) -> str:
@@ -138,13 +144,13 @@ def _hub_names(found: Surroundings) -> list[str]:
     return [
         f"{one.path} is taken for a name on the model hub: there is no such folder."
         for one in found.checkpoints
-        if not (found.folder / one.path).is_dir()
+        if not one.is_code and not (found.folder / one.path).is_dir()
     ]
 
 
 def _steps(found: Surroundings, test: str) -> Iterator[Step]:
     candidate = _candidate(found)
-    if candidate and not (find_spec("torch") and find_spec("transformers")):
+    if _is_checkpoint(found) and not (find_spec("torch") and find_spec("transformers")):
         yield Step('pip install "pytest-calibration[hf]"', "what runs checkpoints")
     first = found.checkpoints[0].path if found.checkpoints else UNKNOWN
     flags = [shlex.quote(f"--calibration-model={first}")] if candidate else []

@@ -42,14 +42,17 @@ class Checkpoint:
     """A model that was found or named.
 
     Attributes:
-        path: as it is typed, from the folder; a hub id where no such folder is there.
+        path: as it is typed, from the folder; a hub id or ``module:name`` where no such folder is
+            there.
         kind: ``LANGUAGE_MODEL`` or ``CLASSIFIER``.
         labels: names of the classes of a classifier; empty where they are not known.
+        is_code: whether it is a function or object that is imported.
     """
 
     path: str
     kind: str
     labels: tuple[str, ...] = ()
+    is_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,9 @@ def _named_model(folder: Path, text: str) -> Checkpoint:
     if not place.is_dir():
         if place.exists() or text.startswith((".", "/", "~")):
             raise UsageError(f"model {text!r}: there is no such folder in {folder}.")
-        return Checkpoint(text, LANGUAGE_MODEL)
+        # A function is a classifier, as a rule; no name on the hub has a colon.
+        is_code = ":" in text
+        return Checkpoint(text, CLASSIFIER if is_code else LANGUAGE_MODEL, is_code=is_code)
     left_out: list[str] = []
     found = _checkpoint(text, place, left_out)
     if found is None:
