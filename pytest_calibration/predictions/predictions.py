@@ -199,7 +199,7 @@ class Predictions:
 
     def with_signature(self, **soft: str) -> Predictions:
         """Return the same predictions with these soft fields added to the signature."""
-        joined = Signature(self.signature.hard, {**self.signature.soft, **soft})
+        joined = replace(self.signature, soft={**self.signature.soft, **soft})
         return replace(self, signature=joined)
 
     @classmethod

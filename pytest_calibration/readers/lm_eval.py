@@ -26,6 +26,7 @@ from pytest_calibration.input_files import opened, read_text, text_lines
 from pytest_calibration.predictions import ItemText, Predictions
 from pytest_calibration.predictions.harness import (
     Document,
+    NotMeasurable,
     TaskSettings,
     check_metric,
     choice_predictions,
@@ -129,15 +130,15 @@ def read(
     refused: dict[str, str] = {}
     for name, tasks in _selected(one, path, task).items():
         samples: dict[str, list[_Sample]] = {}
-        for each in tasks:
-            try:
+        try:
+            for each in tasks:
                 for key, found in _samples(one, each, filter).items():
                     samples.setdefault(key, []).extend(found)
-            except _NoOptions as reason:
-                refused[each] = str(reason)
-        for key, found in samples.items():
-            probe = f"lm_eval:{name}" if key == NONE else f"lm_eval:{name}:{key}"
-            out.append(_predictions(one, probe, found, metric))
+            for key, found in samples.items():
+                probe = f"lm_eval:{name}" if key == NONE else f"lm_eval:{name}:{key}"
+                out.append(_predictions(one, probe, found, metric))
+        except NotMeasurable as reason:
+            refused[reason.task] = str(reason)
     if refused:
         raise PredictionsError(_refusal(path, refused, out))
     return out
@@ -288,10 +289,6 @@ def _members(run: Run, name: str) -> list[str]:
 # --- rows --------------------------------------------------------------------------------------
 
 
-class _NoOptions(Exception):  # noqa: N818  a reason, told by the caller
-    """Why the samples of a task have no confidence."""
-
-
 def _refusal(path: Path, refused: Mapping[str, str], read_too: Sequence[Predictions]) -> str:
     first, reason = next(iter(refused.items()))
     text = f"{path}: task {first}: {reason}"
@@ -309,7 +306,7 @@ def _samples(run: Run, task: str, wanted: str | None) -> dict[str, list[_Sample]
 
     Raises:
         PredictionsError: a damaged row, an unknown filter, a document that is there twice.
-        _NoOptions: the task has no options.
+        NotMeasurable: the task has no options.
     """
     file = run.samples[task]
     out: dict[str, list[_Sample]] = {}
@@ -387,20 +384,23 @@ def _requests(row: Mapping[str, Any], where: str) -> list[list[Any]]:
 def _check_kind(requests: Sequence[Sequence[Any]], task: str) -> None:
     """Raise the reason where the requests of a document are no options."""
     if len(requests[0]) == 1:
-        raise _NoOptions(
+        raise NotMeasurable(
+            task,
             "a task of perplexity has one sum of log-probabilities for a whole text, which is no "
-            "answer; measure its texts with a probe of kind next_token."
+            "answer; measure its texts with a probe of kind next_token.",
         )
     if not isinstance(requests[0][1], str):
-        raise _NoOptions(
+        raise NotMeasurable(
+            task,
             "its answers are generated text, and lm-eval keeps no probability of them; ask for "
-            "a confidence with a probe of kind agreement, verbalized or p_true."
+            "a confidence with a probe of kind agreement, verbalized or p_true.",
         )
     if len(requests) == 1:
-        raise _NoOptions(
+        raise NotMeasurable(
+            task,
             "its samples hold one log-probability, that of the right text, and not how sure the "
             "model was of its own; measure it with the model: "
-            f"--calibration-probe=lm_eval:{task}."
+            f"--calibration-probe=lm_eval:{task}.",
         )
 
 

@@ -12,8 +12,7 @@ from fakes import FakeModel
 from histories import at_gap
 
 from pytest_calibration.baselines import Baselines
-from pytest_calibration.cli.compare import UNKNOWN
-from pytest_calibration.gate.verdict import compare
+from pytest_calibration.gate.verdict import UNKNOWN, compare
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.reports.dump import write_dump
 from pytest_calibration.reports.model import result_of

@@ -61,7 +61,7 @@ def test_confidence_and_correctness_are_read(tmp_path: Path, name: str, text: st
     path = written(tmp_path, name, text)
     found = read_predictions(path)
     assert same(found, PLAIN)
-    assert (found.probe, found.source) == ("p", path.as_posix())
+    assert (found.probe, found.signature.soft) == ("p", {"model": name})
     assert kind_of(path) == "table"
 
 
