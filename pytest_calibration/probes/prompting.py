@@ -112,6 +112,16 @@ class Prompting:
             ],
         )
 
+    def open_end(self, prompt: str) -> str:
+        """Return a prompt as it is continued with whatever the model says.
+
+        Tokenizers join a space with the word after it, so a space at its end is left to the model;
+        a rendered chat is whole, unless a delimiter is named.
+        """
+        if self.is_chat and self.delimiter is None:
+            return prompt
+        return self.joined(prompt, ["x"]).prompt
+
     def rendered(self, model: LanguageModel, chats: Sequence[Sequence[Message]]) -> list[str]:
         """Return conversations in the model's chat template, up to where its answer begins.
 
@@ -137,8 +147,7 @@ class Prompting:
         ask = getattr(model, method)
         if not self.is_chat:
             return ask
-        parameters = inspect.signature(ask).parameters.values()
-        if not any(p.name == "add_special_tokens" or p.kind is p.VAR_KEYWORD for p in parameters):
+        if not takes(ask, "add_special_tokens"):
             raise ModelError(
                 f"{model.name}: its {method} takes no add_special_tokens, which a model with "
                 "render_chat needs: False for a text before which nothing is put."
@@ -170,6 +179,12 @@ class Prompting:
                 "method render_chat; leave chat out, or give the model one."
             )
         return cast("ChatModel", model)
+
+
+def takes(ask: Any, name: str) -> bool:
+    """Whether a method takes an argument of this name."""
+    parameters = inspect.signature(ask).parameters.values()
+    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _ends(text: str) -> tuple[int, int]:
