@@ -49,7 +49,10 @@ ROOMS: dict[str, tuple[str, str]] = {
     "history.checkpoints": ("errors input_files models.places", ""),
     "history.commit": ("", ""),
     "history.format": ("errors input_files", ""),
-    "probes": ("errors input_files text predictions strict_yaml models.protocols probes", "numpy"),
+    "probes": (
+        "errors input_files text predictions strict_yaml models.protocols models.backends probes",
+        "numpy",
+    ),
     "asking": ("errors predictions probes models progress", ""),
     "config": ("errors text strict_yaml gate.strictness models", ""),
     "reports": (f"{CORE} gate diagnosis files input_files version reports", "msgspec"),

@@ -24,9 +24,10 @@ from pytest_calibration.models.protocols import LanguageModel, Message
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
-from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of, whole_text
+from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe, softmax
 from pytest_calibration.probes.prompting import ChatSetting, Prompting, described
+from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.text.visible import quoted
 
 Scoring: TypeAlias = Literal["letter", "text"]
@@ -91,8 +92,9 @@ class MultipleChoice(ItemProbe[Question]):
 
     Args:
         name: name of the probe.
-        path: JSONL file of ``{"question", "options", "answer"}`` rows; built-in questions on public
-            facts by default.
+        path: JSONL or CSV file of ``{"question", "options", "answer"}`` rows; built-in questions on
+            public facts by default.
+        dataset: a public data set in place of a file.
         shots: solved examples before each question.
         shots_path: where they come from, same rows; else the first ``shots`` other questions of the
             probe in a fixed order, so that no question is shown its own answer and none is left
@@ -119,6 +121,7 @@ class MultipleChoice(ItemProbe[Question]):
         name: str = "multiple_choice",
         *,
         path: str | Path | None = None,
+        dataset: DatasetSetting = None,
         shots: int = 0,
         shots_path: str | Path | None = None,
         scoring: Scoring = "letter",
@@ -138,9 +141,9 @@ class MultipleChoice(ItemProbe[Question]):
         for field in fields:
             if field not in self.template:
                 raise UsageError(f"probe {name!r}: the template {self.template!r} lacks {field}.")
-        super().__init__(
-            name, _builtin_items() if path is None else read_rows(path, question_item, KEYS)
-        )
+        source = source_of(name, path, dataset)
+        items = _builtin_items() if source is None else read_rows(source, question_item, KEYS)
+        super().__init__(name, items, source)
         rows = self.items if shots_path is None else read_rows(shots_path, question_item, KEYS)
         pool = list({_identity(q): q for q in reversed(rows)}.values())
         most = len(pool) - (shots_path is None)

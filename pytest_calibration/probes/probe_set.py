@@ -71,6 +71,8 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
             )
         _check_type(where, key, value)
         arguments[key] = folder / value if key in PATHS else value
+        if key == "dataset" and isinstance(value.get("path"), str):
+            arguments[key] = {**value, "path": folder / value["path"]}
     try:
         return make(name, **arguments)
     except UsageError as problem:
@@ -81,6 +83,7 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
 TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "shots": ((int,), "a whole number"),
     "positions": ((int, str), "a whole number"),
+    "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
     "delimiter": ((str,), 'text ("" for none)'),
 }

@@ -76,7 +76,7 @@ def test_every_setting_of_a_kind_can_be_written(folder: Path) -> None:
         ({"kind": "facts", "pth": "x"}, r"unknown setting 'pth' \(did you mean 'path'\?\); known"),
         (
             {"kind": "facts", "shots": 3},
-            r"unknown setting 'shots'.*; known settings: kind, path, mo",
+            r"unknown setting 'shots'.*; known settings: kind, path, da",
         ),
         ({"kind": "facts", "name": "x"}, r"unknown setting 'name'"),
         ({"kind": "facts", "path": 3}, r"path must be text, got 3"),
