@@ -43,9 +43,13 @@ if TYPE_CHECKING:
     from pytest_calibration.models.loading import load_model as load_model
     from pytest_calibration.predictions import Predictions as Predictions
     from pytest_calibration.predictions import Signature as Signature
+    from pytest_calibration.probes.agreement import Agreement as Agreement
     from pytest_calibration.probes.facts import Facts as Facts
     from pytest_calibration.probes.multiple_choice import MultipleChoice as MultipleChoice
     from pytest_calibration.probes.next_token import NextToken as NextToken
+    from pytest_calibration.probes.p_true import PTrue as PTrue
+    from pytest_calibration.probes.sequence import SequenceLogprob as SequenceLogprob
+    from pytest_calibration.probes.verbalized import Verbalized as Verbalized
     from pytest_calibration.reports.plots import reliability_diagram as reliability_diagram
     from pytest_calibration.training.callback import CalibrationCallback as CalibrationCallback
     from pytest_calibration.training.compute_metrics import (
@@ -75,9 +79,13 @@ _MODULES = {
     "metrics": "accuracy brier ece nll",
     "models.loading": "load_model",
     "predictions": "Predictions Signature",
+    "probes.agreement": "Agreement",
     "probes.facts": "Facts",
     "probes.multiple_choice": "MultipleChoice",
     "probes.next_token": "NextToken",
+    "probes.p_true": "PTrue",
+    "probes.sequence": "SequenceLogprob",
+    "probes.verbalized": "Verbalized",
     "reports.plots": "reliability_diagram",
     "training.callback": "CalibrationCallback",
     "training.compute_metrics": "calibration_compute_metrics preprocess_logits_for_calibration",

@@ -95,7 +95,9 @@ class Matching:
         if not (answer and other):
             return answer == other
         if self._same is None:
-            return answer == other if self.rule == "exact" else normalised(answer) == normalised(other)
+            return (
+                answer == other if self.rule == "exact" else normalised(answer) == normalised(other)
+            )
         try:
             return bool(self._same(question, answer, other))
         except Exception as problem:
@@ -113,11 +115,10 @@ class Matching:
 
         None where it names none, or more than one.
         """
-        forms = [
-            (text, letter, f"{letter}.", f"{letter})", f"({letter})")
-            + tuple(f"{mark} {text}" for mark in (f"{letter}.", f"{letter})", f"({letter})"))
-            for letter, text in zip(ascii_uppercase, options, strict=False)
-        ]
+        forms = []
+        for letter, text in zip(ascii_uppercase, options, strict=False):
+            marks = f"{letter}.", f"{letter})", f"({letter})"
+            forms.append((text, letter, *marks, *(f"{mark} {text}" for mark in marks)))
         found = [i for i, of_option in enumerate(forms) if answer in of_option]
         if not found and self.rule != "exact":
             plain = normalised(answer)
@@ -130,7 +131,6 @@ class Matching:
         if self.rule == "contains" and answer:
             return f" {normalised(accepted)} " in f" {normalised(answer)} "
         return self.is_same(question, answer, accepted)
-
 
 
 def _function(probe: str, name: str) -> Same:

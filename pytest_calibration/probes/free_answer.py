@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
@@ -24,9 +24,10 @@ from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
 from pytest_calibration.probes.answer_matching import Match, Matching
-from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of, whole_text
+from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe
 from pytest_calibration.probes.prompting import ChatSetting, Prompting, takes
+from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.text.stops import before_stop
 from pytest_calibration.text.visible import quoted
 
@@ -83,14 +84,14 @@ def free_question(row: Row) -> FreeQuestion:
             raise ValueError("one of the 'options' is the letter of another")
         return FreeQuestion(question, (options[index],), options, **texts)
     if "answers" in row:
-        return FreeQuestion(question, _texts(row, "answers"), **texts)
+        return FreeQuestion(question, _texts(row, "answers"), (), **texts)
     if isinstance(row["answer"], int | float) and not isinstance(row["answer"], bool):
         number = quoted(row["answer"])
         raise ValueError(
             f"'answer' must be text, in quotes, got {number}; a number is the index of one of the "
             "'options', and there are none"
         )
-    return FreeQuestion(question, (text_of(row, "answer").strip(),), **texts)
+    return FreeQuestion(question, (text_of(row, "answer").strip(),), (), **texts)
 
 
 def _texts(row: Row, key: str, least: int = 1) -> tuple[str, ...]:
@@ -120,8 +121,9 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
 
     Args:
         name: name of the probe.
-        path: JSONL file of ``{"question", "answer"}`` rows; built-in questions on public facts by
-            default.
+        path: JSONL or CSV file of ``{"question", "answer"}`` rows; built-in questions on public
+            facts by default.
+        dataset: a public data set in place of a file.
         shots: solved examples before each question.
         shots_path: where they come from, same rows; else other questions of the probe, in a fixed
             order.
@@ -148,6 +150,7 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         name: str,
         *,
         path: str | Path | None,
+        dataset: DatasetSetting,
         shots: int,
         shots_path: str | Path | None,
         header: str,
@@ -166,9 +169,9 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
             raise UsageError(f"probe {name!r}: the template {template!r} lacks {{question}}.")
         self.stop = _stops(name, stop)
         self.max_new_tokens = whole_number(name, "max_new_tokens", max_new_tokens, 1)
-        super().__init__(
-            name, _builtin_items() if path is None else read_rows(path, free_question, KEYS)
-        )
+        source = source_of(name, path, dataset)
+        items = _builtin_items() if source is None else read_rows(source, free_question, KEYS)
+        super().__init__(name, items, source)
         rows = self.items if shots_path is None else read_rows(shots_path, free_question, KEYS)
         pool = list({q.shown: q for q in reversed(rows)}.values())
         self.shots = whole_number(name, "shots", shots, 0, len(pool) - (shots_path is None))
@@ -182,8 +185,7 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
 
     def show(self, item: FreeQuestion) -> str:
         """Return a question as the model sees it, up to where its answer begins."""
-        # In one pass, so that braces inside a question stay as they are.
-        return re.sub(r"\{question\}", lambda _: item.shown, self.template)
+        return filled(self.template, {"{question}": item.shown})
 
     def shown_examples(self, item: FreeQuestion) -> list[FreeQuestion]:
         """Return the solved examples before a question."""
@@ -198,6 +200,7 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         model: LanguageModel,
         turns: Sequence[Sequence[tuple[str, str]]],
         asked: Sequence[str],
+        header: str,
     ) -> list[str]:
         """Return the text of each prompt, up to where the model's answer begins.
 
@@ -205,9 +208,13 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
             model: the model.
             turns: (n,) what was asked and answered before.
             asked: (n,) what is asked.
+            header: text before everything.
         """
         if self.prompting.is_chat:
-            chats = [self.conversation(t, last) for t, last in zip(turns, asked, strict=True)]
+            chats = [
+                self.conversation(before, last, header)
+                for before, last in zip(turns, asked, strict=True)
+            ]
             return self.prompting.rendered(model, chats)
         texts = []
         for before, last in zip(turns, asked, strict=True):
@@ -215,22 +222,25 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
             for question, answer in before:
                 prompt, (continuation,), _ = self.prompting.joined(question, [answer])
                 solved.append(f"{prompt}{continuation}\n\n")
-            texts.append(f"{self.header}{''.join(solved)}{last}")
+            texts.append(f"{header}{''.join(solved)}{last}")
         return texts
 
-    def conversation(self, turns: Sequence[tuple[str, str]], asked: str) -> list[Message]:
+    def conversation(
+        self, turns: Sequence[tuple[str, str]], asked: str, header: str
+    ) -> list[Message]:
         """Return header, what was asked and answered, and what is asked as turns of a chat."""
-        header = self.header.strip()
-        out: list[Message] = [{"role": "system", "content": header}] if header else []
+        system = header.strip()
+        out: list[Message] = [{"role": "system", "content": system}] if system else []
         for question, answer in turns:
             out.append({"role": "user", "content": question})
-            answer = f"{self.prompting.delimiter or ''}{answer}"
-            out.append({"role": "assistant", "content": answer})
+            said = f"{self.prompting.delimiter or ''}{answer}"
+            out.append({"role": "assistant", "content": said})
         return [*out, {"role": "user", "content": asked}]
 
     def question_prompts(self, model: LanguageModel, items: Sequence[FreeQuestion]) -> list[str]:
         """Return the prompt of each question, solved examples included."""
-        return self.prompts(model, [self.turns(i) for i in items], [self.show(i) for i in items])
+        turns = [self.turns(item) for item in items]
+        return self.prompts(model, turns, [self.show(item) for item in items], self.header)
 
     def answered(
         self,
@@ -279,7 +289,7 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
     def hard(self, model: LanguageModel, items: Sequence[FreeQuestion]) -> dict[str, object]:
         """Return what makes runs of such a probe comparable, whatever its kind."""
         examples = (part for e in self.examples for part in (self.show(e), e.answers[0]))
-        conversation = self.conversation(self.turns(items[0]), self.show(items[0]))
+        conversation = self.conversation(self.turns(items[0]), self.show(items[0]), self.header)
         return {
             "prompt": digest(self.header, self.template, *examples, size=4),
             "shots": self.shots,
@@ -298,6 +308,7 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         confidence: NDArray[np.float64],
         correct: NDArray[np.bool_],
         hard: dict[str, object],
+        soft: Mapping[str, str] | None = None,
         **more: Any,
     ) -> Predictions:
         """Put predictions together; (n,) each."""
@@ -309,7 +320,7 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
             confidence=confidence,
             correct=correct,
             texts=ItemTexts.from_list(texts),
-            signature=self.signature(model, {**self.hard(model, items), **hard}),
+            signature=self.signature(model, {**self.hard(model, items), **hard}, **(soft or {})),
             **more,
             **fields,
         )
@@ -331,6 +342,11 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
                 "lead to an answer."
             )
         return tuple(out)
+
+
+def filled(template: str, fields: Mapping[str, str]) -> str:
+    """Return a template with its fields; braces inside what is filled in stay as they are."""
+    return re.sub("|".join(map(re.escape, fields)), lambda match: fields[match[0]], template)
 
 
 def whole_number(probe: str, name: str, value: Any, least: int, most: float = math.inf) -> int:

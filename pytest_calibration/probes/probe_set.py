@@ -24,6 +24,10 @@ KINDS: Final = {
     "next_token": ("next_token", "NextToken"),
     "facts": ("facts", "Facts"),
     "multiple_choice": ("multiple_choice", "MultipleChoice"),
+    "p_true": ("p_true", "PTrue"),
+    "verbalized": ("verbalized", "Verbalized"),
+    "agreement": ("agreement", "Agreement"),
+    "sequence": ("sequence", "SequenceLogprob"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
 PATHS: Final = ("path", "shots_path")
@@ -83,6 +87,13 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
 TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "shots": ((int,), "a whole number"),
     "positions": ((int, str), "a whole number"),
+    "samples": ((int,), "a whole number"),
+    "seed": ((int,), "a whole number"),
+    "guesses": ((int,), "a whole number"),
+    "max_new_tokens": ((int,), "a whole number"),
+    "temperature": ((int, float), "a number"),
+    "max_failures": ((int, float), "a number"),
+    "stop": ((str, list), "a text or a list of texts"),
     "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
     "delimiter": ((str,), 'text ("" for none)'),

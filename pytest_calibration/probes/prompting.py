@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from pytest_calibration.errors import ModelError, UsageError
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_calibration.errors import ModelError, TokenBoundaryError, UsageError
 from pytest_calibration.models.protocols import ChatModel, LanguageModel, Message
 from pytest_calibration.predictions import digest
 
@@ -153,6 +156,32 @@ class Prompting:
                 "render_chat needs: False for a text before which nothing is put."
             )
         return partial(ask, add_special_tokens=False)
+
+    def option_logprobs(
+        self, model: LanguageModel, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> tuple[list[NDArray[np.float64]], str]:
+        """Score what may follow each prompt, and say what stands before it.
+
+        That is the space that most tokenizers want, else none, unless the probe says otherwise.
+
+        Raises:
+            TokenBoundaryError: the tokenizer merges prompts with options, with a space and without.
+            ModelError: the model cannot score.
+        """
+        ask = self.asking(model, "option_logprobs")
+
+        def scored(*, again: bool) -> tuple[list[NDArray[np.float64]], str]:
+            joined = [
+                self.joined(prompt, row, again=again)
+                for prompt, row in zip(prompts, options, strict=True)
+            ]
+            logprobs = ask([j.prompt for j in joined], [j.continuations for j in joined])
+            return logprobs, described([gap for j in joined for gap in j.gaps])
+
+        try:
+            return scored(again=False)
+        except TokenBoundaryError:
+            return scored(again=True)
 
     def signature(self, model: LanguageModel, chat: Sequence[Message]) -> dict[str, str]:
         """Return what of this is no default, for the signature.
