@@ -6,7 +6,6 @@ A simplification of Kuhn et al. 2023 (semantic uncertainty), as in self-consiste
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -23,7 +22,7 @@ from pytest_calibration.probes.free_answer import (
     TEMPLATE,
     FreeAnswer,
     FreeQuestion,
-    real_number,
+    temperature_of,
     whole_number,
 )
 from pytest_calibration.probes.prompting import ChatSetting
@@ -71,7 +70,7 @@ class Agreement(FreeAnswer):
         match: Match = "normalised",
     ) -> None:
         self.samples = whole_number(name, "samples", samples, 2)
-        self.temperature = real_number(name, "temperature", temperature, 0, math.inf)
+        self.temperature = temperature_of(name, temperature)
         self.seed = whole_number(name, "seed", seed, 0)
         super().__init__(
             name,

@@ -27,6 +27,8 @@ _NUMBER: Final = re.compile(
     r"(?<![\w.])(?P<sign>-?)(?P<whole>\d{1,3}(?:,\d{3})+|\d+)?(?:\.(?P<part>\d+))?(?!\d|[.,]\d)"
 )
 _ARTICLES: Final = re.compile(r"\b(?:a|an|the)\b")
+# `B. Rome`, `(B) Rome`
+_LETTERED: Final = re.compile(r"\(?([A-Za-z])[.):]\s*(\S.*)", re.DOTALL)
 # Stand for the point and the sign of a number while punctuation is removed.
 _POINT, _SIGN = "\ue000", "\ue001"
 _BACK: Final = str.maketrans({_POINT: ".", _SIGN: "-"})
@@ -115,16 +117,17 @@ class Matching:
 
         None where it names none, or more than one.
         """
-        forms = []
-        for letter, text in zip(ascii_uppercase, options, strict=False):
-            marks = f"{letter}.", f"{letter})", f"({letter})"
-            forms.append((text, letter, *marks, *(f"{mark} {text}" for mark in marks)))
-        found = [i for i, of_option in enumerate(forms) if answer in of_option]
-        if not found and self.rule != "exact":
-            plain = normalised(answer)
-            found = [i for i, of_option in enumerate(forms) if plain in map(normalised, of_option)]
-        if not found:
-            found = [i for i, text in enumerate(options) if self._names(question, answer, text)]
+        letters = ascii_uppercase[: len(options)]
+        if answer in options:
+            return options.index(answer)
+        plain = normalised(answer) if self.rule != "exact" else answer.strip("(). ")
+        if plain.upper() in letters and len(plain) == 1:
+            return letters.index(plain.upper())
+        lead = _LETTERED.fullmatch(answer)
+        if lead and lead[1].upper() in letters:
+            index = letters.index(lead[1].upper())
+            return index if self._names(question, lead[2].strip(), options[index]) else None
+        found = [i for i, text in enumerate(options) if self._names(question, answer, text)]
         return found[0] if len(found) == 1 else None
 
     def _names(self, question: str, answer: str, accepted: str) -> bool:

@@ -36,6 +36,8 @@ HEADER: Final = "Answer each question in as few words as possible.\n\n"
 TEMPLATE: Final = "Question: {question}\nAnswer:"
 STOP: Final = ("\n",)
 MAX_NEW_TOKENS: Final = 32
+MOST_OPTIONS: Final = len(ascii_uppercase)
+MOST_TEMPERATURE: Final = 100.0
 MANY_UNFINISHED: Final = 0.05
 """Share of answers cut off, or empty, from which on reports say so."""
 
@@ -72,16 +74,18 @@ def free_question(row: Row) -> FreeQuestion:
         both = "both are given" if "answer" in row else "neither is given"
         raise ValueError(f"a row has either 'answer' or 'answers', and {both}")
     if "options" in row:
-        options = _texts(row, "options", least=2)
+        options = _texts(row, "options")
         index = row.get("answer")
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(options):
             raise ValueError(
                 f"'answer' must be the index of an option, 0 to {len(options) - 1}, got "
                 f"{quoted(index)}"
             )
-        letters = ascii_uppercase[: len(options)]
-        if any(o.strip() in letters and letters[i] != o.strip() for i, o in enumerate(options)):
-            raise ValueError("one of the 'options' is the letter of another")
+        letters = list(ascii_uppercase[: len(options)])
+        if any(o.upper() in letters and letters[i] != o.upper() for i, o in enumerate(options)):
+            raise ValueError(
+                f"one of the 'options' is the letter of another, got {quoted(options)}"
+            )
         return FreeQuestion(question, (options[index],), options, **texts)
     if "answers" in row:
         return FreeQuestion(question, _texts(row, "answers"), (), **texts)
@@ -94,14 +98,19 @@ def free_question(row: Row) -> FreeQuestion:
     return FreeQuestion(question, (text_of(row, "answer").strip(),), (), **texts)
 
 
-def _texts(row: Row, key: str, least: int = 1) -> tuple[str, ...]:
+def _texts(row: Row, key: str) -> tuple[str, ...]:
+    """Return a list of texts; a repeated answer counts once, options must be distinct."""
     values = row[key]
     if not isinstance(values, list) or not all(isinstance(v, str) and v.strip() for v in values):
         raise ValueError(f"{key!r} must be a list of texts, got {quoted(values)}")
-    most = len(ascii_uppercase) if key == "options" else math.inf
-    if not least <= len(values) <= most or len(set(values)) != len(values):
-        raise ValueError(f"{key!r} must be {least} or more distinct texts, got {quoted(values)}")
-    return tuple(whole_text(value, key).strip() for value in values)
+    texts = tuple(dict.fromkeys(whole_text(value, key).strip() for value in values))
+    if key == "answers" and not texts:
+        raise ValueError("'answers' must name at least one accepted answer, got none")
+    if key == "options" and (len(texts) != len(values) or not 2 <= len(texts) <= MOST_OPTIONS):
+        raise ValueError(
+            f"'options' must be 2 to {MOST_OPTIONS} distinct texts, got {quoted(values)}"
+        )
+    return texts
 
 
 class Answer(NamedTuple):
@@ -358,13 +367,13 @@ def whole_number(probe: str, name: str, value: Any, least: int, most: float = ma
     return int(value)
 
 
-def real_number(probe: str, name: str, value: Any, least: float, most: float) -> float:
-    """Return a setting that must be a number above ``least``, and at most ``most``."""
+def temperature_of(probe: str, value: Any) -> float:
+    """Return a setting that must be a temperature to draw at."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not least < value <= most:
+    if not number or not 0 < value <= MOST_TEMPERATURE:
         raise UsageError(
-            f"probe {probe!r}: {name} must be a number above {least:g} and at most {most:g}, got "
-            f"{value!r}."
+            f"probe {probe!r}: temperature must be a number above 0 and at most "
+            f"{MOST_TEMPERATURE:g}, got {value!r}."
         )
     return float(value)
 

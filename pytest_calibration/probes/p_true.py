@@ -7,7 +7,6 @@ model then takes its own answer to be wrong, and is calibrated where that is so.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -28,7 +27,7 @@ from pytest_calibration.probes.free_answer import (
     FreeAnswer,
     FreeQuestion,
     filled,
-    real_number,
+    temperature_of,
     whole_number,
 )
 from pytest_calibration.probes.probe import softmax
@@ -81,7 +80,7 @@ class PTrue(FreeAnswer):
         match: Match = "normalised",
     ) -> None:
         self.samples = whole_number(name, "samples", samples, 0)
-        self.temperature = real_number(name, "temperature", temperature, 0, math.inf)
+        self.temperature = temperature_of(name, temperature)
         self.seed = whole_number(name, "seed", seed, 0)
         super().__init__(
             name,
