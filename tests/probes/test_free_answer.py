@@ -13,9 +13,10 @@ from answering import Answering, ChatAnswering, OnlyGreedy
 from fakes import FakeModel
 
 from pytest_calibration import Agreement, PTrue, SequenceLogprob, Verbalized
-from pytest_calibration.errors import ItemError, ModelError, UsageError
+from pytest_calibration.errors import ConfigError, ItemError, ModelError, UsageError
 from pytest_calibration.models.protocols import Generation
 from pytest_calibration.probes.free_answer import HEADER
+from pytest_calibration.probes.probe_set import from_settings
 from pytest_calibration.text.stops import before_stop
 
 KINDS = [PTrue, Verbalized, Agreement, SequenceLogprob]
@@ -306,3 +307,35 @@ def test_a_setting_of_one_kind_is_checked(
     """With the bounds."""
     with pytest.raises(UsageError, match=f"probe 'mine': {message}"):
         kind("mine", **settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("agreement", {"temperature": "hot"}, "temperature must be a number, got 'hot'"),
+        ("agreement", {"temperature": True}, "temperature must be a number, got True"),
+        ("agreement", {"samples": 2.5}, "samples must be a whole number, got 2.5"),
+        ("agreement", {"stop": 3}, "stop must be a text or a list of texts, got 3"),
+        ("sequence", {"samples": 3}, "unknown setting 'samples'"),
+        ("verbalized", {"shots": 3}, "unknown setting 'shots'"),
+        ("verbalized", {"max_failures": "few"}, "max_failures must be a number, got 'few'"),
+        ("p_true", {"match": "fuzzy"}, "match must be one of"),
+    ],
+)
+def test_an_entry_of_the_configuration_is_checked(
+    kind: str, settings: dict[str, Any], message: str
+) -> None:
+    """File, key and value are named."""
+    with pytest.raises(ConfigError, match=rf"calibration.yaml: probes.mine: .*{message}"):
+        from_settings("mine", {"kind": kind, **settings}, Path(), "calibration.yaml: probes.mine")
+
+
+def test_an_entry_of_the_configuration_makes_a_probe(tmp_path: Path) -> None:
+    """All settings as a file has them."""
+    rows(tmp_path, PERU)
+    settings = {"kind": "agreement", "path": "rows.jsonl", "samples": 4, "temperature": 1}
+    more = {"stop": ["\n", "."], "match": "os.path.samefile", "limit": 3}
+    probe = from_settings("mine", {**settings, **more}, tmp_path, "calibration.yaml: probes.mine")
+    assert isinstance(probe, Agreement)
+    assert (probe.size, probe.samples, probe.stop) == (1, 4, ("\n", "."))
+    assert probe.matching.described == "function os.path.samefile"

@@ -70,7 +70,7 @@ def test_every_setting_of_a_kind_can_be_written(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, r"kind must be one of next_token, facts, multiple_choice, and it is missing"),
+        ({}, r"kind must be one of next_token, .*, and it is missing"),
         ({"kind": "fact"}, r"kind must be one of .*, got 'fact'"),
         ({"kind": ["facts"]}, r"kind must be one of .*, got \['facts'\]"),
         ({"kind": "facts", "pth": "x"}, r"unknown setting 'pth' \(did you mean 'path'\?\); known"),
