@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import bpe, new_model, quietly
+from checkpoints import bpe, chat_model, chat_tokenizer, new_model, quietly
 from numpy.testing import assert_allclose
 
 torch = pytest.importorskip("torch")
@@ -182,3 +182,60 @@ def test_a_model_that_states_nothing_fails_by_name(items: Path) -> None:
         Verbalized(path=items, max_new_tokens=4).run(engine)
     predictions = Verbalized(path=items, max_new_tokens=4, max_failures=1.0).run(engine)
     assert (predictions.confidence.tolist(), predictions.correct.any()) == ([1.0] * 3, False)
+
+
+# --- a model that was trained to state its confidence ---------------------------------------------
+
+SAID = [(f"a{i}", f"0.{i + 1}") for i in range(4)]
+FORMS: dict[str, Any] = {
+    "top_1": {"form": "top_1"},
+    "top_k": {"form": "top_k", "guesses": 2},
+    "tag": {"form": "tag"},
+}
+WRITTEN = {
+    "top_1": "Guess: {}\nProbability: {}",
+    "top_k": "G1: none\nP1: 5 %\nG2: {}\nP2: {}",
+    "tag": "<answer>{}</answer> <confidence>{}</confidence>",
+}
+
+
+@pytest.mark.data
+def test_stated_confidences_of_a_trained_model_are_read(tmp_path: Path) -> None:
+    """In its chat template, each form: what transformers generates is what is read and judged."""
+    path = tmp_path / "rows.jsonl"
+    # Every second of its answers is wrong.
+    rows = [{"question": f"Q{i}?", "answer": f"a{i - i % 2}"} for i in range(len(SAID))]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    # Short prompts, which a model this small learns in seconds.
+    probes = {
+        name: Verbalized(name, path=path, chat=True, template=f"{name} {{question}}", **settings)
+        for name, settings in FORMS.items()
+    }
+    tokenizer = chat_tokenizer()
+    asked = [
+        [
+            *map(dict, probe.conversation([], probe.show(item), probe.header)),
+            {"role": "assistant", "content": WRITTEN[name].format(*said)},
+        ]
+        for name, probe in probes.items()
+        for item, said in zip(probe.items, SAID, strict=True)
+    ]
+    model = chat_model(tokenizer, asked, steps=500)
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|end|>")
+    engine = TransformersModel.of(model, tokenizer)
+    for name, probe in probes.items():
+        predictions = probe.run(engine)
+        stated = []
+        for item in probe.items:
+            chat = [dict(turn) for turn in probe.conversation([], probe.show(item), "")]
+            ids = tokenizer.apply_chat_template(
+                chat, add_generation_prompt=True, return_tensors="pt"
+            )["input_ids"]
+            with quietly():
+                out = model.generate(ids, do_sample=False, max_new_tokens=64, pad_token_id=1)
+            text = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+            stated.append(probe.form.read(text))
+        assert [tuple(one) for one in stated if one] == [(a, float(p)) for a, p in SAID], name
+        assert_allclose(predictions.confidence, [float(p) for _, p in SAID], rtol=1e-6)
+        assert predictions.correct.tolist() == [True, False] * 2
+        assert predictions.notes == ()
