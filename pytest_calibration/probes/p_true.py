@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import ModelError, ProbeError
+from pytest_calibration.errors import ModelError, ProbeError, UsageError
 from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.probes.agreement import TEMPERATURE, seeds_of
@@ -55,6 +55,10 @@ class PTrue(FreeAnswer):
         samples: answers that are drawn and shown before the proposed one ("brainstormed").
         temperature: of that draw.
         seed: of that draw.
+        check: what asks whether an answer is true; ``{question}``, ``{answer}`` and, where answers
+            are brainstormed, ``{brainstormed}``. The verdicts are ``(A)`` for true, ``(B)`` for
+            false.
+        check_header: text before everything, then.
         others: see :class:`~pytest_calibration.probes.free_answer.FreeAnswer`.
     """
 
@@ -69,6 +73,8 @@ class PTrue(FreeAnswer):
         samples: int = 0,
         temperature: float = TEMPERATURE,
         seed: int = 0,
+        check: str = CHECK,
+        check_header: str = CHECK_HEADER,
         shots: int = 0,
         shots_path: str | Path | None = None,
         header: str = HEADER,
@@ -82,6 +88,11 @@ class PTrue(FreeAnswer):
         self.samples = whole_number(name, "samples", samples, 0)
         self.temperature = temperature_of(name, temperature)
         self.seed = whole_number(name, "seed", seed, 0)
+        self.check_header = check_header
+        self.check_template = check
+        for field in ("{question}", "{answer}", *(("{brainstormed}",) if samples else ())):
+            if field not in check:
+                raise UsageError(f"probe {name!r}: the check {check!r} lacks {field}.")
         super().__init__(
             name,
             path=path,
@@ -117,7 +128,7 @@ class PTrue(FreeAnswer):
         turns = [self._checked_examples(item) for item in items]
         logprobs, variant = self.prompting.option_logprobs(
             model,
-            self.prompts(model, turns, checks, header=CHECK_HEADER),
+            self.prompts(model, turns, checks, header=self.check_header),
             [list(VERDICTS)] * len(items),
         )
         self.check_scored(len(logprobs), len(items))
@@ -126,7 +137,7 @@ class PTrue(FreeAnswer):
         correct = [self.is_right(i, text) for i, text in zip(items, texts, strict=True)]
         hard: dict[str, object] = {
             "scoring": "probability of (A) True against (B) False",
-            "check": digest(CHECK_HEADER, CHECK, BRAINSTORMED, size=4),
+            "check": digest(self.check_header, self.check_template, BRAINSTORMED, size=4),
             "samples": self.samples,
         }
         if self.samples:
@@ -152,7 +163,7 @@ class PTrue(FreeAnswer):
             "{answer}": answer,
             "{brainstormed}": BRAINSTORMED.replace("{answers}", listed) if others else "",
         }
-        return filled(CHECK, fields)
+        return filled(self.check_template, fields)
 
     def _brainstormed(
         self, model: LanguageModel, items: Sequence[FreeQuestion], prompts: Sequence[str]

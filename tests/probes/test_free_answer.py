@@ -296,6 +296,8 @@ def test_a_setting_that_makes_no_sense_is_named(
         (Agreement, {"temperature": float("nan")}, "temperature must be a number above 0"),
         (Agreement, {"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         (PTrue, {"samples": -1}, "samples must be a whole number of at least 0"),
+        (PTrue, {"check": "{question}"}, "the check '{question}' lacks {answer}"),
+        (PTrue, {"check": "{question}{answer}", "samples": 1}, "the check .* lacks {brainstormed}"),
         (Verbalized, {"form": "long"}, "form must be one of top_1, top_k, tag, got 'long'"),
         (Verbalized, {"guesses": 1}, "guesses must be a whole number between 2 and 10, got 1"),
         (Verbalized, {"max_failures": 5}, "max_failures must be a share from 0 to 1, got 5"),

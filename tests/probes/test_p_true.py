@@ -128,6 +128,16 @@ def test_a_tokenizer_that_merges_the_space_gets_none(tmp_path: Path) -> None:
     assert predictions.signature.soft["options"] == "without leading space"
 
 
+def test_the_check_may_be_worded_otherwise(tmp_path: Path) -> None:
+    """And is then another probe."""
+    path, model = rows(tmp_path, PERU), Answering(lambda _: "Lima")
+    plain = PTrue(path=path).run(model).signature
+    wording = {"check": "{question} {answer}! True (A) or false (B)?", "check_header": "Judge.\n"}
+    other = PTrue(path=path, **wording).run(model).signature
+    assert model.judged[0][0] == "Judge.\nCapital of Peru? Lima! True (A) or false (B)?"
+    assert [name for name, *_ in plain.hard_differences(other)] == ["check"]
+
+
 class Odd(Answering):
     """Scores the verdicts in a fixed way."""
 
