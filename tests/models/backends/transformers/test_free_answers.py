@@ -17,9 +17,9 @@ pytest.importorskip("transformers")
 
 from pytest_calibration import Agreement, PTrue, SequenceLogprob, Verbalized  # noqa: E402
 from pytest_calibration.errors import ProbeError  # noqa: E402
+from pytest_calibration.models.backends.transformers.decoding import uniform  # noqa: E402
 from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
     TransformersModel,
-    _uniform,
 )
 from pytest_calibration.probes.agreement import seeds_of  # noqa: E402
 from pytest_calibration.probes.answer_matching import normalised  # noqa: E402
@@ -137,7 +137,7 @@ def drawn(prompt: str, seed: int) -> str:
     start = len(ids)
     for step in range(TOKENS):
         shares = model(torch.tensor([ids])).logits[0, -1].double().softmax(-1).cumsum(-1)
-        token = int((shares <= _uniform(seed, step)).sum())
+        token = int((shares <= uniform(seed, step)).sum())
         if token == tokenizer.eos_token_id:
             break
         ids.append(token)
@@ -157,7 +157,7 @@ def test_agreement_is_the_share_of_the_commonest_draw(items: Path) -> None:
         ids = parts()[1](prompt)["input_ids"]
         with torch.no_grad():
             shares = parts()[0](torch.tensor([ids])).logits[0, -1].double().softmax(-1).cumsum(-1)
-        tokens = [int((shares <= _uniform(seed, 0)).sum()) for seed in seeds_of(0, item, 5)]
+        tokens = [int((shares <= uniform(seed, 0)).sum()) for seed in seeds_of(0, item, 5)]
         end = parts()[1].eos_token_id
         answers = [cut(parts()[1].decode([t])) if t != end else "" for t in tokens]
         expected.append(max(Counter(map(normalised, answers)).values()) / 5)

@@ -16,9 +16,9 @@ from numpy.testing import assert_allclose
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from pytest_calibration.models.backends.transformers.decoding import uniform  # noqa: E402
 from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
     TransformersModel,
-    _uniform,
 )
 from pytest_calibration.models.cache import Cache  # noqa: E402
 from pytest_calibration.models.loading import load_model  # noqa: E402
@@ -67,7 +67,7 @@ def test_tokens_are_drawn_from_the_soft_max(family: str) -> None:
         for step in range(most):
             logits = logits_after(family, ids)
             shares = torch.softmax(logits / 0.7, -1).cumsum(-1)
-            token = int((shares <= _uniform(seed, step)).sum())
+            token = int((shares <= uniform(seed, step)).sum())
             logprobs.append(float(torch.log_softmax(logits, -1)[token]))
             ids.append(token)
         assert one.text == tokenizer.decode(ids[start:], clean_up_tokenization_spaces=False)
