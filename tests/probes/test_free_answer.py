@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -341,3 +342,21 @@ def test_an_entry_of_the_configuration_makes_a_probe(tmp_path: Path) -> None:
     assert isinstance(probe, Agreement)
     assert (probe.size, probe.samples, probe.stop) == (1, 4, ("\n", "."))
     assert probe.matching.described == "function os.path.samefile"
+
+
+def test_the_prompts_in_the_docs_are_those_that_are_asked(tmp_path: Path) -> None:
+    """Each block of text on the page is a prompt, word for word."""
+    page = Path(__file__).parents[2] / "docs" / "free-answers.md"
+    if not page.is_file():
+        pytest.skip("the docs are not beside these tests")
+    blocks = re.findall(r"```text\n(.*?)\n```", page.read_text(encoding="utf-8"), re.DOTALL)
+    path = rows(tmp_path, {"question": "Capital of Chad?", "answer": "N'Djamena"}, PERU)
+    asked = []
+    for probe in (PTrue(path=path), Verbalized(path=path), SequenceLogprob(path=path, shots=1)):
+        model = Answering(lambda _: "Lima\nProbability: 0.9")
+        probe.run(model)
+        prompts = [prompt for prompt, _ in model.judged] or model.prompts
+        asked.append(next(p for p in prompts if "Peru" in p.split("Question: ")[-1]))
+    assert [block.strip() for block in blocks] == [
+        prompt.removesuffix("\nGuess:").strip() for prompt in asked
+    ]

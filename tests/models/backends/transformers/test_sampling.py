@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from functools import cache
@@ -16,7 +17,10 @@ from numpy.testing import assert_allclose
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from pytest_calibration.models.backends.transformers.decoding import uniform  # noqa: E402
+from pytest_calibration.models.backends.transformers.decoding import (  # noqa: E402
+    Decoder,
+    uniform,
+)
 from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
     TransformersModel,
 )
@@ -162,3 +166,68 @@ def test_what_was_drawn_is_kept(neox: Path, tmp_path: Path) -> None:
         draw(again, **change)
         assert again.computed == computed + 1
     assert isinstance(engine(), SamplingModel)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_kept_keys_and_values_change_nothing(drawn: bool) -> None:
+    """Texts that are read anew for each token, and those that are not, are continued alike."""
+    answers = []
+    for fixed_length in (math.inf, 3):
+        model = engine()
+        # As for a model whose rotary factors are others beyond so many tokens.
+        model._scorer._fixed_length = fixed_length
+        answers.append(draw(model) if drawn else model.generate(PROMPTS, max_new_tokens=MOST))
+    for one, other in zip(*answers, strict=True):
+        assert (one.text, one.finished) == (other.text, other.finished)
+        assert_allclose(one.token_logprobs, other.token_logprobs, rtol=0, atol=CLOSE)
+
+
+def test_a_model_that_keeps_something_else_is_read_anew() -> None:
+    """It says so once, and only where something is continued."""
+    model = engine("mamba")
+    said = [note for note in model.notes if "continuations" in note]
+    assert said == []
+    for _ in range(2):
+        model.generate(PROMPTS, max_new_tokens=MOST)
+    (note,) = (note for note in model.notes if "continuations" in note)
+    assert note.startswith("continuations are read anew for each of their tokens, since ")
+    assert not any("continuations" in note for note in engine("gpt_neox").notes)
+
+
+def test_memory_that_runs_out_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written stands, and the rest is drawn as it would have been."""
+    plain = draw(engine())
+    outputs, calls = Decoder._outputs, []
+
+    def failing(self: Decoder, *arguments: Any) -> Any:
+        calls.append(arguments)
+        # The passes before belong to the trial: one over both texts, four of a token each.
+        if len(calls) == 8:
+            raise MemoryError
+        return outputs(self, *arguments)
+
+    monkeypatch.setattr(Decoder, "_outputs", failing)
+    model = engine()
+    again = draw(model)
+    assert len(calls) > 8
+    assert [one.text for one in again] == [one.text for one in plain]
+    for one, other in zip(again, plain, strict=True):
+        assert_allclose(one.token_logprobs, other.token_logprobs, rtol=0, atol=CLOSE)
+    assert any("ran out of memory" in note for note in model.notes)
+
+
+def test_samples_of_one_text_read_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pass holds each text once, the others a token of each continuation."""
+    outputs, shapes = Decoder._outputs, []
+
+    def noted(self: Decoder, ids: Any, cache: Any) -> Any:
+        shapes.append(tuple(ids.shape))
+        return outputs(self, ids, cache)
+
+    model = engine()
+    draw(model)
+    monkeypatch.setattr(Decoder, "_outputs", noted)
+    prompt = "The capital of Italy is"
+    model.sample([prompt] * 5, max_new_tokens=[3] * 5, temperature=1e-6, seeds=list(range(5)))
+    length = len(parts("gpt_neox")[1](prompt)["input_ids"])
+    assert shapes == [(1, length), (5, 1), (5, 1)]
