@@ -155,6 +155,7 @@ def test_a_model_in_training_keeps_its_mode() -> None:
     one = in_memory(model, bpe(end=True))
     first = one.class_probabilities(TEXTS)
     np.testing.assert_array_equal(first, one.class_probabilities(TEXTS))
+    assert one.class_probabilities([]).shape == (0, 3)
     assert model.training
 
 
