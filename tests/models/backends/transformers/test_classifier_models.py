@@ -416,8 +416,11 @@ def test_a_classifier_is_answered_from_the_cache(bert: Path, tmp_path: Path) -> 
     rows = [{"text": text, "label": i % 3} for i, text in enumerate([*TEXTS, "moon " * 60])]
     path.write_text("\n".join(map(json.dumps, rows)))
     probe = Classification("c", path=path, truncate=True)
+    # A name with a slash is no path.
+    named = {"id2label": {0: "a", 1: "b", 2: "Sci/Tech"}}
     first, second = (
-        load_model(str(bert), device="cpu", cache=Cache(tmp_path / "cache")) for _ in range(2)
+        load_model(str(bert), device="cpu", cache=Cache(tmp_path / "cache"), arguments=named)
+        for _ in range(2)
     )
     one, other = probe.run(first), probe.run(second)
     assert (first.use.loads, second.use.loads) == (1, 0)
