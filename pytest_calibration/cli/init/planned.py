@@ -71,6 +71,8 @@ def plan(found: Surroundings, *, ci: bool = True) -> Plan:
         "checkpoint": _is_checkpoint(found),
         "extra": "[hf]" if _is_checkpoint(found) else "",
         "requirements": (found.folder / "requirements.txt").is_file(),
+        "package": bool(found.own_model or any(one.is_code for one in found.checkpoints))
+        and (found.folder / "pyproject.toml").is_file(),
     }
     files = {test: _rendered("test_calibration.py", values)}
     files[CONFIG] = _rendered("calibration.yaml", values)

@@ -13,7 +13,6 @@ from pytest_calibration.errors import CalibrationError, PredictionsError, UsageE
 from pytest_calibration.history.checkpoints import checkpoint_of, run_of
 from pytest_calibration.readers.lm_eval import NEWEST, NONE, SAMPLES
 from pytest_calibration.text.numbers import counted
-from pytest_calibration.text.visible import has_half_pair
 
 LANGUAGE_MODEL: Final = "language model"
 CLASSIFIER: Final = "classifier"
@@ -190,8 +189,8 @@ def _folders(folder: Path, left_out: list[str]) -> Iterator[Path]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        # A name that is no text cannot be written down.
-        return sorted(one for one in folder.iterdir() if not has_half_pair(one.name))
+        # A name with a line break, or that is no text, cannot be typed.
+        return sorted(one for one in folder.iterdir() if one.name.isprintable())
     except OSError:
         return []
 
