@@ -389,7 +389,9 @@ def test_a_function_needs_no_torch(folder: Path, command: Command) -> None:
     result = command("init", "--model", "my_service:predict")
     assert "- run: pip install .\n" in (folder / GITHUB).read_text("utf-8")
     assert "model hub" not in result.out
-    assert steps(result.out)[0][1] == "--calibration-model=my_service:predict"
+    record, gate = steps(result.out)
+    assert gate == [TEST, "--calibration-model=my_service:predict"]
+    assert record == [*gate, "--calibration-record"]
     assert "[hf]" not in (folder / GITHUB).read_text("utf-8")
     rows = map(json.loads, (folder / "calibration_texts.jsonl").read_text("utf-8").splitlines())
     assert [row["label"] for row in rows] == [0, 1]

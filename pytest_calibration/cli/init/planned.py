@@ -161,7 +161,8 @@ def _steps(found: Surroundings, test: str) -> Iterator[Step]:
         " ".join([record, *flags, "--calibration-record"]),
         "store what is there now; commit the files",
     )
-    if candidate and len(found.checkpoints) < 2:
+    # What is imported keeps its name when it changes.
+    if _is_checkpoint(found) and len(found.checkpoints) < 2:
         candidate = f"--calibration-model={UNKNOWN}"
     yield Step(
         " ".join(filter(None, [record, candidate])),
