@@ -17,7 +17,7 @@ from pytest_calibration.text.visible import quoted
 # What a probe may ask of a model.
 OFFERS: Final = (
     *("name", "fingerprint", "description", "option_logprobs", "next_token", "generate"),
-    *("loglikelihood", "class_probabilities", "class_names", "class_logits", "truncated"),
+    *("loglikelihood", "class_probabilities", "class_logits", "truncated"),
     *("token_class_probabilities", "rewards"),
 )
 OFFER: Final = (

@@ -96,7 +96,7 @@ class TextClassifier:
         first = returned
         while isinstance(first, list) and first:
             first = first[0]
-        if isinstance(first, Mapping):
+        if isinstance(first, Mapping) and {"label", "score"} <= set(first):
             raise ModelError(
                 f"classifier {self.name!r} returned {shown(first)} for a text: labels with scores, "
                 "as a pipeline of transformers gives them, and by default the most probable label "

@@ -247,7 +247,7 @@ class Classification(ItemProbe[Labelled]):
         self, model: Any, columns: Columns, texts: Sequence[Text]
     ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
         """Return how far each text entails each hypothesis, against the others or by itself."""
-        own = [str(name) for name in model.class_names]
+        own = [str(name) for name in getattr(model, "class_names", ())]
         entailment = self._conclusion(model, own, "entail")
         pairs: list[Text] = []
         for text in texts:

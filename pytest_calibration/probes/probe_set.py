@@ -73,7 +73,7 @@ def from_settings(
     kind = settings.get("kind", name if name in KINDS else None)
     if is_own_kind(kind):
         own = {k: v for k, v in settings.items() if k != "kind" and k not in GATE_SETTINGS}
-        return own_probe(name, kind, own, folder, where)
+        return own_probe(name, str(kind), own, folder, where)
     if not isinstance(kind, str) or kind not in KINDS:
         got = f"got {quoted(kind)}" if "kind" in settings else "and it is missing"
         raise ConfigError(

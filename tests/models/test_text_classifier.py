@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pytest_calibration import TextClassifier
-from pytest_calibration.errors import CalibrationError, UsageError
+from pytest_calibration.errors import CalibrationError, ModelError, UsageError
 from pytest_calibration.models.adopted import adopted
 from pytest_calibration.models.protocols import Classifier
 
@@ -31,6 +31,16 @@ class Estimator:
         """Be surer of long texts."""
         yes = np.array([len(text) / 4 for text in texts])
         return np.column_stack([1 - yes, yes])
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_the_output_of_a_pipeline_is_refused(depth: int) -> None:
+    """By default it is the most probable class alone; the pipeline itself is asked for all."""
+    one: Any = {"label": "yes", "score": 0.9}
+    returned = [[one] if depth else one] * 3
+    model = TextClassifier(lambda _: returned, name="top")
+    with pytest.raises(ModelError, match=r"'top' returned \{'label': 'yes', .*pipeline itself"):
+        model.class_probabilities(TEXTS)
 
 
 def no_settings() -> Mapping[str, Any]:

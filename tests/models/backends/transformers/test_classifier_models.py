@@ -257,8 +257,10 @@ def test_names_that_fit_no_head_are_refused(
 
 def test_names_may_come_from_the_settings(bert: Path) -> None:
     """Where a checkpoint was saved with LABEL_0 and LABEL_1."""
-    arguments = {"id2label": {0: "a", 1: "b", 2: "c"}}
+    arguments: dict[str, Any] = {"id2label": {0: "a", 1: "b", 2: "c"}}
     assert load_model(str(bert), device="cpu", arguments=arguments).class_names == ("a", "b", "c")
+    arguments = {"problem_type": "multi_label_classification"}
+    assert load_model(str(bert), device="cpu", arguments=arguments).multi_label
 
 
 def test_a_word_without_token_is_named() -> None:
@@ -326,6 +328,29 @@ def test_an_adapter_brings_its_head(tmp_path: Path, family: str) -> None:
     found = load_model(str(tmp_path / "adapter"), device="cpu", arguments=named)
     np.testing.assert_allclose(found.class_probabilities(TEXTS), expected, rtol=0, atol=1e-6)
     assert found.class_names == ("a", "b", "c", "d")
+
+
+def test_an_adapter_on_a_classifier_of_tokens(tmp_path: Path) -> None:
+    """Its names are those of the classifier that it lies on."""
+    peft = pytest.importorskip("peft")
+    path = save(tmp_path / "base", new_classifier("bert", "TokenClassification"), bpe(end=True))
+    torch.manual_seed(1)
+    with quietly():
+        loader = transformers.AutoModelForTokenClassification
+        model = peft.get_peft_model(
+            loader.from_pretrained(path),
+            peft.LoraConfig(
+                task_type="TOKEN_CLS", target_modules=["query"], init_lora_weights=False
+            ),
+        )
+        model.save_pretrained(tmp_path / "adapter")
+    one, other = (load_model(str(tmp_path / name), device="cpu") for name in ("adapter", "base"))
+    words = [text.split() for text in TEXTS]
+    expected = in_memory(model, bpe(end=True)).token_class_probabilities(words)
+    found = one.token_class_probabilities(words)
+    np.testing.assert_allclose(np.vstack(found), np.vstack(expected), rtol=0, atol=1e-6)
+    assert np.abs(np.vstack(found) - np.vstack(other.token_class_probabilities(words))).max() > 0.01
+    assert one.class_names == NAMES
 
 
 # --- probes against transformers' own programs ---------------------------------------------------
