@@ -54,6 +54,7 @@ from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.cached_answers import CachedAnswers
 from pytest_calibration.models.spec import parse_spec
 from pytest_calibration.probes.probe_set import probe_set
+from pytest_calibration.readers import lm_eval
 from pytest_calibration.reports.dump import dump_lines, read_both
 from pytest_calibration.reports.html import html_report
 from pytest_calibration.reports.json_report import json_report, parse_json, read_json
@@ -67,7 +68,17 @@ MEBIBYTES: Final = 1024
 """Memory that all inputs together may add."""
 NAMES: Final = (
     *("calibration.yaml", "record", "items", "rows of facts", "rows of quiz", "rows of prose"),
-    *("cache entry", "report", "dump", "history", "trainer state", "checkpoint", "names"),
+    *(
+        "cache entry",
+        "report",
+        "dump",
+        "samples of lm-eval",
+        "results of lm-eval",
+        "history",
+        "trainer state",
+        "checkpoint",
+        "names",
+    ),
 )
 # Parts of files that readers have stumbled over, here or elsewhere.
 TOKENS: Final = (
@@ -245,6 +256,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "cache entry": _cache(folder),
         "report": _report(folder),
         "dump": _dump(folder),
+        **_lm_eval(folder),
         **_history(folder),
         "checkpoint": _checkpoint(folder),
         "names": _names(folder),
@@ -480,6 +492,47 @@ def _dump(folder: Path) -> Reader:
             read_both(path)
 
     return Reader(12, tuple("\n".join(f).encode() for f in files), changed_lines, read)
+
+
+LM_EVAL: Final = Path(__file__).parent / "readers" / "lm_eval_run"
+
+
+def _lm_eval(folder: Path) -> dict[str, Reader]:
+    """Two readers: of samples of lm-eval, and of the results beside them."""
+    run = folder / "lm_eval"
+    run.mkdir()
+    (results,) = LM_EVAL.glob("results_*.json")
+    date = results.stem.removeprefix("results_")
+    samples = [
+        (LM_EVAL / f"samples_{task}_{date}.jsonl").read_bytes() for task in ("places", "two_right")
+    ]
+    file, beside = run / f"samples_places_{date}.jsonl", run / results.name
+
+    def ask(rng: random.Random) -> None:
+        if lm_eval.claims(run):
+            lm_eval.read(
+                rng.choice((run, file)),
+                task=rng.choice((None, None, "mine", "*")),
+                metric=rng.choice(("acc", "acc", "acc_norm", "acc_mutual_info")),
+            )
+
+    def read(content: bytes, rng: random.Random) -> None:
+        file.write_bytes(content)
+        beside.write_bytes(results.read_bytes())
+        ask(rng)
+
+    def read_results(content: bytes, rng: random.Random) -> None:
+        file.write_bytes(samples[0])
+        beside.write_bytes(content)
+        ask(rng)
+
+    def change(content: bytes, rng: random.Random) -> bytes:
+        return as_json(changed_tree(json.loads(content), rng), rng)
+
+    return {
+        "samples of lm-eval": Reader(8, tuple(samples), changed_lines, read),
+        "results of lm-eval": Reader(4, (results.read_bytes(),), change, read_results),
+    }
 
 
 STATE: Final = {
