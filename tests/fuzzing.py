@@ -503,9 +503,7 @@ def _lm_eval(folder: Path) -> dict[str, Reader]:
     run.mkdir()
     (results,) = LM_EVAL.glob("results_*.json")
     date = results.stem.removeprefix("results_")
-    samples = [
-        (LM_EVAL / f"samples_{task}_{date}.jsonl").read_bytes() for task in ("places", "two_right")
-    ]
+    samples = (LM_EVAL / f"samples_places_{date}.jsonl").read_bytes()
     file, beside = run / f"samples_places_{date}.jsonl", run / results.name
 
     def ask(rng: random.Random) -> None:
@@ -522,7 +520,7 @@ def _lm_eval(folder: Path) -> dict[str, Reader]:
         ask(rng)
 
     def read_results(content: bytes, rng: random.Random) -> None:
-        file.write_bytes(samples[0])
+        file.write_bytes(samples)
         beside.write_bytes(content)
         ask(rng)
 
@@ -530,7 +528,7 @@ def _lm_eval(folder: Path) -> dict[str, Reader]:
         return as_json(changed_tree(json.loads(content), rng), rng)
 
     return {
-        "samples of lm-eval": Reader(8, tuple(samples), changed_lines, read),
+        "samples of lm-eval": Reader(8, (samples,), changed_lines, read),
         "results of lm-eval": Reader(4, (results.read_bytes(),), change, read_results),
     }
 
