@@ -209,7 +209,9 @@ class _Reading:
             confidence, correct = self._answers()
             return "from_confidence", {"confidence": confidence, "correct": correct, **optional}
         values, labels, names = self._classified(role)
-        optional |= {"labels": labels, "class_names": names}
+        # As names: numbers may be classes or positions where the classes are called 1, 2, 3.
+        named = labels if names is None else [names[i] for i in labels.tolist()]
+        optional |= {"labels": named, "class_names": names}
         if role == "logits":
             return "from_logits", {"logits": values, **optional}
         self._check_agreement(values, labels)

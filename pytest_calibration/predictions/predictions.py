@@ -18,7 +18,7 @@ from pytest_calibration.errors import PredictionsError
 from pytest_calibration.predictions import arrays
 from pytest_calibration.predictions.arrays import BoolArray, FloatArray, IdArray, IntArray, StrArray
 from pytest_calibration.predictions.columns import Table, read_columns
-from pytest_calibration.predictions.conversion import as_array
+from pytest_calibration.predictions.conversion import as_array, as_list
 from pytest_calibration.predictions.frames import table_of
 from pytest_calibration.predictions.ids import digest, hash_ids, positional_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
@@ -257,7 +257,9 @@ class Predictions:
         Args:
             probabilities: (n, k) in [0, 1], each row summing to 1 (within 0.01: values are often
                 stored rounded).
-            labels: (n,) whole numbers, the index of the right class.
+            labels: (n,) the right class of each row: its name, where ``class_names`` are known, or
+                whole numbers, the index of its column. Where the classes are no texts
+                (``classes_`` of [1, 2, 3]), labels are classes, and no indices.
             item_ids: (n,) distinct ids: text, numbers, or tuples of these, equal whatever type they
                 come in (3, 3.0, "3" and a tensor of 3 are one id); without them items pair by
                 position, and a digest of the labels goes into the signature, so that a shuffled set
@@ -269,14 +271,15 @@ class Predictions:
             probe: name under which a baseline is stored.
             model: name of the model, for reports and dumps: it tells two checkpoints apart.
             signature: settings that produced the numbers.
-            class_names: (k,) names of the classes, for reports; by default the columns of a table
-                that names them.
+            class_names: (k,) the classes in the order of the columns, such as ``classes_`` of a
+                scikit-learn classifier; by default the columns of a table that names them.
 
         Raises:
             PredictionsError: not an (n, k) table of probabilities, rows that do not sum to 1, or
-                labels that name no column or are booleans where there are more than two.
+                labels that name no class or column, or are booleans where there are more than two.
         """
-        table, label = arrays.probability_table(probabilities, labels, _where(probe))
+        classes = _classes(probabilities, class_names)
+        table, label = arrays.probability_table(probabilities, labels, _where(probe), classes)
         n = len(table)
         signature = _of_model(signature, model, _where(probe))
         if item_ids is None:
@@ -292,7 +295,7 @@ class Predictions:
             labels=label,
             label_logprobs=np.log(np.maximum(of_label, np.finfo(np.float64).tiny)),
             signature=signature,
-            class_names=_class_names(probabilities, class_names, table.shape[1]),
+            class_names=_class_names(classes, class_names, table.shape[1]),
             **_columns(n, probe, item_ids, groups, slices, texts),
         )
 
@@ -331,7 +334,7 @@ class Predictions:
             probe=probe,
             model=model,
             signature=signature,
-            class_names=_class_names(logits, class_names, table.shape[1]),
+            class_names=_classes(logits, class_names) or None,
         )
 
     @classmethod
@@ -402,16 +405,22 @@ def _of_model(signature: Signature | None, model: str | None, where: str) -> Sig
     return Signature(signature.hard, {**signature.soft, "model": model})
 
 
-def _class_names(table: Any, given: Sequence[object] | None, k: int) -> tuple[str, ...]:
-    """Return the names of the classes: those given, else the k columns of a data frame."""
+def _classes(table: Any, given: Any) -> list[Any]:
+    """Return the classes: those given, else the columns of a data frame; empty without either."""
     if given is not None:
-        return tuple(map(str, given))
+        return as_list(given, "class_names", "predictions")
     # pyarrow's columns are the values.
     columns = getattr(table, "column_names", getattr(table, "columns", None))
-    names = [] if columns is None or callable(columns) else list(columns)
-    # A frame may hold the table in a single column, of lists.
-    named = len(names) == k and all(isinstance(name, str) for name in names)
-    return tuple(names) if named else ()
+    return [] if columns is None or callable(columns) else list(columns)
+
+
+def _class_names(classes: list[Any], given: Any, k: int) -> tuple[str, ...]:
+    """Return what reports call the k classes."""
+    if given is not None:
+        return tuple(map(str, classes))
+    # A frame may hold the table in a single column, of lists, and number its columns.
+    named = len(classes) == k and classes != [*range(k)]
+    return tuple(map(str, classes)) if named else ()
 
 
 def _columns(

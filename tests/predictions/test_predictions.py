@@ -232,7 +232,7 @@ TABLES = {
     "labels text": (
         [[0.6, 0.4]],
         ["cat"],
-        r"labels\[0\] is 'cat'; in place of the names of classes pass the column of each, ",
+        r"labels\[0\] is 'cat', and the classes are not known; pass them in the order of ",
     ),
     "label NaN": ([[0.6, 0.4]] * 2, [0, math.nan], r"whole numbers, .*; labels\[1\] is nan"),
     "label missing": ([[0.6, 0.4]] * 2, [0, None], r"labels\[1\] is missing"),

@@ -70,6 +70,7 @@ def test_confidence_and_correctness_are_read(tmp_path: Path, name: str, text: st
     [
         ("p.csv", "prob_cat,prob_dog,label\n.3,.7,dog\n.5,.5,dog\n", {}),
         ("p.csv", "prob_0,label,prob_1\n.3,1,.7\n.5,1.0,.5\n", {}),
+        ("p.csv", "prob_1,label,prob_2\n.3,2,.7\n.5,2.0,.5\n", {}),
         (
             "p.csv",
             'x,gold\n"[.3, .7]",1\n[0.5 0.5],1\n',
