@@ -28,6 +28,8 @@ RANGE_SLACK: Final = 1e-6
 SUM_SLACK: Final = 1e-2
 # A log-probability is a difference of two float32 numbers, summed over the tokens of an answer.
 LOG_SLACK: Final = 1e-3
+# Label of what does not count, as everywhere in transformers.
+IGNORED: Final = -100
 # Classes that a message names.
 _MOST_CLASSES: Final = 12
 

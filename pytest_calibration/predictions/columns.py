@@ -25,6 +25,7 @@ import numpy as np
 
 from pytest_calibration.errors import PredictionsError, UsageError, suggestion
 from pytest_calibration.predictions.arrays import (
+    IGNORED,
     RANGE_SLACK,
     SUM_SLACK,
     BoolArray,
@@ -42,7 +43,6 @@ ONE_COLUMN: Final = (
 ROLES: Final = (*TABLES, *ONE_COLUMN)
 # Names of columns that an error lists.
 MOST_LISTED: Final = 12
-IGNORED: Final = -100
 _OUTCOMES: Final[Mapping[Any, bool]] = {
     **dict.fromkeys((0, "0", "0.0", "false"), False),
     **dict.fromkeys((1, "1", "1.0", "true"), True),

@@ -23,6 +23,7 @@ from pytest_calibration.predictions.frames import table_of
 from pytest_calibration.predictions.ids import digest, hash_ids, positional_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.predictions.signature import Signature
+from pytest_calibration.predictions.trainer_output import answers_of, parts_of
 
 Unit: TypeAlias = Literal["item", "token"]
 
@@ -335,6 +336,82 @@ class Predictions:
             model=model,
             signature=signature,
             class_names=_classes(logits, class_names) or None,
+        )
+
+    @classmethod
+    def from_trainer(
+        cls,
+        output: Any,
+        *,
+        shift: bool | None = None,
+        item_ids: Sequence[object] | None = None,
+        groups: Sequence[object] | None = None,
+        slices: Sequence[object] | None = None,
+        texts: Sequence[str] | None = None,
+        probe: str = "evaluation",
+        model: str | None = None,
+        signature: Signature | None = None,
+        class_names: Sequence[object] | None = None,
+    ) -> Predictions:
+        """Build predictions from what ``Trainer.predict`` returns.
+
+        Labels of -100 do not count. Of a token-level model each label that counts is an item, by
+        its row and position, and the labels of one row are one group; of the probabilities, those
+        of the answer and the label are kept.
+
+        Args:
+            output: ``PredictionOutput`` or ``EvalPrediction``, or a pair (logits, labels): (n, k)
+                with (n,), or (n, t, k) with (n, t). Of several outputs the first are the logits.
+                In place of logits also what ``preprocess_logits_for_calibration`` kept.
+            shift: whether position t predicts label t + 1 (language models) or its own (tagging).
+                Needed where labels are (n, t).
+            item_ids: (n,) id of each row.
+            groups: (n,) group of each row.
+            slices: (n,) subject of each row, for tables.
+            texts: (n,) prompt of each row, for reports.
+            probe: name under which a baseline is stored.
+            model: name of the model, for reports and dumps.
+            signature: settings that produced the numbers.
+            class_names: (k,) names of the classes, such as those of ``config.id2label``.
+
+        Raises:
+            PredictionsError: shapes that do not fit, labels that are no classes, nothing to count,
+                or token-level labels without ``shift``.
+        """
+        where = _where(probe)
+        values, labels = parts_of(output, where)
+        found = answers_of(values, labels, shift, where)
+        n = len(labels)
+        by_row = {
+            name: as_list(column, name, where)
+            for name, column in (("item_ids", item_ids), ("groups", groups), ("slices", slices),
+                                 ("texts", texts))
+            if column is not None
+        }  # fmt: skip
+        for name, column in by_row.items():
+            if len(column) != n:
+                raise PredictionsError(
+                    f"{where}: {name} has {len(column)} entries for {n} rows; give one entry a row."
+                )
+        rows = found.rows.tolist()
+        of_items: dict[str, Any] = {name: [c[row] for row in rows] for name, c in by_row.items()}
+        settings: dict[str, Any] = {"probe": probe, "model": model, "signature": signature}
+        if found.logits is not None:
+            return cls.from_logits(
+                found.logits, found.labels, **of_items, **settings, class_names=class_names
+            )
+        hard = {} if item_ids is not None else {"labels": digest(found.labels.tobytes(), size=6)}
+        if found.positions is not None:
+            hard["predicts"] = "the next label" if shift else "its own label"
+            own = of_items.get("item_ids", rows)
+            of_items["item_ids"] = [*zip(own, found.positions.tolist(), strict=True)]
+            of_items.setdefault("groups", own)
+        made = cls.from_confidence(found.confidence, found.correct, **of_items, **settings)
+        return replace(
+            made,
+            label_logprobs=found.label_logprobs,
+            unit="item" if found.positions is None else "token",
+            signature=replace(made.signature, hard={**made.signature.hard, **hard}),
         )
 
     @classmethod
