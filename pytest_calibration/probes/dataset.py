@@ -149,6 +149,28 @@ class Dataset:
         parts = [name, self.config, self.split, version]
         return {"dataset": " ".join(part for part in parts if part)}
 
+    def commit_on_hub(self, revision: str | None) -> str:
+        """Ask the hub which commit a revision is; None for what is there now.
+
+        Raises:
+            ItemError: the hub cannot be asked, or has no such data set or revision.
+            MissingExtra: the library is not installed.
+        """
+        require("datasets", EXTRA)
+        with _quiet():
+            from huggingface_hub import HfApi
+
+            try:
+                sha = HfApi().dataset_info(self.id, revision=revision).sha
+            except Exception as problem:  # the library lets errors of many others through
+                raise ItemError(
+                    f"{self.id}: the hub cannot be asked for its commit ({_first_line(problem)}); "
+                    "pin where there is a network and access to it."
+                ) from None
+        if not sha:
+            raise ItemError(f"{self.id}: the hub names no commit.")
+        return str(sha)
+
     @property
     def fetching(self) -> str:
         """The command that fetches it where there is a network."""
@@ -216,7 +238,7 @@ class Dataset:
 
     def _problem(self, problem: Exception) -> ItemError:
         """Return what a user reads of an error of the library."""
-        what = str(problem).strip().partition("\n")[0].rstrip(".") or type(problem).__name__
+        what = _first_line(problem)
         if self.path is not None:
             return ItemError(f"{self}: cannot be read from {self.path} ({what}).")
         if not isinstance(problem, OSError):
@@ -226,6 +248,10 @@ class Dataset:
             f"fetch it: {self.fetching}; or name a copy of its repository: "
             "dataset: {path: FOLDER}."
         )
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).strip().partition("\n")[0].rstrip(".") or type(problem).__name__
 
 
 def _check_value(where: str, key: str, value: Any) -> None:
@@ -264,20 +290,20 @@ def _value(where: str, key: str, value: Any, row: Mapping[str, Any]) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the library from writing: no progress bars, log lines or warnings."""
-    import datasets
-    from huggingface_hub.utils import logging as hub_logging
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import datasets
+        from huggingface_hub.utils import logging as hub_logging
 
-    bars = datasets.utils.logging.is_progress_bar_enabled()
-    levels = datasets.logging.get_verbosity(), hub_logging.get_verbosity()
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        bars = datasets.utils.logging.is_progress_bar_enabled()
+        levels = datasets.logging.get_verbosity(), hub_logging.get_verbosity()
+        datasets.disable_progress_bars()
+        datasets.logging.set_verbosity_error()
+        hub_logging.set_verbosity_error()
+        try:
             yield
-    finally:
-        datasets.logging.set_verbosity(levels[0])
-        hub_logging.set_verbosity(levels[1])
-        if bars:
-            datasets.enable_progress_bars()
+        finally:
+            datasets.logging.set_verbosity(levels[0])
+            hub_logging.set_verbosity(levels[1])
+            if bars:
+                datasets.enable_progress_bars()
