@@ -71,8 +71,8 @@ MEBIBYTES: Final = 1024
 """Memory that all inputs together may add."""
 NAMES: Final = (
     *("calibration.yaml", "record", "items", "rows of facts", "rows of quiz", "rows of prose"),
-    *("samples of lm-eval", "results of lm-eval"),
     *("cache entry", "report", "dump", "history", "trainer state", "checkpoint", "names"),
+    *("samples of lm-eval", "results of lm-eval"),
     *("csv", "json lines", *(["parquet"] if find_spec("pyarrow") else [])),
 )
 # Parts of files that readers have stumbled over, here or elsewhere.
@@ -251,10 +251,10 @@ def readers(folder: Path) -> dict[str, Reader]:
         "cache entry": _cache(folder),
         "report": _report(folder),
         "dump": _dump(folder),
-        **_lm_eval(folder),
         **_history(folder),
         "checkpoint": _checkpoint(folder),
         "names": _names(folder),
+        **_lm_eval(folder),
         **_tables(folder),
     }
 

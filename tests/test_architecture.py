@@ -71,6 +71,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     ),
     "plugin": ("*", "pytest"),
     "cli": ("*", ""),
+    "cli.yaml_edit": ("errors strict_yaml", "yaml"),
     "suite": ("assertions baselines plugin.run", "pytest"),
 }
 # What only these may import anywhere, also inside a function.

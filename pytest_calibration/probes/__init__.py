@@ -1,11 +1,14 @@
 """Probes: siblings that ask something of a model and return predictions.
 
 ``next_token``, ``facts``, ``multiple_choice``
-    the kinds; each reads built-in items or a JSONL file.
+    the kinds; each reads built-in items, or those of a source.
 ``probe``
     what every probe has, and what probes over items share.
-``jsonl``, ``builtin``
-    where items come from: a file of rows, or committed tables.
+``sources``
+    where items come from: ``jsonl`` and ``csv_rows``, files of rows; ``dataset``, a public data
+    set, whose ``expressions`` make rows of its columns.
+``builtin``, ``presets``
+    what is committed: items, and the settings of public data sets.
 ``probe_set``
     names to probes: built-ins, those of ``calibration.yaml``, those of other packages.
 """

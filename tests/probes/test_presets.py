@@ -13,6 +13,7 @@ import pytest
 import repositories
 from fakes import FakeModel
 
+from pytest_calibration import load_model
 from pytest_calibration.probes.facts import Facts
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.presets import packaged
@@ -169,3 +170,51 @@ def test_a_preset_reads_its_data(name: str, repository: Any) -> None:
 def test_every_preset_is_tested() -> None:
     """No preset is without a repository here."""
     assert set(PRESETS) == set(packaged())
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model that is sure of something."""
+    from checkpoints import bpe, new_model, quietly, save
+
+    folder = tmp_path_factory.mktemp("tiny")
+    with quietly():
+        return save(folder, new_model("gpt_neox", max_position_embeddings=1024), bpe())
+
+
+@pytest.mark.parametrize("name", ["mmlu", "arc_easy", "hellaswag", "sciq", "lambada_openai"])
+def test_a_run_of_the_harness_gives_the_same_numbers(
+    name: str, repository: Any, checkpoint: Path
+) -> None:
+    """Scores of every option, and so accuracy, are those of its own run on the same checkpoint."""
+    folder = repository(name)
+    shots = packaged()[name].get("shots", 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import lm_eval
+        from lm_eval.models.huggingface import HFLM
+
+        harness_task(str(PRESETS[name][1]), folder, shots)
+        result = lm_eval.simple_evaluate(
+            HFLM(pretrained=str(checkpoint), device="cpu", dtype="float32", batch_size=2),
+            tasks=[str(folder / "task.yaml")],
+            task_manager=lm_eval.tasks.TaskManager(include_defaults=False),
+            bootstrap_iters=0,
+        )
+    samples = result["samples"]["here"]
+    theirs = [np.array([float(score) for score, _ in s["filtered_resps"]]) for s in samples]
+    predictions = probe_of(name, folder).run(load_model(str(checkpoint)))
+    first = 3 if name == "mmlu" else 0
+    if name == "lambada_openai":
+        scores = np.concatenate([[score for score, _ in s["filtered_resps"]] for s in samples])
+        np.testing.assert_allclose(predictions.label_logprobs, scores, atol=1e-4)
+    else:
+        assert predictions.probabilities is not None
+        assert predictions.option_mass is not None
+        ours = predictions.probabilities * predictions.option_mass[:, None]
+        for row, told in zip(ours[first:], theirs, strict=True):
+            # Where there are fewer options than the most, the rest is zeros.
+            scored = np.sort(np.log(row[: len(told)]))
+            np.testing.assert_allclose(scored, np.sort(told), atol=1e-4)
+    accuracy = result["results"]["here"]["acc,none"]
+    assert predictions.correct[first:].mean() == pytest.approx(accuracy)
