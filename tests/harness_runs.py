@@ -63,6 +63,12 @@ doc_to_choice: options
 doc_to_target: "{{options[answer]}}"
 metric_list: [{metric: acc}, {metric: mcc}]
 """,
+    "no_shots": """output_type: multiple_choice
+num_fewshot: 0
+doc_to_text: question
+doc_to_choice: options
+doc_to_target: answer
+""",
     "two_right": """output_type: multiple_choice
 doc_to_text: "{{question}}"
 doc_to_choice: options
@@ -223,7 +229,7 @@ def evaluate(model: Path, tasks: Path, names: tuple[str, ...], out: Path, **how:
 
 
 @cache
-def harness_run(folder: Path, kind: str = TOKENIZERS[0]) -> tuple[Path, Path, Path]:
+def harness_run(folder: Path, kind: str) -> tuple[Path, Path, Path]:
     """Run all tasks with options; returns checkpoint, folder of tasks, and what lm-eval wrote."""
     slug = kind.replace(" ", "-")
     place = folder / slug

@@ -45,7 +45,18 @@ ENDINGS: Final = (
 )
 # Flags with a value that a printed command repeats, by their names in the options.
 REPEATED: Final = (
-    *("probe", "model", "task", "filter", "column", "classes", "baseline", "baseline_dir"),
+    *(
+        "probe",
+        "model",
+        "task",
+        "filter",
+        "metric",
+        "run_name",
+        "column",
+        "classes",
+        "baseline",
+        "baseline_dir",
+    ),
     *("max_ece", "min_accuracy", "config", "tolerance", "alpha", "accuracy_tolerance"),
     *("max_undetected", "tail", "drift_tolerance"),
 )
@@ -76,6 +87,7 @@ def add(subparsers: Subparsers) -> None:
         ("--model", str, "NAME", "name of the model, for reports (default: the file)"),
         ("--task", str, "NAME", "this task of lm-eval alone"),
         ("--filter", str, "NAME", "this filter of lm-eval alone"),
+        ("--metric", str, "NAME", "this metric of lm-eval, such as acc_norm"),
         ("--classes", _names, "A,B", "the classes in the order of the probabilities"),
         ("--config", str, "FILE", f"configuration with tolerances (default: {CONFIG})"),
         ("--drift-tolerance", number(0, 1), "T", "allowed worsening since the anchor (default: "
@@ -88,6 +100,7 @@ def add(subparsers: Subparsers) -> None:
         metavar="ROLE=NAME",
         help="what the table calls a column: --column confidence=score (repeatable)",
     )
+    parser.add_argument("--run", dest="run_name", metavar="NAME", help="this run of lm-eval")
     parser.add_argument(
         "--record", action="store_true", help="store a baseline where there is none"
     )
@@ -223,6 +236,8 @@ def _read(options: argparse.Namespace, file: str, probe: str | None) -> list[Pre
         model=options.model if file == options.file else None,
         task=options.task,
         filter=options.filter,
+        metric=options.metric,
+        run=options.run_name if file == options.file else None,
         columns=columns or None,
         classes=options.classes,
     )
@@ -462,7 +477,7 @@ class Session:
         args = ["pytest-calibration", "check", self._options.file]
         for name in REPEATED:
             value = getattr(self._options, name)
-            typed = f"--{name.replace('_', '-')}"
+            typed = f"--{name.removesuffix('_name').replace('_', '-')}"
             if name == "column":
                 args += [f"{typed}={role}={column}" for role, column in value or ()]
             elif value is not None:

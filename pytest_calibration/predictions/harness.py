@@ -347,10 +347,11 @@ class TaskSettings:
             version: of the task.
             seed: with which examples are drawn.
         """
-        count = int(config.get("num_fewshot") or 0) if shots is None else int(shots)
+        own, few = config.get("num_fewshot"), config.get("fewshot_config")
+        count = (own if isinstance(own, int) else 0) if shots is None else shots
         parts = [config.get(key, DEFAULTS.get(key)) for key in PROMPT]
         if count:
-            sampler = (config.get("fewshot_config") or {}).get("sampler") or "default"
+            sampler = (few.get("sampler") if isinstance(few, Mapping) else None) or "default"
             drawn = seed if sampler == "default" else None
             parts += [config.get("fewshot_split"), sampler, drawn]
         text = [_ADDRESS.sub("", str(part)) for part in parts]

@@ -227,7 +227,8 @@ class ProbeSet:
 
     def _check(self, name: str) -> None:
         if name not in self:
-            hint = suggestion(name, [*self.factories, *self.presets])
+            task = f"{LM_EVAL}{name.partition(':')[2]}" if ":" in name else LM_EVAL
+            hint = suggestion(name, [*self.factories, *self.presets, task])
             further = [preset for preset in self.presets if preset not in self.factories]
             more = f"; presets: {', '.join(further)}" if further else ""
             known = ", ".join(self.factories)

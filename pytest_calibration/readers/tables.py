@@ -123,12 +123,12 @@ def _table(path: Path, wanted: Wanted, columns: Any) -> Table:
 
 def _csv_table(path: Path, wanted: Wanted) -> Table:
     with closing(text_lines(path, MOST_OF_A_LINE, PredictionsError, blank=True)) as lines:
-        delimiter, names, start = _header(path, lines, wanted)
+        dialect, names, start = _header(path, lines, wanted)
         used = kept(str(path), names, wanted)
         places = [names.index(name) for name in used]
         columns: list[list[Any]] = [[] for _ in used]
         numbers = array("q")
-        for number, row in _csv_rows(path, lines, delimiter, start):
+        for number, row in _csv_rows(path, lines, dialect, start):
             _check_row(path, number, row, names)
             numbers.append(number)
             for column, place in zip(columns, places, strict=True):
@@ -141,12 +141,12 @@ def _csv_table(path: Path, wanted: Wanted) -> Table:
         names,
         dict(zip(used, columns, strict=True)),
         lambda row: f"line {numbers[row]}",
-        decimal_comma=delimiter != ",",
+        decimal_comma=dialect["delimiter"] != ",",
     )
 
 
-def _header(path: Path, lines: Lines, wanted: Wanted) -> tuple[str, list[str], int]:
-    """Return the delimiter of a file, the names in its first line, and that line's number."""
+def _header(path: Path, lines: Lines, wanted: Wanted) -> tuple[dict[str, Any], list[str], int]:
+    """Return how a file is written, the names in its first line, and that line's number."""
     told, start = "", 0
     for start, line in lines:  # noqa: B007
         text = line.strip("\r\n")
@@ -172,7 +172,8 @@ def _header(path: Path, lines: Lines, wanted: Wanted) -> tuple[str, list[str], i
             f"{path}, line {start}: holds values ({quoted(text)}), and must name the columns; "
             "write a header, such as: confidence,correct."
         )
-    return best, names, start
+    # Else a space at the start of a cell is a part of it.
+    return {"delimiter": best, "skipinitialspace": f"{best} " in line}, names, start
 
 
 def _is_number(text: str) -> bool:
@@ -184,12 +185,10 @@ def _is_number(text: str) -> bool:
 
 
 def _csv_rows(
-    path: Path, lines: Lines, delimiter: str, start: int
+    path: Path, lines: Lines, dialect: Mapping[str, Any], start: int
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield number of the first line and cells of each row that is not blank."""
-    reader = csv.reader(
-        (line for _, line in lines), delimiter=delimiter, skipinitialspace=True, strict=True
-    )
+    reader = csv.reader((line for _, line in lines), strict=True, **dialect)
     # For the whole process; by default a text of 131,072 characters is too long.
     before = csv.field_size_limit(MOST_OF_A_LINE)
     number = start + 1

@@ -174,6 +174,25 @@ def test_columns_and_classes(command, place: Path) -> None:
     assert missing.lines[-1].endswith(f" {' '.join(columns)} --classes=a,b --record")
 
 
+def test_each_task_of_lm_eval_has_a_verdict(command, place: Path) -> None:
+    """One of them may be chosen; what cannot be read is an error that names what can."""
+    run = Path(__file__).parents[1] / "readers" / "lm_eval_run"
+    for path in run.iterdir():
+        if path.name.startswith(("samples_letters", "samples_places", "results")):
+            (place / "run").mkdir(exist_ok=True)
+            (place / "run" / path.name).write_bytes(path.read_bytes())
+    result = command("check", "run", "--max-ece=1", "--json")
+    found = [verdict["probe"] for verdict in json.loads(result.out)["verdicts"]]
+    assert (result.code, found) == (0, ["lm_eval:letters", "lm_eval:places"])
+    assert command("check", "run", "--record").code == 0
+    assert len([*Path("calibration_baselines").glob("*.yaml")]) == 2
+    one = command("check", "run", "--task=places", "--baseline=run", "--strict")
+    assert (one.code, one.lines[0]) == (3, "inconclusive: probe lm_eval:places on base")
+    named = command("check", "run", "--probe=x", "--max-ece=1")
+    assert named.code == 2
+    assert "choose one of them with task" in named.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
