@@ -29,6 +29,10 @@ KINDS: Final = {
     "classification": ("classification", "Classification"),
     "preference": ("preference", "Preference"),
     "lm_eval": ("lm_eval_task", "LmEvalTask"),
+    "p_true": ("p_true", "PTrue"),
+    "verbalized": ("verbalized", "Verbalized"),
+    "agreement": ("agreement", "Agreement"),
+    "sequence": ("sequence", "SequenceLogprob"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
 LM_EVAL: Final = "lm_eval:"
@@ -113,6 +117,12 @@ TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "positions": ((int, str), "a whole number"),
     "shots_by_slice": ((bool,), "true or false"),
     "shuffle": ((bool,), "true or false"),
+    "samples": ((int,), "a whole number"),
+    "guesses": ((int,), "a whole number"),
+    "max_new_tokens": ((int,), "a whole number"),
+    "temperature": ((int, float), "a number"),
+    "max_failures": ((int, float), "a number"),
+    "stop": ((str, list), "a text or a list of texts"),
     "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
     "delimiter": ((str,), 'text ("" for none)'),

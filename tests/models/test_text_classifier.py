@@ -109,7 +109,7 @@ def test_a_probe_of_ones_own_may_call_it() -> None:
     ("returned", "got"),
     [
         (None, r"an object of type NoneType for 3 texts; return the probabilities of 2 classes"),
-        ({"no": 0.5}, r"returned \{'no': 0\.5\} for a text: labels with scores"),
+        ({"no": 0.5}, r"an object of type dict"),
         ({1, 2}, r"an object of type set"),
         ([0.1, 0.2, 0.3], r"shape \(3,\) of float64 for 3 texts; .*, for two classes the columns"),
         ([[0.1], [0.2], [0.3]], r"shape \(3, 1\) .*, for two classes the columns 1 - p and p\."),
@@ -117,7 +117,7 @@ def test_a_probe_of_ones_own_may_call_it() -> None:
         ([[0.2, 0.3, 0.5]] * 3, r"shape \(3, 3\) .*probabilities of 2 classes"),
         ([["no", "yes"]] * 3, r"shape \(3, 2\) of <U3"),
         (["no", "yes", "no"], r"shape \(3,\) of <U3"),
-        ([{"no": 0.5, "yes": 0.5}] * 3, r"labels with scores, .* return a row of numbers per text"),
+        ([{"no": 0.5, "yes": 0.5}] * 3, r"shape \(3,\) of object"),
         (np.ones((3, 2, 2)), r"shape \(3, 2, 2\)"),
         ([[0.5, 0.5], [1.0], [0.5, 0.5]], "cannot be read as an array"),
         ([[0.5, None]] * 3, r"what the function returned\[0, 1\] is missing"),
