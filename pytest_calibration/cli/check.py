@@ -382,12 +382,14 @@ class Session:
             print("\n" * bool(place) + "\n".join(lines))
 
     def write_reports(self) -> None:
-        """Write the reports that were asked for."""
-        if not self._options.report:
+        """Write the reports that were asked for, and the summary of the step on GitHub."""
+        from pytest_calibration.reports.writing import STEP_SUMMARY, append_summary, write_report
+
+        summary = os.environ.get(STEP_SUMMARY)
+        if not self._options.report and not summary:
             return
         from pytest_calibration.history.commit import commit_of_ci
         from pytest_calibration.reports.model import Results, result_of
-        from pytest_calibration.reports.writing import write_report
         from pytest_calibration.version import __version__
 
         made = [
@@ -402,9 +404,12 @@ class Session:
             finished=True,
             results=tuple(made),
         )
-        for path in self._options.report:
+        for path in (*(self._options.report or ()), *([Path(summary)] if summary else ())):
             try:
-                list(write_report(path, results))
+                if summary and path == Path(summary):
+                    append_summary(path, results)
+                else:
+                    list(write_report(path, results))
             except OSError as problem:
                 raise UsageError(
                     f"{path}: cannot be written ({problem.strerror or problem}); name another file."
