@@ -177,6 +177,21 @@ def test_on_github_the_summary_of_the_step_has_the_report(
     assert "sft.csv" in text
 
 
+def test_a_history_of_checkpoints(command, place: Path) -> None:
+    """What was measured is added, by checkpoint, and drift tells where it got worse."""
+    for step, name in ((100, "base"), (200, "sft")):
+        model = f"--model=runs/checkpoint-{step}"
+        flags = ("--probe=quiz", model, "--history=h.jsonl", "--max-ece=0.05")
+        command("check", f"{name}.csv", *flags)
+    lines = [json.loads(line) for line in (place / "h.jsonl").read_text("utf-8").splitlines()]
+    found = [(line["step"], line["probe"], line["verdict"]) for line in lines if "step" in line]
+    assert found == [(100, "quiz", "passed"), (200, "quiz", "above_limit")]
+    drift = command("drift", "h.jsonl")
+    assert drift.code == 0
+    assert "worse" in drift.out
+    assert command("check", "base.csv", "--max-ece=0.05", "--history=base.csv").code == 2
+
+
 def test_columns_and_classes(command, place: Path) -> None:
     """What a table calls its columns, as in read_predictions."""
     rows = "".join(f"{i},0.9,0.1,{'a' if i % 10 else 'b'}\n" for i in range(60))

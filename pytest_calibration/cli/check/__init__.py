@@ -48,6 +48,7 @@ def add(subparsers: Subparsers) -> None:
         ("--filter", str, "NAME", "this filter of lm-eval alone"),
         ("--metric", str, "NAME", "this metric of lm-eval, such as acc_norm"),
         ("--classes", names_in, "A,B", "the classes in the order of the probabilities"),
+        ("--history", str, "FILE", "add what was measured to a history, which drift reads"),
         ("--config", str, "FILE", f"configuration with tolerances (default: {CONFIG})"),
         ("--drift-tolerance", number(0, 1), "T", "allowed worsening since the anchor (default: "
          "twice the tolerance)"),
@@ -132,6 +133,7 @@ def run(options: argparse.Namespace) -> int:
         SINK.set(before)
     session.write_records()
     session.show()
+    session.write_history()
     session.write_reports()
     if any(result.fails for result in session.results):
         return FAILED
