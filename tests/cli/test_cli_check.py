@@ -23,6 +23,7 @@ RECORD = Path("calibration_baselines/quiz.yaml")
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Work in a folder with the predictions of three models, on a terminal of 100 columns."""
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.chdir(tmp_path)
     for name, gap in (("base", 0.0), ("sft", 0.1), ("better", -0.0)):
         save(tmp_path / f"{name}.csv", at_gap(gap))
@@ -162,6 +163,33 @@ def test_json_and_reports(command, place: Path) -> None:
     assert "secret" not in (place / "r.json").read_text("utf-8")
     command("check", "text.csv", "--max-ece=0.1", "--report=r.json", "--item-text")
     assert "secret" in (place / "r.json").read_text("utf-8")
+
+
+def test_on_github_the_summary_of_the_step_has_the_report(
+    command, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Added to what stands there, as after a test session."""
+    (place / "summary").write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary"))
+    assert command("check", "sft.csv", "--max-ece=0.05").code == 1
+    text = (place / "summary").read_text("utf-8")
+    assert text.startswith("before\n<!-- pytest-calibration -->")
+    assert "sft.csv" in text
+
+
+def test_a_history_of_checkpoints(command, place: Path) -> None:
+    """What was measured is added, by checkpoint, and drift tells where it got worse."""
+    for step, name in ((100, "base"), (200, "sft")):
+        model = f"--model=runs/checkpoint-{step}"
+        flags = ("--probe=quiz", model, "--history=h.jsonl", "--max-ece=0.05")
+        command("check", f"{name}.csv", *flags)
+    lines = [json.loads(line) for line in (place / "h.jsonl").read_text("utf-8").splitlines()]
+    found = [(line["step"], line["probe"], line["verdict"]) for line in lines if "step" in line]
+    assert found == [(100, "quiz", "passed"), (200, "quiz", "above_limit")]
+    drift = command("drift", "h.jsonl")
+    assert drift.code == 0
+    assert "worse" in drift.out
+    assert command("check", "base.csv", "--max-ece=0.05", "--history=base.csv").code == 2
 
 
 def test_columns_and_classes(command, place: Path) -> None:
