@@ -349,7 +349,7 @@ class Classification(ItemProbe[Labelled]):
                 names[i] if names else f"class {i}" for i in (int(labels[row]), int(answers[row]))
             )
             # Which word, or which class of a text that may have several.
-            prompt = f"{item.shown}\n{part}" if part else item.shown
+            prompt = f"{item.shown} [{part}]" if part else item.shown
             return ItemText(prompt, gold, answer, name=item.id or "")
 
         hard = {"scoring": SCORING[self.shape], "classes": columns.described()}

@@ -222,7 +222,7 @@ def test_each_class_of_a_text_is_an_item(tmp_path: Path) -> None:
     assert found.n_clusters == 8
     assert list(found.slices[:3]) == ["glad", "sad", "so-so"]
     assert found.class_names == ("no", "yes")
-    assert found.texts[4].prompt == "t1\nsad"
+    assert found.texts[4].prompt == "t1 [sad]"
 
 
 def test_a_limit_takes_the_items_of_the_smallest_ids(tmp_path: Path) -> None:
@@ -263,8 +263,9 @@ def test_each_judged_word_is_an_item(tmp_path: Path) -> None:
     ]
     model = FakeClassifier()
     found = probe(tmp_path, content).run(model)
-    assert [found.texts[i].prompt.split("\n")[1] for i in range(4)] == [
-        *("The", "melts", "ice", "melts")
+    assert [found.texts[i].prompt for i in range(4)] == [
+        *("The moon melts [The]", "The moon melts [melts]"),
+        *("ice melts [ice]", "ice melts [melts]"),
     ]
     table = model.class_probabilities(["The", "melts", "ice", "melts"])
     np.testing.assert_allclose(found.confidence, table.max(axis=1))

@@ -120,6 +120,7 @@ class ClassifierInMemory(ModelInMemory):
         done = 0
         PROGRESS.report(0, len(rows), unit)
         with (
+            quiet(),
             torch.inference_mode(),
             evaluating(self.model),
             explained(self.name),
