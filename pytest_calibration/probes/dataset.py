@@ -235,7 +235,14 @@ class Dataset:
         from huggingface_hub import hf_hub_download
 
         if self.files is not None:
-            file = hf_hub_download(self.id, self.files, repo_type="dataset", revision=self.revision)
+            file = hf_hub_download(
+                self.id,
+                self.files,
+                repo_type="dataset",
+                revision=self.revision,
+                # What HF_DATASETS_OFFLINE says counts for the data set's files, too.
+                local_files_only=bool(datasets.config.HF_DATASETS_OFFLINE),
+            )
             found = _SNAPSHOT.search(Path(file).as_posix())
             return self._of_file(Path(file)), found[1] if found else ""
         if Path(self.id).exists():

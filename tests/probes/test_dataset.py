@@ -326,12 +326,14 @@ def test_the_hub_and_then_its_cache_are_read(tmp_path: Path) -> None:
     # No bars, no log lines, no warnings: one line of the library would be told to the user.
     assert err == ""
 
-    (tmp_path / "calibration.yaml").unlink()
-    lines, err = outcome(HF_HUB_OFFLINE="1", HF_ENDPOINT=address)
-    assert lines[:2] == read
-    assert f"there is the revision {COMMIT}, not {'f' * 40}" in lines[2]
-    assert "allenai/sciq (test): is not here and cannot be fetched" in lines[3]
-    assert "load_dataset('allenai/sciq')" in lines[3]
-    assert lines[4:] == ["2"]
-    assert err.count("\n") == 1
-    assert "cais/mmlu: the hub cannot be asked for its commit" in err
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        (tmp_path / "calibration.yaml").unlink(missing_ok=True)
+        # The address is one at which nothing answers.
+        lines, err = outcome(**{name: "1"}, HF_ENDPOINT=address)
+        assert lines[:2] == read
+        assert f"there is the revision {COMMIT}, not {'f' * 40}" in lines[2]
+        assert "allenai/sciq (test): is not here and cannot be fetched" in lines[3]
+        assert "load_dataset('allenai/sciq')" in lines[3]
+        assert lines[4:] == ["2"]
+        assert err.count("\n") == 1
+        assert "cais/mmlu: the hub cannot be asked for its commit" in err
