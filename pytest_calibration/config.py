@@ -18,7 +18,7 @@ from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 CONFIG: Final = "calibration.yaml"
 MISNAMED: Final = re.compile(r"\.?calibrations?\.ya?ml", re.IGNORECASE)
-TOP_KEYS: Final = ("model", "probes", "tolerance", "drift_tolerance", "alpha", "tail")
+TOP_KEYS: Final = ("model", "probes", "presets", "tolerance", "drift_tolerance", "alpha", "tail")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Config:
         path: the file; None where there is none.
         model: settings of the models' backends, by name.
         probes: probe name to its settings.
+        presets: name of a preset to its settings, which probes build on.
         tolerance: allowed worsening where neither call nor record gives one.
         drift_tolerance: allowed worsening since the anchor, over all accepted steps together.
         alpha: one-sided error level of each bound.
@@ -38,6 +39,7 @@ class Config:
     path: Path | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tolerance: float | None = None
     drift_tolerance: float | None = None
     alpha: float | None = None
@@ -51,12 +53,25 @@ class Config:
     @property
     def limits(self) -> dict[str, int]:
         """The ``limit:`` of each probe that has one."""
-        return {name: entry["limit"] for name, entry in self.probes.items() if entry.get("limit")}
+        limits = {name: self._setting(name, "limit") for name in (*self.probes, *self.presets)}
+        return {name: limit for name, limit in limits.items() if limit}
 
     def probe_tolerance(self, name: str) -> float | None:
         """Return the ``tolerance:`` of a probe, else the project's."""
-        own = self.probes.get(name, {}).get("tolerance")
+        own = self._setting(name, "tolerance")
         return self.tolerance if own is None else float(own)
+
+    def _setting(self, name: str, key: str) -> Any:
+        """Return a setting of a probe, else of the presets of this file that it builds on."""
+        entry = self.probes.get(name, {})
+        seen: set[object] = set()
+        while entry.get(key) is None:
+            preset = entry.get("preset", None if "kind" in entry else name)
+            if not isinstance(preset, str) or preset in seen or preset not in self.presets:
+                return None
+            seen.add(preset)
+            entry = self.presets[preset]
+        return entry[key]
 
     def load_settings(self, **chosen: Any) -> dict[str, Any]:
         """Return the model settings, those of the command line over the file's (None: nothing).
@@ -109,16 +124,11 @@ def read_config(path: Path) -> Config:
             backend.Settings.chosen(model)
     except UsageError as problem:
         raise ConfigError(f"{path}: model: {problem}") from None
-    probes = {}
-    for name, settings in _mapping(path, "probes", data.get("probes")).items():
-        key = f"probes.{visible(name, MOST_QUOTED)}"
-        probes[name] = entry = _mapping(path, key, settings)
-        _check_limit(path, f"{key}.limit", entry.get("limit"))
-        _strictness(path, f"{key}.tolerance", entry.get("tolerance"))
     return Config(
         path=path,
         model=model,
-        probes=probes,
+        probes=_entries(path, "probes", data),
+        presets=_entries(path, "presets", data),
         tolerance=_strictness(path, "tolerance", data.get("tolerance")),
         drift_tolerance=_strictness(path, "drift_tolerance", data.get("drift_tolerance")),
         alpha=_strictness(path, "alpha", data.get("alpha")),
@@ -141,6 +151,17 @@ def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
         raise ConfigError(f"{path}: {key} must be a mapping with text keys, got {quoted(value)}.")
     return value
+
+
+def _entries(path: Path, section: str, data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the settings of each probe or preset in a section."""
+    entries = {}
+    for name, settings in _mapping(path, section, data.get(section)).items():
+        key = f"{section}.{visible(name, MOST_QUOTED)}"
+        entries[name] = entry = _mapping(path, key, settings)
+        _check_limit(path, f"{key}.limit", entry.get("limit"))
+        _strictness(path, f"{key}.tolerance", entry.get("tolerance"))
+    return entries
 
 
 def _check_limit(path: Path, key: str, value: Any) -> None:

@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "models.protocols": ("", "numpy"),
     "models.cached_answers": ("errors models", "numpy"),
     "models.loading": ("errors models progress", "numpy"),
+    "models.text_classifier": ("errors predictions", "numpy"),
     "models.backends.transformers": (
         "errors input_files progress text models",
         "numpy torch transformers",
@@ -59,6 +60,10 @@ ROOMS: dict[str, tuple[str, str]] = {
     "reports.html": (f"{CORE} gate diagnosis reports", "jinja2 markupsafe"),
     "reports.model": (f"{CORE} gate diagnosis", "msgspec numpy"),
     "reports.dump": (f"{CORE} files input_files reports", "msgspec numpy"),
+    "readers": (
+        "errors text input_files predictions models.backends reports.dump readers",
+        "numpy",
+    ),
     "sink": ("predictions gate baselines reports.model", ""),
     "assertions": (f"{CORE} gate baselines history reports sink", ""),
     "training": (
@@ -67,6 +72,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     ),
     "plugin": ("*", "pytest"),
     "cli": ("*", ""),
+    "cli.yaml_edit": ("errors strict_yaml", "yaml"),
     "suite": ("assertions baselines plugin.run", "pytest"),
 }
 # What only these may import anywhere, also inside a function.
@@ -75,7 +81,7 @@ HEAVY_ROOMS = frozenset({"models.backends.transformers", "training"})
 # What the numpy core knows nothing of, not even inside a function.
 NUMPY_CORE = frozenset(
     {"predictions", "metrics", "uncertainty", "measurement", "gate", "diagnosis", "reports.model"}
-    | {"text", "models.cache", "models.cached_answers"}
+    | {"readers", "text", "models.cache", "models.cached_answers"}
 )
 UNKNOWN_TO_CORE = HEAVY | {"pytest", "_pytest", "yaml"}
 # What a start of pytest must not load.

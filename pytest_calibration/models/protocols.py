@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,24 @@ class Generation:
     text: str
     token_logprobs: NDArray[np.float64]
     finished: bool = True
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a model finds one continuation of a context.
+
+    Attributes:
+        logprob: log P(continuation | context) in nats.
+        is_greedy: whether each of its tokens is the most likely one.
+        own_logprob: log-probability of the model's own continuation of as many tokens, each the
+            most likely after those before it; None where it was not asked for.
+        own_text: that continuation.
+    """
+
+    logprob: float
+    is_greedy: bool
+    own_logprob: float | None = None
+    own_text: str = ""
 
 
 @runtime_checkable
@@ -111,8 +129,9 @@ class ChatModel(LanguageModel, Protocol):
         """Return each conversation as text, up to where the assistant's next turn begins.
 
         Args:
-            chats: conversations, each of which ends with a turn of the user. A first turn of the
-                system becomes part of the user's where the template takes no such turn.
+            chats: conversations. One that ends with a turn of the assistant is whole, and returned
+                to its end; any other ends with a turn of the user. A first turn of the system
+                becomes part of the user's where the template takes no such turn.
             variables: given to the template.
 
         Raises:
@@ -145,6 +164,13 @@ class ChatModel(LanguageModel, Protocol):
         add_special_tokens: bool = True,
     ) -> list[Generation]:
         """See :class:`LanguageModel`."""
+
+
+Text: TypeAlias = str | tuple[str, str]
+"""A text, or the two texts of a pair, such as premise and hypothesis."""
+
+Truncation: TypeAlias = Literal["", "longest_first", "only_first"]
+"""Which text is cut where a model cannot read all: none, the longer of a pair, or the first."""
 
 
 @runtime_checkable
@@ -189,8 +215,31 @@ class SamplingModel(LanguageModel, Protocol):
 
 
 @runtime_checkable
+class HarnessModel(LanguageModel, Protocol):
+    """A language model that answers the log-likelihood requests of lm-eval as the harness does."""
+
+    def loglikelihood(
+        self, requests: Sequence[tuple[str, str]], *, own: bool = False
+    ) -> list[Likelihood]:
+        """Return how likely each continuation is, its tokens cut as lm-eval cuts them.
+
+        Args:
+            requests: pairs (context, continuation), as in ``Instance.args`` of lm-eval.
+            own: whether the model's own continuations are asked for.
+
+        Raises:
+            ModelError: a request does not fit, or a score is not finite.
+        """
+
+
+@runtime_checkable
 class Classifier(Protocol):
     """A model that gives each of k classes a probability.
+
+    It may say more of its classes: ``class_names``, their k names in the order of the columns, and
+    ``multi_label``, True where a text may have any number of them. Where a probe has ``truncate``,
+    ``class_probabilities`` is given it by name, and ``truncated(texts)`` says which of the texts
+    are cut, as (n,) booleans.
 
     Attributes:
         name: what reports call it.
@@ -203,11 +252,69 @@ class Classifier(Protocol):
     def fingerprint(self) -> str:
         """Identify weights and settings."""
 
-    def class_probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return the probability of each class, (n, k); rows sum to 1."""
+    def class_probabilities(self, texts: Sequence[Text]) -> NDArray[np.float64]:
+        """Return the probability of each class, (n, k); rows sum to 1 unless ``multi_label``.
+
+        Raises:
+            ModelError: a text does not fit, or a score is not finite.
+        """
 
 
-Model: TypeAlias = LanguageModel | Classifier
+@runtime_checkable
+class InferenceModel(Protocol):
+    """A model of natural language inference: does a text entail a hypothesis?
+
+    Attributes:
+        name: what reports call it.
+        class_names: the k names of its classes, such as entailment, neutral and contradiction.
+    """
+
+    name: str
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes, in the order of the columns."""
+
+    def class_logits(self, texts: Sequence[Text]) -> NDArray[np.float64]:
+        """Return the logit of each class for pairs of a text and a hypothesis, (n, k)."""
+
+
+@runtime_checkable
+class TokenClassifier(Protocol):
+    """A model that gives each word of a text a probability for each of k classes.
+
+    Like a :class:`Classifier` it may have ``class_names``.
+
+    Attributes:
+        name: what reports call it.
+    """
+
+    name: str
+
+    def token_class_probabilities(
+        self, texts: Sequence[Sequence[str]]
+    ) -> list[NDArray[np.float64]]:
+        """Return, for each text in words, the probability of each class of each word, (t, k)."""
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """A model that gives an answer a reward; the difference of two is the logit of a preference.
+
+    Attributes:
+        name: what reports call it.
+    """
+
+    name: str
+
+    def rewards(self, texts: Sequence[Text]) -> NDArray[np.float64]:
+        """Return the reward of each prompt with its answer, (n,).
+
+        ``add_special_tokens=False``, given by name, is for texts that ``render_chat`` has made.
+        """
+
+
+Model: TypeAlias = LanguageModel | Classifier | TokenClassifier | RewardModel
 
 
 class LoadedModel(Protocol):

@@ -6,7 +6,7 @@ once: what exists as ``Predictions`` is valid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import PredictionsError
 from pytest_calibration.predictions import arrays
 from pytest_calibration.predictions.arrays import BoolArray, FloatArray, IdArray, IntArray, StrArray
+from pytest_calibration.predictions.columns import Table, read_columns
 from pytest_calibration.predictions.conversion import as_array
+from pytest_calibration.predictions.frames import table_of
 from pytest_calibration.predictions.ids import digest, hash_ids, positional_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.predictions.signature import Signature
@@ -331,6 +333,58 @@ class Predictions:
             signature=signature,
             class_names=_class_names(logits, class_names, table.shape[1]),
         )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        columns: Mapping[str, Any] | None = None,
+        classes: Sequence[object] | None = None,
+        probe: str = "frame",
+        model: str | None = None,
+        signature: Signature | None = None,
+    ) -> Predictions:
+        """Build predictions from a frame, by the names of its columns.
+
+        ===============================  =========================================================
+        columns                          what they hold
+        ===============================  =========================================================
+        ``confidence, correct``          the confidence in each answer, and whether it is right
+        ``confidence, prediction,        the same, where the answer and the right one are there
+        label``
+        ``prob_<class> ..., label``      the probability of each class, and the right class
+        ``probabilities, label``         the same in one column, of lists or of mappings by class
+        ``logit_<class> ..., logits``    logits in place of probabilities
+        ``id, group, slice, text``       of each item, where there are such columns
+        ===============================  =========================================================
+
+        Args:
+            frame: a frame of pandas, polars or Arrow, a data set of Hugging Face, a mapping of
+                columns, or a list of records.
+            columns: what the frame calls them, where it is not as above:
+                ``{"confidence": "score", "id": "question"}``. ``probabilities`` and ``logits`` may
+                be a list of columns in the order of the classes, or how they begin: ``"p_*"``.
+            classes: (k,) the classes in the order of the probabilities, where the names of the
+                columns do not tell; labels are then classes, else numbers from 0.
+            probe: name under which a baseline is stored.
+            model: name of the model, for reports and dumps.
+            signature: settings that produced the numbers.
+
+        Raises:
+            PredictionsError: columns that are missing, or the first cell that is wrong: says row,
+                column, the value, and what to do.
+            UsageError: ``columns`` is no mapping of roles to names.
+        """
+        where = _where(probe)
+        table = frame if isinstance(frame, Table) else table_of(frame, columns, where)
+        if table.n == 0 and table.cells:
+            raise PredictionsError(f"{table.where}: holds no rows; there must be one per item.")
+        build, arguments = read_columns(table, columns, classes)
+        made: Predictions = getattr(cls, build)(
+            **arguments, probe=probe, model=model, signature=signature
+        )
+        return made
 
 
 def _where(probe: str) -> str:

@@ -25,7 +25,8 @@ def _environment() -> SandboxedEnvironment:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
-    environment.filters["regex_replace"] = _regex_replace
+    # Jinja's own filter makes 0 of what is no number.
+    environment.filters |= {"regex_replace": _regex_replace, "int": int}
     return environment
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
+from pytest_calibration.probes.own_kind import is_own_kind, own_probe
+from pytest_calibration.probes.presets import PRESET, Presets, all_presets, full_settings
 from pytest_calibration.probes.probe import ItemProbe, Probe
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
@@ -28,6 +30,8 @@ KINDS: Final = {
     "verbalized": ("verbalized", "Verbalized"),
     "agreement": ("agreement", "Agreement"),
     "sequence": ("sequence", "SequenceLogprob"),
+    "classification": ("classification", "Classification"),
+    "preference": ("preference", "Preference"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
 PATHS: Final = ("path", "shots_path")
@@ -46,22 +50,37 @@ def builtin_probe(name: str) -> Probe:
     return _class_of(name)(name)
 
 
-def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: str) -> Probe:
+def from_settings(
+    name: str,
+    settings: Mapping[str, Any],
+    folder: Path,
+    where: str,
+    presets: Presets | None = None,
+) -> Probe:
     """Build a probe from its entry in ``calibration.yaml``.
 
     Args:
         name: name of the probe.
-        settings: the entry: ``kind`` and the settings of that kind.
+        settings: the entry: ``kind`` or ``preset``, and the settings of that kind. A kind with a
+            colon, ``package.module:Class``, is one of the project's own.
         folder: what relative paths are relative to.
         where: how the entry is named in messages.
+        presets: all presets; by default those of this package.
 
     Raises:
-        ConfigError: an unknown kind or setting, a wrong type.
+        ConfigError: an unknown kind, preset or setting, a wrong type.
     """
+    settings = full_settings(name, settings, all_presets() if presets is None else presets, where)
     kind = settings.get("kind", name if name in KINDS else None)
+    if is_own_kind(kind):
+        own = {k: v for k, v in settings.items() if k != "kind" and k not in GATE_SETTINGS}
+        return own_probe(name, str(kind), own, folder, where)
     if not isinstance(kind, str) or kind not in KINDS:
         got = f"got {quoted(kind)}" if "kind" in settings else "and it is missing"
-        raise ConfigError(f"{where}: kind must be one of {', '.join(KINDS)}, {got}.")
+        raise ConfigError(
+            f"{where}: kind must be one of {', '.join(KINDS)}, {got}; a class of your own is "
+            "package.module:Class."
+        )
     make = _class_of(kind)
     known = [p for p in signature(make).parameters if p != "name"]
     arguments: dict[str, Any] = {}
@@ -69,7 +88,8 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
         if key == "kind" or key in GATE_SETTINGS:
             continue
         if key not in known:
-            hint, every = suggestion(key, known), ", ".join(["kind", *known, *GATE_SETTINGS])
+            every = ", ".join(["kind", PRESET, *known, *GATE_SETTINGS])
+            hint = suggestion(key, known)
             raise ConfigError(
                 f"{where}: unknown setting {quoted(key)}{hint}; known settings: {every}."
             )
@@ -94,9 +114,14 @@ TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "temperature": ((int, float), "a number"),
     "max_failures": ((int, float), "a number"),
     "stop": ((str, list), "a text or a list of texts"),
+    "shots_by_slice": ((bool,), "true or false"),
+    "shuffle": ((bool,), "true or false"),
     "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
     "delimiter": ((str,), 'text ("" for none)'),
+    "classes": ((list, dict), "a list of names, or a mapping of labels to names"),
+    "truncate": ((bool,), "true or false"),
+    "pair": ((bool,), "true or false"),
 }
 
 
@@ -159,14 +184,19 @@ class ProbeSet:
     Attributes:
         factories: name to a function that builds the probe.
         default: names run when none is selected.
+        presets: further probes, which run where they are named.
     """
 
     factories: dict[str, Factory]
     default: tuple[str, ...]
+    presets: dict[str, Factory] = field(default_factory=dict)
     _built: dict[str, Probe] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.factories)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.factories or name in self.presets
 
     def get(self, name: str) -> Probe:
         """Return a probe by name.
@@ -176,12 +206,12 @@ class ProbeSet:
         """
         self._check(name)
         if name not in self._built:
-            self._built[name] = _built(name, self.factories[name])
+            self._built[name] = _built(name, self.factories.get(name) or self.presets[name])
         return self._built[name]
 
     def takes_smallest_ids(self, name: str) -> bool:
         """Whether a limit on the probe of this name takes the items of the smallest ids."""
-        return name in self.factories and isinstance(self.get(name), ItemProbe)
+        return name in self and isinstance(self.get(name), ItemProbe)
 
     def select(self, names: Sequence[str]) -> list[str]:
         """Return the names asked for, once each, or the default.
@@ -194,9 +224,12 @@ class ProbeSet:
         return list(dict.fromkeys(names)) or list(self.default)
 
     def _check(self, name: str) -> None:
-        if name not in self.factories:
-            hint, known = suggestion(name, self.factories), ", ".join(self.factories)
-            raise UsageError(f"unknown probe {name!r}{hint}; known probes: {known}.")
+        if name not in self:
+            hint = suggestion(name, [*self.factories, *self.presets])
+            further = [preset for preset in self.presets if preset not in self.factories]
+            more = f"; presets: {', '.join(further)}" if further else ""
+            known = ", ".join(self.factories)
+            raise UsageError(f"unknown probe {name!r}{hint}; known probes: {known}{more}.")
 
 
 def probe_set(
@@ -204,6 +237,7 @@ def probe_set(
     folder: Path | None = None,
     source: str = "calibration.yaml",
     added: Iterable[Mapping[str, Factory]] = (),
+    presets: Presets | None = None,
 ) -> ProbeSet:
     """Collect the probes of a run.
 
@@ -212,6 +246,7 @@ def probe_set(
         folder: what their paths are relative to.
         source: name of that file.
         added: names to factories from other packages.
+        presets: the ``presets:`` of that file.
 
     Raises:
         UsageError: another package adds a name that is taken.
@@ -231,7 +266,13 @@ def probe_set(
             if name in factories:
                 raise UsageError(f"two packages provide a probe named {name!r}.")
             factories[name] = factory
+    every = all_presets(presets)
+
+    def entry(section: str, name: str, settings: Mapping[str, Any]) -> Factory:
+        where = f"{source}: {section}.{visible(name, MOST_QUOTED)}"
+        return partial(from_settings, name, settings, folder or Path(), where, every)
+
     for name, settings in (configured or {}).items():
-        where = f"{source}: probes.{visible(name, MOST_QUOTED)}"
-        factories[name] = partial(from_settings, name, settings, folder or Path(), where)
-    return ProbeSet(factories, tuple(configured) if configured else BUILTIN)
+        factories[name] = entry("probes", name, settings)
+    further = {name: entry("presets", name, settings) for name, settings in every.items()}
+    return ProbeSet(factories, tuple(configured) if configured else BUILTIN, further)

@@ -20,6 +20,7 @@ from pytest_calibration.errors import UsageError
 from pytest_calibration.gate.strictness import DEFAULT
 from pytest_calibration.gate.verdict import Verdict, compare
 from pytest_calibration.metrics import METRICS
+from pytest_calibration.models.fitness import unfit
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.probes.probe import Probe, check_limit
 from pytest_calibration.probes.probe_set import ProbeSet, checked_probe, probe_set
@@ -66,7 +67,8 @@ class Measuring:
         check_limit(limit)
         path = nearest_config(Path.cwd()) if config is None else Path(config)
         settings = read_config(path) if path is not None else Config()
-        probes = probe_set(settings.probes, settings.folder, str(settings.path))
+        source = str(settings.path)
+        probes = probe_set(settings.probes, settings.folder, source, presets=settings.presets)
         many = isinstance(asked, Iterable) and not isinstance(asked, str)
         given: list[Any] = list(asked) if many else [asked]  # type: ignore[arg-type]
         names = []
@@ -96,6 +98,13 @@ class Measuring:
                 f"CalibrationCallback: the baseline is of the probe {self.baseline.probe!r}, which "
                 f"is not asked; asked are: {', '.join(self.names)}."
             )
+
+    def check_fit(self, model: Any) -> None:
+        """Raise ModelError where a probe asks a model of another kind."""
+        for name in self.names:
+            method = getattr(self.probes.get(name), "asks", "")
+            if method and not hasattr(model, method):
+                raise unfit(model, method)
 
     def ask(self, model: Any) -> list[Predictions]:
         """Return the model's predictions on each probe."""

@@ -127,7 +127,7 @@ class Scorer:
                 # The layers' attention is another than when the paths were compared.
                 self._use_plain_path(str(problem))
             except (MemoryError, RuntimeError) as problem:
-                if not _is_memory(problem):
+                if not is_memory(problem):
                     raise
                 self._halve(problem)
         return table.scores()
@@ -165,7 +165,7 @@ class Scorer:
                             done, total = np.add(rest, _count(batch)).tolist()
                             PROGRESS.report(done, total, "tokens")
             except (MemoryError, RuntimeError) as problem:
-                if not _is_memory(problem):
+                if not is_memory(problem):
                     raise
                 # What was written so far stands; it is read again.
                 self._halve(problem)
@@ -366,7 +366,8 @@ def _count(rows: Sequence[Continuation]) -> tuple[int, int]:
     return written, written + left
 
 
-def _is_memory(problem: Exception) -> bool:
+def is_memory(problem: Exception) -> bool:
+    """Whether an error says that memory ran out."""
     if isinstance(problem, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(problem).lower() for words in _OUT_OF_MEMORY)

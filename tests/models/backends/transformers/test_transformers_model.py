@@ -1201,7 +1201,7 @@ def test_directory_without_tokenizer(copy: Path) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["BertModel", "BertForMaskedLM", "BertForSequenceClassification"],
+    ["BertModel", "BertForMaskedLM", "BertForQuestionAnswering"],
 )
 def test_models_that_predict_no_next_token(tmp_path: Path, kind: str) -> None:
     """A model that is no causal language model is named by its class."""
