@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
-from pytest_calibration.probes.own_kind import is_own_kind, own_probe
+from pytest_calibration.probes.own_kind import imported, is_own_kind, own_probe
 from pytest_calibration.probes.presets import PRESET, Presets, all_presets, full_settings
 from pytest_calibration.probes.probe import ItemProbe, Probe
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
@@ -34,6 +34,7 @@ KINDS: Final = {
     "preference": ("preference", "Preference"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
+MATCH: Final = "match"
 PATHS: Final = ("path", "shots_path")
 # Settings that the gate reads, not the probe.
 GATE_SETTINGS: Final = ("limit", "tolerance")
@@ -97,6 +98,8 @@ def from_settings(
         arguments[key] = folder / value if key in PATHS else value
         if key == "dataset" and isinstance(value.get("path"), str):
             arguments[key] = {**value, "path": folder / value["path"]}
+        if key == MATCH and is_own_kind(value):
+            arguments[key] = imported(value, folder, where, MATCH, "function")
     try:
         return make(name, **arguments)
     except UsageError as problem:
