@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.cli.arguments import add_strictness, items_at, record_at
-from pytest_calibration.cli.output import FAILED, INCONCLUSIVE
+from pytest_calibration.cli.arguments import RECORDS, add_strictness, pair_at, record_at
+from pytest_calibration.cli.output import FAILED, INCONCLUSIVE, verdict_lines
 from pytest_calibration.cli.project import Project, add_asking, progress_shown
 from pytest_calibration.errors import UsageError
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
 
-SIDES: Final = "a model (a directory or a hub id), a stored record (.yaml) or a dump (.jsonl)"
-FILES: Final = (".yaml", ".yml", ".jsonl")
+SIDES: Final = (
+    "a model (a directory or a hub id), a stored record (.yaml), predictions (.csv, .parquet, "
+    ".jsonl) or a dump"
+)
+FILES: Final = (".yaml", ".yml", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 FOR_MODELS: Final = ("probe", "limit", "cache-dir")
-UNKNOWN: Final = "a dump does not tell how the model was asked; only the items are compared."
 
 
 def add(subparsers: Subparsers) -> None:
@@ -61,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         width = shutil.get_terminal_size((100, 24)).columns
         for number, verdict in enumerate(verdicts):
-            print("\n" * bool(number) + "\n".join(_lines(verdict, width, options.verbose)))
+            print("\n" * bool(number) + "\n".join(verdict_lines(verdict, width, options.verbose)))
     if any(verdict.state.fails for verdict in verdicts):
         return FAILED
     undecided = any(not verdict.state.decides for verdict in verdicts)
@@ -87,9 +89,7 @@ def _verdicts(options: argparse.Namespace) -> Iterator[Verdict]:
     names = _told_apart(*sides)
     for before, after, record in pairs:
         settings = project.strictness(after.probe, record).arguments()
-        verdict = compare(after, before, **settings, against="other", reference=names[0])
-        unknown = (UNKNOWN,) * any(map(_is_dump, sides))
-        yield replace(verdict, cautions=(*verdict.cautions, *unknown))
+        yield compare(after, before, **settings, against="other", reference=names[0])
 
 
 def _is_file(side: str) -> bool:
@@ -108,8 +108,6 @@ def _told_apart(before: str, after: str) -> tuple[str, str]:
 
 def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Predictions, float | None]]:
     """Yield the items of two files, and the tolerance of the first if it has one."""
-    from pytest_calibration.predictions import Signature
-
     for name in FOR_MODELS:
         if getattr(options, name.replace("-", "_")) is not None:
             raise UsageError(f"compare: --{name} is for two models, not for files.")
@@ -119,22 +117,15 @@ def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Prediction
                 f"{side}: a report holds no items to compare; name records or dumps, or see what "
                 "moved between two reports with pytest-calibration show NEW --against OLD."
             )
-    (_, before, _, _), (_, after, _, _) = map(items_at, (options.before, options.after))
+    before, after = pair_at(options.before, options.after)
     if before.probe != after.probe:
         raise UsageError(
             f"compare: {options.before} is of the probe {before.probe!r}, {options.after} of "
             f"{after.probe!r}; name two files of one probe."
         )
-    tolerance = None if _is_dump(options.before) else record_at(options.before).tolerance
-    if _is_dump(options.before) or _is_dump(options.after):
-        before, after = (
-            replace(p, signature=Signature(soft=p.signature.soft)) for p in (before, after)
-        )
+    stored = Path(options.before).suffix.lower() in RECORDS
+    tolerance = record_at(options.before).tolerance if stored else None
     yield before, after, tolerance
-
-
-def _is_dump(side: str) -> bool:
-    return Path(side).suffix.lower() == ".jsonl"
 
 
 def _asked(
@@ -160,22 +151,6 @@ def _asked(
 
 
 # --- output --------------------------------------------------------------------------------------
-
-
-def _lines(verdict: Verdict, width: int, verbose: bool) -> Iterator[str]:
-    """Yield the text that a test has: that of a failure, else what the verdict explains."""
-    from pytest_calibration.reports.model import result_of
-    from pytest_calibration.reports.terminal import failure_lines
-    from pytest_calibration.text.layout import wrapped
-
-    if verdict.state.fails:
-        result = result_of(verdict, detailed=True, item_text=True)
-        yield from failure_lines([result], width=width, verbose=verbose)
-        return
-    yield from wrapped(verdict.headline, width)
-    for line in verdict.explanation:
-        # A table keeps its columns.
-        yield from [f"  {line}"] if "  " in line else wrapped(line, width, "  ")
 
 
 def _print_json(options: argparse.Namespace, verdicts: list[Verdict]) -> None:

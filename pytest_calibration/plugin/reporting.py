@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Final
 from pytest_calibration.errors import CalibrationError
 from pytest_calibration.history.commit import commit_of, commit_of_ci
 from pytest_calibration.plugin.courses import courses_of
+from pytest_calibration.reports.writing import write_report
 from pytest_calibration.text.numbers import counted
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def write_reports(run: Run) -> None:
     written: list[str] = []
     for path in paths:
         with _reported(run, str(path)):
-            written.extend(_write(path, results))
+            written.extend(write_report(path, results))
     if summary:
         with _reported(run, STEP_SUMMARY):
             remark = _append(Path(summary), results)
@@ -134,45 +135,6 @@ def _reported(run: Run, what: str) -> Iterator[None]:
             f"{what}: not written, by a defect of pytest-calibration "
             f"({type(problem).__name__}: {problem}); please report it."
         )
-
-
-def _write(path: Path, results: Results) -> Iterator[str]:
-    """Write one report and yield the names of the files."""
-    from pytest_calibration.files import replacing
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = path.suffix.lower()
-    if suffix in (".png", ".svg"):
-        from pytest_calibration.reports.plots import plots_of
-
-        for picture, content in plots_of(results, path):
-            with replacing(picture) as file:
-                file.write(content)
-            yield os.path.relpath(picture)
-        return
-    with replacing(path) as file:
-        for piece in _pieces(suffix, results):
-            # A lone surrogate cannot be encoded; it is shown as an escape sequence.
-            file.write(piece.encode("utf-8", errors="backslashreplace"))
-    yield os.path.relpath(path)
-
-
-def _pieces(suffix: str, results: Results) -> Iterable[str]:
-    if suffix == ".html":
-        from pytest_calibration.reports.html import html_report
-
-        return html_report(results)
-    if suffix == ".md":
-        from pytest_calibration.reports.markdown import COMMENT, markdown_report
-
-        return markdown_report(results, most_bytes=COMMENT)
-    if suffix == ".json":
-        from pytest_calibration.reports.json_report import json_report
-
-        return json_report(results)
-    from pytest_calibration.reports.openmetrics import openmetrics_report
-
-    return openmetrics_report(results)
 
 
 def _append(path: Path, results: Results) -> str:

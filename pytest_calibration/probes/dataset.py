@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from pytest_calibration.errors import ItemError, UsageError, suggestion
@@ -226,7 +227,7 @@ class Dataset:
         if (path / SAVED).exists() or (path / SAVED_SPLITS).exists():
             saved = datasets.load_from_disk(str(path))
             return (saved if (path / SAVED).exists() else saved[self.split]), ""
-        return datasets.load_dataset(str(path), self.config, split=self.split), ""
+        return self._fresh(str(path), self.config), ""
 
     def _of_hub(self) -> tuple[Any, str]:
         """Read from the hub, or from the caches where that has been done before."""
@@ -251,14 +252,25 @@ class Dataset:
 
     def _of_file(self, file: Path) -> Any:
         """Read a file of data as the split."""
-        import datasets
-
         ending = file.suffix.lower()
         if ending not in FORMATS:
             raise ValueError(f"{file.name} ends in none of {', '.join(FORMATS)}")
         more = {"sep": "\t"} if ending == ".tsv" else {}
         files = {self.split.partition("[")[0]: str(file)}
-        return datasets.load_dataset(FORMATS[ending], data_files=files, split=self.split, **more)
+        return self._fresh(FORMATS[ending], data_files=files, **more)
+
+    def _fresh(self, place: str, config: str | None = None, **options: Any) -> Any:
+        """Read the split from this disk, into memory.
+
+        Not through the library's cache: there, a folder that was changed, or another one of the
+        same name, is taken for what was read before.
+        """
+        import datasets
+
+        with TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+            return datasets.load_dataset(
+                place, config, split=self.split, cache_dir=cache, keep_in_memory=True, **options
+            )
 
     @cached_property
     def _class_names(self) -> dict[str, list[str]]:

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,13 +110,8 @@ data = pytest.mark.data
 
 
 @pytest.fixture
-def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Facts]:
+def facts(tmp_path: Path) -> Callable[..., Facts]:
     """Makes a facts probe of a repository with two columns and a class."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import datasets
-
-        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     rows = [{"q": f"Fact {i} is", "a": f"a{i}", "kind": i % 2} for i in range(10)]
     types = {"q": "string", "a": "string", "kind": ("odd", "even")}
     folder = repositories.write_repository(
@@ -219,6 +213,19 @@ def test_labels_that_are_not_published_are_an_error(facts: Any, tmp_path: Path) 
         copy = {"path": str(write(tmp_path / name)), "split": "test"}
         with pytest.raises(ItemError, match=r"\(test\), row 0: .*(invalid literal|got -1)"):
             probe_set({name: {"dataset": copy}}).get(name)
+
+
+@data
+def test_a_copy_is_read_as_it_is_now(facts: Any, tmp_path: Path) -> None:
+    """Not what the library has in its cache of a folder before it changed, or of its namesake."""
+
+    def write(folder: Path, rows: int) -> Dataset:
+        content = [{"text": f"Text {i}."} for i in range(rows)]
+        repositories.write_repository(folder, {"default": {"test": content}}, {"text": "string"})
+        return Dataset(path=folder, split="test")
+
+    for folder, rows in (("a/set", 3), ("b/set", 5), ("a/set", 7)):
+        assert NextToken("mine", dataset=write(tmp_path / folder, rows)).size == rows
 
 
 @data

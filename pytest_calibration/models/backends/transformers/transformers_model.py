@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, TokenBoundaryError
 from pytest_calibration.models.backends.transformers.decoding import Continuation
-from pytest_calibration.models.backends.transformers.harness import (
+from pytest_calibration.models.backends.transformers.harness_requests import (
     encoded,
     likelihoods,
     own_continuations,
