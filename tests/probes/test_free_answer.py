@@ -375,3 +375,17 @@ def test_the_prompts_in_the_docs_are_those_that_are_asked(tmp_path: Path) -> Non
     assert [block.strip() for block in blocks] == [
         prompt.removesuffix("\nGuess:").strip() for prompt in asked
     ]
+
+
+@pytest.mark.data
+def test_accepted_answers_come_from_a_public_data_set(tmp_path: Path) -> None:
+    """Nested columns, read by the real library: the aliases of an answer are all accepted."""
+    pytest.importorskip("datasets")
+    path = tmp_path / "trivia.jsonl"
+    aliases = {"question": "Seat?", "answer": {"value": "The Hague", "aliases": ["Den Haag", "D."]}}
+    path.write_text(json.dumps(aliases), encoding="utf-8")
+    columns = {"question": "question", "answers": "answer.aliases"}
+    dataset = {"path": str(path), "split": "train", "columns": columns}
+    predictions = SequenceLogprob(dataset=dataset).run(Answering(lambda _: "den haag"))
+    assert predictions.correct.tolist() == [True]
+    assert "trivia.jsonl train rows " in str(predictions.signature)
