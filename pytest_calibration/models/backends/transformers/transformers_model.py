@@ -250,7 +250,7 @@ class TransformersModel(ModelInMemory):
 
         def check(active: Sequence[Continuation]) -> None:
             for row in active:
-                self._check_length(len(row.ids), row.text)
+                self._check_length(len(row.ids), row.text, len(row.added))
 
         read = self._encode(list(prompts), add_special_tokens)
         rows = [
@@ -383,11 +383,13 @@ class TransformersModel(ModelInMemory):
             return frozenset()
         return frozenset([configured] if isinstance(configured, int) else configured)
 
-    def _check_length(self, n: int, prompt: str) -> None:
+    def _check_length(self, n: int, prompt: str, written: int = 0) -> None:
         if n > self.max_tokens:
+            answer = f", {written:,} of them its answer" if written else ""
             raise ModelError(
-                f"{self.name}: the prompt {excerpt(prompt)} takes {n:,} tokens, more than the "
-                f"{self.max_tokens:,} this model can read; use fewer shots or shorter items."
+                f"{self.name}: the prompt {excerpt(prompt)} takes {n:,} tokens{answer}, more than "
+                f"the {self.max_tokens:,} this model can read; use fewer shots or shorter items"
+                f"{' or answers' if written else ''}."
             )
 
     def _windows(self, ids: NDArray[np.int64], target: NDArray[np.int64]) -> Iterator[Row]:
