@@ -145,7 +145,7 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         stop: texts before which an answer ends.
         max_new_tokens: most tokens of an answer.
         match: which answers are right: ``normalised``, ``exact``, ``contains``, or a function
-            (question, answer, accepted answer) → bool, or its dotted name.
+            (question, answer, accepted answer) → bool.
 
     Raises:
         ItemError: a bad row.

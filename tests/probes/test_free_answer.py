@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -323,6 +324,14 @@ def test_a_setting_of_one_kind_is_checked(
         ("verbalized", {"shots": 3}, "unknown setting 'shots'"),
         ("verbalized", {"max_failures": "few"}, "max_failures must be a number, got 'few'"),
         ("p_true", {"match": "fuzzy"}, "match must be one of"),
+        ("p_true", {"match": "gone_rules:same"}, "match: there is no module 'gone_rules', neither"),
+        ("p_true", {"match": "string:gone"}, "match: module 'string' has no 'gone'"),
+        (
+            "p_true",
+            {"match": "string:digits"},
+            "match 'string:digits' is neither a class nor a fun",
+        ),
+        ("p_true", {"match": ":same"}, "match ':same' names no function; write package.module:fun"),
     ],
 )
 def test_an_entry_of_the_configuration_is_checked(
@@ -333,15 +342,21 @@ def test_an_entry_of_the_configuration_is_checked(
         from_settings("mine", {"kind": kind, **settings}, Path(), "calibration.yaml: probes.mine")
 
 
-def test_an_entry_of_the_configuration_makes_a_probe(tmp_path: Path) -> None:
+def test_an_entry_of_the_configuration_makes_a_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All settings as a file has them."""
     rows(tmp_path, PERU)
     settings = {"kind": "agreement", "path": "rows.jsonl", "samples": 4, "temperature": 1}
-    more = {"stop": ["\n", "."], "match": "os.path.samefile", "limit": 3}
+    more = {"stop": ["\n", "."], "match": "rules_beside:same", "limit": 3}
+    code = "def same(question, answer, other):\n    return answer[:1] == other[:1]\n"
+    (tmp_path / "rules_beside.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", list(sys.path))
     probe = from_settings("mine", {**settings, **more}, tmp_path, "calibration.yaml: probes.mine")
     assert isinstance(probe, Agreement)
     assert (probe.size, probe.samples, probe.stop) == (1, 4, ("\n", "."))
-    assert probe.matching.described == "function os.path.samefile"
+    assert probe.matching.described == "function rules_beside:same"
+    assert probe.is_right(probe.items[0], "L.A.")
 
 
 def test_the_prompts_in_the_docs_are_those_that_are_asked(tmp_path: Path) -> None:
@@ -360,3 +375,17 @@ def test_the_prompts_in_the_docs_are_those_that_are_asked(tmp_path: Path) -> Non
     assert [block.strip() for block in blocks] == [
         prompt.removesuffix("\nGuess:").strip() for prompt in asked
     ]
+
+
+@pytest.mark.data
+def test_accepted_answers_come_from_a_public_data_set(tmp_path: Path) -> None:
+    """Nested columns, read by the real library: the aliases of an answer are all accepted."""
+    pytest.importorskip("datasets")
+    path = tmp_path / "trivia.jsonl"
+    aliases = {"question": "Seat?", "answer": {"value": "The Hague", "aliases": ["Den Haag", "D."]}}
+    path.write_text(json.dumps(aliases), encoding="utf-8")
+    columns = {"question": "question", "answers": "answer.aliases"}
+    dataset = {"path": str(path), "split": "train", "columns": columns}
+    predictions = SequenceLogprob(dataset=dataset).run(Answering(lambda _: "den haag"))
+    assert predictions.correct.tolist() == [True]
+    assert "trivia.jsonl train rows " in str(predictions.signature)
