@@ -1,20 +1,17 @@
 """Error rates of comparisons at an operating point, and of chosen thresholds, on twelve sources.
 
-    python benchmarks/operating_points.py --write docs/thresholds.md
+python benchmarks/operating_points.py --write docs/thresholds.md
 """
 
 from __future__ import annotations
 
-import argparse
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from generators import SOURCES, Array, Draw, Source, logit, sigmoid
-from pages import publish
 
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.operating_point import decide_at
@@ -34,7 +31,7 @@ def turned_wrong(draw: Draw, size: float, rng: np.random.Generator) -> Draw:
     return replace(draw, correct1=draw.correct1 * stays, truth1=draw.truth1 * (1 - size))
 
 
-def moved(draw: Draw, size: float, rng: np.random.Generator) -> Draw:
+def moved(draw: Draw, size: float, _: np.random.Generator) -> Draw:
     """The candidate's log-odds move; what it knows does not."""
     shifted = sigmoid(logit(draw.confidence1) + size)
     return replace(draw, confidence1=np.where(draw.confidence1 < 1, shifted, draw.confidence1))
@@ -97,9 +94,7 @@ class Row:
     precision: float
 
 
-def _damaged(
-    n: int, rng: np.random.Generator, *, source: str, damage: Damage, size: float
-) -> Draw:
+def _damaged(n: int, rng: np.random.Generator, *, source: str, damage: Damage, size: float) -> Draw:
     return damage(SOURCES[source](n, rng), size, rng)
 
 

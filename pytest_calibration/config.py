@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
-from pytest_calibration.gate.strictness import range_error
+from pytest_calibration.gate.strictness import OperatingPoint, range_error
 from pytest_calibration.models.backends import all_backends
 from pytest_calibration.strict_yaml import read_mapping
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 CONFIG: Final = "calibration.yaml"
 MISNAMED: Final = re.compile(r"\.?calibrations?\.ya?ml", re.IGNORECASE)
-TOP_KEYS: Final = ("model", "probes", "tolerance", "drift_tolerance", "alpha", "tail")
+POINTS: Final = "operating_points"
+TOP_KEYS: Final = ("model", "probes", "tolerance", "drift_tolerance", "alpha", "tail", POINTS)
+POINT_KEYS: Final = ("threshold", "tolerance", "coverage_tolerance")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Config:
         drift_tolerance: allowed worsening since the anchor, over all accepted steps together.
         alpha: one-sided error level of each bound.
         tail: the answers with more confidence than this are also compared by themselves.
+        points: operating points of all probes; None where the file names none.
+        points_of: those of the probes that have their own.
     """
 
     path: Path | None = None
@@ -42,6 +46,8 @@ class Config:
     drift_tolerance: float | None = None
     alpha: float | None = None
     tail: float | None = None
+    points: tuple[OperatingPoint, ...] | None = None
+    points_of: Mapping[str, tuple[OperatingPoint, ...]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -57,6 +63,10 @@ class Config:
         """Return the ``tolerance:`` of a probe, else the project's."""
         own = self.probes.get(name, {}).get("tolerance")
         return self.tolerance if own is None else float(own)
+
+    def operating_points(self, name: str) -> tuple[OperatingPoint, ...]:
+        """Return the ``operating_points:`` of a probe, else the project's."""
+        return self.points_of.get(name, self.points or ())
 
     def load_settings(self, **chosen: Any) -> dict[str, Any]:
         """Return the model settings, those of the command line over the file's (None: nothing).
@@ -109,12 +119,15 @@ def read_config(path: Path) -> Config:
             backend.Settings.chosen(model)
     except UsageError as problem:
         raise ConfigError(f"{path}: model: {problem}") from None
-    probes = {}
+    probes, points_of = {}, {}
     for name, settings in _mapping(path, "probes", data.get("probes")).items():
         key = f"probes.{visible(name, MOST_QUOTED)}"
         probes[name] = entry = _mapping(path, key, settings)
         _check_limit(path, f"{key}.limit", entry.get("limit"))
         _strictness(path, f"{key}.tolerance", entry.get("tolerance"))
+        own = _points(path, f"{key}.{POINTS}", entry.get(POINTS))
+        if own is not None:
+            points_of[name] = own
     return Config(
         path=path,
         model=model,
@@ -123,6 +136,8 @@ def read_config(path: Path) -> Config:
         drift_tolerance=_strictness(path, "drift_tolerance", data.get("drift_tolerance")),
         alpha=_strictness(path, "alpha", data.get("alpha")),
         tail=_strictness(path, "tail", data.get("tail")),
+        points=_points(path, POINTS, data.get(POINTS)),
+        points_of=points_of,
     )
 
 
@@ -149,6 +164,35 @@ def _check_limit(path: Path, key: str, value: Any) -> None:
         raise ConfigError(
             f"{path}: {key} must be a whole number of at least 1, got {quoted(value)}."
         )
+
+
+def _points(path: Path, key: str, value: Any) -> tuple[OperatingPoint, ...] | None:
+    """Return operating points, each a threshold or a mapping; None where none are named."""
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise ConfigError(
+            f"{path}: {key} must be a list of thresholds, such as [0.9], got {quoted(value)}."
+        )
+    points = tuple(_point(path, f"{key}[{i}]", one) for i, one in enumerate(value))
+    for i, point in enumerate(points):
+        if point.threshold in [p.threshold for p in points[:i]]:
+            raise ConfigError(
+                f"{path}: {key}[{i}] names the threshold {point.name} a second time; name it once."
+            )
+    return points
+
+
+def _point(path: Path, key: str, value: Any) -> OperatingPoint:
+    settings = value if isinstance(value, dict) else {"threshold": value}
+    _check_keys(path, f"{key}.", settings, POINT_KEYS)
+    if "threshold" not in settings:
+        raise ConfigError(f"{path}: {key} needs a threshold: the confidence answers are used from.")
+    for name, setting in settings.items():
+        where = key if settings is not value else f"{key}.{name}"
+        if problem := range_error(name, setting):
+            raise ConfigError(f"{path}: {where} {problem}.")
+    return OperatingPoint(**settings)
 
 
 def _strictness(path: Path, key: str, value: Any) -> float | None:

@@ -169,7 +169,7 @@ class _Tests:
         order = np.argsort(-stored, kind="stable")
         confidence = stored[order].astype(np.float64)
         ends = np.flatnonzero(np.append(np.diff(confidence) != 0, True)) + 1
-        wrong_at_ends = np.cumsum(~predictions.correct[order])[ends - 1]
+        wrong_at_ends = np.cumsum((~predictions.correct[order]).astype(np.int64))[ends - 1]
         fewest = math.ceil(math.log(alpha) / math.log(wanted))
         n = len(confidence)
         steps = [min(fewest, n)]
@@ -253,7 +253,9 @@ def _groups(predictions: Predictions, thresholds: list[float]) -> tuple[FloatArr
         units[j] = int(which.sum())
         if clusters is None:
             continue
-        means = np.where(which, right[which].mean(), right[~which].mean() if units[j] < len(which) else 0)
+        means = np.where(
+            which, right[which].mean(), right[~which].mean() if units[j] < len(which) else 0
+        )
         effects[j] = design_effects(right - means, which.astype(np.int64), 2, clusters)[1]
         units[j] = equal_units(units[j], np.unique(clusters[which], return_inverse=True)[1])
     return effects, units

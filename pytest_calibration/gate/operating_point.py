@@ -28,6 +28,7 @@ from pytest_calibration.predictions import BoolArray
 from pytest_calibration.text.numbers import counted
 from pytest_calibration.uncertainty.conditional import ConditionalMean
 from pytest_calibration.uncertainty.quantiles import upper_quantile, upper_tail
+from pytest_calibration.uncertainty.standard_errors import standard_error
 
 PRECISION: Final = "precision"
 COVERAGE: Final = "coverage"
@@ -63,20 +64,21 @@ def decide_at(
     )
     if any(c.fired for c in components):
         return replace(decision, state=State.REGRESSED)
-    better = _components(pair.reversed(), point, upper_tail(z, equal), z)
-    decision = replace(decision, improved=any(c.fired for c in better))
     missing = next((c for c in components if c.unavailable), None)
-    if missing is not None:
-        return replace(decision, reason=f"{missing.unavailable}.")
     # Written so that a NaN can only be inconclusive.
     if all(c.smallest_visible <= c.tolerance + strictness.max_undetected for c in components):
-        return replace(decision, state=State.PASSED)
-    return _undecided(decision, pair, strictness, alpha)
+        decision = replace(decision, state=State.PASSED)
+    elif missing is not None:
+        decision = replace(decision, reason=f"{missing.unavailable}.")
+    else:
+        decision = _undecided(decision, pair, strictness, alpha)
+    # More answers are better where they are known to be as precise.
+    rose = {c.name for c in _components(pair.reversed(), point, upper_tail(z, equal), z) if c.fired}
+    held = decision.state is State.PASSED
+    return replace(decision, improved=PRECISION in rose or (held and COVERAGE in rose))
 
 
-def _undecided(
-    decision: Decision, pair: Paired, strictness: Strictness, alpha: float
-) -> Decision:
+def _undecided(decision: Decision, pair: Paired, strictness: Strictness, alpha: float) -> Decision:
     """A fall that is too large to be left unseen could have been."""
     allowed, equal = strictness.max_undetected, pair.equal_units
     unseen = max(decision.components, key=lambda c: c.smallest_visible - c.tolerance)
@@ -98,9 +100,7 @@ def _beyond_tolerance(components: Iterable[Component], tolerance: float, z: floa
     return max(worsening_at_power(tolerance, z, c.standard_error) for c in components)
 
 
-def _components(
-    pair: Paired, point: OperatingPoint, alpha: float, z: float
-) -> Iterator[Component]:
+def _components(pair: Paired, point: OperatingPoint, alpha: float, z: float) -> Iterator[Component]:
     """Yield precision, and coverage where it is compared, with bounds of level 1 - alpha."""
     before = answered(pair.confidence0, point.threshold)
     after = answered(pair.confidence1, point.threshold)
@@ -110,7 +110,13 @@ def _components(
         least = math.sqrt(3) / len(before)
         found.append(
             loss_component(
-                COVERAGE, before * 1.0, after * 1.0, pair, point.coverage_tolerance, alpha, least
+                COVERAGE,
+                before.astype(np.float64),
+                after.astype(np.float64),
+                pair,
+                point.coverage_tolerance,
+                alpha,
+                least,
             )
         )
     for c in found:
@@ -128,10 +134,8 @@ def _precision(
     old = ConditionalMean.of(pair.correct0, before, pair.clusters)
     new = ConditionalMean.of(pair.correct1, after, pair.clusters)
     if not (old.n and new.n):
-        which = "neither side has" if not (old.n or new.n) else (
-            "the candidate has" if old.n else "the baseline has"
-        )  # fmt: skip
-        reason = f"{which} no answer with a confidence of at least {point.name}"
+        side = "the candidate" if old.n else "the baseline" if new.n else "either side"
+        reason = f"no answer of {side} has a confidence of at least {point.name}"
         found = unavailable(PRECISION, reason, point.tolerance)
         return replace(found, above=point.threshold, n=new.n)
     error = precision_error(old, new, pair, point.tolerance)
@@ -154,8 +158,6 @@ def precision_error(
     over that of two independent samples, each at least that of three answers. The result is never
     smaller than three changed answers would make it.
     """
-    from pytest_calibration.uncertainty.standard_errors import standard_error
-
     wrong0, wrong1 = old.n * (1 - old.value), new.n * (1 - new.value)
     rate = _restricted_rate(wrong0, old.n, wrong1, new.n, tolerance)
     expected = _variance(rate, old.n) + _variance(rate + tolerance, new.n)

@@ -28,7 +28,7 @@ KINDS: Final = {
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
 PATHS: Final = ("path", "shots_path")
 # Settings that the gate reads, not the probe.
-GATE_SETTINGS: Final = ("limit", "tolerance")
+GATE_SETTINGS: Final = ("limit", "tolerance", "operating_points")
 
 
 def _class_of(kind: str) -> Callable[..., Probe]:
