@@ -85,6 +85,13 @@ def add_strictness(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def threshold(text: str) -> float:
+    """Read an argument that is a confidence from which on answers are used."""
+    value = _setting("threshold")(text)
+    assert isinstance(value, float)
+    return value
+
+
 def strictness(
     options: argparse.Namespace,
     tolerance: float | None = None,

@@ -86,7 +86,7 @@ def _undecided(decision: Decision, pair: Paired, strictness: Strictness, alpha: 
     n = len(pair.gap0)
     needed = units_to_decide(
         decision.components, 0.0, alpha, equal, allowed, least, per_unit=n / equal,
-        visible=_beyond_tolerance,
+        visible=beyond_tolerance,
     )  # fmt: skip
     reason = (
         f"a fall of {unseen.name} by up to {unseen.smallest_visible:.3f} could have been missed "
@@ -95,7 +95,7 @@ def _undecided(decision: Decision, pair: Paired, strictness: Strictness, alpha: 
     return replace(decision, n_needed=math.ceil(n * needed / equal), reason=reason)
 
 
-def _beyond_tolerance(components: Iterable[Component], tolerance: float, z: float) -> float:
+def beyond_tolerance(components: Iterable[Component], tolerance: float, z: float) -> float:
     """Return the largest excess over its tolerance that is seen with 80 % power."""
     return max(worsening_at_power(tolerance, z, c.standard_error) for c in components)
 
