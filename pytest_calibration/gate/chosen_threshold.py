@@ -28,13 +28,9 @@ from pytest_calibration.predictions import (
     PredictionsLike,
     as_predictions,
 )
-from pytest_calibration.uncertainty.conditional import ConditionalMean
+from pytest_calibration.uncertainty.conditional import ConditionalMean, design_effect_of
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_tail
-from pytest_calibration.uncertainty.standard_errors import (
-    cluster_codes,
-    design_effects,
-    equal_units,
-)
+from pytest_calibration.uncertainty.standard_errors import cluster_codes, equal_units
 
 # From one tested threshold to the next, so many more answers.
 STEP: Final = 1.1
@@ -231,34 +227,31 @@ class _Tests:
         """Return on how many items one of these thresholds would be shown; 0 where on none.
 
         At the measured precision, drawn a little to one half, with 80 % power at the level of one
-        start.
+        start; more than there are. Where all answers are right, so many that the first test would
+        show it.
         """
         q = (self.wrong + 1) / (self.counts + 2)
         gain = (1 - self.wanted) - q
         sure = -NORMAL.inv_cdf(self.alpha / len(STARTS)) * math.sqrt(self.wanted - self.wanted**2)
         with np.errstate(divide="ignore"):
             answers = ((sure + NORMAL.inv_cdf(POWER) * np.sqrt(q * (1 - q))) / gain) ** 2
-        items = np.where(gain > 0, answers * self.effects * len(self.confidence) / self.counts, 0)
-        enough = items[gain > 0]
-        return math.ceil(enough.min()) if len(enough) else 0
+        items = answers * self.effects * len(self.confidence) / self.counts
+        items[self.wrong == 0] = STARTS[0] * self.fewest * len(self.confidence) / self.counts.max()
+        enough = items[(gain > 0) | (self.wrong == 0)]
+        least = STEP * len(self.confidence)
+        return math.ceil(max(enough.min(), least)) if len(enough) else 0
 
 
 def _groups(predictions: Predictions, thresholds: list[float]) -> tuple[FloatArray, IntArray]:
     """Return design effect and number of equal units of the answers from each threshold on."""
-    clusters = cluster_codes(predictions)
-    effects, units = np.ones(len(thresholds)), np.zeros(len(thresholds), dtype=np.int64)
-    right = predictions.correct.astype(np.float64)
-    for j, threshold in enumerate(thresholds):
+    clusters, right = cluster_codes(predictions), predictions.correct.astype(np.float64)
+    effects, units = [], []
+    for threshold in thresholds:
         which = answered(predictions.confidence, threshold)
-        units[j] = int(which.sum())
-        if clusters is None:
-            continue
-        means = np.where(
-            which, right[which].mean(), right[~which].mean() if units[j] < len(which) else 0
-        )
-        effects[j] = design_effects(right - means, which.astype(np.int64), 2, clusters)[1]
-        units[j] = equal_units(units[j], np.unique(clusters[which], return_inverse=True)[1])
-    return effects, units
+        effects.append(design_effect_of(right, which, clusters))
+        own = None if clusters is None else np.unique(clusters[which], return_inverse=True)[1]
+        units.append(equal_units(int(which.sum()), own))
+    return np.array(effects), np.array(units)
 
 
 def _at_most(k: IntArray, n: IntArray, rate: float) -> FloatArray:

@@ -26,7 +26,7 @@ from pytest_calibration.gate.strictness import DEFAULT, OperatingPoint, Strictne
 from pytest_calibration.metrics.selective import answered
 from pytest_calibration.predictions import BoolArray
 from pytest_calibration.text.numbers import counted
-from pytest_calibration.uncertainty.conditional import ConditionalMean
+from pytest_calibration.uncertainty.conditional import ConditionalMean, design_effect_of
 from pytest_calibration.uncertainty.quantiles import upper_quantile, upper_tail
 from pytest_calibration.uncertainty.standard_errors import standard_error
 
@@ -138,7 +138,11 @@ def _precision(
         reason = f"no answer of {side} has a confidence of at least {point.name}"
         found = unavailable(PRECISION, reason, point.tolerance)
         return replace(found, above=point.threshold, n=new.n)
-    error = precision_error(old, new, pair, point.tolerance)
+    effects = (
+        design_effect_of(pair.correct0, before, pair.clusters),
+        design_effect_of(pair.correct1, after, pair.clusters),
+    )
+    error = precision_error(old, new, pair, point.tolerance, max(effects))
     fall = old.value - new.value
     return Component(
         PRECISION, old.value, new.value, fall, error, fall - z * error, point.tolerance,
@@ -147,7 +151,7 @@ def _precision(
 
 
 def precision_error(
-    old: ConditionalMean, new: ConditionalMean, pair: Paired, tolerance: float
+    old: ConditionalMean, new: ConditionalMean, pair: Paired, tolerance: float, effect: float
 ) -> float:
     """Return the standard error of a fall of precision that is exactly the tolerance.
 
@@ -156,15 +160,24 @@ def precision_error(
     are most likely where the precision fell by the tolerance (Farrington & Manning 1990). Pairing
     and groups change it by as much as they change the measured variance: that of the difference,
     over that of two independent samples, each at least that of three answers. The result is never
-    smaller than three changed answers would make it.
+    smaller than three changed answers would make it; where answers of a group err together, than
+    three of those independent ones that they amount to.
+
+    Args:
+        old: precision of the baseline.
+        new: precision of the candidate.
+        pair: both sides.
+        tolerance: allowed fall.
+        effect: design effect of the groups on a precision; 1 without.
     """
     wrong0, wrong1 = old.n * (1 - old.value), new.n * (1 - new.value)
     rate = _restricted_rate(wrong0, old.n, wrong1, new.n, tolerance)
     expected = _variance(rate, old.n) + _variance(rate + tolerance, new.n)
     independent = _variance(1 - old.value, old.n) + _variance(1 - new.value, new.n)
-    least = 3 / min(old.n, new.n) ** 2
+    few = 3 / min(old.n, new.n) ** 2
+    least = few * effect**2
     measured = standard_error(new.influence - old.influence, pair.clusters) ** 2
-    together = max(measured, least) / max(independent, least)
+    together = max(measured, least) / max(independent, few * effect)
     return math.sqrt(max(together * expected, least))
 
 
