@@ -227,19 +227,20 @@ class _Tests:
         """Return on how many items one of these thresholds would be shown; 0 where on none.
 
         At the measured precision, drawn a little to one half, with 80 % power at the level of one
-        start; more than there are. Where all answers are right, so many that the first test would
-        show it.
+        start; more than there are. Where all answers are right, so many that the first test shows
+        it.
         """
-        q = (self.wrong + 1) / (self.counts + 2)
+        n, counts, wrong = len(self.confidence), self.ends, self.wrong_at_ends
+        q = (wrong + 1) / (counts + 2)
         gain = (1 - self.wanted) - q
         sure = -NORMAL.inv_cdf(self.alpha / len(STARTS)) * math.sqrt(self.wanted - self.wanted**2)
         with np.errstate(divide="ignore"):
             answers = ((sure + NORMAL.inv_cdf(POWER) * np.sqrt(q * (1 - q))) / gain) ** 2
-        items = answers * self.effects * len(self.confidence) / self.counts
-        items[self.wrong == 0] = STARTS[0] * self.fewest * len(self.confidence) / self.counts.max()
-        enough = items[(gain > 0) | (self.wrong == 0)]
-        least = STEP * len(self.confidence)
-        return math.ceil(max(enough.min(), least)) if len(enough) else 0
+        items = answers * np.interp(counts, self.counts, self.effects) * n / counts
+        enough = items[gain > 0]
+        if not wrong[-1]:
+            enough = np.array([STARTS[0] * self.fewest])
+        return math.ceil(max(enough.min(), STEP * n)) if len(enough) else 0
 
 
 def _groups(predictions: Predictions, thresholds: list[float]) -> tuple[FloatArray, IntArray]:
