@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import add_arguments, items_at, number
 from pytest_calibration.cli.output import FAILED, as_json
+from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
@@ -28,7 +29,9 @@ def add(subparsers: Subparsers) -> None:
         "threshold is shown to.",
         allow_abbrev=False,
     )
-    parser.add_argument("file", metavar="FILE", help="a dump (.jsonl) or a stored record (.yaml)")
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="a dump (.jsonl) or a stored record (.yaml)"
+    )
     add_arguments(
         parser,
         ("--precision", number(1e-6, 1 - 1e-6), "P", "accuracy that the answers from the threshold "
@@ -44,10 +47,13 @@ def run(options: argparse.Namespace) -> int:
     """Print the threshold; return 1 where there is none.
 
     Raises:
-        CalibrationError: the file cannot be read.
+        UsageError: no file is named.
+        CalibrationError: it cannot be read.
     """
     from pytest_calibration.gate.chosen_threshold import choose_threshold
 
+    if options.file is None:
+        raise UsageError("threshold needs FILE, a dump (.jsonl) or a stored record (.yaml).")
     _, predictions, _, _ = items_at(options.file)
     found = choose_threshold(
         predictions,
