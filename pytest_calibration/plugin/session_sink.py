@@ -378,6 +378,8 @@ def properties(result: Result) -> dict[str, str | float | int]:
         "n_needed": result.n_needed or None,
         "improved": 1 if result.improved and result.against == "baseline" else None,
         "component": ", ".join(result.fired),
+        "threshold": None if result.point is None else result.point.threshold,
+        "coverage": None if result.point is None else result.point.coverage.value,
         "baseline_n": result.baseline_n or None,
         "cautions": " ".join(result.cautions),
     }
