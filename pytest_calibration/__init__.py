@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pytest_calibration.probes.facts import Facts as Facts
     from pytest_calibration.probes.multiple_choice import MultipleChoice as MultipleChoice
     from pytest_calibration.probes.next_token import NextToken as NextToken
+    from pytest_calibration.readers import read_predictions as read_predictions
     from pytest_calibration.reports.plots import reliability_diagram as reliability_diagram
     from pytest_calibration.training.callback import CalibrationCallback as CalibrationCallback
     from pytest_calibration.training.compute_metrics import (
@@ -82,6 +83,7 @@ _MODULES = {
     "probes.facts": "Facts",
     "probes.multiple_choice": "MultipleChoice",
     "probes.next_token": "NextToken",
+    "readers": "read_predictions",
     "reports.plots": "reliability_diagram",
     "training.callback": "CalibrationCallback",
     "training.compute_metrics": "calibration_compute_metrics preprocess_logits_for_calibration",

@@ -19,7 +19,10 @@ from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 CONFIG: Final = "calibration.yaml"
 MISNAMED: Final = re.compile(r"\.?calibrations?\.ya?ml", re.IGNORECASE)
 POINTS: Final = "operating_points"
-TOP_KEYS: Final = ("model", "probes", "tolerance", "drift_tolerance", "alpha", "tail", POINTS)
+TOP_KEYS: Final = (
+    *("model", "probes", "presets", "tolerance", "drift_tolerance", "alpha", "tail"),
+    POINTS,
+)
 POINT_KEYS: Final = ("threshold", "tolerance", "coverage_tolerance")
 
 
@@ -31,23 +34,23 @@ class Config:
         path: the file; None where there is none.
         model: settings of the models' backends, by name.
         probes: probe name to its settings.
+        presets: name of a preset to its settings, which probes build on.
         tolerance: allowed worsening where neither call nor record gives one.
         drift_tolerance: allowed worsening since the anchor, over all accepted steps together.
         alpha: one-sided error level of each bound.
         tail: the answers with more confidence than this are also compared by themselves.
         points: operating points of all probes; None where the file names none.
-        points_of: those of the probes that have their own.
     """
 
     path: Path | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tolerance: float | None = None
     drift_tolerance: float | None = None
     alpha: float | None = None
     tail: float | None = None
     points: tuple[OperatingPoint, ...] | None = None
-    points_of: Mapping[str, tuple[OperatingPoint, ...]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -57,16 +60,35 @@ class Config:
     @property
     def limits(self) -> dict[str, int]:
         """The ``limit:`` of each probe that has one."""
-        return {name: entry["limit"] for name, entry in self.probes.items() if entry.get("limit")}
+        limits = {name: self._setting(name, "limit") for name in (*self.probes, *self.presets)}
+        return {name: limit for name, limit in limits.items() if limit}
 
     def probe_tolerance(self, name: str) -> float | None:
         """Return the ``tolerance:`` of a probe, else the project's."""
-        own = self.probes.get(name, {}).get("tolerance")
+        own = self._setting(name, "tolerance")
         return self.tolerance if own is None else float(own)
+
+    def own_points(self, name: str) -> tuple[OperatingPoint, ...] | None:
+        """Return the ``operating_points:`` of a probe; None where it names none of its own."""
+        points: tuple[OperatingPoint, ...] | None = self._setting(name, POINTS)
+        return points
 
     def operating_points(self, name: str) -> tuple[OperatingPoint, ...]:
         """Return the ``operating_points:`` of a probe, else the project's."""
-        return self.points_of.get(name, self.points or ())
+        own = self.own_points(name)
+        return self.points or () if own is None else own
+
+    def _setting(self, name: str, key: str) -> Any:
+        """Return a setting of a probe, else of the presets of this file that it builds on."""
+        entry = self.probes.get(name, {})
+        seen: set[object] = set()
+        while entry.get(key) is None:
+            preset = entry.get("preset", None if "kind" in entry else name)
+            if not isinstance(preset, str) or preset in seen or preset not in self.presets:
+                return None
+            seen.add(preset)
+            entry = self.presets[preset]
+        return entry[key]
 
     def load_settings(self, **chosen: Any) -> dict[str, Any]:
         """Return the model settings, those of the command line over the file's (None: nothing).
@@ -119,25 +141,16 @@ def read_config(path: Path) -> Config:
             backend.Settings.chosen(model)
     except UsageError as problem:
         raise ConfigError(f"{path}: model: {problem}") from None
-    probes, points_of = {}, {}
-    for name, settings in _mapping(path, "probes", data.get("probes")).items():
-        key = f"probes.{visible(name, MOST_QUOTED)}"
-        probes[name] = entry = _mapping(path, key, settings)
-        _check_limit(path, f"{key}.limit", entry.get("limit"))
-        _strictness(path, f"{key}.tolerance", entry.get("tolerance"))
-        own = _points(path, f"{key}.{POINTS}", entry.get(POINTS))
-        if own is not None:
-            points_of[name] = own
     return Config(
         path=path,
         model=model,
-        probes=probes,
+        probes=_entries(path, "probes", data),
+        presets=_entries(path, "presets", data),
         tolerance=_strictness(path, "tolerance", data.get("tolerance")),
         drift_tolerance=_strictness(path, "drift_tolerance", data.get("drift_tolerance")),
         alpha=_strictness(path, "alpha", data.get("alpha")),
         tail=_strictness(path, "tail", data.get("tail")),
         points=_points(path, POINTS, data.get(POINTS)),
-        points_of=points_of,
     )
 
 
@@ -156,6 +169,20 @@ def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
         raise ConfigError(f"{path}: {key} must be a mapping with text keys, got {quoted(value)}.")
     return value
+
+
+def _entries(path: Path, section: str, data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the settings of each probe or preset in a section."""
+    entries = {}
+    for name, settings in _mapping(path, section, data.get(section)).items():
+        key = f"{section}.{visible(name, MOST_QUOTED)}"
+        entries[name] = entry = dict(_mapping(path, key, settings))
+        _check_limit(path, f"{key}.limit", entry.get("limit"))
+        _strictness(path, f"{key}.tolerance", entry.get("tolerance"))
+        points = _points(path, f"{key}.{POINTS}", entry.get(POINTS))
+        if points is not None:
+            entry[POINTS] = points
+    return entries
 
 
 def _check_limit(path: Path, key: str, value: Any) -> None:

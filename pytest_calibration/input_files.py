@@ -109,7 +109,7 @@ def read_text(path: Path, most: int, error: type[CalibrationError]) -> str:
 
 
 def text_lines(
-    path: Path, most: int, error: type[CalibrationError]
+    path: Path, most: int, error: type[CalibrationError], *, blank: bool = False
 ) -> Generator[tuple[int, str], None, None]:
     """Yield number and text of each line of a UTF-8 file that is not blank.
 
@@ -119,6 +119,7 @@ def text_lines(
         path: the file.
         most: characters that a line may have.
         error: class of the errors raised.
+        blank: yield blank lines, too: they may be part of a text in quotes.
 
     Raises:
         CalibrationError: (as ``error``) as in :func:`opened`, or a line is too long or not UTF-8.
@@ -132,7 +133,7 @@ def text_lines(
                 raise error(f"{path}, line {number}: is longer than {most:,} characters.")
             if has_half_pair(line):
                 raise error(_NOT_UTF_8.format(path, number))
-            if line.removeprefix(_BOM).strip():
+            if blank or line.removeprefix(_BOM).strip():
                 yield number, line.removeprefix(_BOM)
 
 

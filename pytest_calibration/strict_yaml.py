@@ -174,7 +174,17 @@ def read_mapping(path: Path, error: type[CalibrationError]) -> dict[str, Any]:
         CalibrationError: (as ``error``) unreadable, too large, conflict markers, bad YAML, a key
             given twice, or no mapping; the message names file, line and what to do.
     """
-    text = read_text(path, MAX_BYTES, error)
+    return mapping_in(read_text(path, MAX_BYTES, error), path, error)
+
+
+def nodes_of(text: str) -> yaml.Node | None:
+    """Return the nodes of a text that :func:`mapping_in` has read, with their places in it."""
+    node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    return node
+
+
+def mapping_in(text: str, path: Path, error: type[CalibrationError]) -> dict[str, Any]:
+    """Return the mapping in the text of a file; see :func:`read_mapping`."""
     conflict = _CONFLICT.search(text)
     if conflict:
         line = text.count("\n", 0, conflict.start()) + 1

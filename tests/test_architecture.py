@@ -30,7 +30,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "input_files": ("errors text", ""),
     "progress": ("text", ""),
     "strict_yaml": ("errors input_files text", "yaml"),
-    "predictions": ("errors predictions", "numpy"),
+    "predictions": ("errors text predictions", "numpy"),
     "metrics": ("errors predictions metrics", "numpy"),
     "uncertainty": ("errors predictions metrics uncertainty", "numpy"),
     "measurement": ("errors predictions metrics uncertainty", "numpy"),
@@ -49,13 +49,20 @@ ROOMS: dict[str, tuple[str, str]] = {
     "history.checkpoints": ("errors input_files models.places", ""),
     "history.commit": ("", ""),
     "history.format": ("errors input_files", ""),
-    "probes": ("errors input_files text predictions strict_yaml models.protocols probes", "numpy"),
+    "probes": (
+        "errors input_files text predictions strict_yaml models.protocols models.backends probes",
+        "numpy",
+    ),
     "asking": ("errors predictions probes models progress", ""),
     "config": ("errors text strict_yaml gate.strictness models", ""),
     "reports": (f"{CORE} gate diagnosis files input_files version reports", "msgspec"),
     "reports.html": (f"{CORE} gate diagnosis reports", "jinja2 markupsafe"),
     "reports.model": (f"{CORE} gate diagnosis", "msgspec numpy"),
     "reports.dump": (f"{CORE} files input_files reports", "msgspec numpy"),
+    "readers": (
+        "errors text input_files predictions models.backends reports.dump readers",
+        "numpy",
+    ),
     "sink": ("predictions gate baselines reports.model", ""),
     "assertions": (f"{CORE} gate baselines history reports sink", ""),
     "training": (
@@ -72,7 +79,7 @@ HEAVY_ROOMS = frozenset({"models.backends.transformers", "training"})
 # What the numpy core knows nothing of, not even inside a function.
 NUMPY_CORE = frozenset(
     {"predictions", "metrics", "uncertainty", "measurement", "gate", "diagnosis", "reports.model"}
-    | {"text", "models.cache", "models.cached_answers"}
+    | {"readers", "text", "models.cache", "models.cached_answers"}
 )
 UNKNOWN_TO_CORE = HEAVY | {"pytest", "_pytest", "yaml"}
 # What a start of pytest must not load.

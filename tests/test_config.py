@@ -79,7 +79,7 @@ def test_no_file_is_a_configuration_that_says_nothing() -> None:
     ("text", "message"),
     [
         ("probe: {}", r"unknown key probe \(did you mean 'probes'\?\); known keys: model, probes"),
-        ("colour: red", r"unknown key colour; known keys: model, probes, tolerance"),
+        ("colour: red", r"unknown key colour; known keys: model, probes, presets, "),
         ("model: {dytpe: float32}", r"unknown key model\.dytpe \(did you mean 'dtype'\?\)"),
         ("model: gpt2", r"model must be a mapping with text keys, got 'gpt2'"),
         ("model: []", r"model must be a mapping with text keys, got \[\]"),

@@ -21,7 +21,7 @@ NAMES = [
     *("assert_no_regression", "assert_no_regression_at", "assert_not_overconfident", "brier"),
     *("by_slice", "checkpoints", "choose_threshold", "compare", "compare_at", "diagnose", "ece"),
     *("judge", "load_model", "measure", "metrics", "nll", "plan"),
-    *("reliability_diagram", "slice_shifts", "trend"),
+    *("read_predictions", "reliability_diagram", "slice_shifts", "trend"),
 ]
 # Public, and not part of a star import, which would load torch.
 OF_TORCH = [

@@ -74,7 +74,8 @@ class Project:
 
         path = self.config.path
         source = path.name if path is not None else CONFIG
-        return probe_set(self.config.probes, self.config.folder, source)
+        config = self.config
+        return probe_set(config.probes, config.folder, source, presets=config.presets)
 
     @cached_property
     def names(self) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.cli.arguments import add_arguments, items_at, number
+from pytest_calibration.cli.arguments import RECORDS, add_arguments, number, record_at
+from pytest_calibration.cli.check.check_inputs import add_reading, read
 from pytest_calibration.cli.output import FAILED, as_json
 from pytest_calibration.errors import UsageError
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from pytest_calibration.gate.chosen_threshold import Answers, ChosenThreshold
     from pytest_calibration.predictions import Predictions
 
+FILES: Final = (
+    "CSV, Parquet, JSON lines, samples of lm-eval (also their folder), a dump or a stored record"
+)
 PRECISION: Final = 0.95
 ALPHA: Final = 0.05
 
@@ -29,9 +34,7 @@ def add(subparsers: Subparsers) -> None:
         "threshold is shown to.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="a dump (.jsonl) or a stored record (.yaml)"
-    )
+    parser.add_argument("file", nargs="?", metavar="FILE", help=FILES)
     add_arguments(
         parser,
         ("--precision", number(1e-6, 1 - 1e-6), "P", "accuracy that the answers from the threshold "
@@ -39,12 +42,13 @@ def add(subparsers: Subparsers) -> None:
         ("--alpha", number(1e-6, 0.5 - 1e-6), "A", "how often the true precision may be lower "
          f"(default: {ALPHA})"),
     )  # fmt: skip
+    add_reading(parser)
     parser.add_argument("--json", action="store_true", help="print numbers for a program")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the threshold; return 1 where there is none.
+    """Print a threshold for each set of predictions; return 1 where one has none.
 
     Raises:
         UsageError: no file is named.
@@ -53,18 +57,21 @@ def run(options: argparse.Namespace) -> int:
     from pytest_calibration.gate.chosen_threshold import choose_threshold
 
     if options.file is None:
-        raise UsageError("threshold needs FILE, a dump (.jsonl) or a stored record (.yaml).")
-    _, predictions, _, _ = items_at(options.file)
-    found = choose_threshold(
-        predictions,
-        PRECISION if options.precision is None else options.precision,
-        alpha=ALPHA if options.alpha is None else options.alpha,
-    )
-    if options.json:
-        print(as_json(_tree(found)))
+        raise UsageError(f"threshold needs FILE: {FILES}.")
+    if Path(options.file).suffix.lower() in RECORDS:
+        sets = [record_at(options.file).predictions]
     else:
-        print("\n".join(_lines(found, predictions)))
-    return 0 if found.chosen is not None else FAILED
+        sets = read(options, options.file, options.probe)
+    wanted = PRECISION if options.precision is None else options.precision
+    alpha = ALPHA if options.alpha is None else options.alpha
+    found = [choose_threshold(predictions, wanted, alpha=alpha) for predictions in sets]
+    if options.json:
+        pairs = zip(sets, found, strict=True)
+        print(as_json({predictions.probe: _tree(one) for predictions, one in pairs}))
+    else:
+        for one, predictions in zip(found, sets, strict=True):
+            print("\n".join(_lines(one, predictions)))
+    return 0 if all(one.chosen is not None for one in found) else FAILED
 
 
 def _lines(found: ChosenThreshold, predictions: Predictions) -> Iterator[str]:

@@ -540,6 +540,8 @@ def cautioned(verdict: V, remark: str, settings: tuple[Setting, ...]) -> V:
     if differences:
         shown = ", ".join(f"{d.name} {d.now} ({d.before})" for d in differences)
         cautions.insert(0, f"differs from {known(verdict.reference)} in {shown}")
+    if not (candidate.signature.known and baseline.signature.known):
+        cautions.append(UNKNOWN.removesuffix("."))
     # A baseline of tokens is always a sample of them.
     sampled = candidate.unit == "token" and verdict.n == verdict.baseline_n
     if remark and not sampled:
@@ -628,6 +630,7 @@ def _taken_by_a_limit(ids: IdArray, index: IntArray) -> bool:
 
 # --- text ----------------------------------------------------------------------------------------
 
+UNKNOWN: Final = "a dump does not tell how the model was asked; only the items are compared."
 HEADLINES: Final = {
     State.REGRESSED: "calibration regressed",
     State.ABOVE_LIMIT: "above the limit",

@@ -14,7 +14,7 @@ from pytest_calibration.models.loading import load_model
 # What a probe may ask of a model.
 OFFERS: Final = (
     *("name", "fingerprint", "description", "option_logprobs", "next_token", "generate"),
-    "class_probabilities",
+    *("loglikelihood", "class_probabilities"),
 )
 OFFER: Final = (
     "a model offers `name`, `fingerprint`, and `option_logprobs`, `next_token` and `generate` (or, "

@@ -8,6 +8,7 @@ on the kept characters, and only the scores of what it chooses are used.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
@@ -19,7 +20,13 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import ModelError, TokenBoundaryError
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.digests import Digest, code_digest
-from pytest_calibration.models.protocols import Choose, Generation, Message, NextTokenScores
+from pytest_calibration.models.protocols import (
+    Choose,
+    Generation,
+    Likelihood,
+    Message,
+    NextTokenScores,
+)
 
 T = TypeVar("T")
 # (n, 2) first and one-past-last character of each token.
@@ -181,6 +188,25 @@ class CachedAnswers:
         self._write(key, texts, {"logprobs": [one.token_logprobs for one in written]})
         return written
 
+    def loglikelihood(
+        self, requests: Sequence[tuple[str, str]], *, own: bool = False
+    ) -> list[Likelihood]:
+        """See :class:`~pytest_calibration.models.protocols.HarnessModel`."""
+        key = self._entry_key("loglikelihood", [list(pair) for pair in requests], own)
+        kept = self._read(key, _read_likelihoods, len(requests))
+        if kept is not None:
+            self.served += 1
+            return kept
+        found: list[Likelihood] = self._ask("loglikelihood", requests, own=own)
+        own_logprobs = [math.nan if one.own_logprob is None else one.own_logprob for one in found]
+        columns = {
+            "logprob": [np.array([one.logprob for one in found])],
+            "is_greedy": [np.array([one.is_greedy for one in found])],
+            "own_logprob": [np.array(own_logprobs)],
+        }
+        self._write(key, {"texts": [one.own_text for one in found]}, columns)
+        return found
+
     def class_probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """See :class:`~pytest_calibration.models.protocols.Classifier`."""
         key = self._entry_key("class_probabilities", list(texts))
@@ -288,6 +314,18 @@ def _read_next_token(meta: Any, columns: Columns) -> list[NextTokenScores]:
 def _read_generations(meta: Any, columns: Columns) -> list[Generation]:
     rows = zip(meta["texts"], columns["logprobs"], strict=True)
     return [Generation(str(text), logprobs) for text, logprobs in rows]
+
+
+def _read_likelihoods(meta: Any, columns: Columns) -> list[Likelihood]:
+    rows = zip(
+        *(columns[name][0] for name in ("logprob", "is_greedy", "own_logprob")),
+        meta["texts"],
+        strict=True,
+    )
+    return [
+        Likelihood(float(logprob), bool(greedy), None if math.isnan(own) else float(own), str(text))
+        for logprob, greedy, own, text in rows
+    ]
 
 
 def packed(meta: Mapping[str, object], columns: Columns) -> bytes:

@@ -52,6 +52,24 @@ class Generation:
     token_logprobs: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a model finds one continuation of a context.
+
+    Attributes:
+        logprob: log P(continuation | context) in nats.
+        is_greedy: whether each of its tokens is the most likely one.
+        own_logprob: log-probability of the model's own continuation of as many tokens, each the
+            most likely after those before it; None where it was not asked for.
+        own_text: that continuation.
+    """
+
+    logprob: float
+    is_greedy: bool
+    own_logprob: float | None = None
+    own_text: str = ""
+
+
 @runtime_checkable
 class LanguageModel(Protocol):
     """A causal language model.
@@ -142,6 +160,24 @@ class ChatModel(LanguageModel, Protocol):
         add_special_tokens: bool = True,
     ) -> list[Generation]:
         """See :class:`LanguageModel`."""
+
+
+@runtime_checkable
+class HarnessModel(LanguageModel, Protocol):
+    """A language model that answers the log-likelihood requests of lm-eval as the harness does."""
+
+    def loglikelihood(
+        self, requests: Sequence[tuple[str, str]], *, own: bool = False
+    ) -> list[Likelihood]:
+        """Return how likely each continuation is, its tokens cut as lm-eval cuts them.
+
+        Args:
+            requests: pairs (context, continuation), as in ``Instance.args`` of lm-eval.
+            own: whether the model's own continuations are asked for.
+
+        Raises:
+            ModelError: a request does not fit, or a score is not finite.
+        """
 
 
 @runtime_checkable

@@ -59,7 +59,7 @@ class Project:
 
         config, settings = self._projects.config, self.settings
         added = config.pluginmanager.hook.pytest_calibration_probes(config=config)
-        return probe_set(settings.probes, settings.folder, self.shown, added)
+        return probe_set(settings.probes, settings.folder, self.shown, added, settings.presets)
 
     @cached_property
     def selected(self) -> list[str]:
@@ -69,9 +69,9 @@ class Project:
             UsageError: a name that no project knows.
         """
         names = self._projects.options["probe"] or []
-        if not all(name in self.probes.factories for name in names):
+        if not all(name in self.probes for name in names):
             self._projects.check_probes(names)
-            names = [name for name in names if name in self.probes.factories]
+            names = [name for name in names if name in self.probes]
             return self.probes.select(names) if names else []
         return self.probes.select(names)
 
@@ -180,12 +180,13 @@ class Projects:
         from pytest_calibration.probes.probe_set import ProbeSet
 
         # Those at hand first: looking through all folders takes long.
-        here = self.of(None).probes.factories
+        here = self.of(None).probes
         missing = [name for name in names if name not in here]
         if missing:
             projects = [*self._projects.values(), *self.everywhere()]
             known = {name: make for p in projects for name, make in p.probes.factories.items()}
-            ProbeSet(known, ()).select(missing)
+            presets = {name: make for p in projects for name, make in p.probes.presets.items()}
+            ProbeSet(known, (), presets).select(missing)
 
     def threads(self) -> int | None:
         """Share the cores among workers: more threads than cores are many times slower."""

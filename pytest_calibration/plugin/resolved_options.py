@@ -16,6 +16,7 @@ import pytest
 from pytest_calibration.errors import CalibrationError
 from pytest_calibration.gate.strictness import OperatingPoint, range_error
 from pytest_calibration.plugin.options import OPTIONS, Option
+from pytest_calibration.reports.writing import ENDINGS
 
 CHOICES: Final = {
     "item_text": ("terminal", "none", "reports"),
@@ -25,8 +26,6 @@ CHOICES: Final = {
 }
 # What stands for no operating point, where the project names some.
 NO_POINT: Final = "none"
-# The endings of a report file, which say what it is.
-REPORTS: Final = (".html", ".md", ".json", ".txt", ".png", ".svg")
 
 
 @contextmanager
@@ -142,8 +141,10 @@ def _reason(config: pytest.Config, flag: str, value: str) -> str:
         pytest.UsageError: nothing a reviewer can read, or what was meant for a place of tests.
     """
     # A byte that is no UTF-8, as of an old commit message, came as half a surrogate pair.
+    from pytest_calibration.baselines.store import is_reason
+
     reason = value.encode("utf-8", "backslashreplace").decode().strip()
-    if not any(map(str.isalnum, reason)) or reason.strip("<>[]{}()$'\"").lower() == "reason":
+    if not is_reason(reason):
         raise pytest.UsageError(
             f"{flag} needs a reason that a reviewer can read, got {reason!r}; write why the new "
             f'numbers are right, such as {flag}="DPO v3, accuracy +4, signed off".'
@@ -190,9 +191,9 @@ def _check(option: Option, name: str, value: Any) -> None:
             for backend in all_backends():
                 backend.Settings.chosen({option.name: value})
     for file in value if option.name == "report" else ():
-        if Path(file).suffix.lower() not in REPORTS:
+        if Path(file).suffix.lower() not in ENDINGS:
             raise pytest.UsageError(
-                f"{name}: {file!r} must end in one of {', '.join(REPORTS)}, which says what is "
+                f"{name}: {file!r} must end in one of {', '.join(ENDINGS)}, which says what is "
                 "written."
             )
 

@@ -88,9 +88,12 @@ def list_probes(config: pytest.Config, run_of: Callable[[pytest.Config], Run]) -
 
 
 def probe_lines(project: Project) -> Iterator[str]:
-    """Yield the project and a line for each probe; those that a run selects are marked."""
-    selected = set(project.selected)
-    names = list(project.probes.factories)
+    """Yield the project and a line for each probe; those that a run selects are marked.
+
+    The presets that are not selected are only named: to count the rows of one is to fetch it.
+    """
+    selected = project.selected
+    names = list(dict.fromkeys([*project.probes, *selected]))
     width = max(map(len, names))
     yield f"configuration: {project.shown}"
     for name in names:
@@ -106,4 +109,6 @@ def probe_lines(project: Project) -> Iterator[str]:
         many = f"{size:,}" if isinstance(size, Integral) else "?"
         mark = "*" if name in selected else " "
         yield f"{mark} {name:<{width}}  {getattr(probe, 'kind', ''):<16}{many:>8} {unit}"
+    further = [name for name in project.probes.presets if name not in names]
+    yield f"  presets, run by name: {', '.join(further)}"
     yield "(* is run here by default)"

@@ -257,7 +257,7 @@ class SessionSink:
         As for tolerances, a probe's own in that file win over the ini key.
         """
         options, project = self.run.options, self.run.project_of(self.item).settings
-        given, own = options.points(), project.points_of.get(predictions.probe)
+        given, own = options.points(), project.own_points(predictions.probe)
         if given is not None and (own is None or "operating_point" in options.flags):
             return given
         return project.operating_points(predictions.probe)

@@ -21,9 +21,10 @@ from pytest_calibration.models.protocols import LanguageModel, Message, NextToke
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
-from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of
+from pytest_calibration.probes.jsonl import Row, optional_texts, text_of
 from pytest_calibration.probes.probe import Item, ItemProbe
 from pytest_calibration.probes.prompting import SPACE, ChatSetting, Joined, Prompting
+from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
 
 Mode: TypeAlias = Literal["first_token", "whole_entity"]
 KEYS: Final = ("prompt", "answer", "id", "group", "slice")
@@ -60,7 +61,8 @@ class Facts(ItemProbe[FactItem]):
 
     Args:
         name: name of the probe.
-        path: JSONL file of ``{"prompt", "answer"}`` rows; the built-in facts by default.
+        path: JSONL or CSV file of ``{"prompt", "answer"}`` rows; the built-in facts by default.
+        dataset: a public data set in place of a file.
         mode: ``first_token`` or ``whole_entity``.
         delimiter: what stands between a statement and its entity; by default a space, or nothing
             after a chat template.
@@ -80,6 +82,7 @@ class Facts(ItemProbe[FactItem]):
         name: str = "facts",
         *,
         path: str | Path | None = None,
+        dataset: DatasetSetting = None,
         mode: Mode = "first_token",
         delimiter: str | None = None,
         chat: ChatSetting = False,
@@ -90,9 +93,9 @@ class Facts(ItemProbe[FactItem]):
                 f"probe {name!r}: mode must be one of {', '.join(get_args(Mode))}, got {mode!r}."
             )
         self.mode: Mode = mode
-        super().__init__(
-            name, _builtin_items() if path is None else read_rows(path, fact_item, KEYS)
-        )
+        source = source_of(name, path, dataset)
+        items = _builtin_items() if source is None else read_rows(source, fact_item, KEYS)
+        super().__init__(name, items, source)
 
     def content(self, item: FactItem) -> tuple[str, str]:
         """Return what identifies an item."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from pytest_calibration.errors import ItemError
 from pytest_calibration.input_files import text_lines
@@ -14,33 +14,25 @@ from pytest_calibration.text.visible import has_half_pair, quoted
 
 MAX_LINE: Final = 1 << 20
 Row: TypeAlias = Mapping[str, Any]
-T = TypeVar("T")
 
 
-def read_rows(path: str | Path, make: Callable[[Row], T], keys: Sequence[str]) -> list[T]:
-    """Read a JSONL file, one object a line; blank lines are skipped.
+def json_rows(path: Path, keys: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    """Yield where each row of a JSONL file stands, and the row; blank lines are skipped.
 
     Args:
-        path: the file.
-        make: turns a row into an item; raises ``ValueError`` with what is wrong.
+        path: the file, one object a line.
         keys: the keys a row may have.
 
     Raises:
-        ItemError: the first bad row, by file and line; or a file that is missing or empty, or no
-            path.
+        ItemError: the first line that is no such row; or a file that cannot be read.
     """
-    if not isinstance(path, str | Path):
-        raise ItemError(f"the path of an items file must be text or a Path, got {path!r}.")
-    path = Path(path)
-    items: list[T] = []
     for number, line in text_lines(path, MAX_LINE, ItemError):
+        where = f"{path}, line {number}"
         try:
-            items.append(make(_row(line, keys)))
+            row = _row(line, keys)
         except ValueError as problem:
-            raise ItemError(f"{path}, line {number}: {problem}.") from None
-    if not items:
-        raise ItemError(f"{path}: holds no rows; write one JSON object a line.")
-    return items
+            raise ItemError(f"{where}: {problem}.") from None
+        yield where, row
 
 
 def _row(line: str, keys: Sequence[str]) -> Row:
@@ -62,9 +54,14 @@ def _row(line: str, keys: Sequence[str]) -> Row:
     if repeated:
         raise ValueError(f"the key {quoted(repeated[0])} is given twice")
     for key in row:
-        if key not in keys:
-            raise ValueError(f"unknown key {quoted(key)}; known keys: {', '.join(keys)}")
+        check_key(key, keys)
     return row
+
+
+def check_key(key: str, keys: Sequence[str]) -> None:
+    """Raise ``ValueError`` for a key that a row of this kind has not."""
+    if key not in keys:
+        raise ValueError(f"unknown key {quoted(key)}; known keys: {', '.join(keys)}")
 
 
 def text_of(row: Row, key: str) -> str:

@@ -5,13 +5,19 @@ and the options are the letters; with ``scoring: text`` the options' own texts a
 which suits models too small to know what a letter means. The probability of all options together,
 before renormalisation, is kept as the option mass: where it is small, the renormalised confidence
 says little.
+
+The prompts are those of lm-evaluation-harness, with the settings of its tasks: solved examples in
+the order of their file, a header that names the slice, scores divided by the length of an option.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Final, Literal, TypeAlias, get_args
@@ -24,17 +30,22 @@ from pytest_calibration.models.protocols import LanguageModel, Message
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
-from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of, whole_text
+from pytest_calibration.probes.dataset import Dataset
+from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe, softmax
 from pytest_calibration.probes.prompting import ChatSetting, Prompting, described
+from pytest_calibration.probes.sources import DatasetSetting, Source, read_rows, source_of
 from pytest_calibration.text.visible import quoted
 
 Scoring: TypeAlias = Literal["letter", "text"]
+Normalise: TypeAlias = Literal["none", "bytes", "characters"]
+ShotsOrder: TypeAlias = Literal["hash", "file"]
 SMALL_MASS: Final = 0.01
 """Median option mass of single characters below which a prompt does not lead to its options."""
 NATS: Final = 1.0
 """What a further byte of an option may cost; a small model pays about one for English."""
 KEYS: Final = ("question", "options", "answer", "id", "group", "slice")
+SLICE: Final = "{slice}"
 HEADER: Final = "The following are multiple choice questions (with answers).\n\n"
 TEMPLATES: Final = {
     "letter": "{question}\n{options}\nAnswer:",
@@ -57,18 +68,25 @@ class Question(Item):
     answer: int
 
 
-def question_item(row: Row) -> Question:
-    """Read one row ``{"question", "options", "answer": index}``."""
+def question_item(row: Row, *, distinct: bool = True) -> Question:
+    """Read one row ``{"question", "options", "answer": index}``.
+
+    Args:
+        row: the row; in one of a table of text, ``options`` is a JSON list.
+        distinct: whether options that are the same are an error. Public data sets have some.
+    """
     text = text_of(row, "question")
     for key in ("options", "answer"):
         if key not in row:
             raise ValueError(f"the key {key!r} is missing")
     options, answer = row["options"], row["answer"]
+    if isinstance(options, str):
+        options, answer = _of_cells(options, answer)
     if not isinstance(options, list) or not all(isinstance(o, str) and o.strip() for o in options):
         raise ValueError(f"'options' must be a list of texts, got {quoted(options)}")
     if not 2 <= len(options) <= len(ascii_uppercase):
         raise ValueError(f"'options' must be 2 to {len(ascii_uppercase)} texts, got {len(options)}")
-    if len(set(options)) != len(options):
+    if distinct and len(set(options)) != len(options):
         raise ValueError(f"'options' must be distinct, got {quoted(options)}")
     if isinstance(answer, bool) or not isinstance(answer, int):
         raise ValueError(f"'answer' must be the index of an option, got {quoted(answer)}")
@@ -81,6 +99,28 @@ def question_item(row: Row) -> Question:
     return Question(text, tuple(options), answer, **optional_texts(row, "id", "group", "slice"))
 
 
+def _of_cells(options: str, answer: object) -> tuple[object, object]:
+    """Return options and answer of a table of text; what is no JSON list stays as it is."""
+    found = None
+    with contextlib.suppress(ValueError):
+        found = json.loads(options)
+    if isinstance(answer, str) and answer.strip().isdecimal():
+        answer = int(answer)
+    return (found, answer) if isinstance(found, list) else (options, answer)
+
+
+def _shuffled(item: Question) -> Question:
+    """Return a question with its options in an order made of their texts.
+
+    In some data sets the right option is always the first, or always the last.
+    """
+    order = sorted(
+        range(len(item.options)), key=lambda i: digest("option", item.question, item.options[i])
+    )
+    options = tuple(item.options[i] for i in order)
+    return replace(item, options=options, answer=order.index(item.answer))
+
+
 def _identity(item: Question) -> tuple[str, frozenset[str]]:
     """What makes two rows the same question, in any order of its options."""
     return item.question, frozenset(item.options)
@@ -91,14 +131,23 @@ class MultipleChoice(ItemProbe[Question]):
 
     Args:
         name: name of the probe.
-        path: JSONL file of ``{"question", "options", "answer"}`` rows; built-in questions on public
-            facts by default.
+        path: JSONL or CSV file of ``{"question", "options", "answer"}`` rows; built-in questions on
+            public facts by default.
+        dataset: a public data set in place of a file.
         shots: solved examples before each question.
         shots_path: where they come from, same rows; else the first ``shots`` other questions of the
-            probe in a fixed order, so that no question is shown its own answer and none is left
-            out.
+            probe, so that no question is shown its own answer and none is left out.
+        shots_split: the split of the data set that they come from, in place of a path.
+        shots_order: ``hash``, a fixed order made of the questions' texts, or ``file``, the order in
+            which they stand there.
+        shots_by_slice: whether a question is shown examples of its own slice only.
         scoring: ``letter`` or ``text``.
-        header: text before everything.
+        normalise: what the log-probability of an option is divided by before the soft-max: nothing,
+            or its length in ``bytes`` or ``characters``; for ``scoring: text``. The most likely
+            option is then that of lm-evaluation-harness's ``acc``, ``acc_bytes`` or ``acc_norm``.
+        shuffle: whether options are put into an order made of their texts.
+        header: text before everything; ``{slice}`` in it is what the question is about, with spaces
+            for underscores.
         template: how a question is shown; ``{question}`` and, for letters, ``{options}``.
         delimiter: what stands between a question and its answer; by default a space, or nothing
             where the tokenizer merges it or after a chat template.
@@ -107,8 +156,9 @@ class MultipleChoice(ItemProbe[Question]):
 
     Raises:
         ItemError: a bad row.
-        UsageError: an unknown scoring, too many shots, a template without its fields, a delimiter
-            or chat of another type.
+        UsageError: an unknown scoring, normalise or order, too many shots, a template without its
+            fields, a header with a slice for questions without one, a delimiter or chat of another
+            type.
     """
 
     kind = "multiple_choice"
@@ -119,40 +169,104 @@ class MultipleChoice(ItemProbe[Question]):
         name: str = "multiple_choice",
         *,
         path: str | Path | None = None,
+        dataset: DatasetSetting = None,
         shots: int = 0,
         shots_path: str | Path | None = None,
+        shots_split: str | None = None,
+        shots_order: ShotsOrder = "hash",
+        shots_by_slice: bool = False,
         scoring: Scoring = "letter",
+        normalise: Normalise = "none",
+        shuffle: bool = False,
         header: str | None = None,
         template: str | None = None,
         delimiter: str | None = None,
         chat: ChatSetting = False,
     ) -> None:
         self.prompting = Prompting(name, delimiter, chat)
-        if scoring not in get_args(Scoring):
-            known = ", ".join(get_args(Scoring))
-            raise UsageError(f"probe {name!r}: scoring must be one of {known}, got {scoring!r}.")
+        for key, value, allowed in (
+            ("scoring", scoring, get_args(Scoring)),
+            ("normalise", normalise, get_args(Normalise)),
+            ("shots_order", shots_order, get_args(ShotsOrder)),
+        ):
+            if value not in allowed:
+                raise UsageError(
+                    f"probe {name!r}: {key} must be one of {', '.join(allowed)}, got {value!r}."
+                )
+        if normalise != "none" and scoring == "letter":
+            raise UsageError(
+                f"probe {name!r}: normalise is for scoring: text; letters are all of one length."
+            )
         self.scoring: Scoring = scoring
+        self.normalise: Normalise = normalise
         self.header = header if header is not None else (HEADER if scoring == "letter" else "")
         self.template = template if template is not None else TEMPLATES[scoring]
         fields = ("{question}", "{options}") if scoring == "letter" else ("{question}",)
         for field in fields:
             if field not in self.template:
                 raise UsageError(f"probe {name!r}: the template {self.template!r} lacks {field}.")
-        super().__init__(
-            name, _builtin_items() if path is None else read_rows(path, question_item, KEYS)
-        )
-        rows = self.items if shots_path is None else read_rows(shots_path, question_item, KEYS)
-        pool = list({_identity(q): q for q in reversed(rows)}.values())
-        most = len(pool) - (shots_path is None)
-        if not 0 <= shots <= most:
+        source = source_of(name, path, dataset)
+        self._shuffle = shuffle
+        super().__init__(name, self._questions(source), source)
+        if SLICE in self.header and not all(item.slice for item in self.items):
             raise UsageError(
-                f"probe {name!r}: shots must lie between 0 and {most}, the number of examples "
-                f"there are, got {shots}."
+                f"probe {name!r}: the header holds {SLICE}, and not every question has a slice."
             )
         self.shots = shots
-        # One to spare: a question among the examples is never shown its own answer.
-        order = sorted(pool, key=lambda q: digest("shot", q.question, *q.options))
-        self._examples = order[: shots + 1] if shots else []
+        self._by_slice = shots_by_slice
+        rows = self._shots_rows(source, shots_path, shots_split) if shots else self.items
+        self._examples = self._chosen_examples(rows, shots_order, own=rows is self.items)
+
+    def _questions(self, source: Source | None) -> list[Question]:
+        """Read questions; those of public data may have options that are the same."""
+        if source is None:
+            items = _builtin_items()
+        else:
+            make = partial(question_item, distinct=not isinstance(source, Dataset))
+            items = read_rows(source, make, KEYS)
+        return [_shuffled(item) for item in items] if self._shuffle else items
+
+    def _shots_rows(
+        self, source: Source | None, path: str | Path | None, split: str | None
+    ) -> Sequence[Question]:
+        """Return the questions that solved examples are taken from."""
+        if split is None:
+            return self.items if path is None else self._questions(path)
+        if path is not None or not isinstance(source, Dataset):
+            raise UsageError(
+                f"probe {self.name!r}: shots_split names a split of the probe's dataset; it needs "
+                "one, and no shots_path."
+            )
+        return self._questions(source.of_split(split))
+
+    def _chosen_examples(
+        self, rows: Sequence[Question], order: ShotsOrder, *, own: bool
+    ) -> dict[str | None, list[Question]]:
+        """Return the solved examples of each slice; all under None unless they go by slice.
+
+        One more than is shown: a question among the examples is never shown its own answer.
+        """
+        pools: dict[str | None, dict[object, Question]] = {}
+        for row in rows:
+            pool = pools.setdefault(row.slice if self._by_slice else None, {})
+            pool.setdefault(_identity(row), row)
+        for slice_ in {item.slice if self._by_slice else None: None for item in self.items}:
+            most = len(pools.get(slice_, ())) - own
+            if not 0 <= self.shots <= most:
+                raise UsageError(
+                    f"probe {self.name!r}: shots must lie between 0 and {max(most, 0)}, the number "
+                    f"of examples there are{f' of {slice_!r}' if self._by_slice else ''}, got "
+                    f"{self.shots}."
+                )
+        if not self.shots:
+            return {}
+        out = {}
+        for slice_, pool in pools.items():
+            found = list(pool.values())
+            if order == "hash":
+                found.sort(key=lambda q: digest("shot", q.question, *q.options))
+            out[slice_] = found[: self.shots + 1]
+        return out
 
     def content(self, item: Question) -> tuple[object, ...]:
         """Return what identifies a question."""
@@ -176,7 +290,11 @@ class MultipleChoice(ItemProbe[Question]):
     def prompt(self, item: Question) -> str:
         """Return header, solved examples and question."""
         examples = "".join(map(self.solved, self._shown(item)))
-        return f"{self.header}{examples}{self.show(item)}"
+        return f"{self.header_of(item)}{examples}{self.show(item)}"
+
+    def header_of(self, item: Question) -> str:
+        """Return the header of a question."""
+        return self.header.replace(SLICE, (item.slice or "").replace("_", " "))
 
     def solved(self, item: Question) -> str:
         """Return a question with its answer, as an example."""
@@ -185,7 +303,7 @@ class MultipleChoice(ItemProbe[Question]):
 
     def conversation(self, item: Question) -> list[Message]:
         """Return header, solved examples and question as turns of a chat."""
-        header = self.header.strip()
+        header = self.header_of(item).strip()
         out: list[Message] = [{"role": "system", "content": header}] if header else []
         for example in self._shown(item):
             out.append({"role": "user", "content": self.show(example)})
@@ -194,7 +312,8 @@ class MultipleChoice(ItemProbe[Question]):
         return [*out, {"role": "user", "content": self.show(item)}]
 
     def _shown(self, item: Question) -> list[Question]:
-        return [e for e in self._examples if _identity(e) != _identity(item)][: self.shots]
+        examples = self._examples.get(item.slice if self._by_slice else None, [])
+        return [e for e in examples if _identity(e) != _identity(item)][: self.shots]
 
     def run(self, model: LanguageModel, *, limit: int | None = None) -> Predictions:
         """Score every question.
@@ -206,14 +325,15 @@ class MultipleChoice(ItemProbe[Question]):
         items, fields = self.sample(limit)
         logprobs, variant = self._score(model, items)
         self._check(model, items, logprobs)
-        probabilities = softmax(logprobs)
+        probabilities = softmax(self._normalised(items, logprobs))
         labels = np.array([i.answer for i in items], dtype=np.int64)
         answers = probabilities.argmax(axis=1)
         rows = np.arange(len(items))
         gold = np.maximum(probabilities[rows, labels], np.finfo(np.float64).tiny)
-        examples = map(self.solved, self._examples)
+        examples = (self.solved(e) for pool in self._examples.values() for e in pool)
+        per = "" if self.normalise == "none" else f", log-probability per {self.normalise[:-1]}"
         hard = {
-            "scoring": f"softmax over {self.scoring} options",
+            "scoring": f"softmax over {self.scoring} options{per}",
             "shots": self.shots,
             "prompt": digest(self.header, self.template, *examples, size=4),
             **self.prompting.signature(model, self.conversation(items[0])),
@@ -233,6 +353,17 @@ class MultipleChoice(ItemProbe[Question]):
             **fields,
         )
 
+    def _normalised(
+        self, items: Sequence[Question], logprobs: list[NDArray[np.float64]]
+    ) -> list[NDArray[np.float64]]:
+        if self.normalise == "none":
+            return logprobs
+        length = len if self.normalise == "characters" else _bytes
+        return [
+            row / np.array([length(option) for option in item.options])
+            for item, row in zip(items, logprobs, strict=True)
+        ]
+
     def _notes(
         self, items: Sequence[Question], logprobs: list[NDArray[np.float64]]
     ) -> tuple[str, ...]:
@@ -246,7 +377,8 @@ class MultipleChoice(ItemProbe[Question]):
             mass = np.array([np.logaddexp.reduce(row) for row in logprobs])
         least = np.full(len(items), np.log(SMALL_MASS))
         if self.scoring == "text":
-            least -= NATS * np.array([min(map(_bytes, i.options)) - 1 for i in items])
+            shortest = [min(_bytes(option.strip()) for option in i.options) for i in items]
+            least -= NATS * (np.array(shortest) - 1)
         if np.median(mass - least) >= 0:
             return ()
         middle = float(np.exp(np.median(mass)))
@@ -318,7 +450,7 @@ def _text(item: Question, answer: int) -> ItemText:
 
 
 def _bytes(option: str) -> int:
-    return len(option.strip().encode("utf-8", "surrogatepass"))
+    return len(option.encode("utf-8", "surrogatepass"))
 
 
 def _builtin_items() -> list[Question]:

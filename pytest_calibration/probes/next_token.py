@@ -20,8 +20,9 @@ from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest, hash_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes.builtin import DATA
-from pytest_calibration.probes.jsonl import Row, optional_texts, read_rows, text_of
+from pytest_calibration.probes.jsonl import Row, optional_texts, text_of
 from pytest_calibration.probes.probe import Item, ItemProbe, check_limit
+from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
 
 POSITIONS: Final = 50
 # Characters before a position that a reader is shown.
@@ -50,7 +51,8 @@ class NextToken(ItemProbe[Passage]):
 
     Args:
         name: name of the probe.
-        path: JSONL file of ``{"text"}`` rows; the built-in passages by default.
+        path: JSONL or CSV file of ``{"text"}`` rows; the built-in passages by default.
+        dataset: a public data set in place of a file.
         positions: positions scored per document, a fixed sample; ``"all"`` for every one.
 
     Raises:
@@ -66,6 +68,7 @@ class NextToken(ItemProbe[Passage]):
         name: str = "next_token",
         *,
         path: str | Path | None = None,
+        dataset: DatasetSetting = None,
         positions: int | str = POSITIONS,
     ) -> None:
         if positions != "all" and not (isinstance(positions, int) and positions >= 1):
@@ -73,9 +76,9 @@ class NextToken(ItemProbe[Passage]):
                 f"probe {name!r}: positions must be at least 1 or 'all', got {positions!r}."
             )
         self.positions = positions
-        super().__init__(
-            name, read_rows(DATA / "passages.jsonl" if path is None else path, passage, KEYS)
-        )
+        source = source_of(name, path, dataset)
+        texts = DATA / "passages.jsonl" if source is None else source
+        super().__init__(name, read_rows(texts, passage, KEYS), source)
 
     def content(self, item: Passage) -> tuple[str]:
         """Return what identifies a passage."""

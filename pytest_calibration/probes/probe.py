@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import ProbeError, UsageError
 from pytest_calibration.models.protocols import Model, NextTokenScores
 from pytest_calibration.predictions import IdArray, Predictions, Signature, digest, hash_ids
+from pytest_calibration.probes.sources import Source
+from pytest_calibration.probes.sources import described as source_described
 
 
 @runtime_checkable
@@ -64,17 +66,19 @@ ItemT = TypeVar("ItemT", bound=Item)
 class ItemProbe(Generic[ItemT]):
     """Base class of probes over a list of items.
 
-    Attributes:
+    Args:
         name: name of the probe.
         items: all its items.
+        source: where they were read.
     """
 
     kind: ClassVar[str]
     unit: ClassVar[str]
 
-    def __init__(self, name: str, items: Sequence[ItemT]) -> None:
+    def __init__(self, name: str, items: Sequence[ItemT], source: Source | None = None) -> None:
         self.name = name
         self.items = items
+        self._source = source
 
     @property
     def size(self) -> int:
@@ -128,7 +132,7 @@ class ItemProbe(Generic[ItemT]):
         described: Mapping[str, str] = getattr(model, "description", {})
         return Signature(
             {"kind": self.kind, **{key: str(value) for key, value in hard.items()}},
-            {"model": str(model.name), **described, **soft},
+            {"model": str(model.name), **described, **soft, **source_described(self._source)},
         )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
+from pytest_calibration.probes.presets import PRESET, Presets, all_presets, full_settings
 from pytest_calibration.probes.probe import ItemProbe, Probe
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
@@ -24,9 +25,12 @@ KINDS: Final = {
     "next_token": ("next_token", "NextToken"),
     "facts": ("facts", "Facts"),
     "multiple_choice": ("multiple_choice", "MultipleChoice"),
+    "lm_eval": ("lm_eval_task", "LmEvalTask"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
-PATHS: Final = ("path", "shots_path")
+LM_EVAL: Final = "lm_eval:"
+"""Begin of the names of probes that need no entry: what follows is a task of lm-eval."""
+PATHS: Final = ("path", "shots_path", "include_path")
 # Settings that the gate reads, not the probe.
 GATE_SETTINGS: Final = ("limit", "tolerance", "operating_points")
 
@@ -42,18 +46,26 @@ def builtin_probe(name: str) -> Probe:
     return _class_of(name)(name)
 
 
-def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: str) -> Probe:
+def from_settings(
+    name: str,
+    settings: Mapping[str, Any],
+    folder: Path,
+    where: str,
+    presets: Presets | None = None,
+) -> Probe:
     """Build a probe from its entry in ``calibration.yaml``.
 
     Args:
         name: name of the probe.
-        settings: the entry: ``kind`` and the settings of that kind.
+        settings: the entry: ``kind`` or ``preset``, and the settings of that kind.
         folder: what relative paths are relative to.
         where: how the entry is named in messages.
+        presets: all presets; by default those of this package.
 
     Raises:
-        ConfigError: an unknown kind or setting, a wrong type.
+        ConfigError: an unknown kind, preset or setting, a wrong type.
     """
+    settings = full_settings(name, settings, all_presets() if presets is None else presets, where)
     kind = settings.get("kind", name if name in KINDS else None)
     if not isinstance(kind, str) or kind not in KINDS:
         got = f"got {quoted(kind)}" if "kind" in settings else "and it is missing"
@@ -65,12 +77,19 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
         if key == "kind" or key in GATE_SETTINGS:
             continue
         if key not in known:
-            hint, every = suggestion(key, known), ", ".join(["kind", *known, *GATE_SETTINGS])
+            every = ", ".join(["kind", PRESET, *known, *GATE_SETTINGS])
+            hint = suggestion(key, known)
             raise ConfigError(
                 f"{where}: unknown setting {quoted(key)}{hint}; known settings: {every}."
             )
         _check_type(where, key, value)
         arguments[key] = folder / value if key in PATHS else value
+        if key == "dataset" and isinstance(value.get("path"), str):
+            arguments[key] = {**value, "path": folder / value["path"]}
+    required = [p.name for p in signature(make).parameters.values() if p.default is p.empty]
+    for key in required:
+        if key not in arguments and key != "name":
+            raise ConfigError(f"{where}: the setting {key} is missing, which this kind needs.")
     try:
         return make(name, **arguments)
     except UsageError as problem:
@@ -80,7 +99,11 @@ def from_settings(name: str, settings: Mapping[str, Any], folder: Path, where: s
 # Types of the settings that are no text, and how a message says so.
 TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "shots": ((int,), "a whole number"),
+    "seed": ((int,), "a whole number"),
     "positions": ((int, str), "a whole number"),
+    "shots_by_slice": ((bool,), "true or false"),
+    "shuffle": ((bool,), "true or false"),
+    "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
     "delimiter": ((str,), 'text ("" for none)'),
 }
@@ -145,14 +168,24 @@ class ProbeSet:
     Attributes:
         factories: name to a function that builds the probe.
         default: names run when none is selected.
+        presets: further probes, which run where they are named.
     """
 
     factories: dict[str, Factory]
     default: tuple[str, ...]
+    presets: dict[str, Factory] = field(default_factory=dict)
     _built: dict[str, Probe] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.factories)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a probe of this name; one that names a task of lm-eval is made."""
+        if isinstance(name, str) and name.startswith(LM_EVAL) and name not in self.factories:
+            settings = {"kind": "lm_eval", "task": name.removeprefix(LM_EVAL)}
+            make = partial(from_settings, name, settings, Path(), f"probe {name!r}")
+            self.presets.setdefault(name, make)
+        return name in self.factories or name in self.presets
 
     def get(self, name: str) -> Probe:
         """Return a probe by name.
@@ -162,12 +195,12 @@ class ProbeSet:
         """
         self._check(name)
         if name not in self._built:
-            self._built[name] = _built(name, self.factories[name])
+            self._built[name] = _built(name, self.factories.get(name) or self.presets[name])
         return self._built[name]
 
     def takes_smallest_ids(self, name: str) -> bool:
         """Whether a limit on the probe of this name takes the items of the smallest ids."""
-        return name in self.factories and isinstance(self.get(name), ItemProbe)
+        return name in self and isinstance(self.get(name), ItemProbe)
 
     def select(self, names: Sequence[str]) -> list[str]:
         """Return the names asked for, once each, or the default.
@@ -180,9 +213,12 @@ class ProbeSet:
         return list(dict.fromkeys(names)) or list(self.default)
 
     def _check(self, name: str) -> None:
-        if name not in self.factories:
-            hint, known = suggestion(name, self.factories), ", ".join(self.factories)
-            raise UsageError(f"unknown probe {name!r}{hint}; known probes: {known}.")
+        if name not in self:
+            hint = suggestion(name, [*self.factories, *self.presets])
+            further = [preset for preset in self.presets if preset not in self.factories]
+            more = f"; presets: {', '.join(further)}" if further else ""
+            known = ", ".join(self.factories)
+            raise UsageError(f"unknown probe {name!r}{hint}; known probes: {known}{more}.")
 
 
 def probe_set(
@@ -190,6 +226,7 @@ def probe_set(
     folder: Path | None = None,
     source: str = "calibration.yaml",
     added: Iterable[Mapping[str, Factory]] = (),
+    presets: Presets | None = None,
 ) -> ProbeSet:
     """Collect the probes of a run.
 
@@ -198,6 +235,7 @@ def probe_set(
         folder: what their paths are relative to.
         source: name of that file.
         added: names to factories from other packages.
+        presets: the ``presets:`` of that file.
 
     Raises:
         UsageError: another package adds a name that is taken.
@@ -217,7 +255,13 @@ def probe_set(
             if name in factories:
                 raise UsageError(f"two packages provide a probe named {name!r}.")
             factories[name] = factory
+    every = all_presets(presets)
+
+    def entry(section: str, name: str, settings: Mapping[str, Any]) -> Factory:
+        where = f"{source}: {section}.{visible(name, MOST_QUOTED)}"
+        return partial(from_settings, name, settings, folder or Path(), where, every)
+
     for name, settings in (configured or {}).items():
-        where = f"{source}: probes.{visible(name, MOST_QUOTED)}"
-        factories[name] = partial(from_settings, name, settings, folder or Path(), where)
-    return ProbeSet(factories, tuple(configured) if configured else BUILTIN)
+        factories[name] = entry("probes", name, settings)
+    further = {name: entry("presets", name, settings) for name, settings in every.items()}
+    return ProbeSet(factories, tuple(configured) if configured else BUILTIN, further)

@@ -66,7 +66,8 @@ class Measuring:
         check_limit(limit)
         path = nearest_config(Path.cwd()) if config is None else Path(config)
         settings = read_config(path) if path is not None else Config()
-        probes = probe_set(settings.probes, settings.folder, str(settings.path))
+        source = str(settings.path)
+        probes = probe_set(settings.probes, settings.folder, source, presets=settings.presets)
         many = isinstance(asked, Iterable) and not isinstance(asked, str)
         given: list[Any] = list(asked) if many else [asked]  # type: ignore[arg-type]
         names = []

@@ -29,15 +29,21 @@ def sure(n: int = 1500, seed: int = 0, wrong: float = 0.0) -> Predictions:
     return Predictions.from_confidence(confidence, right & stays, item_ids=range(n), probe="quiz")
 
 
-@pytest.mark.parametrize("kind", ["dump", "record"])
+@pytest.mark.parametrize("kind", ["dump", "record", "table"])
 def test_the_threshold_is_printed_with_its_promise(command, stored, tmp_path, kind: str) -> None:
-    """From a dump and from a record: threshold, what was measured, and what holds how surely."""
+    """From a dump, a record and a table: threshold, what was measured, and the promise."""
     p = sure()
-    path = stored(p).path if kind == "record" else write_dump(tmp_path, p)
+    path, flags = tmp_path / "quiz.csv", []
+    if kind == "table":
+        rows = zip(p.confidence.tolist(), p.correct.tolist(), strict=True)
+        path.write_text("score,correct\n" + "".join(f"{c!r},{r:d}\n" for c, r in rows), "utf-8")
+        flags = ["--column", "confidence=score"]
+    else:
+        path = stored(p).path if kind == "record" else write_dump(tmp_path, p)
     found = choose_threshold(p, 0.9)
     assert found.chosen is not None
     assert found.as_measured is not None
-    result = command("threshold", path, "--precision", 0.9)
+    result = command("threshold", path, "--precision", 0.9, *flags)
     assert (result.code, result.err) == (0, "")
     at = f"{found.chosen.threshold:.9g}"
     assert result.lines[0] == f"threshold {at} holds a precision of 0.9: quiz, 1,500 items"
@@ -55,7 +61,7 @@ def test_none_exits_with_1_and_says_how_many_items_would_do(command, stored) -> 
     assert result.code == 1
     assert result.lines[0] == "no threshold is shown to hold a precision of 0.95: quiz, 150 items"
     assert f"about {needed:,} items like these would show one, with 95 % confidence" in result.out
-    tree = json.loads(command("threshold", path, "--json").out)
+    tree = json.loads(command("threshold", path, "--json").out)["quiz"]
     assert tree["n_needed"] == needed
     assert "threshold" not in tree
 
@@ -65,7 +71,7 @@ def test_json_has_every_number(command, stored) -> None:
     p = sure()
     found = choose_threshold(p, 0.9, alpha=0.1)
     args = ("--precision", 0.9, "--alpha", 0.1, "--json")
-    tree = json.loads(command("threshold", stored(p).path, *args).out)
+    tree = json.loads(command("threshold", stored(p).path, *args).out)["quiz"]
     assert found.chosen is not None
     assert (tree["threshold"], tree["alpha"]) == (found.chosen.threshold, 0.1)
     assert tree["chosen"] == pytest.approx(vars(found.chosen))
@@ -102,6 +108,18 @@ def test_compare_judges_the_points_that_are_named(command, stored) -> None:
     ]
     result = command("compare", *files, "--threshold", 2)
     assert "argument --threshold: must be a number of at least 0 and at most 1, got 2" in result.err
+
+
+def test_check_judges_the_points_that_are_named(command, stored, tmp_path) -> None:
+    """As a test does: beside calibration, against the stored baseline; a file may be a dump."""
+    stored(sure())
+    dumped = write_dump(tmp_path, sure(wrong=0.1))
+    loose = ("--tolerance", 0.5, "--accuracy-tolerance", "none", "--tail", 1)
+    args = ("check", dumped, "--baseline-dir", tmp_path / "first", *loose)
+    assert command(*args).code == 0
+    result = command(*args, "--threshold", 0.9)
+    assert (result.code, result.err) == (1, "")
+    assert "precision regressed at 0.9: probe quiz" in result.out
 
 
 def test_plan_at_a_threshold_is_arithmetic(command) -> None:

@@ -15,6 +15,8 @@ With torch:
 
 ``transformers_model``
     a model in memory: tokenising, windows, greedy continuation.
+``harness_requests``
+    the log-likelihood requests of lm-eval, tokenised as the harness does.
 ``reading``, ``kinds``, ``adapters``
     from a checkpoint on disk to weights in memory.
 ``used_weights``, ``foreign_code``

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Final
@@ -22,6 +23,11 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import CalibrationError, ModelError, TokenBoundaryError
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.chat import rendered
+from pytest_calibration.models.backends.transformers.harness_requests import (
+    encoded,
+    likelihoods,
+    own_continuations,
+)
 from pytest_calibration.models.backends.transformers.kinds import check_class
 from pytest_calibration.models.backends.transformers.layers import layers
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
@@ -34,7 +40,13 @@ from pytest_calibration.models.backends.transformers.reading import (
 from pytest_calibration.models.backends.transformers.rows import Row, RowScores
 from pytest_calibration.models.backends.transformers.scorer import Scorer
 from pytest_calibration.models.digests import Digest
-from pytest_calibration.models.protocols import Choose, Generation, Message, NextTokenScores
+from pytest_calibration.models.protocols import (
+    Choose,
+    Generation,
+    Likelihood,
+    Message,
+    NextTokenScores,
+)
 from pytest_calibration.text.visible import has_half_pair
 
 # Where a prompt may be cut, to tokenise both parts separately: between a word and the space after
@@ -375,6 +387,31 @@ class TransformersModel:
             )
             for row, start, values in zip(ids, starts, logprobs, strict=True)
         ]
+
+    def loglikelihood(
+        self, requests: Sequence[tuple[str, str]], *, own: bool = False
+    ) -> list[Likelihood]:
+        """See :class:`~pytest_calibration.models.protocols.HarnessModel`."""
+        _check_texts(self.name, chain.from_iterable(requests))
+        tokens = encoded(self.tokenizer, self.name, requests)
+        for (context, _), (head, rest) in zip(requests, tokens, strict=True):
+            self._check_length(len(head) + len(rest) - 1, context)
+        found, parts = likelihoods(requests, tokens, self._score)
+        if own:
+            found = [
+                replace(
+                    one,
+                    own_logprob=logprob,
+                    own_text=self.tokenizer.decode(ids, clean_up_tokenization_spaces=False),
+                )
+                for one, (ids, logprob) in zip(
+                    found, own_continuations(tokens, parts, self._score), strict=True
+                )
+            ]
+        for (context, _), one in zip(requests, found, strict=True):
+            if not math.isfinite(one.logprob) or not math.isfinite(one.own_logprob or 0.0):
+                raise ModelError(f"{self.name}: not a finite score for {_excerpt(context)}.")
+        return found
 
     # --- how -----------------------------------------------------------------------------------
 

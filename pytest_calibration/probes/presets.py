@@ -1,0 +1,75 @@
+"""Presets: entries for ``calibration.yaml`` that are there already, of public data sets.
+
+A probe builds on one by ``preset: mmlu``, or by being called so: ``mmlu: {limit: 500}``. What the
+probe says itself comes first, key by key within ``dataset``. A project adds presets, or changes
+those that there are, under ``presets:`` in the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+from pytest_calibration.errors import ConfigError, ProbeError, suggestion
+from pytest_calibration.probes.builtin import DATA
+from pytest_calibration.strict_yaml import read_mapping
+from pytest_calibration.text.visible import quoted
+
+Settings: TypeAlias = Mapping[str, Any]
+Presets: TypeAlias = Mapping[str, Settings]
+PRESET: Final = "preset"
+
+
+@lru_cache(maxsize=1)
+def packaged() -> Presets:
+    """Return the presets of this package."""
+    return read_mapping(DATA / "presets.yaml", ProbeError)
+
+
+def all_presets(own: Presets | None = None) -> dict[str, Settings]:
+    """Return all presets: the packaged ones, and over them those of a project."""
+    out: dict[str, Settings] = dict(packaged())
+    for name, settings in (own or {}).items():
+        builds_on_itself = name in out and "kind" not in settings and PRESET not in settings
+        out[name] = merged(out[name], settings) if builds_on_itself else settings
+    return out
+
+
+def merged(base: Settings, over: Settings) -> dict[str, Any]:
+    """Return settings with others over them; within ``dataset`` key by key."""
+    out = {**base, **over}
+    if isinstance(base.get("dataset"), Mapping) and isinstance(over.get("dataset"), Mapping):
+        out["dataset"] = {**base["dataset"], **over["dataset"]}
+    return out
+
+
+def full_settings(name: str, settings: Settings, presets: Presets, where: str) -> dict[str, Any]:
+    """Return the settings of a probe, with those of its preset.
+
+    Args:
+        name: name of the probe; where it gives neither kind nor preset, the preset of this name.
+        settings: what the probe says itself.
+        presets: all presets.
+        where: how the probe is named in messages.
+
+    Raises:
+        ConfigError: a preset that is unknown, or builds on itself.
+    """
+    seen: list[str] = []
+    while True:
+        default = name if not seen and "kind" not in settings and name in presets else None
+        preset = settings.get(PRESET, default)
+        out = {key: value for key, value in settings.items() if key != PRESET}
+        if preset is None:
+            return out
+        if not isinstance(preset, str) or preset not in presets:
+            hint = suggestion(preset, presets) if isinstance(preset, str) else ""
+            raise ConfigError(
+                f"{where}: unknown preset {quoted(preset)}{hint}; known presets: "
+                f"{', '.join(presets)}."
+            )
+        if preset in seen:
+            raise ConfigError(f"{where}: the preset {quoted(preset)} builds on itself.")
+        seen.append(preset)
+        settings = merged(presets[preset], out)
