@@ -263,7 +263,7 @@ class Session:
             if name == "column":
                 args += [f"{typed}={role}={column}" for role, column in value or ()]
             elif name == "threshold":
-                args += [f"{typed}={threshold:g}" for threshold in value or ()]
+                args += [f"{typed}={threshold:.9g}" for threshold in value or ()]
             elif value is not None:
                 text = ",".join(value) if isinstance(value, list) else str(value)
                 args.append(f"{typed}={text}")
