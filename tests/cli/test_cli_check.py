@@ -237,6 +237,7 @@ def test_each_task_of_lm_eval_has_a_verdict(command, place: Path) -> None:
         (["base.csv", "--accept=REASON"], "needs a reason that a reviewer can read, got 'REASON'"),
         (["base.csv", "--report=r.pdf"], "must end in one of .html, .md, .json"),
         (["base.csv", "--max-ece=5"], "must lie between 0 and 1, got 5"),
+        (["base.csv", "--baseline="], "--baseline needs the name of a stored baseline, or a file"),
         (["base.csv", "--baseline=none.csv"], "none.csv: there is no such file"),
         (["base.csv", "--baseline=base.csv", "--record"], "--record is about stored baselines"),
         (["base.csv", "--probe=x", "--baseline=r.yaml"], "is a baseline of 'quiz'"),
