@@ -87,6 +87,25 @@ def add_strictness(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def threshold(text: str) -> float:
+    """Read an argument that is a confidence from which on answers are used."""
+    value = _setting("threshold")(text)
+    assert isinstance(value, float)
+    return value
+
+
+def add_thresholds(parser: argparse.ArgumentParser) -> None:
+    """Add the thresholds at which precision and coverage are compared."""
+    parser.add_argument(
+        "--threshold",
+        type=threshold,
+        action="append",
+        metavar="X",
+        help="compare precision and coverage of the answers with at least this confidence, too "
+        "(repeatable; default: operating_points of the configuration)",
+    )
+
+
 def strictness(
     options: argparse.Namespace,
     tolerance: float | None = None,

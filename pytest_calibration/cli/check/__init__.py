@@ -9,8 +9,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.cli.arguments import add_arguments, add_strictness, number
-from pytest_calibration.cli.check.check_inputs import inputs, is_file, names_in
+from pytest_calibration.cli.arguments import (
+    add_arguments,
+    add_strictness,
+    add_thresholds,
+    number,
+)
+from pytest_calibration.cli.check.check_inputs import add_reading, inputs, is_file
 from pytest_calibration.cli.check.check_session import FOLDER, Session
 from pytest_calibration.cli.output import FAILED, INCONCLUSIVE
 from pytest_calibration.cli.project import CONFIG
@@ -41,30 +46,17 @@ def add(subparsers: Subparsers) -> None:
         ("--min-accuracy", number(0, 1), "A", "the smallest accuracy that passes"),
         ("--accept", _reason, "REASON", "replace the stored baseline, with this reason"),
         ("--anchor", _reason, "REASON", "count drift from what is then stored"),
-        ("--probe", str, "NAME", "name under which a baseline is stored (default: the task, or the "
-         "name of the file)"),
-        ("--model", str, "NAME", "name of the model, for reports (default: the file)"),
-        ("--task", str, "NAME", "this task of lm-eval alone"),
-        ("--filter", str, "NAME", "this filter of lm-eval alone"),
-        ("--metric", str, "NAME", "this metric of lm-eval, such as acc_norm"),
-        ("--classes", names_in, "A,B", "the classes in the order of the probabilities"),
         ("--history", str, "FILE", "add what was measured to a history, which drift reads"),
         ("--config", str, "FILE", f"configuration with tolerances (default: {CONFIG})"),
         ("--drift-tolerance", number(0, 1), "T", "allowed worsening since the anchor (default: "
          "twice the tolerance)"),
     )  # fmt: skip
-    parser.add_argument(
-        "--column",
-        action="append",
-        type=_column,
-        metavar="ROLE=NAME",
-        help="what the table calls a column: --column confidence=score (repeatable)",
-    )
-    parser.add_argument("--run", dest="run_name", metavar="NAME", help="this run of lm-eval")
+    add_reading(parser)
     parser.add_argument(
         "--record", action="store_true", help="store a baseline where there is none"
     )
     add_strictness(parser)
+    add_thresholds(parser)
     parser.add_argument(
         "--report",
         action="append",
@@ -79,15 +71,6 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="print all numbers")
     parser.add_argument("--json", action="store_true", help="print everything for a program")
     parser.set_defaults(run=run)
-
-
-def _column(text: str) -> tuple[str, str]:
-    role, equals, name = text.partition("=")
-    if not (role.strip() and equals and name.strip()):
-        raise argparse.ArgumentTypeError(
-            f"must be ROLE=NAME, such as confidence=score, got {text!r}"
-        )
-    return role.strip(), name.strip()
 
 
 def _reason(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.cli.arguments import RECORDS, record_at
+from pytest_calibration.cli.arguments import RECORDS, add_arguments, record_at
 from pytest_calibration.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
@@ -21,6 +21,37 @@ ENDINGS: Final = (
 )
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say how a file of predictions is read."""
+    add_arguments(
+        parser,
+        ("--probe", str, "NAME", "name under which a baseline is stored (default: the task, or the "
+         "name of the file)"),
+        ("--model", str, "NAME", "name of the model, for reports (default: the file)"),
+        ("--task", str, "NAME", "this task of lm-eval alone"),
+        ("--filter", str, "NAME", "this filter of lm-eval alone"),
+        ("--metric", str, "NAME", "this metric of lm-eval, such as acc_norm"),
+        ("--classes", names_in, "A,B", "the classes in the order of the probabilities"),
+    )  # fmt: skip
+    parser.add_argument(
+        "--column",
+        action="append",
+        type=_column,
+        metavar="ROLE=NAME",
+        help="what the table calls a column: --column confidence=score (repeatable)",
+    )
+    parser.add_argument("--run", dest="run_name", metavar="NAME", help="this run of lm-eval")
+
+
+def _column(text: str) -> tuple[str, str]:
+    role, equals, name = text.partition("=")
+    if not (role.strip() and equals and name.strip()):
+        raise argparse.ArgumentTypeError(
+            f"must be ROLE=NAME, such as confidence=score, got {text!r}"
+        )
+    return role.strip(), name.strip()
+
+
 def inputs(
     options: argparse.Namespace, store: Baselines
 ) -> Iterator[tuple[Predictions, Baselines | Record | Predictions | None]]:
@@ -29,12 +60,14 @@ def inputs(
         yield from _with_file(options)
         return
     limited = options.max_ece is not None or options.min_accuracy is not None
-    stored = options.record or options.accept or options.anchor or options.baseline
-    for predictions in _read(options, options.file, options.probe):
-        yield predictions, None if limited and not stored else store
+    names = ("record", "accept", "anchor", "baseline", "threshold")
+    compared = any(getattr(options, name) for name in names)
+    for predictions in read(options, options.file, options.probe):
+        yield predictions, None if limited and not compared else store
 
 
-def _read(options: argparse.Namespace, file: str, probe: str | None) -> list[Predictions]:
+def read(options: argparse.Namespace, file: str, probe: str | None) -> list[Predictions]:
+    """Return each set of predictions in a file, read as the arguments say."""
     from pytest_calibration.readers import read_all
 
     columns: dict[str, Any] = {}
@@ -60,7 +93,7 @@ def _with_file(options: argparse.Namespace) -> Iterator[tuple[Predictions, Recor
         record = record_at(options.baseline)
         # The ids in a record are those of its probe.
         probe = options.probe or (record.probe if is_table(options.file) else None)
-        for predictions in _read(options, options.file, probe):
+        for predictions in read(options, options.file, probe):
             if predictions.probe != record.probe:
                 raise UsageError(
                     f"check: {options.file} holds the probe {predictions.probe!r}, and "
@@ -69,12 +102,12 @@ def _with_file(options: argparse.Namespace) -> Iterator[tuple[Predictions, Recor
                 )
             yield predictions, record
         return
-    found = _read(options, options.file, options.probe)
+    found = read(options, options.file, options.probe)
     if len(found) == 1:
         (before,) = _one(options, found[0])
         yield found[0], before
         return
-    others = {one.probe: one for one in _read(options, options.baseline, None)}
+    others = {one.probe: one for one in read(options, options.baseline, None)}
     for predictions in found:
         if predictions.probe not in others:
             near = suggestion(predictions.probe, others)
@@ -87,10 +120,10 @@ def _with_file(options: argparse.Namespace) -> Iterator[tuple[Predictions, Recor
 
 def _one(options: argparse.Namespace, predictions: Predictions) -> list[Predictions]:
     """Return the predictions of the baseline's file that are of the same probe."""
-    found = _read(options, options.baseline, None)
+    found = read(options, options.baseline, None)
     if len(found) == 1:
         # Under the same name, on which the ids of a table depend.
-        return _read(options, options.baseline, predictions.probe)
+        return read(options, options.baseline, predictions.probe)
     same = [one for one in found if one.probe == predictions.probe]
     if not same:
         near = suggestion(predictions.probe, [one.probe for one in found])

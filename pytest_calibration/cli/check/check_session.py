@@ -22,7 +22,7 @@ from pytest_calibration.errors import BaselineConflict, UsageError
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines, Record
     from pytest_calibration.baselines.store import Draft
-    from pytest_calibration.gate.strictness import Strictness
+    from pytest_calibration.gate.strictness import OperatingPoint, Strictness
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.reports.model import Remedy, Result
@@ -43,7 +43,7 @@ REPEATED: Final = (
         "baseline_dir",
     ),
     *("max_ece", "min_accuracy", "config", "tolerance", "alpha", "accuracy_tolerance"),
-    *("max_undetected", "tail", "drift_tolerance"),
+    *("max_undetected", "tail", "drift_tolerance", "threshold"),
 )
 # Probes that are stored, of which a message tells.
 MOST_NAMED: Final = 3
@@ -149,6 +149,7 @@ class Session:
                 # One that fails says most.
                 verdict=min(states, key=lambda state: not State(state).fails),
                 commit=commit,
+                thresholds=[point.threshold for point in self.points(predictions)],
             )
             for predictions, states in self._measured.items()
         ]
@@ -241,6 +242,10 @@ class Session:
     def raised(self, error: AssertionError, failing: Sequence[Result]) -> None:
         """Know the failing verdicts already."""
 
+    def points(self, predictions: Predictions) -> tuple[OperatingPoint, ...]:
+        """Return the operating points: as the flags, or the project, say."""
+        return self._project.points(predictions.probe)
+
     def strictness(self, predictions: Predictions) -> Strictness:
         """Return how strict the gate is: as the flags say, else the project's ``calibration.yaml``.
 
@@ -284,6 +289,8 @@ class Session:
             typed = f"--{name.removesuffix('_name').replace('_', '-')}"
             if name == "column":
                 args += [f"{typed}={role}={column}" for role, column in value or ()]
+            elif name == "threshold":
+                args += [f"{typed}={threshold:.9g}" for threshold in value or ()]
             elif value is not None:
                 text = ",".join(value) if isinstance(value, list) else str(value)
                 args.append(f"{typed}={text}")
