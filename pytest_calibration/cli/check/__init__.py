@@ -127,6 +127,8 @@ def run(options: argparse.Namespace) -> int:
 def _check_usage(options: argparse.Namespace) -> None:
     if options.file is None:
         raise UsageError(f"check needs a file: {FILES}.")
+    if options.baseline == "":
+        raise UsageError("check: --baseline needs the name of a stored baseline, or a file.")
     if options.baseline is None or not is_file(options.baseline):
         return
     for flag in ("record", "accept", "anchor", "baseline_dir"):

@@ -149,6 +149,7 @@ class Session:
                 # One that fails says most.
                 verdict=min(states, key=lambda state: not State(state).fails),
                 commit=commit,
+                thresholds=[point.threshold for point in self.points(predictions)],
             )
             for predictions, states in self._measured.items()
         ]
