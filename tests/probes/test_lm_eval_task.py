@@ -59,7 +59,7 @@ def test_log_probabilities_are_those_of_the_harness(run: tuple[LazyModel, Path, 
     pairs, logprobs, greedy = zip(*logged_requests(out), strict=True)
     answers = model.loglikelihood(pairs)
     assert any(not context for context, _ in pairs)
-    assert np.allclose([a.logprob for a in answers], logprobs, rtol=1e-6, atol=2e-6)
+    assert np.allclose([a.logprob for a in answers], logprobs, rtol=1e-6, atol=0)
     assert [a.is_greedy for a in answers] == list(greedy)
 
 
