@@ -41,11 +41,14 @@ if TYPE_CHECKING:
     from pytest_calibration.metrics import ece as ece
     from pytest_calibration.metrics import nll as nll
     from pytest_calibration.models.loading import load_model as load_model
+    from pytest_calibration.models.text_classifier import TextClassifier as TextClassifier
     from pytest_calibration.predictions import Predictions as Predictions
     from pytest_calibration.predictions import Signature as Signature
+    from pytest_calibration.probes.classification import Classification as Classification
     from pytest_calibration.probes.facts import Facts as Facts
     from pytest_calibration.probes.multiple_choice import MultipleChoice as MultipleChoice
     from pytest_calibration.probes.next_token import NextToken as NextToken
+    from pytest_calibration.probes.preference import Preference as Preference
     from pytest_calibration.readers import read_predictions as read_predictions
     from pytest_calibration.reports.plots import reliability_diagram as reliability_diagram
     from pytest_calibration.training.callback import CalibrationCallback as CalibrationCallback
@@ -75,10 +78,13 @@ _MODULES = {
     "measurement": "Measurement measure",
     "metrics": "accuracy brier ece nll",
     "models.loading": "load_model",
+    "models.text_classifier": "TextClassifier",
     "predictions": "Predictions Signature",
+    "probes.classification": "Classification",
     "probes.facts": "Facts",
     "probes.multiple_choice": "MultipleChoice",
     "probes.next_token": "NextToken",
+    "probes.preference": "Preference",
     "readers": "read_predictions",
     "reports.plots": "reliability_diagram",
     "training.callback": "CalibrationCallback",

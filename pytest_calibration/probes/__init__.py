@@ -2,6 +2,8 @@
 
 ``next_token``, ``facts``, ``multiple_choice``
     the kinds; each reads built-in items, or those of a source.
+``classification`` (with ``labels``), ``preference``
+    the kinds that ask classifiers and reward models.
 ``probe``
     what every probe has, and what probes over items share.
 ``sources``

@@ -68,12 +68,13 @@ class Question(Item):
     answer: int
 
 
-def question_item(row: Row, *, distinct: bool = True) -> Question:
+def question_item(row: Row, *, distinct: bool = True, blank: bool = False) -> Question:
     """Read one row ``{"question", "options", "answer": index}``.
 
     Args:
         row: the row; in one of a table of text, ``options`` is a JSON list.
         distinct: whether options that are the same are an error. Public data sets have some.
+        blank: whether an option may have no text. A letter stands for it all the same.
     """
     text = text_of(row, "question")
     for key in ("options", "answer"):
@@ -82,7 +83,8 @@ def question_item(row: Row, *, distinct: bool = True) -> Question:
     options, answer = row["options"], row["answer"]
     if isinstance(options, str):
         options, answer = _of_cells(options, answer)
-    if not isinstance(options, list) or not all(isinstance(o, str) and o.strip() for o in options):
+    texts = isinstance(options, list) and all(isinstance(option, str) for option in options)
+    if not texts or not (blank or all(option.strip() for option in options)):
         raise ValueError(f"'options' must be a list of texts, got {quoted(options)}")
     if not 2 <= len(options) <= len(ascii_uppercase):
         raise ValueError(f"'options' must be 2 to {len(ascii_uppercase)} texts, got {len(options)}")
@@ -102,7 +104,7 @@ def question_item(row: Row, *, distinct: bool = True) -> Question:
 def _of_cells(options: str, answer: object) -> tuple[object, object]:
     """Return options and answer of a table of text; what is no JSON list stays as it is."""
     found = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(options)
     if isinstance(answer, str) and answer.strip().isdecimal():
         answer = int(answer)
@@ -163,6 +165,7 @@ class MultipleChoice(ItemProbe[Question]):
 
     kind = "multiple_choice"
     unit = "questions"
+    asks = "option_logprobs"
 
     def __init__(
         self,
@@ -222,7 +225,9 @@ class MultipleChoice(ItemProbe[Question]):
         if source is None:
             items = _builtin_items()
         else:
-            make = partial(question_item, distinct=not isinstance(source, Dataset))
+            public = isinstance(source, Dataset)
+            blank = public and self.scoring == "letter"
+            make = partial(question_item, distinct=not public, blank=blank)
             items = read_rows(source, make, KEYS)
         return [_shuffled(item) for item in items] if self._shuffle else items
 

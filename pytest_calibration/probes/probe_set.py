@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
+from pytest_calibration.probes.own_kind import is_own_kind, own_probe
 from pytest_calibration.probes.presets import PRESET, Presets, all_presets, full_settings
 from pytest_calibration.probes.probe import ItemProbe, Probe
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
@@ -26,6 +27,8 @@ KINDS: Final = {
     "facts": ("facts", "Facts"),
     "multiple_choice": ("multiple_choice", "MultipleChoice"),
     "lm_eval": ("lm_eval_task", "LmEvalTask"),
+    "classification": ("classification", "Classification"),
+    "preference": ("preference", "Preference"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
 LM_EVAL: Final = "lm_eval:"
@@ -57,7 +60,8 @@ def from_settings(
 
     Args:
         name: name of the probe.
-        settings: the entry: ``kind`` or ``preset``, and the settings of that kind.
+        settings: the entry: ``kind`` or ``preset``, and the settings of that kind. A kind with a
+            colon, ``package.module:Class``, is one of the project's own.
         folder: what relative paths are relative to.
         where: how the entry is named in messages.
         presets: all presets; by default those of this package.
@@ -67,9 +71,15 @@ def from_settings(
     """
     settings = full_settings(name, settings, all_presets() if presets is None else presets, where)
     kind = settings.get("kind", name if name in KINDS else None)
+    if is_own_kind(kind):
+        own = {k: v for k, v in settings.items() if k != "kind" and k not in GATE_SETTINGS}
+        return own_probe(name, str(kind), own, folder, where)
     if not isinstance(kind, str) or kind not in KINDS:
         got = f"got {quoted(kind)}" if "kind" in settings else "and it is missing"
-        raise ConfigError(f"{where}: kind must be one of {', '.join(KINDS)}, {got}.")
+        raise ConfigError(
+            f"{where}: kind must be one of {', '.join(KINDS)}, {got}; a class of your own is "
+            "package.module:Class."
+        )
     make = _class_of(kind)
     known = [p for p in signature(make).parameters if p != "name"]
     arguments: dict[str, Any] = {}
@@ -106,6 +116,9 @@ TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
     "delimiter": ((str,), 'text ("" for none)'),
+    "classes": ((list, dict), "a list of names, or a mapping of labels to names"),
+    "truncate": ((bool,), "true or false"),
+    "pair": ((bool,), "true or false"),
 }
 
 

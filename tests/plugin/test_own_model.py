@@ -57,9 +57,8 @@ def calibration_model():
 @pytest.mark.parametrize(
     ("value", "attribute", "shown"),
     [
-        ("score", "name", "an object of type function (score)"),
-        ("lambda prompts: prompts", "name", "an object of type function (<lambda>)"),
-        ("functools.partial(score)", "name", "an object of type partial"),
+        ("score", "next_token", "a function of texts (score)"),
+        ("functools.partial(score)", "next_token", "a function of texts (score)"),
         ("FakeModel", "name", "the class FakeModel"),
         ("None", "name", "None"),
         ("{'model': 1}", "name", "an object of type dict"),

@@ -35,6 +35,10 @@ PRESETS: dict[str, tuple[Callable[[Path], Path], str | None, int]] = {
     "counterfact": (repositories.counterfact, None, 1),
     "t_rex": (repositories.t_rex, None, 2),
     "wikitext": (repositories.wikitext, None, 3),
+    "sst2": (repositories.sst2, None, 2),
+    "ag_news": (repositories.ag_news, None, 4),
+    "sst2_lm": (repositories.sst2, "glue/sst2/default.yaml", 2),
+    "ag_news_lm": (repositories.ag_news, None, 4),
 }
 HARNESS = [name for name, (_, task, _) in PRESETS.items() if task]
 
@@ -55,14 +59,28 @@ class Asked(FakeModel):
         return super().option_logprobs(prompts, options)
 
 
+class Leaning:
+    """A classifier that likes a class the more, the later it stands."""
+
+    name = fingerprint = "four"
+
+    def __init__(self, classes: int) -> None:
+        self.class_names = [f"LABEL_{i}" for i in range(classes)]
+
+    def class_probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """The same for every text."""
+        weights = np.arange(1.0, len(self.class_names) + 1)
+        return np.tile(weights / weights.sum(), (len(texts), 1))
+
+
 @pytest.fixture(autouse=True)
 def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the library prepares goes to the test's own folder."""
+    """The harness reads through the library's cache, which takes one folder for its namesake."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import datasets
 
-        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def probe_of(name: str, folder: Path, **settings: Any) -> Any:
@@ -160,8 +178,12 @@ def test_a_preset_reads_its_data(name: str, repository: Any) -> None:
     """Each preset makes items of rows that have its data set's columns and types, and runs."""
     probe = probe_of(name, repository(name))
     assert probe.size == PRESETS[name][2]
-    predictions = probe.run(FakeModel())
     dataset = packaged()[name]["dataset"]
+    if probe.kind == "classification":
+        predictions = probe.run(Leaning(2 if name == "sst2" else 4))
+        assert predictions.labels.tolist() == ([1, 0] if name == "sst2" else [0, 1, 2, 3])
+    else:
+        predictions = probe.run(FakeModel())
     soft = predictions.signature.soft["dataset"]
     assert soft.startswith(" ".join(filter(None, [dataset["id"], dataset.get("config")])))
     assert f" {dataset['split']} rows " in soft

@@ -81,7 +81,11 @@ class Scorer:
     # --- what is scored ----------------------------------------------------------------------
 
     def score(
-        self, rows: list[Row], *, count: tuple[int, int, str] | None = None
+        self,
+        rows: list[Row],
+        *,
+        count: tuple[int, int, str] | None = None,
+        temperature: float | None = None,
     ) -> list[RowScores]:
         """Score all rows.
 
@@ -89,6 +93,8 @@ class Scorer:
             rows: what to score.
             count: (done before, total, unit) of the work that the rows are a part of; by default
                 they are all of it.
+            temperature: of the distribution that tokens are drawn from, as the rows' ``draws``
+                say; None to take the most likely.
 
         Raises:
             ModelError: a token the model does not know, or too little memory for any pass.
@@ -100,7 +106,7 @@ class Scorer:
                     f"{self.name}: the tokenizer gives token {highest}, but "
                     f"the model knows {self._size:,} tokens; use the tokenizer it was trained with."
                 )
-        table = ScoreTable(rows)
+        table = ScoreTable(rows, temperature)
         while missing := table.missing():
             short = [i for i in missing if len(rows[i].ids) <= self._fixed_length]
             path = self._path if short else self._plain
@@ -111,7 +117,7 @@ class Scorer:
                 # The layers' attention is another than when the paths were compared.
                 self._use_plain_path(str(problem))
             except (MemoryError, RuntimeError) as problem:
-                if not _is_memory(problem):
+                if not is_memory(problem):
                     raise
                 self._halve(problem)
         return table.scores()
@@ -243,7 +249,8 @@ class Scorer:
         return [(7919 * (salt * 31 + i + 1)) % size for i in range(n)]
 
 
-def _is_memory(problem: Exception) -> bool:
+def is_memory(problem: Exception) -> bool:
+    """Whether an error says that memory ran out."""
     if isinstance(problem, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(problem).lower() for words in _OUT_OF_MEMORY)

@@ -179,7 +179,10 @@ def test_generate_equals_greedy_generate(checkpoint: Path) -> None:
             return_dict_in_generate=True,
         )
         new = out.sequences[0, ids.shape[1] :].tolist()
-        assert generation.text == plain.tokenizer.decode(new, skip_special_tokens=False)
+        ended = new[-1] == plain.model.generation_config.eos_token_id
+        written_ids = new[: len(new) - ended]
+        assert generation.text == plain.tokenizer.decode(written_ids, skip_special_tokens=False)
+        assert generation.finished == ended
         logprobs = [
             float(torch.log_softmax(row[0].double(), dim=-1)[token])
             for row, token in zip(out.logits, new, strict=True)
@@ -189,7 +192,7 @@ def test_generate_equals_greedy_generate(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("as_list", [False, True], ids=["one end token", "several"])
 def test_generation_stops_at_the_end_token(copy: Path, as_list: bool) -> None:
-    """The end token of the generation configuration ends a text and is counted in it."""
+    """The end token of the generation configuration ends a text: counted, and no part of it."""
     plain = reference(copy.parent / "copy")
     ids = plain.encode(PROMPTS[0])
     greedy = []
@@ -202,7 +205,8 @@ def test_generation_stops_at_the_end_token(copy: Path, as_list: bool) -> None:
     )
     (one, other) = load(copy).generate([PROMPTS[0], PROMPTS[1]], max_new_tokens=[6, 6])
     assert len(one.token_logprobs) == end + 1
-    assert one.text == plain.tokenizer.decode(greedy[: end + 1], skip_special_tokens=False)
+    assert one.text == plain.tokenizer.decode(greedy[:end], skip_special_tokens=False)
+    assert one.finished
     assert len(other.token_logprobs) >= 1
 
 
@@ -1197,7 +1201,7 @@ def test_directory_without_tokenizer(copy: Path) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["BertModel", "BertForMaskedLM", "BertForSequenceClassification"],
+    ["BertModel", "BertForMaskedLM", "BertForQuestionAnswering"],
 )
 def test_models_that_predict_no_next_token(tmp_path: Path, kind: str) -> None:
     """A model that is no causal language model is named by its class."""
