@@ -105,7 +105,14 @@ class Dataset:
         return cls(**given)
 
     def of_split(self, split: str) -> Dataset:
-        """Return the same data set with another split."""
+        """Return the same data set with another split.
+
+        Raises:
+            UsageError: it is one file, which has no other.
+        """
+        file = self.files or (self.path is not None and self.path.is_file() and self.path.name)
+        if file:
+            raise UsageError(f"{self}: {file} holds one split, and not {split!r} besides.")
         return replace(self, split=split)
 
     def __str__(self) -> str:
@@ -226,7 +233,11 @@ class Dataset:
             return self._of_file(file), ""
         if (path / SAVED).exists() or (path / SAVED_SPLITS).exists():
             saved = datasets.load_from_disk(str(path))
-            return (saved if (path / SAVED).exists() else saved[self.split]), ""
+            one = (path / SAVED).exists()
+            splits = {str(saved.split or self.split): saved} if one else dict(saved)
+            if self.split not in splits:
+                raise ValueError(f"it was saved with the splits {', '.join(splits)}")
+            return splits[self.split], ""
         return self._fresh(str(path), self.config), ""
 
     def _of_hub(self) -> tuple[Any, str]:
@@ -290,7 +301,10 @@ class Dataset:
         if self.path is not None:
             return ItemError(f"{self}: cannot be read from {self.path} ({what}).")
         if not isinstance(problem, OSError):
-            return ItemError(f"{self}: cannot be read ({what}).")
+            # Where there is a loading script, the library raises this.
+            script = isinstance(problem, RuntimeError)
+            hint = "; name one of its files of data: dataset: {files: FILE}" if script else ""
+            return ItemError(f"{self}: cannot be read ({what}){hint}.")
         return ItemError(
             f"{self}: is not here and cannot be fetched ({what}); where there is a network, "
             f"fetch it: {self.fetching}; or name a copy of its repository: "
