@@ -354,8 +354,8 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         thinking = sum(a.text.startswith(THINKING) for a in answers)
         if thinking >= MANY_UNFINISHED * n:
             out.append(
-                f"{thinking:,} of {n:,} answers begin with {THINKING}, and are read up to the first "
-                "stop text only: switch thinking off (chat: {enable_thinking: false}, where the "
+                f"{thinking:,} of {n:,} answers begin with {THINKING}, and are read up to the "
+                "first stop text only: switch thinking off (chat: {enable_thinking: false}, where the "
                 "template knows it)."
             )
         return tuple(out)
