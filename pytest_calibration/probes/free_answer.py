@@ -355,8 +355,8 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         if thinking >= MANY_UNFINISHED * n:
             out.append(
                 f"{thinking:,} of {n:,} answers begin with {THINKING}, and are read up to the "
-                "first stop text only: switch thinking off (chat: {enable_thinking: false}, where the "
-                "template knows it)."
+                "first stop text only: switch thinking off (chat: {enable_thinking: false}, where "
+                "the template knows it)."
             )
         return tuple(out)
 
