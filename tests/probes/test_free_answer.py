@@ -224,15 +224,17 @@ def test_answers_that_are_cut_off_or_empty_are_noted(tmp_path: Path) -> None:
             return Generation(text, np.array([-0.1]), finished=text != "long")
 
     def said(prompt: str) -> str:
-        return {"Q0?": "long", "Q1?": ""}.get(prompt.split()[-2], "a")
+        return {"Q0?": "long", "Q1?": "", "Q2?": "<think>\nWell"}.get(prompt.split()[-2], "a")
 
     predictions = SequenceLogprob(path=rows(tmp_path, *many)).run(Long(said))
     assert predictions.notes == (
         "1 of 20 answers were cut off after 32 tokens: raise max_new_tokens, or name in stop what "
         "ends an answer.",
         "1 of 20 answers are empty, which counts as wrong: the prompt may not lead to an answer.",
+        "1 of 20 answers begin with <think>, and are read up to the first stop text only: switch "
+        "thinking off (chat: {enable_thinking: false}, where the template knows it).",
     )
-    assert predictions.correct.tolist() == [False, False] + [True] * 18
+    assert predictions.correct.tolist() == [False] * 3 + [True] * 17
     one_more = [*many, {"question": "Q20?", "answer": "a"}]
     assert SequenceLogprob(path=rows(tmp_path, *one_more)).run(Long(said)).notes == ()
 
