@@ -302,6 +302,9 @@ def test_several_labels_by_hypothesis(tmp_path: Path) -> None:
     logits = model.class_logits(model.asked[:4])[:, [0, 2]]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found.probabilities, expected)
+    model.class_logits = lambda pairs: np.array([[2000.0, 0, 0]] * len(pairs))  # type: ignore[method-assign]
+    sure = probe(tmp_path, content, hypothesis="It is {}.").run(model)
+    assert sure.confidence.tolist() == [1.0] * 4
 
 
 @pytest.mark.parametrize(
