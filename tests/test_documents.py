@@ -12,6 +12,7 @@ from documents import Block, blocks, commands, put_files
 from lm_eval_samples import write_samples
 
 from pytest_calibration.cli import main
+from pytest_calibration.cli.init import planned
 
 TESTS = Path(__file__).parent
 GATE = """
@@ -80,6 +81,26 @@ def gated(pytester: pytest.Pytester, probes: int, *args: str) -> None:
 
 
 # --- docs/start.md -------------------------------------------------------------------------------
+
+
+def test_the_first_minute(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``init`` prints where this lies, is what the page shows."""
+    (example,) = blocks("docs/start.md", "`init`: the first minute")
+    for name in ("base", "sft/checkpoint-200", "sft/checkpoint-400"):
+        place = folder / "runs" / name
+        place.mkdir(parents=True)
+        (place / "config.json").write_text('{"model_type": "gpt2"}', "utf-8")
+    (folder / "data").mkdir()
+    question = {"question": "Which?", "options": ["this", "that"], "answer": 0}
+    (folder / "data" / "quiz.jsonl").write_text(json.dumps(question), "utf-8")
+    (folder / ".git").mkdir()
+    # Torch is there in every environment but those of the core.
+    monkeypatch.setattr(planned, "find_spec", lambda _name: True)
+    typed, _, shown = example.text.partition("\n")
+    assert main(typed.split()[2:]) == 0
+    assert capsys.readouterr().out == shown
 
 
 def test_a_probe_of_ones_own(folder: Path, pytester: pytest.Pytester) -> None:
@@ -164,6 +185,7 @@ def test_i_have_predictions(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(on_file) == 0, capsys.readouterr()
     write_samples(folder / record[1], "quiz")
     assert main(record) == 0, capsys.readouterr()
+    write_samples(folder / record[1], "quiz", 28)
     assert main(again) == 0, capsys.readouterr()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from string import ascii_uppercase
 from typing import Final, TypeAlias
 
@@ -65,13 +64,13 @@ class Matching:
 
     Args:
         probe: name of the probe.
-        match: ``normalised``, ``exact``, ``contains``, the dotted name of a function, or one.
+        match: ``normalised``, ``exact``, ``contains``, or a function.
 
     Attributes:
         described: the rule, for the signature.
 
     Raises:
-        UsageError: an unknown rule, or a name that leads to no function.
+        UsageError: an unknown rule.
     """
 
     def __init__(self, probe: str, match: Match) -> None:
@@ -80,17 +79,15 @@ class Matching:
         self._same: Same | None = None
         if callable(match):
             self._same = match
-            self.described = f"function {getattr(match, '__qualname__', type(match).__qualname__)}"
-        elif not isinstance(match, str) or (match not in RULES and "." not in match):
-            raise UsageError(
-                f"probe {probe!r}: match must be one of {', '.join(RULES)}, or the dotted name of "
-                f"a function, got {match!r}."
-            )
-        else:
+            name = getattr(match, "__qualname__", type(match).__qualname__)
+            self.described = f"function {getattr(match, '__module__', '')}:{name}"
+        elif match in RULES:
             self.described = match
-            if match not in RULES:
-                self._same = _function(probe, match)
-                self.described = f"function {match}"
+        else:
+            raise UsageError(
+                f"probe {probe!r}: match must be one of {', '.join(RULES)}, or a function "
+                f"(package.module:function), got {match!r}."
+            )
 
     def is_same(self, question: str, answer: str, other: str) -> bool:
         """Whether two answers of a model are the same; ``contains`` compares as ``normalised``."""
@@ -134,26 +131,3 @@ class Matching:
         if self.rule == "contains" and answer:
             return f" {normalised(accepted)} " in f" {normalised(answer)} "
         return self.is_same(question, answer, accepted)
-
-
-def _function(probe: str, name: str) -> Same:
-    """Return the function of a dotted name.
-
-    Raises:
-        UsageError: there is no such module, or nothing in it that can be called.
-    """
-    module, _, function = name.rpartition(".")
-    try:
-        found = getattr(import_module(module), function, None)
-    except Exception as problem:
-        raise UsageError(
-            f"probe {probe!r}: match: {module!r} cannot be imported "
-            f"({type(problem).__name__}: {problem}); name a function as package.module.function."
-        ) from None
-    if not callable(found):
-        raise UsageError(
-            f"probe {probe!r}: match: {module!r} has no function {function!r}; it takes (question, "
-            "answer, other answer) and returns whether the two mean the same."
-        )
-    same: Same = found
-    return same

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from pytest_calibration.errors import ItemError, UsageError, suggestion
@@ -104,7 +105,14 @@ class Dataset:
         return cls(**given)
 
     def of_split(self, split: str) -> Dataset:
-        """Return the same data set with another split."""
+        """Return the same data set with another split.
+
+        Raises:
+            UsageError: it is one file, which has no other.
+        """
+        file = self.files or (self.path is not None and self.path.is_file() and self.path.name)
+        if file:
+            raise UsageError(f"{self}: {file} holds one split, and not {split!r} besides.")
         return replace(self, split=split)
 
     def __str__(self) -> str:
@@ -225,8 +233,12 @@ class Dataset:
             return self._of_file(file), ""
         if (path / SAVED).exists() or (path / SAVED_SPLITS).exists():
             saved = datasets.load_from_disk(str(path))
-            return (saved if (path / SAVED).exists() else saved[self.split]), ""
-        return datasets.load_dataset(str(path), self.config, split=self.split), ""
+            one = (path / SAVED).exists()
+            splits = {str(saved.split or self.split): saved} if one else dict(saved)
+            if self.split not in splits:
+                raise ValueError(f"it was saved with the splits {', '.join(splits)}")
+            return splits[self.split], ""
+        return self._fresh(str(path), self.config), ""
 
     def _of_hub(self) -> tuple[Any, str]:
         """Read from the hub, or from the caches where that has been done before."""
@@ -234,7 +246,14 @@ class Dataset:
         from huggingface_hub import hf_hub_download
 
         if self.files is not None:
-            file = hf_hub_download(self.id, self.files, repo_type="dataset", revision=self.revision)
+            file = hf_hub_download(
+                self.id,
+                self.files,
+                repo_type="dataset",
+                revision=self.revision,
+                # What HF_DATASETS_OFFLINE says counts for the data set's files, too.
+                local_files_only=bool(datasets.config.HF_DATASETS_OFFLINE),
+            )
             found = _SNAPSHOT.search(Path(file).as_posix())
             return self._of_file(Path(file)), found[1] if found else ""
         if Path(self.id).exists():
@@ -251,14 +270,25 @@ class Dataset:
 
     def _of_file(self, file: Path) -> Any:
         """Read a file of data as the split."""
-        import datasets
-
         ending = file.suffix.lower()
         if ending not in FORMATS:
             raise ValueError(f"{file.name} ends in none of {', '.join(FORMATS)}")
         more = {"sep": "\t"} if ending == ".tsv" else {}
         files = {self.split.partition("[")[0]: str(file)}
-        return datasets.load_dataset(FORMATS[ending], data_files=files, split=self.split, **more)
+        return self._fresh(FORMATS[ending], data_files=files, **more)
+
+    def _fresh(self, place: str, config: str | None = None, **options: Any) -> Any:
+        """Read the split from this disk, into memory.
+
+        Not through the library's cache: there, a folder that was changed, or another one of the
+        same name, is taken for what was read before.
+        """
+        import datasets
+
+        with TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+            return datasets.load_dataset(
+                place, config, split=self.split, cache_dir=cache, keep_in_memory=True, **options
+            )
 
     @cached_property
     def _class_names(self) -> dict[str, list[str]]:
@@ -271,7 +301,10 @@ class Dataset:
         if self.path is not None:
             return ItemError(f"{self}: cannot be read from {self.path} ({what}).")
         if not isinstance(problem, OSError):
-            return ItemError(f"{self}: cannot be read ({what}).")
+            # Where there is a loading script, the library raises this.
+            script = isinstance(problem, RuntimeError)
+            hint = "; name one of its files of data: dataset: {files: FILE}" if script else ""
+            return ItemError(f"{self}: cannot be read ({what}){hint}.")
         return ItemError(
             f"{self}: is not here and cannot be fetched ({what}); where there is a network, "
             f"fetch it: {self.fetching}; or name a copy of its repository: "

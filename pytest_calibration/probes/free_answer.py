@@ -38,6 +38,7 @@ STOP: Final = ("\n",)
 MAX_NEW_TOKENS: Final = 32
 MOST_OPTIONS: Final = len(ascii_uppercase)
 MOST_TEMPERATURE: Final = 100.0
+THINKING: Final = "<think>"
 MANY_UNFINISHED: Final = 0.05
 """Share of answers cut off, or empty, from which on reports say so."""
 
@@ -145,7 +146,7 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         stop: texts before which an answer ends.
         max_new_tokens: most tokens of an answer.
         match: which answers are right: ``normalised``, ``exact``, ``contains``, or a function
-            (question, answer, accepted answer) → bool, or its dotted name.
+            (question, answer, accepted answer) → bool.
 
     Raises:
         ItemError: a bad row.
@@ -335,7 +336,7 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         )
 
     def notes(self, answers: Sequence[Answer]) -> tuple[str, ...]:
-        """Say where many answers are cut off, or empty."""
+        """Say where many answers are cut off or empty, or begin with a thought."""
         n = len(answers)
         cut = sum(not a.generation.finished for a in answers)
         empty = sum(not a.text for a in answers)
@@ -349,6 +350,13 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
             out.append(
                 f"{empty:,} of {n:,} answers are empty, which counts as wrong: the prompt may not "
                 "lead to an answer."
+            )
+        thinking = sum(a.text.startswith(THINKING) for a in answers)
+        if thinking >= MANY_UNFINISHED * n:
+            out.append(
+                f"{thinking:,} of {n:,} answers begin with {THINKING}, and are read up to the "
+                "first stop text only: switch thinking off (chat: {enable_thinking: false}, where "
+                "the template knows it)."
             )
         return tuple(out)
 

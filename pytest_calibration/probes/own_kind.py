@@ -42,7 +42,7 @@ def own_probe(name: str, kind: str, settings: Mapping[str, Any], folder: Path, w
     Raises:
         ConfigError: it cannot be imported or built, or does not take these settings.
     """
-    make = _imported(kind, folder, where)
+    make = imported(kind, folder, where)
     try:
         signature = inspect.signature(make, eval_str=True)
     except NameError:  # a type that is imported for type checkers alone
@@ -72,21 +72,29 @@ def own_probe(name: str, kind: str, settings: Mapping[str, Any], folder: Path, w
     return probe
 
 
-def _imported(kind: str, folder: Path, where: str) -> Callable[..., Any]:
+def imported(
+    kind: str, folder: Path, where: str, key: str = "kind", what: str = "Class"
+) -> Callable[..., Any]:
+    """Import what a setting names as ``package.module:name``; the module may lie in ``folder``.
+
+    Raises:
+        ConfigError: there is none, or it cannot be called.
+    """
     match = _KIND.fullmatch(kind)
     if match is None:
         raise ConfigError(
-            f"{where}: kind {quoted(kind)} names no class; write package.module:Class."
+            f"{where}: {key} {quoted(kind)} names no {what.lower()}; write package.module:{what}."
         )
     name, attribute = match.groups()
-    module = _module(name, folder.resolve(), where)
+    where_key = f"{where}: {key}"
+    module = _module(name, folder.resolve(), where_key)
     make = getattr(module, attribute, None)
     if make is None:
         hint = suggestion(attribute, vars(module))
-        raise ConfigError(f"{where}: kind: module {name!r} has no {attribute!r}{hint}.")
+        raise ConfigError(f"{where_key}: module {name!r} has no {attribute!r}{hint}.")
     if not callable(make):
         raise ConfigError(
-            f"{where}: kind {kind!r} is neither a class nor a function, got {quoted(make)}."
+            f"{where_key} {kind!r} is neither a class nor a function, got {quoted(make)}."
         )
     made: Callable[..., Any] = make
     return made
@@ -103,17 +111,17 @@ def _module(name: str, folder: Path, where: str) -> Any:
         missing = getattr(problem, "name", None) if type(problem) is ModuleNotFoundError else None
         if missing and f"{name}.".startswith(f"{missing}."):
             raise ConfigError(
-                f"{where}: kind: there is no module {missing!r}, neither in {folder} nor where "
+                f"{where}: there is no module {missing!r}, neither in {folder} nor where "
                 "Python looks for modules."
             ) from None
         raise ConfigError(
-            f"{where}: kind: module {name!r} cannot be imported ({_told(problem)})."
+            f"{where}: module {name!r} cannot be imported ({_told(problem)})."
         ) from problem
     beside = folder.joinpath(*name.split("."))
     file = Path(str(getattr(module, "__file__", None) or folder)).resolve()
     if not file.is_relative_to(folder) and (beside.is_dir() or beside.with_suffix(".py").is_file()):
         raise ConfigError(
-            f"{where}: kind: module {name!r} is {file}, and not the one in {folder}; give that one "
+            f"{where}: module {name!r} is {file}, and not the one in {folder}; give that one "
             "a name of its own."
         )
     return module

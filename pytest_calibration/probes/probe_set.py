@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
-from pytest_calibration.probes.own_kind import is_own_kind, own_probe
+from pytest_calibration.probes.own_kind import imported, is_own_kind, own_probe
 from pytest_calibration.probes.presets import PRESET, Presets, all_presets, full_settings
 from pytest_calibration.probes.probe import ItemProbe, Probe
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
@@ -37,9 +37,10 @@ KINDS: Final = {
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
 LM_EVAL: Final = "lm_eval:"
 """Begin of the names of probes that need no entry: what follows is a task of lm-eval."""
+MATCH: Final = "match"
 PATHS: Final = ("path", "shots_path", "include_path")
 # Settings that the gate reads, not the probe.
-GATE_SETTINGS: Final = ("limit", "tolerance")
+GATE_SETTINGS: Final = ("limit", "tolerance", "operating_points")
 
 
 def _class_of(kind: str) -> Callable[..., Probe]:
@@ -100,6 +101,8 @@ def from_settings(
         arguments[key] = folder / value if key in PATHS else value
         if key == "dataset" and isinstance(value.get("path"), str):
             arguments[key] = {**value, "path": folder / value["path"]}
+        if key == MATCH and is_own_kind(value):
+            arguments[key] = imported(value, folder, where, MATCH, "function")
     required = [p.name for p in signature(make).parameters.values() if p.default is p.empty]
     for key in required:
         if key not in arguments and key != "name":
@@ -237,7 +240,8 @@ class ProbeSet:
 
     def _check(self, name: str) -> None:
         if name not in self:
-            hint = suggestion(name, [*self.factories, *self.presets])
+            task = f"{LM_EVAL}{name.partition(':')[2]}" if ":" in name else LM_EVAL
+            hint = suggestion(name, [*self.factories, *self.presets, task])
             further = [preset for preset in self.presets if preset not in self.factories]
             more = f"; presets: {', '.join(further)}" if further else ""
             known = ", ".join(self.factories)

@@ -140,11 +140,12 @@ class Asking:
 
         The lines of all guesses must be there, each probability one that :func:`probability` reads.
         Of several guesses the one with the highest probability is the answer, of equals the first.
-        Tags are read after the last ``</think>``: the first answer, and the first confidence after
-        it.
+        Of tags, it is the first answer and the first confidence after it. What comes before the
+        last ``</think>`` is not read.
         """
+        text = text.rpartition(_THOUGHT)[2]
         if not self.labels:
-            return _tagged(text.rpartition(_THOUGHT)[2])
+            return _tagged(text)
         names = tuple(name.casefold() for pair in self.labels for name in pair)
         values = labelled(text, names)
         if values is None:

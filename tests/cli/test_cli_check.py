@@ -23,6 +23,7 @@ RECORD = Path("calibration_baselines/quiz.yaml")
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Work in a folder with the predictions of three models, on a terminal of 100 columns."""
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.chdir(tmp_path)
     for name, gap in (("base", 0.0), ("sft", 0.1), ("better", -0.0)):
         save(tmp_path / f"{name}.csv", at_gap(gap))
@@ -50,6 +51,8 @@ def test_record_then_gate(command) -> None:
     assert (recorded.code, recorded.lines[0]) == (0, "recorded: probe quiz on base.csv")
     stored = RECORD.read_bytes()
     assert command("check", "base.csv", "--probe=quiz").lines[0] == "passed: probe quiz on base.csv"
+    unnamed = command("check", "sft.csv")
+    assert unnamed.lines[0].endswith("Stored there: quiz; --probe=quiz compares with it.")
     failed = command("check", "sft.csv", "--probe=quiz", "--record")
     assert (failed.code, RECORD.read_bytes()) == (1, stored)
     assert failed.lines[0] == "calibration regressed: probe quiz on sft.csv"
@@ -101,6 +104,8 @@ def test_limits(command) -> None:
     with pytest.raises(AssertionError, match=r"0\.100 > limit 0\.050"):
         assert_ece_below(read_predictions("sft.csv"), 0.05)
     assert "0.100 > limit 0.050" in result.out
+    # A threshold is one of a comparison.
+    assert command("check", "base.csv", "--max-ece=0.5", "--threshold=0.8").code == 1
     both = command("check", "sft.csv", "--max-ece=0.2", "--baseline=base.csv")
     assert both.code == 1
     assert "passed: probe sft on sft.csv" in both.lines
@@ -162,6 +167,36 @@ def test_json_and_reports(command, place: Path) -> None:
     assert "secret" in (place / "r.json").read_text("utf-8")
 
 
+def test_on_github_the_summary_of_the_step_has_the_report(
+    command, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Added to what stands there, as after a test session."""
+    (place / "summary").write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary"))
+    assert command("check", "sft.csv", "--max-ece=0.05").code == 1
+    text = (place / "summary").read_text("utf-8")
+    assert text.startswith("before\n<!-- pytest-calibration -->")
+    assert "sft.csv" in text
+
+
+def test_a_history_of_checkpoints(command, place: Path) -> None:
+    """What was measured is added, by checkpoint, and drift tells where it got worse."""
+    for step, name in ((100, "base"), (200, "sft")):
+        model = f"--model=runs/checkpoint-{step}"
+        flags = ("--probe=quiz", model, "--history=h.jsonl", "--max-ece=0.05")
+        command("check", f"{name}.csv", *flags)
+    lines = [json.loads(line) for line in (place / "h.jsonl").read_text("utf-8").splitlines()]
+    found = [(line["step"], line["probe"], line["verdict"]) for line in lines if "step" in line]
+    assert found == [(100, "quiz", "passed"), (200, "quiz", "above_limit")]
+    command("check", "sft.csv", *flags, "--threshold=0.8", "--baseline=base.csv")
+    last = json.loads((place / "h.jsonl").read_text("utf-8").splitlines()[-1])
+    assert last["metrics"]["coverage@0.8"]["value"] == pytest.approx(0.4)
+    drift = command("drift", "h.jsonl")
+    assert drift.code == 0
+    assert "worse" in drift.out
+    assert command("check", "base.csv", "--max-ece=0.05", "--history=base.csv").code == 2
+
+
 def test_columns_and_classes(command, place: Path) -> None:
     """What a table calls its columns, as in read_predictions."""
     rows = "".join(f"{i},0.9,0.1,{'a' if i % 10 else 'b'}\n" for i in range(60))
@@ -172,6 +207,25 @@ def test_columns_and_classes(command, place: Path) -> None:
     # A command that is printed keeps them.
     missing = command("check", "own.csv", *columns, "--classes=a,b")
     assert missing.lines[-1].endswith(f" {' '.join(columns)} --classes=a,b --record")
+
+
+def test_each_task_of_lm_eval_has_a_verdict(command, place: Path) -> None:
+    """One of them may be chosen; what cannot be read is an error that names what can."""
+    run = Path(__file__).parents[1] / "readers" / "lm_eval_run"
+    for path in run.iterdir():
+        if path.name.startswith(("samples_letters", "samples_places", "results")):
+            (place / "run").mkdir(exist_ok=True)
+            (place / "run" / path.name).write_bytes(path.read_bytes())
+    result = command("check", "run", "--max-ece=1", "--json")
+    found = [verdict["probe"] for verdict in json.loads(result.out)["verdicts"]]
+    assert (result.code, found) == (0, ["lm_eval:letters", "lm_eval:places"])
+    assert command("check", "run", "--record").code == 0
+    assert len([*Path("calibration_baselines").glob("*.yaml")]) == 2
+    one = command("check", "run", "--task=places", "--baseline=run", "--strict")
+    assert (one.code, one.lines[0]) == (3, "inconclusive: probe lm_eval:places on base")
+    named = command("check", "run", "--probe=x", "--max-ece=1")
+    assert named.code == 2
+    assert "choose one of them with task" in named.err
 
 
 @pytest.mark.parametrize(
@@ -188,6 +242,7 @@ def test_columns_and_classes(command, place: Path) -> None:
         (["base.csv", "--accept=REASON"], "needs a reason that a reviewer can read, got 'REASON'"),
         (["base.csv", "--report=r.pdf"], "must end in one of .html, .md, .json"),
         (["base.csv", "--max-ece=5"], "must lie between 0 and 1, got 5"),
+        (["base.csv", "--baseline="], "--baseline needs the name of a stored baseline, or a file"),
         (["base.csv", "--baseline=none.csv"], "none.csv: there is no such file"),
         (["base.csv", "--baseline=base.csv", "--record"], "--record is about stored baselines"),
         (["base.csv", "--probe=x", "--baseline=r.yaml"], "is a baseline of 'quiz'"),

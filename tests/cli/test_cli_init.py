@@ -315,6 +315,30 @@ def test_items_of_one_name_are_two_probes(folder: Path, command: Command) -> Non
     assert {*config(folder)["probes"]} == {"quiz", "b-quiz"}
 
 
+def test_whatever_lies_there_is_read_or_passed_over(folder: Path, command: Command) -> None:
+    """Damaged files, names that cannot be typed, pipes and links end in no error."""
+    put(folder / "a/config.json", "[" * 100_000)
+    checkpoint(folder / "b", id2label=[1])
+    put(folder / "c/config.json", {"architectures": 5, "model_type": 3})
+    put(folder / "d/config.json/x.csv", predictions())
+    put(folder / "e/adapter_config.json", {"peft_type": ["x"], "task_type": {"a": 1}})
+    put(folder / "f\nf/x.csv", predictions())
+    for name in ("x.csv", "x.jsonl", "x.json", "x.parquet", "conftest.py"):
+        (folder / name).write_bytes(bytes(range(255, 0, -1)))
+    for name in ("none.csv", "none.jsonl", "none.json"):
+        put(folder / name, "")
+    put(folder / "nan.json", '[{"confidence": NaN, "correct": 1}]')
+    (folder / "up").symlink_to(folder)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe.csv")
+    result = command("init")
+    assert (result.code, result.err) == (0, "")
+    found = look(folder)
+    assert [one.path for one in found.checkpoints] == ["b", "e"]
+    assert [one.path for one in found.predictions] == ["d/config.json/x.csv"]
+    assert "  left out: c: a 5, neither a language model nor a classifier" in result.lines
+
+
 # --- what is wrong -------------------------------------------------------------------------------
 
 
@@ -361,12 +385,29 @@ def test_a_name_on_the_hub_is_told_as_one(folder: Path, command: Command) -> Non
 
 def test_a_function_needs_no_torch(folder: Path, command: Command) -> None:
     """It is taken for a classifier, whose classes are named by their columns."""
+    put(folder / "pyproject.toml", "")
     result = command("init", "--model", "my_service:predict")
+    assert "- run: pip install .\n" in (folder / GITHUB).read_text("utf-8")
     assert "model hub" not in result.out
-    assert steps(result.out)[0][1] == "--calibration-model=my_service:predict"
+    record, gate = steps(result.out)
+    assert gate == [TEST, "--calibration-model=my_service:predict"]
+    assert record == [*gate, "--calibration-record"]
     assert "[hf]" not in (folder / GITHUB).read_text("utf-8")
     rows = map(json.loads, (folder / "calibration_texts.jsonl").read_text("utf-8").splitlines())
     assert [row["label"] for row in rows] == [0, 1]
+
+
+def test_what_is_imported_is_asked_what_there_is(folder: Path, command: Command) -> None:
+    """Texts with labels where there are some, else the other items; it wins over a fixture."""
+    put(folder / "conftest.py", CONFTEST)
+    put(folder / "quiz.jsonl", [QUESTION])
+    command("init", "--model", "mine:language_model")
+    assert {*config(folder)["probes"]} == {"quiz"}
+    put(folder / "texts.jsonl", [{"text": "a", "label": 1}])
+    (folder / CONFIG).unlink()
+    result = command("init", "--model", "mine:predict")
+    assert {*config(folder)["probes"]} == {"texts"}
+    assert steps(result.out)[0][1] == "--calibration-model=mine:predict"
 
 
 def test_a_file_in_the_way_is_one_sentence(folder: Path, command: Command) -> None:

@@ -36,16 +36,16 @@ probes:
 
 def test_all_kinds_are_listed_recorded_and_gated(project) -> None:
     """A model that becomes surer fails where it says so, and nowhere else."""
-    rows = [{"question": f"Is {i} a number?", "answer": "yes"} for i in range(400)]
+    rows = [{"question": f"Is {i} a number?", "answer": "yes"} for i in range(160)]
     project.write("rows.jsonl", "\n".join(map(json.dumps, rows)))
     project.write("calibration.yaml", CONFIG)
     project.pytester.makeconftest(CONFTEST)
     project.run("--calibration-list").stdout.re_match_lines(
         [
-            r"\* p-true +p_true +400 questions",
-            r"\* stated +verbalized +400 questions",
-            r"\* agreement +agreement +400 questions",
-            r"\* sequence +sequence +400 questions",
+            r"\* p-true +p_true +160 questions",
+            r"\* stated +verbalized +160 questions",
+            r"\* agreement +agreement +160 questions",
+            r"\* sequence +sequence +160 questions",
         ]
     )
     recorded = project.run("--calibration-model=runs/base", "--calibration-record")

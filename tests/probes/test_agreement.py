@@ -17,6 +17,7 @@ from pytest_calibration.metrics import bin_table
 from pytest_calibration.probes.free_answer import FreeQuestion
 
 PERU = {"question": "Capital of Peru?", "answer": "Lima"}
+BUILT_IN = Agreement()
 CHAD = {"question": "Capital of Chad?", "answer": "N'Djamena"}
 
 
@@ -123,7 +124,7 @@ def test_the_settings_of_the_draw_are_in_the_signature(tmp_path: Path) -> None:
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12))
 def test_the_largest_cluster_is_the_mode(answers: list[str]) -> None:
     """The largest count, reached first by the answer that came first."""
-    text, count = Agreement().largest(FreeQuestion("Q?", ("a",)), answers)
+    text, count = BUILT_IN.largest(FreeQuestion("Q?", ("a",)), answers)
     counts = {one: answers.count(one) for one in answers}
     assert count == max(counts.values())
     assert text == next(one for one in answers if counts[one] == count)

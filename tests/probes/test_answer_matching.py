@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-import sys
-from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -161,42 +159,21 @@ def equal_numbers(question: str, answer: str, other: str) -> bool:
     return Fraction(answer) == Fraction(other)
 
 
-def test_a_function_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given itself or by its dotted name; the signature names it."""
-    module = ModuleType("my_rules")
-    module.__dict__["equal"] = equal_numbers
-    monkeypatch.setitem(sys.modules, "my_rules", module)
-    by_name = Matching("p", "my_rules.equal")
-    for matching in (Matching("p", equal_numbers), by_name):
-        assert matching.is_right(Q, "1/2", ["0.5"])
-        assert matching.is_same(Q, "2/4", "1/2")
-        assert not matching.is_right(Q, "", ["0.5"])
-    assert by_name.described == "function my_rules.equal"
-    with pytest.raises(
-        ProbeError, match=r"^probe 'p': function my_rules.equal fails for 'x' and '0.5' \(ValueErr"
-    ):
-        by_name.is_right(Q, "x", ["0.5"])
+def test_a_function_decides() -> None:
+    """The signature names it; what it raises is told with the answers."""
+    matching = Matching("p", equal_numbers)
+    assert matching.is_right(Q, "1/2", ["0.5"])
+    assert matching.is_same(Q, "2/4", "1/2")
+    assert not matching.is_right(Q, "", ["0.5"])
+    assert matching.described == "function test_answer_matching:equal_numbers"
+    message = r"^probe 'p': function test_.*:equal_numbers fails for 'x' and '0.5' \(ValueError"
+    with pytest.raises(ProbeError, match=message):
+        matching.is_right(Q, "x", ["0.5"])
 
 
-@pytest.mark.parametrize(
-    ("match", "message"),
-    [
-        ("fuzzy", r"match must be one of normalised, exact, contains, or the dotted name of a fu"),
-        (3, "match must be one of .* got 3"),
-        ("gone_module.equal", r"'gone_module' cannot be imported \(ModuleNotFoundError: .*; name"),
-        ("string.gone", r"'string' has no function 'gone'; it takes \(question, answer, other"),
-        ("string.digits", "'string' has no function 'digits'"),
-    ],
-)
-def test_an_unknown_rule_is_told(match: str, message: str) -> None:
+@pytest.mark.parametrize("match", ["fuzzy", 3, "my_rules:equal"])
+def test_an_unknown_rule_is_told(match: Any) -> None:
     """With what there is."""
-    with pytest.raises(UsageError, match=f"^probe 'p': .*{message}"):
+    message = r"^probe 'p': match must be one of normalised, exact, contains, or a function \(pack"
+    with pytest.raises(UsageError, match=message):
         Matching("p", match)
-
-
-def test_a_module_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What its code raises is in the message."""
-    (tmp_path / "broken_rules.py").write_text("raise RuntimeError('not today')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UsageError, match=r"cannot be imported \(RuntimeError: not today\)"):
-        Matching("p", "broken_rules.equal")

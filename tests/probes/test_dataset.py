@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,15 @@ import repositories
 from fake_hub import COMMIT, serving
 from fakes import FakeModel
 
+from pytest_calibration.config import read_config
 from pytest_calibration.errors import ConfigError, ItemError, MissingExtra, UsageError
+from pytest_calibration.models import backends
 from pytest_calibration.probes.dataset import Dataset
 from pytest_calibration.probes.facts import Facts
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.next_token import NextToken
-from pytest_calibration.probes.probe_set import probe_set
+from pytest_calibration.probes.presets import all_presets, full_settings, packaged
+from pytest_calibration.probes.probe_set import from_settings, probe_set
 
 # --- without the library ------------------------------------------------------------------------
 
@@ -59,8 +61,6 @@ def test_one_source_is_named() -> None:
 
 def test_the_extra_is_named_where_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message holds the command that installs it."""
-    from pytest_calibration.models import backends
-
     monkeypatch.setattr(backends, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r'datasets is not .*: pip install "pytest-cali.*\[data'):
         probe_set().get("mmlu")
@@ -105,19 +105,50 @@ def test_the_command_that_fetches_it_is_python() -> None:
     assert part.fetching == f'python -c "import huggingface_hub; {call}"'
 
 
+DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of the package")
+def test_the_documented_entries_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each YAML example is a configuration whose settings are known."""
+    monkeypatch.setattr(backends, "find_spec", lambda _: None)
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    for text in blocks:
+        path = tmp_path / "calibration.yaml"
+        path.write_text(text, encoding="utf-8")
+        config = read_config(path)
+        for name, entry in (config.probes | config.presets).items():
+            settings = full_settings(name, entry, all_presets(config.presets), name)
+            assert isinstance(Dataset.of(settings["dataset"], name), Dataset)
+            # It is the library that is missing, and no setting that is wrong.
+            with pytest.raises(MissingExtra):
+                from_settings(name, entry, tmp_path, name, all_presets(config.presets))
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of the package")
+def test_the_table_of_presets_is_what_they_are() -> None:
+    """Id, configuration, split and licence of each that is no other way to ask another."""
+    rows = [line for line in DOCS.read_text(encoding="utf-8").splitlines() if line[:3] == "| `"]
+    for name, settings in packaged().items():
+        (row,) = (line for line in rows if f"`{name}`" in line.split("|")[1])
+        if name.endswith("_lm"):
+            continue
+        dataset = settings["dataset"]
+        told = [dataset["id"], dataset["split"], dataset["licence"]]
+        if not name.startswith("arc_"):
+            told.append(dataset.get("config", ""))
+        assert all(one in row for one in told), row
+
+
 # --- with the library ---------------------------------------------------------------------------
 
 data = pytest.mark.data
 
 
 @pytest.fixture
-def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Facts]:
+def facts(tmp_path: Path) -> Callable[..., Facts]:
     """Makes a facts probe of a repository with two columns and a class."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import datasets
-
-        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     rows = [{"q": f"Fact {i} is", "a": f"a{i}", "kind": i % 2} for i in range(10)]
     types = {"q": "string", "a": "string", "kind": ("odd", "even")}
     folder = repositories.write_repository(
@@ -183,6 +214,8 @@ def test_a_saved_data_set_is_read(tmp_path: Path) -> None:
     for name in ("one", "splits"):
         probe = NextToken("mine", dataset={"path": tmp_path / name, "split": "test"})
         assert [i.text for i in probe.items] == ["one text"]
+    with pytest.raises(ItemError, match=r"\(it was saved with the splits test\)"):
+        NextToken("mine", dataset={"path": tmp_path / "splits", "split": "test[:1]"})
 
 
 @data
@@ -222,6 +255,19 @@ def test_labels_that_are_not_published_are_an_error(facts: Any, tmp_path: Path) 
 
 
 @data
+def test_a_copy_is_read_as_it_is_now(facts: Any, tmp_path: Path) -> None:
+    """Not what the library has in its cache of a folder before it changed, or of its namesake."""
+
+    def write(folder: Path, rows: int) -> Dataset:
+        content = [{"text": f"Text {i}."} for i in range(rows)]
+        repositories.write_repository(folder, {"default": {"test": content}}, {"text": "string"})
+        return Dataset(path=folder, split="test")
+
+    for folder, rows in (("a/set", 3), ("b/set", 5), ("a/set", 7)):
+        assert NextToken("mine", dataset=write(tmp_path / folder, rows)).size == rows
+
+
+@data
 def test_no_code_of_a_repository_is_run(facts: Any, tmp_path: Path) -> None:
     """A loading script beside no data, or beside data, is left alone."""
     folder = tmp_path / "scripted"
@@ -230,6 +276,16 @@ def test_no_code_of_a_repository_is_run(facts: Any, tmp_path: Path) -> None:
     with pytest.raises(ItemError, match="cannot be read from"):
         Facts("mine", dataset={"path": folder, "split": "test"})
     assert not (tmp_path / "ran").exists()
+
+
+@data
+def test_one_file_has_no_split_for_examples(tmp_path: Path) -> None:
+    """Its questions would be their own examples."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "q?", "options": ["a", "b"], "answer": 0}\n')
+    settings = {"path": path, "split": "test"}
+    with pytest.raises(UsageError, match=r"rows\.jsonl holds one split, and not 'dev' besides"):
+        MultipleChoice("mine", dataset=settings, shots=1, shots_split="dev")
 
 
 @data
@@ -272,11 +328,14 @@ SCRIPT = """
 import sys
 from pytest_calibration.cli import main
 from pytest_calibration.errors import CalibrationError
-from pytest_calibration.probes.probe_set import probe_set
-for name, revision in (("mmlu", None), ("t_rex", None), ("mmlu", "f" * 40), ("sciq", None)):
-    settings = {name: {"dataset": {"revision": revision}} if revision else {}}
+from pytest_calibration.probes.presets import all_presets, full_settings, packaged
+from pytest_calibration.probes.probe_set import from_settings, probe_set
+for name, more in (
+    ("mmlu", {}), ("t_rex", {}), ("mmlu", {"revision": "f" * 40}), ("sciq", {}),
+    ("t_rex", {"files": None}),
+):
     try:
-        probe = probe_set(settings).get(name)
+        probe = probe_set({name: {"dataset": more}}).get(name)
         print(probe.size, probe._source.described()["dataset"])
     except CalibrationError as problem:
         print(problem)
@@ -311,7 +370,9 @@ def test_the_hub_and_then_its_cache_are_read(tmp_path: Path) -> None:
     for line in lines[2:4]:
         assert "is not here and cannot be fetched" in line
         assert "fetch it: python -c" in line
-    assert lines[4:] == [
+    assert "relbert/t_rex (test): cannot be read (" in lines[4]
+    assert lines[4].endswith("; name one of its files of data: dataset: {files: FILE}.")
+    assert lines[5:] == [
         f"mmlu: cais/mmlu pinned at {COMMIT}", f"t_rex: relbert/t_rex pinned at {COMMIT}", "0"
     ]  # fmt: skip
     pinned = (tmp_path / "calibration.yaml").read_text()
@@ -319,12 +380,14 @@ def test_the_hub_and_then_its_cache_are_read(tmp_path: Path) -> None:
     # No bars, no log lines, no warnings: one line of the library would be told to the user.
     assert err == ""
 
-    (tmp_path / "calibration.yaml").unlink()
-    lines, err = outcome(HF_HUB_OFFLINE="1", HF_ENDPOINT=address)
-    assert lines[:2] == read
-    assert f"there is the revision {COMMIT}, not {'f' * 40}" in lines[2]
-    assert "allenai/sciq (test): is not here and cannot be fetched" in lines[3]
-    assert "load_dataset('allenai/sciq')" in lines[3]
-    assert lines[4:] == ["2"]
-    assert err.count("\n") == 1
-    assert "cais/mmlu: the hub cannot be asked for its commit" in err
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        (tmp_path / "calibration.yaml").unlink(missing_ok=True)
+        # The address is one at which nothing answers.
+        lines, err = outcome(**{name: "1"}, HF_ENDPOINT=address)
+        assert lines[:2] == read
+        assert f"there is the revision {COMMIT}, not {'f' * 40}" in lines[2]
+        assert "allenai/sciq (test): is not here and cannot be fetched" in lines[3]
+        assert "load_dataset('allenai/sciq')" in lines[3]
+        assert lines[5:] == ["2"]
+        assert err.count("\n") == 1
+        assert "cais/mmlu: the hub cannot be asked for its commit" in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -223,15 +224,17 @@ def test_answers_that_are_cut_off_or_empty_are_noted(tmp_path: Path) -> None:
             return Generation(text, np.array([-0.1]), finished=text != "long")
 
     def said(prompt: str) -> str:
-        return {"Q0?": "long", "Q1?": ""}.get(prompt.split()[-2], "a")
+        return {"Q0?": "long", "Q1?": "", "Q2?": "<think>\nWell"}.get(prompt.split()[-2], "a")
 
     predictions = SequenceLogprob(path=rows(tmp_path, *many)).run(Long(said))
     assert predictions.notes == (
         "1 of 20 answers were cut off after 32 tokens: raise max_new_tokens, or name in stop what "
         "ends an answer.",
         "1 of 20 answers are empty, which counts as wrong: the prompt may not lead to an answer.",
+        "1 of 20 answers begin with <think>, and are read up to the first stop text only: switch "
+        "thinking off (chat: {enable_thinking: false}, where the template knows it).",
     )
-    assert predictions.correct.tolist() == [False, False] + [True] * 18
+    assert predictions.correct.tolist() == [False] * 3 + [True] * 17
     one_more = [*many, {"question": "Q20?", "answer": "a"}]
     assert SequenceLogprob(path=rows(tmp_path, *one_more)).run(Long(said)).notes == ()
 
@@ -323,6 +326,14 @@ def test_a_setting_of_one_kind_is_checked(
         ("verbalized", {"shots": 3}, "unknown setting 'shots'"),
         ("verbalized", {"max_failures": "few"}, "max_failures must be a number, got 'few'"),
         ("p_true", {"match": "fuzzy"}, "match must be one of"),
+        ("p_true", {"match": "gone_rules:same"}, "match: there is no module 'gone_rules', neither"),
+        ("p_true", {"match": "string:gone"}, "match: module 'string' has no 'gone'"),
+        (
+            "p_true",
+            {"match": "string:digits"},
+            "match 'string:digits' is neither a class nor a fun",
+        ),
+        ("p_true", {"match": ":same"}, "match ':same' names no function; write package.module:fun"),
     ],
 )
 def test_an_entry_of_the_configuration_is_checked(
@@ -333,15 +344,21 @@ def test_an_entry_of_the_configuration_is_checked(
         from_settings("mine", {"kind": kind, **settings}, Path(), "calibration.yaml: probes.mine")
 
 
-def test_an_entry_of_the_configuration_makes_a_probe(tmp_path: Path) -> None:
+def test_an_entry_of_the_configuration_makes_a_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All settings as a file has them."""
     rows(tmp_path, PERU)
     settings = {"kind": "agreement", "path": "rows.jsonl", "samples": 4, "temperature": 1}
-    more = {"stop": ["\n", "."], "match": "os.path.samefile", "limit": 3}
+    more = {"stop": ["\n", "."], "match": "rules_beside:same", "limit": 3}
+    code = "def same(question, answer, other):\n    return answer[:1] == other[:1]\n"
+    (tmp_path / "rules_beside.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", list(sys.path))
     probe = from_settings("mine", {**settings, **more}, tmp_path, "calibration.yaml: probes.mine")
     assert isinstance(probe, Agreement)
     assert (probe.size, probe.samples, probe.stop) == (1, 4, ("\n", "."))
-    assert probe.matching.described == "function os.path.samefile"
+    assert probe.matching.described == "function rules_beside:same"
+    assert probe.is_right(probe.items[0], "L.A.")
 
 
 def test_the_prompts_in_the_docs_are_those_that_are_asked(tmp_path: Path) -> None:
@@ -360,3 +377,17 @@ def test_the_prompts_in_the_docs_are_those_that_are_asked(tmp_path: Path) -> Non
     assert [block.strip() for block in blocks] == [
         prompt.removesuffix("\nGuess:").strip() for prompt in asked
     ]
+
+
+@pytest.mark.data
+def test_accepted_answers_come_from_a_public_data_set(tmp_path: Path) -> None:
+    """Nested columns, read by the real library: the aliases of an answer are all accepted."""
+    pytest.importorskip("datasets")
+    path = tmp_path / "trivia.jsonl"
+    aliases = {"question": "Seat?", "answer": {"value": "The Hague", "aliases": ["Den Haag", "D."]}}
+    path.write_text(json.dumps(aliases), encoding="utf-8")
+    columns = {"question": "question", "answers": "answer.aliases"}
+    dataset = {"path": str(path), "split": "train", "columns": columns}
+    predictions = SequenceLogprob(dataset=dataset).run(Answering(lambda _: "den haag"))
+    assert predictions.correct.tolist() == [True]
+    assert "trivia.jsonl train rows " in str(predictions.signature)

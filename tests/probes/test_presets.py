@@ -75,12 +75,12 @@ class Leaning:
 
 @pytest.fixture(autouse=True)
 def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the library prepares goes to the test's own folder."""
+    """The harness reads through the library's cache, which takes one folder for its namesake."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import datasets
 
-        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def probe_of(name: str, folder: Path, **settings: Any) -> Any:

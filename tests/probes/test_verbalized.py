@@ -153,6 +153,11 @@ TAG = Asking("tag")
         (ONE, "**Guess: Lima**\nprobability : 0.8", ("Lima", 0.8)),
         (ONE, "Guess: 3:30 pm\nProbability: 0.8", ("3:30 pm", 0.8)),
         (ONE, "Guess: Lima\nProbability: 0.8\nGuess: Cusco\nProbability: 0.9", ("Lima", 0.8)),
+        (
+            ONE,
+            "<think>\nGuess: Cusco\nProbability: 0.1\n</think>\nGuess: Lima\nProbability: 0.8",
+            ("Lima", 0.8),
+        ),
         (ONE, "Guess: Lima\nIt is big.\nProbability: 0.8", None),
         (ONE, "Guess: Lima", None),
         (ONE, "Guess: Lima (0.8)", None),

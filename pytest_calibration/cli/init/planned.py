@@ -71,6 +71,8 @@ def plan(found: Surroundings, *, ci: bool = True) -> Plan:
         "checkpoint": _is_checkpoint(found),
         "extra": "[hf]" if _is_checkpoint(found) else "",
         "requirements": (found.folder / "requirements.txt").is_file(),
+        "package": bool(found.own_model or any(one.is_code for one in found.checkpoints))
+        and (found.folder / "pyproject.toml").is_file(),
     }
     files = {test: _rendered("test_calibration.py", values)}
     files[CONFIG] = _rendered("calibration.yaml", values)
@@ -98,6 +100,9 @@ def _probes(found: Surroundings) -> tuple[dict[str, dict[str, Any]], dict[str, s
     if not found.asks:
         return {}, {}
     fitting = [one for one in found.items if _fits(found, one)]
+    if not fitting and any(one.is_code for one in found.checkpoints):
+        # What is imported may be a language model as well.
+        fitting = list(found.items)
     probes: dict[str, dict[str, Any]] = {}
     for one in fitting:
         name = readable_stem(Path(one.path).stem)
@@ -159,7 +164,8 @@ def _steps(found: Surroundings, test: str) -> Iterator[Step]:
         " ".join([record, *flags, "--calibration-record"]),
         "store what is there now; commit the files",
     )
-    if candidate and len(found.checkpoints) < 2:
+    # What is imported keeps its name when it changes.
+    if _is_checkpoint(found) and len(found.checkpoints) < 2:
         candidate = f"--calibration-model={UNKNOWN}"
     yield Step(
         " ".join(filter(None, [record, candidate])),

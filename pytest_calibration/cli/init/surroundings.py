@@ -13,7 +13,6 @@ from pytest_calibration.errors import CalibrationError, PredictionsError, UsageE
 from pytest_calibration.history.checkpoints import checkpoint_of, run_of
 from pytest_calibration.readers.lm_eval import NEWEST, NONE, SAMPLES
 from pytest_calibration.text.numbers import counted
-from pytest_calibration.text.visible import has_half_pair
 
 LANGUAGE_MODEL: Final = "language model"
 CLASSIFIER: Final = "classifier"
@@ -94,7 +93,8 @@ class Surroundings:
         checkpoints: models of one kind, in order of their steps, what others come from first.
         predictions: of models that were run elsewhere.
         items: what could be asked.
-        own_model: the ``conftest.py`` with a fixture ``calibration_model``; empty without one.
+        own_model: the ``conftest.py`` with a fixture ``calibration_model``; empty without one, and
+            where a model is named.
         tests: the folder of the tests.
         git: whether it is in a git repository.
         gitlab: whether its CI is GitLab's.
@@ -159,7 +159,7 @@ def look(folder: Path, model: str | None = None, predictions: str | None = None)
         checkpoints,
         tuple(stored),
         tuple(items),
-        own_model=_own_model(folder, places),
+        own_model=_own_model(folder, places) if model is None else "",
         tests=next((name for name in ("tests", "test") if (folder / name).is_dir()), "tests"),
         git=any((place / ".git").exists() for place in (folder, *folder.resolve().parents)),
         gitlab=(folder / ".gitlab-ci.yml").exists() and not (folder / ".github").is_dir(),
@@ -190,8 +190,8 @@ def _folders(folder: Path, left_out: list[str]) -> Iterator[Path]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        # A name that is no text cannot be written down.
-        return sorted(one for one in folder.iterdir() if not has_half_pair(one.name))
+        # A name with a line break, or that is no text, cannot be typed.
+        return sorted(one for one in folder.iterdir() if one.name.isprintable())
     except OSError:
         return []
 

@@ -118,7 +118,7 @@ class Decoder:
         cache = self._new_cache()
         outputs = [self._outputs(ids[:, :first], cache)]
         # What is selected when rows come to an end: here, all of them.
-        cache.batch_select_indices(torch.arange(len(ids), device=self._device))
+        cache.batch_select_indices(torch.arange(len(ids)))
         outputs += [self._outputs(ids[:, i : i + 1], cache) for i in range(first, ids.shape[1])]
         return torch.stack(outputs, 1).flatten(0, 1)
 
@@ -134,7 +134,8 @@ class Decoder:
         # Several continuations of one text read it once.
         distinct = list({tuple(row.ids): None for row in batch})
         places = {ids: i for i, ids in enumerate(distinct)}
-        index = torch.tensor([places[tuple(row.ids)] for row in batch], device=self._device)
+        # On the CPU: the layers of a model may lie on several devices.
+        index = torch.tensor([places[tuple(row.ids)] for row in batch])
         cache = self._new_cache()
         yield batch
         outputs = self._outputs(torch.tensor(distinct, device=self._device), cache)
@@ -149,7 +150,7 @@ class Decoder:
             if not kept:
                 return
             if len(kept) < len(batch):
-                cache.batch_select_indices(torch.tensor(kept, device=self._device))
+                cache.batch_select_indices(torch.tensor(kept))
                 batch = [batch[i] for i in kept]
             last = torch.tensor([[row.ids[-1]] for row in batch], device=self._device)
             yield batch

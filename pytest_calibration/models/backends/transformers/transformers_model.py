@@ -250,14 +250,12 @@ class TransformersModel(ModelInMemory):
 
         def check(active: Sequence[Continuation]) -> None:
             for row in active:
-                self._check_length(len(row.ids), row.text)
+                self._check_length(len(row.ids), row.text, len(row.added))
 
-        encoded = self._encode(list(prompts), add_special_tokens)
+        read = self._encode(list(prompts), add_special_tokens)
         rows = [
             Continuation(text, ids, most, is_end, ends, seeds[i] if seeds else None)
-            for i, (text, ids, most) in enumerate(
-                zip(prompts, encoded, max_new_tokens, strict=True)
-            )
+            for i, (text, ids, most) in enumerate(zip(prompts, read, max_new_tokens, strict=True))
         ]
         with evaluating(self.model), explained(self.name):
             self._scorer.grow(rows, temperature=temperature, check=check)
@@ -385,11 +383,13 @@ class TransformersModel(ModelInMemory):
             return frozenset()
         return frozenset([configured] if isinstance(configured, int) else configured)
 
-    def _check_length(self, n: int, prompt: str) -> None:
+    def _check_length(self, n: int, prompt: str, written: int = 0) -> None:
         if n > self.max_tokens:
+            answer = f", {written:,} of them its answer" if written else ""
             raise ModelError(
-                f"{self.name}: the prompt {excerpt(prompt)} takes {n:,} tokens, more than the "
-                f"{self.max_tokens:,} this model can read; use fewer shots or shorter items."
+                f"{self.name}: the prompt {excerpt(prompt)} takes {n:,} tokens{answer}, more than "
+                f"the {self.max_tokens:,} this model can read; use fewer shots or shorter items"
+                f"{' or answers' if written else ''}."
             )
 
     def _windows(self, ids: NDArray[np.int64], target: NDArray[np.int64]) -> Iterator[Row]:
