@@ -335,7 +335,8 @@ def test_a_setting_that_makes_no_sense_is_named(
         (PTrue, {"check": "{question}"}, "the check '{question}' lacks {answer}"),
         (PTrue, {"check": "{question}{answer}", "samples": 1}, "the check .* lacks {brainstormed}"),
         (Verbalized, {"form": "long"}, "form must be one of top_1, top_k, tag, got 'long'"),
-        (Verbalized, {"guesses": 1}, "guesses must be a whole number between 2 and 10, got 1"),
+        (Verbalized, {"guesses": 3}, "guesses is a setting of form: top_k, got form 'top_1'"),
+        (Verbalized, {"form": "top_k", "guesses": 1}, "guesses must be .* 2 and 10, got 1"),
         (Verbalized, {"max_failures": 5}, "max_failures must be a share from 0 to 1, got 5"),
     ],
 )
