@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, UsageError
 from pytest_calibration.models.protocols import Generation, LanguageModel, Message
+from pytest_calibration.models.stops import before_stop
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes import builtin
@@ -28,7 +29,6 @@ from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_
 from pytest_calibration.probes.probe import Item, ItemProbe
 from pytest_calibration.probes.prompting import ChatSetting, Prompting, takes
 from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
-from pytest_calibration.text.stops import before_stop
 from pytest_calibration.text.visible import quoted
 
 KEYS: Final = ("question", "answer", "answers", "options", "id", "group", "slice")

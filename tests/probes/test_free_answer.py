@@ -17,10 +17,10 @@ from fakes import FakeModel
 from pytest_calibration import Agreement, PTrue, SequenceLogprob, Verbalized
 from pytest_calibration.errors import ConfigError, ItemError, ModelError, UsageError
 from pytest_calibration.models.protocols import Generation
+from pytest_calibration.models.stops import before_stop
 from pytest_calibration.probes.free_answer import HEADER
 from pytest_calibration.probes.probe_set import from_settings
 from pytest_calibration.probes.prompting import Prompting
-from pytest_calibration.text.stops import before_stop
 
 KINDS = [PTrue, Verbalized, Agreement, SequenceLogprob]
 PERU = {"question": "Capital of Peru?", "answer": "Lima"}
