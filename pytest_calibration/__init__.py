@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_calibration.assertions import assert_metric_below as assert_metric_below
     from pytest_calibration.assertions import assert_no_drift as assert_no_drift
     from pytest_calibration.assertions import assert_no_regression as assert_no_regression
+    from pytest_calibration.assertions import assert_no_regression_at as assert_no_regression_at
     from pytest_calibration.assertions import assert_not_overconfident as assert_not_overconfident
     from pytest_calibration.baselines import Baselines as Baselines
     from pytest_calibration.diagnosis import Diagnosis as Diagnosis
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from pytest_calibration.diagnosis.slices import by_slice as by_slice
     from pytest_calibration.diagnosis.slices import shifts
     from pytest_calibration.errors import CalibrationError as CalibrationError
+    from pytest_calibration.gate.chosen_threshold import choose_threshold as choose_threshold
     from pytest_calibration.gate.decision import State as State
     from pytest_calibration.gate.planning import plan as plan
     from pytest_calibration.gate.trend import trend as trend
     from pytest_calibration.gate.verdict import Verdict as Verdict
     from pytest_calibration.gate.verdict import compare as compare
+    from pytest_calibration.gate.verdict import compare_at as compare_at
     from pytest_calibration.gate.verdict import judge as judge
     from pytest_calibration.history.checkpoints import checkpoints as checkpoints
     from pytest_calibration.history.file import History as History
@@ -44,11 +47,15 @@ if TYPE_CHECKING:
     from pytest_calibration.models.text_classifier import TextClassifier as TextClassifier
     from pytest_calibration.predictions import Predictions as Predictions
     from pytest_calibration.predictions import Signature as Signature
+    from pytest_calibration.probes.agreement import Agreement as Agreement
     from pytest_calibration.probes.classification import Classification as Classification
     from pytest_calibration.probes.facts import Facts as Facts
     from pytest_calibration.probes.multiple_choice import MultipleChoice as MultipleChoice
     from pytest_calibration.probes.next_token import NextToken as NextToken
+    from pytest_calibration.probes.p_true import PTrue as PTrue
     from pytest_calibration.probes.preference import Preference as Preference
+    from pytest_calibration.probes.sequence import SequenceLogprob as SequenceLogprob
+    from pytest_calibration.probes.verbalized import Verbalized as Verbalized
     from pytest_calibration.readers import read_predictions as read_predictions
     from pytest_calibration.reports.plots import reliability_diagram as reliability_diagram
     from pytest_calibration.training.callback import CalibrationCallback as CalibrationCallback
@@ -64,15 +71,16 @@ if TYPE_CHECKING:
 # Module to the names it has; `name:public` where the public name is another.
 _MODULES = {
     "assertions": "assert_accuracy_above assert_ece_below assert_metric_below "
-    "assert_no_drift assert_no_regression assert_not_overconfident",
+    "assert_no_drift assert_no_regression assert_no_regression_at assert_not_overconfident",
     "baselines": "Baselines",
     "diagnosis": "Diagnosis diagnose",
     "diagnosis.slices": "by_slice shifts:slice_shifts",
     "errors": "CalibrationError",
+    "gate.chosen_threshold": "choose_threshold",
     "gate.decision": "State",
     "gate.planning": "plan",
     "gate.trend": "trend",
-    "gate.verdict": "Verdict compare judge",
+    "gate.verdict": "Verdict compare compare_at judge",
     "history.checkpoints": "checkpoints",
     "history.file": "History",
     "measurement": "Measurement measure",
@@ -80,11 +88,15 @@ _MODULES = {
     "models.loading": "load_model",
     "models.text_classifier": "TextClassifier",
     "predictions": "Predictions Signature",
+    "probes.agreement": "Agreement",
     "probes.classification": "Classification",
     "probes.facts": "Facts",
     "probes.multiple_choice": "MultipleChoice",
     "probes.next_token": "NextToken",
+    "probes.p_true": "PTrue",
     "probes.preference": "Preference",
+    "probes.sequence": "SequenceLogprob",
+    "probes.verbalized": "Verbalized",
     "readers": "read_predictions",
     "reports.plots": "reliability_diagram",
     "training.callback": "CalibrationCallback",

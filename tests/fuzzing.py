@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import random
+import re
 import resource
 import signal
 import sys
@@ -26,6 +27,8 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +37,7 @@ import yaml
 from fakes import FakeModel
 from samples import predictions, small_results
 
-from pytest_calibration import Facts, MultipleChoice, NextToken, Predictions
+from pytest_calibration import Facts, MultipleChoice, NextToken, Predictions, PTrue
 from pytest_calibration.baselines import Baselines
 from pytest_calibration.baselines.check import compare_with_record
 from pytest_calibration.baselines.record import checksum, is_record, read_record
@@ -58,6 +61,7 @@ from pytest_calibration.models.spec import parse_spec
 from pytest_calibration.probes.dataset import Dataset
 from pytest_calibration.probes.presets import all_presets, full_settings
 from pytest_calibration.probes.probe_set import probe_set
+from pytest_calibration.readers import kind_of, lm_eval, read_predictions
 from pytest_calibration.reports.dump import dump_lines, read_both
 from pytest_calibration.reports.html import html_report
 from pytest_calibration.reports.json_report import json_report, parse_json, read_json
@@ -71,9 +75,11 @@ SECONDS: Final = 10.0
 MEBIBYTES: Final = 1024
 """Memory that all inputs together may add."""
 NAMES: Final = (
-    *("calibration.yaml", "record", "items", "rows of facts", "rows of quiz", "rows of prose"),
-    "table of quiz",
+    *("calibration.yaml", "record", "items", "rows of facts", "rows of quiz", "rows of open"),
+    *("rows of prose", "table of quiz"),
     *("cache entry", "report", "dump", "history", "trainer state", "checkpoint", "names"),
+    *("samples of lm-eval", "results of lm-eval"),
+    *("csv", "json lines", *(["parquet"] if find_spec("pyarrow") else [])),
 )
 # Parts of files that readers have stumbled over, here or elsewhere.
 TOKENS: Final = (
@@ -231,14 +237,14 @@ class Reader:
     read: Callable[[bytes, random.Random], object]
 
 
-def show(path: Path, *options: str) -> None:
-    """Run ``show``; exit code 2 stands for a CalibrationError."""
+def show(path: Path, *options: str, command: str = "show") -> None:
+    """Run ``show`` or another command; exit code 2 stands for a CalibrationError."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["show", str(path), *options])
+        code = main([command, str(path), *options])
     if code == 2:
         raise CalibrationError(err.getvalue().rstrip("\n"))
-    assert code == 0, f"exit code {code}"
+    assert code == 0 or (command, code) == ("check", 1), f"exit code {code}"
     assert out.getvalue().replace("\n", "").isprintable(), "raw characters on the terminal"
 
 
@@ -254,6 +260,8 @@ def readers(folder: Path) -> dict[str, Reader]:
         **_history(folder),
         "checkpoint": _checkpoint(folder),
         "names": _names(folder),
+        **_lm_eval(folder),
+        **_tables(folder),
     }
 
 
@@ -264,6 +272,7 @@ probes:
   words: {kind: facts, path: facts.jsonl, mode: first_token, limit: 200, tolerance: 0.03}
   quiz: {kind: multiple_choice, path: quiz.jsonl, shots: 1, scoring: text, header: "Go: "}
   prose: {kind: next_token, path: prose.jsonl, positions: 3}
+  open: {kind: agreement, path: open.jsonl, samples: 3, temperature: 0.5, seed: 1, stop: [".", "!"]}
   sciq: {limit: 5, dataset: {revision: main, columns: {question: question, answer: 3}}}
 presets:
   own: {preset: mmlu, limit: 9, dataset: {config: anatomy, path: copy, where: answer > 0}}
@@ -276,6 +285,7 @@ ROWS: Final[Mapping[str, tuple[Any, bytes]]] = {
         MultipleChoice,
         b'{"question": "2 + 2?", "options": ["3", "4"], "answer": 1, "group": "g", "slice": "s"}',
     ),
+    "open": (PTrue, b'{"question": "Capital of Peru?", "answers": ["Lima", "L."], "id": 1}'),
     "prose": (NextToken, b'{"text": "Once upon a time", "id": 7, "group": "g"}'),
 }
 
@@ -508,6 +518,112 @@ def _dump(folder: Path) -> Reader:
             read_both(path)
 
     return Reader(12, tuple("\n".join(f).encode() for f in files), changed_lines, read)
+
+
+LM_EVAL: Final = Path(__file__).parent / "readers" / "lm_eval_run"
+
+
+def _lm_eval(folder: Path) -> dict[str, Reader]:
+    """Two readers: of samples of lm-eval, and of the results beside them."""
+    run = folder / "lm_eval"
+    run.mkdir()
+    (results,) = LM_EVAL.glob("results_*.json")
+    date = results.stem.removeprefix("results_")
+    samples = (LM_EVAL / f"samples_places_{date}.jsonl").read_bytes()
+    file, beside = run / f"samples_places_{date}.jsonl", run / results.name
+
+    def ask(rng: random.Random) -> None:
+        if lm_eval.claims(run):
+            lm_eval.read(
+                rng.choice((run, file)),
+                task=rng.choice((None, None, "mine", "*")),
+                metric=rng.choice(("acc", "acc", "acc_norm", "acc_mutual_info")),
+            )
+
+    def read(content: bytes, rng: random.Random) -> None:
+        file.write_bytes(content)
+        beside.write_bytes(results.read_bytes())
+        ask(rng)
+
+    def read_results(content: bytes, rng: random.Random) -> None:
+        file.write_bytes(samples)
+        beside.write_bytes(content)
+        ask(rng)
+
+    def change(content: bytes, rng: random.Random) -> bytes:
+        return as_json(changed_tree(json.loads(content), rng), rng)
+
+    return {
+        "samples of lm-eval": Reader(8, (samples,), changed_lines, read),
+        "results of lm-eval": Reader(4, (results.read_bytes(),), change, read_results),
+    }
+
+
+CSV: Final = (
+    b"id,group,slice,confidence,correct,text\n" + b"".join(
+        b'q%d,g%d,s,0.%d,%d,"what, ""%d""?"\n' % (i, i // 2, i + 3, i % 2, i) for i in range(6)
+    ),
+    b"id;prob_cat;prob_dog;label\n1;0,25;0,75;dog\n2;0,5;0,5;cat\n3;1,0;0,0;cat\n",
+    b"\xef\xbb\xbfprobabilities\tlabel\n[0.1, 0.9]\t1\n[0.5 0.5]\t0\n",
+    b"logit_0,logit_1,logit_2,label,prediction\n-1.5,2,0,1,x\n0,0,-inf,0,y\n",
+    b"confidence,prediction,label\n0.9,a,a\n.5,1,1.0\n",
+)  # fmt: skip
+LINES: Final = (
+    b'{"id":"a","confidence":0.9,"correct":true,"group":"g","slice":1,"text":"x"}\n'
+    b'{"id":7,"confidence":0.5,"correct":0,"text":null}\n',
+    b'{"probabilities":[0.1,0.9],"label":1,"id":1}\n{"probabilities":[0.5,0.5],"label":0,"id":2}',
+    b'{"probabilities":{"a":0.1,"b":0.9},"label":"b"}\n{"probabilities":{"a":1,"b":0},"label":"a"}',
+    b'{"prob_0":0.1,"prob_1":0.9,"label":1}\n{"prob_0":0.5,"prob_1":0.5,"label":0}',
+    b'{"logits":[-1.5,2.5],"label":1}\n{"logits":[0,3],"label":0}',
+)
+
+
+def _tables(folder: Path) -> dict[str, Reader]:
+    """Readers of predictions: CSV, JSON lines and records, Parquet."""
+
+    def reader(ending: str, files: tuple[bytes, ...], change: Any, weight: int = 12) -> Reader:
+        path = folder / f"fuzzed.{ending}"
+
+        def read(content: bytes, rng: random.Random) -> None:
+            path.write_bytes(content)
+            assert kind_of(path) in (None, "table")
+            if rng.random() < 0.05:
+                show(path, *rng.choice(((), ("--json",))), "--max-ece=0.5", command="check")
+            else:
+                found = read_predictions(path)
+                assert np.isfinite(found.confidence).all()
+
+        return Reader(weight, files, change, read)
+
+    def changed_cells(content: bytes, rng: random.Random) -> bytes:
+        """Put another value, or a part of a hostile file, into a cell."""
+        lines = content.splitlines(keepends=True)
+        at = rng.randrange(len(lines))
+        cells = re.split(rb"([,;\t])", lines[at].rstrip(b"\n"))
+        value = (
+            rng.choice(TOKENS)
+            if rng.random() < 0.5
+            else str(rng.choice(BAD)).encode("utf-8", "replace")
+        )
+        cells[rng.randrange(0, len(cells), 2)] = value
+        lines[at] = b"".join(cells) + b"\n"
+        return b"".join(lines)
+
+    found = {"csv": reader("csv", CSV, changed_cells)}
+    found["json lines"] = reader("jsonl", LINES, changed_lines)
+    if find_spec("pyarrow"):
+        arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+        files = []
+        for lines in LINES[:2]:
+            rows = [json.loads(line) for line in lines.splitlines()]
+            names = [name for name in rows[1] if name not in ("id", "correct")]
+            table = {name: [row.get(name) for row in rows] for name in names}
+            table |= {"correct": [True, False], "id": ["a", "b"]} if "label" not in table else {}
+            buffer = io.BytesIO()
+            parquet.write_table(arrow.table(table), buffer)
+            files.append(buffer.getvalue())
+        found["parquet"] = reader("parquet", tuple(files), changed_bytes, 4)
+    return found
 
 
 STATE: Final = {

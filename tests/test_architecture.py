@@ -30,7 +30,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "input_files": ("errors text", ""),
     "progress": ("text", ""),
     "strict_yaml": ("errors input_files text", "yaml"),
-    "predictions": ("errors predictions", "numpy"),
+    "predictions": ("errors text predictions", "numpy"),
     "metrics": ("errors predictions metrics", "numpy"),
     "uncertainty": ("errors predictions metrics uncertainty", "numpy"),
     "measurement": ("errors predictions metrics uncertainty", "numpy"),
@@ -51,7 +51,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     "history.commit": ("", ""),
     "history.format": ("errors input_files", ""),
     "probes": (
-        "errors input_files text predictions strict_yaml models.protocols models.backends probes",
+        "errors input_files text predictions strict_yaml models.protocols models.stops "
+        "models.backends probes",
         "numpy",
     ),
     "asking": ("errors predictions probes models progress", ""),

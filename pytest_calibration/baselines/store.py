@@ -29,6 +29,11 @@ from pytest_calibration.predictions import Predictions, PredictionsLike, as_pred
 DEFAULT_NAME: Final = "default"
 
 
+def is_reason(text: str) -> bool:
+    """Whether a text, given as the reason why a record is replaced, says anything to a reviewer."""
+    return any(map(str.isalnum, text)) and text.strip("<>[]{}()$'\" ").lower() != "reason"
+
+
 @dataclass(frozen=True)
 class Policy:
     """What a run may write.

@@ -10,8 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.cli.arguments import add_strictness, items_at, record_at
-from pytest_calibration.cli.output import FAILED, INCONCLUSIVE
+from pytest_calibration.cli.arguments import (
+    add_strictness,
+    add_thresholds,
+    pair_at,
+    tolerance_at,
+)
+from pytest_calibration.cli.output import FAILED, INCONCLUSIVE, verdict_lines
 from pytest_calibration.cli.project import Project, add_asking, progress_shown
 from pytest_calibration.errors import UsageError
 
@@ -20,10 +25,12 @@ if TYPE_CHECKING:
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
 
-SIDES: Final = "a model (a directory or a hub id), a stored record (.yaml) or a dump (.jsonl)"
-FILES: Final = (".yaml", ".yml", ".jsonl")
+SIDES: Final = (
+    "a model (a directory or a hub id), a stored record (.yaml), predictions (.csv, .parquet, "
+    ".jsonl) or a dump"
+)
+FILES: Final = (".yaml", ".yml", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 FOR_MODELS: Final = ("probe", "limit", "cache-dir")
-UNKNOWN: Final = "a dump does not tell how the model was asked; only the items are compared."
 
 
 def add(subparsers: Subparsers) -> None:
@@ -39,6 +46,7 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("after", nargs="?", metavar="AFTER", help="the same, compared with it")
     add_asking(parser)
     add_strictness(parser)
+    add_thresholds(parser)
     parser.add_argument("--strict", action="store_true", help="exit with 3 where inconclusive")
     parser.add_argument("-v", "--verbose", action="store_true", help="print all numbers")
     parser.add_argument("--json", action="store_true", help="print everything for a program")
@@ -61,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         width = shutil.get_terminal_size((100, 24)).columns
         for number, verdict in enumerate(verdicts):
-            print("\n" * bool(number) + "\n".join(_lines(verdict, width, options.verbose)))
+            print("\n" * bool(number) + "\n".join(verdict_lines(verdict, width, options.verbose)))
     if any(verdict.state.fails for verdict in verdicts):
         return FAILED
     undecided = any(not verdict.state.decides for verdict in verdicts)
@@ -69,8 +77,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _verdicts(options: argparse.Namespace) -> Iterator[Verdict]:
-    """Yield the verdict of each probe."""
-    from pytest_calibration.gate.verdict import compare
+    """Yield the verdict of each probe, then those at its operating points."""
+    from pytest_calibration.gate.decision import State
+    from pytest_calibration.gate.verdict import compare, compare_at_points
     from pytest_calibration.text.visible import visible
 
     project = Project(options)
@@ -86,10 +95,11 @@ def _verdicts(options: argparse.Namespace) -> Iterator[Verdict]:
     pairs = _asked(options, project) if asked[0] else _read(options)
     names = _told_apart(*sides)
     for before, after, record in pairs:
-        settings = project.strictness(after.probe, record).arguments()
-        verdict = compare(after, before, **settings, against="other", reference=names[0])
-        unknown = (UNKNOWN,) * any(map(_is_dump, sides))
-        yield replace(verdict, cautions=(*verdict.cautions, *unknown))
+        strict, points = project.strictness(after.probe, record), project.points(after.probe)
+        verdict = compare(after, before, **strict.arguments(), reference=names[0])
+        yield verdict
+        if verdict.state is not State.NOT_COMPARABLE:
+            yield from compare_at_points(after, before, points, strict, reference=names[0])
 
 
 def _is_file(side: str) -> bool:
@@ -108,8 +118,6 @@ def _told_apart(before: str, after: str) -> tuple[str, str]:
 
 def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Predictions, float | None]]:
     """Yield the items of two files, and the tolerance of the first if it has one."""
-    from pytest_calibration.predictions import Signature
-
     for name in FOR_MODELS:
         if getattr(options, name.replace("-", "_")) is not None:
             raise UsageError(f"compare: --{name} is for two models, not for files.")
@@ -119,22 +127,13 @@ def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Prediction
                 f"{side}: a report holds no items to compare; name records or dumps, or see what "
                 "moved between two reports with pytest-calibration show NEW --against OLD."
             )
-    (_, before, _, _), (_, after, _, _) = map(items_at, (options.before, options.after))
+    before, after = pair_at(options.before, options.after)
     if before.probe != after.probe:
         raise UsageError(
             f"compare: {options.before} is of the probe {before.probe!r}, {options.after} of "
             f"{after.probe!r}; name two files of one probe."
         )
-    tolerance = None if _is_dump(options.before) else record_at(options.before).tolerance
-    if _is_dump(options.before) or _is_dump(options.after):
-        before, after = (
-            replace(p, signature=Signature(soft=p.signature.soft)) for p in (before, after)
-        )
-    yield before, after, tolerance
-
-
-def _is_dump(side: str) -> bool:
-    return Path(side).suffix.lower() == ".jsonl"
+    yield before, after, tolerance_at(options.before)
 
 
 def _asked(
@@ -160,22 +159,6 @@ def _asked(
 
 
 # --- output --------------------------------------------------------------------------------------
-
-
-def _lines(verdict: Verdict, width: int, verbose: bool) -> Iterator[str]:
-    """Yield the text that a test has: that of a failure, else what the verdict explains."""
-    from pytest_calibration.reports.model import result_of
-    from pytest_calibration.reports.terminal import failure_lines
-    from pytest_calibration.text.layout import wrapped
-
-    if verdict.state.fails:
-        result = result_of(verdict, detailed=True, item_text=True)
-        yield from failure_lines([result], width=width, verbose=verbose)
-        return
-    yield from wrapped(verdict.headline, width)
-    for line in verdict.explanation:
-        # A table keeps its columns.
-        yield from [f"  {line}"] if "  " in line else wrapped(line, width, "  ")
 
 
 def _print_json(options: argparse.Namespace, verdicts: list[Verdict]) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pytest_calibration.gate.verdict import Verdict
+    from pytest_calibration.reports.model import Result
 
 # Exit codes of a comparison; the second under --strict alone.
 FAILED: Final = 1
@@ -29,6 +33,32 @@ def table(rows: Iterable[Sequence[str]], indent: str = "  ") -> Iterator[str]:
     for row in rows:
         cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         yield indent + "  ".join(cells)
+
+
+def verdict_lines(
+    verdict: Verdict, width: int, verbose: bool, *, result: Result | None = None, more: str = ""
+) -> Iterator[str]:
+    """Yield the text that a test has: that of a failure, else what the verdict explains.
+
+    Args:
+        verdict: the verdict.
+        width: columns of the terminal.
+        verbose: all numbers of a failure.
+        result: what a reader sees of it; by default with all detail, and no command that accepts.
+        more: where a failure says that the rest is.
+    """
+    from pytest_calibration.reports.model import result_of
+    from pytest_calibration.reports.terminal import failure_lines
+    from pytest_calibration.text.layout import wrapped
+
+    if verdict.state.fails:
+        result = result or result_of(verdict, detailed=True, item_text=True)
+        yield from failure_lines([result], width=width, verbose=verbose, more=more)
+        return
+    yield from wrapped(verdict.headline, width)
+    for line in verdict.explanation:
+        # A table keeps its columns.
+        yield from [f"  {line}"] if "  " in line else wrapped(line, width, "  ")
 
 
 def as_json(tree: Mapping[str, Any]) -> str:

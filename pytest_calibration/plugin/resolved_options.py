@@ -14,8 +14,9 @@ from typing import Any, Final
 import pytest
 
 from pytest_calibration.errors import CalibrationError
-from pytest_calibration.gate.strictness import range_error
+from pytest_calibration.gate.strictness import OperatingPoint, range_error
 from pytest_calibration.plugin.options import OPTIONS, Option
+from pytest_calibration.reports.writing import ENDINGS
 
 CHOICES: Final = {
     "item_text": ("terminal", "none", "reports"),
@@ -23,8 +24,8 @@ CHOICES: Final = {
     "inconclusive": ("pass", "fail"),
     "family": ("none", "holm"),
 }
-# The endings of a report file, which say what it is.
-REPORTS: Final = (".html", ".md", ".json", ".txt", ".png", ".svg")
+# What stands for no operating point, where the project names some.
+NO_POINT: Final = "none"
 
 
 @contextmanager
@@ -82,6 +83,13 @@ class Options:
         """Return the paths of a repeatable option, each as :meth:`path` does."""
         return [self._folder(name) / str(value) for value in self[name] or ()]
 
+    def points(self) -> tuple[OperatingPoint, ...] | None:
+        """Return the operating points; empty for none, None where the option is not given."""
+        values = self["operating_point"]
+        if values is None:
+            return None
+        return tuple(OperatingPoint(float(text)) for text in values if text != NO_POINT)
+
     def _folder(self, name: str) -> Path:
         config = self._config
         return Path(config.invocation_params.dir if name in self.flags else config.rootpath)
@@ -133,8 +141,10 @@ def _reason(config: pytest.Config, flag: str, value: str) -> str:
         pytest.UsageError: nothing a reviewer can read, or what was meant for a place of tests.
     """
     # A byte that is no UTF-8, as of an old commit message, came as half a surrogate pair.
+    from pytest_calibration.baselines.store import is_reason
+
     reason = value.encode("utf-8", "backslashreplace").decode().strip()
-    if not any(map(str.isalnum, reason)) or reason.strip("<>[]{}()$'\"").lower() == "reason":
+    if not is_reason(reason):
         raise pytest.UsageError(
             f"{flag} needs a reason that a reviewer can read, got {reason!r}; write why the new "
             f'numbers are right, such as {flag}="DPO v3, accuracy +4, signed off".'
@@ -172,6 +182,8 @@ def _check(option: Option, name: str, value: Any) -> None:
     problem = option.kind == "float" and range_error(option.name, value)
     if problem:
         raise pytest.UsageError(f"{name} {problem}.")
+    if option.name == "operating_point":
+        _check_points(name, value)
     if option.name in ("device", "dtype"):
         from pytest_calibration.models.backends import all_backends
 
@@ -179,8 +191,24 @@ def _check(option: Option, name: str, value: Any) -> None:
             for backend in all_backends():
                 backend.Settings.chosen({option.name: value})
     for file in value if option.name == "report" else ():
-        if Path(file).suffix.lower() not in REPORTS:
+        if Path(file).suffix.lower() not in ENDINGS:
             raise pytest.UsageError(
-                f"{name}: {file!r} must end in one of {', '.join(REPORTS)}, which says what is "
+                f"{name}: {file!r} must end in one of {', '.join(ENDINGS)}, which says what is "
                 "written."
             )
+
+
+def _check_points(name: str, value: list[str]) -> None:
+    """Raise UsageError for what is no list of thresholds, nor the word for none."""
+    if value == [NO_POINT]:
+        return
+    for text in value:
+        try:
+            number: object = float(text)
+        except ValueError:
+            number = text
+        if problem := range_error("threshold", number):
+            raise pytest.UsageError(f"{name} {problem}; {NO_POINT} alone switches it off.")
+    thresholds = [float(text) for text in value]
+    if len({*thresholds}) < len(thresholds):
+        raise pytest.UsageError(f"{name} names a threshold twice: {', '.join(value)}.")

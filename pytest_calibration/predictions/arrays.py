@@ -6,12 +6,13 @@ value. ``where`` starts the message: ``predictions of probe 'facts'``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import PredictionsError
+from pytest_calibration.errors import PredictionsError, suggestion
 from pytest_calibration.predictions.conversion import as_array, as_list, as_text, shown
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -27,6 +28,10 @@ RANGE_SLACK: Final = 1e-6
 SUM_SLACK: Final = 1e-2
 # A log-probability is a difference of two float32 numbers, summed over the tokens of an answer.
 LOG_SLACK: Final = 1e-3
+# Label of what does not count, as everywhere in transformers.
+IGNORED: Final = -100
+# Classes that a message names.
+_MOST_CLASSES: Final = 12
 
 
 def column(values: Any, name: str, where: str) -> NDArray[Any]:
@@ -107,19 +112,29 @@ def _first(bad: BoolArray, name: str) -> tuple[tuple[int, ...], str]:
     return index, f"{name}[{', '.join(map(str, index))}]"
 
 
-def probability_table(values: Any, labels: Any, where: str) -> tuple[FloatArray, IntArray]:
-    """Return an (n, k) table whose rows sum to 1, within 0.01, and the (n,) index of each label."""
+def probability_table(
+    values: Any, labels: Any, where: str, classes: Sequence[Any] = ()
+) -> tuple[FloatArray, IntArray]:
+    """Return an (n, k) table whose rows sum to 1, within 0.01, and the (n,) index of each label.
+
+    Args:
+        values: the table.
+        labels: (n,) the index of the right class, or the class itself; see :func:`_labels`.
+        where: start of an error.
+        classes: the k classes, where they are known.
+    """
     table = as_array(values, "probabilities", where)
     if table.ndim == 1 or (table.ndim == 2 and table.shape[1] == 1):
         raise PredictionsError(
             f"{where}: probabilities must have shape (n, k), got {table.shape}; for a binary "
-            "classifier pass both columns, for confidences use Predictions.from_confidence."
+            "classifier pass both columns, numpy.column_stack([1 - p, p]), for confidences use "
+            "Predictions.from_confidence."
         )
     table = probabilities(table, "probabilities", where, 2)
     n, k = table.shape
     if n == 0 or k == 0:
         raise PredictionsError(f"{where}: there are no items (shape {table.shape}).")
-    label = _labels(labels, n, k, where)
+    label = _labels(labels, n, k, where, classes)
     sums = np.einsum("ij->i", table)
     off = np.flatnonzero(np.abs(sums - 1) > SUM_SLACK)
     if len(off):
@@ -130,9 +145,15 @@ def probability_table(values: Any, labels: Any, where: str) -> tuple[FloatArray,
     return table, label
 
 
-def _labels(values: Any, n: int, k: int, where: str) -> IntArray:
-    """Return the (n,) index of the right class, each below k."""
+def _labels(values: Any, n: int, k: int, where: str, classes: Sequence[Any] = ()) -> IntArray:
+    """Return the (n,) index of the right class, each below k.
+
+    Labels that are text are classes. So are all where the classes themselves are no texts, as those
+    of scikit-learn may be (``classes_`` of [1, 2, 3]). Other labels number the columns from 0.
+    """
     given = as_array(values, "labels", where)
+    if classes and given.ndim == 1 and _are_classes(given, k, classes, where):
+        return _index_of(given, n, classes, where)
     if given.ndim == 2 and given.shape == (n, k) and k > 1:
         raise PredictionsError(
             f"{where}: labels must have shape (n,), got {given.shape}; "
@@ -147,8 +168,8 @@ def _labels(values: Any, n: int, k: int, where: str) -> IntArray:
     for first in given[:1].tolist() if given.ndim == 1 else []:
         if isinstance(first, str | bytes):
             raise PredictionsError(
-                f"{where}: labels[0] is {shown(first)}; in place of the names of classes pass the "
-                "column of each, [classes.index(label) for label in labels]."
+                f"{where}: labels[0] is {shown(first)}, and the classes are not known; pass them "
+                "in the order of the columns, class_names=classifier.classes_."
             )
     label = whole_numbers(given, "labels", where)
     if len(label) != n:
@@ -162,6 +183,49 @@ def _labels(values: Any, n: int, k: int, where: str) -> IntArray:
             f"columns 0 to {k - 1}."
         )
     return label
+
+
+def _are_classes(given: NDArray[Any], k: int, classes: Sequence[Any], where: str) -> bool:
+    """Whether labels are classes, and no indices."""
+    if any(isinstance(one, str | bytes) for one in given.tolist()):
+        if len(classes) != k:
+            raise PredictionsError(
+                f"{where}: class_names has {len(classes)} entries for {k} columns of "
+                "probabilities; give one name per class."
+            )
+        return True
+    if len(classes) != k or [*classes] == [*range(k)]:
+        return False
+    names = [*map(as_text, classes)]
+    texts = all(isinstance(one, str | bytes) for one in classes)
+    if texts and all(map(str.isdecimal, names)) and names != [*map(str, range(k))]:
+        some = ", ".join(map(shown, names[:_MOST_CLASSES]))
+        raise PredictionsError(
+            f"{where}: the classes are called {some}, and labels are numbers, which may be classes "
+            "or positions; pass the classes as numbers, too, class_names=[...], or labels as text."
+        )
+    return not texts
+
+
+def _index_of(given: NDArray[Any], n: int, classes: Sequence[Any], where: str) -> IntArray:
+    """Return the column of each label, which is one of the classes."""
+    place = {as_text(one): i for i, one in enumerate(classes)}
+    if len(place) < len(classes):
+        raise PredictionsError(f"{where}: class_names has one class twice; name each once.")
+    if len(given) != n:
+        raise PredictionsError(
+            f"{where}: {len(given)} labels for {n} rows of probabilities; give one per row."
+        )
+    found = np.empty(n, dtype=np.int64)
+    for i, label in enumerate(id_texts(given, "labels", where)):
+        if label not in place:
+            known = ", ".join(map(shown, [*place][:_MOST_CLASSES]))
+            raise PredictionsError(
+                f"{where}: labels[{i}] is {shown(label)}, which is none of the classes {known}"
+                f"{suggestion(label, place)}."
+            )
+        found[i] = place[label]
+    return found
 
 
 def log_probabilities(values: Any, name: str, where: str) -> FloatArray:

@@ -25,6 +25,7 @@ import numpy as np
 
 from pytest_calibration.errors import PredictionsError, UsageError, suggestion
 from pytest_calibration.predictions.arrays import (
+    IGNORED,
     RANGE_SLACK,
     SUM_SLACK,
     BoolArray,
@@ -42,7 +43,6 @@ ONE_COLUMN: Final = (
 ROLES: Final = (*TABLES, *ONE_COLUMN)
 # Names of columns that an error lists.
 MOST_LISTED: Final = 12
-IGNORED: Final = -100
 _OUTCOMES: Final[Mapping[Any, bool]] = {
     **dict.fromkeys((0, "0", "0.0", "false"), False),
     **dict.fromkeys((1, "1", "1.0", "true"), True),
@@ -209,7 +209,9 @@ class _Reading:
             confidence, correct = self._answers()
             return "from_confidence", {"confidence": confidence, "correct": correct, **optional}
         values, labels, names = self._classified(role)
-        optional |= {"labels": labels, "class_names": names}
+        # As names: numbers may be classes or positions where the classes are called 1, 2, 3.
+        named = labels if names is None else [names[i] for i in labels.tolist()]
+        optional |= {"labels": named, "class_names": names}
         if role == "logits":
             return "from_logits", {"logits": values, **optional}
         self._check_agreement(values, labels)
@@ -308,6 +310,8 @@ class _Reading:
             return float(cell)
         except (TypeError, ValueError, OverflowError):
             advice = "; write the decimal point as a point" if comma else ""
+            if isinstance(cell, str) and cell.rstrip().endswith("%"):
+                advice = "; write 87 % as 0.87"
             self.table.fail(row, name, f"{self.table.value(row, name)} is no number{advice}")
 
     def _shares(self, name: str, values: FloatArray) -> None:

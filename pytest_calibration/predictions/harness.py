@@ -37,6 +37,9 @@ SCORES: Final = {
     "acc_bytes": "log-probabilities per byte",
     "acc_mutual_info": "log-probabilities less those without a prompt",
 }
+# Metrics of the harness for options, `bypass` of runs with --predict_only among them. A task that
+# has none of these judges answers in a way of its own.
+STANDARD: Final = frozenset({*SCORES, "exact_match", "bypass"})
 # Metrics whose value for a document begins with the index of the right option.
 PAIRS: Final = ("f1", "mcc", "brier_score", "likelihood")
 # Settings of a task that make its prompts; those of examples count where there are any.
@@ -81,6 +84,18 @@ class Document:
     options: tuple[str, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     text: ItemText = field(default_factory=ItemText)
+
+
+class NotMeasurable(Exception):  # noqa: N818  a reason, told by the caller
+    """Why a task has no confidence, or no right answers.
+
+    Attributes:
+        task: name of the task.
+    """
+
+    def __init__(self, task: str, reason: str) -> None:
+        super().__init__(reason)
+        self.task = task
 
 
 def check_metric(metric: object) -> str:
@@ -204,7 +219,8 @@ def outcomes(documents: Sequence[Document], answers: NDArray[np.int64], metric: 
     Each task has its own way to write a target.
 
     Raises:
-        PredictionsError: neither says it, or no target of a task names an option.
+        PredictionsError: neither says it.
+        NotMeasurable: no target of a task names an option, or its metric says something else.
     """
     tasks = [document.task for document in documents]
     correct, labels = np.zeros(len(tasks), np.bool_), np.zeros(len(tasks), np.int64)
@@ -220,12 +236,15 @@ def outcomes(documents: Sequence[Document], answers: NDArray[np.int64], metric: 
 
 
 def _of_task(documents: Sequence[Document], answers: NDArray[np.int64], metric: str) -> Outcomes:
-    """Return which answers to the documents of one task are right.
-
-    Raises:
-        PredictionsError: neither says it, or no target names an option.
-    """
+    """Return which answers to the documents of one task are right."""
     recorded = _recorded(documents, metric)
+    own = set(documents[0].metrics)
+    if recorded is None and own and not own & STANDARD.union(PAIRS):
+        raise NotMeasurable(
+            documents[0].task,
+            f"its metrics are its own ({', '.join(sorted(own))}), and none says whether an answer "
+            "is right (as in crows_pairs, which compares two sentences).",
+        )
     readings = [[read(d) for d in documents] for read in READINGS]
     known = [one for one in readings if all(golds is not None for golds in one)]
     fitting = [
@@ -234,14 +253,8 @@ def _of_task(documents: Sequence[Document], answers: NDArray[np.int64], metric: 
         if (golds := [list(g or ()) for g in one]) and _fits(golds, answers, recorded)
     ]
     if recorded is None:
-        different = len({tuple(map(tuple, golds)) for golds in fitting})
-        if different != 1:
-            raise PredictionsError(
-                f"{documents[0].where}: it has no {metric}, and its target "
-                f"{quoted(documents[0].gold)} "
-                + ("can mean two options" if different else "names none of the options")
-                + f"; let lm-eval compute {metric} (metric_list of the task)."
-            )
+        if len({tuple(map(tuple, golds)) for golds in fitting}) != 1:
+            raise PredictionsError(_unreadable(documents, readings, metric, several=bool(fitting)))
         recorded = np.array(
             [answer in golds for answer, golds in zip(answers, fitting[0], strict=True)]
         )
@@ -253,14 +266,36 @@ def _of_task(documents: Sequence[Document], answers: NDArray[np.int64], metric: 
     ]
     without = tuple(i for i, row in enumerate(golds) if not row)
     if len(without) == len(documents):
-        raise PredictionsError(
-            f"{documents[0].where}: the target {quoted(documents[0].gold)} is none of its "
+        raise NotMeasurable(
+            documents[0].task,
+            f"the target {quoted(documents[0].gold)} of the first document is none of its "
             f"{len(documents[0].logprobs)} options, and so for all documents: this split has no "
-            "answers; evaluate another split."
+            "answers; evaluate another split.",
         )
     single = all(len(row) == 1 for row in golds)
     labels = np.array([row[0] for row in golds], dtype=np.int64) if single else None
     return Outcomes(recorded, labels, without)
+
+
+def _unreadable(
+    documents: Sequence[Document],
+    readings: Sequence[Sequence[list[int] | None]],
+    metric: str,
+    *,
+    several: bool,
+) -> str:
+    """Say why targets do not tell which options are right."""
+    unread = [d for i, d in enumerate(documents) if all(one[i] is None for one in readings)]
+    document = (unread or documents)[0]
+    reason = "is written in another way than those of other documents"
+    if several:
+        reason = "can mean two options"
+    elif unread:
+        reason = "names none of the options"
+    return (
+        f"{document.where}: it has no {metric}, and its target {quoted(document.gold)} {reason}; "
+        f"let lm-eval compute {metric} (metric_list of the task)."
+    )
 
 
 def _recorded(documents: Sequence[Document], metric: str) -> NDArray[np.bool_] | None:
@@ -270,10 +305,11 @@ def _recorded(documents: Sequence[Document], metric: str) -> NDArray[np.bool_] |
     for document in documents:
         value = document.metrics[metric]
         if not isinstance(value, int | float | np.number) or value not in (0, 1):
-            raise PredictionsError(
-                f"{document.where}: {metric} is {quoted(value)}, neither 0 nor 1: in this task it "
-                "does not say whether an answer is right, and there is no calibration to measure "
-                "(as in truthfulqa_mc2, where it is a share of probability; take truthfulqa_mc1)."
+            raise NotMeasurable(
+                document.task,
+                f"its {metric} is {quoted(value)}, neither 0 nor 1, and does not say whether an "
+                "answer is right (as in truthfulqa_mc2, where it is a share of probability; take "
+                "truthfulqa_mc1).",
             )
     return np.array([d.metrics[metric] == 1 for d in documents], dtype=np.bool_)
 
@@ -321,10 +357,11 @@ class TaskSettings:
             version: of the task.
             seed: with which examples are drawn.
         """
-        count = int(config.get("num_fewshot") or 0) if shots is None else int(shots)
+        own, few = config.get("num_fewshot"), config.get("fewshot_config")
+        count = (own if isinstance(own, int) else 0) if shots is None else shots
         parts = [config.get(key, DEFAULTS.get(key)) for key in PROMPT]
         if count:
-            sampler = (config.get("fewshot_config") or {}).get("sampler") or "default"
+            sampler = (few.get("sampler") if isinstance(few, Mapping) else None) or "default"
             drawn = seed if sampler == "default" else None
             parts += [config.get("fewshot_split"), sampler, drawn]
         text = [_ADDRESS.sub("", str(part)) for part in parts]
@@ -356,6 +393,7 @@ def choice_predictions(
     documents: Sequence[Document],
     metric: str,
     *,
+    item_ids: IdArray | None = None,
     settings: Sequence[TaskSettings] = (),
     soft: Mapping[str, str] | None = None,
     hard: Mapping[str, str] | None = None,
@@ -367,13 +405,15 @@ def choice_predictions(
         probe: name of the probe.
         documents: at least one; those of several tasks become slices.
         metric: a key of ``SCORES``.
+        item_ids: (n,) of :func:`document_ids`, where these documents are a part of those of a task.
         settings: of each task.
         soft: settings that may differ between runs.
         hard: settings that may not.
         notes: for readers of the numbers.
 
     Raises:
-        PredictionsError: a score that is no number, or what :func:`outcomes` raises.
+        PredictionsError: a score that is no number, or as :func:`outcomes`.
+        NotMeasurable: as :func:`outcomes`.
     """
     scores = [option_scores(document, metric) for document in documents]
     for document, row in zip(documents, scores, strict=True):
@@ -402,6 +442,8 @@ def choice_predictions(
         fields |= {"labels": found.labels, "label_logprobs": np.log(gold)}
     if all(d.options for d in documents):
         fields["option_mass"] = np.array([float(np.exp(d.logprobs).sum()) for d in documents])
+    if item_ids is None:
+        item_ids = document_ids((d.task, d.filter, d.doc_hash) for d in documents)
     tasks = [d.task for d in documents]
     if len(set(tasks)) > 1:
         fields["slices"] = tasks
@@ -409,7 +451,7 @@ def choice_predictions(
         probe=probe,
         confidence=table[rows, answers],
         correct=found.correct,
-        item_ids=document_ids((d.task, d.filter, d.doc_hash) for d in documents),
+        item_ids=item_ids,
         probabilities=table,
         texts=ItemTexts.from_list(
             [_text(d, int(answers[i]), found, i) for i, d in enumerate(documents)]

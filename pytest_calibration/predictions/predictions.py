@@ -18,11 +18,12 @@ from pytest_calibration.errors import PredictionsError
 from pytest_calibration.predictions import arrays
 from pytest_calibration.predictions.arrays import BoolArray, FloatArray, IdArray, IntArray, StrArray
 from pytest_calibration.predictions.columns import Table, read_columns
-from pytest_calibration.predictions.conversion import as_array
+from pytest_calibration.predictions.conversion import as_array, as_list
 from pytest_calibration.predictions.frames import table_of
 from pytest_calibration.predictions.ids import digest, hash_ids, positional_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.predictions.signature import Signature
+from pytest_calibration.predictions.trainer_output import answers_of, parts_of
 
 Unit: TypeAlias = Literal["item", "token"]
 
@@ -199,7 +200,7 @@ class Predictions:
 
     def with_signature(self, **soft: str) -> Predictions:
         """Return the same predictions with these soft fields added to the signature."""
-        joined = Signature(self.signature.hard, {**self.signature.soft, **soft})
+        joined = replace(self.signature, soft={**self.signature.soft, **soft})
         return replace(self, signature=joined)
 
     @classmethod
@@ -248,7 +249,7 @@ class Predictions:
         probe: str = "probabilities",
         model: str | None = None,
         signature: Signature | None = None,
-        class_names: Sequence[object] | None = None,
+        class_names: Sequence[object] | Mapping[Any, object] | None = None,
     ) -> Predictions:
         """Build predictions from class probabilities, as ``predict_proba`` gives them.
 
@@ -257,7 +258,8 @@ class Predictions:
         Args:
             probabilities: (n, k) in [0, 1], each row summing to 1 (within 0.01: values are often
                 stored rounded).
-            labels: (n,) whole numbers, the index of the right class.
+            labels: (n,) the right class of each row: its name, or the index of its column. Where
+                classes are no texts (``classes_`` of [1, 2, 3]), labels are classes.
             item_ids: (n,) distinct ids: text, numbers, or tuples of these, equal whatever type they
                 come in (3, 3.0, "3" and a tensor of 3 are one id); without them items pair by
                 position, and a digest of the labels goes into the signature, so that a shuffled set
@@ -269,14 +271,15 @@ class Predictions:
             probe: name under which a baseline is stored.
             model: name of the model, for reports and dumps: it tells two checkpoints apart.
             signature: settings that produced the numbers.
-            class_names: (k,) names of the classes, for reports; by default the columns of a table
-                that names them.
+            class_names: (k,) the classes in the order of the columns: ``classes_`` of scikit-learn,
+                ``config.id2label``; by default the columns of a table that names them.
 
         Raises:
             PredictionsError: not an (n, k) table of probabilities, rows that do not sum to 1, or
-                labels that name no column or are booleans where there are more than two.
+                labels that name no class or column, or are booleans where there are more than two.
         """
-        table, label = arrays.probability_table(probabilities, labels, _where(probe))
+        classes = _classes(probabilities, class_names)
+        table, label = arrays.probability_table(probabilities, labels, _where(probe), classes)
         n = len(table)
         signature = _of_model(signature, model, _where(probe))
         if item_ids is None:
@@ -292,7 +295,7 @@ class Predictions:
             labels=label,
             label_logprobs=np.log(np.maximum(of_label, np.finfo(np.float64).tiny)),
             signature=signature,
-            class_names=_class_names(probabilities, class_names, table.shape[1]),
+            class_names=_class_names(classes, class_names, table.shape[1]),
             **_columns(n, probe, item_ids, groups, slices, texts),
         )
 
@@ -309,7 +312,7 @@ class Predictions:
         probe: str = "probabilities",
         model: str | None = None,
         signature: Signature | None = None,
-        class_names: Sequence[object] | None = None,
+        class_names: Sequence[object] | Mapping[Any, object] | None = None,
     ) -> Predictions:
         """Build predictions from (n, k) logits: softmax of each row, then as probabilities.
 
@@ -331,7 +334,71 @@ class Predictions:
             probe=probe,
             model=model,
             signature=signature,
-            class_names=_class_names(logits, class_names, table.shape[1]),
+            class_names=_classes(logits, class_names) or None,
+        )
+
+    @classmethod
+    def from_trainer(
+        cls,
+        output: Any,
+        *,
+        shift: bool | None = None,
+        item_ids: Sequence[object] | None = None,
+        groups: Sequence[object] | None = None,
+        slices: Sequence[object] | None = None,
+        texts: Sequence[str] | None = None,
+        probe: str = "evaluation",
+        model: str | None = None,
+        signature: Signature | None = None,
+        class_names: Sequence[object] | Mapping[Any, object] | None = None,
+    ) -> Predictions:
+        """Build predictions from what ``Trainer.predict`` returns.
+
+        Labels of -100 do not count. Of a token-level model each label that counts is an item, by
+        its row and position, and the labels of one row are one group; of the probabilities, those
+        of the answer and the label are kept.
+
+        Args:
+            output: ``PredictionOutput`` or ``EvalPrediction``, or a pair (logits, labels): (n, k)
+                with (n,), or (n, t, k) with (n, t). Of several outputs the first are the logits.
+                In place of logits also what ``preprocess_logits_for_calibration`` kept.
+            shift: whether position t predicts label t + 1 (language models) or its own (tagging).
+                Needed where labels are (n, t).
+            item_ids: (n,) id of each row.
+            groups: (n,) group of each row.
+            slices: (n,) subject of each row, for tables.
+            texts: (n,) prompt of each row, for reports.
+            probe: name under which a baseline is stored.
+            model: name of the model, for reports and dumps.
+            signature: settings that produced the numbers.
+            class_names: (k,) names of the classes, such as those of ``config.id2label``.
+
+        Raises:
+            PredictionsError: shapes that do not fit, labels that are no classes, nothing to count,
+                or token-level labels without ``shift``.
+        """
+        where = _where(probe)
+        values, labels = parts_of(output, where)
+        found = answers_of(values, labels, shift, where)
+        given = {"item_ids": item_ids, "groups": groups, "slices": slices, "texts": texts}
+        of_items: dict[str, Any] = _of_rows(given, found.rows.tolist(), len(labels), where)
+        settings: dict[str, Any] = {"probe": probe, "model": model, "signature": signature}
+        if found.logits is not None:
+            return cls.from_logits(
+                found.logits, found.labels, **of_items, **settings, class_names=class_names
+            )
+        hard = {} if item_ids is not None else {"labels": digest(found.labels.tobytes(), size=6)}
+        if found.positions is not None:
+            hard["predicts"] = "the next label" if shift else "its own label"
+            rows = of_items.get("item_ids", found.rows.tolist())
+            of_items["item_ids"] = [*zip(rows, found.positions.tolist(), strict=True)]
+            of_items.setdefault("groups", rows)
+        made = cls.from_confidence(found.confidence, found.correct, **of_items, **settings)
+        return replace(
+            made,
+            label_logprobs=found.label_logprobs,
+            unit="item" if found.positions is None else "token",
+            signature=replace(made.signature, hard={**made.signature.hard, **hard}),
         )
 
     @classmethod
@@ -392,6 +459,23 @@ def _where(probe: str) -> str:
     return f"predictions of probe {probe!r}"
 
 
+def _of_rows(
+    given: Mapping[str, Any], rows: Sequence[int], n: int, where: str
+) -> dict[str, list[Any]]:
+    """Return, of columns with an entry for each of n rows, those of these rows."""
+    found: dict[str, list[Any]] = {}
+    for name, values in given.items():
+        if values is None:
+            continue
+        column = as_list(values, name, where)
+        if len(column) != n:
+            raise PredictionsError(
+                f"{where}: {name} has {len(column)} entries for {n} rows; give one entry a row."
+            )
+        found[name] = [column[row] for row in rows]
+    return found
+
+
 def _of_model(signature: Signature | None, model: str | None, where: str) -> Signature:
     """Return the signature, with the name of the model if one is given."""
     signature = signature or Signature()
@@ -402,16 +486,30 @@ def _of_model(signature: Signature | None, model: str | None, where: str) -> Sig
     return Signature(signature.hard, {**signature.soft, "model": model})
 
 
-def _class_names(table: Any, given: Sequence[object] | None, k: int) -> tuple[str, ...]:
-    """Return the names of the classes: those given, else the k columns of a data frame."""
+def _classes(table: Any, given: Any) -> list[Any]:
+    """Return the classes: those given, else the columns of a data frame; empty without either."""
+    if isinstance(given, Mapping):
+        try:
+            given = [given[key] for key in sorted(given, key=int)]
+        except (TypeError, ValueError):
+            raise PredictionsError(
+                "class_names maps the number of a class to its name, as config.id2label, or lists "
+                f"the names; got the key {next(iter(given))!r:.40}."
+            ) from None
     if given is not None:
-        return tuple(map(str, given))
+        return as_list(given, "class_names", "predictions")
     # pyarrow's columns are the values.
     columns = getattr(table, "column_names", getattr(table, "columns", None))
-    names = [] if columns is None or callable(columns) else list(columns)
-    # A frame may hold the table in a single column, of lists.
-    named = len(names) == k and all(isinstance(name, str) for name in names)
-    return tuple(names) if named else ()
+    return [] if columns is None or callable(columns) else list(columns)
+
+
+def _class_names(classes: list[Any], given: Any, k: int) -> tuple[str, ...]:
+    """Return what reports call the k classes."""
+    if given is not None:
+        return tuple(map(str, classes))
+    # A frame may hold the table in a single column, of lists, and number its columns.
+    named = len(classes) == k and classes != [*range(k)]
+    return tuple(map(str, classes)) if named else ()
 
 
 def _columns(

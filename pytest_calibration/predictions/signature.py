@@ -17,13 +17,21 @@ class Signature:
             template, shots, scoring mode, digest of the encoded tokens of token-level probes).
         soft: shown with every number; a difference is allowed (model, revision, dtype, device,
             versions).
+        known: whether ``hard`` says how the model was asked. A dump does not hold it; only the
+            items are compared then.
     """
 
     hard: Mapping[str, str] = field(default_factory=dict)
     soft: Mapping[str, str] = field(default_factory=dict)
+    known: bool = True
 
     def hard_differences(self, other: Signature) -> list[tuple[str, str, str]]:
-        """Return (field, here, there) for every hard field that differs; empty if comparable."""
+        """Return (field, here, there) for every hard field that differs; empty if comparable.
+
+        Nothing is known to differ where one side does not hold them.
+        """
+        if not (self.known and other.known):
+            return []
         keys = sorted({*self.hard, *other.hard})
         return [
             (key, self.hard.get(key, "(none)"), other.hard.get(key, "(none)"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
-from pytest_calibration.probes.own_kind import is_own_kind, own_probe
+from pytest_calibration.probes.own_kind import imported, is_own_kind, own_probe
 from pytest_calibration.probes.presets import PRESET, Presets, all_presets, full_settings
 from pytest_calibration.probes.probe import ItemProbe, Probe
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
@@ -28,11 +28,19 @@ KINDS: Final = {
     "multiple_choice": ("multiple_choice", "MultipleChoice"),
     "classification": ("classification", "Classification"),
     "preference": ("preference", "Preference"),
+    "lm_eval": ("lm_eval_task", "LmEvalTask"),
+    "p_true": ("p_true", "PTrue"),
+    "verbalized": ("verbalized", "Verbalized"),
+    "agreement": ("agreement", "Agreement"),
+    "sequence": ("sequence", "SequenceLogprob"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
-PATHS: Final = ("path", "shots_path")
+LM_EVAL: Final = "lm_eval:"
+"""Begin of the names of probes that need no entry: what follows is a task of lm-eval."""
+MATCH: Final = "match"
+PATHS: Final = ("path", "shots_path", "include_path")
 # Settings that the gate reads, not the probe.
-GATE_SETTINGS: Final = ("limit", "tolerance")
+GATE_SETTINGS: Final = ("limit", "tolerance", "operating_points")
 
 
 def _class_of(kind: str) -> Callable[..., Probe]:
@@ -93,6 +101,12 @@ def from_settings(
         arguments[key] = folder / value if key in PATHS else value
         if key == "dataset" and isinstance(value.get("path"), str):
             arguments[key] = {**value, "path": folder / value["path"]}
+        if key == MATCH and is_own_kind(value):
+            arguments[key] = imported(value, folder, where, MATCH, "function")
+    required = [p.name for p in signature(make).parameters.values() if p.default is p.empty]
+    for key in required:
+        if key not in arguments and key != "name":
+            raise ConfigError(f"{where}: the setting {key} is missing, which this kind needs.")
     try:
         return make(name, **arguments)
     except UsageError as problem:
@@ -102,9 +116,16 @@ def from_settings(
 # Types of the settings that are no text, and how a message says so.
 TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "shots": ((int,), "a whole number"),
+    "seed": ((int,), "a whole number"),
     "positions": ((int, str), "a whole number"),
     "shots_by_slice": ((bool,), "true or false"),
     "shuffle": ((bool,), "true or false"),
+    "samples": ((int,), "a whole number"),
+    "guesses": ((int,), "a whole number"),
+    "max_new_tokens": ((int,), "a whole number"),
+    "temperature": ((int, float), "a number"),
+    "max_failures": ((int, float), "a number"),
+    "stop": ((str, list), "a text or a list of texts"),
     "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
     "delimiter": ((str,), 'text ("" for none)'),
@@ -185,6 +206,11 @@ class ProbeSet:
         return iter(self.factories)
 
     def __contains__(self, name: object) -> bool:
+        """Whether there is a probe of this name; one that names a task of lm-eval is made."""
+        if isinstance(name, str) and name.startswith(LM_EVAL) and name not in self.factories:
+            settings = {"kind": "lm_eval", "task": name.removeprefix(LM_EVAL)}
+            make = partial(from_settings, name, settings, Path(), f"probe {name!r}")
+            self.presets.setdefault(name, make)
         return name in self.factories or name in self.presets
 
     def get(self, name: str) -> Probe:
@@ -214,7 +240,8 @@ class ProbeSet:
 
     def _check(self, name: str) -> None:
         if name not in self:
-            hint = suggestion(name, [*self.factories, *self.presets])
+            task = f"{LM_EVAL}{name.partition(':')[2]}" if ":" in name else LM_EVAL
+            hint = suggestion(name, [*self.factories, *self.presets, task])
             further = [preset for preset in self.presets if preset not in self.factories]
             more = f"; presets: {', '.join(further)}" if further else ""
             known = ", ".join(self.factories)

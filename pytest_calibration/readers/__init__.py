@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from pytest_calibration.errors import PredictionsError, UsageError, suggestion
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.text.visible import quoted
+from pytest_calibration.text.visible import quoted, visible
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Reader:
 TABLE: Final = "table"
 READERS: Final[Mapping[str, Reader]] = {
     "dump": Reader("dumps"),
+    "run of lm-eval": Reader("lm_eval", frozenset({"task", "filter", "metric", "run"})),
     TABLE: Reader("tables", frozenset({"probe", "columns", "classes"})),
 }
 
@@ -71,6 +72,8 @@ def read_all(
     model: str | None = None,
     task: str | None = None,
     filter: str | None = None,  # noqa: A002  as lm-eval calls it
+    metric: str | None = None,
+    run: str | None = None,
     columns: Mapping[str, Any] | None = None,
     classes: Sequence[object] | None = None,
 ) -> list[Predictions]:
@@ -87,7 +90,10 @@ def read_all(
     place = Path(path)
     # What is no table by its names may be one by those in `columns`, and has errors that say so.
     kind = next((n for n, one in READERS.items() if n != TABLE and one.claims(place)), TABLE)
-    own = {"probe": probe, "task": task, "filter": filter, "columns": columns, "classes": classes}
+    own = {
+        **{"probe": probe, "columns": columns, "classes": classes},
+        **{"task": task, "filter": filter, "metric": metric, "run": run},
+    }
     given = {name: value for name, value in own.items() if value is not None}
     takes = READERS[kind].takes
     for name in given:
@@ -109,6 +115,8 @@ def read_predictions(
     model: str | None = None,
     task: str | None = None,
     filter: str | None = None,  # noqa: A002  as lm-eval calls it
+    metric: str | None = None,
+    run: str | None = None,
     columns: Mapping[str, Any] | None = None,
     classes: Sequence[object] | None = None,
 ) -> Predictions:
@@ -121,9 +129,14 @@ def read_predictions(
         path: the file; of lm-eval also its folder.
         probe: name under which a baseline is stored; by default that of the task or dump, else the
             name of the file without its ending.
-        model: name of the model, for reports; by default what the file says.
-        task: which task of lm-eval, where there are several.
+        model: name of the model, for reports; by default what the file says, else its own name.
+        task: which task of lm-eval, where there are several; a group, or a pattern (``mmlu_*``),
+            is read as one set of predictions whose slices are the tasks.
         filter: which filter of lm-eval, where there are several.
+        metric: ``acc`` (the default), ``acc_norm``, ``acc_bytes`` or ``acc_mutual_info``: which
+            option lm-eval takes as the answer.
+        run: which run of lm-eval, where a folder holds several: the begin of its date, its folder,
+            or ``newest``.
         columns: what a table calls its columns, where their names are not the default:
             ``{"confidence": "score", "id": "question_id"}``; see :meth:`Predictions.from_frame`.
         classes: (k,) the classes in the order of the probabilities, where the names of the columns
@@ -135,7 +148,15 @@ def read_predictions(
         UsageError: an argument that does not go with this kind of file.
     """
     found = read_all(
-        path, probe=probe, model=model, task=task, filter=filter, columns=columns, classes=classes
+        path,
+        probe=probe,
+        model=model,
+        task=task,
+        filter=filter,
+        metric=metric,
+        run=run,
+        columns=columns,
+        classes=classes,
     )
     if len(found) != 1:
         near = "" if task is None else suggestion(task, [one.probe for one in found])
@@ -151,12 +172,17 @@ def _names(found: Sequence[Predictions]) -> str:
 
 
 def _named(one: Predictions, path: Path, probe: str | None, model: str | None) -> Predictions:
-    """Return predictions under the names asked for; reports name the file that they came from."""
-    named = replace(
-        one, probe=one.probe if probe is None else probe, source=one.source or path.as_posix()
-    )
+    """Return predictions under the names asked for."""
+    named = one if probe is None else replace(one, probe=probe)
     if model is None:
-        return named
-    if not isinstance(model, str) or not model:
+        # For want of a name, reports tell two models apart by their files.
+        model = named.signature.soft.get("model") or _shown_path(path)
+    elif not isinstance(model, str) or not model:
         raise UsageError(f"{path}: model must be the model's name, got {quoted(model)}.")
     return named.with_signature(model=model)
+
+
+def _shown_path(path: Path) -> str:
+    """Return a path as every machine may know it: from the working folder, else its name alone."""
+    whole, here = Path(os.path.abspath(path)), Path.cwd()
+    return visible(whole.relative_to(here).as_posix() if whole.is_relative_to(here) else whole.name)

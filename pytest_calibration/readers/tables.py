@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from pytest_calibration.predictions import Predictions
 from pytest_calibration.predictions.columns import Table, are_predictions, is_wanted, kept
 from pytest_calibration.predictions.frames import table_of, table_of_records
 from pytest_calibration.readers.first_line import MOST_OF_A_LINE, first_object
-from pytest_calibration.text.visible import quoted
+from pytest_calibration.text.visible import quoted, visible
 
 CSV: Final = (".csv", ".tsv", ".txt")
 LINES: Final = (".jsonl", ".ndjson")
@@ -52,7 +53,7 @@ def _names(path: Path) -> Sequence[str]:
     if ending in CSV:
         with closing(text_lines(path, MOST_OF_A_LINE, PredictionsError, blank=True)) as lines:
             return _header(path, lines, is_wanted(None))[1]
-    if ending in LINES:
+    if ending in LINES or (ending == ".json" and _holds_lines(path)):
         return [*(first_object(path) or {})]
     if ending in PARQUET and find_spec("pyarrow"):
         names: list[str] = _parquet(path, lambda file: file.schema_arrow.names)
@@ -86,7 +87,7 @@ def read(
     table = _table(path, is_wanted(columns), columns)
     if not table.n:
         _refuse_empty(table)
-    name = probe or path.stem
+    name = visible(path.stem) if probe is None else probe
     return [Predictions.from_frame(table, columns=columns, classes=classes, probe=name)]
 
 
@@ -100,7 +101,7 @@ def _table(path: Path, wanted: Wanted, columns: Any) -> Table:
     ending = path.suffix.lower()
     if ending in CSV:
         return _csv_table(path, wanted)
-    if ending in LINES:
+    if ending in LINES or (ending == ".json" and _holds_lines(path)):
         return _lines_table(path, wanted)
     if ending == ".json":
         return table_of_records(str(path), _records(path), _record_place, wanted)
@@ -111,6 +112,8 @@ def _table(path: Path, wanted: Wanted, columns: Any) -> Table:
     advice = "save the predictions as CSV, Parquet or JSON Lines"
     if ending in (".yaml", ".yml"):
         advice = "a stored baseline is what predictions are compared with"
+    elif ending in (".gz", ".zip", ".bz2", ".xz", ".zst"):
+        advice = "unpack it first"
     elif ending in (".npy", ".npz", ".pt", ".pkl", ".safetensors", ".h5"):
         advice = "load it, and pass the arrays to Predictions.from_probabilities"
     raise PredictionsError(
@@ -123,12 +126,12 @@ def _table(path: Path, wanted: Wanted, columns: Any) -> Table:
 
 def _csv_table(path: Path, wanted: Wanted) -> Table:
     with closing(text_lines(path, MOST_OF_A_LINE, PredictionsError, blank=True)) as lines:
-        delimiter, names, start = _header(path, lines, wanted)
+        dialect, names, start = _header(path, lines, wanted)
         used = kept(str(path), names, wanted)
         places = [names.index(name) for name in used]
         columns: list[list[Any]] = [[] for _ in used]
         numbers = array("q")
-        for number, row in _csv_rows(path, lines, delimiter, start):
+        for number, row in _csv_rows(path, lines, dialect, start):
             _check_row(path, number, row, names)
             numbers.append(number)
             for column, place in zip(columns, places, strict=True):
@@ -141,12 +144,12 @@ def _csv_table(path: Path, wanted: Wanted) -> Table:
         names,
         dict(zip(used, columns, strict=True)),
         lambda row: f"line {numbers[row]}",
-        decimal_comma=delimiter != ",",
+        decimal_comma=dialect["delimiter"] != ",",
     )
 
 
-def _header(path: Path, lines: Lines, wanted: Wanted) -> tuple[str, list[str], int]:
-    """Return the delimiter of a file, the names in its first line, and that line's number."""
+def _header(path: Path, lines: Lines, wanted: Wanted) -> tuple[dict[str, Any], list[str], int]:
+    """Return how a file is written, the names in its first line, and that line's number."""
     told, start = "", 0
     for start, line in lines:  # noqa: B007
         text = line.strip("\r\n")
@@ -172,7 +175,8 @@ def _header(path: Path, lines: Lines, wanted: Wanted) -> tuple[str, list[str], i
             f"{path}, line {start}: holds values ({quoted(text)}), and must name the columns; "
             "write a header, such as: confidence,correct."
         )
-    return best, names, start
+    # Else a space at the start of a cell is a part of it.
+    return {"delimiter": best, "skipinitialspace": f"{best} " in line}, names, start
 
 
 def _is_number(text: str) -> bool:
@@ -184,12 +188,10 @@ def _is_number(text: str) -> bool:
 
 
 def _csv_rows(
-    path: Path, lines: Lines, delimiter: str, start: int
+    path: Path, lines: Lines, dialect: Mapping[str, Any], start: int
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield number of the first line and cells of each row that is not blank."""
-    reader = csv.reader(
-        (line for _, line in lines), delimiter=delimiter, skipinitialspace=True, strict=True
-    )
+    reader = csv.reader((line for _, line in lines), strict=True, **dialect)
     # For the whole process; by default a text of 131,072 characters is too long.
     before = csv.field_size_limit(MOST_OF_A_LINE)
     number = start + 1
@@ -240,6 +242,14 @@ def _lines_table(path: Path, wanted: Wanted) -> Table:
         raise PredictionsError(f"{path}: is empty; there must be one JSON object for each item.")
     table = table_of_records(str(path), records, lambda row: f"line {numbers[row]}", wanted)
     return Table(table.where, [*names], table.cells, table.place)
+
+
+def _holds_lines(path: Path) -> bool:
+    """Whether a file called JSON holds an object in each of several lines."""
+    if first_object(path) is None:
+        return False
+    with closing(text_lines(path, MOST_OF_A_LINE, PredictionsError)) as lines:
+        return len([*islice(lines, 2)]) > 1
 
 
 def _object(text: str, where: str) -> dict[str, Any]:

@@ -350,7 +350,7 @@ def _predictions(lines: list[Line], ids: IdArray) -> tuple[Predictions, Predicti
         slices=column("slice"),
         texts=ItemTexts.from_list(texts) if set(texts) != {ItemText()} else None,
         unit=lines[0].unit or "item",
-        signature=Signature(soft={"model": model} if model else {}),
+        signature=Signature(soft={"model": model} if model else {}, known=False),
     )
     there = [i for i, line in enumerate(lines) if line.confidence_before is not None]
     if not there:
@@ -363,6 +363,6 @@ def _predictions(lines: list[Line], ids: IdArray) -> tuple[Predictions, Predicti
         labels=None,
         label_logprobs=None,
         option_mass=None,
-        signature=Signature(),
+        signature=Signature(known=False),
     )
     return predictions, before

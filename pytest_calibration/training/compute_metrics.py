@@ -6,19 +6,14 @@ ends. Logits are n·T·V numbers; confidence and answer, which calibration needs
 
 from __future__ import annotations
 
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.training.measuring import MEASURED
-
-IGNORED: Final = -100
-"""Label of what does not count, as everywhere in transformers."""
 
 
 def preprocess_logits_for_calibration(
@@ -75,39 +70,8 @@ def calibration_compute_metrics(evaluated: Any, *, shift: bool | None = None) ->
         PredictionsError: shapes that do not fit, labels that are no classes, nothing to count, or
             token-level labels without ``shift``.
     """
-    confidence, answer = _answers(evaluated.predictions)
-    labels = evaluated.label_ids
-    labels = np.asarray(labels) if not isinstance(labels, tuple | list) else None
-    if labels is None or labels.shape != confidence.shape or labels.dtype.kind not in "iu":
-        found = "several arrays" if labels is None else f"{labels.dtype} of shape {labels.shape}"
-        _refuse(f"labels that are {found} for answers of shape {confidence.shape}")
-    if labels.ndim == 2:
-        if shift is None:
-            raise PredictionsError(
-                f"calibration_compute_metrics: labels have shape {labels.shape}, so say whether a "
-                "position predicts the next label: partial(calibration_compute_metrics, "
-                "shift=True) for language models, shift=False for tagging."
-            )
-        if shift:
-            confidence, answer, labels = confidence[:, :-1], answer[:, :-1], labels[:, 1:]
-    counted = labels != IGNORED
-    if not counted.any():
-        _refuse(f"no label but {IGNORED}")
-    predictions = Predictions.from_confidence(
-        confidence[counted], (answer == labels)[counted], probe="evaluation"
-    )
+    predictions = Predictions.from_trainer(evaluated, shift=shift)
     return {name: METRICS[name](predictions) for name in MEASURED}
-
-
-def _answers(predictions: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return confidence and answer, from logits too where they were kept."""
-    parts = predictions if isinstance(predictions, tuple | list) else (predictions,)
-    arrays = [np.asarray(part) for part in parts[:2]]
-    reduced = len(arrays) == 2 and arrays[1].dtype.kind == "i"
-    if reduced and arrays[0].shape == arrays[1].shape and arrays[0].ndim in (1, 2):
-        return arrays[0], arrays[1]
-    confidence, answer = preprocess_logits_for_calibration(torch.from_numpy(arrays[0]), None)
-    return confidence.numpy(), answer.numpy()
 
 
 def _refuse(found: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,3 +59,82 @@ def test_as_many_names_as_classes() -> None:
         "predictions of probe 'probabilities': class_names has 1 entries for 2 columns of "
         "probabilities; give one name per class."
     )
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels"),
+    [
+        (["ham", "spam"], ["spam", "ham"]),
+        (["ham", "spam"], np.array(["spam", "ham"])),
+        (np.array(["ham", "spam"]), [b"spam", "ham"]),
+        (["ham", "spam"], [1, 0]),
+        ([1, 2], [2, 1]),
+        (np.array([1, 2]), np.array([2.0, 1.0])),
+        ([-1, 1], [1, -1]),
+        ([0, 1], [1, 0]),
+        ([False, True], [True, False]),
+        ([False, True], [1, 0]),
+        (["1", "2"], ["2", "1"]),
+        (["0", "1"], [1, 0]),
+        ({1: "spam", 0: "ham"}, ["spam", "ham"]),
+        ({"0": "ham", "1": "spam"}, [1, 0]),
+    ],
+)
+def test_labels_are_classes_or_their_numbers(classes: Any, labels: Any) -> None:
+    """Text names a class; so does a number where the classes are numbers, as in scikit-learn."""
+    table = [[0.9, 0.1], [0.3, 0.7]]
+    made = Predictions.from_probabilities(table, labels, class_names=classes)
+    assert made.labels is not None
+    assert made.labels.tolist() == [1, 0]
+    logits = Predictions.from_logits(np.log(table), labels, class_names=classes)
+    assert logits.labels is not None
+    assert logits.labels.tolist() == [1, 0]
+    names = [*classes.values()] if isinstance(classes, dict) else classes
+    assert sorted(logits.classes) == sorted(made.classes) == sorted(map(str, names))
+
+
+def test_labels_are_the_columns_of_a_frame() -> None:
+    """By name, and where columns are numbered otherwise than from 0, by number."""
+    for columns, labels in ((["ham", "spam"], ["spam", "ham"]), ([3, 7], [7, 3]), ([0, 1], [1, 0])):
+        made = Predictions.from_probabilities(Frame(list(columns)), labels)
+        assert made.labels is not None
+        assert made.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "message"),
+    [
+        (["ham", "spam"], ["ham", "span"], "labels[1] is 'span', which is none of the classes "
+         "'ham', 'spam' (did you mean 'spam'?)."),
+        ([1, 2], [0, 1], "labels[0] is '0', which is none of the classes '1', '2'."),
+        ({"ham": 0, "spam": 1}, [0, 1], "class_names maps the number of a class to its name, as "
+         "config.id2label, or lists the names; got the key 'ham'."),
+        (["ham"], ["ham", "ham"], "class_names has 1 entries for 2 columns of probabilities"),
+        (["ham", "ham"], ["ham", "ham"], "class_names has one class twice; name each once."),
+        (["ham", "spam"], ["ham"], "1 labels for 2 rows of probabilities; give one per row."),
+        (["1", "2"], [1, 1], "the classes are called '1', '2', and labels are numbers, which may "
+         "be classes or positions"),
+        (["ham", "spam"], ["ham", None], "labels[1] is missing"),
+        (None, ["ham", "spam"], "labels[0] is 'ham', and the classes are not known; pass them in "
+         "the order of the columns, class_names=classifier.classes_."),
+    ],
+)  # fmt: skip
+def test_labels_that_are_no_classes(classes: Any, labels: Any, message: str) -> None:
+    """Index and value, and the classes that there are."""
+    with pytest.raises(PredictionsError) as caught:
+        Predictions.from_probabilities([[0.9, 0.1], [0.3, 0.7]], labels, class_names=classes)
+    assert message in str(caught.value)
+
+
+def test_predictions_of_scikit_learn() -> None:
+    """``predict_proba`` with ``classes_`` and labels as they were trained, of any type."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    x = np.linspace(-1, 1, 60)[:, None]
+    for names in (["cat", "dog", "eel"], [10, 20, 30]):
+        labels = np.array(names)[np.digitize(x[:, 0], [-0.3, 0.4])]
+        classifier = linear_model.LogisticRegression(max_iter=50).fit(x, labels)
+        table = classifier.predict_proba(x)
+        made = Predictions.from_probabilities(table, labels, class_names=classifier.classes_)
+        assert made.correct.tolist() == (classifier.predict(x) == labels).tolist()
+        with pytest.raises(PredictionsError, match=r"column_stack\(\[1 - p, p\]\)"):
+            Predictions.from_probabilities(table[:, 1], labels, class_names=classifier.classes_)

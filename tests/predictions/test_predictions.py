@@ -232,7 +232,7 @@ TABLES = {
     "labels text": (
         [[0.6, 0.4]],
         ["cat"],
-        r"labels\[0\] is 'cat'; in place of the names of classes pass the column of each, ",
+        r"labels\[0\] is 'cat', and the classes are not known; pass them in the order of ",
     ),
     "label NaN": ([[0.6, 0.4]] * 2, [0, math.nan], r"whole numbers, .*; labels\[1\] is nan"),
     "label missing": ([[0.6, 0.4]] * 2, [0, None], r"labels\[1\] is missing"),
@@ -241,8 +241,12 @@ TABLES = {
         np.array([2**63], np.uint64),
         r"is 9223372036854775808",
     ),
-    "one axis": ([0.6, 0.4], [0, 1], r"pass both columns, for confidences use"),
-    "one column": ([[1.0], [1.0]], [0, 0], r"got \(2, 1\); .* pass both columns, for confidences"),
+    "one axis": ([0.6, 0.4], [0, 1], r"pass both columns, .* for confidences use"),
+    "one column": (
+        [[1.0], [1.0]],
+        [0, 0],
+        r"got \(2, 1\); .* pass both columns, .* for confidences",
+    ),
     "empty": (np.empty((0, 2)), [], r"there are no items \(shape \(0, 2\)\)"),
     "three axes": (np.full((2, 2, 2), 0.5), [0, 1], r"must have shape \(n, k\), got \(2, 2, 2\)"),
 }

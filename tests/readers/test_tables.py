@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pytest_calibration.errors import MissingExtra, PredictionsError, UsageError
 from pytest_calibration.predictions import Predictions
@@ -43,6 +48,7 @@ def same(one: Predictions, other: Predictions) -> bool:
         ("p.csv", "confidence,correct\n0.9,1\n0.4,0\n"),
         ("p.csv", "\ufeffcorrect,confidence\r\nTrue,0.9\r\nFALSE, .4\r\n"),
         ("p.csv", "confidence;correct\n0,9;1.0\n\n0,4;0\n"),
+        ("p.csv", 'confidence, correct, text\n0.9, 1, "a, b"\n0.4, 0, "c"\n'),
         ("p.csv", "sep=;\nconfidence;correct;\n0.9;true;\n4e-1;false;\n"),
         ("p.tsv", "confidence\tcorrect\n0.9\ttrue\n0,4\tfalse\n"),
         ("p.txt", "confidence|correct|text\n0.9|1|a, b\n0.4|0|c;d\n"),
@@ -53,6 +59,7 @@ def same(one: Predictions, other: Predictions) -> bool:
             "p.ndjson",
             '\ufeff{"confidence":0.9,"correct":1,"doc":{}}\n{"confidence":0.4,"correct":0}',
         ),
+        ("p.json", '{"confidence":0.9,"correct":true}\n{"confidence":0.4,"correct":false}\n'),
         ("p.json", '[{"confidence":0.9,"correct":true},{"confidence":0.4,"correct":false}]'),
     ],
 )
@@ -61,7 +68,7 @@ def test_confidence_and_correctness_are_read(tmp_path: Path, name: str, text: st
     path = written(tmp_path, name, text)
     found = read_predictions(path)
     assert same(found, PLAIN)
-    assert (found.probe, found.source) == ("p", path.as_posix())
+    assert (found.probe, found.signature.soft) == ("p", {"model": name})
     assert kind_of(path) == "table"
 
 
@@ -70,6 +77,7 @@ def test_confidence_and_correctness_are_read(tmp_path: Path, name: str, text: st
     [
         ("p.csv", "prob_cat,prob_dog,label\n.3,.7,dog\n.5,.5,dog\n", {}),
         ("p.csv", "prob_0,label,prob_1\n.3,1,.7\n.5,1.0,.5\n", {}),
+        ("p.csv", "prob_1,label,prob_2\n.3,2,.7\n.5,2.0,.5\n", {}),
         (
             "p.csv",
             'x,gold\n"[.3, .7]",1\n[0.5 0.5],1\n',
@@ -163,6 +171,7 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
         ),
         (HEADER + "nan,1\n", "line 2, column 'confidence': 'nan' is no probability"),
         (HEADER + "inf,1\n", "line 2, column 'confidence': 'inf' is no probability"),
+        (HEADER + "90%,1\n", "line 2, column 'confidence': '90%' is no number; write 87 % as 0.87"),
         (HEADER + "high,1\n", "line 2, column 'confidence': 'high' is no number"),
         (
             HEADER + '"0,9",1\n',
@@ -338,6 +347,7 @@ def test_what_is_wrong_in_json_lines_is_named(tmp_path: Path, text: str, message
     ("name", "text", "message"),
     [
         ("p.xlsx", "PK", "save the predictions as CSV, Parquet or JSON Lines"),
+        ("p.csv.gz", "x", "unpack it first"),
         ("p.npy", "x", "load it, and pass the arrays to Predictions.from_probabilities"),
         ("p.yaml", "a: 1", "a stored baseline is what predictions are compared with"),
         ("p", "x", "predictions are read from .csv, .tsv, .parquet, .jsonl and .json"),
@@ -403,6 +413,44 @@ def test_what_counts_can_be_chosen(tmp_path: Path) -> None:
     assert (plain.confidence.tolist(), plain.probabilities) == ([0.9], None)
     table = read_predictions(path, columns={"probabilities": "prob_*"})
     assert (table.confidence.tolist(), table.classes) == ([0.5], ("a", "b"))
+
+
+@settings(max_examples=40)
+@given(
+    ids=st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True
+    ),
+    delimiter=st.sampled_from(",;\t|"),
+    data=st.data(),
+)
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], delimiter: str, data: st.DataObject
+) -> None:
+    """Python's writer of CSV and JSON loses nothing on the way; line breaks are those of Unix."""
+    ids = list(dict.fromkeys(re.sub(r"\r\n?|\ufeff", "\n", one) for one in ids))
+    shares = st.lists(st.floats(0, 1), min_size=len(ids), max_size=len(ids))
+    confidence = data.draw(shares)
+    correct = [share > 0.5 for share in data.draw(shares)]
+    expected = Predictions.from_confidence(confidence, correct, item_ids=ids, probe="p")
+    path = tmp_path_factory.mktemp("written") / "p.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, delimiter=delimiter)
+        rows.writerow(["confidence", "correct", "id"])
+        rows.writerows(zip(confidence, correct, ids, strict=True))
+    assert same(read_predictions(path), expected)
+    with path.with_suffix(".jsonl").open("w", encoding="utf-8") as file:
+        for share, right, one in zip(confidence, correct, ids, strict=True):
+            row = {"id": one, "confidence": share, "correct": right}
+            file.write(json.dumps(row, ensure_ascii=data.draw(st.booleans())) + "\n")
+    assert same(read_predictions(path.with_suffix(".jsonl")), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """It is not opened: it would wait for a writer."""
+    os.mkfifo(tmp_path / "p.csv")
+    with pytest.raises(PredictionsError, match=r"p\.csv: cannot be read \(it is a pipe\)"):
+        read_predictions(tmp_path / "p.csv")
 
 
 def test_a_long_text_is_read(tmp_path: Path) -> None:

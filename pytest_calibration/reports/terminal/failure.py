@@ -23,7 +23,7 @@ MORE: Final = 12
 
 
 def failure_lines(
-    failing: Sequence[Result], *, width: int = WIDTH, verbose: bool = False
+    failing: Sequence[Result], *, width: int = WIDTH, verbose: bool = False, more: str = ""
 ) -> Iterator[str]:
     """Yield the lines of a failure: the diagnosis, then the numbers, then the command that accepts.
 
@@ -34,14 +34,15 @@ def failure_lines(
         failing: the verdicts that fail the test, all on the same predictions.
         width: columns of a line.
         verbose: all numbers, with the reliability diagram and the figures of the diagnosis.
+        more: where the short text says that the rest is; by default as in a test or outside one.
     """
-    yield from _full(failing, width) if verbose else _short(failing, width)
+    yield from _full(failing, width) if verbose else _short(failing, width, more)
 
 
 # --- the short text ------------------------------------------------------------------------------
 
 
-def _short(failing: Sequence[Result], width: int) -> Iterator[str]:
+def _short(failing: Sequence[Result], width: int, more: str) -> Iterator[str]:
     first = failing[0]
     if first.state == "no_baseline" and len(failing) == 1:
         yield from _not_stored(first)
@@ -53,7 +54,7 @@ def _short(failing: Sequence[Result], width: int) -> Iterator[str]:
     if first.detail is not None and was_compared:
         blocks.append(_slices_and_items(first.detail, width))
     ends = [f"{remedy.purpose}: {remedy.command}" for remedy in _remedies(failing)]
-    ends.append(f"more: {_where_more_is(first)}")
+    ends.append(f"more: {more or _where_more_is(first)}")
     if first.diagnosis is not None and was_compared:
         used = sum(map(len, (headlines, *blocks, ends))) + len(blocks)
         room = MOST + MORE * (len(failing) - 1) - used
@@ -93,7 +94,8 @@ def _compared(result: Result, width: int, several: bool) -> list[str]:
     """Return reason, limit or components, and notes of one verdict."""
     lines = [*wrapped(result.reason, width - 2)]
     if result.components:
-        lines += [f"compared with {visible(result.reference)}:"] if several else []
+        at = "" if result.point is None else f" at {result.point.name}"
+        lines += [f"compared with {visible(result.reference)}{at}:"] if several else []
         lines += component_table(result.components, decided=result.state != "inconclusive")
     else:
         lines += map(visible, result.findings)

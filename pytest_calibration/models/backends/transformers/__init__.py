@@ -19,6 +19,8 @@ With torch:
     a causal language model: tokenising, windows, greedy continuation.
 ``classifier_models``
     classifiers of texts and of words, reward models.
+``harness_requests``
+    the log-likelihood requests of lm-eval, tokenised as the harness does.
 ``reading``, ``kinds``, ``adapters``
     from a checkpoint on disk to weights in memory.
 ``used_weights``, ``foreign_code``
