@@ -200,7 +200,7 @@ def test_operating_points_of_a_probe_go_before_those_of_the_project(path: Path) 
     path.write_text(
         "operating_points: [0.9, {threshold: 0.5, tolerance: 0.1, coverage_tolerance: null}]\n"
         "presets: {own: {operating_points: [0.7]}}\n"
-        "probes: {a: {operating_points: [1]}, b: {operating_points: []}, c: {}, d: {preset: own}}\n",
+        "probes: {a: {operating_points: [1]}, b: {operating_points: []}, c: {}, d: {preset: own}}",
         encoding="utf-8",
     )
     config = read_config(path)
