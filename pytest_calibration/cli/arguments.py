@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from pytest_calibration.errors import UsageError
 from pytest_calibration.gate.strictness import DEFAULT, Strictness, range_error
 
 if TYPE_CHECKING:
@@ -20,7 +19,10 @@ if TYPE_CHECKING:
 MOST: Final = 1_000_000_000
 # What switches the accuracy guard off.
 OFF: Final = "none"
-KINDS: Final = "a dump (.jsonl), a stored record (.yaml) or a report (.json)"
+KINDS: Final = (
+    "predictions (.csv, .parquet, .jsonl), a dump, a stored record (.yaml) or a report (.json)"
+)
+RECORDS: Final = (".yaml", ".yml")
 Number = TypeVar("Number", int, float)
 
 
@@ -118,19 +120,42 @@ def record_at(path: str) -> Record:
     return read_record(Path(path), data.get("probe", ""), data.get("name", ""))
 
 
-def items_at(path: str) -> tuple[str, Predictions, Predictions | None, int]:
+def items_at(
+    path: str, probe: str | None = None
+) -> tuple[str, Predictions, Predictions | None, int]:
     """Return kind, items, their baseline where they have one, and how many were measured.
 
+    Args:
+        path: the file.
+        probe: name of the probe of a table, which has none of its own.
+
     Raises:
-        UsageError: the ending is neither that of a dump nor of a record.
         CalibrationError: the file cannot be read as what its ending says.
     """
+    from pytest_calibration.readers import TABLE, kind_of, read_predictions
     from pytest_calibration.reports.dump import ENDING, read_both
 
-    if Path(path).suffix.lower() == ENDING:
+    ending = Path(path).suffix.lower()
+    if ending in RECORDS:
+        record = record_at(path)
+        return "record", record.predictions, None, record.n
+    kind = kind_of(path)
+    # What is no predictions at all is refused as a dump, where it has the ending of one.
+    if kind == "dump" or (kind is None and ending == ENDING):
         predictions, before = read_both(path)
         return "dump", predictions, before, predictions.n
-    if Path(path).suffix.lower() not in (".yaml", ".yml"):
-        raise UsageError(f"{path}: show reads {KINDS}.")
-    record = record_at(path)
-    return "record", record.predictions, None, record.n
+    predictions = read_predictions(path, probe=probe if kind == TABLE else None)
+    return "file", predictions, None, predictions.n
+
+
+def pair_at(first: str, second: str) -> tuple[Predictions, Predictions]:
+    """Return the items of two files; a table is read as one of the probe of the other.
+
+    Raises:
+        CalibrationError: as :func:`items_at`.
+    """
+    kind, one, _, _ = items_at(first)
+    other_kind, other, _, _ = items_at(second, one.probe)
+    if kind == "file" and other_kind != "file":
+        one = items_at(first, other.probe)[1]
+    return one, other

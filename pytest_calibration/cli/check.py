@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import (
+    RECORDS,
     add_arguments,
     add_strictness,
     number,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "calibration_baselines"
 FILES: Final = "CSV, Parquet, JSON lines, samples of lm-eval (also their folder), or a dump"
-RECORDS: Final = (".yaml", ".yml")
 ENDINGS: Final = (
     *RECORDS,
     *(".csv", ".tsv", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".json"),
@@ -60,6 +60,8 @@ REPEATED: Final = (
     *("max_ece", "min_accuracy", "config", "tolerance", "alpha", "accuracy_tolerance"),
     *("max_undetected", "tail", "drift_tolerance"),
 )
+# Probes that are stored, of which a message tells.
+MOST_NAMED: Final = 3
 MORE: Final = "-v, or --report=FILE.html"
 
 
@@ -207,6 +209,13 @@ def _is_file(text: str) -> bool:
     return os.path.isdir(path) and kind_of(path) is not None
 
 
+def _is_table(file: str) -> bool:
+    """Whether the name of the file stands for that of its probe."""
+    from pytest_calibration.readers import TABLE, kind_of
+
+    return kind_of(file) in (None, TABLE)
+
+
 # --- what is read --------------------------------------------------------------------------------
 
 
@@ -245,13 +254,10 @@ def _read(options: argparse.Namespace, file: str, probe: str | None) -> list[Pre
 
 def _with_file(options: argparse.Namespace) -> Iterator[tuple[Predictions, Record | Predictions]]:
     """Yield each set of predictions with the one of a file that it is compared with."""
-    from pytest_calibration.readers import kind_of
-
     if Path(options.baseline).suffix.lower() in RECORDS:
         record = record_at(options.baseline)
         # The ids in a record are those of its probe.
-        is_table = kind_of(options.file) in (None, "table")
-        probe = options.probe or (record.probe if is_table else None)
+        probe = options.probe or (record.probe if _is_table(options.file) else None)
         for predictions in _read(options, options.file, probe):
             if predictions.probe != record.probe:
                 raise UsageError(
@@ -423,6 +429,9 @@ class Session:
         """Keep a verdict, and return what a reader sees of it."""
         from pytest_calibration.reports.model import result_of
 
+        named_by_file = self._options.probe is None and _is_table(self._options.file)
+        if verdict.state == "no_baseline" and named_by_file:
+            verdict = replace(verdict, reason=f"{verdict.reason}{self._stored_instead()}")
         result = result_of(
             verdict,
             remedy=self._remedy(verdict),
@@ -433,6 +442,22 @@ class Session:
         self._verdicts.append(verdict)
         self.results.append(result)
         return result
+
+    def _stored_instead(self) -> str:
+        """Name baselines of other probes: a file need not be called as the one that was stored."""
+        from pytest_calibration.baselines.record import read_unchecked
+        from pytest_calibration.baselines.store import stored_records
+
+        folder = self.baselines.folder
+        found = [path for path in stored_records(folder) if path.parent == folder]
+        probes = [str(read_unchecked(path).get("probe")) for path in found[:MOST_NAMED]]
+        if not probes:
+            return ""
+        more = f" and {len(found) - len(probes)} more" if len(found) > len(probes) else ""
+        return (
+            f" Stored there: {', '.join(probes)}{more}; "
+            f"{shlex.join([f'--probe={probes[0]}'])} compares with it."
+        )
 
     def raised(self, error: AssertionError, failing: Sequence[Result]) -> None:
         """Know the failing verdicts already."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.cli.arguments import add_strictness, items_at, record_at
+from pytest_calibration.cli.arguments import RECORDS, add_strictness, pair_at, record_at
 from pytest_calibration.cli.output import FAILED, INCONCLUSIVE, verdict_lines
 from pytest_calibration.cli.project import Project, add_asking, progress_shown
 from pytest_calibration.errors import UsageError
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
 
-SIDES: Final = "a model (a directory or a hub id), a stored record (.yaml) or a dump (.jsonl)"
-FILES: Final = (".yaml", ".yml", ".jsonl")
+SIDES: Final = (
+    "a model (a directory or a hub id), a stored record (.yaml), predictions (.csv, .parquet, "
+    ".jsonl) or a dump"
+)
+FILES: Final = (".yaml", ".yml", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 FOR_MODELS: Final = ("probe", "limit", "cache-dir")
 
 
@@ -114,18 +117,15 @@ def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Prediction
                 f"{side}: a report holds no items to compare; name records or dumps, or see what "
                 "moved between two reports with pytest-calibration show NEW --against OLD."
             )
-    (_, before, _, _), (_, after, _, _) = map(items_at, (options.before, options.after))
+    before, after = pair_at(options.before, options.after)
     if before.probe != after.probe:
         raise UsageError(
             f"compare: {options.before} is of the probe {before.probe!r}, {options.after} of "
             f"{after.probe!r}; name two files of one probe."
         )
-    tolerance = None if _is_dump(options.before) else record_at(options.before).tolerance
+    stored = Path(options.before).suffix.lower() in RECORDS
+    tolerance = record_at(options.before).tolerance if stored else None
     yield before, after, tolerance
-
-
-def _is_dump(side: str) -> bool:
-    return Path(side).suffix.lower() == ".jsonl"
 
 
 def _asked(

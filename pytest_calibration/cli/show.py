@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.cli.arguments import KINDS, items_at, whole
+from pytest_calibration.cli.arguments import KINDS, items_at, pair_at, whole
 from pytest_calibration.cli.report_changes import change_lines, read_changes
 from pytest_calibration.errors import UsageError
 
@@ -28,6 +28,7 @@ METRICS: Final = (
     *("brier", "nll", "auroc"),
 )
 NO_TEXT: Final = {
+    "file": "(this file holds no text of the items)",
     "dump": "(this dump holds no text of the items, only their ids)",
     "record": "(a record holds no text of the items, only their ids; pytest --calibration-dump=DIR "
     "writes it)",
@@ -165,7 +166,7 @@ def _parts(options: argparse.Namespace) -> tuple[str, list[Part]]:
     if _ending(options.file) != REPORT:
         kind, predictions, before, measured = items_at(options.file)
         if options.against is not None:
-            before = _items_of_both(options, predictions)
+            predictions, before = _items_of_both(options)
         return kind, [_of_items(options, kind, predictions, before, measured)]
     if options.against is not None:
         raise UsageError(_NOT_BOTH.format(options.file, options.against))
@@ -178,20 +179,20 @@ def _ending(file: str) -> str:
     return Path(file).suffix.lower()
 
 
-def _items_of_both(options: argparse.Namespace, predictions: Predictions) -> Predictions:
-    """Read the earlier file; return those of its items that the later one has."""
+def _items_of_both(options: argparse.Namespace) -> tuple[Predictions, Predictions]:
+    """Read both files; return the items of the later one, and those of the earlier that it has."""
     from pytest_calibration.diagnosis.change import shared_items
 
     if _ending(options.against) == REPORT:
         raise UsageError(_NOT_BOTH.format(options.file, options.against))
-    _, earlier, _, _ = items_at(options.against)
+    predictions, earlier = pair_at(options.file, options.against)
     shared = shared_items(predictions, earlier)
     if shared is None:
         raise UsageError(
             f"{options.against}: has no item of {options.file} (probe {predictions.probe!r} there, "
             f"{earlier.probe!r} here); name a dump or record of the same probe."
         )
-    return shared[1]
+    return predictions, shared[1]
 
 
 def _of_items(
@@ -221,7 +222,7 @@ def _of_items(
         candidate=Side.of(predictions, DEFAULT_BINS),
         baseline=None if old is None else Side.of(old, DEFAULT_BINS),
         # A record keeps groups, but not their names.
-        slices=slice_rows(compared, old) if kind == "dump" else (),
+        slices=slice_rows(compared, old) if kind != "record" else (),
         slices_left_out=0,
         worst=_items(predictions, old if compared.n == predictions.n else None, options),
         diagnosis=diagnose(predictions, old),
@@ -249,7 +250,7 @@ def _cut(detail: Detail, most: int) -> Detail:
 def _in_slice(options: argparse.Namespace, kind: str, predictions: Predictions) -> BoolArray:
     """Return which items are in the slice asked for; groups count where there are no slices."""
     names = predictions.groups if predictions.slices is None else predictions.slices
-    if kind != "dump" or names is None:
+    if kind == "record" or names is None:
         raise UsageError(f"{options.file}: names no slices, so --slice finds nothing in it.")
     inside: BoolArray = names == options.slice
     if not inside.any():

@@ -74,7 +74,8 @@ def _classifier(value: Any) -> Any:
     """Return a function, or an estimator, as a classifier; anything else as it is."""
     predict = getattr(value, "predict_proba", value)
     foreign = any(_is_of(value, package) for package in ("torch", "transformers"))
-    known = any(hasattr(value, offer) for offer in OFFERS)
+    # A function may say what its classes are.
+    known = any(hasattr(value, offer) for offer in OFFERS if offer != "class_names")
     if isinstance(value, type) or foreign or known or not callable(predict):
         return value
     return TextClassifier(predict)

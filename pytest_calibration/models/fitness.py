@@ -47,7 +47,7 @@ def unfit(model: object, method: str) -> ModelError:
     """Return the error of a model that a probe asks for what its kind does not have."""
     name = getattr(model, "name", "the model")
     found = kind_of_model(model)
-    if not found or method not in _KINDS:
+    if not found or _KINDS.get(method, found) == found:
         return ModelError(
             f"{name}: this kind of model has no {method}, which the probe needs; choose a probe "
             "for this kind of model."

@@ -27,6 +27,8 @@ class TextClassifier:
         class_names: (k,) the classes in the order of the columns, by which the label of an item is
             found; by default ``class_names`` or ``classes_`` of the function, or of the object that
             it is a method of. Without any, a label is the number of a column.
+        multi_label: whether a text may have any number of the classes, so that rows need not sum to
+            1.
         name: what reports call it; by default the name of the function.
         fingerprint: identifies weights and settings; where it changes, the function is asked again.
 
@@ -39,6 +41,7 @@ class TextClassifier:
         function: Callable[[list[str]], Any],
         class_names: Sequence[object] | None = None,
         *,
+        multi_label: bool = False,
         name: str | None = None,
         fingerprint: str = "",
     ) -> None:
@@ -50,6 +53,7 @@ class TextClassifier:
         self.function = function
         self.name = name or _name_of(function)
         self.fingerprint = fingerprint
+        self.multi_label = multi_label
         given = _class_names_of(function) if class_names is None else class_names
         where = f"classifier {self.name!r}"
         names = () if given is None else as_list(given, "class_names", where)

@@ -310,6 +310,8 @@ class _Reading:
             return float(cell)
         except (TypeError, ValueError, OverflowError):
             advice = "; write the decimal point as a point" if comma else ""
+            if isinstance(cell, str) and cell.rstrip().endswith("%"):
+                advice = "; write 87 % as 0.87"
             self.table.fail(row, name, f"{self.table.value(row, name)} is no number{advice}")
 
     def _shares(self, name: str, values: FloatArray) -> None:

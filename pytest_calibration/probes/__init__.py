@@ -4,6 +4,9 @@
     the kinds; each reads built-in items, or those of a source.
 ``classification`` (with ``labels``), ``preference``
     the kinds that ask classifiers and reward models.
+``p_true``, ``verbalized``, ``agreement``, ``sequence``
+    the kinds whose answers are free; ``free_answer`` is what they share, ``answer_matching`` which
+    answers are right, ``stated_confidence`` how a stated probability is asked for and read.
 ``probe``
     what every probe has, and what probes over items share.
 ``sources``

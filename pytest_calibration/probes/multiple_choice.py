@@ -25,7 +25,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import ModelError, ProbeError, TokenBoundaryError, UsageError
+from pytest_calibration.errors import ModelError, ProbeError, UsageError
 from pytest_calibration.models.protocols import LanguageModel, Message
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
@@ -33,7 +33,7 @@ from pytest_calibration.probes import builtin
 from pytest_calibration.probes.dataset import Dataset
 from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe, softmax
-from pytest_calibration.probes.prompting import ChatSetting, Prompting, described
+from pytest_calibration.probes.prompting import ChatSetting, Prompting
 from pytest_calibration.probes.sources import DatasetSetting, Source, read_rows, source_of
 from pytest_calibration.text.visible import quoted
 
@@ -416,10 +416,7 @@ class MultipleChoice(ItemProbe[Question]):
     def _score(
         self, model: LanguageModel, items: Sequence[Question]
     ) -> tuple[list[NDArray[np.float64]], str]:
-        """Score the options, and say what stands before them.
-
-        That is the space that most tokenizers want, else none, unless the probe says otherwise.
-        """
+        """Score the options, and say what stands before them."""
         if self.prompting.is_chat:
             prompts = self.prompting.rendered(model, [self.conversation(i) for i in items])
         else:
@@ -428,20 +425,7 @@ class MultipleChoice(ItemProbe[Question]):
             options = [list(ascii_uppercase[: len(i.options)]) for i in items]
         else:
             options = [list(i.options) for i in items]
-        ask = self.prompting.asking(model, "option_logprobs")
-
-        def scored(*, again: bool) -> tuple[list[NDArray[np.float64]], str]:
-            joined = [
-                self.prompting.joined(p, row, again=again)
-                for p, row in zip(prompts, options, strict=True)
-            ]
-            logprobs = ask([j.prompt for j in joined], [j.continuations for j in joined])
-            return logprobs, described([gap for j in joined for gap in j.gaps])
-
-        try:
-            return scored(again=False)
-        except TokenBoundaryError:
-            return scored(again=True)
+        return self.prompting.option_logprobs(model, prompts, options)
 
 
 def _text(item: Question, answer: int) -> ItemText:

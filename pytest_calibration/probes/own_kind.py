@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
-from pytest_calibration.errors import ConfigError, UsageError, suggestion
+from pytest_calibration.errors import CalibrationError, ConfigError, UsageError, suggestion
 from pytest_calibration.probes.probe import Probe
 from pytest_calibration.text.visible import quoted
 
@@ -22,7 +23,7 @@ _KIND: Final = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 _ANY: Final = inspect.Parameter.empty
 
 
-def is_own_kind(kind: object) -> bool:
+def is_own_kind(kind: object) -> TypeGuard[str]:
     """Whether a kind names something to import."""
     return isinstance(kind, str) and ":" in kind
 
@@ -39,9 +40,9 @@ def own_probe(name: str, kind: str, settings: Mapping[str, Any], folder: Path, w
         where: how the entry is named in messages.
 
     Raises:
-        ConfigError: it cannot be imported, or does not take these settings.
+        ConfigError: it cannot be imported or built, or does not take these settings.
     """
-    make = _imported(kind, folder, where)
+    make = imported(kind, folder, where)
     try:
         signature = inspect.signature(make, eval_str=True)
     except NameError:  # a type that is imported for type checkers alone
@@ -58,6 +59,10 @@ def own_probe(name: str, kind: str, settings: Mapping[str, Any], folder: Path, w
         probe: Probe = make(name, **arguments)
     except UsageError as problem:
         raise ConfigError(f"{where}: {problem}") from None
+    except CalibrationError:
+        raise
+    except Exception as problem:
+        raise ConfigError(f"{where}: {kind} cannot be built ({_told(problem)}).") from problem
     if getattr(probe, "name", name) != name:
         # Limits and tolerances of the entry are found by its name.
         raise ConfigError(
@@ -67,21 +72,29 @@ def own_probe(name: str, kind: str, settings: Mapping[str, Any], folder: Path, w
     return probe
 
 
-def _imported(kind: str, folder: Path, where: str) -> Callable[..., Any]:
+def imported(
+    kind: str, folder: Path, where: str, key: str = "kind", what: str = "Class"
+) -> Callable[..., Any]:
+    """Import what a setting names as ``package.module:name``; the module may lie in ``folder``.
+
+    Raises:
+        ConfigError: there is none, or it cannot be called.
+    """
     match = _KIND.fullmatch(kind)
     if match is None:
         raise ConfigError(
-            f"{where}: kind {quoted(kind)} names no class; write package.module:Class."
+            f"{where}: {key} {quoted(kind)} names no {what.lower()}; write package.module:{what}."
         )
     name, attribute = match.groups()
-    module = _module(name, folder.resolve(), where)
+    where_key = f"{where}: {key}"
+    module = _module(name, folder.resolve(), where_key)
     make = getattr(module, attribute, None)
     if make is None:
         hint = suggestion(attribute, vars(module))
-        raise ConfigError(f"{where}: kind: module {name!r} has no {attribute!r}{hint}.")
+        raise ConfigError(f"{where_key}: module {name!r} has no {attribute!r}{hint}.")
     if not callable(make):
         raise ConfigError(
-            f"{where}: kind {kind!r} is neither a class nor a function, got {quoted(make)}."
+            f"{where_key} {kind!r} is neither a class nor a function, got {quoted(make)}."
         )
     made: Callable[..., Any] = make
     return made
@@ -94,21 +107,32 @@ def _module(name: str, folder: Path, where: str) -> Any:
         sys.path.append(str(folder))
     try:
         module = import_module(name)
-    except ModuleNotFoundError as problem:
-        if problem.name is None or not f"{name}.".startswith(f"{problem.name}."):
-            raise  # what the module itself imports
+    except Exception as problem:
+        missing = getattr(problem, "name", None) if type(problem) is ModuleNotFoundError else None
+        if missing and f"{name}.".startswith(f"{missing}."):
+            raise ConfigError(
+                f"{where}: there is no module {missing!r}, neither in {folder} nor where "
+                "Python looks for modules."
+            ) from None
         raise ConfigError(
-            f"{where}: kind: there is no module {problem.name!r}, neither in {folder} nor where "
-            "Python looks for modules."
-        ) from None
+            f"{where}: module {name!r} cannot be imported ({_told(problem)})."
+        ) from problem
     beside = folder.joinpath(*name.split("."))
     file = Path(str(getattr(module, "__file__", None) or folder)).resolve()
     if not file.is_relative_to(folder) and (beside.is_dir() or beside.with_suffix(".py").is_file()):
         raise ConfigError(
-            f"{where}: kind: module {name!r} is {file}, and not the one in {folder}; give that one "
+            f"{where}: module {name!r} is {file}, and not the one in {folder}; give that one "
             "a name of its own."
         )
     return module
+
+
+def _told(problem: Exception) -> str:
+    """Say what went wrong in the project's own code, and where: its traceback is cut."""
+    if isinstance(problem, SyntaxError):  # it says so itself
+        return f"{type(problem).__name__}: {problem}"
+    last = traceback.extract_tb(problem.__traceback__)[-1]
+    return f"{type(problem).__name__}: {problem}; {Path(last.filename).name}, line {last.lineno}"
 
 
 def _arguments(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
-from pytest_calibration.probes.own_kind import is_own_kind, own_probe
+from pytest_calibration.probes.own_kind import imported, is_own_kind, own_probe
 from pytest_calibration.probes.presets import PRESET, Presets, all_presets, full_settings
 from pytest_calibration.probes.probe import ItemProbe, Probe
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
@@ -26,13 +26,18 @@ KINDS: Final = {
     "next_token": ("next_token", "NextToken"),
     "facts": ("facts", "Facts"),
     "multiple_choice": ("multiple_choice", "MultipleChoice"),
-    "lm_eval": ("lm_eval_task", "LmEvalTask"),
     "classification": ("classification", "Classification"),
     "preference": ("preference", "Preference"),
+    "lm_eval": ("lm_eval_task", "LmEvalTask"),
+    "p_true": ("p_true", "PTrue"),
+    "verbalized": ("verbalized", "Verbalized"),
+    "agreement": ("agreement", "Agreement"),
+    "sequence": ("sequence", "SequenceLogprob"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
 LM_EVAL: Final = "lm_eval:"
 """Begin of the names of probes that need no entry: what follows is a task of lm-eval."""
+MATCH: Final = "match"
 PATHS: Final = ("path", "shots_path", "include_path")
 # Settings that the gate reads, not the probe.
 GATE_SETTINGS: Final = ("limit", "tolerance")
@@ -96,6 +101,8 @@ def from_settings(
         arguments[key] = folder / value if key in PATHS else value
         if key == "dataset" and isinstance(value.get("path"), str):
             arguments[key] = {**value, "path": folder / value["path"]}
+        if key == MATCH and is_own_kind(value):
+            arguments[key] = imported(value, folder, where, MATCH, "function")
     required = [p.name for p in signature(make).parameters.values() if p.default is p.empty]
     for key in required:
         if key not in arguments and key != "name":
@@ -113,6 +120,12 @@ TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "positions": ((int, str), "a whole number"),
     "shots_by_slice": ((bool,), "true or false"),
     "shuffle": ((bool,), "true or false"),
+    "samples": ((int,), "a whole number"),
+    "guesses": ((int,), "a whole number"),
+    "max_new_tokens": ((int,), "a whole number"),
+    "temperature": ((int, float), "a number"),
+    "max_failures": ((int, float), "a number"),
+    "stop": ((str, list), "a text or a list of texts"),
     "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
     "delimiter": ((str,), 'text ("" for none)'),

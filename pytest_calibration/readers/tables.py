@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ def _names(path: Path) -> Sequence[str]:
     if ending in CSV:
         with closing(text_lines(path, MOST_OF_A_LINE, PredictionsError, blank=True)) as lines:
             return _header(path, lines, is_wanted(None))[1]
-    if ending in LINES:
+    if ending in LINES or (ending == ".json" and _holds_lines(path)):
         return [*(first_object(path) or {})]
     if ending in PARQUET and find_spec("pyarrow"):
         names: list[str] = _parquet(path, lambda file: file.schema_arrow.names)
@@ -100,7 +101,7 @@ def _table(path: Path, wanted: Wanted, columns: Any) -> Table:
     ending = path.suffix.lower()
     if ending in CSV:
         return _csv_table(path, wanted)
-    if ending in LINES:
+    if ending in LINES or (ending == ".json" and _holds_lines(path)):
         return _lines_table(path, wanted)
     if ending == ".json":
         return table_of_records(str(path), _records(path), _record_place, wanted)
@@ -111,6 +112,8 @@ def _table(path: Path, wanted: Wanted, columns: Any) -> Table:
     advice = "save the predictions as CSV, Parquet or JSON Lines"
     if ending in (".yaml", ".yml"):
         advice = "a stored baseline is what predictions are compared with"
+    elif ending in (".gz", ".zip", ".bz2", ".xz", ".zst"):
+        advice = "unpack it first"
     elif ending in (".npy", ".npz", ".pt", ".pkl", ".safetensors", ".h5"):
         advice = "load it, and pass the arrays to Predictions.from_probabilities"
     raise PredictionsError(
@@ -239,6 +242,14 @@ def _lines_table(path: Path, wanted: Wanted) -> Table:
         raise PredictionsError(f"{path}: is empty; there must be one JSON object for each item.")
     table = table_of_records(str(path), records, lambda row: f"line {numbers[row]}", wanted)
     return Table(table.where, [*names], table.cells, table.place)
+
+
+def _holds_lines(path: Path) -> bool:
+    """Whether a file called JSON holds an object in each of several lines."""
+    if first_object(path) is None:
+        return False
+    with closing(text_lines(path, MOST_OF_A_LINE, PredictionsError)) as lines:
+        return len([*islice(lines, 2)]) > 1
 
 
 def _object(text: str, where: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from histories import at_gap
 from pytest_calibration.baselines import Baselines
 from pytest_calibration.gate.verdict import UNKNOWN, compare
 from pytest_calibration.predictions import Predictions, Signature
+from pytest_calibration.readers import read_predictions
 from pytest_calibration.reports.dump import write_dump
 from pytest_calibration.reports.model import result_of
 from pytest_calibration.reports.terminal import failure_lines
@@ -81,6 +82,21 @@ def test_a_record_and_a_dump(command, place: Path) -> None:
     record = Baselines(place / "store").record(at_gap(0.0))
     dump(place / "b.jsonl", 0.0)
     assert command("compare", record, "b.jsonl").code == 0
+
+
+def test_files_of_others(command, place: Path, stored) -> None:
+    """Two tables, whatever their names, or a table and a record."""
+    for name, gap in (("one", 0.0), ("two", 0.1)):
+        p = at_gap(gap)
+        pairs = zip(p.confidence, p.correct, strict=True)
+        lines = [f"{i},{c},{int(k)}" for i, (c, k) in enumerate(pairs)]
+        (place / f"{name}.csv").write_text("\n".join(["id,confidence,correct", *lines]))
+    result = command("compare", "one.csv", "two.csv")
+    assert (result.code, result.err) == (1, "")
+    assert "a dump does not tell" not in result.out
+    record = stored(read_predictions("one.csv", probe="quiz"), "a").path
+    for sides, code in (((record, "two.csv"), 1), (("two.csv", record), 0)):
+        assert command("compare", *sides).code == code
 
 
 def test_inconclusive_is_3_under_strict(command, place: Path) -> None:

@@ -522,11 +522,7 @@ def test_what_cannot_be_shown_is_one_line(command, dumped, stored, runs, tmp_pat
     for arguments, message in (
         ((tmp_path / "none.jsonl",), f"{tmp_path / 'none.jsonl'}: there is no such file."),
         ((bad,), f"{bad}, line 1: the line lacks id."),
-        (
-            (tmp_path / "x.csv",),
-            f"{tmp_path / 'x.csv'}: show reads a dump (.jsonl), a stored record (.yaml) or a "
-            "report (.json).",
-        ),
+        ((tmp_path / "x.csv",), f"{tmp_path / 'x.csv'}: there is no such file."),
         (
             (path, "--slice", "Towns"),
             f"{path}: has no slice 'Towns'; there are 'rivers', 'towns'.",
@@ -539,7 +535,8 @@ def test_what_cannot_be_shown_is_one_line(command, dumped, stored, runs, tmp_pat
         ((path, "--worst", "x"), "argument --worst: must be a whole number, got 'x'"),
         (
             (),
-            "show needs a file: a dump (.jsonl), a stored record (.yaml) or a report (.json).",
+            "show needs a file: predictions (.csv, .parquet, .jsonl), a dump, a stored record "
+            "(.yaml) or a report (.json).",
         ),
         *(
             (
@@ -670,7 +667,7 @@ def test_work_grows_with_the_items_and_no_faster(command, dumped) -> None:
             "other.jsonl: has no item of .*new.jsonl .probe 'a' there, 'b'",
         ),
         ("new.jsonl", "missing.jsonl", "missing.jsonl: there is no such file."),
-        ("new.jsonl", "notes.txt", "notes.txt: show reads a dump"),
+        ("new.jsonl", "notes.txt", "notes.txt: there is no such file."),
         ("missing.json", "report.json", "missing.json: there is no such file."),
     ],
 )
@@ -736,3 +733,18 @@ def test_hostile_names_are_told_as_text(command, name: str, flag: str) -> None:
     assert found.code == 2
     assert found.err.rstrip("\n").isprintable()
     assert found.err.startswith("pytest-calibration: error: ")
+
+
+def test_other_predictions_are_shown(command, tmp_path) -> None:
+    """A table of one's own, with its slices and texts, also against another of the same items."""
+    for name, confidence in (("new", 0.9), ("old", 0.6)):
+        rows = [f"q{i},{confidence},{i % 2},s{i % 3},what {i}" for i in range(60)]
+        text = "\n".join(["id,confidence,correct,slice,text", *rows])
+        (tmp_path / f"{name}.csv").write_text(text)
+    found = command("show", tmp_path / "new.csv", "--slice", "s1", "--worst", 1)
+    assert (found.code, found.err) == (0, "")
+    assert "what " in found.out
+    assert "from the file" in found.out
+    both = command("show", tmp_path / "new.csv", "--against", tmp_path / "old.csv", "--json")
+    (part,) = json.loads(both.out)["shown"]
+    assert part["detail"]["baseline"]["n"] == 60

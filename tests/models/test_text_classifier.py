@@ -110,6 +110,7 @@ def test_a_probe_of_ones_own_may_call_it() -> None:
     [
         (None, r"an object of type NoneType for 3 texts; return the probabilities of 2 classes"),
         ({"no": 0.5}, r"an object of type dict"),
+        ({1, 2}, r"an object of type set"),
         ([0.1, 0.2, 0.3], r"shape \(3,\) of float64 for 3 texts; .*, for two classes the columns"),
         ([[0.1], [0.2], [0.3]], r"shape \(3, 1\) .*, for two classes the columns 1 - p and p\."),
         ([[0.5, 0.5]] * 2, r"shape \(2, 2\) .* for 3 texts; .* a row of numbers per text\."),

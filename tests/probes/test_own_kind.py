@@ -49,6 +49,7 @@ def anything(name, **settings):
 def renamed(name): return Plain("other")
 def nothing(name): return None
 def no_name(): return Plain("x")
+def fails(name): return {}["why"]
 number = 7
 """
 WHERE = "calibration.yaml: probes.mine"
@@ -62,6 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "brought").mkdir()
     (tmp_path / "brought" / "probes_here.py").write_text(MODULE, "utf-8")
     (tmp_path / "brought" / "broken.py").write_text("import gone_away\n", "utf-8")
+    (tmp_path / "brought" / "torn.py").write_text("def f(:\n", "utf-8")
     yield tmp_path
     for name in set(sys.modules) - before:
         del sys.modules[name]
@@ -122,10 +124,28 @@ def test_what_is_made_must_be_a_probe(folder: Path) -> None:
         probe_set(entry, folder).get("mine")
 
 
-def test_an_error_of_the_module_itself_is_shown_as_it_is(folder: Path) -> None:
-    """What it imports in vain is for its author to see."""
-    with pytest.raises(ModuleNotFoundError, match="gone_away"):
-        make(folder, "brought.broken:A")
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "brought.broken:A",
+            r"module 'brought\.broken' cannot be imported \(ModuleNotFoundError: .*'gone_away'; "
+            r"broken\.py, line 1\)",
+        ),
+        (
+            "brought.torn:A",
+            r"module 'brought\.torn' cannot be imported \(SyntaxError: .*torn\.py, line 1\)",
+        ),
+        ("fails", r":fails cannot be built \(KeyError: 'why'; probes_here\.py, line \d+\)"),
+    ],
+)
+def test_an_error_of_the_code_itself_is_told_with_its_line(
+    folder: Path, kind: str, message: str
+) -> None:
+    """It is for its author to see, and the traceback of a wrong entry is cut."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        make(folder, kind)
+    assert caught.value.__cause__ is not None
 
 
 def test_two_modules_of_one_name_are_not_mixed_up(folder: Path, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def same(one: Predictions, other: Predictions) -> bool:
             "p.ndjson",
             '\ufeff{"confidence":0.9,"correct":1,"doc":{}}\n{"confidence":0.4,"correct":0}',
         ),
+        ("p.json", '{"confidence":0.9,"correct":true}\n{"confidence":0.4,"correct":false}\n'),
         ("p.json", '[{"confidence":0.9,"correct":true},{"confidence":0.4,"correct":false}]'),
     ],
 )
@@ -170,6 +171,7 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
         ),
         (HEADER + "nan,1\n", "line 2, column 'confidence': 'nan' is no probability"),
         (HEADER + "inf,1\n", "line 2, column 'confidence': 'inf' is no probability"),
+        (HEADER + "90%,1\n", "line 2, column 'confidence': '90%' is no number; write 87 % as 0.87"),
         (HEADER + "high,1\n", "line 2, column 'confidence': 'high' is no number"),
         (
             HEADER + '"0,9",1\n',
@@ -345,6 +347,7 @@ def test_what_is_wrong_in_json_lines_is_named(tmp_path: Path, text: str, message
     ("name", "text", "message"),
     [
         ("p.xlsx", "PK", "save the predictions as CSV, Parquet or JSON Lines"),
+        ("p.csv.gz", "x", "unpack it first"),
         ("p.npy", "x", "load it, and pass the arrays to Predictions.from_probabilities"),
         ("p.yaml", "a: 1", "a stored baseline is what predictions are compared with"),
         ("p", "x", "predictions are read from .csv, .tsv, .parquet, .jsonl and .json"),

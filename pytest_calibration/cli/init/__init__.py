@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_calibration.errors import UsageError
+from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
@@ -51,9 +52,9 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     found = look(folder, options.model, options.predictions)
     planned = plan(found, ci=not options.no_ci)
-    print(f"found in {options.folder}: {found.sentence()}")
+    print(visible(f"found in {options.folder}: {found.sentence()}"))
     for sentence in found.left_out:
-        print(f"  left out: {sentence}")
+        print(visible(f"  left out: {sentence}"))
     for name, content in planned.files.items():
         path = folder / name
         if options.dry_run and not os.path.lexists(path):
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
                 f"left  {name}: it is there already; this would be written:\n{_indented(content)}"
             )
     for sentence in planned.notes:
-        print(f"note: {sentence}")
+        print(visible(f"note: {sentence}"))
     where = f", in {options.folder}" if options.folder != "." else ""
     print(f"next{where}:")
     width = max(len(step.command) for step in planned.steps)

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +15,13 @@ from pytest_calibration.files import readable_stem
 
 # Texts with labels that a classifier is asked, where the project has none yet.
 TEXTS: Final = "calibration_texts.jsonl"
+# Items that are asked of a longer file.
+ENOUGH: Final = 2000
 # A language model without items of the project's own is asked the built-in ones.
 BUILT_IN: Final = {"facts": {"limit": 1000}, "multiple_choice": {"limit": 1000}}
-_FITTING: Final = {CLASSIFIER: ("classification",)}
+_OF_CLASSIFIERS: Final = "classification"
+# Stands for a checkpoint that is not there yet.
+UNKNOWN: Final = "CHECKPOINT"
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,25 @@ def plan(found: Surroundings, *, ci: bool = True) -> Plan:
         "probes": probes,
         "test": test,
         "up": len(Path(found.tests).parts),
-        "tasks": any(one.task for one in found.predictions),
-        "model": _candidate(found),
-        "extra": "" if not found.asks or found.own_model else "[hf]",
+        "several": any(one.which for one in found.predictions),
+        "command": " ".join(filter(None, ["pytest", test, _candidate(found)])),
+        "checkpoint": _is_checkpoint(found),
+        "extra": "[hf]" if _is_checkpoint(found) else "",
         "requirements": (found.folder / "requirements.txt").is_file(),
+        "package": bool(found.own_model or any(one.is_code for one in found.checkpoints))
+        and (found.folder / "pyproject.toml").is_file(),
     }
     files = {test: _rendered("test_calibration.py", values)}
     files[CONFIG] = _rendered("calibration.yaml", values)
-    files |= made
-    notes = [
+    if not (found.folder / CONFIG).exists():
+        files |= made
+    notes = _hub_names(found)
+    if not found.git:
+        notes.append("this folder is in no git repository; what is recorded is to be committed.")
+    notes += [
         f"{name} has one made-up text per class, to show how rows look; a comparison is "
         "inconclusive until some hundred labelled texts of your own stand there."
-        for name in made
+        for name in files.keys() & made.keys()
     ]
     if ci and found.gitlab:
         name = "calibration.gitlab-ci.yml"
@@ -80,7 +92,7 @@ def plan(found: Surroundings, *, ci: bool = True) -> Plan:
         notes.append(f".gitlab-ci.yml reads it where it has the line: include: /{name}")
     elif ci:
         files[".github/workflows/calibration.yml"] = _rendered("github.yml", values)
-    return Plan(files, tuple(_steps(found)), tuple(notes))
+    return Plan(files, tuple(_steps(found, test)), tuple(notes))
 
 
 def _probes(found: Surroundings) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -88,62 +100,73 @@ def _probes(found: Surroundings) -> tuple[dict[str, dict[str, Any]], dict[str, s
     if not found.asks:
         return {}, {}
     fitting = [one for one in found.items if _fits(found, one)]
-    probes = {
-        readable_stem(Path(one.path).stem): {"kind": one.kind, "path": one.path} for one in fitting
-    }
+    probes: dict[str, dict[str, Any]] = {}
+    for one in fitting:
+        name = readable_stem(Path(one.path).stem)
+        # Two files of one name, in two folders.
+        if name in probes:
+            name = readable_stem(Path(one.path).with_suffix("").as_posix().replace("/", "-"))
+        probes[name] = {"kind": one.kind, "path": one.path}
+        if one.size > ENOUGH:
+            probes[name]["limit"] = ENOUGH
     if probes:
         return probes, {}
     if found.kind != CLASSIFIER:
         # A model of the project's own may be anything; its probes are named there.
         return ({} if found.own_model else dict(BUILT_IN)), {}
-    labels = next((one.labels for one in found.checkpoints if one.labels), ("LABEL_0", "LABEL_1"))
-    rows = [
-        {
-            "text": f"This text stands for the class {label}: put one of your own here.",
-            "label": label,
-        }
-        for label in labels
-    ]
+    # A class may be named by its column, too.
+    labels = next((one.labels for one in found.checkpoints if one.labels), (0, 1))
+    rows = [{"text": f"Put a text of class {label} here.", "label": label} for label in labels]
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return {"texts": {"kind": "classification", "path": TEXTS}}, {TEXTS: content}
+    return {"texts": {"kind": _OF_CLASSIFIERS, "path": TEXTS}}, {TEXTS: content}
 
 
 def _fits(found: Surroundings, items: Items) -> bool:
     """Whether the models can be asked these items; a model of the project's own any."""
-    asked_of_classifier = items.kind in _FITTING[CLASSIFIER]
+    asked_of_classifier = items.kind == _OF_CLASSIFIERS
     if not found.checkpoints:
         return bool(found.own_model) or not asked_of_classifier
     return asked_of_classifier == (found.kind == CLASSIFIER)
+
+
+def _is_checkpoint(found: Surroundings) -> bool:
+    """Whether the model under test is one that torch runs."""
+    return bool(_candidate(found)) and not any(one.is_code for one in found.checkpoints)
 
 
 def _candidate(found: Surroundings) -> str:
     """Return the argument that names the model under test; empty where none is named."""
     if not found.asks or found.own_model:
         return ""
-    last = found.checkpoints[-1].path if found.checkpoints else "CHECKPOINT"
+    last = found.checkpoints[-1].path if found.checkpoints else UNKNOWN
     return shlex.quote(f"--calibration-model={last}")
 
 
-def _steps(found: Surroundings) -> Iterator[Step]:
-    from importlib.util import find_spec
+def _hub_names(found: Surroundings) -> list[str]:
+    return [
+        f"{one.path} is taken for a name on the model hub: there is no such folder."
+        for one in found.checkpoints
+        if not one.is_code and not (found.folder / one.path).is_dir()
+    ]
 
-    if (
-        found.asks
-        and not found.own_model
-        and not (find_spec("torch") and find_spec("transformers"))
-    ):
+
+def _steps(found: Surroundings, test: str) -> Iterator[Step]:
+    candidate = _candidate(found)
+    if _is_checkpoint(found) and not (find_spec("torch") and find_spec("transformers")):
         yield Step('pip install "pytest-calibration[hf]"', "what runs checkpoints")
-    first = found.checkpoints[0].path if found.checkpoints else "CHECKPOINT"
-    flag = [shlex.quote(f"--calibration-model={first}")] if _candidate(found) else []
+    first = found.checkpoints[0].path if found.checkpoints else UNKNOWN
+    flags = [shlex.quote(f"--calibration-model={first}")] if candidate else []
+    record = shlex.join(["pytest", test])
     yield Step(
-        " ".join(["pytest", *flag, "--calibration-record"]),
+        " ".join([record, *flags, "--calibration-record"]),
         "store what is there now; commit the files",
     )
-    again = _candidate(found)
-    if len(found.checkpoints) < 2 and again:
-        again = "--calibration-model=NEXT"
+    # What is imported keeps its name when it changes.
+    if _is_checkpoint(found) and len(found.checkpoints) < 2:
+        candidate = f"--calibration-model={UNKNOWN}"
     yield Step(
-        " ".join(filter(None, ["pytest", again])), "from then on: fails when calibration got worse"
+        " ".join(filter(None, [record, candidate])),
+        "from then on: fails when calibration got worse",
     )
 
 

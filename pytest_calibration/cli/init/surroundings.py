@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_calibration.errors import CalibrationError, UsageError
+from pytest_calibration.errors import CalibrationError, PredictionsError, UsageError
 from pytest_calibration.history.checkpoints import checkpoint_of, run_of
+from pytest_calibration.readers.lm_eval import NEWEST, NONE, SAMPLES
 from pytest_calibration.text.numbers import counted
 
 LANGUAGE_MODEL: Final = "language model"
@@ -29,6 +30,7 @@ _MOST_READ: Final = 1 << 26
 _CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 _CLASSIFIES: Final = re.compile(r"For(Sequence|Token)Classification$")
 _BASE: Final = re.compile(r"(^|[-_.])(base|pretrained|reference)([-_.]|$)", re.IGNORECASE)
+_TRAINED_ON: Final = re.compile(r"(^|[-_.])train(ing)?([-_.]|$)", re.IGNORECASE)
 _OWN_MODEL: Final = re.compile(r"^\s*(async\s+)?def calibration_model\b", re.MULTILINE)
 # Kinds of probe whose items a file may hold, the more particular first.
 _ITEM_KINDS: Final = ("multiple_choice", "facts", "classification", "next_token")
@@ -39,14 +41,17 @@ class Checkpoint:
     """A model that was found or named.
 
     Attributes:
-        path: as it is typed, from the folder; a hub id where no such folder is there.
+        path: as it is typed, from the folder; a hub id or ``module:name`` where no such folder is
+            there.
         kind: ``LANGUAGE_MODEL`` or ``CLASSIFIER``.
         labels: names of the classes of a classifier; empty where they are not known.
+        is_code: whether it is a function or object that is imported.
     """
 
     path: str
     kind: str
     labels: tuple[str, ...] = ()
+    is_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,13 @@ class Stored:
 
     Attributes:
         path: of the file or folder, from the folder of the project.
-        task: which of several tasks in it; None where there is one.
         probe: the name under which they would be recorded.
+        which: arguments of ``read_predictions`` that choose them from all that is there.
     """
 
     path: str
-    task: str | None
     probe: str
+    which: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,12 @@ class Items:
     Attributes:
         path: of the file, from the folder of the project.
         kind: the kind of probe that reads it.
+        size: how many there are.
     """
 
     path: str
     kind: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -182,7 +189,8 @@ def _folders(folder: Path, left_out: list[str]) -> Iterator[Path]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        # A name with a line break, or that is no text, cannot be typed.
+        return sorted(one for one in folder.iterdir() if one.name.isprintable())
     except OSError:
         return []
 
@@ -209,8 +217,8 @@ def _own_model(folder: Path, places: Sequence[Path]) -> str:
 
 
 def _from(folder: Path, path: Path) -> str:
-    """Return a path as it is typed in the folder."""
-    return path.relative_to(folder).as_posix()
+    """Return a path as it is typed in the folder; as it is where it lies elsewhere."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 # --- checkpoints --------------------------------------------------------------------------------
@@ -221,7 +229,9 @@ def _named_model(folder: Path, text: str) -> Checkpoint:
     if not place.is_dir():
         if place.exists() or text.startswith((".", "/", "~")):
             raise UsageError(f"model {text!r}: there is no such folder in {folder}.")
-        return Checkpoint(text, LANGUAGE_MODEL)
+        # A function is a classifier, as a rule; no name on the hub has a colon.
+        is_code = ":" in text
+        return Checkpoint(text, CLASSIFIER if is_code else LANGUAGE_MODEL, is_code=is_code)
     left_out: list[str] = []
     found = _checkpoint(text, place, left_out)
     if found is None:
@@ -231,7 +241,7 @@ def _named_model(folder: Path, text: str) -> Checkpoint:
 
 
 def _in_order(folder: Path, places: Sequence[Path], left_out: list[str]) -> list[Checkpoint]:
-    paths = [(_from(folder, place), place) for place in places if place != folder]
+    paths = [(_from(folder, place), place) for place in places]
     found = [_checkpoint(path, place, left_out) for path, place in paths]
     known = [one for one in found if one is not None]
     # What is named as a base comes first, then what is of no run, then checkpoints by their steps.
@@ -320,7 +330,9 @@ def _files(
             left_out.append(f"{_from(folder, path)} and later files: {_MOST_FILES} are enough")
             break
         found = _sorted_out(folder, path, left_out)
-        if isinstance(found, Items):
+        if isinstance(found, Items) and _TRAINED_ON.search(path.stem):
+            left_out.append(f"{found.path}: by its name what a model is trained on")
+        elif isinstance(found, Items):
             items.append(found)
         elif found and whether:
             taken.append(path)
@@ -335,15 +347,11 @@ def _files(
 
 
 def _data_files(places: Sequence[Path]) -> Iterator[Path]:
-    """Yield the folders that a reader may take whole, then the files that may hold data."""
-    from pytest_calibration.readers import READERS
-
-    endings = {".jsonl", ".csv", ".tsv", ".parquet", ".json"}
-    folders = set()
+    """Yield the folders of runs of lm-eval, and the files that may hold data."""
+    endings = {".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".pq", ".json"}
     for place in places:
         files = [one for one in _entries(place) if one.suffix.lower() in endings and one.is_file()]
-        if "lm_eval" in READERS and any(one.name.startswith("samples_") for one in files):
-            folders.add(place)
+        if any(SAMPLES.fullmatch(one.name) for one in files):
             yield place
         else:
             yield from files
@@ -353,7 +361,9 @@ def _sorted_out(folder: Path, path: Path, left_out: list[str]) -> list[Stored] |
     """Return what a file holds; None where it is nothing of ours."""
     from pytest_calibration.readers import kind_of
 
-    if path.is_file() and path.stat().st_size > _MOST_READ:
+    if path.is_dir():
+        return _newest_run(folder, path, left_out)
+    if path.stat().st_size > _MOST_READ:
         return None
     if kind_of(path) is None:
         return _items(folder, path)
@@ -367,26 +377,55 @@ def _sorted_out(folder: Path, path: Path, left_out: list[str]) -> list[Stored] |
 
 
 def _predictions(folder: Path, path: Path) -> list[Stored]:
+    """Return the predictions in a file, or in the newest run of lm-eval in a folder.
+
+    Raises:
+        CalibrationError: there are none, or they cannot be read.
+    """
     from pytest_calibration.readers import read_all
 
-    found = read_all(path)
-    several = len(found) > 1
-    shown = _from(folder, path) if path.is_relative_to(folder) else path.as_posix()
-    return [Stored(shown, one.probe if several else None, one.probe) for one in found]
+    if path.is_dir():
+        left_out: list[str] = []
+        found = _newest_run(folder, path, left_out)
+        if not found:
+            raise PredictionsError("; ".join(left_out) or f"{path}: holds no samples of lm-eval.")
+        return found
+    return [Stored(_from(folder, path), one.probe) for one in read_all(path)]
+
+
+def _newest_run(folder: Path, path: Path, left_out: list[str]) -> list[Stored]:
+    """Return the tasks of the newest run of lm-eval in a folder that can be read."""
+    from pytest_calibration.readers import read_all
+
+    samples = [SAMPLES.fullmatch(one.name) for one in _entries(path)]
+    runs = sorted({(one["date"], one["task"]) for one in samples if one is not None})
+    stored = []
+    for task in [task for date, task in runs if date == runs[-1][0]]:
+        which = {"task": task, "run": NEWEST}
+        try:
+            found = read_all(path, task=task, run=NEWEST)
+        except CalibrationError as problem:
+            left_out.append(str(problem).rstrip("."))
+            continue
+        for one in found:
+            # Of several filters each is named behind the task.
+            name = one.probe.rpartition(":")[2] if len(found) > 1 else ""
+            of_filter = {"filter": NONE if name == task else name} if name else {}
+            stored.append(Stored(_from(folder, path), one.probe, which | of_filter))
+    return stored
 
 
 def _items(folder: Path, path: Path) -> Items | None:
     """Return which kind of probe reads a file; None where none does."""
-    from pytest_calibration.probes.probe_set import KINDS, from_settings
+    from pytest_calibration.probes.probe_set import from_settings
 
     if path.suffix.lower() not in (".jsonl", ".csv", ".tsv"):
         return None
     shown = _from(folder, path)
     for kind in _ITEM_KINDS:
-        if kind in KINDS:
-            try:
-                from_settings(shown, {"kind": kind, "path": shown}, folder, "")
-            except CalibrationError:
-                continue
-            return Items(shown, kind)
+        try:
+            probe = from_settings(shown, {"kind": kind, "path": shown}, folder, "")
+        except CalibrationError:
+            continue
+        return Items(shown, kind, probe.size)
     return None

@@ -17,10 +17,10 @@ With torch:
     what all models in memory have, and which class asks a model.
 ``transformers_model``
     a causal language model: tokenising, windows, greedy continuation.
-``harness_requests``
-    the log-likelihood requests of lm-eval, tokenised as the harness does.
 ``classifier_models``
     classifiers of texts and of words, reward models.
+``harness_requests``
+    the log-likelihood requests of lm-eval, tokenised as the harness does.
 ``reading``, ``kinds``, ``adapters``
     from a checkpoint on disk to weights in memory.
 ``used_weights``, ``foreign_code``

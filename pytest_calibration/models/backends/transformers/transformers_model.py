@@ -6,7 +6,6 @@ scored together: each token sees its own row only, and the soft-max is computed 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, TokenBoundaryError
+from pytest_calibration.models.backends.transformers.decoding import Continuation
 from pytest_calibration.models.backends.transformers.harness_requests import (
     encoded,
     likelihoods,
@@ -223,14 +223,9 @@ class TransformersModel(ModelInMemory):
 
     # --- how -----------------------------------------------------------------------------------
 
-    def _score(
-        self,
-        rows: list[Row],
-        count: tuple[int, int, str] | None = None,
-        temperature: float | None = None,
-    ) -> list[RowScores]:
+    def _score(self, rows: list[Row], count: tuple[int, int, str] | None = None) -> list[RowScores]:
         with evaluating(self.model), explained(self.name):
-            return self._scorer.score(rows, count=count, temperature=temperature)
+            return self._scorer.score(rows, count=count)
 
     def _continued(
         self,
@@ -247,41 +242,29 @@ class TransformersModel(ModelInMemory):
         continued.
         """
         check_texts(self.name, prompts)
-        ids = self._encode(list(prompts), add_special_tokens)
-        starts = [len(row) for row in ids]
-        logprobs: list[list[float]] = [[] for _ in ids]
-        finished = [False] * len(ids)
+
+        def is_end(added: list[int]) -> bool:
+            return bool(stop) and before_stop(self._decoded(added), stop) is not None
+
         ends = self._end_tokens()
-        active = [i for i, most in enumerate(max_new_tokens) if most > 0]
-        while active:
-            for i in active:
-                self._check_length(len(ids[i]), prompts[i])
-            before = sum(map(len, logprobs))
-            # An upper bound: a continuation may end early.
-            rest = sum(max_new_tokens[i] - len(logprobs[i]) for i in active)
-            draws = [[_uniform(seeds[i], len(logprobs[i]))] if seeds else [] for i in active]
-            scores = self._score(
-                [
-                    Row(ids[i], [len(ids[i]) - 1], [0], draw)
-                    for i, draw in zip(active, draws, strict=True)
-                ],
-                count=(before, before + rest, "tokens"),
-                temperature=temperature,
-            )
-            for i, score in zip(active, scores, strict=True):
-                if not np.isfinite(score.top_logprob[0]):
-                    raise ModelError(f"{self.name}: not a finite score for {excerpt(prompts[i])}.")
-                token = int(score.top_id[0])
-                logprobs[i].append(float(score.top_logprob[0]))
-                finished[i] = token in ends
-                if not finished[i]:
-                    ids[i].append(token)
-                    written = self._decoded(ids[i][starts[i] :]) if stop else ""
-                    finished[i] = before_stop(written, stop) is not None
-            active = [i for i in active if len(logprobs[i]) < max_new_tokens[i] and not finished[i]]
+
+        def check(active: Sequence[Continuation]) -> None:
+            for row in active:
+                self._check_length(len(row.ids), row.text, len(row.added))
+
+        read = self._encode(list(prompts), add_special_tokens)
+        rows = [
+            Continuation(text, ids, most, is_end, ends, seeds[i] if seeds else None)
+            for i, (text, ids, most) in enumerate(zip(prompts, read, max_new_tokens, strict=True))
+        ]
+        with evaluating(self.model), explained(self.name):
+            self._scorer.grow(rows, temperature=temperature, check=check)
+        for row in rows:
+            if not np.isfinite(row.logprobs).all():
+                raise ModelError(f"{self.name}: not a finite score for {excerpt(row.text)}.")
         return [
-            Generation(self._decoded(row[start:]), np.array(values, dtype=np.float64), ended)
-            for row, start, values, ended in zip(ids, starts, logprobs, finished, strict=True)
+            Generation(self._decoded(row.added), np.array(row.logprobs, np.float64), row.finished)
+            for row in rows
         ]
 
     def loglikelihood(
@@ -400,11 +383,13 @@ class TransformersModel(ModelInMemory):
             return frozenset()
         return frozenset([configured] if isinstance(configured, int) else configured)
 
-    def _check_length(self, n: int, prompt: str) -> None:
+    def _check_length(self, n: int, prompt: str, written: int = 0) -> None:
         if n > self.max_tokens:
+            answer = f", {written:,} of them its answer" if written else ""
             raise ModelError(
-                f"{self.name}: the prompt {excerpt(prompt)} takes {n:,} tokens, more than the "
-                f"{self.max_tokens:,} this model can read; use fewer shots or shorter items."
+                f"{self.name}: the prompt {excerpt(prompt)} takes {n:,} tokens{answer}, more than "
+                f"the {self.max_tokens:,} this model can read; use fewer shots or shorter items"
+                f"{' or answers' if written else ''}."
             )
 
     def _windows(self, ids: NDArray[np.int64], target: NDArray[np.int64]) -> Iterator[Row]:
@@ -455,12 +440,6 @@ class TransformersModel(ModelInMemory):
         if token not in self._token_texts:
             self._token_texts[token] = self._decoded([token])
         return self._token_texts[token]
-
-
-def _uniform(seed: int, step: int) -> float:
-    """Return a number in [0, 1) that depends on these two alone."""
-    state = hashlib.blake2b(f"{seed} {step}".encode(), digest_size=8)
-    return (int.from_bytes(state.digest(), "little") >> 11) / 2.0**53
 
 
 def _check_boundary(head: list[int], ids: list[int], prompt: str, option: str) -> None:

@@ -106,15 +106,16 @@ class Vocabulary:
             (k, h) hidden states, or (k, v) logits where body and head are not split.
         """
         width = ids.shape[1]
+        inputs.setdefault("use_cache", False)
         if self.split:
-            hidden: torch.Tensor = self.body(ids, use_cache=False, **inputs).last_hidden_state
+            hidden: torch.Tensor = self.body(ids, **inputs).last_hidden_state
             return hidden.flatten(0, 1)[reads]
         logits: torch.Tensor
         if self._takes_positions and len(ids) == 1:
-            logits = self._model(ids, use_cache=False, logits_to_keep=reads, **inputs).logits
+            logits = self._model(ids, logits_to_keep=reads, **inputs).logits
             return logits[0]
         # Virtual tokens of an adapter come before the text.
-        logits = self._model(ids, use_cache=False, **inputs).logits[:, -width:]
+        logits = self._model(ids, **inputs).logits[:, -width:]
         return logits.flatten(0, 1)[reads]
 
     def reduce(
