@@ -222,7 +222,7 @@ def test_each_class_of_a_text_is_an_item(tmp_path: Path) -> None:
     assert found.n_clusters == 8
     assert list(found.slices[:3]) == ["glad", "sad", "so-so"]
     assert found.class_names == ("no", "yes")
-    assert found.texts[4].prompt == "t1\nsad"
+    assert found.texts[4].prompt == "t1 [sad]"
 
 
 def test_a_limit_takes_the_items_of_the_smallest_ids(tmp_path: Path) -> None:
@@ -263,8 +263,9 @@ def test_each_judged_word_is_an_item(tmp_path: Path) -> None:
     ]
     model = FakeClassifier()
     found = probe(tmp_path, content).run(model)
-    assert [found.texts[i].prompt.split("\n")[1] for i in range(4)] == [
-        *("The", "melts", "ice", "melts")
+    assert [found.texts[i].prompt for i in range(4)] == [
+        *("The moon melts [The]", "The moon melts [melts]"),
+        *("ice melts [ice]", "ice melts [melts]"),
     ]
     table = model.class_probabilities(["The", "melts", "ice", "melts"])
     np.testing.assert_allclose(found.confidence, table.max(axis=1))
@@ -301,6 +302,9 @@ def test_several_labels_by_hypothesis(tmp_path: Path) -> None:
     logits = model.class_logits(model.asked[:4])[:, [0, 2]]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found.probabilities, expected)
+    model.class_logits = lambda pairs: np.array([[2000.0, 0, 0]] * len(pairs))  # type: ignore[method-assign]
+    sure = probe(tmp_path, content, hypothesis="It is {}.").run(model)
+    assert sure.confidence.tolist() == [1.0] * 4
 
 
 @pytest.mark.parametrize(
