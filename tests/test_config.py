@@ -8,6 +8,7 @@ import pytest
 
 from pytest_calibration.config import Config, read_config
 from pytest_calibration.errors import ConfigError, UsageError
+from pytest_calibration.gate.strictness import OperatingPoint
 from pytest_calibration.models.backends import BACKENDS
 from pytest_calibration.models.loading import load_model
 
@@ -121,6 +122,24 @@ def test_no_file_is_a_configuration_that_says_nothing() -> None:
         ("alpha: 0.5", r"alpha must be a number above 0 and below 0\.5, got 0\.5"),
         ("alpha: 0", r"alpha must be a number above 0 and below 0\.5, got 0"),
         ("alpha: [0.05]", r"alpha must be a number above 0 and below 0\.5, got \[0\.05\]"),
+        ("operating_points: 0.9", r"operating_points must be a list of thresholds.*, got 0\.9"),
+        ("operating_points: [2]", r"operating_points\[0\] must be a number of .*at most 1, got 2"),
+        ("operating_points: [x]", r"operating_points\[0\] must be a number of .*, got 'x'"),
+        ("operating_points: [null]", r"operating_points\[0\] must be a number of .*, got None"),
+        ("operating_points: [.9, .9]", r"operating_points\[1\] names the threshold 0\.9 a second"),
+        ("operating_points: [{}]", r"operating_points\[0\] needs a threshold: the confidence"),
+        (
+            "operating_points: [{thresold: 0.9}]",
+            r"unknown key operating_points\[0\]\.thresold \(did you mean 'threshold'\?\)",
+        ),
+        (
+            "operating_points: [{threshold: 0.9, tolerance: null}]",
+            r"operating_points\[0\]\.tolerance must be a number .*, got None",
+        ),
+        (
+            "probes: {a: {operating_points: {threshold: 0.9}}}",
+            r"probes\.a\.operating_points must be a list .*, got \{'threshold': 0\.9\}",
+        ),
         ("- model", r"must hold a mapping with text keys, got list"),
         ("alpha: 0.1\nalpha: 0.2", r", line 2: the key 'alpha' is given twice"),
     ],
@@ -174,6 +193,21 @@ def test_the_tolerance_of_a_probe_goes_before_the_project(
     """What a probe leaves open, as a missing or empty key, the project says."""
     config = Config(probes={"facts": entry}, tolerance=project)
     assert config.probe_tolerance("facts") == expected
+
+
+def test_operating_points_of_a_probe_go_before_those_of_the_project(path: Path) -> None:
+    """A threshold, or a mapping with tolerances; an empty list is none."""
+    path.write_text(
+        "operating_points: [0.9, {threshold: 0.5, tolerance: 0.1, coverage_tolerance: null}]\n"
+        "probes: {a: {operating_points: [1]}, b: {operating_points: []}, c: {}}\n",
+        encoding="utf-8",
+    )
+    config = read_config(path)
+    both = (OperatingPoint(0.9), OperatingPoint(0.5, 0.1, None))
+    assert config.operating_points("a") == (OperatingPoint(1.0),)
+    assert config.operating_points("b") == ()
+    assert config.operating_points("c") == config.operating_points("another") == both
+    assert Config().operating_points("a") == ()
 
 
 def test_the_limit_of_a_probe_is_its_own() -> None:
