@@ -44,11 +44,19 @@ if TYPE_CHECKING:
     from pytest_calibration.metrics import ece as ece
     from pytest_calibration.metrics import nll as nll
     from pytest_calibration.models.loading import load_model as load_model
+    from pytest_calibration.models.text_classifier import TextClassifier as TextClassifier
     from pytest_calibration.predictions import Predictions as Predictions
     from pytest_calibration.predictions import Signature as Signature
+    from pytest_calibration.probes.agreement import Agreement as Agreement
+    from pytest_calibration.probes.classification import Classification as Classification
     from pytest_calibration.probes.facts import Facts as Facts
+    from pytest_calibration.probes.lm_eval_task import LmEvalTask as LmEvalTask
     from pytest_calibration.probes.multiple_choice import MultipleChoice as MultipleChoice
     from pytest_calibration.probes.next_token import NextToken as NextToken
+    from pytest_calibration.probes.p_true import PTrue as PTrue
+    from pytest_calibration.probes.preference import Preference as Preference
+    from pytest_calibration.probes.sequence import SequenceLogprob as SequenceLogprob
+    from pytest_calibration.probes.verbalized import Verbalized as Verbalized
     from pytest_calibration.readers import read_predictions as read_predictions
     from pytest_calibration.reports.plots import reliability_diagram as reliability_diagram
     from pytest_calibration.training.callback import CalibrationCallback as CalibrationCallback
@@ -79,10 +87,18 @@ _MODULES = {
     "measurement": "Measurement measure",
     "metrics": "accuracy brier ece nll",
     "models.loading": "load_model",
+    "models.text_classifier": "TextClassifier",
     "predictions": "Predictions Signature",
+    "probes.agreement": "Agreement",
+    "probes.classification": "Classification",
     "probes.facts": "Facts",
+    "probes.lm_eval_task": "LmEvalTask",
     "probes.multiple_choice": "MultipleChoice",
     "probes.next_token": "NextToken",
+    "probes.p_true": "PTrue",
+    "probes.preference": "Preference",
+    "probes.sequence": "SequenceLogprob",
+    "probes.verbalized": "Verbalized",
     "readers": "read_predictions",
     "reports.plots": "reliability_diagram",
     "training.callback": "CalibrationCallback",

@@ -53,10 +53,10 @@ def _feature(kind: Any) -> Any:
     return datasets.Value(kind)
 
 
-def mmlu(folder: Path) -> Path:
+def mmlu(folder: Path, questions: int = 3) -> Path:
     """Write what ``cais/mmlu`` has: one configuration a subject, and ``all``."""
     splits: dict[str, dict[str, list[dict[str, Any]]]] = {"test": {}, "dev": {}}
-    for split, per_subject in (("test", 3), ("dev", 6)):
+    for split, per_subject in (("test", questions), ("dev", 6)):
         for subject in SUBJECTS:
             splits[split][subject] = [
                 {
@@ -246,7 +246,7 @@ def t_rex(folder: Path) -> Path:
         ("Bern", "Switzerland", "Bern is a city."),  # it is not named
     ]
     file = folder / "data" / "t_rex.filter_unified.test.jsonl"
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         {"relation": "[A] is in [B]", "head": head, "tail": tail, "title": head, "text": text}
         for head, tail, text in rows

@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "models.protocols": ("", "numpy"),
     "models.cached_answers": ("errors models", "numpy"),
     "models.loading": ("errors models progress", "numpy"),
+    "models.text_classifier": ("errors predictions", "numpy"),
     "models.backends.transformers": (
         "errors input_files progress text models",
         "numpy torch transformers",
@@ -71,6 +72,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     ),
     "plugin": ("*", "pytest"),
     "cli": ("*", ""),
+    "cli.yaml_edit": ("errors strict_yaml", "yaml"),
     "suite": ("assertions baselines plugin.run", "pytest"),
 }
 # What only these may import anywhere, also inside a function.

@@ -218,6 +218,24 @@ def test_the_limit_of_a_probe_is_its_own() -> None:
     assert config.limits == {"facts": 7}
 
 
+def test_a_probe_has_the_limit_and_tolerance_of_its_preset() -> None:
+    """What it says itself goes first; a preset runs by its name; one may build on another."""
+    presets = {"mmlu": {"limit": 5}, "own": {"preset": "mmlu", "tolerance": 0.2}}
+    probes = {
+        "mmlu": {"tolerance": 0.1},
+        "a": {"preset": "own"},
+        "b": {"preset": "own", "limit": 3, "tolerance": 0.0},
+        "own": {"kind": "facts"},
+        "loop": {"preset": "loop"},
+        "odd": {"preset": ["own"]},
+    }
+    config = Config(probes=probes, presets=presets, tolerance=0.01)
+    assert config.limits == {"mmlu": 5, "a": 5, "b": 3}
+    assert Config(presets=presets).limits == {"mmlu": 5, "own": 5}
+    tolerances = [config.probe_tolerance(name) for name in probes]
+    assert tolerances == [0.1, 0.2, 0.0, 0.01, 0.01, 0.01]
+
+
 def test_the_command_line_goes_before_the_file(path: Path) -> None:
     """A flag wins over the file; a flag that is not given (None) hides nothing."""
     path.write_text("model: {device: cpu, dtype: float16}", encoding="utf-8")

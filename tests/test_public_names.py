@@ -15,8 +15,11 @@ import pytest
 import pytest_calibration
 
 NAMES = [
-    *("Baselines", "CalibrationError", "Diagnosis", "Facts", "History", "Measurement"),
-    *("MultipleChoice", "NextToken", "Predictions", "Signature", "State", "Verdict", "accuracy"),
+    *("Agreement", "Baselines", "CalibrationError", "Classification", "Diagnosis", "Facts"),
+    *("History", "LmEvalTask", "Measurement", "MultipleChoice", "NextToken", "PTrue"),
+    "Predictions",
+    *("Preference", "SequenceLogprob", "Signature", "State", "TextClassifier", "Verbalized"),
+    *("Verdict", "accuracy"),
     *("assert_accuracy_above", "assert_ece_below", "assert_metric_below", "assert_no_drift"),
     *("assert_no_regression", "assert_no_regression_at", "assert_not_overconfident", "brier"),
     *("by_slice", "checkpoints", "choose_threshold", "compare", "compare_at", "diagnose", "ece"),

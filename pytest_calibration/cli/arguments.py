@@ -139,6 +139,11 @@ def record_at(path: str) -> Record:
     return read_record(Path(path), data.get("probe", ""), data.get("name", ""))
 
 
+def tolerance_at(path: str) -> float | None:
+    """Return the tolerance that a record has of its own; None for other files."""
+    return record_at(path).tolerance if Path(path).suffix.lower() in RECORDS else None
+
+
 def items_at(
     path: str, probe: str | None = None
 ) -> tuple[str, Predictions, Predictions | None, int]:

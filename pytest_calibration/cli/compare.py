@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import (
-    RECORDS,
     add_strictness,
     add_thresholds,
     pair_at,
-    record_at,
+    tolerance_at,
 )
 from pytest_calibration.cli.output import FAILED, INCONCLUSIVE, verdict_lines
 from pytest_calibration.cli.project import Project, add_asking, progress_shown
@@ -134,9 +133,7 @@ def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Prediction
             f"compare: {options.before} is of the probe {before.probe!r}, {options.after} of "
             f"{after.probe!r}; name two files of one probe."
         )
-    stored = Path(options.before).suffix.lower() in RECORDS
-    tolerance = record_at(options.before).tolerance if stored else None
-    yield before, after, tolerance
+    yield before, after, tolerance_at(options.before)
 
 
 def _asked(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_calibration.errors import ConfigError, UsageError
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
     from pytest_calibration.config import Config
     from pytest_calibration.probes.dataset import Dataset
-
-COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 def add(subparsers: Subparsers) -> None:
@@ -54,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_calibration.config import CONFIG, Config, nearest_config, read_config
     from pytest_calibration.files import write_atomically
     from pytest_calibration.input_files import read_text
+    from pytest_calibration.probes.dataset import COMMIT
     from pytest_calibration.strict_yaml import MAX_BYTES
 
     named = Path(options.config) if options.config else nearest_config(Path.cwd())

@@ -2,6 +2,10 @@
 
 ``protocols``
     what a probe may ask of a model; anything with these methods is a model.
+``text_classifier``, ``adopted``
+    a function from texts to probabilities as a classifier; what a project brings as its model.
+``fitness``
+    which kind of model a probe asks, and what is said where it gets another.
 ``spec``
     the text a user types to name a model.
 ``places``

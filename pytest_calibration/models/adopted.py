@@ -7,19 +7,23 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_calibration.errors import UsageError
+from pytest_calibration.errors import CalibrationError, UsageError
 from pytest_calibration.models.cache import Cache
+from pytest_calibration.models.fitness import is_known, unfit
 from pytest_calibration.models.loading import load_model
+from pytest_calibration.models.text_classifier import TextClassifier
+from pytest_calibration.text.visible import quoted
 
 # What a probe may ask of a model.
 OFFERS: Final = (
     *("name", "fingerprint", "description", "option_logprobs", "next_token", "generate"),
-    *("loglikelihood", "class_probabilities"),
+    *("loglikelihood", "class_probabilities", "class_logits", "truncated"),
+    *("token_class_probabilities", "rewards"),
 )
 OFFER: Final = (
     "a model offers `name`, `fingerprint`, and `option_logprobs`, `next_token` and `generate` (or, "
-    "as a classifier, `class_probabilities`); or give a directory or hub id, or the pair (model, "
-    "tokenizer) of transformers"
+    "as a classifier, `class_probabilities`); or give a directory or hub id, the pair (model, "
+    "tokenizer) of transformers, or a function from texts to class probabilities"
 )
 
 
@@ -27,29 +31,54 @@ def adopted(value: Any, settings: Callable[[], Mapping[str, Any]], cache: Cache 
     """Return the model that a value stands for; the value itself where it is nothing else.
 
     Args:
-        value: a directory or hub id, a pair (model, tokenizer) or a pipeline of transformers, or
+        value: a directory or hub id, a pair (model, tokenizer) or a pipeline of transformers, a
+            function from texts to class probabilities or an estimator with ``predict_proba``, or
             anything else, which is left to the probe.
         settings: returns how a model is loaded.
         cache: where the answers of a model that is loaded are kept.
 
     Raises:
         UsageError: the text names no model.
-        ModelError: it is no causal language model.
+        ModelError: it is neither a causal language model nor a classifier.
     """
     if isinstance(value, str | PathLike):
         return load_model(str(value), settings(), cache=cache)
     pair = value
     if _is_of(value, "transformers.pipelines", "Pipeline"):
+        _check_pipeline(value)
         pair = value.model, value.tokenizer
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        return value
+        return _classifier(value)
     model, tokenizer = pair
     if not _is_of(model, "torch", "Module") or not callable(tokenizer):
         return value
-    from pytest_calibration.models.backends.transformers.transformers_model import TransformersModel
+    from pytest_calibration.models.backends.transformers.choosing import in_memory
 
     name = Path(str(getattr(model, "name_or_path", ""))).name or "model"
-    return TransformersModel.of(model, tokenizer, name=name)
+    return in_memory(model, tokenizer, name=name)
+
+
+def _check_pipeline(pipeline: Any) -> None:
+    """Refuse a pipeline that gives other probabilities than its model says by itself."""
+    chosen = getattr(pipeline, "_postprocess_params", {}).get("function_to_apply")
+    if chosen is not None:
+        raise UsageError(
+            f"calibration_model is a pipeline with function_to_apply={quoted(chosen)}, and its "
+            "model is asked as its configuration says; leave function_to_apply out, and set "
+            "problem_type in the configuration (single_label_classification is the softmax, "
+            "multi_label_classification the sigmoid)."
+        )
+
+
+def _classifier(value: Any) -> Any:
+    """Return a function, or an estimator, as a classifier; anything else as it is."""
+    predict = getattr(value, "predict_proba", value)
+    foreign = any(_is_of(value, package) for package in ("torch", "transformers"))
+    # A function may say what its classes are.
+    known = any(hasattr(value, offer) for offer in OFFERS if offer != "class_names")
+    if isinstance(value, type) or foreign or known or not callable(predict):
+        return value
+    return TextClassifier(predict)
 
 
 def check_offers(model: object, name: str) -> None:
@@ -62,17 +91,20 @@ def check_offers(model: object, name: str) -> None:
         raise lacking(model, name, "name")
 
 
-def lacking(model: object, probe: str, attribute: str) -> UsageError:
+def lacking(model: object, probe: str, attribute: str) -> CalibrationError:
     """Return the error of a probe that asks a model for what it has not."""
+    if _is_of(model, "pytest_calibration.models.backends") and is_known(attribute):
+        return unfit(model, attribute)
     return UsageError(
         f"probe {probe!r} asks calibration_model for `{attribute}`, which {_shown(model)} does not "
         f"have: {OFFER}."
     )
 
 
-def _is_of(value: object, package: str, name: str) -> bool:
+def _is_of(value: object, package: str, name: str = "") -> bool:
     """Whether a value is of a class of a package, or of one derived from it, without its import."""
-    return any(c.__name__ == name and c.__module__.startswith(package) for c in type(value).__mro__)
+    named = [one for one in type(value).__mro__ if name in ("", one.__name__)]
+    return any(f"{one.__module__}.".startswith(f"{package}.") for one in named)
 
 
 def _shown(value: object) -> str:
@@ -80,6 +112,8 @@ def _shown(value: object) -> str:
         return f"the class {value.__name__}"
     if value is None:
         return "None"
+    if isinstance(value, TextClassifier):
+        return f"a function of texts ({value.name})"
     name = getattr(value, "__name__", "")
     shown = f"an object of type {type(value).__name__}"
     return f"{shown} ({name})" if isinstance(name, str) and name else shown

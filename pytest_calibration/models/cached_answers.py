@@ -17,15 +17,17 @@ from typing import Any, Final, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import ModelError, TokenBoundaryError
+from pytest_calibration.errors import TokenBoundaryError
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.digests import Digest, code_digest
+from pytest_calibration.models.fitness import CLASSIFYING, unfit
 from pytest_calibration.models.protocols import (
     Choose,
     Generation,
     Likelihood,
     Message,
     NextTokenScores,
+    Text,
 )
 
 T = TypeVar("T")
@@ -172,20 +174,29 @@ class CachedAnswers:
         return self._entry_key("next_token", texts, plain, special)
 
     def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int], **special: bool
+        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int], **how: Any
     ) -> list[Generation]:
-        """See :class:`~pytest_calibration.models.protocols.ChatModel`."""
-        most = [int(n) for n in max_new_tokens]
-        key = self._entry_key("generate", list(prompts), most, special)
+        """See :class:`~pytest_calibration.models.protocols.SamplingModel`."""
+        return self._continuations("generate", prompts, max_new_tokens=max_new_tokens, **how)
+
+    def sample(
+        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int], **how: Any
+    ) -> list[Generation]:
+        """See :class:`~pytest_calibration.models.protocols.SamplingModel`."""
+        return self._continuations("sample", prompts, max_new_tokens=max_new_tokens, **how)
+
+    def _continuations(self, name: str, prompts: Sequence[str], **how: Any) -> list[Generation]:
+        key = self._entry_key(name, list(prompts), how)
         kept = self._read(key, _read_generations, len(prompts))
         if kept is not None:
             self.served += 1
             return kept
-        written: list[Generation] = self._ask(
-            "generate", prompts, max_new_tokens=max_new_tokens, **special
-        )
-        texts = {"texts": [one.text for one in written]}
-        self._write(key, texts, {"logprobs": [one.token_logprobs for one in written]})
+        written: list[Generation] = self._ask(name, prompts, **how)
+        meta = {
+            "texts": [one.text for one in written],
+            "finished": [bool(one.finished) for one in written],
+        }
+        self._write(key, meta, {"logprobs": [one.token_logprobs for one in written]})
         return written
 
     def loglikelihood(
@@ -207,16 +218,72 @@ class CachedAnswers:
         self._write(key, {"texts": [one.own_text for one in found]}, columns)
         return found
 
-    def class_probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
+    @cached_property
+    def _classes(self) -> tuple[tuple[str, ...], bool]:
+        """Names of the classes, and whether a text may have any number of them."""
+        key = self._entry_key("classes")
+        kept = self._read(key, lambda meta, _: (tuple(map(str, meta["names"])), bool(meta["many"])))
+        if kept is not None:
+            return kept
+        model = self.load()
+        if not any(hasattr(model, method) for method in CLASSIFYING):
+            raise unfit(model, CLASSIFYING[0])
+        names = tuple(map(str, getattr(model, "class_names", ())))
+        many = bool(getattr(model, "multi_label", False))
+        self._write(key, {"names": names, "many": many})
+        return names, many
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the columns; empty where they have none."""
+        return self._classes[0]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have any number of classes."""
+        return self._classes[1]
+
+    def class_probabilities(self, texts: Sequence[Text], **options: Any) -> NDArray[np.float64]:
         """See :class:`~pytest_calibration.models.protocols.Classifier`."""
-        key = self._entry_key("class_probabilities", list(texts))
-        kept = self._read(key, lambda _, columns: columns["probabilities"][0], len(texts))
+        return self._table("class_probabilities", texts, options)
+
+    def class_logits(self, texts: Sequence[Text], **options: Any) -> NDArray[np.float64]:
+        """See :class:`~pytest_calibration.models.protocols.InferenceModel`."""
+        return self._table("class_logits", texts, options)
+
+    def rewards(self, texts: Sequence[Text], **options: Any) -> NDArray[np.float64]:
+        """See :class:`~pytest_calibration.models.protocols.RewardModel`."""
+        return self._table("rewards", texts, options)
+
+    def truncated(self, texts: Sequence[Text]) -> NDArray[np.bool_]:
+        """Return which texts a classifier with ``truncate`` would cut, (n,)."""
+        return self._table("truncated", texts, {})
+
+    def _table(
+        self, method: str, texts: Sequence[Text], options: Mapping[str, Any]
+    ) -> NDArray[Any]:
+        """Return the array that a method gives for texts, a row each."""
+        key = self._entry_key(method, list(texts), options)
+        kept = self._read(key, lambda _, columns: columns["rows"][0], len(texts))
         if kept is not None:
             self.served += 1
             return kept
-        probabilities: NDArray[np.float64] = self._ask("class_probabilities", texts)
-        self._write(key, {}, {"probabilities": [probabilities]})
-        return probabilities
+        table: NDArray[Any] = self._ask(method, texts, **options)
+        self._write(key, {}, {"rows": [table]})
+        return table
+
+    def token_class_probabilities(
+        self, texts: Sequence[Sequence[str]]
+    ) -> list[NDArray[np.float64]]:
+        """See :class:`~pytest_calibration.models.protocols.TokenClassifier`."""
+        key = self._entry_key("token_class_probabilities", [list(words) for words in texts])
+        kept = self._read(key, lambda _, columns: list(columns["rows"]), len(texts))
+        if kept is not None:
+            self.served += 1
+            return kept
+        tables: list[NDArray[np.float64]] = self._ask("token_class_probabilities", texts)
+        self._write(key, {}, {"rows": tables})
+        return tables
 
     # --- the model and the cache -------------------------------------------------------------
 
@@ -230,10 +297,7 @@ class CachedAnswers:
         model = self.load()
         method = getattr(model, name, None)
         if method is None:
-            raise ModelError(
-                f"{model.name}: this kind of model has no {name}, which the probe needs; choose a "
-                "probe for this kind of model."
-            )
+            raise unfit(model, name)
         return method(*arguments, **named)
 
     def _entry_key(self, *question: object) -> bytes:
@@ -312,8 +376,8 @@ def _read_next_token(meta: Any, columns: Columns) -> list[NextTokenScores]:
 
 
 def _read_generations(meta: Any, columns: Columns) -> list[Generation]:
-    rows = zip(meta["texts"], columns["logprobs"], strict=True)
-    return [Generation(str(text), logprobs) for text, logprobs in rows]
+    rows = zip(meta["texts"], columns["logprobs"], meta["finished"], strict=True)
+    return [Generation(str(text), logprobs, bool(ended)) for text, logprobs, ended in rows]
 
 
 def _read_likelihoods(meta: Any, columns: Columns) -> list[Likelihood]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +41,18 @@ class NextTokenScores:
 
 @dataclass(frozen=True)
 class Generation:
-    """One greedy continuation.
+    """One continuation.
 
     Attributes:
-        text: the decoded continuation.
-        token_logprobs: (t,) float64, log-probability of each generated token in nats.
+        text: the decoded continuation, without the end token that closes it.
+        token_logprobs: (t,) float64, log-probability of each generated token in nats, the end token
+            included; at temperature 1, however it was drawn.
+        finished: whether it came to an end, and not to the most tokens allowed.
     """
 
     text: str
     token_logprobs: NDArray[np.float64]
+    finished: bool = True
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,9 @@ class ChatModel(LanguageModel, Protocol):
         """Return each conversation as text, up to where the assistant's next turn begins.
 
         Args:
-            chats: conversations, each of which ends with a turn of the user. A first turn of the
-                system becomes part of the user's where the template takes no such turn.
+            chats: conversations. One that ends with a turn of the assistant is whole, and returned
+                to its end; any other ends with a turn of the user. A first turn of the system
+                becomes part of the user's where the template takes no such turn.
             variables: given to the template.
 
         Raises:
@@ -162,6 +166,54 @@ class ChatModel(LanguageModel, Protocol):
         """See :class:`LanguageModel`."""
 
 
+Text: TypeAlias = str | tuple[str, str]
+"""A text, or the two texts of a pair, such as premise and hypothesis."""
+
+Truncation: TypeAlias = Literal["", "longest_first", "only_first"]
+"""Which text is cut where a model cannot read all: none, the longer of a pair, or the first."""
+
+
+@runtime_checkable
+class SamplingModel(LanguageModel, Protocol):
+    """A language model that ends a continuation where it is told to, and can draw one.
+
+    Probes with free answers ask for it. Where ``generate`` takes no ``stop``, they cut what comes
+    after; ``sample`` is asked for only where answers are drawn.
+    """
+
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int], stop: Sequence[str] = ()
+    ) -> list[Generation]:
+        """Continue each prompt greedily by at most so many tokens.
+
+        Args:
+            prompts: n texts.
+            max_new_tokens: (n,) the most tokens of each.
+            stop: texts, each of which ends a continuation with the token that completes it; white
+                space at the begin does not count.
+        """
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: Sequence[int],
+        temperature: float,
+        seeds: Sequence[int],
+        stop: Sequence[str] = (),
+    ) -> list[Generation]:
+        """Continue each prompt by tokens that are drawn.
+
+        Args:
+            prompts: n texts; for several continuations of one, it is given several times.
+            max_new_tokens: (n,) the most tokens of each.
+            temperature: that the logits are divided by, above 0.
+            seeds: (n,) whole numbers. The same prompt and seed give the same continuation, whatever
+                else is asked for and in whichever order.
+            stop: as for ``generate``.
+        """
+
+
 @runtime_checkable
 class HarnessModel(LanguageModel, Protocol):
     """A language model that answers the log-likelihood requests of lm-eval as the harness does."""
@@ -184,6 +236,11 @@ class HarnessModel(LanguageModel, Protocol):
 class Classifier(Protocol):
     """A model that gives each of k classes a probability.
 
+    It may say more of its classes: ``class_names``, their k names in the order of the columns, and
+    ``multi_label``, True where a text may have any number of them. Where a probe has ``truncate``,
+    ``class_probabilities`` is given it by name, and ``truncated(texts)`` says which of the texts
+    are cut, as (n,) booleans.
+
     Attributes:
         name: what reports call it.
         fingerprint: identifies weights and settings, as that of a language model.
@@ -195,11 +252,69 @@ class Classifier(Protocol):
     def fingerprint(self) -> str:
         """Identify weights and settings."""
 
-    def class_probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return the probability of each class, (n, k); rows sum to 1."""
+    def class_probabilities(self, texts: Sequence[Text]) -> NDArray[np.float64]:
+        """Return the probability of each class, (n, k); rows sum to 1 unless ``multi_label``.
+
+        Raises:
+            ModelError: a text does not fit, or a score is not finite.
+        """
 
 
-Model: TypeAlias = LanguageModel | Classifier
+@runtime_checkable
+class InferenceModel(Protocol):
+    """A model of natural language inference: does a text entail a hypothesis?
+
+    Attributes:
+        name: what reports call it.
+        class_names: the k names of its classes, such as entailment, neutral and contradiction.
+    """
+
+    name: str
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes, in the order of the columns."""
+
+    def class_logits(self, texts: Sequence[Text]) -> NDArray[np.float64]:
+        """Return the logit of each class for pairs of a text and a hypothesis, (n, k)."""
+
+
+@runtime_checkable
+class TokenClassifier(Protocol):
+    """A model that gives each word of a text a probability for each of k classes.
+
+    Like a :class:`Classifier` it may have ``class_names``.
+
+    Attributes:
+        name: what reports call it.
+    """
+
+    name: str
+
+    def token_class_probabilities(
+        self, texts: Sequence[Sequence[str]]
+    ) -> list[NDArray[np.float64]]:
+        """Return, for each text in words, the probability of each class of each word, (t, k)."""
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """A model that gives an answer a reward; the difference of two is the logit of a preference.
+
+    Attributes:
+        name: what reports call it.
+    """
+
+    name: str
+
+    def rewards(self, texts: Sequence[Text]) -> NDArray[np.float64]:
+        """Return the reward of each prompt with its answer, (n,).
+
+        ``add_special_tokens=False``, given by name, is for texts that ``render_chat`` has made.
+        """
+
+
+Model: TypeAlias = LanguageModel | Classifier | TokenClassifier | RewardModel
 
 
 class LoadedModel(Protocol):

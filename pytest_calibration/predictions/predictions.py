@@ -249,7 +249,7 @@ class Predictions:
         probe: str = "probabilities",
         model: str | None = None,
         signature: Signature | None = None,
-        class_names: Sequence[object] | None = None,
+        class_names: Sequence[object] | Mapping[Any, object] | None = None,
     ) -> Predictions:
         """Build predictions from class probabilities, as ``predict_proba`` gives them.
 
@@ -271,8 +271,8 @@ class Predictions:
             probe: name under which a baseline is stored.
             model: name of the model, for reports and dumps: it tells two checkpoints apart.
             signature: settings that produced the numbers.
-            class_names: (k,) the classes in the order of the columns, such as ``classes_`` of
-                scikit-learn; by default the columns of a table that names them.
+            class_names: (k,) the classes in the order of the columns: ``classes_`` of scikit-learn,
+                ``config.id2label``; by default the columns of a table that names them.
 
         Raises:
             PredictionsError: not an (n, k) table of probabilities, rows that do not sum to 1, or
@@ -312,7 +312,7 @@ class Predictions:
         probe: str = "probabilities",
         model: str | None = None,
         signature: Signature | None = None,
-        class_names: Sequence[object] | None = None,
+        class_names: Sequence[object] | Mapping[Any, object] | None = None,
     ) -> Predictions:
         """Build predictions from (n, k) logits: softmax of each row, then as probabilities.
 
@@ -350,7 +350,7 @@ class Predictions:
         probe: str = "evaluation",
         model: str | None = None,
         signature: Signature | None = None,
-        class_names: Sequence[object] | None = None,
+        class_names: Sequence[object] | Mapping[Any, object] | None = None,
     ) -> Predictions:
         """Build predictions from what ``Trainer.predict`` returns.
 
@@ -488,6 +488,14 @@ def _of_model(signature: Signature | None, model: str | None, where: str) -> Sig
 
 def _classes(table: Any, given: Any) -> list[Any]:
     """Return the classes: those given, else the columns of a data frame; empty without either."""
+    if isinstance(given, Mapping):
+        try:
+            given = [given[key] for key in sorted(given, key=int)]
+        except (TypeError, ValueError):
+            raise PredictionsError(
+                "class_names maps the number of a class to its name, as config.id2label, or lists "
+                f"the names; got the key {next(iter(given))!r:.40}."
+            ) from None
     if given is not None:
         return as_list(given, "class_names", "predictions")
     # pyarrow's columns are the values.

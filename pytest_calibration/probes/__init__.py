@@ -1,11 +1,19 @@
 """Probes: siblings that ask something of a model and return predictions.
 
 ``next_token``, ``facts``, ``multiple_choice``
-    the kinds; each reads built-in items or a JSONL file.
+    the kinds; each reads built-in items, or those of a source.
+``classification`` (with ``labels``), ``preference``
+    the kinds that ask classifiers and reward models.
+``p_true``, ``verbalized``, ``agreement``, ``sequence``
+    the kinds whose answers are free; ``free_answer`` is what they share, ``answer_matching`` which
+    answers are right, ``stated_confidence`` how a stated probability is asked for and read.
 ``probe``
     what every probe has, and what probes over items share.
-``jsonl``, ``builtin``
-    where items come from: a file of rows, or committed tables.
+``sources``
+    where items come from: ``jsonl`` and ``csv_rows``, files of rows; ``dataset``, a public data
+    set, whose ``expressions`` make rows of its columns.
+``builtin``, ``presets``
+    what is committed: items, and the settings of public data sets.
 ``probe_set``
     names to probes: built-ins, those of ``calibration.yaml``, those of other packages.
 """

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from pytest_calibration.errors import ItemError, UsageError, suggestion
@@ -32,7 +33,11 @@ FORMATS: Final = {
     ".parquet": "parquet",
     ".txt": "text",
 }
-_RESOLVED: Final = re.compile(r"@([0-9a-f]{40})/")
+COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_SNAPSHOT: Final = re.compile(r"/snapshots/([0-9a-f]{40})/")
+# What `save_to_disk` writes for one split, and for several.
+SAVED: Final = "state.json"
+SAVED_SPLITS: Final = "dataset_dict.json"
 
 
 @dataclass
@@ -63,6 +68,7 @@ class Dataset:
     where: str | None = None
     licence: str | None = None
     _digest: str = field(default="", init=False, repr=False)
+    _share: str = field(default="", init=False, repr=False)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], where: str) -> Dataset:
@@ -99,7 +105,14 @@ class Dataset:
         return cls(**given)
 
     def of_split(self, split: str) -> Dataset:
-        """Return the same data set with another split."""
+        """Return the same data set with another split.
+
+        Raises:
+            UsageError: it is one file, which has no other.
+        """
+        file = self.files or (self.path is not None and self.path.is_file() and self.path.name)
+        if file:
+            raise UsageError(f"{self}: {file} holds one split, and not {split!r} besides.")
         return replace(self, split=split)
 
     def __str__(self) -> str:
@@ -138,16 +151,18 @@ class Dataset:
                 read.append(json.dumps(made, sort_keys=True, default=str))
                 yield where, made
         self._digest = digest(*read, size=4)
+        self._share = f", {len(read):,} of {len(table):,} rows" if self.where else ""
 
     def described(self) -> dict[str, str]:
         """Return what was read, for a signature: the data set, and its commit or a digest of rows.
 
         The digest is the same on every machine.
         """
-        version = f"revision {self._commit}" if self._commit else f"rows {self._digest}"
+        commit = self._loaded[1]
+        version = f"revision {commit}" if commit else f"rows {self._digest}"
         name = self.id or (self.path.name if self.path else "")
         parts = [name, self.config, self.split, version]
-        return {"dataset": " ".join(part for part in parts if part)}
+        return {"dataset": " ".join(part for part in parts if part) + self._share}
 
     def commit_on_hub(self, revision: str | None) -> str:
         """Ask the hub which commit a revision is; None for what is there now.
@@ -174,16 +189,17 @@ class Dataset:
     @property
     def fetching(self) -> str:
         """The command that fetches it where there is a network."""
-        arguments = [repr(self.id)]
+        package, function = "datasets", "load_dataset"
+        given = [repr(self.id)]
         if self.files:
-            url = f"hf://datasets/{self.id}@{self.revision or 'main'}/{self.files}"
-            arguments = [repr(_format(self.files)), f"data_files={url!r}"]
+            package, function = "huggingface_hub", "hf_hub_download"
+            given += [repr(self.files), "repo_type='dataset'"]
         elif self.config:
-            arguments.append(repr(self.config))
-        if self.revision and not self.files:
-            arguments.append(f"revision={self.revision!r}")
-        call = f"import datasets; datasets.load_dataset({', '.join(arguments)})"
-        return f'python -c "{call}"'
+            given.append(repr(self.config))
+        if self.revision:
+            given.append(f"revision={self.revision!r}")
+        call = f"{package}.{function}({', '.join(given)})"
+        return f'python -c "import {package}; {call}"'
 
     def _compiled(self, key: str, expression: Any, names: Sequence[str]) -> Any:
         try:
@@ -192,44 +208,87 @@ class Dataset:
             raise ItemError(f"{self}: {key}: {problem}.") from None
 
     @cached_property
-    def _table(self) -> Any:
-        """The rows, as the library gives them."""
+    def _loaded(self) -> tuple[Any, str]:
+        """The rows, as the library gives them, and the commit of the hub that they are of."""
         require("datasets", EXTRA)
         with _quiet():
             try:
-                return self._load()
+                return self._local() if self.path is not None else self._of_hub()
             except Exception as problem:  # the library lets errors of many others through
                 raise self._problem(problem) from None
 
-    def _load(self) -> Any:
+    @property
+    def _table(self) -> Any:
+        return self._loaded[0]
+
+    def _local(self) -> tuple[Any, str]:
+        """Read a copy: a file of data, a saved data set, or a folder as it is on the hub."""
         import datasets
 
-        place, revision = self.id, self.revision
-        if self.path is not None:
-            if not self.path.exists():
-                raise FileNotFoundError(f"there is no {self.path}")
-            place, revision = str(self.path), None
-        file = self.files
-        if self.path is not None and self.path.is_file():
-            place, file = str(self.path.parent), self.path.name
-        if file is None:
-            return datasets.load_dataset(place, self.config, split=self.split, revision=revision)
-        remote = f"hf://datasets/{place}@{revision or 'main'}"
-        where = f"{remote if self.path is None else place}/{file}"
-        more = {"sep": "\t"} if file.endswith(".tsv") else {}
-        name = self.split.partition("[")[0]
-        return datasets.load_dataset(
-            _format(file), data_files={name: where}, split=self.split, **more
-        )
+        path = Path() if self.path is None else self.path
+        file = path if path.is_file() else path / self.files if self.files else None
+        if not (file or path).exists():
+            raise FileNotFoundError(f"there is no {file or path}")
+        if file is not None:
+            return self._of_file(file), ""
+        if (path / SAVED).exists() or (path / SAVED_SPLITS).exists():
+            saved = datasets.load_from_disk(str(path))
+            one = (path / SAVED).exists()
+            splits = {str(saved.split or self.split): saved} if one else dict(saved)
+            if self.split not in splits:
+                raise ValueError(f"it was saved with the splits {', '.join(splits)}")
+            return splits[self.split], ""
+        return self._fresh(str(path), self.config), ""
 
-    @cached_property
-    def _commit(self) -> str:
-        """The commit of the hub that was read; empty where it is not known."""
-        if self.path is not None:
-            return ""
-        sums = self._table.info.download_checksums or {}
-        found = {m[1] for url in sums if (m := _RESOLVED.search(str(url)))}
-        return found.pop() if len(found) == 1 else self.revision or ""
+    def _of_hub(self) -> tuple[Any, str]:
+        """Read from the hub, or from the caches where that has been done before."""
+        import datasets
+        from huggingface_hub import hf_hub_download
+
+        if self.files is not None:
+            file = hf_hub_download(
+                self.id,
+                self.files,
+                repo_type="dataset",
+                revision=self.revision,
+                # What HF_DATASETS_OFFLINE says counts for the data set's files, too.
+                local_files_only=bool(datasets.config.HF_DATASETS_OFFLINE),
+            )
+            found = _SNAPSHOT.search(Path(file).as_posix())
+            return self._of_file(Path(file)), found[1] if found else ""
+        if Path(self.id).exists():
+            # The library would read it in place of the hub.
+            raise ValueError(f"there is a folder {self.id} here; name it as path, or move it")
+        # What load_dataset does, in which the commit can be seen.
+        builder = datasets.load_dataset_builder(self.id, self.config, revision=self.revision)
+        commit = str(builder.hash)
+        if COMMIT.fullmatch(self.revision or "") and commit != self.revision:
+            # Offline, the library takes what it has.
+            raise FileNotFoundError(f"there is the revision {commit}, not {self.revision}")
+        builder.download_and_prepare()
+        return builder.as_dataset(split=self.split), commit if COMMIT.fullmatch(commit) else ""
+
+    def _of_file(self, file: Path) -> Any:
+        """Read a file of data as the split."""
+        ending = file.suffix.lower()
+        if ending not in FORMATS:
+            raise ValueError(f"{file.name} ends in none of {', '.join(FORMATS)}")
+        more = {"sep": "\t"} if ending == ".tsv" else {}
+        files = {self.split.partition("[")[0]: str(file)}
+        return self._fresh(FORMATS[ending], data_files=files, **more)
+
+    def _fresh(self, place: str, config: str | None = None, **options: Any) -> Any:
+        """Read the split from this disk, into memory.
+
+        Not through the library's cache: there, a folder that was changed, or another one of the
+        same name, is taken for what was read before.
+        """
+        import datasets
+
+        with TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+            return datasets.load_dataset(
+                place, config, split=self.split, cache_dir=cache, keep_in_memory=True, **options
+            )
 
     @cached_property
     def _class_names(self) -> dict[str, list[str]]:
@@ -242,7 +301,10 @@ class Dataset:
         if self.path is not None:
             return ItemError(f"{self}: cannot be read from {self.path} ({what}).")
         if not isinstance(problem, OSError):
-            return ItemError(f"{self}: cannot be read ({what}).")
+            # Where there is a loading script, the library raises this.
+            script = isinstance(problem, RuntimeError)
+            hint = "; name one of its files of data: dataset: {files: FILE}" if script else ""
+            return ItemError(f"{self}: cannot be read ({what}){hint}.")
         return ItemError(
             f"{self}: is not here and cannot be fetched ({what}); where there is a network, "
             f"fetch it: {self.fetching}; or name a copy of its repository: "
@@ -270,13 +332,6 @@ def _is_expression(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(isinstance(part, str) for part in value)
     return isinstance(value, str | int) and not isinstance(value, bool)
-
-
-def _format(file: str) -> str:
-    ending = Path(file).suffix.lower()
-    if ending not in FORMATS:
-        raise ValueError(f"{file} ends in none of {', '.join(FORMATS)}")
-    return FORMATS[ending]
 
 
 def _value(where: str, key: str, value: Any, row: Mapping[str, Any]) -> Any:

@@ -76,6 +76,7 @@ class Facts(ItemProbe[FactItem]):
 
     kind = "facts"
     unit = "facts"
+    asks = "next_token"
 
     def __init__(
         self,

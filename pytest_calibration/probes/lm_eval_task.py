@@ -411,7 +411,8 @@ def _loaded(probe: str, task: str, include_path: str | Path | None) -> dict[str,
         )
     known: list[str] = []
     # To read the thousands of tasks that come with lm-eval takes seconds.
-    for defaults in (False, True) if include_path is not None else (True,):
+    own = include_path is not None or Path(task).is_file()
+    for defaults in (False, True) if own else (True,):
         manager = TaskManager(
             include_path=None if include_path is None else str(include_path),
             include_defaults=defaults,

@@ -25,7 +25,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import ModelError, ProbeError, TokenBoundaryError, UsageError
+from pytest_calibration.errors import ModelError, ProbeError, UsageError
 from pytest_calibration.models.protocols import LanguageModel, Message
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
@@ -33,7 +33,7 @@ from pytest_calibration.probes import builtin
 from pytest_calibration.probes.dataset import Dataset
 from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe, softmax
-from pytest_calibration.probes.prompting import ChatSetting, Prompting, described
+from pytest_calibration.probes.prompting import ChatSetting, Prompting
 from pytest_calibration.probes.sources import DatasetSetting, Source, read_rows, source_of
 from pytest_calibration.text.visible import quoted
 
@@ -68,12 +68,13 @@ class Question(Item):
     answer: int
 
 
-def question_item(row: Row, *, distinct: bool = True) -> Question:
+def question_item(row: Row, *, distinct: bool = True, blank: bool = False) -> Question:
     """Read one row ``{"question", "options", "answer": index}``.
 
     Args:
         row: the row; in one of a table of text, ``options`` is a JSON list.
         distinct: whether options that are the same are an error. Public data sets have some.
+        blank: whether an option may have no text. A letter stands for it all the same.
     """
     text = text_of(row, "question")
     for key in ("options", "answer"):
@@ -82,7 +83,8 @@ def question_item(row: Row, *, distinct: bool = True) -> Question:
     options, answer = row["options"], row["answer"]
     if isinstance(options, str):
         options, answer = _of_cells(options, answer)
-    if not isinstance(options, list) or not all(isinstance(o, str) and o.strip() for o in options):
+    texts = isinstance(options, list) and all(isinstance(option, str) for option in options)
+    if not texts or not (blank or all(option.strip() for option in options)):
         raise ValueError(f"'options' must be a list of texts, got {quoted(options)}")
     if not 2 <= len(options) <= len(ascii_uppercase):
         raise ValueError(f"'options' must be 2 to {len(ascii_uppercase)} texts, got {len(options)}")
@@ -102,7 +104,7 @@ def question_item(row: Row, *, distinct: bool = True) -> Question:
 def _of_cells(options: str, answer: object) -> tuple[object, object]:
     """Return options and answer of a table of text; what is no JSON list stays as it is."""
     found = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(options)
     if isinstance(answer, str) and answer.strip().isdecimal():
         answer = int(answer)
@@ -163,6 +165,7 @@ class MultipleChoice(ItemProbe[Question]):
 
     kind = "multiple_choice"
     unit = "questions"
+    asks = "option_logprobs"
 
     def __init__(
         self,
@@ -222,7 +225,9 @@ class MultipleChoice(ItemProbe[Question]):
         if source is None:
             items = _builtin_items()
         else:
-            make = partial(question_item, distinct=not isinstance(source, Dataset))
+            public = isinstance(source, Dataset)
+            blank = public and self.scoring == "letter"
+            make = partial(question_item, distinct=not public, blank=blank)
             items = read_rows(source, make, KEYS)
         return [_shuffled(item) for item in items] if self._shuffle else items
 
@@ -411,10 +416,7 @@ class MultipleChoice(ItemProbe[Question]):
     def _score(
         self, model: LanguageModel, items: Sequence[Question]
     ) -> tuple[list[NDArray[np.float64]], str]:
-        """Score the options, and say what stands before them.
-
-        That is the space that most tokenizers want, else none, unless the probe says otherwise.
-        """
+        """Score the options, and say what stands before them."""
         if self.prompting.is_chat:
             prompts = self.prompting.rendered(model, [self.conversation(i) for i in items])
         else:
@@ -423,20 +425,7 @@ class MultipleChoice(ItemProbe[Question]):
             options = [list(ascii_uppercase[: len(i.options)]) for i in items]
         else:
             options = [list(i.options) for i in items]
-        ask = self.prompting.asking(model, "option_logprobs")
-
-        def scored(*, again: bool) -> tuple[list[NDArray[np.float64]], str]:
-            joined = [
-                self.prompting.joined(p, row, again=again)
-                for p, row in zip(prompts, options, strict=True)
-            ]
-            logprobs = ask([j.prompt for j in joined], [j.continuations for j in joined])
-            return logprobs, described([gap for j in joined for gap in j.gaps])
-
-        try:
-            return scored(again=False)
-        except TokenBoundaryError:
-            return scored(again=True)
+        return self.prompting.option_logprobs(model, prompts, options)
 
 
 def _text(item: Question, answer: int) -> ItemText:

@@ -62,6 +62,7 @@ class NextToken(ItemProbe[Passage]):
 
     kind = "next_token"
     unit = "documents"
+    asks = "next_token"
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
+from pytest_calibration.probes.own_kind import imported, is_own_kind, own_probe
 from pytest_calibration.probes.presets import PRESET, Presets, all_presets, full_settings
 from pytest_calibration.probes.probe import ItemProbe, Probe
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
@@ -25,11 +26,18 @@ KINDS: Final = {
     "next_token": ("next_token", "NextToken"),
     "facts": ("facts", "Facts"),
     "multiple_choice": ("multiple_choice", "MultipleChoice"),
+    "classification": ("classification", "Classification"),
+    "preference": ("preference", "Preference"),
     "lm_eval": ("lm_eval_task", "LmEvalTask"),
+    "p_true": ("p_true", "PTrue"),
+    "verbalized": ("verbalized", "Verbalized"),
+    "agreement": ("agreement", "Agreement"),
+    "sequence": ("sequence", "SequenceLogprob"),
 }
 BUILTIN: Final = ("next_token", "facts", "multiple_choice")
 LM_EVAL: Final = "lm_eval:"
 """Begin of the names of probes that need no entry: what follows is a task of lm-eval."""
+MATCH: Final = "match"
 PATHS: Final = ("path", "shots_path", "include_path")
 # Settings that the gate reads, not the probe.
 GATE_SETTINGS: Final = ("limit", "tolerance", "operating_points")
@@ -57,7 +65,8 @@ def from_settings(
 
     Args:
         name: name of the probe.
-        settings: the entry: ``kind`` or ``preset``, and the settings of that kind.
+        settings: the entry: ``kind`` or ``preset``, and the settings of that kind. A kind with a
+            colon, ``package.module:Class``, is one of the project's own.
         folder: what relative paths are relative to.
         where: how the entry is named in messages.
         presets: all presets; by default those of this package.
@@ -67,9 +76,15 @@ def from_settings(
     """
     settings = full_settings(name, settings, all_presets() if presets is None else presets, where)
     kind = settings.get("kind", name if name in KINDS else None)
+    if is_own_kind(kind):
+        own = {k: v for k, v in settings.items() if k != "kind" and k not in GATE_SETTINGS}
+        return own_probe(name, str(kind), own, folder, where)
     if not isinstance(kind, str) or kind not in KINDS:
         got = f"got {quoted(kind)}" if "kind" in settings else "and it is missing"
-        raise ConfigError(f"{where}: kind must be one of {', '.join(KINDS)}, {got}.")
+        raise ConfigError(
+            f"{where}: kind must be one of {', '.join(KINDS)}, {got}; a class of your own is "
+            "package.module:Class."
+        )
     make = _class_of(kind)
     known = [p for p in signature(make).parameters if p != "name"]
     arguments: dict[str, Any] = {}
@@ -86,6 +101,8 @@ def from_settings(
         arguments[key] = folder / value if key in PATHS else value
         if key == "dataset" and isinstance(value.get("path"), str):
             arguments[key] = {**value, "path": folder / value["path"]}
+        if key == MATCH and is_own_kind(value):
+            arguments[key] = imported(value, folder, where, MATCH, "function")
     required = [p.name for p in signature(make).parameters.values() if p.default is p.empty]
     for key in required:
         if key not in arguments and key != "name":
@@ -103,9 +120,18 @@ TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "positions": ((int, str), "a whole number"),
     "shots_by_slice": ((bool,), "true or false"),
     "shuffle": ((bool,), "true or false"),
+    "samples": ((int,), "a whole number"),
+    "guesses": ((int,), "a whole number"),
+    "max_new_tokens": ((int,), "a whole number"),
+    "temperature": ((int, float), "a number"),
+    "max_failures": ((int, float), "a number"),
+    "stop": ((str, list), "a text or a list of texts"),
     "dataset": ((dict,), "a mapping such as {id: cais/mmlu, config: all, split: test}"),
     "chat": ((bool, dict), "true, false or variables of the chat template"),
     "delimiter": ((str,), 'text ("" for none)'),
+    "classes": ((list, dict), "a list of names, or a mapping of labels to names"),
+    "truncate": ((bool,), "true or false"),
+    "pair": ((bool,), "true or false"),
 }
 
 
@@ -214,7 +240,8 @@ class ProbeSet:
 
     def _check(self, name: str) -> None:
         if name not in self:
-            hint = suggestion(name, [*self.factories, *self.presets])
+            task = f"{LM_EVAL}{name.partition(':')[2]}" if ":" in name else LM_EVAL
+            hint = suggestion(name, [*self.factories, *self.presets, task])
             further = [preset for preset in self.presets if preset not in self.factories]
             more = f"; presets: {', '.join(further)}" if further else ""
             known = ", ".join(self.factories)

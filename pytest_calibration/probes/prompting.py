@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from pytest_calibration.errors import ModelError, UsageError
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_calibration.errors import ModelError, TokenBoundaryError, UsageError
 from pytest_calibration.models.protocols import ChatModel, LanguageModel, Message
 from pytest_calibration.predictions import digest
 
@@ -112,6 +115,16 @@ class Prompting:
             ],
         )
 
+    def open_end(self, prompt: str) -> str:
+        """Return a prompt as it is continued with whatever the model says.
+
+        Tokenizers join a space with the word after it, so a space at its end is left to the model;
+        a rendered chat is whole, unless a delimiter is named.
+        """
+        if self.is_chat and self.delimiter is None:
+            return prompt
+        return self.joined(prompt, ["x"]).prompt
+
     def rendered(self, model: LanguageModel, chats: Sequence[Sequence[Message]]) -> list[str]:
         """Return conversations in the model's chat template, up to where its answer begins.
 
@@ -137,13 +150,38 @@ class Prompting:
         ask = getattr(model, method)
         if not self.is_chat:
             return ask
-        parameters = inspect.signature(ask).parameters.values()
-        if not any(p.name == "add_special_tokens" or p.kind is p.VAR_KEYWORD for p in parameters):
+        if not takes(ask, "add_special_tokens"):
             raise ModelError(
                 f"{model.name}: its {method} takes no add_special_tokens, which a model with "
                 "render_chat needs: False for a text before which nothing is put."
             )
         return partial(ask, add_special_tokens=False)
+
+    def option_logprobs(
+        self, model: LanguageModel, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> tuple[list[NDArray[np.float64]], str]:
+        """Score what may follow each prompt, and say what stands before it.
+
+        That is the space that most tokenizers want, else none, unless the probe says otherwise.
+
+        Raises:
+            TokenBoundaryError: the tokenizer merges prompts with options, with a space and without.
+            ModelError: the model cannot score.
+        """
+        ask = self.asking(model, "option_logprobs")
+
+        def scored(*, again: bool) -> tuple[list[NDArray[np.float64]], str]:
+            joined = [
+                self.joined(prompt, row, again=again)
+                for prompt, row in zip(prompts, options, strict=True)
+            ]
+            logprobs = ask([j.prompt for j in joined], [j.continuations for j in joined])
+            return logprobs, described([gap for j in joined for gap in j.gaps])
+
+        try:
+            return scored(again=False)
+        except TokenBoundaryError:
+            return scored(again=True)
 
     def signature(self, model: LanguageModel, chat: Sequence[Message]) -> dict[str, str]:
         """Return what of this is no default, for the signature.
@@ -170,6 +208,12 @@ class Prompting:
                 "method render_chat; leave chat out, or give the model one."
             )
         return cast("ChatModel", model)
+
+
+def takes(ask: Any, name: str) -> bool:
+    """Whether a method takes an argument of this name."""
+    parameters = inspect.signature(ask).parameters.values()
+    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _ends(text: str) -> tuple[int, int]:

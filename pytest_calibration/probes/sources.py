@@ -65,7 +65,8 @@ def read_rows(source: Source, make: Callable[[Row], T], keys: Sequence[str]) -> 
         try:
             items.append(make(row))
         except ValueError as problem:
-            raise ItemError(f"{where}: {problem}.") from None
+            hint = "; where: leaves such rows out" if isinstance(source, Dataset) else ""
+            raise ItemError(f"{where}: {problem}{hint}.") from None
     if not items:
         raise ItemError(f"{source}: holds no rows{_remedy(source)}.")
     return items

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ OLD_RESULTS: Final = "results.json"
 NONE: Final = "none"
 """The filter that changes nothing, and the only one of most tasks."""
 NEWEST: Final = "newest"
+# Parts of the results that are read, by task or setting.
+SECTIONS: Final = ("configs", "config", "versions", "n-shot", "group_subtasks")
 # What a sample has beside the values of metrics.
 FIELDS: Final = frozenset(
     {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
@@ -81,8 +83,7 @@ class Run:
 
     def part(self, key: str, name: str) -> Any:
         """Return an entry of a mapping of the results; None without one."""
-        mapping = self.summary.get(key)
-        return mapping.get(name) if isinstance(mapping, Mapping) else None
+        return self.summary.get(key, {}).get(name)
 
 
 def claims(path: Path) -> bool:
@@ -183,7 +184,7 @@ def _old_task(file: Path) -> str:
     Its results name the tasks; without them the whole name is the task.
     """
     results = file.parent / OLD_RESULTS
-    tasks = _summary(results).get("configs", {}) if results.is_file() else {}
+    tasks = _summary(results)["configs"] if results.is_file() else {}
     fitting = [name for name in tasks if file.stem == name or file.stem.endswith(f"_{name}")]
     return max(fitting, key=len, default=file.stem)
 
@@ -238,11 +239,20 @@ def _results_beside(run: Run) -> Path | None:
 
 
 def _summary(results: Path) -> Mapping[str, Any]:
-    """Return what a file of results holds."""
+    """Return what a file of results holds; all of ``SECTIONS`` are mappings."""
     content = _json(read_text(results, MOST_RESULTS, PredictionsError), str(results))
     if not isinstance(content, dict):
         raise PredictionsError(f"{results}: must be a JSON object, as lm-eval writes its results.")
-    return content
+    sections = {key: content.get(key) or {} for key in SECTIONS}
+    inner = {f"configs.{name}": one for name, one in _items(sections["configs"])}
+    for key, value in (sections | inner).items():
+        if not isinstance(value, dict):
+            raise PredictionsError(f"{results}: {key} must be a mapping, got {quoted(value)}.")
+    return content | sections
+
+
+def _items(value: object) -> list[tuple[str, object]]:
+    return list(value.items()) if isinstance(value, dict) else []
 
 
 def _selected(run: Run, path: Path, wanted: str | None) -> dict[str, list[str]]:
@@ -261,8 +271,7 @@ def _selected(run: Run, path: Path, wanted: str | None) -> dict[str, list[str]]:
             continue
         found = _members(run, plain)
         if not found:
-            groups = run.summary.get("group_subtasks")
-            known = [*run.samples, *(groups if isinstance(groups, Mapping) else ())]
+            known = [*run.samples, *run.summary.get("group_subtasks", ())]
             raise PredictionsError(
                 f"{path}: there are no samples of a task {quoted(name)}{suggestion(plain, known)}; "
                 f"tasks and groups with samples: {', '.join(dict.fromkeys(known))}."
@@ -271,19 +280,16 @@ def _selected(run: Run, path: Path, wanted: str | None) -> dict[str, list[str]]:
     return out
 
 
-def _members(run: Run, name: str) -> list[str]:
-    """Return the tasks of a group, or those that a pattern fits."""
-    groups = run.summary.get("group_subtasks")
-    inner = groups.get(name) if isinstance(groups, Mapping) else None
-    if not isinstance(inner, list):
+def _members(run: Run, name: str, above: frozenset[str] = frozenset()) -> list[str]:
+    """Return the tasks of a group, those of groups in it included, or those that a pattern fits."""
+    inner = run.part("group_subtasks", name)
+    if not isinstance(inner, list) or name in above:
         return [task for task in run.samples if fnmatchcase(task, name)]
-    members: list[str] = []
-    for one in inner:
-        if one in run.samples:
-            members.append(one)
-        elif one != name:
-            members += _members(run, str(one))
-    return list(dict.fromkeys(members))
+    found = [
+        [one] if one in run.samples else _members(run, one, above | {name})
+        for one in map(str, inner)
+    ]
+    return list(dict.fromkeys(task for tasks in found for task in tasks))
 
 
 # --- rows --------------------------------------------------------------------------------------
@@ -369,16 +375,17 @@ def _requests(row: Mapping[str, Any], where: str) -> list[list[Any]]:
             [one.get(f"arg_{j}") for j in range(len(one))] if isinstance(one, Mapping) else one
             for one in (given.get(f"gen_args_{i}") for i in range(len(given)))
         ]
-    if (
-        not isinstance(given, list)
-        or not given
-        or not all(isinstance(a, list) and a for a in given)
-    ):
+    if not isinstance(given, list) or not given or not all(isinstance(a, list) for a in given):
+        shapes = set()
+    else:
+        shapes = {tuple(type(part) for part in one[:2]) for one in given}
+    # Of all requests alike: a text, and what continues it or how to.
+    if len(shapes) != 1 or next(iter(shapes))[:1] != (str,):
         raise PredictionsError(
             f"{where}: is no sample of lm-eval: 'arguments' must hold what each request asked, got "
             f"{quoted(row.get('arguments'))}."
         )
-    return given
+    return cast("list[list[Any]]", given)
 
 
 def _check_kind(requests: Sequence[Sequence[Any]], task: str) -> None:
@@ -424,7 +431,7 @@ def _sample(run: Run, task: str, row: Mapping[str, Any], where: str) -> _Sample:
     named = row.get("metrics")
     metrics = {name: row[name] for name in row if name not in FIELDS}
     if isinstance(named, list):
-        metrics = {str(name): row[name] for name in named if name in row}
+        metrics = {name: row[name] for name in named if isinstance(name, str) and name in row}
     longest = max((f"{r[0]}{r[1]}" for r in requests), key=len)
     unconditional = None
     half = len(requests) // 2
@@ -485,7 +492,7 @@ def _response(responses: object, i: int) -> float | None:
         return None
     try:
         return float(pair[0])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -548,18 +555,16 @@ def _predictions(run: Run, probe: str, samples: Sequence[_Sample], metric: str) 
 
 
 def _settings(run: Run, task: str) -> TaskSettings:
-    config = run.part("configs", task)
-    config = config if isinstance(config, Mapping) else {}
+    config = run.part("configs", task) or {}
     shots, version = run.part("n-shot", task), run.part("versions", task)
-    seed = (run.summary.get("config") or {}).get("fewshot_seed")
+    seed = run.part("config", "fewshot_seed")
     return TaskSettings.of(config, shots if isinstance(shots, int) else None, version, seed)
 
 
 def _soft(run: Run) -> dict[str, str]:
     """Return what may differ between two runs: the model, versions, device and limit."""
     summary = run.summary
-    config = summary.get("config")
-    config = config if isinstance(config, Mapping) else {}
+    config = summary.get("config", {})
     model = summary.get("model_name") or _model_of(config.get("model_args")) or ""
     if not model and run.date:
         model = run.folder.name

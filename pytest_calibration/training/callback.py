@@ -17,10 +17,8 @@ from pytest_calibration.history.commit import commit_of
 from pytest_calibration.history.file import History
 from pytest_calibration.history.format import content_to_extend
 from pytest_calibration.history.lines import Line
-from pytest_calibration.models.backends.transformers.transformers_model import (
-    TransformersModel,
-    evaluating,
-)
+from pytest_calibration.models.backends.transformers.choosing import in_memory
+from pytest_calibration.models.backends.transformers.in_memory import ModelInMemory, evaluating
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.training.measuring import (
     Asked,
@@ -107,7 +105,7 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         self._raises = raise_on_regression
         self._trainer: Any = None
         self._tokenizer: Any = None
-        self._scored: TransformersModel | None = None
+        self._scored: ModelInMemory | None = None
         # Device and type that it was made for.
         self._form: tuple[Any, ...] = ()
         self._last: tuple[Moment, dict[str, float]] | None = None
@@ -134,7 +132,7 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
             UsageError: there is no tokenizer, no process holds the whole model, the Trainer has
                 such a callback already, or it chooses its best model by a number that this callback
                 does not give.
-            ModelError: the model is no causal language model.
+            ModelError: the model is of a kind that a probe does not ask.
         """
         processing = getattr(trainer, "processing_class", None)
         tokenizer = getattr(processing, "tokenizer", processing) if tokenizer is None else tokenizer
@@ -155,7 +153,7 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         self._start_anew()
         if trainer.model is not None:
             with random_state_kept():
-                self._model()
+                self._measuring.check_fit(self._model())
         callbacks[:] = [self, *(one for one in callbacks if one is not self)]
         return self
 
@@ -252,13 +250,13 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         folder, step = self._trainer.args.output_dir, self._trainer.state.global_step
         return Path(folder) / f"checkpoint-{step}"
 
-    def _model(self) -> TransformersModel:
+    def _model(self) -> ModelInMemory:
         model, checkpoint = self._trainer.model, self._checkpoint()
         first = next(model.parameters())
         # A Trainer may move or cast its model in place.
         form = first.device, first.dtype
         if self._scored is None or self._scored.model is not model or self._form != form:
-            self._scored = TransformersModel.of(model, self._tokenizer, name=checkpoint.parent.name)
+            self._scored = in_memory(model, self._tokenizer, name=checkpoint.parent.name)
             self._form = form
         self._scored.name = checkpoint.name
         return self._scored

@@ -20,6 +20,7 @@ from pytest_calibration.errors import UsageError
 from pytest_calibration.gate.strictness import DEFAULT
 from pytest_calibration.gate.verdict import Verdict, compare, compare_at_points
 from pytest_calibration.metrics import METRICS
+from pytest_calibration.models.fitness import unfit
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.probes.probe import Probe, check_limit
 from pytest_calibration.probes.probe_set import ProbeSet, checked_probe, probe_set
@@ -97,6 +98,13 @@ class Measuring:
                 f"CalibrationCallback: the baseline is of the probe {self.baseline.probe!r}, which "
                 f"is not asked; asked are: {', '.join(self.names)}."
             )
+
+    def check_fit(self, model: Any) -> None:
+        """Raise ModelError where a probe asks a model of another kind."""
+        for name in self.names:
+            method = getattr(self.probes.get(name), "asks", "")
+            if method and not hasattr(model, method):
+                raise unfit(model, method)
 
     def ask(self, model: Any) -> list[Predictions]:
         """Return the model's predictions on each probe."""

@@ -24,7 +24,12 @@ from pytest_calibration.models.cached_answers import (
     packed,
     unpacked,
 )
-from pytest_calibration.models.protocols import Generation, Message, NextTokenScores
+from pytest_calibration.models.protocols import (
+    Generation,
+    Likelihood,
+    Message,
+    NextTokenScores,
+)
 from pytest_calibration.probes.facts import Facts
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.next_token import NextToken
@@ -83,6 +88,26 @@ class Engine(FakeModel):
         end = "" if add_special_tokens else "!"
         return [Generation(one.text + end, one.token_logprobs) for one in written]
 
+    def loglikelihood(
+        self, requests: Sequence[tuple[str, str]], *, own: bool = False
+    ) -> list[Likelihood]:
+        """Say what depends on both texts."""
+        self.calls.append("loglikelihood")
+        return [
+            Likelihood(-len(a) - len(b) / 3, a < b, -1 / (i + 3) if own else None, f"é{i}" * own)
+            for i, (a, b) in enumerate(requests)
+        ]
+
+    def sample(
+        self, prompts: Sequence[str], *, max_new_tokens: Sequence[int], **how: Any
+    ) -> list[Generation]:
+        """Say how it was asked; every second answer is cut off."""
+        self.calls.append("sample")
+        return [
+            Generation(f"{prompt} {how}", np.full(most, -0.25), finished=i % 2 == 0)
+            for i, (prompt, most) in enumerate(zip(prompts, max_new_tokens, strict=True))
+        ]
+
 
 class Bench:
     """One engine and its cache; every :meth:`model` is that of another run."""
@@ -139,6 +164,12 @@ ASKS: dict[str, Callable[[Any], Any]] = {
     "some tokens": lambda m: m.next_token(TEXTS, choose=every_second),
     "no text": lambda m: m.next_token([]),
     "continuations": lambda m: m.generate(["a", "b", "c"], max_new_tokens=[3, 0, 1]),
+    "requests of lm-eval": lambda m: m.loglikelihood([("a", "b"), ("", "x")]),
+    "own continuations": lambda m: m.loglikelihood([("a", "b"), ("", "x")], own=True),
+    "no requests": lambda m: m.loglikelihood([]),
+    "drawn continuations": lambda m: m.sample(
+        ["a", "b", "a"], max_new_tokens=[3, 0, 1], temperature=0.5, seeds=[1, 2**62, 3], stop=("x",)
+    ),
     "description": lambda m: m.description,
     "chats": lambda m: m.render_chat([CHAT, CHAT * 2], {"enable_thinking": False}),
     "options in a chat": lambda m: m.option_logprobs(["a", "b"], [["x", "y"]] * 2, **WHOLE),
@@ -158,10 +189,10 @@ def same(a: Any, b: Any) -> None:
             assert one.dtype == two.dtype
             assert one.tobytes() == two.tobytes()
             assert one.shape == two.shape
-        elif isinstance(one, str):
+        elif isinstance(one, str | Likelihood):
             assert one == two
         elif isinstance(one, Generation):
-            assert one.text == two.text
+            assert (one.text, one.finished) == (two.text, two.finished)
             same([one.token_logprobs], [two.token_logprobs])
         else:
             names = ("spans", "top_probability", "hit", "target_logprob", "token_ids")
@@ -206,6 +237,10 @@ def test_an_answer_is_served_as_it_was_given(bench: Bench, ask: Callable[[Any], 
         (lambda m: m.next_token(["a b"]), lambda m: m.next_token(["a c"])),
         (lambda m: m.next_token(["a b", "c"]), lambda m: m.next_token(["a bc", ""])),
         (
+            lambda m: m.loglikelihood([("a", "b")]),
+            lambda m: m.loglikelihood([("a", "b")], own=True),
+        ),
+        (
             lambda m: m.generate(["a"], max_new_tokens=[1]),
             lambda m: m.generate(["a"], max_new_tokens=[2]),
         ),
@@ -221,6 +256,18 @@ def test_an_answer_is_served_as_it_was_given(bench: Bench, ask: Callable[[Any], 
         (
             lambda m: m.generate(["a"], max_new_tokens=[1]),
             lambda m: m.generate(["a"], max_new_tokens=[1], **WHOLE),
+        ),
+        (
+            lambda m: m.sample(["a"], max_new_tokens=[1], temperature=1.0, seeds=[1]),
+            lambda m: m.sample(["a"], max_new_tokens=[1], temperature=1.0, seeds=[2]),
+        ),
+        (
+            lambda m: m.sample(["a"], max_new_tokens=[1], temperature=1.0, seeds=[1]),
+            lambda m: m.sample(["a"], max_new_tokens=[1], temperature=0.5, seeds=[1]),
+        ),
+        (
+            lambda m: m.sample(["a"], max_new_tokens=[1], temperature=1.0, seeds=[1]),
+            lambda m: m.sample(["a"], max_new_tokens=[1], temperature=1.0, seeds=[1], stop=("x",)),
         ),
         (lambda m: m.render_chat([CHAT], {}), lambda m: m.render_chat([CHAT], {"x": 1})),
         (lambda m: m.render_chat([CHAT * 2], {}), lambda m: m.render_chat([CHAT, CHAT], {})),

@@ -190,9 +190,13 @@ def test_a_classifier_is_answered_from_the_cache(toys: list[str], tmp_path: Path
 def test_a_model_of_another_kind_is_an_error(tmp_path: Path, kept: bool) -> None:
     """A language model gives no class probabilities, and a classifier continues no text."""
     cache = Cache(tmp_path) if kept else None
-    with pytest.raises(ModelError, match="toy-calm: this kind of model has no class_probab"):
+    with pytest.raises(ModelError, match=r"toy-calm: is a language model, and .* asks a class"):
         load_model("toy:calm", cache=cache).class_probabilities(TEXTS)
-    with pytest.raises(ModelError, match="toy-classifier: this kind of model has no generate"):
+    with pytest.raises(ModelError, match="toy-calm: this kind of model has no sample, which the"):
+        load_model("toy:calm", cache=cache).sample(
+            ["a"], max_new_tokens=[1], temperature=1.0, seeds=[0]
+        )
+    with pytest.raises(ModelError, match=r"is a classifier, .* language model \(generate\); write"):
         load_model("toy:classifier", cache=cache).generate(["a"], max_new_tokens=[1])
 
 

@@ -229,9 +229,13 @@ def test_a_tilde_stands_for_the_home_folder(here: Path, monkeypatch: pytest.Monk
         ("gpt3/", r"there is no such directory"),
         (
             "localhost:80/v1",
-            r"\(tried: transformers\); pass a directory that holds a checkpoint or",
+            r"\(tried: transformers, own\); pass a directory that holds a checkpoint or",
         ),
-        ("toy:", r"pass a directory .* or a hub id \(name, owner/name, owner/name@revision\)\.$"),
+        (
+            "toy:",
+            r"pass a directory .* or a hub id \(name, owner/name, owner/name@revision\); or a ",
+        ),
+        ("gone_away:predict", r"is of no kind .*that can be imported \(module:name\)\.$"),
         ("sft=runs/*", r"a glob names several models; leave out sft="),
     ],
 )
@@ -390,7 +394,9 @@ def test_the_first_backend_that_takes_a_spec_has_it(
         ("transformers", "gpt2", "gpt2", None),
         ("toy", "toy:a", "mine", "mine"),
     ]
-    with pytest.raises(UsageError, match=r"tried: transformers, toy\).*; or a file of beliefs"):
+    with pytest.raises(
+        UsageError, match=r"tried: transformers, own, toy\).*; or a file of beliefs"
+    ):
         resolve(["http://h/v1"])
     with pytest.raises(UsageError, match="'toy:': names no file"):
         resolve(["toy:"])

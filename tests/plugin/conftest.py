@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import fakes  # noqa: F401  numpy cannot be imported twice, so no inner run may be the first to
-import numpy.fft  # noqa: F401  nor can its parts
+import all_loaded  # noqa: F401  before any inner run
 import pytest
 
 import pytest_calibration
 from pytest_calibration.models import loading
-
-# What an inner run is the first to import is forgotten after it, and exists twice from then on.
-# Neither the tests of the suite, nor what needs torch: the parts of a backend, which imports the
-# light ones itself, and what stands inside training.
-ROOT = Path(pytest_calibration.__file__).parent
-for file in sorted(ROOT.rglob("*.py")):
-    name = ".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
-    if not any(part in f"{name}." for part in (".backends.transformers.", ".training.", ".suite.")):
-        import_module(name)
-import_module("pytest_calibration.models.backends.transformers")
 
 TESTS = Path(__file__).parent.parent
 

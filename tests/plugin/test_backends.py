@@ -58,7 +58,9 @@ def test_a_spec_of_no_backend_is_a_usage_error(toys: Project) -> None:
     result.stderr.fnmatch_lines(
         [
             "*model 'http://localhost:8000/v1#m' is of no kind that can be loaded here (tried: "
-            "transformers, toy); pass a directory that holds a checkpoint or an adapter, or a hub "
-            "id (name, owner/name, owner/name@revision); or a file of beliefs (toy:FILE)."
+            "transformers, own, toy); pass a directory that holds a checkpoint or an adapter, or a "
+            "hub id (name, owner/name, owner/name@revision); or a function from texts to class "
+            "probabilities, or a model, that can be imported (module:name); or a file of beliefs "
+            "(toy:FILE)."
         ]
     )

@@ -57,9 +57,8 @@ def calibration_model():
 @pytest.mark.parametrize(
     ("value", "attribute", "shown"),
     [
-        ("score", "name", "an object of type function (score)"),
-        ("lambda prompts: prompts", "name", "an object of type function (<lambda>)"),
-        ("functools.partial(score)", "name", "an object of type partial"),
+        ("score", "next_token", "a function of texts (score)"),
+        ("functools.partial(score)", "next_token", "a function of texts (score)"),
         ("FakeModel", "name", "the class FakeModel"),
         ("None", "name", "None"),
         ("{'model': 1}", "name", "an object of type dict"),
@@ -135,3 +134,34 @@ def test_it(calibration):
 """
     bring(project, "score", test)
     project.run().assert_outcomes(passed=1)
+
+
+def test_an_own_kind_and_a_function_in_two_workers(project: Project) -> None:
+    """Each worker finds the module beside ``calibration.yaml``, and asks the function."""
+    bring(project, "chances")
+    conftest = project.path / "conftest.py"
+    chances = "\ndef chances(texts):\n    return [[0.6, 0.4] for _ in texts]\n"
+    conftest.write_text(conftest.read_text("utf-8") + chances, "utf-8")
+    project.write(
+        "riddles.py",
+        "from pytest_calibration import Predictions\n\n"
+        "class Riddles:\n"
+        "    kind = 'riddles'\n"
+        "    def __init__(self, name, most: int): self.name, self.most = name, most\n"
+        "    def run(self, model, limit=None):\n"
+        "        table = model.class_probabilities(['a'] * self.most)\n"
+        "        right = [i % 5 > 2 for i in range(self.most)]\n"
+        "        return Predictions.from_probabilities(table, right, probe=self.name)\n",
+    )
+    entry = "{kind: riddles:Riddles, most: 200}"
+    project.write("calibration.yaml", f"probes: {{one: {entry}, two: {entry}}}\n")
+    project.write(
+        "tests/test_project.py",
+        "from pytest_calibration import assert_ece_below\n"
+        "def test_it(calibration, calibration_probe):\n"
+        "    assert_ece_below(calibration.run(calibration_probe), 0.01)\n",
+    )
+    project.isolated = True
+    result = project.run("-n", "2")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["2 passed"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -336,3 +338,113 @@ def test_letters_are_one_byte_however_long_their_options_are(tmp_path: Path) -> 
     """What is scored counts, not what is shown."""
     row = {"question": "Q?", "options": ["a whole sentence", "and another"], "answer": 0}
     assert noted(rows(tmp_path / "q.jsonl", [row]), [1e-4] * 2)
+
+
+@pytest.mark.parametrize(
+    ("normalise", "length"),
+    [("none", [1, 1, 1]), ("characters", [5, 7, 15]), ("bytes", [5, 14, 15])],
+)
+def test_scores_may_be_divided_by_the_length_of_an_option(
+    tmp_path: Path, normalise: Any, length: list[int]
+) -> None:
+    """Each option's log-probability by its characters or bytes, then the soft-max over them."""
+    row = {"question": "q?", "options": ["short", "ééééééé", "a longer option"], "answer": 1}
+    path = rows(tmp_path / "rows.jsonl", [row])
+    scores = np.array([0.006, 0.001, 0.000002])
+    probe = MultipleChoice("mcq", path=path, scoring="text", normalise=normalise)
+    made = probe.run(Scripted(scores.tolist()))
+    weights = np.exp(np.log(scores) / length)
+    assert made.probabilities is not None
+    np.testing.assert_allclose(made.probabilities[0], weights / weights.sum(), rtol=1e-12)
+    assert made.option_mass is not None
+    assert made.option_mass[0] == pytest.approx(scores.sum())
+    per = {"none": "", "characters": ", log-probability per character"}
+    told = per.get(normalise, ", log-probability per byte")
+    assert made.signature.hard["scoring"] == f"softmax over text options{told}"
+
+
+SLICED = [
+    {"question": f"{s} {i}?", "options": ["yes", f"no {i}"], "answer": i % 2, "slice": s}
+    for i in range(4)
+    for s in ("world_history", "law")
+]
+
+
+def test_the_header_names_the_slice_of_a_question(tmp_path: Path) -> None:
+    """Underscores are shown as spaces; a question without a slice is an error."""
+    path = rows(tmp_path / "rows.jsonl", SLICED)
+    probe = MultipleChoice("mcq", path=path, header="About {slice}.\n\n")
+    assert [probe.prompt(item).partition("\n")[0] for item in probe.items[:2]] == [
+        "About world history.",
+        "About law.",
+    ]
+    assert probe.conversation(probe.items[1])[0] == {"role": "system", "content": "About law."}
+    rows(path, [*SLICED, {**SLICED[0], "slice": None}])
+    with pytest.raises(UsageError, match=r"'mcq': the header holds \{slice\}, and not every quest"):
+        MultipleChoice("mcq", path=path, header="About {slice}.\n\n")
+
+
+def test_examples_may_be_those_of_a_slice_in_the_order_of_the_file(tmp_path: Path) -> None:
+    """The first others of its own slice, as they stand there, and never itself."""
+    path = rows(tmp_path / "rows.jsonl", SLICED)
+    probe = MultipleChoice("mcq", path=path, shots=2, shots_order="file", shots_by_slice=True)
+    shown = {
+        item.question: re.findall(r"(\w+ \d)\?", probe.prompt(item))[:2] for item in probe.items
+    }
+    assert shown["law 0?"] == ["law 1", "law 2"]
+    assert shown["law 1?"] == ["law 0", "law 2"]
+    assert shown["world_history 3?"] == ["world_history 0", "world_history 1"]
+    other = MultipleChoice("mcq", path=path, shots=2, shots_order="file")
+    assert re.findall(r"(\w+ \d)\?", other.prompt(other.items[7]))[:2] == [
+        "world_history 0",
+        "law 0",
+    ]
+    digests = {one.run(Scripted([0.5, 0.4])).signature.hard["prompt"] for one in (probe, other)}
+    assert len(digests) == 2
+    message = "shots must lie between 0 and 3, the number of examples there are of 'world_history'"
+    with pytest.raises(UsageError, match=message):
+        MultipleChoice("mcq", path=path, shots=4, shots_by_slice=True)
+
+
+def test_a_slice_without_examples_is_an_error(tmp_path: Path) -> None:
+    """It is named, with the number of examples that there are of it."""
+    path = rows(tmp_path / "rows.jsonl", SLICED)
+    some = rows(tmp_path / "shots.jsonl", [row for row in SLICED if row["slice"] == "law"])
+    with pytest.raises(UsageError, match=r"between 0 and 0, .* of 'world_history', got 1"):
+        MultipleChoice("mcq", path=path, shots=1, shots_path=some, shots_by_slice=True)
+
+
+def test_a_split_of_examples_needs_a_data_set(path: Path) -> None:
+    """A file has no splits."""
+    with pytest.raises(UsageError, match="shots_split names a split of the probe's dataset"):
+        MultipleChoice("mcq", path=path, shots=1, shots_split="dev")
+
+
+def test_shuffled_options_keep_their_answer_and_lose_its_place(tmp_path: Path) -> None:
+    """The order is made of the texts: the same in every run, whatever the order in the file."""
+    content = [
+        {"question": f"q{i}?", "options": ["right", "a", "b", "c"], "answer": 0} for i in range(200)
+    ]
+    turned = [{**row, "options": ["a", "c", "right", "b"], "answer": 2} for row in content]
+    one = MultipleChoice("mcq", path=rows(tmp_path / "one.jsonl", content), shuffle=True)
+    other = MultipleChoice("mcq", path=rows(tmp_path / "other.jsonl", turned), shuffle=True)
+    assert one.items == other.items
+    assert {item.options[item.answer] for item in one.items} == {"right"}
+    places = np.bincount([item.answer for item in one.items], minlength=4)
+    # Four places alike: each holds 50 of 200, give or take six standard deviations.
+    assert np.all(np.abs(places - 50) < 6 * np.sqrt(200 * 0.25 * 0.75))
+
+
+def test_questions_of_a_table_hold_their_options_as_json(tmp_path: Path) -> None:
+    """A cell of options is a JSON list, the answer a number; commas and line ends may be quoted."""
+    path = tmp_path / "mcq.csv"
+    path.write_text(
+        'question,options,answer,slice\n"Which, of\nthese?","[""a"", ""b, c""]",1,law\n\n'
+        'Next?,"[""d"", ""e""]",0,\n',
+        encoding="utf-8-sig",
+    )
+    probe = MultipleChoice("mcq", path=path)
+    assert [(q.question, q.options, q.answer, q.slice) for q in probe.items] == [
+        ("Which, of\nthese?", ("a", "b, c"), 1, "law"),
+        ("Next?", ("d", "e"), 0, None),
+    ]

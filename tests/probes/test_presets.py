@@ -13,6 +13,7 @@ import pytest
 import repositories
 from fakes import FakeModel
 
+from pytest_calibration import load_model
 from pytest_calibration.probes.facts import Facts
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.presets import packaged
@@ -34,6 +35,10 @@ PRESETS: dict[str, tuple[Callable[[Path], Path], str | None, int]] = {
     "counterfact": (repositories.counterfact, None, 1),
     "t_rex": (repositories.t_rex, None, 2),
     "wikitext": (repositories.wikitext, None, 3),
+    "sst2": (repositories.sst2, None, 2),
+    "ag_news": (repositories.ag_news, None, 4),
+    "sst2_lm": (repositories.sst2, "glue/sst2/default.yaml", 2),
+    "ag_news_lm": (repositories.ag_news, None, 4),
 }
 HARNESS = [name for name, (_, task, _) in PRESETS.items() if task]
 
@@ -54,14 +59,28 @@ class Asked(FakeModel):
         return super().option_logprobs(prompts, options)
 
 
+class Leaning:
+    """A classifier that likes a class the more, the later it stands."""
+
+    name = fingerprint = "four"
+
+    def __init__(self, classes: int) -> None:
+        self.class_names = [f"LABEL_{i}" for i in range(classes)]
+
+    def class_probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """The same for every text."""
+        weights = np.arange(1.0, len(self.class_names) + 1)
+        return np.tile(weights / weights.sum(), (len(texts), 1))
+
+
 @pytest.fixture(autouse=True)
 def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the library prepares goes to the test's own folder."""
+    """The harness reads through the library's cache, which takes one folder for its namesake."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import datasets
 
-        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def probe_of(name: str, folder: Path, **settings: Any) -> Any:
@@ -159,8 +178,12 @@ def test_a_preset_reads_its_data(name: str, repository: Any) -> None:
     """Each preset makes items of rows that have its data set's columns and types, and runs."""
     probe = probe_of(name, repository(name))
     assert probe.size == PRESETS[name][2]
-    predictions = probe.run(FakeModel())
     dataset = packaged()[name]["dataset"]
+    if probe.kind == "classification":
+        predictions = probe.run(Leaning(2 if name == "sst2" else 4))
+        assert predictions.labels.tolist() == ([1, 0] if name == "sst2" else [0, 1, 2, 3])
+    else:
+        predictions = probe.run(FakeModel())
     soft = predictions.signature.soft["dataset"]
     assert soft.startswith(" ".join(filter(None, [dataset["id"], dataset.get("config")])))
     assert f" {dataset['split']} rows " in soft
@@ -169,3 +192,51 @@ def test_a_preset_reads_its_data(name: str, repository: Any) -> None:
 def test_every_preset_is_tested() -> None:
     """No preset is without a repository here."""
     assert set(PRESETS) == set(packaged())
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model that is sure of something."""
+    from checkpoints import bpe, new_model, quietly, save
+
+    folder = tmp_path_factory.mktemp("tiny")
+    with quietly():
+        return save(folder, new_model("gpt_neox", max_position_embeddings=1024), bpe())
+
+
+@pytest.mark.parametrize("name", ["mmlu", "arc_easy", "hellaswag", "sciq", "lambada_openai"])
+def test_a_run_of_the_harness_gives_the_same_numbers(
+    name: str, repository: Any, checkpoint: Path
+) -> None:
+    """Scores of every option, and so accuracy, are those of its own run on the same checkpoint."""
+    folder = repository(name)
+    shots = packaged()[name].get("shots", 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import lm_eval
+        from lm_eval.models.huggingface import HFLM
+
+        harness_task(str(PRESETS[name][1]), folder, shots)
+        result = lm_eval.simple_evaluate(
+            HFLM(pretrained=str(checkpoint), device="cpu", dtype="float32", batch_size=2),
+            tasks=[str(folder / "task.yaml")],
+            task_manager=lm_eval.tasks.TaskManager(include_defaults=False),
+            bootstrap_iters=0,
+        )
+    samples = result["samples"]["here"]
+    theirs = [np.array([float(score) for score, _ in s["filtered_resps"]]) for s in samples]
+    predictions = probe_of(name, folder).run(load_model(str(checkpoint)))
+    first = 3 if name == "mmlu" else 0
+    if name == "lambada_openai":
+        scores = np.concatenate([[score for score, _ in s["filtered_resps"]] for s in samples])
+        np.testing.assert_allclose(predictions.label_logprobs, scores, atol=1e-4)
+    else:
+        assert predictions.probabilities is not None
+        assert predictions.option_mass is not None
+        ours = predictions.probabilities * predictions.option_mass[:, None]
+        for row, told in zip(ours[first:], theirs, strict=True):
+            # Where there are fewer options than the most, the rest is zeros.
+            scored = np.sort(np.log(row[: len(told)]))
+            np.testing.assert_allclose(scored, np.sort(told), atol=1e-4)
+    accuracy = result["results"]["here"]["acc,none"]
+    assert predictions.correct[first:].mean() == pytest.approx(accuracy)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_calibration import Facts, MultipleChoice, NextToken
-from pytest_calibration.errors import ConfigError, ItemError, UsageError
+from pytest_calibration.errors import ConfigError, ItemError, MissingExtra, UsageError
 from pytest_calibration.probes.probe_set import BUILTIN, KINDS, from_settings, probe_set
 
 
@@ -173,3 +173,28 @@ def test_two_packages_cannot_provide_one_name() -> None:
     for added in ([{"facts": factory}], [{"new": factory}, {"new": factory}]):
         with pytest.raises(UsageError, match=r"two packages provide a probe named '(facts|new)'"):
             probe_set(added=added)
+
+
+def test_the_name_of_a_task_of_lm_eval_is_a_probe() -> None:
+    """It needs no entry, is built when first asked for, and is not run unless it is named."""
+    probes = probe_set()
+    assert "lm_eval:hellaswag" in probes
+    assert probes.select(["lm_eval:hellaswag", "facts"]) == ["lm_eval:hellaswag", "facts"]
+    assert "lm_eval:hellaswag" not in probes.default
+    with pytest.raises(UsageError, match=r"did you mean 'lm_eval:hellaswag'\?"):
+        probes.select(["lm-eval:hellaswag"])
+
+
+def test_without_lm_eval_its_tasks_are_refused_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When they are first asked for."""
+    monkeypatch.setattr("pytest_calibration.models.backends.find_spec", lambda _: None)
+    with pytest.raises(MissingExtra, match=r'pip install "pytest-calibration\[lm-eval\]"'):
+        probe_set().get("lm_eval:hellaswag")
+
+
+def test_a_setting_that_a_kind_needs_is_told(folder: Path) -> None:
+    """A probe of a task of lm-eval is of no task without its name."""
+    with pytest.raises(ConfigError, match=r"probes\.mine: the setting task is missing"):
+        from_settings("mine", {"kind": "lm_eval"}, folder, "calibration.yaml: probes.mine")

@@ -229,6 +229,30 @@ def test_each_filter_is_a_set_of_its_own(tmp_path: Path) -> None:
     )
 
 
+def test_groups_hold_groups(tmp_path: Path) -> None:
+    """As mmlu does; a group that holds itself ends, too."""
+    for task in ("a", "b", "c"):
+        write(tmp_path, sample(0), task=task)
+    groups = {"all": ["some", "c"], "some": ["a", "b", "all"]}
+    results = tmp_path / f"results_{DATE}.json"
+    results.write_text(json.dumps({"group_subtasks": groups}), "utf-8")
+    (found,) = read(tmp_path, task="all")
+    assert found.slices.tolist() == ["a", "b", "c"]
+
+
+def test_damaged_results_are_named(tmp_path: Path) -> None:
+    """By file, key and value."""
+    path = write(tmp_path, sample(0))
+    results = tmp_path / f"results_{DATE}.json"
+    for content, words in (
+        ({"config": 3}, "config must be a mapping, got 3"),
+        ({"configs": {"mine": [1]}}, "configs.mine must be a mapping, got [1]"),
+        ([], "must be a JSON object, as lm-eval writes its results"),
+    ):
+        results.write_text(json.dumps(content), "utf-8")
+        assert f"{results}: {words}" in refusal(path)
+
+
 def test_a_file_of_results_stands_for_its_run() -> None:
     """And a single file of samples for one task."""
     (found,) = read(RUN / f"results_{DATE}.json", task="places")
@@ -404,6 +428,16 @@ def test_a_damaged_row_is_named_by_file_and_line(
     message = refusal(path)
     assert words in message
     assert f"{path}, line" in message
+
+
+def test_a_task_with_metrics_of_its_own_is_refused(tmp_path: Path) -> None:
+    """Its target is not what it judges answers by; a run without metrics is read by its targets."""
+    path = write(tmp_path / "a", sample(0, metrics=["diff"], diff=0.5))
+    assert "its metrics are its own (diff), and none says whether an answer is right" in refusal(
+        path
+    )
+    (found,) = read(write(tmp_path / "b", sample(0, metrics=["bypass"], bypass=999)))
+    assert found.correct.tolist() == [True]
 
 
 def test_a_split_without_answers_is_refused(tmp_path: Path) -> None:

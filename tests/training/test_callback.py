@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import quietly
+from checkpoints import bpe, quietly
+from classifiers import NAMES, TEXTS, new_classifier
 from trainings import UNSEEN, logged, make_trainer, tiny
 
 torch = pytest.importorskip("torch")
@@ -17,8 +19,17 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from pytest_calibration import CalibrationCallback, Facts, ece, load_model, metrics  # noqa: E402
+from pytest_calibration import (  # noqa: E402
+    CalibrationCallback,
+    Classification,
+    Facts,
+    Preference,
+    ece,
+    load_model,
+    metrics,
+)
 from pytest_calibration.errors import ModelError, UsageError  # noqa: E402
+from pytest_calibration.models.backends.transformers.choosing import in_memory  # noqa: E402
 from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
     TransformersModel,
 )
@@ -181,8 +192,8 @@ def test_a_trainer_without_tokenizer_is_refused(tmp_path: Path, facts: Facts) ->
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("BertForSequenceClassification", "no causal language model"),
-        ("BertForMaskedLM", "no causal language model"),
+        ("BertForSequenceClassification", "is a classifier, and the probe asks a language"),
+        ("BertForMaskedLM", "is a BertForMaskedLM, no causal language model"),
         ("T5ForConditionalGeneration", "an encoder with a decoder and no causal"),
     ],
 )
@@ -197,8 +208,36 @@ def test_a_model_that_predicts_no_next_tokens_is_refused(
     else:
         config = transformers.T5Config(**small, d_model=16, num_layers=1, num_heads=2, d_ff=8)
     trainer = make_trainer(tmp_path, model=getattr(transformers, kind)(config))
-    with pytest.raises(ModelError, match=f"is a {kind}, {message}"):
+    with pytest.raises(ModelError, match=message):
         CalibrationCallback([facts]).attach(trainer)
+
+
+def test_a_classifier_is_asked_probes_of_its_kind(tmp_path: Path) -> None:
+    """A classification probe measures it at every evaluation, as it is then."""
+    model = new_classifier("bert")
+    rows = [{"text": text, "label": NAMES[i % 3]} for i, text in enumerate(TEXTS)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    probe = Classification("moods", path=tmp_path / "rows.jsonl")
+    words = [{"input_ids": [5, 6, 7], "labels": 1}] * 2
+    arguments = transformers.TrainingArguments(
+        str(tmp_path / "run"), report_to="none", use_cpu=True
+    )
+    trainer = transformers.Trainer(
+        model, arguments, eval_dataset=words, processing_class=bpe()
+    )  # fmt: skip
+    CalibrationCallback([probe]).attach(trainer)
+    with quietly():
+        found = trainer.evaluate()
+    expected = ece(probe.run(in_memory(trainer.model, bpe())))
+    assert found["eval_calibration_ece"] == pytest.approx(expected, abs=1e-12)
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"chosen": "a", "rejected": "b"}')
+    callback, other = (
+        CalibrationCallback([Preference(path=pairs)]),
+        make_trainer(tmp_path / "other"),
+    )
+    with pytest.raises(ModelError, match=r"is a language model, and .* asks a reward model"):
+        callback.attach(other)
 
 
 def test_two_callbacks_on_one_trainer_are_refused(tmp_path: Path, facts: Facts) -> None:

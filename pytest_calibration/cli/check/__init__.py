@@ -46,6 +46,7 @@ def add(subparsers: Subparsers) -> None:
         ("--min-accuracy", number(0, 1), "A", "the smallest accuracy that passes"),
         ("--accept", _reason, "REASON", "replace the stored baseline, with this reason"),
         ("--anchor", _reason, "REASON", "count drift from what is then stored"),
+        ("--history", str, "FILE", "add what was measured to a history, which drift reads"),
         ("--config", str, "FILE", f"configuration with tolerances (default: {CONFIG})"),
         ("--drift-tolerance", number(0, 1), "T", "allowed worsening since the anchor (default: "
          "twice the tolerance)"),
@@ -115,6 +116,7 @@ def run(options: argparse.Namespace) -> int:
         SINK.set(before)
     session.write_records()
     session.show()
+    session.write_history()
     session.write_reports()
     if any(result.fails for result in session.results):
         return FAILED
@@ -125,6 +127,8 @@ def run(options: argparse.Namespace) -> int:
 def _check_usage(options: argparse.Namespace) -> None:
     if options.file is None:
         raise UsageError(f"check needs a file: {FILES}.")
+    if options.baseline == "":
+        raise UsageError("check: --baseline needs the name of a stored baseline, or a file.")
     if options.baseline is None or not is_file(options.baseline):
         return
     for flag in ("record", "accept", "anchor", "baseline_dir"):

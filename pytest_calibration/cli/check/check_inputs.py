@@ -60,9 +60,10 @@ def inputs(
         yield from _with_file(options)
         return
     limited = options.max_ece is not None or options.min_accuracy is not None
-    stored = options.record or options.accept or options.anchor or options.baseline
+    names = ("record", "accept", "anchor", "baseline", "threshold")
+    compared = any(getattr(options, name) for name in names)
     for predictions in read(options, options.file, options.probe):
-        yield predictions, None if limited and not stored else store
+        yield predictions, None if limited and not compared else store
 
 
 def read(options: argparse.Namespace, file: str, probe: str | None) -> list[Predictions]:

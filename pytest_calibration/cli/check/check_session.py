@@ -69,6 +69,7 @@ class Session:
         self._project = Project(options)
         self._verdicts: list[Verdict] = []
         self._drafts: dict[str, Draft] = {}
+        self._measured: dict[Predictions, list[str]] = {}
         self.results: list[Result] = []
         self.baselines = Baselines(
             Path(options.baseline_dir or FOLDER),
@@ -129,6 +130,31 @@ class Session:
             lines = verdict_lines(verdict, width, options.verbose, result=result, more=MORE)
             print("\n" * bool(place) + "\n".join(lines))
 
+    def write_history(self) -> None:
+        """Add what was measured to the history that is named, if there is one."""
+        if self._options.history is None:
+            return
+        from pytest_calibration.gate.decision import State
+        from pytest_calibration.history.checkpoints import checkpoint_of
+        from pytest_calibration.history.commit import commit_of
+        from pytest_calibration.history.file import History
+        from pytest_calibration.history.lines import Line
+
+        commit, stage = commit_of(Path.cwd()), self._options.baseline or ""
+        lines = [
+            Line.of(
+                predictions,
+                checkpoint=checkpoint_of(predictions.signature.soft["model"]),
+                stage="" if is_file(stage) else stage,
+                # One that fails says most.
+                verdict=min(states, key=lambda state: not State(state).fails),
+                commit=commit,
+                thresholds=[point.threshold for point in self.points(predictions)],
+            )
+            for predictions, states in self._measured.items()
+        ]
+        History(self._options.history).append(lines, list(self._measured))
+
     def write_reports(self) -> None:
         """Write the reports that were asked for, and the summary of the step on GitHub."""
         from pytest_calibration.reports.writing import STEP_SUMMARY, append_summary, write_report
@@ -176,7 +202,8 @@ class Session:
         """Write no items: they are in a file already."""
 
     def measured(self, predictions: Predictions, verdicts: Sequence[Verdict]) -> None:
-        """Add nothing to a history."""
+        """Keep what is judged for the history."""
+        self._measured.setdefault(predictions, []).extend(str(one.state) for one in verdicts)
 
     def add(self, verdict: Verdict) -> Result:
         """Keep a verdict, and return what a reader sees of it."""

@@ -5,6 +5,8 @@ in :data:`BACKENDS`. It is imported when first needed, and imports heavy package
 
 ``transformers``
     checkpoints and adapters of Hugging Face, on disk or on the hub.
+``own``
+    functions and objects of a project, by the module that has them.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from pytest_calibration.models.cache import Cache
     from pytest_calibration.models.protocols import LoadedModel
 
-BACKENDS: Final[dict[str, str]] = {"transformers": f"{__name__}.transformers"}
+BACKENDS: Final[dict[str, str]] = {
+    "transformers": f"{__name__}.transformers",
+    "own": f"{__name__}.own",
+}
 """Name to module. The first backend that takes a spec has it."""
 
 

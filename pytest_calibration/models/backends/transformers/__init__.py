@@ -1,4 +1,4 @@
-"""Hugging Face causal language models, scored with torch.
+"""Hugging Face causal language models and classifiers, scored with torch.
 
 Light, needing no torch:
 
@@ -13,8 +13,12 @@ Light, needing no torch:
 
 With torch:
 
+``in_memory``, ``choosing``
+    what all models in memory have, and which class asks a model.
 ``transformers_model``
-    a model in memory: tokenising, windows, greedy continuation.
+    a causal language model: tokenising, windows, greedy continuation.
+``classifier_models``
+    classifiers of texts and of words, reward models.
 ``harness_requests``
     the log-likelihood requests of lm-eval, tokenised as the harness does.
 ``reading``, ``kinds``, ``adapters``
@@ -50,9 +54,7 @@ from pytest_calibration.models.backends.transformers.threads import patient_thre
 from pytest_calibration.models.digests import Digest
 
 if TYPE_CHECKING:
-    from pytest_calibration.models.backends.transformers.transformers_model import (
-        TransformersModel,
-    )
+    from pytest_calibration.models.backends.transformers.in_memory import ModelInMemory
     from pytest_calibration.models.cache import Cache
 
 __all__ = ["KINDS", "Settings", "check_installed", "identify", "load", "parse"]
@@ -90,10 +92,8 @@ def identify(spec: ModelSpec, settings: TransformersSettings, cache: Cache | Non
     return Identity(checkpoint.digest, key, checkpoint.unchanged)
 
 
-def load(spec: ModelSpec, settings: TransformersSettings) -> TransformersModel:
+def load(spec: ModelSpec, settings: TransformersSettings) -> ModelInMemory:
     """Load a checkpoint; see :class:`~pytest_calibration.models.backends.Backend`."""
     with patient_threads():
-        from pytest_calibration.models.backends.transformers.transformers_model import (
-            TransformersModel,
-        )
-    return TransformersModel.load(spec, settings)
+        from pytest_calibration.models.backends.transformers.choosing import load_checkpoint
+    return load_checkpoint(spec, settings)

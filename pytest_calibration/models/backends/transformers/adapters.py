@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends.transformers.layers import ADAPTER, Layer, read_json
 
-_PREFIX = "base_model.model."
+_PREFIX: Final = "base_model.model."
+# A part of an adapter proper.
+_PART: Final = re.compile(r"lora_|prompt_embeddings|hada_|lokr_|ia3_|oft_|boft_|vera_")
+_HEAD: Final = re.compile(r"^(score|classifier|classification_head|logits_proj)\b.*weight$")
 
 
 def enlarged(model: Any, file: Path, tokens: Callable[[], int], notes: list[str]) -> Any:
@@ -42,6 +46,22 @@ def enlarged(model: Any, file: Path, tokens: Callable[[], int], notes: list[str]
         f"from {before:,}{rest}"
     )
     return model
+
+
+def head_of(files: Sequence[Path]) -> tuple[set[str], int]:
+    """Return what adapters bring that is no adapter: the head of a classifier, as a rule.
+
+    Returns:
+        The names of the tensors, as the model has them; the number of classes of the head, 0 where
+        there is none. The last layer of a head has the fewest outputs.
+    """
+    whole: dict[str, list[int]] = {}
+    for file in files:
+        for key, shape in _shapes(file).items():
+            if not _PART.search(key):
+                whole[key.removeprefix(_PREFIX)] = shape
+    heads = [s[0] for name, s in whole.items() if _HEAD.search(name) and len(s) == 2]
+    return set(whole), min(heads, default=0)
 
 
 def _fill_with_mean(layer: Any, first: int) -> None:

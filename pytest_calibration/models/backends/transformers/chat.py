@@ -27,13 +27,13 @@ def rendered(
 ) -> str:
     """Return a conversation as text, up to where the assistant's next turn begins.
 
-    Where the template refuses a turn of the system, or leaves it out, that text begins the user's
-    first turn.
+    One that ends with a turn of the assistant is whole: it is returned to its end. Where the
+    template refuses a turn of the system, or leaves it out, that text begins the user's first turn.
 
     Args:
         tokenizer: of transformers.
         name: what errors call the model.
-        chat: turns, the last of them the user's.
+        chat: turns, the last of them the user's or the assistant's.
         variables: given to the template.
 
     Raises:
@@ -58,7 +58,7 @@ def rendered(
             text = tokenizer.apply_chat_template(
                 [dict(turn) for turn in turns],
                 tokenize=False,
-                add_generation_prompt=True,
+                add_generation_prompt=chat[-1]["role"] != "assistant",
                 **{"chat_template": _template(tokenizer), **variables},
             )
         except Exception as problem:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,11 +22,14 @@ from pytest_calibration.models.backends.transformers.foreign_code import (
     pickles_refused,
 )
 from pytest_calibration.models.backends.transformers.hub import is_silent
-from pytest_calibration.models.backends.transformers.kinds import check_kind
+from pytest_calibration.models.backends.transformers.kinds import CAUSAL_LM, kind_of, loader
 from pytest_calibration.models.backends.transformers.layers import (
+    ADAPTER,
     SETTING,
     Layer,
     file_in,
+    layers,
+    read_json,
     refuse_pointers,
 )
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
@@ -91,27 +94,62 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_weights(
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read of a checkpoint.
+
+    Attributes:
+        task: which kind of model it is, a key of ``kinds.LOADERS``.
+        model: its weights, in evaluation mode on ``device``.
+        tokenizer: its tokenizer.
+        device: where the weights are.
+        notes: sentences on how it was loaded, and on what is not used.
+    """
+
+    task: str
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    notes: list[str]
+
+
+def read(spec: ModelSpec, settings: TransformersSettings) -> Checkpoint:
+    """Read weights and tokenizer of a checkpoint, or of an adapter with what lies under it.
+
+    Raises:
+        ModelError: it cannot be loaded whole, or is of no kind that can be asked.
+        MissingExtra: it is an adapter, and peft is not installed.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = device_of(settings.device)
+    notes: list[str] = []
+    with quiet():
+        stack = layers(spec, settings)
+        task, model = _load_weights(stack, settings, device, notes)
+        tokenizer = load_tokenizer(stack, settings)
+        model.eval()
+    return Checkpoint(task, model, tokenizer, device, notes)
+
+
+def _load_weights(
     stack: Sequence[Layer],
     settings: TransformersSettings,
     device: torch.device,
     notes: list[str],
-) -> Any:
-    """Return the model of a checkpoint, or of adapters with the checkpoint under them.
+) -> tuple[str, Any]:
+    """Return kind and model of a checkpoint, or of adapters with the checkpoint under them.
 
     Args:
         stack: the layers, the checkpoint last.
         settings: how it is loaded.
         device: where to.
         notes: sentences on how it was loaded, and on what is not used, are added to it.
-
-    Raises:
-        ModelError: it cannot be loaded whole, or is no causal language model.
-        MissingExtra: it is an adapter, and peft is not installed.
     """
     *adapters, whole = stack
     if not adapters:
-        return _placed(whole, _load_whole(whole, settings, notes), settings, device)
+        task, model = _load_whole(whole, settings, notes)
+        return task, _placed(whole, model, settings, device)
     require("peft", "peft")
     from pytest_calibration.models.backends.transformers.adapters import enlarged, merged
 
@@ -120,7 +158,7 @@ def load_weights(
     for file in files:
         notes += check_adapter_files(replace(top, location=str(file.parent)))
     try:
-        model = _load_whole(whole, settings, notes)
+        task, model = _load_whole(whole, settings, notes, files)
     except ModelError as problem:
         raise ModelError(
             f"adapter {top.text!r}: the model it was trained on, {whole.text!r}, cannot be used: "
@@ -135,7 +173,7 @@ def load_weights(
         model = _with_adapter(model, here, settings)
         if adapter is not top:
             model = merged(model, adapter, top, notes)
-    return _placed(top, model, settings, device)
+    return task, _placed(top, model, settings, device)
 
 
 def _adapter_weights(adapter: Layer, settings: TransformersSettings) -> Path:
@@ -186,7 +224,20 @@ def _placed(
     return _explained(spec, lambda: model.to(device))
 
 
-def _load_whole(spec: Layer, settings: TransformersSettings, notes: list[str]) -> Any:
+def _load_whole(
+    spec: Layer,
+    settings: TransformersSettings,
+    notes: list[str],
+    adapters: Sequence[Path] = (),
+) -> tuple[str, Any]:
+    """Return kind and model of a whole checkpoint.
+
+    Args:
+        spec: where it is.
+        settings: how it is loaded.
+        notes: sentences are added to it.
+        adapters: files of the adapters that lie on it, the topmost first; one may bring the head.
+    """
     if spec.local and not (Path(spec.location) / "config.json").is_file():
         raise ModelError(
             f"{spec.location!r} holds no config.json and no adapter_config.json, so it is no "
@@ -208,18 +259,28 @@ def _load_whole(spec: Layer, settings: TransformersSettings, notes: list[str]) -
             spec.location, **common, **{**place, **kernel_arguments(settings)}
         ),
     )
-    notes += _explained(spec, lambda: check_kind(spec, config))
+    configs = [read_json(file.with_name(ADAPTER)) for file in adapters]
+    tasks = [str(one["task_type"]) for one in configs if one.get("task_type")]
+    task, more = _explained(spec, lambda: kind_of(spec, config, next(iter(tasks), None)))
+    notes += more
     check_kernels(spec, config, settings)
     stored = stored_tensors(spec, settings)
-    with pickles_refused(spec, settings), loading_explained(spec, config, stored):
+    brought: Collection[str] = ()
+    if adapters and task != CAUSAL_LM:
+        from pytest_calibration.models.backends.transformers.adapters import head_of
+
+        brought, classes = head_of(adapters)
+        if classes and not {"num_labels", "id2label"} & set(arguments):
+            arguments["num_labels"] = classes
+    with pickles_refused(spec, settings), loading_explained(spec, config, stored, task):
         model, report = _explained(
             spec,
-            lambda: transformers.AutoModelForCausalLM.from_pretrained(
+            lambda: loader(task).from_pretrained(
                 spec.location, output_loading_info=True, **common, **{**place, **arguments}
             ),
         )
-    notes += check_used(spec, model, report, stored)
-    return model
+    notes += check_used(spec, model, report, stored, brought)
+    return task, model
 
 
 def _tokens_of(adapter: Layer, whole: Layer, settings: TransformersSettings) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,13 @@ class Row:
         ids: token ids of the sequence, as far as it is needed.
         positions: (t,) index of the token whose logits are read (they predict the next one).
         targets: (t,) token ids whose log-probability is wanted there; positions may repeat.
+        draws: (t,) numbers in [0, 1), each of which picks a token where tokens are drawn.
     """
 
     ids: list[int]
     positions: list[int]
     targets: list[int]
+    draws: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class RowScores:
 
     Attributes:
         target_logprob: log P(target), nats.
-        top_logprob: log-probability of the most likely token.
+        top_logprob: log-probability of the most likely token, or of the one that was drawn.
         top_id: that token.
     """
 
@@ -45,14 +47,19 @@ class ScoreTable:
 
     Args:
         rows: what is scored.
+        temperature: of the distribution that tokens are drawn from; None to take the most likely.
 
     Attributes:
+        temperature: as given.
+        draws: (slots,) number that picks the token to draw; empty where none is drawn.
         first: (rows + 1,) first slot of each row.
         known: (slots,) bool, whether it has been scored.
         rows_done: number of rows all of whose positions have been computed.
     """
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: list[Row], temperature: float | None = None) -> None:
+        self.temperature = temperature
+        self.draws = np.array([draw for row in rows for draw in row.draws], dtype=np.float64)
         counts = [len(row.positions) for row in rows]
         self.first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         n = int(self.first[-1])

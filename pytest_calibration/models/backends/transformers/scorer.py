@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends.transformers.attention import UnknownAttentionError
+from pytest_calibration.models.backends.transformers.decoding import (
+    Continuation,
+    Decoder,
+    batches,
+)
 from pytest_calibration.models.backends.transformers.onednn import products_of
 from pytest_calibration.models.backends.transformers.plain_path import PlainPath
 from pytest_calibration.models.backends.transformers.rows import Row, RowScores, ScoreTable
@@ -60,6 +67,9 @@ class Scorer:
         self._device = device
         self._base = base
         self._size = _vocabulary_size(base)
+        self._virtual = virtual
+        # Whether keys and values are kept; None until something is to be continued.
+        self._keeps: bool | None = None
         # Longer texts share no prefix with shorter ones, and are in no pass with them.
         self._fixed_length = _fixed_rope_length(base.config.get_text_config())
         with torch.inference_mode():
@@ -81,7 +91,11 @@ class Scorer:
     # --- what is scored ----------------------------------------------------------------------
 
     def score(
-        self, rows: list[Row], *, count: tuple[int, int, str] | None = None
+        self,
+        rows: list[Row],
+        *,
+        count: tuple[int, int, str] | None = None,
+        temperature: float | None = None,
     ) -> list[RowScores]:
         """Score all rows.
 
@@ -89,6 +103,8 @@ class Scorer:
             rows: what to score.
             count: (done before, total, unit) of the work that the rows are a part of; by default
                 they are all of it.
+            temperature: of the distribution that tokens are drawn from, as the rows' ``draws``
+                say; None to take the most likely.
 
         Raises:
             ModelError: a token the model does not know, or too little memory for any pass.
@@ -100,7 +116,7 @@ class Scorer:
                     f"{self.name}: the tokenizer gives token {highest}, but "
                     f"the model knows {self._size:,} tokens; use the tokenizer it was trained with."
                 )
-        table = ScoreTable(rows)
+        table = ScoreTable(rows, temperature)
         while missing := table.missing():
             short = [i for i in missing if len(rows[i].ids) <= self._fixed_length]
             path = self._path if short else self._plain
@@ -111,10 +127,66 @@ class Scorer:
                 # The layers' attention is another than when the paths were compared.
                 self._use_plain_path(str(problem))
             except (MemoryError, RuntimeError) as problem:
-                if not _is_memory(problem):
+                if not is_memory(problem):
                     raise
                 self._halve(problem)
         return table.scores()
+
+    def grow(
+        self,
+        rows: Sequence[Continuation],
+        *,
+        temperature: float | None = None,
+        check: Callable[[Sequence[Continuation]], None],
+    ) -> None:
+        """Continue rows until none is active.
+
+        Args:
+            rows: what to continue.
+            temperature: of the distribution that tokens are drawn from; None for none.
+            check: is given the rows of each pass before it; what it raises ends the work.
+
+        Raises:
+            ModelError: a token the model does not know, or too little memory for any pass.
+        """
+        longest = max((len(row.ids) + row.most for row in rows if row.active), default=0)
+        if longest > self._fixed_length or not self._keeps_values():
+            self._grow_anew(rows, temperature, check)
+            return
+        decoder = Decoder(self._base, self._vocabulary, self._device)
+        while any(row.active for row in rows):
+            try:
+                with torch.inference_mode(), products_of(self._base):
+                    for batch in batches(rows, self.budget):
+                        inside = {*map(id, batch)}
+                        rest = _count([row for row in rows if id(row) not in inside])
+                        for active in decoder.run(batch, temperature):
+                            check(active)
+                            done, total = np.add(rest, _count(batch)).tolist()
+                            PROGRESS.report(done, total, "tokens")
+            except (MemoryError, RuntimeError) as problem:
+                if not is_memory(problem):
+                    raise
+                # What was written so far stands; it is read again.
+                self._halve(problem)
+
+    def _grow_anew(
+        self,
+        rows: Sequence[Continuation],
+        temperature: float | None,
+        check: Callable[[Sequence[Continuation]], None],
+    ) -> None:
+        """Continue rows; each pass reads them from their first token."""
+        while active := [row for row in rows if row.active]:
+            check(active)
+            drawn = temperature is not None
+            scores = self.score(
+                [Row(r.ids, [len(r.ids) - 1], [0], [r.draw] if drawn else []) for r in active],
+                count=(*_count(rows), "tokens"),
+                temperature=temperature,
+            )
+            for row, score in zip(active, scores, strict=True):
+                row.take(int(score.top_id[0]), float(score.top_logprob[0]))
 
     def _run(
         self,
@@ -174,6 +246,44 @@ class Scorer:
         self._path = self._plain
         self._note(f"prefixes that prompts share are computed for each prompt, since {reason}")
 
+    def _keeps_values(self) -> bool:
+        """Whether continuing with kept keys and values gives the scores of a plain pass."""
+        if self._keeps is None:
+            reason = self._why_not_kept()
+            self._keeps = not reason
+            if reason:
+                self._note(f"continuations are read anew for each of their tokens, since {reason}")
+        return self._keeps
+
+    def _why_not_kept(self) -> str:
+        """Return why keys and values are not kept; empty if they are."""
+        decoder = Decoder(self._base, self._vocabulary, self._device)
+        if self._virtual:
+            return "an adapter puts virtual tokens before every text"
+        if not decoder.keeps:
+            return "the model takes no keys and values"
+        first, after = TRIAL_TOKENS[0], 4
+        rows = [self._trial_tokens(first + after, salt) for salt in (0, 1)]
+        positions = list(range(first - 1, first + after))
+        targets = [row[0] for row in rows for _ in positions]
+        table_rows = [Row(row, positions, [row[0]] * len(positions)) for row in rows]
+        table = ScoreTable(table_rows)
+        try:
+            with torch.inference_mode():
+                for _ in self._plain.run(table_rows, table, range(2), self.budget):
+                    pass
+                outputs = decoder.forced(torch.tensor(rows, device=self._device), first)
+                of = torch.arange(len(outputs), device=outputs.device)
+                wanted = torch.tensor(targets, device=outputs.device)
+                target, top, _ = self._vocabulary.reduce(outputs, wanted, of)
+        except Exception as problem:
+            # A model of its own kind, with a cache of its own kind.
+            return _first_line(problem)
+        plain = np.hstack([(s.target_logprob, s.top_logprob) for s in table.scores()])
+        kept = np.stack([target.double().cpu().numpy(), top.double().cpu().numpy()])
+        size = self._beyond_rounding(plain, kept)
+        return "" if size is None else f"kept values would change its scores by {size:.2g} nats"
+
     def _why_not_shared(self, base: Any) -> str:
         """Return why the shared path cannot be taken; empty if it may be tried."""
         if "position_ids" not in inspect.signature(base.forward).parameters:
@@ -204,10 +314,16 @@ class Scorer:
                 scores += table.scores()
             results.append(np.hstack([(s.target_logprob, s.top_logprob) for s in scores]))
         plain, shared = results
+        return self._beyond_rounding(plain, shared)
+
+    def _beyond_rounding(
+        self, plain: NDArray[np.float64], other: NDArray[np.float64]
+    ) -> float | None:
+        """Return the difference of scores that should be equal; None if it is rounding."""
         if not np.isfinite(plain).all():
             # Scoring reports it.
             return None
-        difference = np.abs(plain - shared)
+        difference = np.abs(plain - other)
         half = self._vocabulary.dtype != torch.float32
         # Rounding grows with what is rounded. In half precision single scores of a deep model
         # change by a tenth of a nat with the order of sums; an error changes most scores.
@@ -243,7 +359,15 @@ class Scorer:
         return [(7919 * (salt * 31 + i + 1)) % size for i in range(n)]
 
 
-def _is_memory(problem: Exception) -> bool:
+def _count(rows: Sequence[Continuation]) -> tuple[int, int]:
+    """Return how many tokens are written, of how many; a bound, since rows may end early."""
+    written = sum(len(row.logprobs) for row in rows)
+    left = sum(row.most - len(row.logprobs) for row in rows if row.active)
+    return written, written + left
+
+
+def is_memory(problem: Exception) -> bool:
+    """Whether an error says that memory ran out."""
     if isinstance(problem, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(problem).lower() for words in _OUT_OF_MEMORY)

@@ -12,8 +12,8 @@ from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.hub import is_kept
 from pytest_calibration.models.places import begins_in, can_only_be_path, shown, what_is_there
 
-# ``http:``, and no drive of Windows.
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+# ``http:`` and ``module:name``, and no drive of Windows.
+_SCHEME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_+.-]+:")
 
 
 def parse(text: str) -> ModelSpec | None:

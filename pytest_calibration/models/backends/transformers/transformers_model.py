@@ -8,240 +8,83 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from itertools import chain
 from typing import Any, Final
 
 import numpy as np
-import torch
-import transformers
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import CalibrationError, ModelError, TokenBoundaryError
-from pytest_calibration.models.backends import ModelSpec
-from pytest_calibration.models.backends.transformers.chat import rendered
+from pytest_calibration.errors import ModelError, TokenBoundaryError
+from pytest_calibration.models.backends.transformers.decoding import Continuation
 from pytest_calibration.models.backends.transformers.harness_requests import (
     encoded,
     likelihoods,
     own_continuations,
 )
-from pytest_calibration.models.backends.transformers.kinds import check_class
-from pytest_calibration.models.backends.transformers.layers import layers
-from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
-from pytest_calibration.models.backends.transformers.reading import (
-    device_of,
-    load_tokenizer,
-    load_weights,
-    quiet,
+from pytest_calibration.models.backends.transformers.in_memory import (
+    ModelInMemory,
+    check_texts,
+    evaluating,
+    excerpt,
+    explained,
 )
+from pytest_calibration.models.backends.transformers.kinds import CAUSAL_LM, check_class
+from pytest_calibration.models.backends.transformers.reading import quiet
 from pytest_calibration.models.backends.transformers.rows import Row, RowScores
 from pytest_calibration.models.backends.transformers.scorer import Scorer
-from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.protocols import (
     Choose,
     Generation,
     Likelihood,
-    Message,
     NextTokenScores,
 )
-from pytest_calibration.text.visible import has_half_pair
+from pytest_calibration.text.stops import before_stop
 
 # Where a prompt may be cut, to tokenise both parts separately: between a word and the space after
 # it, where tokenizers split texts into words. It is checked each time.
 _CUT: Final = re.compile(r"(?<=[^\W_])(?=\s)")
 TAIL: Final = (40, 400)
 """Fewest and most characters between the cut and the end of a prompt."""
-# What makes a model return named outputs, and no more of them than are read.
-_PLAIN_OUTPUT: Final = {
-    "return_dict": True,
-    "output_hidden_states": False,
-    "output_router_logits": False,
-}
-# Integer type by number of bytes.
-_BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Switch a model to evaluation and plain output for a while, and each part back afterwards."""
-    training = [module for module in model.modules() if module.training]
-    configs = {id(c): c for c in (getattr(m, "config", None) for m in model.modules())}
-    forms = [
-        (config, name, getattr(config, name))
-        for config in configs.values()
-        for name, plain in _PLAIN_OUTPUT.items()
-        if getattr(config, name, plain) is not plain
-    ]
-    for module in training:
-        module.training = False
-    for config, name, _ in forms:
-        setattr(config, name, _PLAIN_OUTPUT[name])
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-        for config, name, before in forms:
-            setattr(config, name, before)
+class TransformersModel(ModelInMemory):
+    """A causal language model in memory, with its tokenizer."""
 
+    TASK = CAUSAL_LM
 
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Raise what a model's own code raises as ModelError, in one sentence."""
-    try:
-        yield
-    except CalibrationError:
-        raise
-    except Exception as problem:
-        first = " ".join(str(problem).split())[:200].rstrip(".")
-        raise ModelError(
-            f"{name}: the model's own code fails at scoring ({type(problem).__name__}: {first})."
-        ) from problem
-
-
-class TransformersModel:
-    """A causal language model in memory, with its tokenizer.
-
-    Made by :meth:`load` or :meth:`of`.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        name: str,
-        *,
-        device: torch.device,
-        batch_tokens: int | None = None,
-        revision: str | None = None,
-    ) -> None:
-        self.name = name
-        self.model = model
-        self.tokenizer = tokenizer
-        self.device = device
-        self.revision = revision
-        self.checkpoint_notes: tuple[str, ...] = ()
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        virtual = _virtual_tokens(model)
-        self.max_tokens = _max_tokens(base) - virtual
-        with quiet(), evaluating(model), _explained(name):
+    def _prepare(self, batch_tokens: int | None) -> None:
+        with quiet(), evaluating(self.model), explained(self.name):
             self._scorer = Scorer(
-                model,
-                base,
-                name=name,
-                device=device,
+                self.model,
+                self.base,
+                name=self.name,
+                device=self.device,
                 budget=batch_tokens,
                 longest=self.max_tokens,
-                virtual=virtual,
+                virtual=self.virtual,
             )
-        self._opening, self._closing = _added_tokens(tokenizer)
-        self._opening_text = _text_of_opening(tokenizer, self._opening)
+        self._opening, self._closing = _added_tokens(self.tokenizer)
+        self._opening_text = _text_of_opening(self.tokenizer, self._opening)
         self._token_texts: dict[int, str] = {}
 
     @classmethod
-    def load(cls, spec: ModelSpec, settings: TransformersSettings) -> TransformersModel:
-        """Load a checkpoint.
-
-        Raises:
-            ModelError: it is not there, is no causal language model, lacks weights or a tokenizer,
-                or would need something that was not allowed.
-        """
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        device = device_of(settings.device)
-        notes: list[str] = []
-        with quiet():
-            stack = layers(spec, settings)
-            model = load_weights(stack, settings, device, notes)
-            tokenizer = load_tokenizer(stack, settings)
-            model.eval()
-        made = cls(
-            model,
-            tokenizer,
-            spec.name,
-            device=device,
-            batch_tokens=settings.batch_tokens,
-            revision=spec.revision,
-        )
-        made.checkpoint_notes = tuple(notes)
-        made.notes[:0] = notes
-        return made
-
-    @classmethod
-    def of(
-        cls, model: Any, tokenizer: Any, *, name: str = "model", batch_tokens: int | None = None
-    ) -> TransformersModel:
-        """Take a model that is already in memory, such as one in training.
-
-        It is scored with the weights it has then, without dropout, and keeps its mode.
-
-        Args:
-            model: a causal language model of transformers, or a peft model around one.
-            tokenizer: its tokenizer.
-            name: what reports call it.
-            batch_tokens: tokens per forward pass; None for what suits the device.
-
-        Raises:
-            ModelError: it is no causal language model.
-        """
-        check_class(name, model.get_base_model() if hasattr(model, "get_base_model") else model)
-        device = next(model.parameters()).device
-        return cls(model, tokenizer, name, device=device, batch_tokens=batch_tokens)
-
-    def close(self) -> None:
-        """Free the weights."""
-        del self.model, self._scorer
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+    def check(cls, name: str, model: Any) -> None:
+        """See :class:`ModelInMemory`."""
+        check_class(name, model)
 
     @property
     def notes(self) -> list[str]:
-        """Sentences about how this model is scored that a user should know; each once."""
+        """See :class:`ModelInMemory`."""
         return self._scorer.notes
 
-    @property
-    def fingerprint(self) -> str:
-        """Digest of configuration, tokenizer and the weights as they are now."""
-        template = str(getattr(self.tokenizer, "chat_template", None))
-        config = self.model.config.to_json_string()
-        digest = Digest(config, self._tokenizer_digest, template, size=16)
-        for name, weight in sorted(self.model.state_dict().items()):
-            # Sums of whole numbers do not depend on their order, and overflow the same everywhere.
-            bits = weight.detach().view(_BITS[weight.element_size()])
-            digest.add([name, str(weight.dtype), list(weight.shape), int(bits.sum())])
-        return digest.text()
-
-    @cached_property
-    def _tokenizer_digest(self) -> str:
-        fast = getattr(self.tokenizer, "backend_tokenizer", None)
-        vocabulary = self.tokenizer.get_vocab() if fast is None else fast.to_str()
-        return Digest(vocabulary, size=16).text()
-
-    @property
-    def description(self) -> Mapping[str, str]:
-        """Settings and versions that describe how it scores."""
-        first = next(self.model.parameters())
-        out = {
-            "dtype": str(first.dtype).removeprefix("torch."),
-            "device": self.device.type,
-            "torch": torch.__version__.partition("+")[0],
-            "transformers": transformers.__version__,
-        }
-        if self.revision:
-            out["revision"] = self.revision
-        return out
+    def close(self) -> None:
+        """Free the weights."""
+        del self._scorer
+        super().close()
 
     # --- what probes call --------------------------------------------------------------------
-
-    def render_chat(
-        self, chats: Sequence[Sequence[Message]], variables: Mapping[str, object]
-    ) -> list[str]:
-        """See :class:`~pytest_calibration.models.protocols.ChatModel`."""
-        with quiet():
-            return [rendered(self.tokenizer, self.name, chat, variables) for chat in chats]
 
     def option_logprobs(
         self,
@@ -254,7 +97,7 @@ class TransformersModel:
 
         A prompt and its single-token options are one row; each longer option is a row of its own.
         """
-        _check_texts(self.name, chain(prompts, *options))
+        check_texts(self.name, chain(prompts, *options))
         prompt_ids, option_ids = self._encode_options(prompts, options, add_special_tokens)
         rows: list[Row] = []
         # For each (prompt, option): the row, and first and one-past-last of its positions.
@@ -284,7 +127,7 @@ class TransformersModel:
         ]
         for prompt, values in zip(prompts, out, strict=True):
             if not np.isfinite(values).all():
-                raise ModelError(f"{self.name}: not a finite score for {_excerpt(prompt)}.")
+                raise ModelError(f"{self.name}: not a finite score for {excerpt(prompt)}.")
         return out
 
     def next_token(
@@ -305,7 +148,7 @@ class TransformersModel:
         """
         if not texts:
             return []
-        _check_texts(self.name, texts)
+        check_texts(self.name, texts)
         if not getattr(self.tokenizer, "is_fast", False):
             raise ModelError(
                 f"{self.name}: its tokenizer gives no character offsets, which next-token probes "
@@ -349,50 +192,86 @@ class TransformersModel:
         prompts: Sequence[str],
         *,
         max_new_tokens: Sequence[int],
+        stop: Sequence[str] = (),
         add_special_tokens: bool = True,
     ) -> list[Generation]:
-        """Continue each prompt greedily; stops at the end-of-text token (which is counted).
+        """See :class:`~pytest_calibration.models.protocols.SamplingModel`.
 
         Raises:
             ModelError: a prompt does not fit, or a score is not finite.
         """
-        _check_texts(self.name, prompts)
-        ids = self._encode(list(prompts), add_special_tokens)
-        starts = [len(row) for row in ids]
-        logprobs: list[list[float]] = [[] for _ in ids]
+        return self._continued(prompts, max_new_tokens, stop, add_special_tokens)
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: Sequence[int],
+        temperature: float,
+        seeds: Sequence[int],
+        stop: Sequence[str] = (),
+        add_special_tokens: bool = True,
+    ) -> list[Generation]:
+        """See :class:`~pytest_calibration.models.protocols.SamplingModel`.
+
+        Raises:
+            ModelError: a prompt does not fit, or a score is not finite.
+        """
+        return self._continued(
+            prompts, max_new_tokens, stop, add_special_tokens, temperature, seeds
+        )
+
+    # --- how -----------------------------------------------------------------------------------
+
+    def _score(self, rows: list[Row], count: tuple[int, int, str] | None = None) -> list[RowScores]:
+        with evaluating(self.model), explained(self.name):
+            return self._scorer.score(rows, count=count)
+
+    def _continued(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: Sequence[int],
+        stop: Sequence[str],
+        add_special_tokens: bool,
+        temperature: float | None = None,
+        seeds: Sequence[int] = (),
+    ) -> list[Generation]:
+        """Continue each prompt: by the most likely tokens, or at a temperature by drawn ones.
+
+        What is drawn depends on the seed and on how many tokens came before, not on what else is
+        continued.
+        """
+        check_texts(self.name, prompts)
+
+        def is_end(added: list[int]) -> bool:
+            return bool(stop) and before_stop(self._decoded(added), stop) is not None
+
         ends = self._end_tokens()
-        active = [i for i, most in enumerate(max_new_tokens) if most > 0]
-        while active:
-            for i in active:
-                self._check_length(len(ids[i]), prompts[i])
-            before = sum(map(len, logprobs))
-            # An upper bound: a continuation may end early.
-            rest = sum(max_new_tokens[i] - len(logprobs[i]) for i in active)
-            scores = self._score(
-                [Row(ids[i], [len(ids[i]) - 1], [0]) for i in active],
-                count=(before, before + rest, "tokens"),
-            )
-            for i, score in zip(active, scores, strict=True):
-                if not np.isfinite(score.top_logprob[0]):
-                    raise ModelError(f"{self.name}: not a finite score for {_excerpt(prompts[i])}.")
-                ids[i] = [*ids[i], int(score.top_id[0])]
-                logprobs[i].append(float(score.top_logprob[0]))
-            active = [
-                i for i in active if len(logprobs[i]) < max_new_tokens[i] and ids[i][-1] not in ends
-            ]
+
+        def check(active: Sequence[Continuation]) -> None:
+            for row in active:
+                self._check_length(len(row.ids), row.text, len(row.added))
+
+        read = self._encode(list(prompts), add_special_tokens)
+        rows = [
+            Continuation(text, ids, most, is_end, ends, seeds[i] if seeds else None)
+            for i, (text, ids, most) in enumerate(zip(prompts, read, max_new_tokens, strict=True))
+        ]
+        with evaluating(self.model), explained(self.name):
+            self._scorer.grow(rows, temperature=temperature, check=check)
+        for row in rows:
+            if not np.isfinite(row.logprobs).all():
+                raise ModelError(f"{self.name}: not a finite score for {excerpt(row.text)}.")
         return [
-            Generation(
-                self.tokenizer.decode(row[start:], clean_up_tokenization_spaces=False),
-                np.array(values, dtype=np.float64),
-            )
-            for row, start, values in zip(ids, starts, logprobs, strict=True)
+            Generation(self._decoded(row.added), np.array(row.logprobs, np.float64), row.finished)
+            for row in rows
         ]
 
     def loglikelihood(
         self, requests: Sequence[tuple[str, str]], *, own: bool = False
     ) -> list[Likelihood]:
         """See :class:`~pytest_calibration.models.protocols.HarnessModel`."""
-        _check_texts(self.name, chain.from_iterable(requests))
+        check_texts(self.name, chain.from_iterable(requests))
         tokens = encoded(self.tokenizer, self.name, requests)
         for (context, _), (head, rest) in zip(requests, tokens, strict=True):
             self._check_length(len(head) + len(rest) - 1, context)
@@ -410,14 +289,11 @@ class TransformersModel:
             ]
         for (context, _), one in zip(requests, found, strict=True):
             if not math.isfinite(one.logprob) or not math.isfinite(one.own_logprob or 0.0):
-                raise ModelError(f"{self.name}: not a finite score for {_excerpt(context)}.")
+                raise ModelError(f"{self.name}: not a finite score for {excerpt(context)}.")
         return found
 
-    # --- how -----------------------------------------------------------------------------------
-
-    def _score(self, rows: list[Row], count: tuple[int, int, str] | None = None) -> list[RowScores]:
-        with evaluating(self.model), _explained(self.name):
-            return self._scorer.score(rows, count=count)
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _encode_options(
         self,
@@ -488,7 +364,7 @@ class TransformersModel:
         for text, row in zip(texts, ids, strict=True):
             if not row:
                 raise ModelError(
-                    f"{self.name}: the prompt {_excerpt(text)} has no tokens; a model needs at "
+                    f"{self.name}: the prompt {excerpt(text)} has no tokens; a model needs at "
                     "least one to predict from."
                 )
         return ids
@@ -507,11 +383,13 @@ class TransformersModel:
             return frozenset()
         return frozenset([configured] if isinstance(configured, int) else configured)
 
-    def _check_length(self, n: int, prompt: str) -> None:
+    def _check_length(self, n: int, prompt: str, written: int = 0) -> None:
         if n > self.max_tokens:
+            answer = f", {written:,} of them its answer" if written else ""
             raise ModelError(
-                f"{self.name}: the prompt {_excerpt(prompt)} takes {n:,} tokens, more than the "
-                f"{self.max_tokens:,} this model can read; use fewer shots or shorter items."
+                f"{self.name}: the prompt {excerpt(prompt)} takes {n:,} tokens{answer}, more than "
+                f"the {self.max_tokens:,} this model can read; use fewer shots or shorter items"
+                f"{' or answers' if written else ''}."
             )
 
     def _windows(self, ids: NDArray[np.int64], target: NDArray[np.int64]) -> Iterator[Row]:
@@ -546,7 +424,7 @@ class TransformersModel:
 
         top, logprob = joined("top_logprob"), joined("target_logprob")
         if not (np.isfinite(top).all() and np.isfinite(logprob).all()):
-            raise ModelError(f"{self.name}: not a finite score in {_excerpt(text)}.")
+            raise ModelError(f"{self.name}: not a finite score in {excerpt(text)}.")
         top_ids = joined("top_id")
         return NextTokenScores(
             spans=spans,
@@ -560,37 +438,19 @@ class TransformersModel:
     def _token_text(self, token: int) -> str:
         """Return a token as text; each is decoded once."""
         if token not in self._token_texts:
-            self._token_texts[token] = self.tokenizer.decode(
-                [token], clean_up_tokenization_spaces=False
-            )
+            self._token_texts[token] = self._decoded([token])
         return self._token_texts[token]
-
-
-def _check_texts(name: str, texts: Iterable[str]) -> None:
-    """Raise ModelError for a text that no tokenizer takes."""
-    for text in texts:
-        if has_half_pair(text):
-            raise ModelError(
-                f"{name}: the text {_excerpt(text)} holds half a surrogate pair (an emoji cut in "
-                "two?), which is no character; cut texts between characters."
-            )
 
 
 def _check_boundary(head: list[int], ids: list[int], prompt: str, option: str) -> None:
     if ids[: len(head)] != head:
         raise TokenBoundaryError(
-            f"the tokenizer merges the end of the prompt {_excerpt(prompt, tail=True)} with the "
+            f"the tokenizer merges the end of the prompt {excerpt(prompt, tail=True)} with the "
             f"option {option!r}, so their probabilities cannot be told apart; end the prompt or "
             "begin the option elsewhere."
         )
     if len(ids) == len(head):
-        raise ModelError(f"the option {option!r} adds no token to {_excerpt(prompt, tail=True)}.")
-
-
-def _excerpt(text: str, *, tail: bool = False, size: int = 40) -> str:
-    if len(text) <= size:
-        return repr(text)
-    return f"...{text[-size:]!r}" if tail else f"{text[:size]!r}..."
+        raise ModelError(f"the option {option!r} adds no token to {excerpt(prompt, tail=True)}.")
 
 
 def _cut(prompt: str) -> int:
@@ -605,40 +465,6 @@ def _cut(prompt: str) -> int:
 
 def _of_cut(options: Sequence[Sequence[str]], cuts: Sequence[int]) -> list[Sequence[str]]:
     return [texts for texts, cut in zip(options, cuts, strict=True) if cut]
-
-
-def _max_tokens(model: Any) -> float:
-    """Return how many tokens a model has positions for."""
-    config = model.config
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    for name in (
-        "max_position_embeddings",
-        "n_positions",
-        "max_sequence_length",
-        "max_target_positions",
-    ):
-        value = getattr(text, name, None)
-        if isinstance(value, int) and value > 0:
-            return value - _positions_of_padding(model, value)
-    return math.inf
-
-
-def _positions_of_padding(model: torch.nn.Module, size: int) -> int:
-    """Return how many of the positions are kept for padding: tokens begin after it.
-
-    RoBERTa and its like count 514 positions, the first two for padding, and read 512 tokens.
-    """
-    tables = (m for name, m in model.named_modules() if "position" in name.rpartition(".")[2])
-    return max(
-        (
-            table.padding_idx + 1
-            for table in tables
-            if isinstance(table, torch.nn.Embedding)
-            and table.num_embeddings == size
-            and table.padding_idx is not None
-        ),
-        default=0,
-    )
 
 
 def _added_tokens(tokenizer: Any) -> tuple[list[int], int]:
@@ -658,11 +484,3 @@ def _text_of_opening(tokenizer: Any, opening: list[int]) -> str:
     text = "".join(map(str, tokenizer.convert_ids_to_tokens(opening)))
     read = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] if text else []
     return text if list(read) == opening else ""
-
-
-def _virtual_tokens(model: Any) -> int:
-    """Return how many tokens a prompt-learning adapter adds before every text."""
-    config = getattr(model, "active_peft_config", None)
-    if not getattr(config, "is_prompt_learning", False):
-        return 0
-    return int(getattr(config, "num_virtual_tokens", 0))

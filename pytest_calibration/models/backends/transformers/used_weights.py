@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -19,6 +19,7 @@ import transformers
 
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.kinds import loader
 from pytest_calibration.models.backends.transformers.weight_files import StoredTensor
 
 _ADAPTER: Final = re.compile(
@@ -46,6 +47,11 @@ _OTHER_HEAD: Final = re.compile(
     r"(^|\.)(v_heads?|value_(head|model)\w*|critic\w*|scores?|reward\w*|rm_head|rank\w*_head|classifier|"
     r"qa_outputs|cls|pooler|mtp\w*|nextn\w*|medusa\w*|eagle\w*|draft\w*)(\.|$)"
 )
+# Heads that predict tokens: no class depends on them.
+_TOKEN_HEAD: Final = re.compile(
+    r"^(lm_head|embed_out|cls|predictions|vocab_\w+|generator_\w+|\w*lm_predictions|mask_predictions)"
+    r"(\.|$)"
+)
 # What peft saves a second time, where tokens were added or the head is tied to the embeddings.
 _SAVED_TWICE: Final = re.compile(r"\.(modules_to_save|token_adapter)\.")
 _TOWER: Final = re.compile(
@@ -61,6 +67,7 @@ def check_used(
     model: Any,
     report: Mapping[str, Any],
     stored: Mapping[str, StoredTensor],
+    brought: Collection[str] = (),
 ) -> list[str]:
     """Check that a model holds all the weights of its checkpoint, and no others.
 
@@ -69,6 +76,7 @@ def check_used(
         model: as it was loaded.
         report: ``missing_keys``, ``unexpected_keys`` and ``mismatched_keys`` of loading.
         stored: what the files say of their tensors; empty where that is not known.
+        brought: names of the weights that an adapter brings along.
 
     Returns:
         Sentences on what is not used, and does not matter to the model's answers.
@@ -77,7 +85,7 @@ def check_used(
         ModelError: the model would compute other numbers than the one that was saved.
     """
     unexpected = sorted(report.get("unexpected_keys") or ())
-    missing = sorted(report.get("missing_keys") or ())
+    missing = sorted(set(report.get("missing_keys") or ()) - set(brought))
     notes = _check_quantisation(spec, model, unexpected, stored)
     unmerged = [name for name in unexpected if _ADAPTER.search(name)]
     if unmerged:
@@ -178,7 +186,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def loading_explained(
-    spec: ModelSpec, config: Any, stored: Mapping[str, StoredTensor]
+    spec: ModelSpec, config: Any, stored: Mapping[str, StoredTensor], task: str
 ) -> Iterator[None]:
     """Name the tensors that make loading fail; the library points to a log that is not shown.
 
@@ -186,6 +194,7 @@ def loading_explained(
         spec: the checkpoint.
         config: its configuration.
         stored: what the files say of their tensors.
+        task: which kind of model it is loaded as.
 
     Raises:
         ModelError: a tensor of another shape, or one that could not be converted.
@@ -203,7 +212,7 @@ def loading_explained(
     try:
         yield
     except Exception as problem:
-        check_shapes(spec, _unlike_the_model(config, stored))
+        check_shapes(spec, _unlike_the_model(config, stored, task))
         if not errors:
             raise
         name = min(errors)
@@ -221,14 +230,14 @@ def loading_explained(
 
 
 def _unlike_the_model(
-    config: Any, stored: Mapping[str, StoredTensor]
+    config: Any, stored: Mapping[str, StoredTensor], task: str
 ) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
     """Return name, shape in the file and shape in the model of the tensors that differ."""
     if getattr(config, "quantization_config", None) is not None:
         return []
     shapes: dict[str, tuple[int, ...]] = {}
     with contextlib.suppress(Exception), torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = loader(task).from_config(config, trust_remote_code=False)
         shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
     return [
         (name, one.shape, shapes[name])
@@ -285,6 +294,8 @@ def _check_quantisation(
 def _harmless(name: str, model: Any, stored: Mapping[str, StoredTensor]) -> bool:
     """Whether no answer depends on a tensor."""
     if _RECOMPUTED.search(name) or (_OTHER_HEAD.search(name) and not _is_inside(model, name)):
+        return True
+    if model.get_output_embeddings() is None and _TOKEN_HEAD.search(name):
         return True
     if _MASK.search(name):
         # A bias has one dimension.

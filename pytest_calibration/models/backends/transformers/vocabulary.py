@@ -106,15 +106,16 @@ class Vocabulary:
             (k, h) hidden states, or (k, v) logits where body and head are not split.
         """
         width = ids.shape[1]
+        inputs.setdefault("use_cache", False)
         if self.split:
-            hidden: torch.Tensor = self.body(ids, use_cache=False, **inputs).last_hidden_state
+            hidden: torch.Tensor = self.body(ids, **inputs).last_hidden_state
             return hidden.flatten(0, 1)[reads]
         logits: torch.Tensor
         if self._takes_positions and len(ids) == 1:
-            logits = self._model(ids, use_cache=False, logits_to_keep=reads, **inputs).logits
+            logits = self._model(ids, logits_to_keep=reads, **inputs).logits
             return logits[0]
         # Virtual tokens of an adapter come before the text.
-        logits = self._model(ids, use_cache=False, **inputs).logits[:, -width:]
+        logits = self._model(ids, **inputs).logits[:, -width:]
         return logits.flatten(0, 1)[reads]
 
     def reduce(
@@ -133,6 +134,37 @@ class Vocabulary:
         hidden, targets, of = outputs.to(device), targets.to(device), read_of.to(device)
         top, rest, best = self._tiled(hidden) if device.type == "cpu" else self._stepped(hidden)
         return self._target_logits(hidden, targets, of) - top[of] - rest[of], -rest[of], best[of]
+
+    def draw(
+        self, outputs: torch.Tensor, draws: torch.Tensor, read_of: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw tokens; return the log-probability of each, at temperature 1, and the token.
+
+        A token is the first, in the order of the vocabulary, at which the cumulated probability
+        exceeds the number drawn. So it depends on that number and the model alone.
+
+        Args:
+            outputs: (k, ·) as :meth:`outputs_at` returns them.
+            draws: (r,) numbers in [0, 1).
+            read_of: (r,) the row of ``outputs`` that each belongs to.
+            temperature: that the logits are divided by.
+        """
+        device = self._head.weight.device if self.split else outputs.device
+        outputs, draws, of = outputs.to(device), draws.to(device), read_of.to(device)
+        # The sum of many small probabilities; some devices have no float64.
+        precise = torch.float32 if device.type == "mps" else torch.float64
+        size = self._head.weight.shape[0] if self.split else outputs.shape[1]
+        step = max(1, GPU_BYTES // (8 * size))
+        logprobs, tokens = [], []
+        for a in range(0, len(draws), step):
+            here = outputs[of[a : a + step]]
+            logits = self._logits(here) if self.split else here.float()
+            shares = (logits.to(precise) / temperature).softmax(-1).cumsum(-1)
+            aims = draws[a : a + step, None].to(precise) * shares[:, -1:]
+            token = torch.searchsorted(shares, aims, right=True).clamp_(max=logits.shape[1] - 1)
+            logprobs.append(logits.log_softmax(-1).gather(1, token)[:, 0])
+            tokens.append(token[:, 0])
+        return torch.cat(logprobs), torch.cat(tokens)
 
     def _stepped(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Reduce whole rows of the vocabulary, a few at a time; returns the same as `_relative`."""
@@ -227,10 +259,16 @@ class Collector:
         first = np.cumsum([0, *map(len, parts)])
         rows = np.concatenate([of + start for of, start in zip(read_of, first, strict=False)])
         device = outputs.device
-        scores = self._vocabulary.reduce(
-            outputs, to_device(np.concatenate(targets), device), to_device(rows, device)
-        )
-        self._done.append((np.concatenate(slots), scores))
+        of, places = to_device(rows, device), np.concatenate(slots)
+        if self._table.temperature is None:
+            scores = self._vocabulary.reduce(
+                outputs, to_device(np.concatenate(targets), device), of
+            )
+        else:
+            draws = torch.from_numpy(self._table.draws[places])
+            logprob, token = self._vocabulary.draw(outputs, draws, of, self._table.temperature)
+            scores = logprob, logprob, token
+        self._done.append((places, scores))
         self._waiting.clear()
 
     def write(self) -> None:

@@ -179,7 +179,10 @@ def test_generate_equals_greedy_generate(checkpoint: Path) -> None:
             return_dict_in_generate=True,
         )
         new = out.sequences[0, ids.shape[1] :].tolist()
-        assert generation.text == plain.tokenizer.decode(new, skip_special_tokens=False)
+        ended = new[-1] == plain.model.generation_config.eos_token_id
+        written_ids = new[: len(new) - ended]
+        assert generation.text == plain.tokenizer.decode(written_ids, skip_special_tokens=False)
+        assert generation.finished == ended
         logprobs = [
             float(torch.log_softmax(row[0].double(), dim=-1)[token])
             for row, token in zip(out.logits, new, strict=True)
@@ -189,7 +192,7 @@ def test_generate_equals_greedy_generate(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("as_list", [False, True], ids=["one end token", "several"])
 def test_generation_stops_at_the_end_token(copy: Path, as_list: bool) -> None:
-    """The end token of the generation configuration ends a text and is counted in it."""
+    """The end token of the generation configuration ends a text: counted, and no part of it."""
     plain = reference(copy.parent / "copy")
     ids = plain.encode(PROMPTS[0])
     greedy = []
@@ -202,7 +205,8 @@ def test_generation_stops_at_the_end_token(copy: Path, as_list: bool) -> None:
     )
     (one, other) = load(copy).generate([PROMPTS[0], PROMPTS[1]], max_new_tokens=[6, 6])
     assert len(one.token_logprobs) == end + 1
-    assert one.text == plain.tokenizer.decode(greedy[: end + 1], skip_special_tokens=False)
+    assert one.text == plain.tokenizer.decode(greedy[:end], skip_special_tokens=False)
+    assert one.finished
     assert len(other.token_logprobs) >= 1
 
 
@@ -508,7 +512,7 @@ def test_a_continuation_that_ends_early_lowers_the_total(copy: Path, heard: Hear
     assert len(one.token_logprobs) == 1
     totals = [total for _, total, _ in heard.counts("tokens")]
     steps = len(other.token_logprobs)
-    assert totals == [10, *[6] * (steps - 1)]
+    assert totals == [10, *[6] * steps]
 
 
 def test_reading_the_weights_is_said(neox: Path, heard: Heard) -> None:
@@ -788,7 +792,7 @@ def test_prompt_longer_than_the_context_is_an_error(neox: Path) -> None:
         model.option_logprobs(["Water", long], [[" is"], [" the"]])
     with pytest.raises(ModelError, match=takes):
         model.generate([long], max_new_tokens=[1])
-    with pytest.raises(ModelError, match=takes):
+    with pytest.raises(ModelError, match=takes.replace("tokens,", "tokens, 1 of them its answer,")):
         model.generate([prompt_of(neox, CONTEXT)], max_new_tokens=[2])
 
 
@@ -1197,7 +1201,7 @@ def test_directory_without_tokenizer(copy: Path) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["BertModel", "BertForMaskedLM", "BertForSequenceClassification"],
+    ["BertModel", "BertForMaskedLM", "BertForQuestionAnswering"],
 )
 def test_models_that_predict_no_next_token(tmp_path: Path, kind: str) -> None:
     """A model that is no causal language model is named by its class."""

@@ -16,9 +16,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from pytest_calibration.errors import ModelError  # noqa: E402
+from pytest_calibration.models.backends.transformers.in_memory import evaluating  # noqa: E402
 from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
     TransformersModel,
-    evaluating,
 )
 from pytest_calibration.models.loading import LazyModel, load_model  # noqa: E402
 
@@ -157,7 +157,7 @@ def test_a_decoder_of_any_name_scores_as_the_class_itself(tmp_path: Path, kind: 
 
 
 @pytest.mark.parametrize(
-    "kind", ["BertForMaskedLM", "LlamaForSequenceClassification", "LlamaModel", "Foo4ForTokenClass"]
+    "kind", ["BertForMaskedLM", "LlamaForQuestionAnswering", "LlamaModel", "Foo4ForTokenClass"]
 )
 def test_a_head_for_another_task_is_refused(copy: Path, kind: str) -> None:
     """Weights that fit a causal language model may be those of another kind."""

@@ -1,0 +1,105 @@
+"""Models of a project's own: a function or object that Python can import.
+
+``my_service:predict`` is the name ``predict`` in the module ``my_service``, which lies in the
+working folder or where Python looks. Nothing is known of what it depends on, so its answers are not
+kept in a cache.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.machinery import PathFinder
+from typing import Any, Final
+
+from pytest_calibration.errors import CalibrationError, ModelError, suggestion
+from pytest_calibration.models.adopted import OFFER, adopted
+from pytest_calibration.models.backends import Identity, ModelSpec
+from pytest_calibration.models.cache import Cache
+from pytest_calibration.models.digests import Digest
+from pytest_calibration.models.fitness import kind_of_model
+from pytest_calibration.models.settings import BackendSettings as Settings
+
+__all__ = ["KINDS", "Settings", "check_installed", "identify", "load", "parse"]
+
+KINDS: Final = (
+    "a function from texts to class probabilities, or a model, that can be imported (module:name)"
+)
+_SPEC: Final = re.compile(r"([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+
+
+def parse(text: str) -> ModelSpec | None:
+    """Take ``module:name`` where there is such a module; a package is not imported yet."""
+    found = _SPEC.fullmatch(text)
+    if found is None or os.path.lexists(text):
+        return None
+    there = found[1] in sys.builtin_module_names or PathFinder.find_spec(found[1], _path())
+    return ModelSpec(text) if there else None
+
+
+def check_installed() -> None:
+    """Need nothing."""
+
+
+def identify(spec: ModelSpec, _settings: Settings, _cache: Cache | None) -> Identity:
+    """Identify a model by its name alone: what it does may change without it."""
+    return Identity(Digest(spec.location).text())
+
+
+class Own:
+    """A model of a project's own, with what else a loaded model has.
+
+    Attributes:
+        name: what reports call it.
+    """
+
+    notes: tuple[str, ...] = ()
+    checkpoint_notes: tuple[str, ...] = ()
+
+    def __init__(self, model: Any, name: str) -> None:
+        self.model = model
+        self.name = name
+        self.description: Mapping[str, str] = dict(getattr(model, "description", {}))
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self.model, attribute)
+
+    def close(self) -> None:
+        """Do nothing: its module keeps it, and gives it again."""
+
+
+def load(spec: ModelSpec, _settings: Settings) -> Any:
+    """Import a model.
+
+    Raises:
+        ModelError: it cannot be imported, or is none.
+    """
+    module_name, _, name = spec.location.partition(":")
+    sys.path[:] = _path()
+    try:
+        module = import_module(module_name)
+        value = getattr(module, name, None)
+    except CalibrationError:
+        raise
+    except Exception as problem:
+        raise ModelError(
+            f"model {spec.location!r}: the module {module_name} cannot be imported "
+            f"({type(problem).__name__}: {problem})."
+        ) from problem
+    if value is None:
+        hint = suggestion(name, vars(module))
+        raise ModelError(f"model {spec.location!r}: {module_name} has no {name!r}{hint}.")
+    model = None if isinstance(value, str | os.PathLike) else adopted(value, dict, None)
+    if isinstance(model, type) or not kind_of_model(model):
+        what = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise ModelError(f"model {spec.location!r} is no model, but {what}: {OFFER}.")
+    return Own(model, spec.name)
+
+
+def _path() -> list[str]:
+    """Return where modules are looked for; the working folder comes last."""
+    here = os.getcwd()
+    return sys.path if here in sys.path else [*sys.path, here]
