@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_calibration.assertions import assert_metric_below as assert_metric_below
     from pytest_calibration.assertions import assert_no_drift as assert_no_drift
     from pytest_calibration.assertions import assert_no_regression as assert_no_regression
+    from pytest_calibration.assertions import assert_no_regression_at as assert_no_regression_at
     from pytest_calibration.assertions import assert_not_overconfident as assert_not_overconfident
     from pytest_calibration.baselines import Baselines as Baselines
     from pytest_calibration.diagnosis import Diagnosis as Diagnosis
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from pytest_calibration.diagnosis.slices import by_slice as by_slice
     from pytest_calibration.diagnosis.slices import shifts
     from pytest_calibration.errors import CalibrationError as CalibrationError
+    from pytest_calibration.gate.chosen_threshold import choose_threshold as choose_threshold
     from pytest_calibration.gate.decision import State as State
     from pytest_calibration.gate.planning import plan as plan
     from pytest_calibration.gate.trend import trend as trend
     from pytest_calibration.gate.verdict import Verdict as Verdict
     from pytest_calibration.gate.verdict import compare as compare
+    from pytest_calibration.gate.verdict import compare_at as compare_at
     from pytest_calibration.gate.verdict import judge as judge
     from pytest_calibration.history.checkpoints import checkpoints as checkpoints
     from pytest_calibration.history.file import History as History
@@ -68,15 +71,16 @@ if TYPE_CHECKING:
 # Module to the names it has; `name:public` where the public name is another.
 _MODULES = {
     "assertions": "assert_accuracy_above assert_ece_below assert_metric_below "
-    "assert_no_drift assert_no_regression assert_not_overconfident",
+    "assert_no_drift assert_no_regression assert_no_regression_at assert_not_overconfident",
     "baselines": "Baselines",
     "diagnosis": "Diagnosis diagnose",
     "diagnosis.slices": "by_slice shifts:slice_shifts",
     "errors": "CalibrationError",
+    "gate.chosen_threshold": "choose_threshold",
     "gate.decision": "State",
     "gate.planning": "plan",
     "gate.trend": "trend",
-    "gate.verdict": "Verdict compare judge",
+    "gate.verdict": "Verdict compare compare_at judge",
     "history.checkpoints": "checkpoints",
     "history.file": "History",
     "measurement": "Measurement measure",

@@ -13,14 +13,23 @@ from dataclasses import replace
 
 from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.check import (
+    compare_at_record,
+    compare_at_stored,
     compare_ece_with_stored,
     compare_with_record,
     compare_with_stored,
 )
 from pytest_calibration.errors import MetricError, UsageError
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.strictness import DEFAULT, TOLERANCE, Strictness
-from pytest_calibration.gate.verdict import Verdict, compare, judge
+from pytest_calibration.gate.strictness import (
+    COVERAGE_TOLERANCE,
+    DEFAULT,
+    THRESHOLD,
+    TOLERANCE,
+    OperatingPoint,
+    Strictness,
+)
+from pytest_calibration.gate.verdict import Verdict, compare, compare_at_points, judge
 from pytest_calibration.history.drift import judge_drift, series_of
 from pytest_calibration.history.file import History
 from pytest_calibration.measurement import measure
@@ -101,6 +110,8 @@ def assert_no_regression(
             together; by default the project's, then twice the tolerance. Accuracy may fall by twice
             its own.
 
+    The ``operating_points:`` of the project are compared as well, and fail alike.
+
     Returns:
         The verdict, when it does not fail: passed, inconclusive or recorded.
 
@@ -109,31 +120,82 @@ def assert_no_regression(
         CalibrationError: predictions or baseline cannot be used.
     """
     __tracebackhide__ = True
-    candidate = _candidate(predictions)
-    if not isinstance(baseline, Baselines | Record | Predictions):
-        raise UsageError(
-            "the baseline must be Baselines, one of its records or Predictions, got "
-            f"{type(baseline).__name__}; a folder becomes one with Baselines(folder)."
-        )
-    if isinstance(baseline, Baselines):
-        baseline = _of_session(baseline)
+    candidate, baseline = _candidate(predictions), _baseline(baseline)
     project = replace(
         _project_strictness(candidate).with_first(alpha=[alpha], drift_tolerance=[drift_tolerance]),
         accuracy_tolerance=accuracy_tolerance,
     )
-    settings = project.with_first(tolerance=[tolerance]).arguments()
-    sink = SINK.get()
+    strictness = project.with_first(tolerance=[tolerance])
+    points = _project_points(candidate)
+    settings = strictness.arguments()
     verdicts = [
-        compare(candidate, parent, **settings, against="parent", reference=labelled("parent", name))
-        for name, parent in (sink.parents(candidate) if sink is not None else ())
+        _with_points(
+            compare(candidate, parent, **settings, against="parent", reference=name),
+            points,
+            strictness,
+        )
+        for name, parent in _parents(candidate)
     ]
     if isinstance(baseline, Predictions):
-        verdicts.append(compare(candidate, baseline, **settings))
+        verdict = compare(candidate, baseline, **settings)
+        verdicts.append(_with_points(verdict, points, strictness))
     elif isinstance(baseline, Record):
-        verdicts.append(compare_with_record(candidate, baseline, project, tolerance))
+        verdicts.append(compare_with_record(candidate, baseline, project, tolerance, points))
     # With a parent, a record is compared only where one exists: the parent is the comparison.
     elif not verdicts or baseline.find(candidate.probe) is not None:
-        verdicts.append(compare_with_stored(candidate, baseline, project, tolerance))
+        verdicts.append(compare_with_stored(candidate, baseline, project, tolerance, points))
+    return _conclude(verdicts, candidate)
+
+
+def assert_no_regression_at(
+    predictions: PredictionsLike,
+    baseline: Baselines | Record | Predictions,
+    threshold: float = THRESHOLD,
+    *,
+    tolerance: float | None = None,
+    coverage_tolerance: float | None = COVERAGE_TOLERANCE,
+    alpha: float | None = None,
+) -> Verdict:
+    """Fail when the answers that are acted on are less accurate, or fewer, than the baseline's.
+
+    These are the answers with a confidence of at least the threshold. Precision is their accuracy,
+    coverage their share. See :func:`pytest_calibration.gate.verdict.compare_at` for the rule.
+
+    Args:
+        predictions: the candidate.
+        baseline: a store (in which the probe's record is looked up), a record, or predictions of
+            another model.
+        threshold: in [0, 1].
+        tolerance: allowed fall of precision; by default that of ``operating_points:`` at this
+            threshold, then 0.02.
+        coverage_tolerance: allowed fall of coverage; None for any.
+        alpha: one-sided error level of each bound; by default the project's, then 0.05.
+
+    Returns:
+        The verdict, when it does not fail: passed, inconclusive or recorded.
+
+    Raises:
+        AssertionError: regressed, not comparable, or no baseline stored.
+        CalibrationError: predictions, baseline, threshold or tolerances cannot be used.
+    """
+    __tracebackhide__ = True
+    candidate, baseline = _candidate(predictions), _baseline(baseline)
+    project = _project_strictness(candidate).with_first(alpha=[alpha])
+    point = OperatingPoint(threshold, coverage_tolerance=coverage_tolerance)
+    known = [p.tolerance for p in _project_points(candidate) if p.threshold == point.threshold]
+    chosen = next((t for t in (tolerance, *known) if t is not None), TOLERANCE)
+    point = replace(point, tolerance=chosen)
+    verdicts: list[Verdict] = []
+    for name, parent in _parents(candidate):
+        verdicts += compare_at_points(
+            candidate, parent, [point], project, against="parent", reference=name
+        )
+    if isinstance(baseline, Predictions):
+        verdicts += compare_at_points(candidate, baseline, [point], project)
+    elif isinstance(baseline, Record):
+        verdicts += compare_at_record(candidate, baseline, project, [point])
+    elif not verdicts or baseline.find(candidate.probe) is not None:
+        verdicts.append(compare_at_stored(candidate, baseline, project, point))
     return _conclude(verdicts, candidate)
 
 
@@ -245,6 +307,48 @@ def _candidate(predictions: PredictionsLike) -> Predictions:
     return candidate if sink is None else sink.named(candidate)
 
 
+def _baseline(
+    baseline: Baselines | Record | Predictions,
+) -> Baselines | Record | Predictions:
+    """Return what is compared with; a store as one of the test session.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if not isinstance(baseline, Baselines | Record | Predictions):
+        raise UsageError(
+            "the baseline must be Baselines, one of its records or Predictions, got "
+            f"{type(baseline).__name__}; a folder becomes one with Baselines(folder)."
+        )
+    return _of_session(baseline) if isinstance(baseline, Baselines) else baseline
+
+
+def _parents(candidate: Predictions) -> list[tuple[str, Predictions]]:
+    """Return what the parent is called in a sentence, and its answers; nothing without one."""
+    sink = SINK.get()
+    known = () if sink is None else sink.parents(candidate)
+    return [(labelled("parent", name), parent) for name, parent in known]
+
+
+def _with_points(
+    verdict: Verdict, points: Sequence[OperatingPoint], strictness: Strictness
+) -> Verdict:
+    """Return a verdict on two sides with the comparisons of these at operating points."""
+    candidate, other = verdict.candidate, verdict.baseline_items
+    if candidate is None or other is None:
+        return verdict
+    # Both sides are paired already.
+    at_points = compare_at_points(
+        candidate,
+        other,
+        points,
+        replace(strictness, min_share=0.0),
+        against=verdict.against,
+        reference=verdict.reference,
+    )
+    return replace(verdict, at_points=at_points)
+
+
 def _of_session(store: Baselines) -> Baselines:
     """Return a store that a test made itself as one of the test session."""
     sink = SINK.get()
@@ -257,6 +361,12 @@ def _project_strictness(candidate: Predictions) -> Strictness:
     return DEFAULT if sink is None else sink.strictness(candidate)
 
 
+def _project_points(candidate: Predictions) -> tuple[OperatingPoint, ...]:
+    """Return the operating points of the project for this probe; none outside a test session."""
+    sink = SINK.get()
+    return () if sink is None else sink.points(candidate)
+
+
 def _conclude(verdicts: Sequence[Verdict], candidate: Predictions | None = None) -> Verdict:
     """Report the verdicts, and raise with the text of all that fail.
 
@@ -267,11 +377,14 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions | None = None)
     if sink is not None and candidate is not None:
         baselines = [v.baseline_items for v in verdicts if v.baseline_items is not None]
         sink.dump(candidate, baselines[-1] if baselines else None)
-        sink.measured(candidate, verdicts)
-    # The drift of accepted steps stands before the comparison that it is beside.
-    verdicts = [one for v in verdicts for one in (v.since_anchor, v) if one is not None]
+        sink.measured(candidate, [one for v in verdicts for one in (v, *v.at_points)])
     # A limit is compared with one number; a report also needs the items.
     verdicts = [replace(v, candidate=candidate) if v.candidate is None else v for v in verdicts]
+    last = verdicts[-1]
+    # The drift of accepted steps stands before the comparison that it is beside.
+    verdicts = [
+        one for v in verdicts for one in (v.since_anchor, v, *v.at_points) if one is not None
+    ]
     results = [_result(v) if sink is None else sink.add(v) for v in verdicts]
     failing = [result for result in results if result.fails]
     if failing:
@@ -280,7 +393,7 @@ def _conclude(verdicts: Sequence[Verdict], candidate: Predictions | None = None)
         if sink is not None:
             sink.raised(error, failing)
         raise error
-    return verdicts[-1]
+    return last
 
 
 def _result(verdict: Verdict) -> Result:

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.errors import ConfigError, UsageError, suggestion
-from pytest_calibration.gate.strictness import range_error
+from pytest_calibration.gate.strictness import OperatingPoint, range_error
 from pytest_calibration.models.backends import all_backends
 from pytest_calibration.strict_yaml import read_mapping
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 CONFIG: Final = "calibration.yaml"
 MISNAMED: Final = re.compile(r"\.?calibrations?\.ya?ml", re.IGNORECASE)
-TOP_KEYS: Final = ("model", "probes", "presets", "tolerance", "drift_tolerance", "alpha", "tail")
+POINTS: Final = "operating_points"
+TOP_KEYS: Final = (
+    *("model", "probes", "presets", "tolerance", "drift_tolerance", "alpha", "tail"),
+    POINTS,
+)
+POINT_KEYS: Final = ("threshold", "tolerance", "coverage_tolerance")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Config:
         drift_tolerance: allowed worsening since the anchor, over all accepted steps together.
         alpha: one-sided error level of each bound.
         tail: the answers with more confidence than this are also compared by themselves.
+        points: operating points of all probes; None where the file names none.
     """
 
     path: Path | None = None
@@ -44,6 +50,7 @@ class Config:
     drift_tolerance: float | None = None
     alpha: float | None = None
     tail: float | None = None
+    points: tuple[OperatingPoint, ...] | None = None
 
     @property
     def folder(self) -> Path:
@@ -60,6 +67,16 @@ class Config:
         """Return the ``tolerance:`` of a probe, else the project's."""
         own = self._setting(name, "tolerance")
         return self.tolerance if own is None else float(own)
+
+    def own_points(self, name: str) -> tuple[OperatingPoint, ...] | None:
+        """Return the ``operating_points:`` of a probe; None where it names none of its own."""
+        points: tuple[OperatingPoint, ...] | None = self._setting(name, POINTS)
+        return points
+
+    def operating_points(self, name: str) -> tuple[OperatingPoint, ...]:
+        """Return the ``operating_points:`` of a probe, else the project's."""
+        own = self.own_points(name)
+        return self.points or () if own is None else own
 
     def _setting(self, name: str, key: str) -> Any:
         """Return a setting of a probe, else of the presets of this file that it builds on."""
@@ -133,6 +150,7 @@ def read_config(path: Path) -> Config:
         drift_tolerance=_strictness(path, "drift_tolerance", data.get("drift_tolerance")),
         alpha=_strictness(path, "alpha", data.get("alpha")),
         tail=_strictness(path, "tail", data.get("tail")),
+        points=_points(path, POINTS, data.get(POINTS)),
     )
 
 
@@ -158,9 +176,12 @@ def _entries(path: Path, section: str, data: Mapping[str, Any]) -> dict[str, dic
     entries = {}
     for name, settings in _mapping(path, section, data.get(section)).items():
         key = f"{section}.{visible(name, MOST_QUOTED)}"
-        entries[name] = entry = _mapping(path, key, settings)
+        entries[name] = entry = dict(_mapping(path, key, settings))
         _check_limit(path, f"{key}.limit", entry.get("limit"))
         _strictness(path, f"{key}.tolerance", entry.get("tolerance"))
+        points = _points(path, f"{key}.{POINTS}", entry.get(POINTS))
+        if points is not None:
+            entry[POINTS] = points
     return entries
 
 
@@ -170,6 +191,35 @@ def _check_limit(path: Path, key: str, value: Any) -> None:
         raise ConfigError(
             f"{path}: {key} must be a whole number of at least 1, got {quoted(value)}."
         )
+
+
+def _points(path: Path, key: str, value: Any) -> tuple[OperatingPoint, ...] | None:
+    """Return operating points, each a threshold or a mapping; None where none are named."""
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise ConfigError(
+            f"{path}: {key} must be a list of thresholds, such as [0.9], got {quoted(value)}."
+        )
+    points = tuple(_point(path, f"{key}[{i}]", one) for i, one in enumerate(value))
+    for i, point in enumerate(points):
+        if point.threshold in [p.threshold for p in points[:i]]:
+            raise ConfigError(
+                f"{path}: {key}[{i}] names the threshold {point.name} a second time; name it once."
+            )
+    return points
+
+
+def _point(path: Path, key: str, value: Any) -> OperatingPoint:
+    settings = value if isinstance(value, dict) else {"threshold": value}
+    _check_keys(path, f"{key}.", settings, POINT_KEYS)
+    if "threshold" not in settings:
+        raise ConfigError(f"{path}: {key} needs a threshold: the confidence answers are used from.")
+    for name, setting in settings.items():
+        where = key if settings is not value else f"{key}.{name}"
+        if problem := range_error(name, setting):
+            raise ConfigError(f"{path}: {where} {problem}.")
+    return OperatingPoint(**settings)
 
 
 def _strictness(path: Path, key: str, value: Any) -> float | None:

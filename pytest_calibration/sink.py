@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol, TypeAlias
 
     from pytest_calibration.baselines import Baselines
-    from pytest_calibration.gate.strictness import Strictness
+    from pytest_calibration.gate.strictness import OperatingPoint, Strictness
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.predictions import Predictions
     from pytest_calibration.reports.model import Result
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
         def strictness(self, predictions: Predictions) -> Strictness:
             """Return how strict the project is on the probe of these predictions."""
+
+        def points(self, predictions: Predictions) -> tuple[OperatingPoint, ...]:
+            """Return the operating points of the project for the probe of these predictions."""
 
         def store(self, baselines: Baselines) -> Baselines:
             """Return a store of the session, which writes what the session was asked to."""

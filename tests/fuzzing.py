@@ -42,6 +42,7 @@ from pytest_calibration.baselines import Baselines
 from pytest_calibration.baselines.check import compare_with_record
 from pytest_calibration.baselines.record import checksum, is_record, read_record
 from pytest_calibration.cli import main
+from pytest_calibration.cli.yaml_edit import with_value
 from pytest_calibration.config import read_config
 from pytest_calibration.errors import CalibrationError
 from pytest_calibration.gate.strictness import DEFAULT
@@ -49,6 +50,7 @@ from pytest_calibration.history.checkpoints import checkpoint_of, checkpoints
 from pytest_calibration.history.file import History
 from pytest_calibration.history.lines import Line
 from pytest_calibration.history.series import all_series
+from pytest_calibration.input_files import read_text
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.identity import identify_checkpoint
 from pytest_calibration.models.backends.transformers.layers import layers
@@ -56,6 +58,8 @@ from pytest_calibration.models.backends.transformers.loading_settings import Tra
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.cached_answers import CachedAnswers
 from pytest_calibration.models.spec import parse_spec
+from pytest_calibration.probes.dataset import Dataset
+from pytest_calibration.probes.presets import all_presets, full_settings
 from pytest_calibration.probes.probe_set import probe_set
 from pytest_calibration.readers import kind_of, lm_eval, read_predictions
 from pytest_calibration.reports.dump import dump_lines, read_both
@@ -63,6 +67,7 @@ from pytest_calibration.reports.html import html_report
 from pytest_calibration.reports.json_report import json_report, parse_json, read_json
 from pytest_calibration.reports.markdown import markdown_report
 from pytest_calibration.reports.openmetrics import openmetrics_report
+from pytest_calibration.strict_yaml import MAX_BYTES
 from pytest_calibration.text.visible import MOST_OF_A_MESSAGE
 
 SECONDS: Final = 10.0
@@ -71,7 +76,7 @@ MEBIBYTES: Final = 1024
 """Memory that all inputs together may add."""
 NAMES: Final = (
     *("calibration.yaml", "record", "items", "rows of facts", "rows of quiz", "rows of open"),
-    "rows of prose",
+    *("rows of prose", "table of quiz"),
     *("cache entry", "report", "dump", "history", "trainer state", "checkpoint", "names"),
     *("samples of lm-eval", "results of lm-eval"),
     *("csv", "json lines", *(["parquet"] if find_spec("pyarrow") else [])),
@@ -268,6 +273,9 @@ probes:
   quiz: {kind: multiple_choice, path: quiz.jsonl, shots: 1, scoring: text, header: "Go: "}
   prose: {kind: next_token, path: prose.jsonl, positions: 3}
   open: {kind: agreement, path: open.jsonl, samples: 3, temperature: 0.5, seed: 1, stop: [".", "!"]}
+  sciq: {limit: 5, dataset: {revision: main, columns: {question: question, answer: 3}}}
+presets:
+  own: {preset: mmlu, limit: 9, dataset: {config: anatomy, path: copy, where: answer > 0}}
 tolerance: 0.01
 alpha: 0.1
 """
@@ -280,6 +288,12 @@ ROWS: Final[Mapping[str, tuple[Any, bytes]]] = {
     "open": (PTrue, b'{"question": "Capital of Peru?", "answers": ["Lima", "L."], "id": 1}'),
     "prose": (NextToken, b'{"text": "Once upon a time", "id": 7, "group": "g"}'),
 }
+
+TABLE: Final = b"""question,options,answer,slice
+"2 + 2, that is?","[""3"", ""4""]",1,s
+"3 +
+3?","[""5"", ""6""]",1,
+"""
 
 
 def _three(row: bytes) -> bytes:
@@ -301,7 +315,16 @@ def _config(folder: Path) -> Reader:
             if {"path", "kind"} <= config.probes[name].keys():
                 probes.get(name)
             config.probe_tolerance(name)
+        assert len(config.limits) <= len(config.probes) + len(config.presets)
         config.load_settings(device=None)
+        presets = all_presets(config.presets)
+        for name, entry in (config.probes | config.presets).items():
+            settings = full_settings(name, entry, presets, "here")
+            if "dataset" in settings:
+                Dataset.of(settings["dataset"], "here")
+        text = read_text(path, MAX_BYTES, CalibrationError)
+        for keys in (("probes", "sciq"), ("presets", "own"), ("probes", "words")):
+            with_value(text, (*keys, "dataset", "revision"), "a" * 40, path)
 
     return Reader(10, (CONFIG.encode(),), _changed_yaml, read)
 
@@ -387,8 +410,8 @@ def _changed_arrays(content: bytes, rng: random.Random) -> bytes:
 def _rows(folder: Path) -> dict[str, Reader]:
     model = FakeModel()
 
-    def reader(name: str, kind: Any, row: bytes) -> Reader:
-        path = folder / f"fuzzed-{name}.jsonl"
+    def reader(name: str, kind: Any, rows: bytes, change: Any, ending: str = "jsonl") -> Reader:
+        path = folder / f"fuzzed-{name}.{ending}"
 
         def read(content: bytes, rng: random.Random) -> None:
             path.write_bytes(content)
@@ -398,9 +421,13 @@ def _rows(folder: Path) -> dict[str, Reader]:
             else:
                 probe.ids()
 
-        return Reader(16, (_three(row),), changed_lines, read)
+        return Reader(16, (rows,), change, read)
 
-    return {f"rows of {name}": reader(name, kind, row) for name, (kind, row) in ROWS.items()}
+    made = {
+        f"rows of {name}": reader(name, kind, _three(row), changed_lines)
+        for name, (kind, row) in ROWS.items()
+    }
+    return {**made, "table of quiz": reader("quiz", MultipleChoice, TABLE, changed_bytes, "csv")}
 
 
 class Kept(CachedAnswers):

@@ -112,6 +112,57 @@ GROUP: Final = (
 SHARES: Final = """def shares(doc, results):
     return {"acc": 0.25}
 """
+# Tasks that come with lm-eval: file, split, and rows of our own with the columns of their data.
+GIVEN: Final[dict[str, tuple[str, str, list[dict[str, Any]]]]] = {
+    # One text continues several prompts.
+    "winogrande": (
+        "winogrande/default.yaml",
+        "validation",
+        [
+            {"sentence": f"The {a} did not fit into the {b} because the _ was too big, 对吗。"}
+            | {"option1": a, "option2": b, "answer": str(1 + i % 2)}
+            for i, (a, b) in enumerate((("boat", "box"), ("moon", "city"), ("hat", "head")))
+        ],
+    ),
+    # Options without a prompt.
+    "blimp": (
+        "blimp/_template_yaml",
+        "train",
+        [
+            {"sentence_good": f"The {what} is in Oslo.", "sentence_bad": f"The {what} are in Oslo."}
+            for what in ("capital", "city", "ice", "water")
+        ],
+    ),
+    # Options that begin with a space, and a target that is text.
+    "copa": (
+        "super_glue/copa/default.yaml",
+        "validation",
+        [
+            {"premise": f"The {what} was warm.", "question": "cause", "label": i % 2}
+            | {"choice1": "The sun shone.", "choice2": "It was night."}
+            for i, what in enumerate(("water", "city", "moon"))
+        ],
+    ),
+    # Without acc.
+    "cola": (
+        "glue/cola/default.yaml",
+        "validation",
+        [{"sentence": f"{what} people walked.", "label": i % 2} for i, what in enumerate("ABC")],
+    ),
+    "arithmetic_1dc": (
+        "arithmetic/arithmetic_1dc.yaml",
+        "validation",
+        [
+            {"context": f"Question: what is 1 + {i}?\nAnswer:", "completion": f" {1 + i}"}
+            for i in range(4)
+        ],
+    ),
+    "crows_pairs": (
+        "crows_pairs/crows_pairs_english.yaml",
+        "test",
+        [{"sent_more": f"The {what}.", "sent_less": "The ice."} for what in ("city", "moon")],
+    ),
+}
 TOKENIZERS: Final = ("byte-level BPE", "SentencePiece", "SentencePiece without BOS", "WordPiece")
 
 
@@ -134,6 +185,22 @@ def write_tasks(folder: Path) -> Path:
         (folder / f"{name}.yaml").write_text(HEAD.format(name=name, data=data) + text, "utf-8")
     (folder / "mine.yaml").write_text(GROUP, "utf-8")
     (folder / "shares.py").write_text(SHARES, "utf-8")
+    return folder
+
+
+def write_given(folder: Path, name: str) -> Path:
+    """Write a task that comes with lm-eval, over rows of our own."""
+    import lm_eval.tasks
+
+    file, split, rows = GIVEN[name]
+    data = folder / f"{name}.jsonl"
+    data.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
+    (folder / f"{name}.yaml").write_text(
+        f"include: {Path(lm_eval.tasks.__file__).parent / file}\ntask: {name}\n"
+        f"dataset_path: json\ndataset_name: null\n"
+        f"dataset_kwargs: {{data_files: {{{split}: {data}}}}}\ntraining_split: null\n",
+        "utf-8",
+    )
     return folder
 
 

@@ -24,11 +24,13 @@ from pytest_calibration import (
     assert_ece_below,
     assert_metric_below,
     assert_no_regression,
+    assert_no_regression_at,
     assert_not_overconfident,
 )
+from pytest_calibration.baselines.store import Policy
 from pytest_calibration.errors import MetricError, PredictionsError, UsageError
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.strictness import Strictness
+from pytest_calibration.gate.strictness import OperatingPoint, Strictness
 from pytest_calibration.gate.verdict import Verdict
 from pytest_calibration.metrics import ece
 from pytest_calibration.reports.model import Remedy, Result, result_of
@@ -331,6 +333,7 @@ class FakeSession:
         self.strict = False
         self.errors: list[tuple[AssertionError, list[Result]]] = []
         self.project = Strictness()
+        self.at: tuple[OperatingPoint, ...] = ()
         self._parents = parents or []
 
     verbose = False
@@ -365,6 +368,10 @@ class FakeSession:
     def strictness(self, _: Predictions) -> Strictness:
         """Return the project's strictness."""
         return self.project
+
+    def points(self, _: Predictions) -> tuple[OperatingPoint, ...]:
+        """Return the project's operating points."""
+        return self.at
 
     def store(self, baselines: Baselines) -> Baselines:
         """Return the store as it is."""
@@ -468,3 +475,104 @@ def test_public_names_are_all_there() -> None:
     """Every name the package promises can be imported from it."""
     for name in pytest_calibration.__all__:
         assert getattr(pytest_calibration, name) is not None
+
+
+# --- at an operating point ----------------------------------------------------------------------
+
+
+def sure(answered: int, wrong: int, n: int = 1000) -> Predictions:
+    """So many answers at 0.95, some of them wrong; the others at 0.5, half right."""
+    i = np.arange(n)
+    correct = np.where(i < answered, i >= wrong, i % 2 == 0)
+    confidence = np.where(i < answered, 0.95, 0.5)
+    return Predictions.from_confidence(confidence, correct, probe="quiz")
+
+
+def test_a_fall_at_the_threshold_fails_whatever_it_is_compared_with(tmp_path: Path) -> None:
+    """Predictions, a record or a store: the text names what fell, and the remedy."""
+    before, after = sure(500, 25), sure(500, 100)
+    store = Baselines(tmp_path)
+    store.record(before)
+    lead = "precision regressed at 0.9: probe quiz"
+    assert failure(assert_no_regression_at, after, before).startswith(lead)
+    for baseline in (store, store.load("quiz")):
+        text = failure(assert_no_regression_at, after, baseline)
+        assert text.startswith(lead)
+        assert REPLACE in text
+    passed = assert_no_regression_at(before, store)
+    assert (passed.state, passed.against) == (State.PASSED, "baseline")
+    assert assert_no_regression_at(after, store, tolerance=0.3).state is State.PASSED
+    assert assert_no_regression_at(after, store, 0.99).state is State.INCONCLUSIVE
+    fewer = sure(300, 15)
+    assert "coverage regressed at 0.9" in failure(assert_no_regression_at, fewer, store)
+    assert assert_no_regression_at(fewer, store, coverage_tolerance=None).state is State.PASSED
+
+
+def test_at_a_threshold_nothing_stored_is_no_baseline(tmp_path: Path) -> None:
+    """As without a threshold: it fails, and says what records."""
+    text = failure(assert_no_regression_at, sure(500, 25), Baselines(tmp_path))
+    assert text.startswith("no baseline: probe quiz")
+    with pytest.raises(UsageError, match="the baseline must be Baselines"):
+        assert_no_regression_at(sure(500, 25), "folder")  # type: ignore[arg-type]
+
+
+def test_what_fell_at_a_threshold_is_accepted_like_the_rest(tmp_path: Path) -> None:
+    """A store that accepts replaces the record, by either assertion."""
+    before, after = sure(500, 25), sure(500, 55)
+    for k, call in enumerate((assert_no_regression_at, assert_no_regression)):
+        Baselines(tmp_path / str(k)).record(before)
+        session = FakeSession()
+        session.at = (OperatingPoint(0.9),)
+        session.project = Strictness(tolerance=0.5, tail=1)
+        SINK.set(session)
+        settings = {} if k == 0 else {"accuracy_tolerance": None}
+        store = Baselines(tmp_path / str(k), policy=Policy(accept="signed off"))
+        verdict = call(after, store, **settings)
+        SINK.set(None)
+        assert verdict.state is State.RECORDED
+        assert store.load("quiz").predictions.correct.sum() == after.correct.sum()
+
+
+def test_the_points_of_the_project_are_judged_beside_calibration() -> None:
+    """One verdict each, after that on calibration; each may fail, and the text names it."""
+    before, after = sure(500, 25), sure(500, 55)
+    session = FakeSession(parents=[("base", before)])
+    session.project = Strictness(tolerance=0.5, tail=1)
+    session.at = (OperatingPoint(0.9), OperatingPoint(0.4, tolerance=0.3))
+    SINK.set(session)
+    text = failure(assert_no_regression, after, before, accuracy_tolerance=None)
+    SINK.set(None)
+    assert [v.point and v.point.threshold for v in session.verdicts] == [None, 0.9, 0.4] * 2
+    assert [v.against for v in session.verdicts] == ["parent"] * 3 + ["other"] * 3
+    states = [str(v.state) for v in session.verdicts]
+    assert states == ["passed", "regressed", "passed"] * 2
+    assert text.startswith("precision regressed at 0.9: probe quiz")
+    assert "one of 2 operating points, which share the error level: 0.025." in text
+
+
+def test_an_explicit_point_takes_the_tolerance_of_the_project_s() -> None:
+    """The call's goes before that of ``operating_points:`` at the same threshold."""
+    before, after = sure(500, 25), sure(500, 55)
+    session = FakeSession()
+    session.at = (OperatingPoint(0.9, tolerance=0.2),)
+    SINK.set(session)
+    assert assert_no_regression_at(after, before).state is State.PASSED
+    assert assert_no_regression_at(after, before).tolerance == 0.2
+    assert failure(assert_no_regression_at, after, before, tolerance=0.01)
+    assert failure(assert_no_regression_at, after, before, 0.8)
+    SINK.set(None)
+
+
+def test_without_points_nothing_changes() -> None:
+    """The verdict on calibration is the same, with and without operating points."""
+    first, second = two_runs(800, 3, 1.1)
+    alone = assert_no_regression(second, first, tolerance=0.2)
+    session = FakeSession()
+    session.at = (OperatingPoint(0.7, tolerance=0.5, coverage_tolerance=None),)
+    SINK.set(session)
+    beside = assert_no_regression(second, first, tolerance=0.2)
+    SINK.set(None)
+    # Numbers that are NaN equal nothing.
+    assert repr(alone) == repr(beside)
+    assert alone.at_points == ()
+    assert len(beside.at_points) == 1

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_calibration.config import Config, read_config
 from pytest_calibration.errors import ConfigError, UsageError
+from pytest_calibration.gate.strictness import OperatingPoint
 from pytest_calibration.models.backends import BACKENDS
 from pytest_calibration.models.loading import load_model
 
@@ -121,6 +122,24 @@ def test_no_file_is_a_configuration_that_says_nothing() -> None:
         ("alpha: 0.5", r"alpha must be a number above 0 and below 0\.5, got 0\.5"),
         ("alpha: 0", r"alpha must be a number above 0 and below 0\.5, got 0"),
         ("alpha: [0.05]", r"alpha must be a number above 0 and below 0\.5, got \[0\.05\]"),
+        ("operating_points: 0.9", r"operating_points must be a list of thresholds.*, got 0\.9"),
+        ("operating_points: [2]", r"operating_points\[0\] must be a number of .*at most 1, got 2"),
+        ("operating_points: [x]", r"operating_points\[0\] must be a number of .*, got 'x'"),
+        ("operating_points: [null]", r"operating_points\[0\] must be a number of .*, got None"),
+        ("operating_points: [.9, .9]", r"operating_points\[1\] names the threshold 0\.9 a second"),
+        ("operating_points: [{}]", r"operating_points\[0\] needs a threshold: the confidence"),
+        (
+            "operating_points: [{thresold: 0.9}]",
+            r"unknown key operating_points\[0\]\.thresold \(did you mean 'threshold'\?\)",
+        ),
+        (
+            "operating_points: [{threshold: 0.9, tolerance: null}]",
+            r"operating_points\[0\]\.tolerance must be a number .*, got None",
+        ),
+        (
+            "probes: {a: {operating_points: {threshold: 0.9}}}",
+            r"probes\.a\.operating_points must be a list .*, got \{'threshold': 0\.9\}",
+        ),
         ("- model", r"must hold a mapping with text keys, got list"),
         ("alpha: 0.1\nalpha: 0.2", r", line 2: the key 'alpha' is given twice"),
     ],
@@ -176,10 +195,43 @@ def test_the_tolerance_of_a_probe_goes_before_the_project(
     assert config.probe_tolerance("facts") == expected
 
 
+def test_operating_points_of_a_probe_go_before_those_of_the_project(path: Path) -> None:
+    """A threshold, or a mapping with tolerances; an empty list is none."""
+    path.write_text(
+        "operating_points: [0.9, {threshold: 0.5, tolerance: 0.1, coverage_tolerance: null}]\n"
+        "probes: {a: {operating_points: [1]}, b: {operating_points: []}, c: {}}\n",
+        encoding="utf-8",
+    )
+    config = read_config(path)
+    both = (OperatingPoint(0.9), OperatingPoint(0.5, 0.1, None))
+    assert config.operating_points("a") == (OperatingPoint(1.0),)
+    assert config.operating_points("b") == ()
+    assert config.operating_points("c") == config.operating_points("another") == both
+    assert Config().operating_points("a") == ()
+
+
 def test_the_limit_of_a_probe_is_its_own() -> None:
     """A probe without ``limit:`` has none."""
     config = Config(probes={"facts": {"limit": 7}, "more": {}})
     assert config.limits == {"facts": 7}
+
+
+def test_a_probe_has_the_limit_and_tolerance_of_its_preset() -> None:
+    """What it says itself goes first; a preset runs by its name; one may build on another."""
+    presets = {"mmlu": {"limit": 5}, "own": {"preset": "mmlu", "tolerance": 0.2}}
+    probes = {
+        "mmlu": {"tolerance": 0.1},
+        "a": {"preset": "own"},
+        "b": {"preset": "own", "limit": 3, "tolerance": 0.0},
+        "own": {"kind": "facts"},
+        "loop": {"preset": "loop"},
+        "odd": {"preset": ["own"]},
+    }
+    config = Config(probes=probes, presets=presets, tolerance=0.01)
+    assert config.limits == {"mmlu": 5, "a": 5, "b": 3}
+    assert Config(presets=presets).limits == {"mmlu": 5, "own": 5}
+    tolerances = [config.probe_tolerance(name) for name in probes]
+    assert tolerances == [0.1, 0.2, 0.0, 0.01, 0.01, 0.01]
 
 
 def test_the_command_line_goes_before_the_file(path: Path) -> None:

@@ -20,8 +20,9 @@ NAMES = [
     *("Preference", "SequenceLogprob", "Signature", "State", "TextClassifier", "Verbalized"),
     *("Verdict", "accuracy"),
     *("assert_accuracy_above", "assert_ece_below", "assert_metric_below", "assert_no_drift"),
-    *("assert_no_regression", "assert_not_overconfident", "brier", "by_slice", "checkpoints"),
-    *("compare", "diagnose", "ece", "judge", "load_model", "measure", "metrics", "nll", "plan"),
+    *("assert_no_regression", "assert_no_regression_at", "assert_not_overconfident", "brier"),
+    *("by_slice", "checkpoints", "choose_threshold", "compare", "compare_at", "diagnose", "ece"),
+    *("judge", "load_model", "measure", "metrics", "nll", "plan"),
     *("read_predictions", "reliability_diagram", "slice_shifts", "trend"),
 ]
 # Public, and not part of a star import, which would load torch.

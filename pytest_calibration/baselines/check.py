@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.record import BRIEF, MAX_SUPERSEDED, RECORDED_FIRST
 from pytest_calibration.gate.decision import State
-from pytest_calibration.gate.strictness import DEFAULT, Setting, Strictness
-from pytest_calibration.gate.verdict import Past, Verdict, align, cautioned, compare, judge
+from pytest_calibration.gate.strictness import DEFAULT, OperatingPoint, Setting, Strictness
+from pytest_calibration.gate.verdict import (
+    Past,
+    Verdict,
+    align,
+    cautioned,
+    compare,
+    compare_at_points,
+    judge,
+)
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.text.numbers import counted
@@ -29,7 +38,11 @@ def strictness_for(record: Record, project: Strictness, tolerance: float | None)
 
 
 def compare_with_record(
-    predictions: Predictions, record: Record, project: Strictness, tolerance: float | None = None
+    predictions: Predictions,
+    record: Record,
+    project: Strictness,
+    tolerance: float | None = None,
+    points: Sequence[OperatingPoint] = (),
 ) -> Verdict:
     """Compare predictions with a record, and with the anchor from which its drift is counted.
 
@@ -38,15 +51,39 @@ def compare_with_record(
         record: the baseline.
         project: how strict, where neither the call nor the record says so.
         tolerance: what the call says.
+        points: operating points at which they are compared as well.
     """
     strictness = strictness_for(record, project, tolerance)
     verdict = compare(predictions, record.predictions, **strictness.arguments(), against="baseline")
-    verdict = replace(verdict, past=_past(record), sharpness_before=record.sharpness)
+    at_points: tuple[Verdict, ...] = ()
+    if verdict.state is not State.NOT_COMPARABLE:
+        at_points = compare_at_record(predictions, record, project, points)
+    verdict = replace(
+        verdict, past=_past(record), sharpness_before=record.sharpness, at_points=at_points
+    )
     return _with_anchor(verdict, predictions, record, strictness, record.steps)
 
 
+def compare_at_record(
+    predictions: Predictions,
+    record: Record,
+    project: Strictness,
+    points: Sequence[OperatingPoint],
+) -> tuple[Verdict, ...]:
+    """Compare predictions with a record at operating points, which share the error level."""
+    past, items = _past(record), record.predictions
+    return tuple(
+        replace(verdict, past=past, sharpness_before=record.sharpness)
+        for verdict in compare_at_points(predictions, items, points, project, against="baseline")
+    )
+
+
 def compare_with_stored(
-    predictions: Predictions, store: Baselines, project: Strictness, tolerance: float | None = None
+    predictions: Predictions,
+    store: Baselines,
+    project: Strictness,
+    tolerance: float | None = None,
+    points: Sequence[OperatingPoint] = (),
 ) -> Verdict:
     """Compare predictions with their stored baseline, and record or replace it where allowed.
 
@@ -66,7 +103,8 @@ def compare_with_stored(
 
     From the second accepted step on, the predictions are also compared with the anchor, which stays
     when one is accepted: ``since_anchor`` of the verdict. Where the run moves the anchor, drift is
-    counted from what is then stored, unless the comparison fails and nothing is accepted.
+    counted from what is then stored, unless the comparison fails and nothing is accepted. What is
+    better or worse at an operating point is accepted alike.
 
     Raises:
         UnreadableBaseline: a record is stored and cannot be trusted.
@@ -74,17 +112,42 @@ def compare_with_stored(
     record = store.find(predictions.probe)
     if record is None:
         return _record_if_allowed(predictions, store, measure(predictions))
-    verdict = compare_with_record(predictions, record, project, tolerance)
+    verdict = compare_with_record(predictions, record, project, tolerance, points)
     comparable = verdict.state is not State.NOT_COMPARABLE
-    if verdict.state is State.REGRESSED or not comparable or verdict.improved:
+    if not comparable or any(map(_moved, (verdict, *verdict.at_points))):
         accepted = _accept_if_allowed(verdict, predictions, store, record)
         if accepted is not verdict:
-            accepted = replace(accepted, since_anchor=None)
+            accepted = replace(accepted, since_anchor=None, at_points=())
             if not comparable or store.policy.anchor is not None:
                 return accepted
             strictness = strictness_for(record, project, tolerance)
             return _with_anchor(accepted, predictions, record, strictness, record.steps + 1)
     return _anchor_if_allowed(verdict, store, record)
+
+
+def compare_at_stored(
+    predictions: Predictions, store: Baselines, project: Strictness, point: OperatingPoint
+) -> Verdict:
+    """Compare predictions with their stored baseline at one operating point.
+
+    What is stored, and what may be written, are as for :func:`compare_with_stored`; drift since the
+    anchor is judged there.
+
+    Raises:
+        UnreadableBaseline: a record is stored and cannot be trusted.
+    """
+    record = store.find(predictions.probe)
+    if record is None:
+        return _record_if_allowed(predictions, store, measure(predictions))
+    [verdict] = compare_at_record(predictions, record, project, [point])
+    if verdict.state is State.NOT_COMPARABLE or _moved(verdict):
+        return _accept_if_allowed(verdict, predictions, store, record)
+    return verdict
+
+
+def _moved(verdict: Verdict) -> bool:
+    """Whether it is worse, or better, so that what was measured may replace the record."""
+    return verdict.state is State.REGRESSED or verdict.improved
 
 
 def _with_anchor(

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from pytest_calibration.cli.arguments import (
     add_arguments,
     add_strictness,
+    items_at,
     number,
-    record_at,
+    pair_at,
     strictness,
+    tolerance_at,
     whole,
 )
 from pytest_calibration.cli.output import as_json, at_most, percent, table
@@ -32,16 +34,16 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "aa",
         help="measure the gate's false alarms and power on your own data",
-        description="Resample the predictions of a stored record or of a model, and count how "
+        description="Resample the predictions of a stored record, a file or a model, and count how "
         "often the gate fails where nothing changed, and how often where something did.",
         allow_abbrev=False,
     )
-    parser.add_argument("record", nargs="?", metavar="RECORD.yaml", help="a stored record")
+    parser.add_argument("record", nargs="?", metavar="FILE", help="a stored record, or predictions")
     add_asking(parser)
     add_arguments(
         parser,
-        ("--against", str, "OTHER.yaml", "a second record of the same probe: the two change places "
-         "at random"),
+        ("--against", str, "OTHER", "a second file of the same probe: the two change places at "
+         "random"),
         ("--model", str, "SPEC", "a model to run the probes on"),
         ("--parent", str, "SPEC", "a second model, as --against"),
         ("--n", whole(2, 1_000_000), "N", "items per trial (default: as given)"),
@@ -78,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_usage(options: argparse.Namespace) -> None:
     if (options.record is None) == (options.model is None):
-        raise UsageError("aa needs one of two things: a stored record, or --model SPEC.")
+        raise UsageError(
+            "aa needs one of two things: a stored record or a file of predictions, or --model SPEC."
+        )
     if options.model is None:
         for name in FOR_MODELS:
             if getattr(options, name.replace("-", "_")) is not None:
@@ -94,9 +98,11 @@ def _inputs(
 ) -> Iterator[tuple[Predictions, Predictions | None, Strictness]]:
     """Yield the predictions of each check, a second set of them, and how strict the gate is."""
     if options.record is not None:
-        record = record_at(options.record)
-        other = None if options.against is None else record_at(options.against).predictions
-        yield record.predictions, other, strictness(options, record.tolerance)
+        strict = strictness(options, tolerance_at(options.record))
+        if options.against is None:
+            yield items_at(options.record)[1], None, strict
+        else:
+            yield *pair_at(options.record, options.against), strict
         return
     project = Project(options)
     for predictions, other in _asked(options, project):

@@ -87,6 +87,25 @@ def add_strictness(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def threshold(text: str) -> float:
+    """Read an argument that is a confidence from which on answers are used."""
+    value = _setting("threshold")(text)
+    assert isinstance(value, float)
+    return value
+
+
+def add_thresholds(parser: argparse.ArgumentParser) -> None:
+    """Add the thresholds at which precision and coverage are compared."""
+    parser.add_argument(
+        "--threshold",
+        type=threshold,
+        action="append",
+        metavar="X",
+        help="compare precision and coverage of the answers with at least this confidence, too "
+        "(repeatable; default: operating_points of the configuration)",
+    )
+
+
 def strictness(
     options: argparse.Namespace,
     tolerance: float | None = None,
@@ -118,6 +137,11 @@ def record_at(path: str) -> Record:
 
     data = read_mapping(Path(path), UnreadableBaseline)
     return read_record(Path(path), data.get("probe", ""), data.get("name", ""))
+
+
+def tolerance_at(path: str) -> float | None:
+    """Return the tolerance that a record has of its own; None for other files."""
+    return record_at(path).tolerance if Path(path).suffix.lower() in RECORDS else None
 
 
 def items_at(

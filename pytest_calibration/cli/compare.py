@@ -10,7 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.cli.arguments import RECORDS, add_strictness, pair_at, record_at
+from pytest_calibration.cli.arguments import (
+    add_strictness,
+    add_thresholds,
+    pair_at,
+    tolerance_at,
+)
 from pytest_calibration.cli.output import FAILED, INCONCLUSIVE, verdict_lines
 from pytest_calibration.cli.project import Project, add_asking, progress_shown
 from pytest_calibration.errors import UsageError
@@ -41,6 +46,7 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("after", nargs="?", metavar="AFTER", help="the same, compared with it")
     add_asking(parser)
     add_strictness(parser)
+    add_thresholds(parser)
     parser.add_argument("--strict", action="store_true", help="exit with 3 where inconclusive")
     parser.add_argument("-v", "--verbose", action="store_true", help="print all numbers")
     parser.add_argument("--json", action="store_true", help="print everything for a program")
@@ -71,8 +77,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _verdicts(options: argparse.Namespace) -> Iterator[Verdict]:
-    """Yield the verdict of each probe."""
-    from pytest_calibration.gate.verdict import compare
+    """Yield the verdict of each probe, then those at its operating points."""
+    from pytest_calibration.gate.decision import State
+    from pytest_calibration.gate.verdict import compare, compare_at_points
     from pytest_calibration.text.visible import visible
 
     project = Project(options)
@@ -88,8 +95,11 @@ def _verdicts(options: argparse.Namespace) -> Iterator[Verdict]:
     pairs = _asked(options, project) if asked[0] else _read(options)
     names = _told_apart(*sides)
     for before, after, record in pairs:
-        settings = project.strictness(after.probe, record).arguments()
-        yield compare(after, before, **settings, against="other", reference=names[0])
+        strict, points = project.strictness(after.probe, record), project.points(after.probe)
+        verdict = compare(after, before, **strict.arguments(), reference=names[0])
+        yield verdict
+        if verdict.state is not State.NOT_COMPARABLE:
+            yield from compare_at_points(after, before, points, strict, reference=names[0])
 
 
 def _is_file(side: str) -> bool:
@@ -123,9 +133,7 @@ def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Prediction
             f"compare: {options.before} is of the probe {before.probe!r}, {options.after} of "
             f"{after.probe!r}; name two files of one probe."
         )
-    stored = Path(options.before).suffix.lower() in RECORDS
-    tolerance = record_at(options.before).tolerance if stored else None
-    yield before, after, tolerance
+    yield before, after, tolerance_at(options.before)
 
 
 def _asked(

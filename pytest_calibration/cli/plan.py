@@ -12,6 +12,7 @@ from pytest_calibration.cli.arguments import (
     number,
     record_at,
     strictness,
+    threshold,
     whole,
 )
 from pytest_calibration.cli.output import as_json, at_most, percent, table
@@ -19,7 +20,8 @@ from pytest_calibration.errors import UsageError
 
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
-    from pytest_calibration.gate.planning import Plan
+    from pytest_calibration.gate.planning import Plan, PointPlan
+    from pytest_calibration.gate.strictness import Strictness
 
 SIZES: Final = (200, 500, 1000, 2000, 5000)
 # Shares of changed answers for which the number of items that decides is printed.
@@ -43,6 +45,12 @@ def add(subparsers: Subparsers) -> None:
          "answers rightly (default: 0.15)"),
         ("--limit", number(1e-6, 1), "X", "an ECE limit: can it be tested?"),
         ("--baseline", str, "FILE", "a stored record: its own numbers instead of typical ones"),
+        ("--threshold", threshold, "X", "plan a comparison at an operating point: of the answers "
+         "with at least this confidence"),
+        ("--coverage", number(1e-6, 1), "C", "with --threshold: the share of such answers "
+         "(default: 0.3, or the record's)"),
+        ("--precision", number(1e-6, 1), "P", "with --threshold: their accuracy (default: half-way "
+         "from the threshold to 1, or the record's)"),
     )  # fmt: skip
     add_strictness(parser)
     parser.add_argument("--json", action="store_true", help="print numbers for a program")
@@ -57,6 +65,11 @@ def run(options: argparse.Namespace) -> int:
         MetricError: a value outside its range.
         UnreadableBaseline: the file of ``--baseline`` holds no record.
     """
+    if options.threshold is not None:
+        return _at_threshold(options)
+    for name in ("coverage", "precision"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"plan: --{name} goes with --threshold.")
     basis = _recorded(options) if options.baseline is not None else _typical(options)
     plan = basis.plan(basis.n)
     rows = [basis.plan(n) for n in sorted({*SIZES, basis.n})]
@@ -144,6 +157,50 @@ def _recorded(options: argparse.Namespace) -> Basis:
         (f"from {options.baseline} (probe {record.probe}, name {record.name})", share),
         dependence,
     )
+
+
+def _at_threshold(options: argparse.Namespace) -> int:
+    """Print the plan of a comparison at an operating point."""
+    from pytest_calibration.gate.planning import CHANGED, COVERED, plan_at, plan_at_like
+    from pytest_calibration.gate.strictness import DEFAULT, OperatingPoint
+
+    if options.limit is not None:
+        raise UsageError("plan: --limit is about the ECE, and does not go with --threshold.")
+    tolerance = DEFAULT.tolerance if options.tolerance is None else options.tolerance
+    point, strict = OperatingPoint(options.threshold, tolerance), strictness(options)
+    changed = CHANGED if options.changed is None else options.changed
+    n, groups = options.n, options.groups
+    if options.baseline is not None:
+        for name in ("groups", "coverage", "precision"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"plan: --{name} together with --baseline: the record says it.")
+        record = record_at(options.baseline)
+        predictions = record.predictions
+        n, grouped = n or predictions.n, predictions.n_clusters < predictions.n
+        plan_on = plan_at_like(predictions, point, changed, strict.alpha, strict.max_undetected)
+        source = f"from {options.baseline} (probe {record.probe}, name {record.name})"
+    else:
+        if n is None:
+            raise UsageError("plan needs --n, the number of items, or --baseline, a record.")
+        grouped = groups is not None
+        covered = COVERED if options.coverage is None else options.coverage
+        source = "assumed, where not given; --baseline=FILE takes them from a record"
+
+        def plan_on(items: int) -> PointPlan:
+            some = max(2, round((groups or n) * items / n))
+            return plan_at(
+                items, point, coverage=covered, precision=options.precision, changed=changed,
+                # As if all items of a group were alike, which is the worst case.
+                groups=some, effect=items / some, alpha=strict.alpha,
+                max_undetected=strict.max_undetected,
+            )  # fmt: skip
+
+    rows = [plan_on(items) for items in sorted({*SIZES, n})]
+    if options.json:
+        print(as_json(_point_tree(plan_on(n), rows)))
+    else:
+        print("\n".join(_point_lines(plan_on(n), rows, source, strict, grouped)))
+    return 0
 
 
 # --- output --------------------------------------------------------------------------------------
@@ -234,6 +291,72 @@ def _tree(plan: Plan, rows: list[Plan], limit: float | None) -> dict[str, Any]:
         "tolerance": strict.tolerance,
         "alpha": strict.alpha,
         "max_undetected": strict.max_undetected,
+        "changed": plan.changed,
+        **numbers(plan),
+        "table": {str(row.n): numbers(row) for row in rows},
+    }
+
+
+# --- output of a plan at an operating point ------------------------------------------------------
+
+
+def _point_lines(
+    plan: PointPlan, rows: Sequence[PointPlan], source: str, strict: Strictness, grouped: bool
+) -> Iterator[str]:
+    point = plan.point
+    groups = f" in {plan.units:,} groups" if grouped else ""
+    guard = (
+        "" if point.coverage_tolerance is None else f", of coverage {point.coverage_tolerance:g}"
+    )
+    yield (
+        f"a comparison at the threshold {point.name} on {plan.n:,} items{groups}, tolerance of "
+        f"precision {point.tolerance:g}{guard}, alpha {strict.alpha:g}"
+    )
+    yield (
+        f"  coverage {plan.coverage:.3f}, precision {plan.precision:.3f}, "
+        f"{percent(plan.changed)} of the answers right in one of the two runs only"
+    )
+    yield f"  {source}"
+    yield (
+        f"  smallest fall seen with 80 % power: of precision {plan.precision_visible:.3f}, of "
+        f"coverage {plan.coverage_visible:.3f}"
+    )
+    outcome = "it decides" if plan.decides else "INCONCLUSIVE unless it fails"
+    yield (
+        f"  {outcome}: a fall of {strict.max_undetected:g} beyond either tolerance must be seen; "
+        f"{plan.n_needed:,} items do"
+    )
+    yield f"  false alarms: at most {at_most(plan.false_alarm_rate)} of unchanged models fail"
+    yield ""
+    yield "  smallest falls seen; false alarms at most:"
+    heads = ["n", *(["groups"] if grouped else []), "precision", "coverage", "decides", "alarms"]
+    yield from table([heads, *(_point_row(row, grouped) for row in rows)])
+
+
+def _point_row(plan: PointPlan, grouped: bool) -> list[str]:
+    return [
+        f"{plan.n:,}",
+        *([f"{plan.units:,}"] if grouped else []),
+        f"{plan.precision_visible:.3f}",
+        f"{plan.coverage_visible:.3f}",
+        "yes" if plan.decides else "no",
+        at_most(plan.false_alarm_rate),
+    ]
+
+
+def _point_tree(plan: PointPlan, rows: Sequence[PointPlan]) -> dict[str, Any]:
+    names = ("n", "units", "precision_visible", "coverage_visible", "decides", "n_needed")
+
+    def numbers(plan: PointPlan) -> dict[str, Any]:
+        return {name: getattr(plan, name) for name in (*names, "false_alarm_rate")}
+
+    point = plan.point
+    return {
+        "threshold": point.threshold,
+        "tolerance": point.tolerance,
+        "coverage_tolerance": point.coverage_tolerance,
+        "coverage": plan.coverage,
+        "precision": plan.precision,
         "changed": plan.changed,
         **numbers(plan),
         "table": {str(row.n): numbers(row) for row in rows},

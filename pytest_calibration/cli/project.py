@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.cli.arguments import add_arguments, strictness, whole
+from pytest_calibration.gate.strictness import OperatingPoint
 
 if TYPE_CHECKING:
     from pytest_calibration.asking import Asker
@@ -112,9 +113,24 @@ class Project:
         tolerance = config.probe_tolerance(probe) if record is None else record
         return strictness(self._options, tolerance, config.alpha, config.tail)
 
+    def points(self, probe: str) -> tuple[OperatingPoint, ...]:
+        """Return the operating points of a probe: as the flags, or the project, say."""
+        given = getattr(self._options, "threshold", None)
+        if not given:
+            return self.config.operating_points(probe)
+        return tuple(OperatingPoint(threshold) for threshold in dict.fromkeys(given))
+
+    def thresholds(self, probe: str) -> list[float]:
+        """Return the thresholds of the operating points of a probe."""
+        return [point.threshold for point in self.points(probe)]
+
 
 def measure_checkpoints(
-    project: Project, specs: Sequence[ModelSpec], parent: ModelSpec | None, history: History
+    project: Project,
+    specs: Sequence[ModelSpec],
+    parent: ModelSpec | None,
+    history: History,
+    thresholds: Sequence[float] = (),
 ) -> None:
     """Ask models every probe, and add what they answered to a history, each as it is done.
 
@@ -123,6 +139,8 @@ def measure_checkpoints(
         specs: the models, checkpoints of a run for example.
         parent: what they were trained from; has lines of its own.
         history: gets a line and the items of each model and probe.
+        thresholds: at which precision and coverage are measured, beside the operating points of
+            the project.
     """
     from pytest_calibration.history.checkpoints import checkpoint_of
     from pytest_calibration.history.commit import commit_of
@@ -143,6 +161,7 @@ def measure_checkpoints(
                 stage=spec.baseline or "",
                 parent="" if start is None or is_parent else start.text,
                 commit=commit,
+                thresholds=[*project.thresholds(one.probe), *thresholds],
             )
             for one in answers
         ]

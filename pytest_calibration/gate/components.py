@@ -54,7 +54,7 @@ class Component:
 
     Attributes:
         name: ``signed gap``, ``slope``, ``shape``, ``cross-fitted ECE``, ``confident answers`` or
-            ``accuracy``.
+            ``accuracy``; at an operating point ``precision`` or ``coverage``.
         before: value of the baseline.
         after: value of the candidate.
         worsening: how much worse the candidate is; negative is better.
@@ -67,10 +67,13 @@ class Component:
             baseline was to err the other way, it must be further by the tolerance.
         unavailable: why the component does not apply; empty where it does.
         level: one-sided confidence of the bound.
-        above: the values are those among items with more confidence than this; NaN for all items.
+        above: the values are those among items with more confidence than this, for precision at
+            least this; NaN for all items.
         n: number of items of the candidate that are meant; 0 for all.
         error_of_after: standard error of ``after`` where, after a move through zero, the candidate
             errs by more than the baseline as measured, and is not established to; else 0.
+        smallest_visible: smallest worsening that is seen with 80 % power; known at an operating
+            point only, else NaN.
     """
 
     name: str
@@ -86,6 +89,7 @@ class Component:
     above: float = math.nan
     n: int = 0
     error_of_after: float = 0.0
+    smallest_visible: float = math.nan
 
     @property
     def fired(self) -> bool:
@@ -95,7 +99,10 @@ class Component:
     @property
     def among(self) -> str:
         """Which answers are meant: ``of the 130 answers above 0.9``; empty for all."""
-        return "" if math.isnan(self.above) else f"of the {self.n:,} answers above {self.above:g}"
+        if math.isnan(self.above):
+            return ""
+        beyond = "at or above" if self.name == "precision" else "above"
+        return f"of the {self.n:,} answers {beyond} {self.above:.9g}"
 
     @property
     def changed_sides(self) -> bool:
@@ -409,24 +416,46 @@ def unavailable(name: str, reason: str, tolerance: float) -> Component:
 
 
 def accuracy_component(pair: Paired, tolerance: float, alpha: float) -> Component:
-    """Loss of accuracy, paired: normal bound, or exact McNemar with few discordant items.
+    """Loss of accuracy, paired; see :func:`loss_component`."""
+    return loss_component("accuracy", pair.correct0, pair.correct1, pair, tolerance, alpha)
 
-    Of d discordant items, the number that only the baseline had right is Binomial(d, π). Below 25
-    the bound is d·(2π_L − 1)/n with π_L the exact (Clopper–Pearson) lower bound of π; with a
+
+def loss_component(
+    name: str,
+    held0: FloatArray,
+    held1: FloatArray,
+    pair: Paired,
+    tolerance: float,
+    alpha: float,
+    least_error: float = 0.0,
+) -> Component:
+    """Loss of a share, paired: normal bound, or exact McNemar with few discordant items.
+
+    Of d discordant items, the number of those that only the baseline held is Binomial(d, π). Below
+    25 the bound is d·(2π_L − 1)/n with π_L the exact (Clopper–Pearson) lower bound of π; with a
     tolerance of 0 this is McNemar's exact test. Grouped items always take the cluster-robust bound.
+
+    Args:
+        name: of the component.
+        held0: (n,) 1 for the items of the baseline that have it, else 0.
+        held1: (n,) the same of the candidate.
+        pair: the n items.
+        tolerance: allowed loss.
+        alpha: one-sided error level of the bound.
+        least_error: smallest standard error of a bound that is not exact.
     """
-    loss = pair.correct0 - pair.correct1
+    loss = held0 - held1
     n = len(loss)
-    before, after = float(pair.correct0.mean()), float(pair.correct1.mean())
+    before, after = float(held0.mean()), float(held1.mean())
     discordant = int(np.abs(loss).sum())
-    error = standard_error(loss, pair.clusters)
+    error = max(standard_error(loss, pair.clusters), least_error)
     if discordant < EXACT_BELOW and pair.clusters is None:
         lost = int((loss > 0).sum())
         share = binomial_lower_bound(lost, discordant, alpha)
         bound = discordant * (2 * share - 1) / n if discordant else 0.0
     else:
         bound = float(loss.mean()) - upper_quantile(alpha, pair.equal_units) * error
-    return Component("accuracy", before, after, before - after, error, bound, tolerance)
+    return Component(name, before, after, before - after, error, bound, tolerance)
 
 
 def calibration_components(pair: Paired, tolerance: float, z: float) -> tuple[Component, ...]:

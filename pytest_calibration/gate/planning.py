@@ -12,6 +12,7 @@ import numpy as np
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component, Paired, slope_weights
 from pytest_calibration.gate.decision import MIN_UNITS
+from pytest_calibration.gate.operating_point import beyond_tolerance
 from pytest_calibration.gate.power import (
     CONFIDENT_SHARE,
     POWER,
@@ -24,9 +25,17 @@ from pytest_calibration.gate.power import (
     units_to_decide,
     worsening_at_power,
 )
-from pytest_calibration.gate.strictness import ALPHA, TOLERANCE, Strictness
+from pytest_calibration.gate.strictness import (
+    ALPHA,
+    MAX_UNDETECTED,
+    TOLERANCE,
+    OperatingPoint,
+    Strictness,
+)
 from pytest_calibration.measurement import measure
+from pytest_calibration.metrics import selective
 from pytest_calibration.predictions import Predictions
+from pytest_calibration.uncertainty.conditional import ConditionalMean
 from pytest_calibration.uncertainty.quantiles import NORMAL, upper_quantile
 from pytest_calibration.uncertainty.standard_errors import (
     cluster_codes,
@@ -40,6 +49,13 @@ CHANGED: Final = 0.15
 TYPICAL_FLOOR: Final = 1.12
 # The 95 % quantile of that ECE over its mean.
 HIGH_OVER_FLOOR: Final = 1.41
+
+# Assumed share of the answers with at least the confidence of an operating point.
+COVERED: Final = 0.3
+# Variance of a fall of precision over that of two runs that have nothing in common, where the share
+# CHANGED of the answers changes; at 0.9 it is from 0.3 to 0.7 on the sources of
+# benchmarks/generators.py, and in proportion where fewer change.
+SHARED: Final = 0.6
 
 # How far beyond the tolerance the worsenings lie for which power is shown.
 EXCESSES: Final = (0.02, 0.035, 0.06, 0.1)
@@ -174,6 +190,154 @@ def _plan(n: int, units: int, equal: int, changed: float, strictness: Strictness
         + (1 - share) * allowed_false_alarms(alpha, equal),
         noise_floor=min(1.0, TYPICAL_FLOOR / math.sqrt(equal)),
     )
+
+
+@dataclass(frozen=True)
+class PointPlan:
+    """What a comparison at an operating point will be able to detect.
+
+    Attributes:
+        n: number of items.
+        units: number of independent units (items, or groups).
+        point: the threshold, and what may get worse there.
+        coverage: share of the answers that are acted on.
+        precision: their accuracy.
+        changed: share of the items that only one of the two models answers correctly.
+        precision_visible: smallest fall of precision that is seen with 80 % power.
+        coverage_visible: smallest fall of coverage that is; NaN where any is allowed.
+        decides: whether a comparison that does not fail passes, instead of being inconclusive.
+        n_needed: number of items from which on it decides.
+        false_alarm_rate: upper bound of how often an unchanged model fails.
+    """
+
+    n: int
+    units: int
+    point: OperatingPoint
+    coverage: float
+    precision: float
+    changed: float
+    precision_visible: float
+    coverage_visible: float
+    decides: bool
+    n_needed: int
+    false_alarm_rate: float
+
+
+def plan_at(
+    n: int,
+    point: OperatingPoint,
+    *,
+    coverage: float = COVERED,
+    precision: float | None = None,
+    changed: float = CHANGED,
+    groups: int | None = None,
+    effect: float = 1.0,
+    alpha: float = ALPHA,
+    max_undetected: float = MAX_UNDETECTED,
+) -> PointPlan:
+    """Return what a comparison at an operating point on n items will be able to detect.
+
+    Args:
+        n: number of items, at least 2.
+        point: the operating point.
+        coverage: share of the answers with at least its threshold, in (0, 1].
+        precision: their accuracy, in (0, 1]; by default half-way from the threshold to 1, as of a
+            calibrated model.
+        changed: share of the items that only one of the two models answers correctly, in (0, 1]. So
+            many cross the threshold, and so much of the errors is not shared.
+        groups: number of groups that the items come in.
+        effect: design effect of these groups: 1 where they tell nothing.
+        alpha: one-sided error level of each bound.
+        max_undetected: how much beyond a tolerance may stay undetected, above 0.
+
+    Raises:
+        MetricError: a value outside these ranges.
+    """
+    units = n if groups is None else groups
+    precision = (1 + point.threshold) / 2 if precision is None else precision
+    strictness = Strictness(alpha=alpha, max_undetected=max_undetected)
+    _check_ranges(n, units, strictness.max_undetected, changed)
+    for name, share in (("coverage", coverage), ("precision", precision)):
+        if not 0 < share <= 1:
+            raise MetricError(f"{name} must be above 0 and at most 1, got {share}.")
+    wrong = 1 - precision
+    lower = min(wrong + point.tolerance, 1.0)
+    apart = effect * min(1.0, SHARED * changed / CHANGED) / coverage
+    error = math.sqrt(apart * (wrong * precision + lower * (1 - lower)))
+    crossing = min(changed, 2 * coverage * (1 - coverage))
+    single = [_unchanged("precision", error, point.tolerance)]
+    if point.coverage_tolerance is not None:
+        across = math.sqrt(effect * crossing)
+        single.append(_unchanged("coverage", across, point.coverage_tolerance))
+    components = scaled(single, 1, n)
+    z = bound_quantile(components, strictness.alpha, units)
+    visible = [worsening_at_power(c.tolerance, z, c.standard_error) for c in components]
+    least = math.ceil(MIN_UNITS * n / units)
+    needed = units_to_decide(
+        single, 0.0, strictness.alpha, 1, strictness.max_undetected, least,
+        visible=beyond_tolerance,
+    )  # fmt: skip
+    beyond = beyond_tolerance(components, 0.0, z)
+    return PointPlan(
+        n=n,
+        units=units,
+        point=point,
+        coverage=coverage,
+        precision=precision,
+        changed=changed,
+        precision_visible=min(1.0, visible[0]),
+        coverage_visible=min(1.0, visible[1]) if len(visible) > 1 else math.nan,
+        decides=units >= MIN_UNITS and beyond <= strictness.max_undetected,
+        n_needed=needed,
+        false_alarm_rate=false_alarm_rate(components, z, units),
+    )
+
+
+def plan_at_like(
+    predictions: Predictions,
+    point: OperatingPoint,
+    changed: float = CHANGED,
+    alpha: float = ALPHA,
+    max_undetected: float = MAX_UNDETECTED,
+) -> Callable[[int], PointPlan]:
+    """Return a function that plans comparisons at an operating point on items like these.
+
+    Args:
+        predictions: with answers that have at least the confidence of the point.
+        point: the operating point.
+        changed: share of the items that only one of the two models answers correctly.
+        alpha: one-sided error level of each bound.
+        max_undetected: how much beyond a tolerance may stay undetected.
+
+    Raises:
+        MetricError: no answer has so much confidence.
+    """
+    selective.precision(predictions, point.threshold)
+    clusters = cluster_codes(predictions)
+    right = predictions.correct.astype(np.float64)
+    which = selective.answered(predictions.confidence, point.threshold)
+    found = ConditionalMean.of(right, which, clusters)
+    alone = found.standard_error()
+    effect = 1.0
+    if clusters is not None and alone > 0:
+        effect = max(1.0, (found.standard_error(clusters) / alone) ** 2)
+
+    def plan_on(items: int) -> PointPlan:
+        groups = max(2, round(predictions.n_clusters * items / predictions.n))
+        return plan_at(
+            items,
+            point,
+            coverage=found.share,
+            # No wrong answer among these does not mean that none will be.
+            precision=(found.n * found.value + 1) / (found.n + 2),
+            changed=changed,
+            groups=min(groups, items),
+            effect=effect,
+            alpha=alpha,
+            max_undetected=max_undetected,
+        )
+
+    return plan_on
 
 
 def _check_ranges(n: int, units: int, max_undetected: float, changed: float) -> None:

@@ -102,20 +102,22 @@ def units_to_decide(
     least: int,
     share: float = 1.0,
     per_unit: float = 1.0,
+    visible: Callable[[Iterable[Component], float, float], float] = smallest_visible,
 ) -> int:
     """Return from how many units on such a comparison would decide; 0 where no number does.
 
     The standard errors are those of ``units`` units; they fall with the root of the number.
-    ``share`` is that of :func:`bound_quantile`, ``per_unit`` the number of items of a unit.
+    ``share`` is that of :func:`bound_quantile`, ``per_unit`` the number of items of a unit, and
+    ``visible`` says which worsening must be seen.
     """
     components = list(components)
-    if not max_undetected or math.isnan(smallest_visible(components, tolerance, 0.0)):
+    if not max_undetected or math.isnan(visible(components, tolerance, 0.0)):
         return 0
 
     def decides(number: int) -> bool:
         expected = scaled(components, units, number, per_unit)
         z = bound_quantile(expected, alpha, number, share)
-        return smallest_visible(expected, tolerance, z) <= tolerance + max_undetected
+        return visible(expected, tolerance, z) <= tolerance + max_undetected
 
     return _smallest(decides, least)
 

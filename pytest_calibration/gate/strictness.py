@@ -16,6 +16,12 @@ ALPHA: Final = 0.05
 MAX_UNDETECTED: Final = 0.05
 MIN_SHARE: Final = 0.95
 TAIL: Final = 0.9
+THRESHOLD: Final = 0.9
+# Coverage moves by more than confidences do, and costs less than a wrong answer that is acted on.
+COVERAGE_TOLERANCE: Final = 0.05
+
+
+MAY_BE_NONE: Final = frozenset({"accuracy_tolerance", "drift_tolerance", "coverage_tolerance"})
 
 
 def range_error(name: str, value: object) -> str:
@@ -28,16 +34,16 @@ def range_error(name: str, value: object) -> str:
             raise ConfigError(f"{path}: tolerance {problem}.")
 
     Args:
-        name: a field of :class:`Strictness`.
-        value: what was read. None is right for ``accuracy_tolerance`` and ``drift_tolerance``.
+        name: a field of :class:`Strictness` or :class:`OperatingPoint`.
+        value: what was read. None is right for a name of ``MAY_BE_NONE``.
     """
-    if name in ("accuracy_tolerance", "drift_tolerance") and value is None:
+    if name in MAY_BE_NONE and value is None:
         return ""
     # NaN lies in no range.
     number: Any = math.nan if isinstance(value, bool) or not isinstance(value, Real) else value
     if name == "alpha":
         expected, fits = "above 0 and below 0.5", 0 < number < 0.5
-    elif name == "tail":
+    elif name in ("tail", "threshold"):
         expected, fits = "of at least 0 and at most 1", 0 <= number <= 1
     else:
         expected, fits = "of at least 0 and below 1", 0 <= number < 1
@@ -49,7 +55,7 @@ class Setting:
     """A setting that is not the default.
 
     Attributes:
-        name: a field of :class:`Strictness`.
+        name: a field of :class:`Strictness` or :class:`OperatingPoint`.
         value: what it is here; None where it is switched off.
         default: what it is by default.
     """
@@ -93,12 +99,7 @@ class Strictness:
     drift_tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in list(vars(self).items()):
-            problem = range_error(name, value)
-            if problem:
-                raise MetricError(f"{name} {problem}.")
-            if value is not None:
-                object.__setattr__(self, name, float(value))
+        _check_ranges(self)
 
     def changed(self) -> tuple[Setting, ...]:
         """Return the settings that are not the default, but for ``min_share``, the least first.
@@ -147,8 +148,61 @@ class Strictness:
         return replace(self, **chosen)
 
 
+def _check_ranges(settings: object) -> None:
+    """Turn the numbers of a frozen dataclass into floats.
+
+    Raises:
+        MetricError: a value that is no number, or outside its range.
+    """
+    for name, value in list(vars(settings).items()):
+        problem = range_error(name, value)
+        if problem:
+            raise MetricError(f"{name} {problem}.")
+        if value is not None:
+            object.__setattr__(settings, name, float(value))
+
+
 def _twice(tolerance: float) -> float:
     return min(2 * tolerance, math.nextafter(1, 0))
 
 
 DEFAULT: Final = Strictness()
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A confidence from which on answers are acted on, and what may get worse there.
+
+    An answer is acted on where its confidence is at least the threshold, both in float32.
+
+    Attributes:
+        threshold: the confidence, in [0, 1].
+        tolerance: allowed fall of precision (the accuracy of these answers), in [0, 1).
+        coverage_tolerance: allowed fall of coverage (their share), in [0, 1); None for any.
+
+    Raises:
+        MetricError: a value that is no number, or outside its range.
+    """
+
+    threshold: float = THRESHOLD
+    tolerance: float = TOLERANCE
+    coverage_tolerance: float | None = COVERAGE_TOLERANCE
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+
+    @property
+    def name(self) -> str:
+        """The threshold with as many digits as float32 tells apart: ``0.9``."""
+        return f"{self.threshold:.9g}"
+
+    def changed(self) -> tuple[Setting, ...]:
+        """Return the tolerances that are not the default."""
+        return tuple(
+            Setting(name, value, default)
+            for name, value, default in (
+                ("tolerance", self.tolerance, TOLERANCE),
+                ("coverage_tolerance", self.coverage_tolerance, COVERAGE_TOLERANCE),
+            )
+            if value != default
+        )

@@ -8,28 +8,32 @@ prints the digits that show it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component, Paired
-from pytest_calibration.gate.decision import MIN_UNITS, State, decide
+from pytest_calibration.gate.decision import MIN_UNITS, Decision, State, decide
+from pytest_calibration.gate.operating_point import COVERAGE, PRECISION, decide_at
 from pytest_calibration.gate.strictness import (
     ALPHA,
+    COVERAGE_TOLERANCE,
     MAX_UNDETECTED,
     MIN_SHARE,
     TAIL,
+    THRESHOLD,
     TOLERANCE,
+    OperatingPoint,
     Setting,
     Strictness,
 )
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.metrics.sharpness import Sharpness
-from pytest_calibration.metrics.table import below_zero, sides_below_zero
+from pytest_calibration.metrics.table import below_zero, metric_at, sides_below_zero
 from pytest_calibration.predictions import (
     IdArray,
     IntArray,
@@ -44,6 +48,10 @@ from pytest_calibration.text.visible import visible
 Against: TypeAlias = Literal["baseline", "parent", "anchor", "run", "other"]
 # For a smaller limit no number of items that would make it testable is printed.
 SMALLEST_TESTABLE: Final = 0.001
+# What is measured of the candidate, and of what it is compared with.
+SIDES: Final = ("measurement", "baseline")
+# Components of which less is worse.
+FALLING: Final = frozenset({"accuracy", PRECISION, COVERAGE})
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,9 @@ class Verdict:
         past: what was stored before, the oldest first; the last is the current baseline.
         since_anchor: the comparison with the anchor, from which accepted steps are counted; None
             where there is none.
+        point: the operating point that was compared; None for a comparison of calibration.
+        coverage: measurements of the coverage there, of candidate and baseline; None without.
+        at_points: the comparisons at the operating points of the project.
     """
 
     state: State
@@ -156,6 +167,9 @@ class Verdict:
     sharpness_before: Sharpness | None = field(default=None, repr=False)
     past: tuple[Past, ...] = field(default=(), repr=False)
     since_anchor: Verdict | None = field(default=None, repr=False, compare=False)
+    point: OperatingPoint | None = None
+    coverage: tuple[Measurement, Measurement] | None = field(default=None, repr=False)
+    at_points: tuple[Verdict, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def failing(self) -> tuple[Component, ...]:
@@ -202,11 +216,14 @@ class Verdict:
         name, accuracy = HEADLINES[self.state], [c.name == "accuracy" for c in self.failing]
         if self.state is State.REGRESSED:
             subject = "accuracy" if accuracy and all(accuracy) else "calibration"
+            if self.point is not None:
+                subject = " and ".join(c.name for c in self.failing)
             drift = self.against in ("anchor", "run")
             name = f"{subject} {'drifted' if drift else 'regressed'}"
         if self.above and self.state is State.ABOVE_LIMIT:
             name = "below the limit"
-        return headline(name, self.measurement.probe, self.measurement.model)
+        at = "" if self.point is None else f" at {self.point.name}"
+        return headline(f"{name}{at}", self.measurement.probe, self.measurement.model)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -343,43 +360,167 @@ def compare(
     """
     reference = _reference(against, reference)
     strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected, min_share, tail)
-    predictions, baseline = as_predictions(predictions), as_predictions(baseline)
-    verdict = Verdict(
-        State.NOT_COMPARABLE,
-        measurement=measure(predictions, bins=bins),
-        baseline=measure(baseline, bins=bins),
+    return _compared(
+        as_predictions(predictions),
+        as_predictions(baseline),
+        strictness,
+        lambda pair: decide(pair, strictness),
+        lambda *sides: dict(zip(SIDES, (measure(one, bins=bins) for one in sides), strict=True)),
+        strictness.changed(),
         against=against,
         reference=reference,
         tolerance=strictness.tolerance,
         alpha=strictness.alpha,
-        candidate_n=len(predictions),
-        baseline_n=len(baseline),
-        candidate=predictions,
     )
+
+
+def compare_at(
+    predictions: PredictionsLike,
+    baseline: PredictionsLike,
+    threshold: float = THRESHOLD,
+    *,
+    tolerance: float = TOLERANCE,
+    coverage_tolerance: float | None = COVERAGE_TOLERANCE,
+    alpha: float = ALPHA,
+    max_undetected: float = MAX_UNDETECTED,
+    min_share: float = MIN_SHARE,
+    against: Against = "other",
+    reference: str | None = None,
+    points: int = 1,
+) -> Verdict:
+    """Decide whether the answers that are acted on got worse, or fewer, than the baseline's.
+
+    These are the answers with a confidence of at least the threshold, both in float32. It fails
+    when the one-sided lower bound of a fall lies beyond its tolerance: of *precision*, their
+    accuracy, or of *coverage*, their share of all items. Both are paired. A coverage that rises is
+    no regression. It is inconclusive when a fall of the tolerance + ``max_undetected`` of either
+    could have been missed (80 % power), when a side has no such answer, or below 50 units.
+
+    Args:
+        predictions: the candidate; predictions or a pair (probabilities, labels).
+        baseline: what it is compared with, from the same probe.
+        threshold: in [0, 1].
+        tolerance: allowed fall of precision, in [0, 1).
+        coverage_tolerance: allowed fall of coverage, in [0, 1); None for any.
+        alpha: one-sided error level of each bound, in (0, 0.5).
+        max_undetected: how much beyond a tolerance may stay undetected, in [0, 1).
+        min_share: as in :func:`compare`.
+        against: as in :func:`compare`.
+        reference: as in :func:`compare`.
+        points: number of operating points that share the error level.
+
+    Raises:
+        MetricError: one of these numbers outside its range.
+    """
+    point = OperatingPoint(threshold, tolerance, coverage_tolerance)
+    strictness = Strictness(alpha=alpha, max_undetected=max_undetected, min_share=min_share)
+    verdict = _compared(
+        as_predictions(predictions),
+        as_predictions(baseline),
+        strictness,
+        lambda pair: decide_at(pair, point, strictness, points),
+        lambda *sides: _sides_at(point, *sides),
+        (*point.changed(), *strictness.changed()),
+        against=against,
+        reference=_reference(against, reference),
+        tolerance=point.tolerance,
+        alpha=strictness.alpha,
+        point=point,
+    )
+    if points == 1:
+        return verdict
+    share = f"one of {points} operating points, which share the error level: {alpha / points:.3g}."
+    return replace(verdict, notes=(*verdict.notes, share))
+
+
+def compare_at_points(
+    predictions: Predictions,
+    baseline: Predictions,
+    points: Sequence[OperatingPoint],
+    strictness: Strictness,
+    *,
+    against: Against = "other",
+    reference: str | None = None,
+) -> tuple[Verdict, ...]:
+    """Compare at each of some operating points, which share the error level."""
+    return tuple(
+        compare_at(
+            predictions,
+            baseline,
+            point.threshold,
+            tolerance=point.tolerance,
+            coverage_tolerance=point.coverage_tolerance,
+            alpha=strictness.alpha,
+            max_undetected=strictness.max_undetected,
+            min_share=strictness.min_share,
+            against=against,
+            reference=reference,
+            points=len(points),
+        )
+        for point in points
+    )
+
+
+def _sides_at(point: OperatingPoint, *sides: Predictions) -> dict[str, Any]:
+    """Measure both sides at an operating point: coverage, and precision where both have it."""
+    coverage, precision = (metric_at(name, point.threshold).name for name in (COVERAGE, PRECISION))
+    covered = tuple(measure(one, coverage) for one in sides)
+    shown = covered
+    if all(one.value for one in covered):
+        shown = tuple(measure(one, precision) for one in sides)
+    return {**dict(zip(SIDES, shown, strict=True)), "coverage": covered}
+
+
+def _compared(
+    predictions: Predictions,
+    baseline: Predictions,
+    strictness: Strictness,
+    decided: Callable[[Paired], Decision],
+    measured: Callable[..., dict[str, Any]],
+    settings: tuple[Setting, ...],
+    **fields: Any,
+) -> Verdict:
+    """Pair two sides and decide.
+
+    Args:
+        predictions: the candidate.
+        baseline: the other side.
+        strictness: its ``min_share`` counts here.
+        decided: decides on the pairs.
+        measured: fields of the verdict that measure candidate and baseline.
+        settings: those that are not the default.
+        fields: further fields of the verdict.
+    """
+    fields |= {"candidate_n": len(predictions), "baseline_n": len(baseline)}
+    reference = fields["reference"]
     ours, theirs, remark = align(predictions, baseline, reference, strictness.min_share)
     if ours is None or theirs is None:
-        return replace(verdict, reason=remark)
+        return Verdict(
+            State.NOT_COMPARABLE,
+            reason=remark,
+            candidate=predictions,
+            **measured(predictions, baseline),
+            **fields,
+        )
     candidate, stored = predictions.take(ours), baseline.take(theirs)
     pair = Paired.of(stored, candidate)
-    decision = decide(pair, strictness)
+    decision = decided(pair)
     undefined = [c.name for c in decision.components if not c.unavailable and math.isnan(c.bound)]
     if undefined and pair.units >= MIN_UNITS:
         raise MetricError(
             f"the {undefined[0]} of probe {predictions.probe!r} is NaN on {len(ours)} items; "
             "no verdict is given."
         )
-    if len(ours) < len(predictions):
-        verdict = replace(verdict, measurement=measure(candidate, bins=bins))
-    verdict = replace(
-        verdict,
-        baseline=measure(stored, bins=bins),
+    verdict = Verdict(
         n=len(ours),
         units=pair.units,
         candidate=candidate,
         baseline_items=stored,
+        **measured(candidate, stored),
         **vars(decision),
+        **fields,
     )
-    return cautioned(verdict, remark, strictness.changed())
+    return cautioned(verdict, remark, settings)
 
 
 def cautioned(verdict: V, remark: str, settings: tuple[Setting, ...]) -> V:
@@ -521,10 +662,16 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
     yield _numbers(m)
     if verdict.baseline is not None:
         yield f"{verdict.reference}: {_numbers(verdict.baseline)}"
+    if verdict.coverage is not None and m.metric != verdict.coverage[0].metric:
+        now, before = verdict.coverage
+        yield _numbers(now)
+        yield f"{verdict.reference}: {_numbers(before)}"
     yield direction(m)
     if verdict.components:
         yield from _component_table(verdict)
-    if not math.isnan(verdict.smallest_visible):
+    if verdict.point is not None:
+        yield from _visible_falls(verdict.components)
+    elif not math.isnan(verdict.smallest_visible):
         yield f"smallest shift visible here at 80 % power: {verdict.smallest_visible:.3f}"
     if verdict.n_needed:
         yield f"about {verdict.n_needed:,} {m.unit}s would decide it"
@@ -536,6 +683,16 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
         yield f"{better}{accept}"
     noted = () if verdict.candidate is None else verdict.candidate.notes
     yield from (f"note: {note}" for note in (*verdict.cautions, *noted, *verdict.notes))
+
+
+def _visible_falls(components: Sequence[Component]) -> Iterator[str]:
+    falls = [
+        f"of {c.name} {c.smallest_visible:.3f}"
+        for c in components
+        if not math.isnan(c.smallest_visible)
+    ]
+    if falls:
+        yield f"smallest fall visible here at 80 % power: {', '.join(falls)}"
 
 
 def direction(measurement: Measurement) -> str:
@@ -570,7 +727,7 @@ def _limit_sentence(verdict: Verdict) -> str:
 
 def _component_sentence(c: Component) -> str:
     bound, tolerance = distinct(c.bound, c.tolerance)
-    verb = "fell" if c.name == "accuracy" else "worsened"
+    verb = "fell" if c.name in FALLING else "worsened"
     negative = below_zero(c.name, c.before)
     before = f"{c.before:.3f}, {negative}" if negative else f"{c.before:.3f}"
     return (

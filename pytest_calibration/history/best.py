@@ -20,7 +20,7 @@ from pytest_calibration.gate.components import Paired, paired_error
 from pytest_calibration.gate.verdict import align
 from pytest_calibration.history.comparing import error_of
 from pytest_calibration.history.series import Series
-from pytest_calibration.metrics import DEFAULT_BINS, METRICS
+from pytest_calibration.metrics import DEFAULT_BINS, metric_named
 from pytest_calibration.metrics.binning import bin_index
 from pytest_calibration.metrics.cross_fitted import cross_fitted
 from pytest_calibration.predictions import FloatArray, Predictions
@@ -61,7 +61,7 @@ def deciding(metric: str) -> str:
 
     A metric with no better direction, as the mean confidence, decides nothing: calibration does.
     """
-    entry = METRICS[metric]
+    entry = metric_named(metric)
     if metric == "signed_gap":
         return metric
     return DEBIASED if entry.error or entry.better == "neither" else metric
@@ -110,7 +110,7 @@ class _Candidates:
         value = self._series.lines[place].metrics[metric].value
         if metric == "signed_gap":
             return -abs(value)
-        return value if METRICS[metric].better == "higher" else -value
+        return value if metric_named(metric).better == "higher" else -value
 
     def surely_better(self, best: int, other: int, metric: str, many: int) -> bool:
         """Whether the best of many is better than another beyond chance."""

@@ -11,7 +11,7 @@ from pytest_calibration.history.best import Best
 from pytest_calibration.history.comparing import Comparison
 from pytest_calibration.history.drift import Drift
 from pytest_calibration.history.series import Series
-from pytest_calibration.metrics import METRICS
+from pytest_calibration.metrics import metric_named
 from pytest_calibration.text.numbers import distinct
 
 MOST_NAMED: Final = 6
@@ -90,7 +90,7 @@ def _best(drift: Drift) -> Iterator[str]:
         return
     numbers = series.numbers(best.metric)
     value, accuracy = numbers[best.place], series.lines[best.place].metrics["accuracy"]
-    label = METRICS[best.metric].label
+    label = metric_named(best.metric).label
     shown = ""
     if value is not None and best.metric != "accuracy":
         shown = f"{label} {value.value:z.3f}, "
@@ -101,7 +101,7 @@ def _best(drift: Drift) -> Iterator[str]:
         f"of the {many - left} of {many} whose accuracy is not surely below the highest "
         f"({top:.3f}, {_named(series, best.most_accurate)})"
     )
-    what = "highest" if METRICS[best.metric].better == "higher" else "smallest"
+    what = "highest" if metric_named(best.metric).better == "higher" else "smallest"
     what += " size of" if best.metric == "signed_gap" else ""
     paired = "paired" if best.paired else "not paired"
     yield f"rule: the {what} {label} {rule}; {100 * best.level:g} % for all together, {paired}"

@@ -6,9 +6,10 @@ sorted by any program. ``docs/drift.md`` describes its fields.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, TypeAlias
@@ -16,9 +17,11 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from pytest_calibration.errors import MetricError
 from pytest_calibration.history.checkpoints import Checkpoint
 from pytest_calibration.history.format import FORMAT, check_format
-from pytest_calibration.measurement import measure_all
+from pytest_calibration.measurement import Measurement, measure, measure_all
+from pytest_calibration.metrics.table import AT_THRESHOLD, metric_at
 from pytest_calibration.predictions import Predictions, Signature, Unit, digest
 from pytest_calibration.reports.documents import converted, loads
 from pytest_calibration.text.visible import visible
@@ -72,7 +75,8 @@ class Line:
         unit: what one item is, ``item`` or ``token``.
         units: number of independent units among them.
         signature: digest of the settings in which two runs must agree to be comparable.
-        metrics: every scalar metric that the predictions give, by name.
+        metrics: every scalar metric that the predictions give, by name; at operating points also
+            ``coverage@0.9`` and ``precision@0.9``.
         verdict: state of the most serious verdict; empty where nothing was judged.
         items: SHA-256 of the file of its items; empty where none are kept.
     """
@@ -108,6 +112,7 @@ class Line:
         verdict: str = "",
         commit: str = "",
         time: datetime | None = None,
+        thresholds: Iterable[float] = (),
     ) -> Line:
         """Measure predictions.
 
@@ -121,6 +126,7 @@ class Line:
             verdict: state of the verdict on these predictions.
             commit: the commit that is checked out.
             time: when it was measured; by default now.
+            thresholds: of the operating points that are measured, too.
         """
         checkpoint = checkpoint or Checkpoint(model or predictions.signature.soft.get("model", ""))
         when = (time or datetime.now(UTC)).astimezone(UTC)
@@ -139,7 +145,7 @@ class Line:
             unit=predictions.unit,
             units=predictions.n_clusters,
             signature=signature_digest(predictions.signature),
-            metrics=_metrics(predictions),
+            metrics={**_metrics(predictions), **at_thresholds(predictions, thresholds)},
             verdict=str(verdict),
         )
 
@@ -211,10 +217,25 @@ def signature_digest(signature: Signature) -> str:
 def _metrics(predictions: Predictions) -> dict[str, Number]:
     """Return every scalar metric that these predictions give."""
     return {
-        name: Number(_rounded(one.value), *map(_finite, (one.low, one.high, one.noise_floor)))
+        name: _number(one)
         for name, one in measure_all(predictions).items()
         if math.isfinite(one.value)
     }
+
+
+def at_thresholds(predictions: Predictions, thresholds: Iterable[float]) -> dict[str, Number]:
+    """Return coverage, and precision where there are such answers, at each threshold."""
+    found = {}
+    for threshold in thresholds:
+        for kind in AT_THRESHOLD:
+            name = metric_at(kind, threshold).name
+            with contextlib.suppress(MetricError):
+                found[name] = _number(measure(predictions, name))
+    return found
+
+
+def _number(one: Measurement) -> Number:
+    return Number(_rounded(one.value), *map(_finite, (one.low, one.high, one.noise_floor)))
 
 
 def _finite(value: float) -> float | None:

@@ -38,7 +38,15 @@ from pytest_calibration.metrics.scores import (
     nll,
     signed_gap,
 )
-from pytest_calibration.metrics.selective import aurc, auroc, selective_accuracy, selective_risk
+from pytest_calibration.metrics.selective import (
+    answered,
+    aurc,
+    auroc,
+    coverage,
+    precision,
+    selective_accuracy,
+    selective_risk,
+)
 from pytest_calibration.metrics.sharpness import (
     answer_histogram,
     label_histogram,
@@ -56,6 +64,7 @@ __all__ = [
     "Strategy",
     "accuracy",
     "answer_histogram",
+    "answered",
     "aurc",
     "auroc",
     "bin_edges",
@@ -68,6 +77,7 @@ __all__ = [
     "brier_resolution",
     "brier_uncertainty",
     "classwise_ece",
+    "coverage",
     "cross_fitted_ece",
     "debiased_rms_ce",
     "debiased_squared_ce",
@@ -81,6 +91,7 @@ __all__ = [
     "metric_named",
     "nll",
     "overconfidence",
+    "precision",
     "rms_ce",
     "selective_accuracy",
     "selective_risk",

@@ -1,7 +1,9 @@
 """How well confidence separates right from wrong answers: AUROC, selective accuracy and risk, AURC.
 
-A strictly increasing transformation of the confidences changes none of them: they do not measure
+A strictly increasing transformation of the confidences changes none of these: they do not measure
 calibration. Where confidences are equal, the value is the mean over all orders of the ties.
+
+Coverage and precision are what a fixed confidence gives from which on answers are acted on.
 """
 
 from __future__ import annotations
@@ -12,7 +14,12 @@ import numpy as np
 
 from pytest_calibration.errors import MetricError
 from pytest_calibration.metrics.inputs import Levels, levels_of
-from pytest_calibration.predictions import PredictionsLike, as_predictions
+from pytest_calibration.predictions import (
+    BoolArray,
+    FloatArray,
+    PredictionsLike,
+    as_predictions,
+)
 
 DEFAULT_COVERAGE: Final = 0.8
 
@@ -95,6 +102,49 @@ def aurc(predictions: PredictionsLike) -> float:
     harmonic = np.cumsum(1 / np.arange(1, predictions.n + 1))[ends - 1]
     risk = wrong + before * np.diff(harmonic, prepend=0.0)
     return float(risk.sum() / predictions.n)
+
+
+def answered(confidence: FloatArray, threshold: float) -> BoolArray:
+    """Return which answers are acted on: those with a confidence of at least the threshold.
+
+    Both are compared in float32, as records store confidences: 0.9 as float32 is below 0.9.
+
+    Args:
+        confidence: (n,)
+        threshold: in [0, 1].
+
+    Raises:
+        MetricError: a threshold outside [0, 1].
+    """
+    if not 0 <= threshold <= 1:
+        raise MetricError(f"the threshold must lie in [0, 1], got {threshold}.")
+    return np.asarray(confidence.astype(np.float32) >= np.float32(threshold))
+
+
+def coverage(predictions: PredictionsLike, threshold: float) -> float:
+    """Share of the answers that are acted on: those with at least this confidence, in [0, 1].
+
+    Raises:
+        MetricError: a threshold outside [0, 1].
+    """
+    return float(np.mean(answered(as_predictions(predictions).confidence, threshold)))
+
+
+def precision(predictions: PredictionsLike, threshold: float) -> float:
+    """Accuracy of the answers with at least this confidence, in [0, 1].
+
+    Raises:
+        MetricError: there is no such answer, or a threshold outside [0, 1].
+    """
+    predictions = as_predictions(predictions)
+    which = answered(predictions.confidence, threshold)
+    if not which.any():
+        raise MetricError(
+            f"no answer of probe {predictions.probe!r} has a confidence of at least "
+            f"{threshold:.9g}, so there is no precision; the highest is "
+            f"{predictions.confidence.max():.9g}."
+        )
+    return float(predictions.correct[which].mean())
 
 
 def _most_confident_first(levels: Levels) -> Levels:

@@ -33,6 +33,8 @@ class Metric:
         strategy: the fixed binning of a binned metric; None where there is a choice.
         needs: the optional fields of the predictions that it reads.
         error: whether it is a calibration error: 0 for a calibrated model but for noise.
+        threshold: the confidence from which on answers count, for ``coverage@0.9`` and
+            ``precision@0.9``; else None.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Metric:
     strategy: Strategy | None = None
     needs: tuple[str, ...] = ()
     error: bool = False
+    threshold: float | None = None
 
     def __call__(
         self,
@@ -176,16 +179,45 @@ def sides_below_zero(label: str, before: float | None, after: float | None) -> s
     return f"{' and '.join(negative)} {BELOW_ZERO}" if negative else ""
 
 
+# What is measured at a threshold: ``precision@0.9``.
+AT_THRESHOLD: Final = {"coverage": selective.coverage, "precision": selective.precision}
+
+
+def metric_at(name: str, threshold: float) -> Metric:
+    """Return ``coverage`` or ``precision`` at a threshold in [0, 1], a metric like others."""
+    at = f"{threshold:.9g}"
+    compute = partial(AT_THRESHOLD[name], threshold=threshold)
+    return Metric(f"{name}@{at}", f"{name} at {at}", compute, better="higher", threshold=threshold)
+
+
+def _with_threshold(name: str) -> Metric | None:
+    """Return the metric that ``precision@0.9`` names; None for another name.
+
+    Raises:
+        MetricError: its threshold is no number in [0, 1].
+    """
+    kind, at, text = name.partition("@")
+    if not at or kind not in AT_THRESHOLD:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = math.nan
+    if not 0 <= threshold <= 1:
+        raise MetricError(f"the threshold of {name!r} must be a number in [0, 1], as {kind}@0.9.")
+    return metric_at(kind, threshold)
+
+
 def metric_named(name: str) -> Metric:
-    """Return the metric of this name.
+    """Return the metric of this name; ``coverage@0.9`` and ``precision@0.9`` have a threshold.
 
     Raises:
         MetricError: an unknown name; the message suggests the nearest one and lists all.
     """
-    try:
-        return METRICS[name]
-    except KeyError:
+    found = METRICS.get(name) or _with_threshold(name)
+    if found is None:
         near = get_close_matches(name, METRICS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        names = ", ".join(METRICS)
-        raise MetricError(f"unknown metric {name!r}{hint}; known metrics: {names}.") from None
+        names = ", ".join((*METRICS, *(f"{kind}@0.9" for kind in AT_THRESHOLD)))
+        raise MetricError(f"unknown metric {name!r}{hint}; known metrics: {names}.")
+    return found

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from pytest_calibration.history.checkpoints import Checkpoint
     from pytest_calibration.history.file import Appended, History
-    from pytest_calibration.history.lines import Line
+    from pytest_calibration.history.lines import Line, Number
     from pytest_calibration.models.backends import ModelSpec
     from pytest_calibration.plugin.outcomes import Outcomes
     from pytest_calibration.predictions import Predictions
@@ -31,16 +31,25 @@ class Measured:
         line: what the history says of it, but for the verdict.
         items: its items, as files keep them.
         states: test to the states of its verdicts.
+        at_points: coverage and precision at the thresholds that tests asked for.
     """
 
     line: Line
     items: bytes
     states: dict[str, list[str]] = field(default_factory=dict)
+    at_points: dict[str, Number] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can hold, to travel to another process."""
         items = b64encode(self.items).decode("ascii")
-        return {"line": self.line.to_json(), "items": items, "states": self.states}
+        # A line carries the numbers of its metrics as JSON.
+        points = replace(self.line, metrics=self.at_points).to_json()
+        return {
+            "line": self.line.to_json(),
+            "items": items,
+            "states": self.states,
+            "points": points,
+        }
 
     def told(self, not_recorded: Container[str]) -> Line:
         """Return the line with the most serious verdict.
@@ -53,7 +62,11 @@ class Measured:
             for test, states in self.states.items()
             for state in states
         }
-        return replace(self.line, verdict=min(states, key=WORST_FIRST.index, default=""))
+        return replace(
+            self.line,
+            verdict=min(states, key=WORST_FIRST.index, default=""),
+            metrics={**self.line.metrics, **self.at_points},
+        )
 
 
 class Measurements:
@@ -84,6 +97,7 @@ class Measurements:
         *,
         stage: str = "",
         parent: str = "",
+        thresholds: Iterable[float] = (),
     ) -> Measured:
         """Keep a measurement, and return it.
 
@@ -94,8 +108,9 @@ class Measurements:
             checkpoint: which state of which training run they are of.
             stage: name of the stage; empty for none.
             parent: the model that it was trained from; empty for none.
+            thresholds: of the operating points that are measured, too.
         """
-        from pytest_calibration.history.lines import Line
+        from pytest_calibration.history.lines import Line, at_thresholds
         from pytest_calibration.predictions.stored_items import items_bytes, items_of
 
         key = self._known.get(predictions, "")
@@ -103,14 +118,17 @@ class Measurements:
             line = Line.of(predictions, checkpoint=checkpoint, stage=stage, parent=parent)
             one = Measured(line, items_bytes(items_of(predictions)))
             key = self._known[predictions] = self._keep(one)
-        self._measured[key].states.setdefault(test, []).extend(states)
-        return self._measured[key]
+        one = self._measured[key]
+        one.states.setdefault(test, []).extend(states)
+        one.at_points |= at_thresholds(predictions, thresholds)
+        return one
 
     def _keep(self, one: Measured) -> str:
         from pytest_calibration.predictions import digest
 
         key = digest(replace(one.line, time="").to_json(), one.items)
         known = self._measured.setdefault(key, one)
+        known.at_points |= one.at_points
         if known is not one:
             for test, states in one.states.items():
                 known.states.setdefault(test, []).extend(states)
@@ -161,4 +179,5 @@ class Measurements:
 
         for one in sent:
             line, items = Line.from_json(one["line"]), b64decode(one["items"])
-            self._keep(Measured(line, items, one["states"]))
+            points = dict(Line.from_json(one["points"]).metrics)
+            self._keep(Measured(line, items, one["states"], points))

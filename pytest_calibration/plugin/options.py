@@ -65,6 +65,8 @@ TABLE: Final = (
      "plus this is inconclusive"),
     ("tail", "float", "X", "the answers with more confidence than this are also compared by "
      "themselves; 1 for none"),
+    ("operating_point", "list", "X", "a confidence from which on answers are used: precision and "
+     "coverage there are compared, too (repeatable); none for no such point"),
     ("family", "text", "RULE", "how many comparisons of a model count together: none, or holm to "
      "correct for their number"),
 )  # fmt: skip

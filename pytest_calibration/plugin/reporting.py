@@ -6,30 +6,26 @@ All are written by the controller, once, from one :class:`pytest_calibration.rep
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.errors import CalibrationError
 from pytest_calibration.history.commit import commit_of, commit_of_ci
 from pytest_calibration.plugin.courses import courses_of
-from pytest_calibration.reports.writing import write_report
+from pytest_calibration.reports.writing import STEP_SUMMARY, append_summary, write_report
 from pytest_calibration.text.numbers import counted
 
 if TYPE_CHECKING:
     from pytest_calibration.plugin.run import Run
     from pytest_calibration.reports.model import Results
 
-STEP_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
 WORKSPACE: Final = "GITHUB_WORKSPACE"
 # Files that the summary names; pictures may be many.
 MOST_NAMED: Final = 6
-# Bytes that GitHub takes of a step's summary.
-SUMMARY_LIMIT: Final = 1 << 20
 ANNOTATES: Final = "pytest_github_actions_annotate_failures"
 
 
@@ -93,7 +89,7 @@ def write_reports(run: Run) -> None:
             written.extend(write_report(path, results))
     if summary:
         with _reported(run, STEP_SUMMARY):
-            remark = _append(Path(summary), results)
+            remark = append_summary(Path(summary), results)
             run.remarks.extend([remark] if remark else [])
     if written:
         files = list(dict.fromkeys(written))
@@ -135,42 +131,6 @@ def _reported(run: Run, what: str) -> Iterator[None]:
             f"{what}: not written, by a defect of pytest-calibration "
             f"({type(problem).__name__}: {problem}); please report it."
         )
-
-
-def _append(path: Path, results: Results) -> str:
-    """Add to the step summary as much as it may still hold.
-
-    GitHub shows nothing at all of a summary that is too large.
-
-    Returns:
-        A remark where there is no room for a report; else nothing.
-    """
-    from pytest_calibration.reports import markdown
-
-    with path.open("a+b") as file:
-        # Other runs of the step may be writing, too.
-        _lock(file)
-        taken = file.seek(0, os.SEEK_END)
-        file.seek(max(taken - 1, 0))
-        between = b"" if file.read(1) in (b"", b"\n") else b"\n"
-        room = SUMMARY_LIMIT - taken - len(between)
-        fits = room >= markdown.LEAST
-        most = min(markdown.STEP_SUMMARY, room)
-        text = "".join(markdown.markdown_report(results, most_bytes=most)) if fits else ""
-        content = (text or markdown.no_room(results)).encode("utf-8", errors="backslashreplace")
-        if len(content) <= room:
-            file.write(between + content)
-    return "" if fits else f"{STEP_SUMMARY}: no room for the report, {taken:,} bytes are taken."
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Wait until no other process has this file locked; it is unlocked as it is closed."""
-    if sys.platform != "win32":
-        import fcntl
-
-        # Some network file systems have no locks.
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def on_github() -> bool:

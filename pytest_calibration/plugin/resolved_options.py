@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from pytest_calibration.errors import CalibrationError
-from pytest_calibration.gate.strictness import range_error
+from pytest_calibration.gate.strictness import OperatingPoint, range_error
 from pytest_calibration.plugin.options import OPTIONS, Option
 from pytest_calibration.reports.writing import ENDINGS
 
@@ -24,6 +24,8 @@ CHOICES: Final = {
     "inconclusive": ("pass", "fail"),
     "family": ("none", "holm"),
 }
+# What stands for no operating point, where the project names some.
+NO_POINT: Final = "none"
 
 
 @contextmanager
@@ -80,6 +82,13 @@ class Options:
     def paths(self, name: str) -> list[Path]:
         """Return the paths of a repeatable option, each as :meth:`path` does."""
         return [self._folder(name) / str(value) for value in self[name] or ()]
+
+    def points(self) -> tuple[OperatingPoint, ...] | None:
+        """Return the operating points; empty for none, None where the option is not given."""
+        values = self["operating_point"]
+        if values is None:
+            return None
+        return tuple(OperatingPoint(float(text)) for text in values if text != NO_POINT)
 
     def _folder(self, name: str) -> Path:
         config = self._config
@@ -173,6 +182,8 @@ def _check(option: Option, name: str, value: Any) -> None:
     problem = option.kind == "float" and range_error(option.name, value)
     if problem:
         raise pytest.UsageError(f"{name} {problem}.")
+    if option.name == "operating_point":
+        _check_points(name, value)
     if option.name in ("device", "dtype"):
         from pytest_calibration.models.backends import all_backends
 
@@ -185,3 +196,19 @@ def _check(option: Option, name: str, value: Any) -> None:
                 f"{name}: {file!r} must end in one of {', '.join(ENDINGS)}, which says what is "
                 "written."
             )
+
+
+def _check_points(name: str, value: list[str]) -> None:
+    """Raise UsageError for what is no list of thresholds, nor the word for none."""
+    if value == [NO_POINT]:
+        return
+    for text in value:
+        try:
+            number: object = float(text)
+        except ValueError:
+            number = text
+        if problem := range_error("threshold", number):
+            raise pytest.UsageError(f"{name} {problem}; {NO_POINT} alone switches it off.")
+    thresholds = [float(text) for text in value]
+    if len({*thresholds}) < len(thresholds):
+        raise pytest.UsageError(f"{name} names a threshold twice: {', '.join(value)}.")

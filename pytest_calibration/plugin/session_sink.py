@@ -25,7 +25,7 @@ from pytest_calibration.plugin.xdist_groups import plain_id
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines
-    from pytest_calibration.gate.strictness import Strictness
+    from pytest_calibration.gate.strictness import OperatingPoint, Strictness
     from pytest_calibration.gate.verdict import Verdict
     from pytest_calibration.history.checkpoints import Checkpoint
     from pytest_calibration.predictions import Predictions
@@ -119,6 +119,8 @@ class SessionSink:
             return
         checkpoint, stage = self._checkpoint(predictions)
         states = [str(verdict.state) for verdict in verdicts]
+        points = [*self.points(predictions), *(v.point for v in verdicts)]
+        thresholds = list(dict.fromkeys(p.threshold for p in points if p is not None))
         parent, before = resolved.parent_spec, ""
         kept = []
         if parent is not None:
@@ -126,9 +128,21 @@ class SessionSink:
             before = start.text if start.text != checkpoint.text else ""
             for _, answers in self.parents(predictions):
                 name = parent.baseline or ""
-                kept.append(run.measured.add(answers, self.test, [], start, stage=name))
+                kept.append(
+                    run.measured.add(
+                        answers, self.test, [], start, stage=name, thresholds=thresholds
+                    )
+                )
         kept.append(
-            run.measured.add(predictions, self.test, states, checkpoint, stage=stage, parent=before)
+            run.measured.add(
+                predictions,
+                self.test,
+                states,
+                checkpoint,
+                stage=stage,
+                parent=before,
+                thresholds=thresholds,
+            )
         )
         if run.forked.in_child:
             run.forked.send({"measured": [one.as_dict() for one in kept]})
@@ -236,6 +250,17 @@ class SessionSink:
             max_undetected=(options["max_undetected"],),
             tail=(options["tail"], project.tail),
         )
+
+    def points(self, predictions: Predictions) -> tuple[OperatingPoint, ...]:
+        """Return the operating points of a probe: options over ``calibration.yaml``.
+
+        As for tolerances, a probe's own in that file win over the ini key.
+        """
+        options, project = self.run.options, self.run.project_of(self.item).settings
+        given, own = options.points(), project.own_points(predictions.probe)
+        if given is not None and (own is None or "operating_point" in options.flags):
+            return given
+        return project.operating_points(predictions.probe)
 
     def store(self, baselines: Baselines) -> Baselines:
         """Return a store that a test made itself as one of this run."""
@@ -353,6 +378,8 @@ def properties(result: Result) -> dict[str, str | float | int]:
         "n_needed": result.n_needed or None,
         "improved": 1 if result.improved and result.against == "baseline" else None,
         "component": ", ".join(result.fired),
+        "threshold": None if result.point is None else result.point.threshold,
+        "coverage": None if result.point is None else result.point.coverage.value,
         "baseline_n": result.baseline_n or None,
         "cautions": " ".join(result.cautions),
     }

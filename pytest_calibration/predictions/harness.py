@@ -37,6 +37,9 @@ SCORES: Final = {
     "acc_bytes": "log-probabilities per byte",
     "acc_mutual_info": "log-probabilities less those without a prompt",
 }
+# Metrics of the harness for options, `bypass` of runs with --predict_only among them. A task that
+# has none of these judges answers in a way of its own.
+STANDARD: Final = frozenset({*SCORES, "exact_match", "bypass"})
 # Metrics whose value for a document begins with the index of the right option.
 PAIRS: Final = ("f1", "mcc", "brier_score", "likelihood")
 # Settings of a task that make its prompts; those of examples count where there are any.
@@ -235,6 +238,13 @@ def outcomes(documents: Sequence[Document], answers: NDArray[np.int64], metric: 
 def _of_task(documents: Sequence[Document], answers: NDArray[np.int64], metric: str) -> Outcomes:
     """Return which answers to the documents of one task are right."""
     recorded = _recorded(documents, metric)
+    own = set(documents[0].metrics)
+    if recorded is None and own and not own & STANDARD.union(PAIRS):
+        raise NotMeasurable(
+            documents[0].task,
+            f"its metrics are its own ({', '.join(sorted(own))}), and none says whether an answer "
+            "is right (as in crows_pairs, which compares two sentences).",
+        )
     readings = [[read(d) for d in documents] for read in READINGS]
     known = [one for one in readings if all(golds is not None for golds in one)]
     fitting = [

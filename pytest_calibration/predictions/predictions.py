@@ -249,7 +249,7 @@ class Predictions:
         probe: str = "probabilities",
         model: str | None = None,
         signature: Signature | None = None,
-        class_names: Sequence[object] | None = None,
+        class_names: Sequence[object] | Mapping[Any, object] | None = None,
     ) -> Predictions:
         """Build predictions from class probabilities, as ``predict_proba`` gives them.
 
@@ -258,9 +258,8 @@ class Predictions:
         Args:
             probabilities: (n, k) in [0, 1], each row summing to 1 (within 0.01: values are often
                 stored rounded).
-            labels: (n,) the right class of each row: its name, where ``class_names`` are known, or
-                whole numbers, the index of its column. Where the classes are no texts
-                (``classes_`` of [1, 2, 3]), labels are classes, and no indices.
+            labels: (n,) the right class of each row: its name, or the index of its column. Where
+                classes are no texts (``classes_`` of [1, 2, 3]), labels are classes.
             item_ids: (n,) distinct ids: text, numbers, or tuples of these, equal whatever type they
                 come in (3, 3.0, "3" and a tensor of 3 are one id); without them items pair by
                 position, and a digest of the labels goes into the signature, so that a shuffled set
@@ -272,8 +271,8 @@ class Predictions:
             probe: name under which a baseline is stored.
             model: name of the model, for reports and dumps: it tells two checkpoints apart.
             signature: settings that produced the numbers.
-            class_names: (k,) the classes in the order of the columns, such as ``classes_`` of a
-                scikit-learn classifier; by default the columns of a table that names them.
+            class_names: (k,) the classes in the order of the columns: ``classes_`` of scikit-learn,
+                ``config.id2label``; by default the columns of a table that names them.
 
         Raises:
             PredictionsError: not an (n, k) table of probabilities, rows that do not sum to 1, or
@@ -313,7 +312,7 @@ class Predictions:
         probe: str = "probabilities",
         model: str | None = None,
         signature: Signature | None = None,
-        class_names: Sequence[object] | None = None,
+        class_names: Sequence[object] | Mapping[Any, object] | None = None,
     ) -> Predictions:
         """Build predictions from (n, k) logits: softmax of each row, then as probabilities.
 
@@ -351,7 +350,7 @@ class Predictions:
         probe: str = "evaluation",
         model: str | None = None,
         signature: Signature | None = None,
-        class_names: Sequence[object] | None = None,
+        class_names: Sequence[object] | Mapping[Any, object] | None = None,
     ) -> Predictions:
         """Build predictions from what ``Trainer.predict`` returns.
 
@@ -381,20 +380,8 @@ class Predictions:
         where = _where(probe)
         values, labels = parts_of(output, where)
         found = answers_of(values, labels, shift, where)
-        n = len(labels)
-        by_row = {
-            name: as_list(column, name, where)
-            for name, column in (("item_ids", item_ids), ("groups", groups), ("slices", slices),
-                                 ("texts", texts))
-            if column is not None
-        }  # fmt: skip
-        for name, column in by_row.items():
-            if len(column) != n:
-                raise PredictionsError(
-                    f"{where}: {name} has {len(column)} entries for {n} rows; give one entry a row."
-                )
-        rows = found.rows.tolist()
-        of_items: dict[str, Any] = {name: [c[row] for row in rows] for name, c in by_row.items()}
+        given = {"item_ids": item_ids, "groups": groups, "slices": slices, "texts": texts}
+        of_items: dict[str, Any] = _of_rows(given, found.rows.tolist(), len(labels), where)
         settings: dict[str, Any] = {"probe": probe, "model": model, "signature": signature}
         if found.logits is not None:
             return cls.from_logits(
@@ -403,9 +390,9 @@ class Predictions:
         hard = {} if item_ids is not None else {"labels": digest(found.labels.tobytes(), size=6)}
         if found.positions is not None:
             hard["predicts"] = "the next label" if shift else "its own label"
-            own = of_items.get("item_ids", rows)
-            of_items["item_ids"] = [*zip(own, found.positions.tolist(), strict=True)]
-            of_items.setdefault("groups", own)
+            rows = of_items.get("item_ids", found.rows.tolist())
+            of_items["item_ids"] = [*zip(rows, found.positions.tolist(), strict=True)]
+            of_items.setdefault("groups", rows)
         made = cls.from_confidence(found.confidence, found.correct, **of_items, **settings)
         return replace(
             made,
@@ -472,6 +459,23 @@ def _where(probe: str) -> str:
     return f"predictions of probe {probe!r}"
 
 
+def _of_rows(
+    given: Mapping[str, Any], rows: Sequence[int], n: int, where: str
+) -> dict[str, list[Any]]:
+    """Return, of columns with an entry for each of n rows, those of these rows."""
+    found: dict[str, list[Any]] = {}
+    for name, values in given.items():
+        if values is None:
+            continue
+        column = as_list(values, name, where)
+        if len(column) != n:
+            raise PredictionsError(
+                f"{where}: {name} has {len(column)} entries for {n} rows; give one entry a row."
+            )
+        found[name] = [column[row] for row in rows]
+    return found
+
+
 def _of_model(signature: Signature | None, model: str | None, where: str) -> Signature:
     """Return the signature, with the name of the model if one is given."""
     signature = signature or Signature()
@@ -484,6 +488,14 @@ def _of_model(signature: Signature | None, model: str | None, where: str) -> Sig
 
 def _classes(table: Any, given: Any) -> list[Any]:
     """Return the classes: those given, else the columns of a data frame; empty without either."""
+    if isinstance(given, Mapping):
+        try:
+            given = [given[key] for key in sorted(given, key=int)]
+        except (TypeError, ValueError):
+            raise PredictionsError(
+                "class_names maps the number of a class to its name, as config.id2label, or lists "
+                f"the names; got the key {next(iter(given))!r:.40}."
+            ) from None
     if given is not None:
         return as_list(given, "class_names", "predictions")
     # pyarrow's columns are the values.

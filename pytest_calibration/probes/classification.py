@@ -103,6 +103,10 @@ class Classification(ItemProbe[Labelled]):
                 )
         self.hypothesis = hypothesis
         self.truncate = truncate
+        if self.shape == "words":
+            self.asks = "token_class_probabilities"
+        else:
+            self.asks = "class_probabilities" if hypothesis is None else "class_logits"
 
     def content(self, item: Labelled) -> tuple[object, ...]:
         """Return what identifies a text."""
@@ -263,7 +267,8 @@ class Classification(ItemProbe[Labelled]):
         entailed = logits[:, entailment]
         if self.shape == "several":
             entailed = entailed - logits[:, self._conclusion(model, own, "contra")]
-            return (1 / (1 + np.exp(-entailed))).reshape(len(texts), -1), notes
+            # The logistic function, which overflows nowhere in this form.
+            return ((1 + np.tanh(entailed / 2)) / 2).reshape(len(texts), -1), notes
         table = entailed.reshape(len(texts), -1)
         shifted = np.exp(table - table.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True), notes
@@ -349,7 +354,7 @@ class Classification(ItemProbe[Labelled]):
                 names[i] if names else f"class {i}" for i in (int(labels[row]), int(answers[row]))
             )
             # Which word, or which class of a text that may have several.
-            prompt = f"{item.shown}\n{part}" if part else item.shown
+            prompt = f"{item.shown} [{part}]" if part else item.shown
             return ItemText(prompt, gold, answer, name=item.id or "")
 
         hard = {"scoring": SCORING[self.shape], "classes": columns.described()}

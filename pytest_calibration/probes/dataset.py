@@ -105,7 +105,14 @@ class Dataset:
         return cls(**given)
 
     def of_split(self, split: str) -> Dataset:
-        """Return the same data set with another split."""
+        """Return the same data set with another split.
+
+        Raises:
+            UsageError: it is one file, which has no other.
+        """
+        file = self.files or (self.path is not None and self.path.is_file() and self.path.name)
+        if file:
+            raise UsageError(f"{self}: {file} holds one split, and not {split!r} besides.")
         return replace(self, split=split)
 
     def __str__(self) -> str:
@@ -226,7 +233,11 @@ class Dataset:
             return self._of_file(file), ""
         if (path / SAVED).exists() or (path / SAVED_SPLITS).exists():
             saved = datasets.load_from_disk(str(path))
-            return (saved if (path / SAVED).exists() else saved[self.split]), ""
+            one = (path / SAVED).exists()
+            splits = {str(saved.split or self.split): saved} if one else dict(saved)
+            if self.split not in splits:
+                raise ValueError(f"it was saved with the splits {', '.join(splits)}")
+            return splits[self.split], ""
         return self._fresh(str(path), self.config), ""
 
     def _of_hub(self) -> tuple[Any, str]:
@@ -235,7 +246,14 @@ class Dataset:
         from huggingface_hub import hf_hub_download
 
         if self.files is not None:
-            file = hf_hub_download(self.id, self.files, repo_type="dataset", revision=self.revision)
+            file = hf_hub_download(
+                self.id,
+                self.files,
+                repo_type="dataset",
+                revision=self.revision,
+                # What HF_DATASETS_OFFLINE says counts for the data set's files, too.
+                local_files_only=bool(datasets.config.HF_DATASETS_OFFLINE),
+            )
             found = _SNAPSHOT.search(Path(file).as_posix())
             return self._of_file(Path(file)), found[1] if found else ""
         if Path(self.id).exists():
@@ -283,7 +301,10 @@ class Dataset:
         if self.path is not None:
             return ItemError(f"{self}: cannot be read from {self.path} ({what}).")
         if not isinstance(problem, OSError):
-            return ItemError(f"{self}: cannot be read ({what}).")
+            # Where there is a loading script, the library raises this.
+            script = isinstance(problem, RuntimeError)
+            hint = "; name one of its files of data: dataset: {files: FILE}" if script else ""
+            return ItemError(f"{self}: cannot be read ({what}){hint}.")
         return ItemError(
             f"{self}: is not here and cannot be fetched ({what}); where there is a network, "
             f"fetch it: {self.fetching}; or name a copy of its repository: "
@@ -327,17 +348,23 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import datasets
-        from huggingface_hub.utils import logging as hub_logging
+        from huggingface_hub import utils as hub
 
-        bars = datasets.utils.logging.is_progress_bar_enabled()
-        levels = datasets.logging.get_verbosity(), hub_logging.get_verbosity()
-        datasets.disable_progress_bars()
-        datasets.logging.set_verbosity_error()
-        hub_logging.set_verbosity_error()
+        # Each library has its own.
+        bars = (
+            (datasets.are_progress_bars_disabled(), datasets),
+            (hub.are_progress_bars_disabled(), hub),
+        )
+        levels = [(one, one.get_verbosity()) for one in (datasets.logging, hub.logging)]
+        for _, library in bars:
+            library.disable_progress_bars()
+        for logging, _ in levels:
+            logging.set_verbosity_error()
         try:
             yield
         finally:
-            datasets.logging.set_verbosity(levels[0])
-            hub_logging.set_verbosity(levels[1])
-            if bars:
-                datasets.enable_progress_bars()
+            for logging, level in levels:
+                logging.set_verbosity(level)
+            for disabled, library in bars:
+                if not disabled:
+                    library.enable_progress_bars()

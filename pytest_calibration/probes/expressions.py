@@ -7,7 +7,7 @@ expressions gives a list of values. ``names.label`` are the names of the classes
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -78,4 +78,5 @@ def _plain(value: Any) -> Any:
 
     if isinstance(value, Undefined):
         str(value)
-    return value
+    # What `map` and its like give.
+    return list(value) if isinstance(value, Iterator | tuple) else value

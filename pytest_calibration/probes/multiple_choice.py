@@ -104,7 +104,7 @@ def question_item(row: Row, *, distinct: bool = True, blank: bool = False) -> Qu
 def _of_cells(options: str, answer: object) -> tuple[object, object]:
     """Return options and answer of a table of text; what is no JSON list stays as it is."""
     found = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(options)
     if isinstance(answer, str) and answer.strip().isdecimal():
         answer = int(answer)

@@ -75,7 +75,7 @@ class ItemProbe(Generic[ItemT]):
     kind: ClassVar[str]
     unit: ClassVar[str]
     # The method of a model that every run calls; empty where that depends.
-    asks: ClassVar[str] = ""
+    asks: str = ""
 
     def __init__(self, name: str, items: Sequence[ItemT], source: Source | None = None) -> None:
         self.name = name

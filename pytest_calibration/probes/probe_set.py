@@ -40,7 +40,7 @@ LM_EVAL: Final = "lm_eval:"
 MATCH: Final = "match"
 PATHS: Final = ("path", "shots_path", "include_path")
 # Settings that the gate reads, not the probe.
-GATE_SETTINGS: Final = ("limit", "tolerance")
+GATE_SETTINGS: Final = ("limit", "tolerance", "operating_points")
 
 
 def _class_of(kind: str) -> Callable[..., Probe]:

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from pytest_calibration.errors import PredictionsError, UsageError, suggestion
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.text.visible import quoted
+from pytest_calibration.text.visible import quoted, visible
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,5 @@ def _named(one: Predictions, path: Path, probe: str | None, model: str | None) -
 
 def _shown_path(path: Path) -> str:
     """Return a path as every machine may know it: from the working folder, else its name alone."""
-    whole = Path(os.path.abspath(path))
-    return (
-        whole.relative_to(Path.cwd()).as_posix() if whole.is_relative_to(Path.cwd()) else whole.name
-    )
+    whole, here = Path(os.path.abspath(path)), Path.cwd()
+    return visible(whole.relative_to(here).as_posix() if whole.is_relative_to(here) else whole.name)

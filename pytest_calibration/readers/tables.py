@@ -25,7 +25,7 @@ from pytest_calibration.predictions import Predictions
 from pytest_calibration.predictions.columns import Table, are_predictions, is_wanted, kept
 from pytest_calibration.predictions.frames import table_of, table_of_records
 from pytest_calibration.readers.first_line import MOST_OF_A_LINE, first_object
-from pytest_calibration.text.visible import quoted
+from pytest_calibration.text.visible import quoted, visible
 
 CSV: Final = (".csv", ".tsv", ".txt")
 LINES: Final = (".jsonl", ".ndjson")
@@ -87,7 +87,7 @@ def read(
     table = _table(path, is_wanted(columns), columns)
     if not table.n:
         _refuse_empty(table)
-    name = probe or path.stem
+    name = visible(path.stem) if probe is None else probe
     return [Predictions.from_frame(table, columns=columns, classes=classes, probe=name)]
 
 

@@ -41,6 +41,13 @@ def _items(result: Result) -> int:
 
 
 def _numbers(result: Result) -> dict[str, float]:
+    point = result.point
+    measured = () if point is None else (point.coverage, point.precision)
+    at_point = {one.metric: one.value for one in measured if one is not None}
+    return {**_numbers_of_all(result), **at_point}
+
+
+def _numbers_of_all(result: Result) -> dict[str, float]:
     if result.detail is not None:
         side = result.detail.candidate
         return {

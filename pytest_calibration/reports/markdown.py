@@ -221,6 +221,7 @@ def _verdicts(results: Sequence[Result]) -> str:
     """Return the table of verdicts; the metric stands above its numbers where there is but one."""
     labels = {r.number.label for r in results}
     several = len(labels) > 1
+    covered = any(r.point is not None for r in results)
     rows = []
     for r in results:
         floor, number = r.number.noise_floor, r.number
@@ -229,11 +230,14 @@ def _verdicts(results: Sequence[Result]) -> str:
         value = f"{number.value:.3f}" + (f" ({number.below_zero})" if number.below_zero else "")
         row += [r.items, value, _interval(*number.ends)]
         accuracy = "" if number.metric == "accuracy" else f"{r.accuracy:.3f}"
+        row += [""] if covered and r.point is None else []
+        row += [] if r.point is None else [r.point.covered]
         rows.append([*row, "" if floor is None else f"{floor:.3f}", accuracy, _against(r)])
     value = "value" if several else text(next(iter(labels)), NAME)
     head = ["", "verdict", "probe", "model", *(["metric"] if several else [])]
-    head += ["n", value, "95 % interval", "noise floor", "accuracy", "against"]
-    return table(head, rows, "<<<<" + "<" * several + ">>>>><")
+    head += ["n", value, "95 % interval", *(["coverage (before)"] if covered else [])]
+    head += ["noise floor", "accuracy", "against"]
+    return table(head, rows, "<<<<" + "<" * several + ">>>" + ">" * covered + ">><")
 
 
 def _against(r: Result) -> str:
@@ -252,8 +256,7 @@ def _remarks(results: Results) -> Iterator[str]:
         yield f"{DOUBT} {', '.join(subjects[:MOST_NAMED])}{more}: {text(caution, SENTENCE)}"
     for r in results.results:
         if r.state == "inconclusive":
-            needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
-            yield f"{_sign(r)} inconclusive: {_subject(r)}: n = {r.n:,} is too few{needed}"
+            yield f"{_sign(r)} inconclusive: {_subject(r)}: {text(r.undecided, SENTENCE)}"
         store = "`--calibration-accept=REASON` would store it"
         if r.partly_better:
             yield f"{_subject(r)}: one component improved; {store}"
@@ -265,7 +268,8 @@ def _remarks(results: Results) -> Iterator[str]:
 def _subject(r: Result) -> str:
     joint = "on" if r.model else "in"
     where = f" {joint} {code(r.source, NAME)}" if r.source else ""
-    return f"{code(r.probe, NAME)}{where}"
+    at = "" if r.point is None else f" at {r.point.name}"
+    return f"{code(r.probe, NAME)}{at}{where}"
 
 
 def _in_short(result: Result) -> str:

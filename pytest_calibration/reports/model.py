@@ -102,7 +102,7 @@ class ComponentRow:
 
     Attributes:
         name: ``signed gap``, ``slope``, ``shape``, ``cross-fitted ECE``, ``confident answers`` or
-            ``accuracy``.
+            ``accuracy``; at an operating point ``precision`` or ``coverage``.
         among: which answers are meant, where not all are: their number and confidence.
         before: value of the baseline; None where it does not apply.
         after: value of the candidate.
@@ -112,6 +112,8 @@ class ComponentRow:
         fired: whether it fails the comparison.
         changed_sides: whether it moved through zero, to no larger size.
         unavailable: why it does not apply; empty where it does.
+        smallest_visible: smallest worsening that is seen with 80 % power; known at an operating
+            point only.
     """
 
     name: str
@@ -124,6 +126,7 @@ class ComponentRow:
     fired: bool
     changed_sides: bool
     unavailable: str
+    smallest_visible: float | None = None
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -135,6 +138,49 @@ class ComponentRow:
     def of(cls, component: Component) -> ComponentRow:
         """Return the printed values of a component."""
         return _copied(cls, component)
+
+
+@dataclass(frozen=True)
+class PointNumbers:
+    """What a comparison at an operating point measured.
+
+    Attributes:
+        threshold: the confidence from which on answers are used.
+        name: the threshold as printed.
+        coverage: share of the candidate's answers with at least this confidence.
+        coverage_before: the same of the baseline.
+        precision: accuracy of these answers; None where a side has none.
+        precision_before: the same of the baseline.
+    """
+
+    threshold: float
+    name: str
+    coverage: Number
+    coverage_before: Number
+    precision: Number | None
+    precision_before: Number | None
+
+    @property
+    def covered(self) -> str:
+        """Coverage, and that of the baseline: ``0.306 (0.330)``."""
+        return f"{self.coverage.value:.3f} ({self.coverage_before.value:.3f})"
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> PointNumbers | None:
+        """Return the printed values of a verdict; None where it is at no operating point."""
+        if verdict.point is None or verdict.coverage is None or verdict.baseline is None:
+            return None
+        now, before = map(Number.of, (verdict.measurement, verdict.baseline))
+        covered, covered_before = map(Number.of, verdict.coverage)
+        has_both = now.metric != covered.metric
+        return cls(
+            threshold=verdict.point.threshold,
+            name=verdict.point.name,
+            coverage=covered,
+            coverage_before=covered_before,
+            precision=now if has_both else None,
+            precision_before=before if has_both else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -344,6 +390,7 @@ class Result:
         recorded_in: YAML file of the record that was added or replaced; else empty.
         detail: the measurements behind it, where they were asked for.
         waits: whether it fails only if it remains after the correction at the end of the run.
+        point: coverage and precision of a comparison at an operating point; else None.
     """
 
     test: str
@@ -388,6 +435,7 @@ class Result:
     recorded_in: str
     detail: Detail | None
     waits: bool = False
+    point: PointNumbers | None = None
 
     @property
     def fired(self) -> tuple[str, ...]:
@@ -425,7 +473,20 @@ class Result:
     def subject(self) -> str:
         """Probe and source: ``facts on sft``, ``triage in test_gate[b]``."""
         joint = "on" if self.model else "in"
-        return f"{self.probe} {joint} {self.source}" if self.source else self.probe
+        return f"{self.topic} {joint} {self.source}" if self.source else self.topic
+
+    @property
+    def topic(self) -> str:
+        """The probe, at an operating point with its threshold: ``facts at 0.9``."""
+        return self.probe if self.point is None else f"{self.probe} at {self.point.name}"
+
+    @property
+    def undecided(self) -> str:
+        """Why an inconclusive comparison is, and what would decide it."""
+        if self.point is not None and not self.n_needed and self.reason:
+            return self.reason.removesuffix(".")
+        needed = f"; about {self.n_needed:,} would decide it" if self.n_needed else ""
+        return f"n = {self.n:,} is too few{needed}"
 
     @property
     def items(self) -> str:
@@ -595,6 +656,7 @@ def result_of(
         level=verdict.level if verdict.components else None,
         components=tuple(map(ComponentRow.of, verdict.components)),
         cautions=tuple(_cautions(verdict)),
+        point=PointNumbers.of(verdict),
         detail=(detail_of(verdict, metrics=metrics, item_text=item_text) if detailed else None),
     )
 
@@ -605,9 +667,9 @@ def _cautions(verdict: Verdict) -> Iterator[str]:
     if verdict.candidate is None:
         return
     yield from verdict.candidate.notes
-    if verdict.state is State.PASSED and verdict.baseline_items is not None:
-        pair = verdict.candidate, verdict.baseline_items
-        yield from cautions_on_a_pass(*pair, verdict.tolerance)
+    before = verdict.baseline_items if verdict.point is None else None
+    if verdict.state is State.PASSED and before is not None:
+        yield from cautions_on_a_pass(verdict.candidate, before, verdict.tolerance)
 
 
 def expected(result: Result) -> Result:

@@ -23,6 +23,8 @@ HELP: Final = {
     "compared_items": "Number of items compared with the reference.",
     "baseline_items": "Number of items of the reference.",
     "bins": "Number of bins of the binned metrics.",
+    "coverage": "Share of the answers with a confidence of at least the threshold.",
+    "precision": "Accuracy of the answers with a confidence of at least the threshold.",
     "failures": "Number of verdicts that failed.",
     "worsening": "How much worse than the reference.",
     "worsening_bound": "Lower bound of the worsening.",
@@ -41,8 +43,9 @@ def openmetrics_report(results: Results) -> Iterator[str]:
         calibration_ece{model="sft",probe="facts"} 0.211
 
     All families are gauges: every metric by model and probe, with ``calibration_items``,
-    ``calibration_bins`` and ``calibration_failures``; ``calibration_verdicts`` by state; of each
-    comparison ``calibration_compared_items`` and ``calibration_baseline_items``, and
+    ``calibration_bins`` and ``calibration_failures``; ``calibration_coverage`` and
+    ``calibration_precision`` by threshold, for operating points; ``calibration_verdicts`` by state;
+    of each comparison ``calibration_compared_items`` and ``calibration_baseline_items``, and
     ``calibration_worsening``, its lower bound and the tolerance, by component; of the session
     ``calibration_green`` (0 or 1) and ``calibration_expected_false_alarms``. Labels hold escaped
     text (see ``text.visible``). Of two series with the same labels the first stays.
@@ -83,7 +86,8 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
             for state in State:
                 yield "verdicts", states.count(state), {**labels, "state": state}
             for name, value in numbers.items():
-                yield name, value, labels
+                family, _, threshold = name.partition("@")
+                yield family, value, {**labels, "threshold": threshold} if threshold else labels
     for r in results.results:
         compared = {"model": r.source or UNNAMED, "probe": r.probe, "reference": r.reference}
         if r.baseline_n:
@@ -91,6 +95,8 @@ def _series(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
             yield "baseline_items", r.baseline_n, compared
         for c in r.components:
             labels = {**compared, "component": c.name}
+            if r.point is not None:
+                labels["threshold"] = r.point.name
             if c.worsening is not None:
                 yield "worsening", c.worsening, labels
                 yield "tolerance", c.tolerance, labels

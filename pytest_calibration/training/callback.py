@@ -281,13 +281,12 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         answers = self._measuring.ask(self._model())
         verdicts = {one.probe: self._measuring.verdict(one) for one in answers}
         for one in answers:
-            verdict = verdicts[one.probe]
-            if verdict is not None and verdict.state.fails:
-                if self._raises:
-                    self._regressed.append(one)
-                else:
-                    why = " ".join(verdict.findings) or verdict.reason
-                    LOGGER.warning("%s: %s", verdict.headline, why)
+            failing = [v for v in _all(verdicts[one.probe]) if v.state.fails]
+            if failing and self._raises:
+                self._regressed.append(one)
+            for verdict in failing * (not self._raises):
+                why = " ".join(verdict.findings) or verdict.reason
+                LOGGER.warning("%s: %s", verdict.headline, why)
         self._remember(answers, verdicts)
         return metrics_of(answers, verdicts)
 
@@ -307,9 +306,18 @@ class CalibrationCallback(TrainerCallback):  # type: ignore[misc]
         )
         lines = []
         for one in answers:
-            verdict = verdicts[one.probe]
-            state_of = "" if verdict is None else str(verdict.state)
-            lines.append(Line.of(one, checkpoint=checkpoint, verdict=state_of, commit=self._commit))
+            # What fails at an operating point fails the whole.
+            judged = sorted(_all(verdicts[one.probe]), key=lambda v: not v.state.fails)
+            points = self._measuring.config.operating_points(one.probe)
+            lines.append(
+                Line.of(
+                    one,
+                    checkpoint=checkpoint,
+                    verdict=str(judged[0].state) if judged else "",
+                    commit=self._commit,
+                    thresholds=[point.threshold for point in points],
+                )
+            )
         self._history.append(lines, answers)
 
     def _raise_regression(self) -> None:
@@ -348,3 +356,8 @@ def _dataset_of(metrics: dict[str, float]) -> str | None:
     """Return which dataset an evaluation was of; None where its metrics are not ``eval_...``."""
     prefix = next((k.removesuffix("_runtime") for k in metrics if k.endswith("_runtime")), "eval")
     return prefix if prefix == "eval" or prefix.startswith("eval_") else None
+
+
+def _all(verdict: Verdict | None) -> tuple[Verdict, ...]:
+    """Return a verdict and those at operating points; nothing where nothing was compared."""
+    return () if verdict is None else (verdict, *verdict.at_points)

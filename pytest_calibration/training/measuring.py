@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -12,13 +12,13 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from pytest_calibration.asking import Asker
-from pytest_calibration.assertions import assert_no_regression
+from pytest_calibration.assertions import assert_no_regression, assert_no_regression_at
 from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.check import compare_with_record
 from pytest_calibration.config import Config, nearest_config, read_config
 from pytest_calibration.errors import UsageError
 from pytest_calibration.gate.strictness import DEFAULT
-from pytest_calibration.gate.verdict import Verdict, compare
+from pytest_calibration.gate.verdict import Verdict, compare, compare_at_points
 from pytest_calibration.metrics import METRICS
 from pytest_calibration.models.fitness import unfit
 from pytest_calibration.predictions import Predictions
@@ -116,11 +116,17 @@ class Measuring:
         """Compare with the baseline; None where there is none for this probe."""
         strictness = DEFAULT.with_first(alpha=[self.config.alpha])
         project = strictness.with_first(tolerance=[self.config.probe_tolerance(predictions.probe)])
+        points = self.config.operating_points(predictions.probe)
         if isinstance(self.baseline, Baselines):
-            return compare_with_record(predictions, self.baseline.load(predictions.probe), project)
+            record = self.baseline.load(predictions.probe)
+            return compare_with_record(predictions, record, project, points=points)
         if self.baseline is None or self.baseline.probe != predictions.probe:
             return None
-        return compare(predictions, self.baseline, **asdict(project), against="baseline")
+        verdict = compare(predictions, self.baseline, **project.arguments(), against="baseline")
+        at_points = compare_at_points(
+            predictions, self.baseline, points, project, against="baseline"
+        )
+        return replace(verdict, at_points=at_points)
 
     def assert_no_regression(self, predictions: Predictions) -> None:
         """Raise AssertionError with the whole text, where :meth:`verdict` fails."""
@@ -131,7 +137,13 @@ class Measuring:
             record = reference.load(predictions.probe)
             tolerance = tolerance if record.tolerance is None else record.tolerance
             reference = record
-        assert_no_regression(predictions, reference, tolerance=tolerance, alpha=self.config.alpha)
+        alpha = DEFAULT.with_first(alpha=[self.config.alpha]).alpha
+        assert_no_regression(predictions, reference, tolerance=tolerance, alpha=alpha)
+        points = self.config.operating_points(predictions.probe)
+        for point in points:
+            assert_no_regression_at(
+                predictions, reference, **asdict(point), alpha=alpha / len(points)
+            )
 
 
 def metrics_of(
@@ -145,7 +157,8 @@ def metrics_of(
     rows = {p.probe: {name: METRICS[name](p) for name in MEASURED} for p in all_predictions}
     for probe, verdict in verdicts.items():
         if verdict is not None:
-            rows[probe]["regressed"] = float(verdict.state.fails)
+            fails = any(one.state.fails for one in (verdict, *verdict.at_points))
+            rows[probe]["regressed"] = float(fails)
     out = {}
     for name in (*MEASURED, "regressed"):
         values = [row[name] for row in rows.values() if name in row]

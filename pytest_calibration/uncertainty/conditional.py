@@ -8,7 +8,7 @@ import numpy as np
 
 from pytest_calibration.predictions import BoolArray, FloatArray, IntArray
 from pytest_calibration.uncertainty.sample import units_with
-from pytest_calibration.uncertainty.standard_errors import standard_error
+from pytest_calibration.uncertainty.standard_errors import design_effects, standard_error
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,15 @@ class ConditionalMean:
     def standard_error(self, clusters: IntArray | None = None) -> float:
         """Return the standard error of the mean; NaN below two independent units."""
         return standard_error(self.influence, clusters)
+
+
+def design_effect_of(right: FloatArray, which: BoolArray, clusters: IntArray | None) -> float:
+    """Return the variance of the accuracy of some answers over that without groups.
+
+    How much a group errs together is estimated from all answers.
+    """
+    if clusters is None:
+        return 1.0
+    means = np.bincount(which, right, 2) / np.maximum(np.bincount(which, minlength=2), 1)
+    index = which.astype(np.int64)
+    return float(design_effects(right - means[index], index, 2, clusters)[1])

@@ -11,11 +11,20 @@ import numpy as np
 
 from pytest_calibration.metrics.binning import EDGE_SNAP
 from pytest_calibration.metrics.inputs import labels_of, probabilities_of
+from pytest_calibration.metrics.selective import answered
 from pytest_calibration.metrics.sharpness import SURE
 from pytest_calibration.metrics.table import Metric
+from pytest_calibration.predictions import BoolArray
 from pytest_calibration.uncertainty import bins, extremes, ranking, smoothing, squares
-from pytest_calibration.uncertainty.means import Ends, mean_interval, share_interval
-from pytest_calibration.uncertainty.sample import Sample
+from pytest_calibration.uncertainty.conditional import ConditionalMean
+from pytest_calibration.uncertainty.means import (
+    Ends,
+    effective_number,
+    mean_interval,
+    share_interval,
+    wilson,
+)
+from pytest_calibration.uncertainty.sample import Sample, unseen_share
 
 # The smallest probability in an NLL.
 TINY: Final = float(np.finfo(np.float64).tiny)
@@ -87,6 +96,27 @@ INTERVALS: Final[dict[str, Callable[[Sample], Ends]]] = {
     "share_confident": lambda s: share_interval(s.predictions.confidence >= SURE - EDGE_SNAP, s),
     "mean_entropy": _mean_entropy,
 }
+
+
+def precision_interval(which: BoolArray, sample: Sample) -> Ends:
+    """Wilson's interval of the accuracy of some answers, their number being random as well.
+
+    With groups, n is the number of independent answers with the same standard error; and the
+    interval allows for groups that the sample may have missed.
+    """
+    p = sample.predictions
+    found = ConditionalMean.of(p.correct.astype(np.float64), which, sample.clusters)
+    if sample.clusters is None:
+        return wilson(found.value, found.n, sample.z)
+    if found.units < 2:
+        return 0.0, 1.0
+    error = found.standard_error(sample.clusters)
+    n = min(effective_number(found.value, error, sample, found.share), found.n)
+    low, high = wilson(found.value, n, sample.z)
+    unseen = unseen_share(found.units)
+    return min(low, found.value * (1 - unseen)), max(high, 1 - (1 - found.value) * (1 - unseen))
+
+
 # Metrics whose population value may be negative. A debiased estimate may be; its target may not.
 SIGNED: Final = frozenset({"signed_gap"})
 
@@ -105,5 +135,10 @@ def interval(metric: Metric, value: float, sample: Sample) -> Ends:
     lowest = metric.lowest if metric.name in SIGNED else 0.0
     if sample.units < 2:
         return lowest, metric.highest
-    low, high = INTERVALS[metric.name](sample)
+    if metric.threshold is not None:
+        which = answered(sample.predictions.confidence, metric.threshold)
+        of_all = metric.name.startswith("coverage")
+        low, high = share_interval(which, sample) if of_all else precision_interval(which, sample)
+    else:
+        low, high = INTERVALS[metric.name](sample)
     return max(lowest, min(low, value)), min(metric.highest, max(high, value))

@@ -197,6 +197,23 @@ def test_too_few_items_have_no_bound(command, stored) -> None:
     assert "bound" not in result.out
 
 
+def test_predictions_in_a_file_are_checked(command, tmp_path, runs) -> None:
+    """As a record of the same items is, and two files of one probe change places."""
+    for name, run in zip(("one", "two"), runs, strict=True):
+        pairs = zip(run.confidence, run.correct, strict=True)
+        rows = [f"{i},{i // 4},{c},{int(k)}" for i, (c, k) in enumerate(pairs)]
+        text = "\n".join(["id,group,confidence,correct", *rows])
+        (tmp_path / f"{name}.csv").write_text(text)
+    one, two = (tmp_path / f"{name}.csv" for name in ("one", "two"))
+    result = command("aa", one, "--trials", 20, "--json")
+    expected = aa_check(replace(runs[0], probe="one"), settings=AASettings(trials=20))
+    found = json.loads(result.out)["probes"]["one"]
+    assert (result.code, found["n"]) == (0, 400)
+    assert found["ece"] == pytest.approx(expected.ece, abs=0.02)
+    both = command("aa", one, "--against", two, "--trials", 20)
+    assert "drawn from two sets that change places" in both.out
+
+
 def test_the_tolerance_of_a_record_counts_unless_one_is_given(command, stored, runs) -> None:
     """What was written into the record by hand is the tolerance; a flag wins over it."""
     path = stored(runs[0], tolerance=0.04).path
@@ -380,8 +397,8 @@ def test_a_terminal_sees_which_model_is_asked_what(command, models, monkeypatch)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "aa needs one of two things: a stored record, or --model SPEC."),
-        (["a.yaml", "--model", "m"], "aa needs one of two things: a stored record, or --model"),
+        ([], "aa needs one of two things: a stored record or a file of predictions, or --model"),
+        (["a.yaml", "--model", "m"], "aa needs one of two things: a stored record or"),
         (["a.yaml", "--probe", "facts"], "aa: --probe goes with --model, not with a record."),
         (["a.yaml", "--parent", "m"], "aa: --parent goes with --model, not with a record."),
         (["a.yaml", "--config", "c"], "aa: --config goes with --model, not with a record."),

@@ -23,6 +23,7 @@ RECORD = Path("calibration_baselines/quiz.yaml")
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Work in a folder with the predictions of three models, on a terminal of 100 columns."""
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.chdir(tmp_path)
     for name, gap in (("base", 0.0), ("sft", 0.1), ("better", -0.0)):
         save(tmp_path / f"{name}.csv", at_gap(gap))
@@ -103,6 +104,8 @@ def test_limits(command) -> None:
     with pytest.raises(AssertionError, match=r"0\.100 > limit 0\.050"):
         assert_ece_below(read_predictions("sft.csv"), 0.05)
     assert "0.100 > limit 0.050" in result.out
+    # A threshold is one of a comparison.
+    assert command("check", "base.csv", "--max-ece=0.5", "--threshold=0.8").code == 1
     both = command("check", "sft.csv", "--max-ece=0.2", "--baseline=base.csv")
     assert both.code == 1
     assert "passed: probe sft on sft.csv" in both.lines
@@ -164,6 +167,36 @@ def test_json_and_reports(command, place: Path) -> None:
     assert "secret" in (place / "r.json").read_text("utf-8")
 
 
+def test_on_github_the_summary_of_the_step_has_the_report(
+    command, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Added to what stands there, as after a test session."""
+    (place / "summary").write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary"))
+    assert command("check", "sft.csv", "--max-ece=0.05").code == 1
+    text = (place / "summary").read_text("utf-8")
+    assert text.startswith("before\n<!-- pytest-calibration -->")
+    assert "sft.csv" in text
+
+
+def test_a_history_of_checkpoints(command, place: Path) -> None:
+    """What was measured is added, by checkpoint, and drift tells where it got worse."""
+    for step, name in ((100, "base"), (200, "sft")):
+        model = f"--model=runs/checkpoint-{step}"
+        flags = ("--probe=quiz", model, "--history=h.jsonl", "--max-ece=0.05")
+        command("check", f"{name}.csv", *flags)
+    lines = [json.loads(line) for line in (place / "h.jsonl").read_text("utf-8").splitlines()]
+    found = [(line["step"], line["probe"], line["verdict"]) for line in lines if "step" in line]
+    assert found == [(100, "quiz", "passed"), (200, "quiz", "above_limit")]
+    command("check", "sft.csv", *flags, "--threshold=0.8", "--baseline=base.csv")
+    last = json.loads((place / "h.jsonl").read_text("utf-8").splitlines()[-1])
+    assert last["metrics"]["coverage@0.8"]["value"] == pytest.approx(0.4)
+    drift = command("drift", "h.jsonl")
+    assert drift.code == 0
+    assert "worse" in drift.out
+    assert command("check", "base.csv", "--max-ece=0.05", "--history=base.csv").code == 2
+
+
 def test_columns_and_classes(command, place: Path) -> None:
     """What a table calls its columns, as in read_predictions."""
     rows = "".join(f"{i},0.9,0.1,{'a' if i % 10 else 'b'}\n" for i in range(60))
@@ -209,6 +242,7 @@ def test_each_task_of_lm_eval_has_a_verdict(command, place: Path) -> None:
         (["base.csv", "--accept=REASON"], "needs a reason that a reviewer can read, got 'REASON'"),
         (["base.csv", "--report=r.pdf"], "must end in one of .html, .md, .json"),
         (["base.csv", "--max-ece=5"], "must lie between 0 and 1, got 5"),
+        (["base.csv", "--baseline="], "--baseline needs the name of a stored baseline, or a file"),
         (["base.csv", "--baseline=none.csv"], "none.csv: there is no such file"),
         (["base.csv", "--baseline=base.csv", "--record"], "--record is about stored baselines"),
         (["base.csv", "--probe=x", "--baseline=r.yaml"], "is a baseline of 'quiz'"),

@@ -14,14 +14,19 @@ from hypothesis import strategies as st
 from known_calibration import calibrated, two_runs
 
 from pytest_calibration.errors import MetricError
+from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import (
     accuracy,
+    answered,
     aurc,
     auroc,
+    coverage,
+    precision,
     selective_accuracy,
     selective_risk,
 )
 from pytest_calibration.predictions import Predictions
+from pytest_calibration.uncertainty.means import wilson
 
 of = Predictions.from_confidence
 few = st.lists(
@@ -191,3 +196,69 @@ def test_squared_confidences_rank_as_well() -> None:
     assert selective_accuracy(p) > accuracy(p)
     assert aurc(p) < 1 - accuracy(p)
     assert auroc(two_runs(2000, 1)[0]) == pytest.approx(auroc(p), abs=0.05)
+
+
+# --- at a threshold ------------------------------------------------------------------------------
+
+
+def test_coverage_and_precision_by_hand() -> None:
+    """Share and accuracy of the answers with at least the threshold."""
+    p = Predictions.from_confidence([0.5, 0.9, 0.9, 0.95, 1.0], [True, True, False, True, True])
+    assert (coverage(p, 0.9), precision(p, 0.9)) == (0.8, 0.75)
+    assert (coverage(p, 0.95), precision(p, 0.95)) == (0.4, 1.0)
+    assert (coverage(p, 0.0), precision(p, 0.0)) == (1.0, 0.8)
+
+
+def test_a_threshold_means_the_same_in_float32_and_float64() -> None:
+    """0.9 as float32 is below 0.9, and is meant by it; the number below is not."""
+    confidence = np.array([0.9], dtype=np.float32)
+    assert answered(confidence, 0.9).tolist() == [True]
+    assert answered(confidence.astype(np.float64), 0.9).tolist() == [True]
+    assert answered(np.nextafter(confidence, np.float32(0)), 0.9).tolist() == [False]
+
+
+def test_without_answers_there_is_coverage_and_no_precision() -> None:
+    """The error names the highest confidence there is."""
+    p = Predictions.from_confidence([0.5, 0.75], [True, False], probe="quiz")
+    assert coverage(p, 0.9) == 0.0
+    with pytest.raises(MetricError, match=r"no answer of probe 'quiz' .* at least 0\.9, .* 0\.75"):
+        precision(p, 0.9)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, math.nan])
+def test_thresholds_out_of_range_are_refused(threshold: float) -> None:
+    """It lies in [0, 1]."""
+    p = Predictions.from_confidence([0.5], [True])
+    for function in (coverage, precision):
+        with pytest.raises(MetricError, match=r"the threshold must lie in \[0, 1\]"):
+            function(p, threshold)
+
+
+def test_metrics_at_a_threshold_have_names() -> None:
+    """``precision@0.9`` is measured, with Wilson's interval of the answers meant."""
+    confidence = np.repeat([0.5, 0.95], 100)
+    p = Predictions.from_confidence(confidence, np.arange(200) % 10 > 0)
+    found = measure(p, "precision@0.90")
+    assert (found.metric, found.label, found.value) == ("precision@0.9", "precision at 0.9", 0.9)
+    assert (found.low, found.high) == pytest.approx(wilson(0.9, 100, 1.959964), abs=1e-6)
+    covered = measure(p, "coverage@0.9")
+    assert (covered.low, covered.high) == pytest.approx(wilson(0.5, 200, 1.959964), abs=0.001)
+    for name in ("precision@", "coverage@2", "precision@x"):
+        with pytest.raises(MetricError, match=f"threshold of '{name}' must be a number"):
+            measure(p, name)
+    with pytest.raises(MetricError, match=r"unknown metric 'recall@0\.9'"):
+        measure(p, "recall@0.9")
+
+
+def test_a_precision_interval_knows_groups() -> None:
+    """Five copies in a group: about the interval of one copy, not that of five items."""
+    rng = np.random.default_rng(0)
+    right, n = rng.random(300) < 0.9, 300
+    ends = []
+    for copies in (1, 5):
+        groups = np.repeat(np.arange(n), copies)
+        p = Predictions.from_confidence(
+            np.full(n * copies, 0.95), np.repeat(right, copies), groups=groups
+        )
+        ends.append(measure(p, "precision@0.9"))
+    assert (ends[1].low, ends[1].high) == pytest.approx((ends[0].low, ends[0].high), abs=0.01)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import bpe, new_model
+from classifiers import NAMES, new_classifier
 
 from pytest_calibration import MultipleChoice
 from pytest_calibration.errors import UsageError
-from pytest_calibration.models.adopted import adopted, check_offers
+from pytest_calibration.models.adopted import adopted, check_offers, lacking
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -60,6 +61,15 @@ def test_a_bare_model_is_left_to_the_probe_and_refused_there(parts: tuple[Any, A
         assert adopted(value, no_settings, None) is value
         with pytest.raises(UsageError, match=r"does not have: .* the pair \(model, tokenizer\) of"):
             check_offers(value, "facts")
+
+
+def test_a_classifier_of_transformers_is_asked_as_one() -> None:
+    """Another kind of probe is told what the model is, and which probe to write."""
+    one = adopted((new_classifier("bert"), bpe(end=True)), no_settings, None)
+    assert one.class_probabilities(["ice"]).shape == (1, 3)
+    assert one.class_names == NAMES
+    text = str(lacking(one, "facts", "next_token"))
+    assert text.startswith("model: is a classifier, and the probe asks a language model (next_tok")
 
 
 def test_another_model_is_taken_as_it_is() -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from samples import small_results
 
-from pytest_calibration.plugin import reporting
 from pytest_calibration.probes.facts import Facts
+from pytest_calibration.reports.writing import append_summary
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -349,7 +349,7 @@ def test_runs_at_the_same_time_share_the_summary(tmp_path: Path) -> None:
     results = small_results()
     with path.open("ab") as first, ThreadPoolExecutor(1) as pool:
         fcntl.flock(first, fcntl.LOCK_EX)
-        second = pool.submit(reporting._append, path, results)
+        second = pool.submit(append_summary, path, results)
         first.write(b"y" * 2_000 + b"\n")
         first.flush()
         assert not second.done()

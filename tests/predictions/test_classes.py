@@ -76,6 +76,8 @@ def test_as_many_names_as_classes() -> None:
         ([False, True], [1, 0]),
         (["1", "2"], ["2", "1"]),
         (["0", "1"], [1, 0]),
+        ({1: "spam", 0: "ham"}, ["spam", "ham"]),
+        ({"0": "ham", "1": "spam"}, [1, 0]),
     ],
 )
 def test_labels_are_classes_or_their_numbers(classes: Any, labels: Any) -> None:
@@ -87,7 +89,8 @@ def test_labels_are_classes_or_their_numbers(classes: Any, labels: Any) -> None:
     logits = Predictions.from_logits(np.log(table), labels, class_names=classes)
     assert logits.labels is not None
     assert logits.labels.tolist() == [1, 0]
-    assert logits.classes == made.classes == tuple(map(str, classes))
+    names = [*classes.values()] if isinstance(classes, dict) else classes
+    assert sorted(logits.classes) == sorted(made.classes) == sorted(map(str, names))
 
 
 def test_labels_are_the_columns_of_a_frame() -> None:
@@ -104,6 +107,8 @@ def test_labels_are_the_columns_of_a_frame() -> None:
         (["ham", "spam"], ["ham", "span"], "labels[1] is 'span', which is none of the classes "
          "'ham', 'spam' (did you mean 'spam'?)."),
         ([1, 2], [0, 1], "labels[0] is '0', which is none of the classes '1', '2'."),
+        ({"ham": 0, "spam": 1}, [0, 1], "class_names maps the number of a class to its name, as "
+         "config.id2label, or lists the names; got the key 'ham'."),
         (["ham"], ["ham", "ham"], "class_names has 1 entries for 2 columns of probabilities"),
         (["ham", "ham"], ["ham", "ham"], "class_names has one class twice; name each once."),
         (["ham", "spam"], ["ham"], "1 labels for 2 rows of probabilities; give one per row."),

@@ -15,12 +15,15 @@ import repositories
 from fake_hub import COMMIT, serving
 from fakes import FakeModel
 
+from pytest_calibration.config import read_config
 from pytest_calibration.errors import ConfigError, ItemError, MissingExtra, UsageError
+from pytest_calibration.models import backends
 from pytest_calibration.probes.dataset import Dataset
 from pytest_calibration.probes.facts import Facts
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.next_token import NextToken
-from pytest_calibration.probes.probe_set import probe_set
+from pytest_calibration.probes.presets import all_presets, full_settings, packaged
+from pytest_calibration.probes.probe_set import from_settings, probe_set
 
 # --- without the library ------------------------------------------------------------------------
 
@@ -58,8 +61,6 @@ def test_one_source_is_named() -> None:
 
 def test_the_extra_is_named_where_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message holds the command that installs it."""
-    from pytest_calibration.models import backends
-
     monkeypatch.setattr(backends, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r'datasets is not .*: pip install "pytest-cali.*\[data'):
         probe_set().get("mmlu")
@@ -88,6 +89,32 @@ def test_a_bad_preset_is_told_by_where_it_stands(settings: dict[str, Any], messa
         probe_set({"mine": settings}, presets=own).get("mine")
 
 
+def test_settings_are_those_of_the_probe_over_its_preset() -> None:
+    """Key by key, and within the data set, too; another kind takes the data set alone."""
+    presets = all_presets(
+        {
+            "mmlu": {"dataset": {"revision": "x"}},
+            "own": {"preset": "mmlu", "shots": 1, "dataset": {"config": "law"}},
+        }
+    )
+    settings = full_settings("a", {"preset": "own", "dataset": {"split": "dev"}}, presets, "here")
+    whole = packaged()["mmlu"]
+    dataset = {**whole["dataset"], "revision": "x", "config": "law", "split": "dev"}
+    assert settings == {**whole, "shots": 1, "dataset": dataset}
+    other = full_settings("b", {"preset": "own", "kind": "facts"}, presets, "here")
+    assert other == {"kind": "facts", "dataset": {**dataset, "split": "test"}}
+    by_name = full_settings("mmlu", {"limit": 5}, presets, "here")
+    assert by_name == {**whole, "dataset": {**whole["dataset"], "revision": "x"}, "limit": 5}
+    assert full_settings("mmlu", {"kind": "facts"}, presets, "here") == {"kind": "facts"}
+
+
+def test_presets_that_build_on_each_other_have_an_end() -> None:
+    """A chain of a thousand is an error like any other."""
+    presets = {f"p{i}": {"preset": f"p{i + 1}"} for i in range(1000)}
+    with pytest.raises(ConfigError, match="here: the preset 'p51' builds on more than 50 others"):
+        full_settings("mine", {"preset": "p0"}, presets, "here")
+
+
 def test_an_unknown_name_is_answered_with_the_presets_too() -> None:
     """A preset is suggested, and all are listed."""
     with pytest.raises(UsageError, match=r"'mmlo' \(did you mean 'mmlu'\?\).*; presets: mmlu, arc"):
@@ -102,6 +129,42 @@ def test_the_command_that_fetches_it_is_python() -> None:
     part = Dataset("a/b", split="test", files="x/y.jsonl")
     call = "huggingface_hub.hf_hub_download('a/b', 'x/y.jsonl', repo_type='dataset')"
     assert part.fetching == f'python -c "import huggingface_hub; {call}"'
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of the package")
+def test_the_documented_entries_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each YAML example is a configuration whose settings are known."""
+    monkeypatch.setattr(backends, "find_spec", lambda _: None)
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    for text in blocks:
+        path = tmp_path / "calibration.yaml"
+        path.write_text(text, encoding="utf-8")
+        config = read_config(path)
+        for name, entry in (config.probes | config.presets).items():
+            settings = full_settings(name, entry, all_presets(config.presets), name)
+            assert isinstance(Dataset.of(settings["dataset"], name), Dataset)
+            # It is the library that is missing, and no setting that is wrong.
+            with pytest.raises(MissingExtra):
+                from_settings(name, entry, tmp_path, name, all_presets(config.presets))
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of the package")
+def test_the_table_of_presets_is_what_they_are() -> None:
+    """Id, configuration, split and licence of each that is no other way to ask another."""
+    rows = [line for line in DOCS.read_text(encoding="utf-8").splitlines() if line[:3] == "| `"]
+    for name, settings in packaged().items():
+        (row,) = (line for line in rows if f"`{name}`" in line.split("|")[1])
+        if name.endswith("_lm"):
+            continue
+        dataset = settings["dataset"]
+        told = [dataset["id"], dataset["split"], dataset["licence"]]
+        if not name.startswith("arc_"):
+            told.append(dataset.get("config", ""))
+        assert all(one in row for one in told), row
 
 
 # --- with the library ---------------------------------------------------------------------------
@@ -177,6 +240,8 @@ def test_a_saved_data_set_is_read(tmp_path: Path) -> None:
     for name in ("one", "splits"):
         probe = NextToken("mine", dataset={"path": tmp_path / name, "split": "test"})
         assert [i.text for i in probe.items] == ["one text"]
+    with pytest.raises(ItemError, match=r"\(it was saved with the splits test\)"):
+        NextToken("mine", dataset={"path": tmp_path / "splits", "split": "test[:1]"})
 
 
 @data
@@ -216,6 +281,35 @@ def test_labels_that_are_not_published_are_an_error(facts: Any, tmp_path: Path) 
 
 
 @data
+def test_bars_and_logs_of_the_libraries_are_off_while_they_read(
+    facts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of both, also on a terminal; and on again as they were."""
+    import datasets
+    import huggingface_hub.utils as hub
+
+    def state() -> list[Any]:
+        both = (datasets, hub)
+        bars = [library.are_progress_bars_disabled() for library in both]
+        return [*bars, *(library.logging.get_verbosity() for library in both)]
+
+    seen = []
+    load = datasets.load_dataset
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        seen.append(state())
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", noted)
+    datasets.enable_progress_bars()
+    before = state()
+    facts()
+    assert seen == [[True, True, 40, 40]]
+    assert state() == before
+    assert before[0] is False
+
+
+@data
 def test_a_copy_is_read_as_it_is_now(facts: Any, tmp_path: Path) -> None:
     """Not what the library has in its cache of a folder before it changed, or of its namesake."""
 
@@ -237,6 +331,16 @@ def test_no_code_of_a_repository_is_run(facts: Any, tmp_path: Path) -> None:
     with pytest.raises(ItemError, match="cannot be read from"):
         Facts("mine", dataset={"path": folder, "split": "test"})
     assert not (tmp_path / "ran").exists()
+
+
+@data
+def test_one_file_has_no_split_for_examples(tmp_path: Path) -> None:
+    """Its questions would be their own examples."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "q?", "options": ["a", "b"], "answer": 0}\n')
+    settings = {"path": path, "split": "test"}
+    with pytest.raises(UsageError, match=r"rows\.jsonl holds one split, and not 'dev' besides"):
+        MultipleChoice("mine", dataset=settings, shots=1, shots_split="dev")
 
 
 @data
@@ -279,11 +383,14 @@ SCRIPT = """
 import sys
 from pytest_calibration.cli import main
 from pytest_calibration.errors import CalibrationError
-from pytest_calibration.probes.probe_set import probe_set
-for name, revision in (("mmlu", None), ("t_rex", None), ("mmlu", "f" * 40), ("sciq", None)):
-    settings = {name: {"dataset": {"revision": revision}} if revision else {}}
+from pytest_calibration.probes.presets import all_presets, full_settings, packaged
+from pytest_calibration.probes.probe_set import from_settings, probe_set
+for name, more in (
+    ("mmlu", {}), ("t_rex", {}), ("mmlu", {"revision": "f" * 40}), ("sciq", {}),
+    ("t_rex", {"files": None}),
+):
     try:
-        probe = probe_set(settings).get(name)
+        probe = probe_set({name: {"dataset": more}}).get(name)
         print(probe.size, probe._source.described()["dataset"])
     except CalibrationError as problem:
         print(problem)
@@ -318,7 +425,9 @@ def test_the_hub_and_then_its_cache_are_read(tmp_path: Path) -> None:
     for line in lines[2:4]:
         assert "is not here and cannot be fetched" in line
         assert "fetch it: python -c" in line
-    assert lines[4:] == [
+    assert "relbert/t_rex (test): cannot be read (" in lines[4]
+    assert lines[4].endswith("; name one of its files of data: dataset: {files: FILE}.")
+    assert lines[5:] == [
         f"mmlu: cais/mmlu pinned at {COMMIT}", f"t_rex: relbert/t_rex pinned at {COMMIT}", "0"
     ]  # fmt: skip
     pinned = (tmp_path / "calibration.yaml").read_text()
@@ -326,12 +435,14 @@ def test_the_hub_and_then_its_cache_are_read(tmp_path: Path) -> None:
     # No bars, no log lines, no warnings: one line of the library would be told to the user.
     assert err == ""
 
-    (tmp_path / "calibration.yaml").unlink()
-    lines, err = outcome(HF_HUB_OFFLINE="1", HF_ENDPOINT=address)
-    assert lines[:2] == read
-    assert f"there is the revision {COMMIT}, not {'f' * 40}" in lines[2]
-    assert "allenai/sciq (test): is not here and cannot be fetched" in lines[3]
-    assert "load_dataset('allenai/sciq')" in lines[3]
-    assert lines[4:] == ["2"]
-    assert err.count("\n") == 1
-    assert "cais/mmlu: the hub cannot be asked for its commit" in err
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        (tmp_path / "calibration.yaml").unlink(missing_ok=True)
+        # The address is one at which nothing answers.
+        lines, err = outcome(**{name: "1"}, HF_ENDPOINT=address)
+        assert lines[:2] == read
+        assert f"there is the revision {COMMIT}, not {'f' * 40}" in lines[2]
+        assert "allenai/sciq (test): is not here and cannot be fetched" in lines[3]
+        assert "load_dataset('allenai/sciq')" in lines[3]
+        assert lines[5:] == ["2"]
+        assert err.count("\n") == 1
+        assert "cais/mmlu: the hub cannot be asked for its commit" in err

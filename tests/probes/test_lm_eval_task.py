@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from harness_runs import CHOICES, TOKENIZERS, evaluate, harness_run
+from harness_runs import CHOICES, GIVEN, TOKENIZERS, evaluate, harness_run, write_given
 
 from pytest_calibration import Baselines, compare, ece
-from pytest_calibration.errors import CalibrationError, ModelError, ProbeError
+from pytest_calibration.errors import CalibrationError, ModelError, PredictionsError, ProbeError
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.loading import LazyModel, load_model
 from pytest_calibration.probes.lm_eval_task import LmEvalTask
@@ -59,7 +59,7 @@ def test_log_probabilities_are_those_of_the_harness(run: tuple[LazyModel, Path, 
     pairs, logprobs, greedy = zip(*logged_requests(out), strict=True)
     answers = model.loglikelihood(pairs)
     assert any(not context for context, _ in pairs)
-    assert np.allclose([a.logprob for a in answers], logprobs, rtol=1e-6, atol=2e-6)
+    assert np.allclose([a.logprob for a in answers], logprobs, rtol=1e-6, atol=0)
     assert [a.is_greedy for a in answers] == list(greedy)
 
 
@@ -208,6 +208,42 @@ def test_one_right_text_is_measured_by_the_models_own_continuation(
         assert np.log(found.confidence[i]) == pytest.approx(logprob, abs=1e-5)
         assert bool(found.correct[i]) == (row["acc"] == 1) == (ids[0].tolist() == whole)
         assert found.label_logprobs[i] == pytest.approx(float(row["resps"][0][0][0]), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["winogrande", "blimp", "copa", "cola"])
+def test_tasks_that_come_with_lm_eval_are_measured_and_read_alike(
+    first: tuple[LazyModel, Path, Path], tmp_path: Path, name: str
+) -> None:
+    """Whatever their options, prompts and targets look like."""
+    model, _, _ = first
+    tasks = write_given(tmp_path, name)
+    (logged,) = read(evaluate(model_of(first), tasks, (name,), tmp_path / "out"))
+    asked = LmEvalTask(task=name, include_path=tasks).run(model)
+    assert np.array_equal(asked.item_ids, logged.item_ids)
+    assert np.abs(asked.probabilities - logged.probabilities).max() < CLOSE
+    assert np.array_equal(asked.correct, logged.correct)
+    assert asked.signature.hard == logged.signature.hard
+    rows = GIVEN[name][2]
+    right = [int(r["answer"]) - 1 if "answer" in r else r.get("label", 0) for r in rows]
+    assert asked.labels.tolist() == right
+    assert (asked.correct == (asked.probabilities.argmax(axis=1) == right)).all()
+
+
+def test_tasks_that_come_with_lm_eval_are_refused_alike(
+    first: tuple[LazyModel, Path, Path], tmp_path: Path
+) -> None:
+    """One has metrics of its own; of one with a single text the samples are refused alone."""
+    model, _, _ = first
+    for name in ("crows_pairs", "arithmetic_1dc"):
+        write_given(tmp_path, name)
+    out = evaluate(model_of(first), tmp_path, ("crows_pairs", "arithmetic_1dc"), tmp_path / "out")
+    with pytest.raises(PredictionsError, match=r"its metrics are its own .likelihood_diff, pct"):
+        read(out, task="crows_pairs")
+    with pytest.raises(ProbeError, match="the task crows_pairs cannot be measured"):
+        LmEvalTask(task="crows_pairs", include_path=tmp_path).run(model)
+    with pytest.raises(PredictionsError, match="hold one log-probability"):
+        read(out, task="arithmetic_1dc")
+    assert LmEvalTask(task="arithmetic_1dc", include_path=tmp_path).run(model).n == 4
 
 
 def test_a_chat_is_asked_as_the_harness_asks_it(folder: Path, tmp_path: Path) -> None:

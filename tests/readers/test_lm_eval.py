@@ -430,6 +430,16 @@ def test_a_damaged_row_is_named_by_file_and_line(
     assert f"{path}, line" in message
 
 
+def test_a_task_with_metrics_of_its_own_is_refused(tmp_path: Path) -> None:
+    """Its target is not what it judges answers by; a run without metrics is read by its targets."""
+    path = write(tmp_path / "a", sample(0, metrics=["diff"], diff=0.5))
+    assert "its metrics are its own (diff), and none says whether an answer is right" in refusal(
+        path
+    )
+    (found,) = read(write(tmp_path / "b", sample(0, metrics=["bypass"], bypass=999)))
+    assert found.correct.tolist() == [True]
+
+
 def test_a_split_without_answers_is_refused(tmp_path: Path) -> None:
     """Test splits have the label -1 throughout: every answer would count as wrong."""
     path = write(tmp_path, *(sample(i, target="-1", acc=0.0) for i in range(3)))

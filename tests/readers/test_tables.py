@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_calibration.errors import MissingExtra, PredictionsError, UsageError
@@ -415,6 +415,7 @@ def test_what_counts_can_be_chosen(tmp_path: Path) -> None:
     assert (table.confidence.tolist(), table.classes) == ([0.5], ("a", "b"))
 
 
+@settings(max_examples=40)
 @given(
     ids=st.lists(
         st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True

@@ -103,3 +103,29 @@ def test_several_probes_give_their_mean_and_each() -> None:
     assert found["eval_calibration_ece"] == pytest.approx(0.4)
     names = [f"eval_{name}" for name in directions(["one", "two"], compared=False)]
     assert sorted(found) == sorted(names)
+
+
+def test_operating_points_are_judged_in_training(project: Path) -> None:
+    """A fall at a threshold of calibration.yaml counts as a regression, and is raised as one."""
+    yaml, point = project / "calibration.yaml", "operating_points: [{threshold: 0.9, tolerance: 0}]"
+    yaml.write_text(f"{yaml.read_text('utf-8')}{point}", "utf-8")
+    i = np.arange(1000)
+    before, after = (
+        Predictions.from_confidence(
+            np.where(i < 500, 0.95, 0.5), np.where(i < 500, i >= wrong, i % 2 == 0), probe="codes"
+        )
+        for wrong in (25, 40)
+    )
+    Baselines(project / "stored").record(before)
+    for baseline in (before, "stored"):
+        measuring = CalibrationCallback("codes", baseline=baseline)._measuring
+        for one, fails in ((before, False), (after, True)):
+            verdict = measuring.verdict(one)
+            assert verdict is not None
+            found = metrics_of([one], {"codes": verdict})
+            assert found["eval_calibration_regressed"] == fails
+        verdict = measuring.verdict(after)
+        assert verdict is not None
+        assert [str(v.state) for v in (verdict, *verdict.at_points)] == ["passed", "regressed"]
+        with pytest.raises(AssertionError, match=r"precision regressed at 0\.9: probe codes"):
+            measuring.assert_no_regression(after)

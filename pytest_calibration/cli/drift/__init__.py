@@ -60,7 +60,7 @@ def add(subparsers: Subparsers) -> None:
     add_asking(parser)
     add_arguments(
         parser,
-        ("--metric", str, "NAME", "what is shown (default: ece)"),
+        ("--metric", str, "NAME", "what is shown (default: ece), as precision@0.9"),
         ("--parent", str, "SPEC", "the model that the checkpoints were trained from"),
         ("--history", str, "FILE", "add what is measured to this history"),
         ("--svg", str, "FILE", "draw the chart into this file"),
@@ -216,6 +216,7 @@ def _measure(options: argparse.Namespace, project: Project, history: History) ->
     """Measure the checkpoints that are named, and add them to a history; return their names."""
     from pytest_calibration.history.checkpoints import checkpoint_of
     from pytest_calibration.history.format import content_to_extend
+    from pytest_calibration.metrics import metric_named
     from pytest_calibration.models.spec import resolve
 
     specs = resolve([one for text in options.what for one in _within(text)])
@@ -226,7 +227,8 @@ def _measure(options: argparse.Namespace, project: Project, history: History) ->
     # What cannot be written is told before anything is measured.
     content_to_extend(history.path)
     with progress_shown():
-        measure_checkpoints(project, specs, parent, history)
+        shown = metric_named(options.metric or "ece").threshold
+        measure_checkpoints(project, specs, parent, history, [] if shown is None else [shown])
     return {checkpoint_of(spec.text).text for spec in specs}
 
 

@@ -56,7 +56,7 @@ def _headline(series: Series) -> str:
 
 def _table(drift: Drift, metric: str, width: int, signs: tuple[str, str, str]) -> Iterator[str]:
     """Yield a header, and a row for each line with its interval drawn."""
-    from pytest_calibration.metrics import METRICS
+    from pytest_calibration.metrics import metric_named
     from pytest_calibration.text.layout import columns, padded
 
     series = drift.series
@@ -67,7 +67,7 @@ def _table(drift: Drift, metric: str, width: int, signs: tuple[str, str, str]) -
     first = max(len(head), *map(columns, labels.values()))
     against = "against parent" if series.has_parent else "against first"
     rows = {k: _cells(numbers[k], series.lines[k], drift.comparisons[k]) for k in places}
-    entry = METRICS[metric]
+    entry = metric_named(metric)
     heads: tuple[str, ...] = (entry.label[:18], "95 % interval", "floor", "accuracy", against)
     # Not the accuracy twice, nor a column in which nothing stands.
     filled = [any(column) for column in zip(*rows.values(), strict=True)]
@@ -260,6 +260,7 @@ def _point(
         **{name: getattr(line, name) for name in names},
         "number": number,
         "accuracy": line.metrics.get("accuracy"),
+        "at_points": {name: one for name, one in line.metrics.items() if "@" in name},
         "compared": compared,
     }
 
@@ -287,7 +288,7 @@ def _trend_tree(verdict: TrendVerdict) -> dict[str, Any]:
 
 def chart_of(drifts: Sequence[Drift], metric: str) -> Chart:
     """Return what is drawn: a panel for each probe, a course in it for each run."""
-    from pytest_calibration.metrics import METRICS
+    from pytest_calibration.metrics import metric_named
     from pytest_calibration.reports.drift_plot import Chart, Course, Mark
 
     courses = []
@@ -304,4 +305,4 @@ def chart_of(drifts: Sequence[Drift], metric: str) -> Chart:
             floor = number.noise_floor
             marks.append(Mark(at, label, number.value, number.low, number.high, floor, worse, best))
         courses.append(Course(series.probe, series.run, series.axis, tuple(marks)))
-    return Chart(METRICS[metric].label, tuple(courses))
+    return Chart(metric_named(metric).label, tuple(courses))

@@ -94,7 +94,8 @@ def _compared(result: Result, width: int, several: bool) -> list[str]:
     """Return reason, limit or components, and notes of one verdict."""
     lines = [*wrapped(result.reason, width - 2)]
     if result.components:
-        lines += [f"compared with {visible(result.reference)}:"] if several else []
+        at = "" if result.point is None else f" at {result.point.name}"
+        lines += [f"compared with {visible(result.reference)}{at}:"] if several else []
         lines += component_table(result.components, decided=result.state != "inconclusive")
     else:
         lines += map(visible, result.findings)

@@ -33,6 +33,7 @@ COLUMNS: Final = {
     "value": ">",
     "interval": "<",
     "floor": ">",
+    "coverage": ">",
     "acc": ">",
     "against": ">",
     "state": "<",
@@ -153,6 +154,7 @@ def _cells(r: Result) -> dict[str, str]:
         "value": f"{r.number.value:.3f}",
         "interval": f"[{low:.3f}, {high:.3f}]",
         "floor": "" if floor is None else f"{floor:.3f}",
+        "coverage": "" if r.point is None or r.point.precision is None else r.point.covered,
         "acc": "" if r.number.metric == "accuracy" else f"{r.accuracy:.3f}",
         "against": against,
         "state": r.state_name + (f" ({', '.join(r.fired)})" if r.fired else ""),
@@ -163,8 +165,7 @@ def _hints(results: Sequence[Result]) -> Iterator[str]:
     """Yield what is too small to decide, and what has become better."""
     for r in results:
         if r.state == "inconclusive":
-            needed = f"; about {r.n_needed:,} would decide it" if r.n_needed else ""
-            yield f"inconclusive: {r.subject}: n = {r.n:,} is too few{needed}"
+            yield f"inconclusive: {r.subject}: {r.undecided}"
         store = "--calibration-accept=REASON would store it"
         if r.partly_better:
             yield f"{r.subject}: one component improved; {store}"

@@ -49,17 +49,21 @@ class ClassifierInMemory(ModelInMemory):
 
     Attributes:
         class_names: names of the classes, in the order of the columns.
-        multi_label: whether a text may have any number of them.
     """
 
-    multi_label = False
+    # What else a user may do about texts that are too long.
+    _ADVICE = ""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have any number of classes."""
+        return False
 
     def _prepare(self, batch_tokens: int | None) -> None:
         own = getattr(self.tokenizer, "model_max_length", None)
         if own is not None and own < _NO_LIMIT:
             self.max_tokens = min(self.max_tokens, own)
-        self._budget = BUDGET.get(self.device.type, 0) if batch_tokens is None else batch_tokens
-        self._budget = self._budget or BUDGET["cpu"]
+        self._budget = batch_tokens or BUDGET.get(self.device.type, BUDGET["cpu"])
         self._notes: list[str] = []
         parameters = inspect.signature(self.base.forward).parameters
         self._inputs = [name for name in parameters if name not in ("args", "kwargs", "labels")]
@@ -77,11 +81,13 @@ class ClassifierInMemory(ModelInMemory):
         """See :class:`ModelInMemory`."""
         return self._notes
 
-    def _encode(self, texts: Sequence[Any], **options: Any) -> list[dict[str, list[int]]]:
-        """Return what the tokenizer says of each text, as far as the model takes it."""
+    def _encode(
+        self, texts: Sequence[Any], **options: Any
+    ) -> tuple[list[dict[str, list[int]]], Any]:
+        """Return what the tokenizer says of each text, as far as the model takes it; and all."""
         if not texts:
-            return []
-        with quiet():
+            return [], None
+        with quiet(), explained(self.name):
             found = self.tokenizer(texts, verbose=False, **options)
         names = [name for name in found if name in self._inputs]
         rows = [{name: list(found[name][i]) for name in names} for i in range(len(texts))]
@@ -92,7 +98,7 @@ class ClassifierInMemory(ModelInMemory):
                 f"{self.name}: the tokenizer gives token {highest}, but the model knows {size:,} "
                 "tokens; use the tokenizer it was trained with."
             )
-        return rows
+        return rows, found
 
     def _check_lengths(self, rows: Sequence[Encoded], shown: Callable[[int], str]) -> None:
         """Raise ModelError for texts that the model cannot read, with their number."""
@@ -109,8 +115,6 @@ class ClassifierInMemory(ModelInMemory):
         if empty is not None:
             raise ModelError(f"{self.name}: the text {shown(empty)} has no tokens.")
 
-    _ADVICE = ""
-
     def _logits(self, rows: Sequence[Encoded], unit: str) -> list[NDArray[np.float64]]:
         """Return what the head gives for each row: (k,), or (t, k) for each token."""
         out: list[NDArray[np.float64] | None] = [None] * len(rows)
@@ -120,6 +124,7 @@ class ClassifierInMemory(ModelInMemory):
         done = 0
         PROGRESS.report(0, len(rows), unit)
         with (
+            quiet(),
             torch.inference_mode(),
             evaluating(self.model),
             explained(self.name),
@@ -153,7 +158,8 @@ class ClassifierInMemory(ModelInMemory):
             name: torch.tensor([row[name] for row in rows], device=self.device) for name in rows[0]
         }
         logits = self.model(**inputs, **self._plain).logits
-        return np.asarray(logits.double().cpu().numpy())
+        # Not every device knows numbers of 64 bits.
+        return np.asarray(logits.cpu().double().numpy())
 
     def _check_width(self, width: int) -> None:
         if width != len(self.class_names):
@@ -205,7 +211,7 @@ class TransformersClassifier(ClassifierInMemory):
     _ADVICE = ", or say truncate: true in the probe, which cuts and counts them"
 
     @property
-    def multi_label(self) -> bool:  # type: ignore[override]
+    def multi_label(self) -> bool:
         """Whether a text may have any number of classes: the configuration says so."""
         kind = getattr(self.base.config, "problem_type", None)
         return bool(kind == "multi_label_classification")
@@ -240,11 +246,10 @@ class TransformersClassifier(ClassifierInMemory):
         """See :class:`~pytest_calibration.models.protocols.InferenceModel`."""
         rows = self._rows(texts, truncate, add_special_tokens)
         self._check_lengths(rows, lambda i: _shown(texts[i]))
-        found = self._logits(rows, "texts")
-        table = np.array(found, dtype=np.float64).reshape(len(texts), -1)
+        table = np.array(self._logits(rows, "texts"), dtype=np.float64)
         for text, row in zip(texts, table, strict=True):
             self._check_finite(row, _shown(text))
-        return table if len(texts) else table.reshape(0, len(self.class_names))
+        return table.reshape(len(texts), len(self.class_names))
 
     def rewards(
         self, texts: Sequence[Text], *, add_special_tokens: bool = True
@@ -271,9 +276,7 @@ class TransformersClassifier(ClassifierInMemory):
             here = [list(texts[i]) if paired else texts[i] for i in at]
             if truncate:
                 options["truncation"] = truncate if paired else "longest_first"
-            with explained(self.name):
-                rows = self._encode(here, **options)
-            for i, row in zip(at, rows, strict=True):
+            for i, row in zip(at, self._encode(here, **options)[0], strict=True):
                 out[i] = row
         return out
 
@@ -300,13 +303,8 @@ class TransformersTokenClassifier(ClassifierInMemory):
                 f"{self.name}: its tokenizer does not tell which tokens a word gives; use a fast "
                 "tokenizer (model: {tokenizer: ...} in calibration.yaml)."
             )
-        rows = []
-        places: list[list[int]] = []
-        for words in texts:
-            with quiet(), explained(self.name):
-                found = self.tokenizer(list(words), is_split_into_words=True, verbose=False)
-            rows.append({name: list(found[name]) for name in found if name in self._inputs})
-            places.append(self._first_tokens(words, found.word_ids()))
+        rows, found = self._encode([list(words) for words in texts], is_split_into_words=True)
+        places = [self._first_tokens(words, found.word_ids(i)) for i, words in enumerate(texts)]
         self._check_lengths(rows, lambda i: excerpt(" ".join(texts[i])))
         out = []
         for words, at, table in zip(texts, places, self._logits(rows, "texts"), strict=True):

@@ -161,7 +161,7 @@ class _Parts:
 
 def _names_a_place(key: str, value: object) -> bool:
     """Whether an argument stands for a file, or something on the hub, that may change."""
-    if key in ("subfolder", "cache_dir", "token"):
+    if key in ("subfolder", "cache_dir", "token", "id2label", "label2id"):
         return False
     if isinstance(value, Mapping):
         return any(_names_a_place(str(name), one) for name, one in value.items())

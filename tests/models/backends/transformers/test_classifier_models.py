@@ -155,6 +155,7 @@ def test_a_model_in_training_keeps_its_mode() -> None:
     one = in_memory(model, bpe(end=True))
     first = one.class_probabilities(TEXTS)
     np.testing.assert_array_equal(first, one.class_probabilities(TEXTS))
+    assert one.class_probabilities([]).shape == (0, 3)
     assert model.training
 
 
@@ -415,8 +416,11 @@ def test_a_classifier_is_answered_from_the_cache(bert: Path, tmp_path: Path) -> 
     rows = [{"text": text, "label": i % 3} for i, text in enumerate([*TEXTS, "moon " * 60])]
     path.write_text("\n".join(map(json.dumps, rows)))
     probe = Classification("c", path=path, truncate=True)
+    # A name with a slash is no path.
+    named = {"id2label": {0: "a", 1: "b", 2: "Sci/Tech"}}
     first, second = (
-        load_model(str(bert), device="cpu", cache=Cache(tmp_path / "cache")) for _ in range(2)
+        load_model(str(bert), device="cpu", cache=Cache(tmp_path / "cache"), arguments=named)
+        for _ in range(2)
     )
     one, other = probe.run(first), probe.run(second)
     assert (first.use.loads, second.use.loads) == (1, 0)
