@@ -128,7 +128,7 @@ class Scorer:
 
     def _check_tokens(self, rows: Iterable[list[int]]) -> None:
         """Raise ModelError for a token the model does not know."""
-        highest = max((token for row in rows for token in row), default=0)
+        highest = max(map(max, filter(None, rows)), default=0)
         if highest >= self._size:
             raise ModelError(
                 f"{self.name}: the tokenizer gives token {highest}, but "
