@@ -250,7 +250,10 @@ def test_labels_and_model_are_of_one_kind(tmp_path: Path, several: bool) -> None
     """Probabilities that do not sum to 1 are no choice among classes, nor the other way round."""
     content = [{"text": "a", "label": "sad" if several else ["sad"]}]
     kind = "single" if several else "multi"
-    with pytest.raises(ModelError, match=rf"rows of probe 'mine' have .*problem_type: {kind}_lab"):
+    with pytest.raises(
+        ModelError,
+        match=rf"rows of probe 'mine' have .*: {kind}_lab.*multi_label = {not several} on",
+    ):
         probe(tmp_path, content).run(FakeClassifier(multi_label=several))
 
 
