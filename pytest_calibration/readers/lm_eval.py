@@ -54,8 +54,6 @@ MOST_LINE: Final = 1 << 26
 HEAD: Final = 1 << 16
 SHOWN: Final = 2000
 """Characters of a prompt that are kept for reports."""
-BYTES_PER_TOKEN: Final = 2
-"""A prompt of fewer bytes than this for each token that a model reads is taken to fit."""
 
 
 @dataclass
@@ -606,7 +604,7 @@ def _truncation(run: Run, samples: Sequence[_Sample]) -> tuple[str, ...]:
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         return ()
     certain = sum(one.n_words > most for one in samples)
-    possible = sum(one.n_bytes > most * BYTES_PER_TOKEN for one in samples) - certain
+    possible = sum(one.n_bytes > most for one in samples) - certain
     out = []
     if certain:
         out.append(

@@ -349,17 +349,23 @@ def test_data_that_are_not_there_are_named_with_the_command_that_fetches_them(
     assert "lm_eval --model dummy --tasks far --limit 1" in str(caught.value)
 
 
-def test_a_long_prompt_is_an_error_and_never_cut(
+def test_a_long_prompt_is_an_error_or_is_cut_as_the_harness_cuts_it(
     first: tuple[LazyModel, Path, Path], tmp_path: Path
 ) -> None:
-    """The harness would cut off its begin in silence."""
+    """A note tells of it; of a run of the harness, that it may be so."""
     model, tasks, _ = first
     text = (tasks / "letters.yaml").read_text("utf-8").replace("task: letters", "task: long")
-    (tmp_path / "long.yaml").write_text(
-        text.replace('doc_to_text: "', f'doc_to_text: "{"x " * 900}')
-    )
+    long = text.replace('doc_to_text: "', f'doc_to_text: "{"x " * 240}')
+    (tmp_path / "long.yaml").write_text(long, "utf-8")
     with pytest.raises(ModelError, match="tokens, more than the 512 this model can read"):
         LmEvalTask(task="long", include_path=tmp_path).run(model)
+    (logged,) = read(evaluate(model_of(first), tmp_path, ("long",), tmp_path / "out"))
+    asked = LmEvalTask(task="long", include_path=tmp_path, cut=True).run(model)
+    assert np.abs(asked.probabilities - logged.probabilities).max() < CLOSE
+    assert any("prompts did not fit into the model and lost their begin" in n for n in asked.notes)
+    assert any("whether lm-eval cut off their begin cannot be known" in n for n in logged.notes)
+    assert not LmEvalTask(task="letters", include_path=tasks, cut=True).run(model).notes
+    assert logged.signature.hard == asked.signature.hard
 
 
 GATE = """
