@@ -117,6 +117,8 @@ class LmEvalTask(ItemProbe[TaskDocument]):
         cut: bool = False,
     ) -> None:
         require("lm_eval", EXTRA)
+        if not isinstance(task, str):
+            raise UsageError(f"the task of an lm-eval probe must be text, got {quoted(task)}.")
         name = name or f"lm_eval:{task}"
         self.prompting = Prompting(name, None, chat)
         self.metric = check_metric(metric)
@@ -162,8 +164,11 @@ class LmEvalTask(ItemProbe[TaskDocument]):
 
     def _set_shots(self, name: str, shots: int | None) -> None:
         """Set how many examples are shown, by the rules of the harness."""
-        if shots is not None and (isinstance(shots, bool) or shots < 0):
-            raise UsageError(f"probe {name!r}: shots must be 0 or more, got {quoted(shots)}.")
+        whole = isinstance(shots, int | None) and not isinstance(shots, bool)
+        if not whole or (shots or 0) < 0:
+            raise UsageError(
+                f"probe {name!r}: shots must be a whole number of at least 0, got {quoted(shots)}."
+            )
         for each, task in self._tasks.items():
             own = task.get_config("num_fewshot")
             if shots and own == 0:

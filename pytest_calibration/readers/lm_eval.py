@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import CalibrationError, PredictionsError, suggestion
+from pytest_calibration.errors import CalibrationError, PredictionsError, UsageError, suggestion
 from pytest_calibration.input_files import opened, read_text, text_lines
 from pytest_calibration.predictions import ItemText, Predictions
 from pytest_calibration.predictions.harness import (
@@ -121,9 +121,12 @@ def read(
     Raises:
         PredictionsError: no samples; several runs; an unknown task or filter; a task without the
             probability of its answers; a row that is none of lm-eval's, by file and line.
-        UsageError: an unknown metric.
+        UsageError: an unknown metric, or a name that is no text.
     """
     check_metric(metric)
+    for name, value in (("task", task), ("filter", filter), ("run", run)):
+        if not isinstance(value, str | None):
+            raise UsageError(f"{path}: {name} must be text, got {quoted(value)}.")
     one = _run(path, run)
     out: list[Predictions] = []
     refused: dict[str, str] = {}

@@ -413,6 +413,8 @@ def test_an_unknown_task_or_metric_is_named_with_the_nearest() -> None:
     assert "mine" in message
     with pytest.raises(UsageError, match=r"must be one of acc, acc_norm, .*got 'f1'"):
         read(RUN, metric="f1")
+    with pytest.raises(UsageError, match=r"task must be text, got \['places'\]"):
+        read(RUN, task=["places"])  # type: ignore[arg-type]
     assert "acc_mutual_info needs the log-probabilities of the options without a prompt" in refusal(
         RUN, task="letters", metric="acc_mutual_info"
     )
