@@ -51,7 +51,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     "history.commit": ("", ""),
     "history.format": ("errors input_files", ""),
     "probes": (
-        "errors input_files text predictions strict_yaml models.protocols models.backends probes",
+        "errors input_files text predictions strict_yaml models.protocols models.stops "
+        "models.backends probes",
         "numpy",
     ),
     "asking": ("errors predictions probes models progress", ""),

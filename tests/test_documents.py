@@ -185,6 +185,7 @@ def test_i_have_predictions(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(on_file) == 0, capsys.readouterr()
     write_samples(folder / record[1], "quiz")
     assert main(record) == 0, capsys.readouterr()
+    write_samples(folder / record[1], "quiz", 28)
     assert main(again) == 0, capsys.readouterr()
 
 

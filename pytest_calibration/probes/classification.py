@@ -240,7 +240,8 @@ class Classification(ItemProbe[Labelled]):
                 f"{model.name}: gives a text {found}, and the rows of probe {self.name!r} have "
                 f"{rows}; write the other kind of rows, or say problem_type: "
                 f"{'single' if several else 'multi'}_label_classification under model: "
-                "{arguments: ...} in calibration.yaml."
+                f"{{arguments: ...}} in calibration.yaml (multi_label = {not several} on a model "
+                "of your own)."
             )
         options, notes = self._cutting(model, texts, "longest_first")
         table = np.asarray(model.class_probabilities(texts, **options), dtype=np.float64)

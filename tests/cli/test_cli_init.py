@@ -397,6 +397,19 @@ def test_a_function_needs_no_torch(folder: Path, command: Command) -> None:
     assert [row["label"] for row in rows] == [0, 1]
 
 
+def test_what_is_imported_is_asked_what_there_is(folder: Path, command: Command) -> None:
+    """Texts with labels where there are some, else the other items; it wins over a fixture."""
+    put(folder / "conftest.py", CONFTEST)
+    put(folder / "quiz.jsonl", [QUESTION])
+    command("init", "--model", "mine:language_model")
+    assert {*config(folder)["probes"]} == {"quiz"}
+    put(folder / "texts.jsonl", [{"text": "a", "label": 1}])
+    (folder / CONFIG).unlink()
+    result = command("init", "--model", "mine:predict")
+    assert {*config(folder)["probes"]} == {"texts"}
+    assert steps(result.out)[0][1] == "--calibration-model=mine:predict"
+
+
 def test_a_file_in_the_way_is_one_sentence(folder: Path, command: Command) -> None:
     """A folder that cannot be made is named."""
     put(folder / "tests", "a file")

@@ -255,6 +255,35 @@ def test_labels_that_are_not_published_are_an_error(facts: Any, tmp_path: Path) 
 
 
 @data
+def test_bars_and_logs_of_the_libraries_are_off_while_they_read(
+    facts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of both, also on a terminal; and on again as they were."""
+    import datasets
+    import huggingface_hub.utils as hub
+
+    def state() -> list[Any]:
+        both = (datasets, hub)
+        bars = [library.are_progress_bars_disabled() for library in both]
+        return [*bars, *(library.logging.get_verbosity() for library in both)]
+
+    seen = []
+    load = datasets.load_dataset
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        seen.append(state())
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", noted)
+    datasets.enable_progress_bars()
+    before = state()
+    facts()
+    assert seen == [[True, True, 40, 40]]
+    assert state() == before
+    assert before[0] is False
+
+
+@data
 def test_a_copy_is_read_as_it_is_now(facts: Any, tmp_path: Path) -> None:
     """Not what the library has in its cache of a folder before it changed, or of its namesake."""
 

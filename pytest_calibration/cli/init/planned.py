@@ -100,6 +100,9 @@ def _probes(found: Surroundings) -> tuple[dict[str, dict[str, Any]], dict[str, s
     if not found.asks:
         return {}, {}
     fitting = [one for one in found.items if _fits(found, one)]
+    if not fitting and any(one.is_code for one in found.checkpoints):
+        # What is imported may be a language model as well.
+        fitting = list(found.items)
     probes: dict[str, dict[str, Any]] = {}
     for one in fitting:
         name = readable_stem(Path(one.path).stem)

@@ -93,7 +93,8 @@ class Surroundings:
         checkpoints: models of one kind, in order of their steps, what others come from first.
         predictions: of models that were run elsewhere.
         items: what could be asked.
-        own_model: the ``conftest.py`` with a fixture ``calibration_model``; empty without one.
+        own_model: the ``conftest.py`` with a fixture ``calibration_model``; empty without one, and
+            where a model is named.
         tests: the folder of the tests.
         git: whether it is in a git repository.
         gitlab: whether its CI is GitLab's.
@@ -158,7 +159,7 @@ def look(folder: Path, model: str | None = None, predictions: str | None = None)
         checkpoints,
         tuple(stored),
         tuple(items),
-        own_model=_own_model(folder, places),
+        own_model=_own_model(folder, places) if model is None else "",
         tests=next((name for name in ("tests", "test") if (folder / name).is_dir()), "tests"),
         git=any((place / ".git").exists() for place in (folder, *folder.resolve().parents)),
         gitlab=(folder / ".gitlab-ci.yml").exists() and not (folder / ".github").is_dir(),

@@ -40,7 +40,7 @@ from pytest_calibration.models.protocols import (
     Likelihood,
     NextTokenScores,
 )
-from pytest_calibration.text.stops import before_stop
+from pytest_calibration.models.stops import before_stop
 
 # Where a prompt may be cut, to tokenise both parts separately: between a word and the space after
 # it, where tokenizers split texts into words. It is checked each time.
