@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pytest_calibration.errors import CalibrationError, PredictionsError, UsageError, suggestion
 from pytest_calibration.input_files import opened, read_text, text_lines
-from pytest_calibration.predictions import ItemText, Predictions
+from pytest_calibration.predictions import ItemText, Predictions, digest
 from pytest_calibration.predictions.harness import (
     Document,
     NotMeasurable,
@@ -41,7 +41,7 @@ NONE: Final = "none"
 """The filter that changes nothing, and the only one of most tasks."""
 NEWEST: Final = "newest"
 # Parts of the results that are read, by task or setting.
-SECTIONS: Final = ("configs", "config", "versions", "n-shot", "group_subtasks")
+SECTIONS: Final = ("configs", "config", "versions", "n-shot", "group_subtasks", "task_hashes")
 # What a sample has beside the values of metrics.
 FIELDS: Final = frozenset(
     {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
@@ -549,7 +549,7 @@ def _predictions(run: Run, probe: str, samples: Sequence[_Sample], metric: str) 
         documents,
         metric,
         settings=settings,
-        soft=_soft(run),
+        soft=_soft(run, tasks),
         hard=hard,
         notes=[*_unknown(run), *_truncation(run, samples)],
     )
@@ -562,8 +562,11 @@ def _settings(run: Run, task: str) -> TaskSettings:
     return TaskSettings.of(config, shots if isinstance(shots, int) else None, version, seed)
 
 
-def _soft(run: Run) -> dict[str, str]:
-    """Return what may differ between two runs: the model, versions, device and limit."""
+def _soft(run: Run, tasks: Sequence[str]) -> dict[str, str]:
+    """Return what may differ between two runs: the model, versions, device and limit.
+
+    The harness's hash covers all documents with their prompts, and so changes with a limit.
+    """
     summary = run.summary
     config = summary.get("config", {})
     model = summary.get("model_name") or _model_of(config.get("model_args")) or ""
@@ -577,8 +580,14 @@ def _soft(run: Run) -> dict[str, str]:
         "lm-eval": summary.get("lm_eval_version"),
         "transformers": summary.get("transformers_version"),
         "limit": config.get("limit"),
+        "task hash": _hash_of_tasks(run, tasks),
     }
     return {key: str(value) for key, value in given.items() if value not in (None, "")}
+
+
+def _hash_of_tasks(run: Run, tasks: Sequence[str]) -> str:
+    known = [str(run.part("task_hashes", task) or "") for task in tasks]
+    return known[0][:8] if len(known) == 1 else digest(*known, size=4) if all(known) else ""
 
 
 def _model_of(arguments: object) -> str:

@@ -184,6 +184,9 @@ def test_results_beside_the_samples_say_what_was_run_on_what() -> None:
     assert found.signature.soft["model"] == "base"
     assert found.signature.soft["dtype"] == "float32"
     assert found.signature.soft["lm-eval"] == "0.4.13"
+    whole = json.loads((RUN / f"results_{DATE}.json").read_text("utf-8"))["task_hashes"]["places"]
+    assert found.signature.soft["task hash"] == whole[:8]
+    assert read(RUN, task="mine")[0].signature.soft["task hash"] != whole[:8]
 
 
 @pytest.mark.parametrize(
