@@ -77,7 +77,10 @@ def run(options: argparse.Namespace) -> int:
         )
     if commits:
         mark = codecs.BOM_UTF8 if named and path.read_bytes()[:3] == codecs.BOM_UTF8 else b""
-        write_atomically(path.resolve(), mark + text.encode("utf-8"))
+        try:
+            write_atomically(path.resolve(), mark + text.encode("utf-8"))
+        except OSError as problem:
+            raise ConfigError(f"{path}: cannot be written ({problem.strerror}).") from None
     print("\n".join(lines))
     return 0
 
@@ -107,7 +110,7 @@ def _pins(config: Config, names: list[str], where: str) -> Iterator[Pin]:
     from pytest_calibration.probes.presets import all_presets, full_settings
 
     presets = all_presets(config.presets)
-    for name in names or [*config.probes, *config.presets]:
+    for name in dict.fromkeys(names or [*config.probes, *config.presets]):
         section = "probes" if name in config.probes else "presets"
         entry: Any = config.probes.get(name, presets.get(name))
         if entry is None:
