@@ -64,6 +64,7 @@ class TransformersModel(ModelInMemory):
                 budget=batch_tokens,
                 longest=self.max_tokens,
                 virtual=self.virtual,
+                temperature=self.temperature,
             )
         self._opening, self._closing = _added_tokens(self.tokenizer)
         self._opening_text = _text_of_opening(self.tokenizer, self._opening)
