@@ -110,7 +110,7 @@ def test_a_temperature_is_part_of_identity_and_signature(neox: Path, tmp_path: P
 
 
 def test_classifiers_and_reward_models_divide_theirs(tmp_path: Path) -> None:
-    """Class logits before the soft-max, and rewards, so that the logit of a preference is divided."""
+    """Class logits before the soft-max, and rewards: their difference is a logit."""
     texts = ["The capital of France is Paris.", "Water boils at 100 degrees."]
     folder = save(tmp_path / "c", new_classifier("bert"), bpe(end=True))
     logits = load(folder).class_logits(texts)
