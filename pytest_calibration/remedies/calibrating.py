@@ -244,8 +244,9 @@ def _split(
 def _probabilities(
     logits: torch.Tensor, labels: torch.Tensor, options: dict[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Return the probabilities of the options where the answer begins, (b, k)."""
-    at = (labels != IGNORED).long().argmax(-1) - 1
+    """Return the probabilities of the options at the last token of the answer, (b, k)."""
+    width = labels.shape[1]
+    at = width - 2 - (labels != IGNORED).long().flip(-1).argmax(-1)
     rows = torch.arange(len(at), device=at.device)
     ids = options["option_ids"]
     chosen = logits[rows, at].float().gather(1, ids.clamp(min=0))

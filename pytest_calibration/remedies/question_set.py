@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -65,8 +66,8 @@ class QuestionSet(torch.utils.data.Dataset):  # type: ignore[misc]
     """The questions of a probe with their answers, to train on.
 
     A row is ``input_ids`` (question and right answer), ``labels`` (the answer alone; -100 before
-    it), ``option_ids`` (the token of each option), ``answer`` (index of the right one) and ``item``
-    (its own index).
+    it), ``option_ids`` (the token that tells each option from the others), ``answer`` (index of the
+    right one) and ``item`` (its own index).
 
     Args:
         probe: a probe of kind ``multiple_choice`` over the questions to train on. Those that the
@@ -75,7 +76,8 @@ class QuestionSet(torch.utils.data.Dataset):  # type: ignore[misc]
         limit: the most questions; those that a probe with this limit asks.
 
     Attributes:
-        single: whether every option is a single token, as calibration of the options needs.
+        single: whether the options of each question differ by their last token alone, as
+            calibration of the options needs.
 
     Raises:
         TokenBoundaryError: the tokenizer merges prompts with options, with a space and without.
@@ -103,16 +105,16 @@ class QuestionSet(torch.utils.data.Dataset):  # type: ignore[misc]
                     f"{len(ids):,} tokens, more than the {most:,} of the tokenizer; leave it out, "
                     "since a cut question has another answer."
                 )
-            firsts = [option[0] for option in options]
-            if self.single and any(len(option) > 1 for option in options):
+            # Where options begin alike, as by a token for the space, they differ by the rest.
+            shared = _shared(options)
+            if self.single and any(len(option) != shared + 1 for option in options):
                 self.single = False
-                shown = next(o for o, ids in zip(item.options, options, strict=True) if ids[1:])
-                self._several = f"the option {excerpt(shown)} of {excerpt(item.question)}"
+                self._several = f"the options of {excerpt(item.question)} differ by several tokens"
             self._rows.append(
                 {
                     "input_ids": ids,
                     "labels": [IGNORED] * len(head) + options[item.answer],
-                    "option_ids": firsts,
+                    "option_ids": [(option[shared:] or option)[0] for option in options],
                     "answer": item.answer,
                     "item": len(self._rows),
                 }
@@ -128,12 +130,11 @@ class QuestionSet(torch.utils.data.Dataset):  # type: ignore[misc]
         return iter(self._rows)
 
     def check_single(self) -> None:
-        """Raise UsageError unless every option is a single token."""
+        """Raise UsageError unless options differ by their last token alone."""
         if not self.single:
             raise UsageError(
-                f"probe {self.probe.name!r}: {self._several} takes several tokens, and RCFT "
-                "calibrates options of one; use scoring: letter, or CFT, which trains on answers "
-                "of any length."
+                f"probe {self.probe.name!r}: {self._several}, and RCFT calibrates options that "
+                "differ by one; use scoring: letter, or CFT, which trains on answers of any length."
             )
 
     def to_datasets(self) -> Dataset:
@@ -173,6 +174,12 @@ class QuestionCollator:
         for name in ("answer", "item"):
             batch[name] = torch.tensor([row[name] for row in rows])
         return batch
+
+
+def _shared(options: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all options begin with alike."""
+    together = (len({*tokens}) == 1 for tokens in zip(*options, strict=False))
+    return sum(takewhile(bool, together))
 
 
 def _padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
