@@ -2,17 +2,17 @@
 
 ::
 
-    python benchmarks/remedies.py                  # print the tables (4 minutes on one core)
+    python benchmarks/remedies.py                  # print the tables (4 minutes of one core)
     python benchmarks/remedies.py --write docs/remedies.md
 
 The questions have four options and a known chance of each being right, from two words of twelve.
-A small GPT-NeoX learns 6,000 answers drawn so, and is calibrated. Then it learns its own most likely
-answers, as preference training does to what people prefer: the answers stay, the confidence goes to
-1. Each remedy continues from there with 1,000 new questions and drawn answers, three epochs, and is
-asked 3,000 others. Temperature is fitted to the 1,000 and trains nothing.
+A small GPT-NeoX learns 6,000 answers drawn so, and is calibrated. Then it learns its own most
+likely answers, as preference training does to what people prefer: the answers stay, the confidence
+goes to 1. Each remedy continues from there with 1,000 new questions and drawn answers, three
+epochs, and is asked 3,000 others. Temperature is fitted to the 1,000 and trains nothing.
 
-Costs are times of one epoch of the same 1,000 questions in one process, each the least of three,
-divided by that of plain fine-tuning: the Trainer of transformers with the loss on all tokens.
+Costs are CPU times of one epoch of the same 1,000 questions in one process, each the least of
+three, divided by that of plain fine-tuning: the Trainer of transformers with the loss on all tokens.
 """
 
 from __future__ import annotations
@@ -225,9 +225,9 @@ def costs(folder: Path) -> dict[str, float]:
                 one = CFTTrainer(model=again, args=args, train_dataset=data)
                 collator = {"data_collator": plain_collator(one)}
             trainer = kind(model=again, args=args, train_dataset=data, **collator, **weights)
-            start = time.perf_counter()
+            start = time.process_time()
             trainer.train()
-            seconds.setdefault(name, []).append(time.perf_counter() - start)
+            seconds.setdefault(name, []).append(time.process_time() - start)
     return {name: min(each) for name, each in seconds.items()}
 
 
@@ -261,7 +261,7 @@ def report() -> str:
     return "\n".join(
         [
             f"Mean of {n} seeds (least to largest), 3,000 questions each; time of an epoch beside "
-            f"plain fine-tuning ({base:.1f} s for 1,000 questions on one core).",
+            f"plain fine-tuning ({base:.1f} s of CPU for 1,000 questions).",
             "",
             *lines,
         ]
