@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pytest_calibration.probes.agreement import Agreement as Agreement
     from pytest_calibration.probes.classification import Classification as Classification
     from pytest_calibration.probes.facts import Facts as Facts
+    from pytest_calibration.probes.lm_eval_task import LmEvalTask as LmEvalTask
     from pytest_calibration.probes.multiple_choice import MultipleChoice as MultipleChoice
     from pytest_calibration.probes.next_token import NextToken as NextToken
     from pytest_calibration.probes.p_true import PTrue as PTrue
@@ -91,6 +92,7 @@ _MODULES = {
     "probes.agreement": "Agreement",
     "probes.classification": "Classification",
     "probes.facts": "Facts",
+    "probes.lm_eval_task": "LmEvalTask",
     "probes.multiple_choice": "MultipleChoice",
     "probes.next_token": "NextToken",
     "probes.p_true": "PTrue",

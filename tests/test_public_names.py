@@ -16,7 +16,8 @@ import pytest_calibration
 
 NAMES = [
     *("Agreement", "Baselines", "CalibrationError", "Classification", "Diagnosis", "Facts"),
-    *("History", "Measurement", "MultipleChoice", "NextToken", "PTrue", "Predictions"),
+    *("History", "LmEvalTask", "Measurement", "MultipleChoice", "NextToken", "PTrue"),
+    "Predictions",
     *("Preference", "SequenceLogprob", "Signature", "State", "TextClassifier", "Verbalized"),
     *("Verdict", "accuracy"),
     *("assert_accuracy_above", "assert_ece_below", "assert_metric_below", "assert_no_drift"),

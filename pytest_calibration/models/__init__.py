@@ -2,6 +2,8 @@
 
 ``protocols``
     what a probe may ask of a model; anything with these methods is a model.
+``stops``
+    where a text that a model continues ends.
 ``text_classifier``, ``adopted``
     a function from texts to probabilities as a classifier; what a project brings as its model.
 ``fitness``

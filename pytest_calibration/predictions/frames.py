@@ -91,7 +91,7 @@ def _columns(frame: Any, where: str) -> tuple[list[Any], Callable[[Any], Any]]:
         )
     if names is not None and not callable(names) and hasattr(frame, "__getitem__"):
         return [*names], frame.column if hasattr(frame, "column") else frame.__getitem__
-    exchanged = _exchanged(frame)
+    exchanged = _exchanged(frame, where)
     if exchanged is not None:
         return [*exchanged.column_names], exchanged.column
     raise PredictionsError(
@@ -100,15 +100,18 @@ def _columns(frame: Any, where: str) -> tuple[list[Any], Callable[[Any], Any]]:
     )
 
 
-def _exchanged(frame: Any) -> Any:
+def _exchanged(frame: Any, where: str) -> Any:
     """Return a frame that only offers its memory as Arrow's table; None where it cannot be."""
-    if not find_spec("pyarrow"):
+    if not (hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__dataframe__")):
         return None
+    if not find_spec("pyarrow"):
+        raise PredictionsError(
+            f"{where}: a {type(frame).__name__} only offers its memory, which pyarrow reads: "
+            'pip install "pytest-calibration[parquet]", or pass a frame of pandas or polars.'
+        )
     try:
         if hasattr(frame, "__arrow_c_stream__"):
             return import_module("pyarrow").table(frame)
-        if hasattr(frame, "__dataframe__"):
-            return import_module("pyarrow.interchange").from_dataframe(frame)
+        return import_module("pyarrow.interchange").from_dataframe(frame)
     except Exception:  # it offers something else than a frame; each library raises its own
         return None
-    return None

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, ProbeError, UsageError
+from pytest_calibration.items.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.models.protocols import Model, Text
 from pytest_calibration.predictions import IdArray, Predictions, hash_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
@@ -30,7 +31,6 @@ from pytest_calibration.probes.labels import (
     shape_of,
 )
 from pytest_calibration.probes.probe import ItemProbe, chosen
-from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
 
 SUM_SLACK: Final = 0.01
 PLACE: Final = "{}"
@@ -240,7 +240,8 @@ class Classification(ItemProbe[Labelled]):
                 f"{model.name}: gives a text {found}, and the rows of probe {self.name!r} have "
                 f"{rows}; write the other kind of rows, or say problem_type: "
                 f"{'single' if several else 'multi'}_label_classification under model: "
-                "{arguments: ...} in calibration.yaml."
+                f"{{arguments: ...}} in calibration.yaml (multi_label = {not several} on a model "
+                "of your own)."
             )
         options, notes = self._cutting(model, texts, "longest_first")
         table = np.asarray(model.class_probabilities(texts, **options), dtype=np.float64)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Final, NamedTuple
@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, UsageError
+from pytest_calibration.items import builtin
+from pytest_calibration.items.jsonl import Row, optional_texts, text_of, whole_text
+from pytest_calibration.items.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.models.protocols import Generation, LanguageModel, Message
+from pytest_calibration.models.stops import before_stop
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes import builtin
 from pytest_calibration.probes.answer_matching import Match, Matching
-from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe
 from pytest_calibration.probes.prompting import ChatSetting, Prompting, takes
-from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
-from pytest_calibration.text.stops import before_stop
 from pytest_calibration.text.visible import quoted
 
 KEYS: Final = ("question", "answer", "answers", "options", "id", "group", "slice")
@@ -265,12 +265,14 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         Raises:
             ModelError: it cannot draw, or cannot be asked so.
         """
+        closing = self.prompting.end_of_turn(model)
+        stop = [*self.stop, *filter(None, [closing])]
         how: dict[str, Any] = {"max_new_tokens": [self.max_new_tokens] * len(prompts)}
         if temperature is None:
             ask = self.prompting.asking(model, "generate")
             # Where a model goes on, what comes after is cut off here.
-            if self.stop and takes(ask, "stop"):
-                how["stop"] = self.stop
+            if stop and takes(ask, "stop"):
+                how["stop"] = stop
         else:
             if not hasattr(model, "sample"):
                 raise ModelError(
@@ -278,10 +280,12 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
                     "method sample; give it one, or choose a probe that takes the likeliest answer."
                 )
             ask = self.prompting.asking(model, "sample")
-            how |= {"temperature": temperature, "seeds": list(seeds), "stop": self.stop}
+            how |= {"temperature": temperature, "seeds": list(seeds), "stop": stop}
         ready = [self.prompting.open_end(prompt) for prompt in prompts]
         written: list[Generation] = ask(ready, **how)
         self.check_scored(len(written), len(prompts))
+        if closing:
+            written = [replace(one, text=one.text.partition(closing)[0]) for one in written]
         return [Answer(self.cut(one.text), one) for one in written]
 
     def cut(self, text: str) -> str:

@@ -27,6 +27,8 @@ SPACE: Final = " "
 # White space within a line, at the end and at the begin of a text.
 _LAST_SPACES: Final = re.compile(r"[^\S\r\n]*\Z")
 _FIRST_SPACES: Final = re.compile(r"\A[^\S\r\n]*")
+# `</s>`, `<|im_end|>`, `[/INST]`
+_MARK: Final = re.compile(r"\s*(<[^<>\s]+>|\[[^\[\]\s]+\])")
 # Most gaps, and characters of one, that a signature shows.
 MOST_GAPS: Final = 3
 LONGEST_GAP: Final = 40
@@ -138,6 +140,23 @@ class Prompting:
                 "conversations; return one for each."
             )
         return texts
+
+    def end_of_turn(self, model: LanguageModel) -> str:
+        """Return what a chat template closes an assistant's turn with; empty where it has no mark.
+
+        A checkpoint may name another end token than its template has, and then goes on after it.
+        """
+        if not self.is_chat:
+            return ""
+        roles = "user", "assistant", "user"
+        chat = [{"role": role, "content": PLACEHOLDERS[role]} for role in roles]
+        try:
+            (text,) = self.rendered(model, [chat])
+        except ModelError:
+            # It takes no assistant's turns.
+            return ""
+        mark = _MARK.match(text.partition(PLACEHOLDERS["assistant"])[2])
+        return mark[1] if mark else ""
 
     def asking(self, model: LanguageModel, method: str) -> Any:
         """Return a method of the model for the texts of this probe.

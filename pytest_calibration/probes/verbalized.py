@@ -17,12 +17,12 @@ from typing import Final, get_args
 import numpy as np
 
 from pytest_calibration.errors import ProbeError, UsageError
+from pytest_calibration.items.sources import DatasetSetting
 from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.probes.answer_matching import Match
 from pytest_calibration.probes.free_answer import FreeAnswer, FreeQuestion, whole_number
 from pytest_calibration.probes.prompting import ChatSetting
-from pytest_calibration.probes.sources import DatasetSetting
 from pytest_calibration.probes.stated_confidence import Asking, Form, Stated
 from pytest_calibration.text.visible import quoted
 
@@ -38,7 +38,7 @@ class Verbalized(FreeAnswer):
     Args:
         form: ``top_1``: one guess and its probability; ``top_k``: several, the likeliest counts;
             ``tag``: ``<answer>`` and ``<confidence>``.
-        guesses: number of guesses of ``top_k``.
+        guesses: number of guesses of ``top_k``; 4 by default.
         max_failures: largest share of answers from which no probability can be read; with more,
             the probe fails.
         template: what asks; ``{question}``. By default that of the form.
@@ -56,7 +56,7 @@ class Verbalized(FreeAnswer):
         path: str | Path | None = None,
         dataset: DatasetSetting = None,
         form: Form = "top_1",
-        guesses: int = GUESSES,
+        guesses: int | None = None,
         max_failures: float = MAX_FAILURES,
         header: str = "",
         template: str | None = None,
@@ -70,12 +70,17 @@ class Verbalized(FreeAnswer):
             raise UsageError(
                 f"probe {name!r}: form must be one of {', '.join(get_args(Form))}, got {form!r}."
             )
+        if guesses is not None and form != "top_k":
+            raise UsageError(
+                f"probe {name!r}: guesses is a setting of form: top_k, got form {form!r}."
+            )
         number = isinstance(max_failures, int | float) and not isinstance(max_failures, bool)
         if not number or not 0 <= max_failures <= 1:
             raise UsageError(
                 f"probe {name!r}: max_failures must be a share from 0 to 1, got {max_failures!r}."
             )
-        self.form = Asking(form, whole_number(name, "guesses", guesses, 2, 10))
+        most = GUESSES if guesses is None else guesses
+        self.form = Asking(form, whole_number(name, "guesses", most, 2, 10))
         self.max_failures = float(max_failures)
         super().__init__(
             name,

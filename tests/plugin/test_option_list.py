@@ -13,6 +13,8 @@ def test_list_shows_probes_and_runs_nothing(project) -> None:
     assert result.ret == 0
     result.stdout.re_match_lines([r"  next_token +next_token +72 documents"])
     result.stdout.re_match_lines([r"\* mine +facts +1 facts"])
+    # Named, and not counted: that would fetch them.
+    result.stdout.re_match_lines([r"  presets, run by name: mmlu, arc_easy, arc_challenge, "])
     result.stdout.no_fnmatch_line("*passed*")
 
 

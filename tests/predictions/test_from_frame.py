@@ -144,6 +144,13 @@ def test_what_is_no_frame_of_predictions(frame: Any, message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_a_frame_that_only_offers_its_memory_needs_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that installs it."""
+    monkeypatch.setattr("pytest_calibration.predictions.frames.find_spec", lambda _: None)
+    with pytest.raises(PredictionsError, match=r'pip install "pytest-calibration\[parquet\]"'):
+        Predictions.from_frame(FrameLike(__dataframe__=len))
+
+
 def test_roles_are_known() -> None:
     """A misspelt role is an error with the one that was meant."""
     with pytest.raises(UsageError, match=r"unknown role 'labels' \(did you mean 'label'\?\)"):

@@ -17,9 +17,10 @@ from fakes import FakeModel
 from pytest_calibration import Agreement, PTrue, SequenceLogprob, Verbalized
 from pytest_calibration.errors import ConfigError, ItemError, ModelError, UsageError
 from pytest_calibration.models.protocols import Generation
+from pytest_calibration.models.stops import before_stop
 from pytest_calibration.probes.free_answer import HEADER
 from pytest_calibration.probes.probe_set import from_settings
-from pytest_calibration.text.stops import before_stop
+from pytest_calibration.probes.prompting import Prompting
 
 KINDS = [PTrue, Verbalized, Agreement, SequenceLogprob]
 PERU = {"question": "Capital of Peru?", "answer": "Lima"}
@@ -160,6 +161,37 @@ def test_a_chat_has_turns_and_no_space_before_the_answer(tmp_path: Path) -> None
         "<assistant>Amsterdam</><user>Question: Capital of Peru?\nAnswer:</><ai>"
     )
     assert predictions.signature.hard["chat"].startswith("template ")
+
+
+@pytest.mark.parametrize("kind", [SequenceLogprob, Verbalized, PTrue])
+def test_what_closes_a_turn_is_no_part_of_an_answer(tmp_path: Path, kind: Any) -> None:
+    """A checkpoint that names another end token than its template has writes the template's."""
+    said = "Guess: Lima\nProbability: 90%" if kind is Verbalized else "Lima"
+    model = ChatAnswering(lambda _: f"{said}</><user>And Chad?</>")
+    predictions = kind(path=rows(tmp_path, PERU), chat=True).run(model)
+    assert predictions.correct.tolist() == [True]
+    assert model.how["stop"] == (*kind(path=rows(tmp_path, PERU)).stop, "</>")
+
+
+@pytest.mark.parametrize(
+    ("template", "mark"),
+    [
+        ("<|im_start|>user\nQUESTION-TEXT<|im_end|>\nANSWER-TEXT<|im_end|>\n", "<|im_end|>"),
+        ("QUESTION-TEXT<|eot_id|>ANSWER-TEXT<|eot_id|><|start_header_id|>", "<|eot_id|>"),
+        ("<s>[INST] QUESTION-TEXT [/INST] ANSWER-TEXT </s><s>[INST]", "</s>"),
+        ("USER: QUESTION-TEXT ASSISTANT: ANSWER-TEXT USER:", ""),
+        ("QUESTION-TEXT", ""),
+    ],
+)
+def test_the_mark_that_closes_a_turn(template: str, mark: str) -> None:
+    """The first after the assistant's text, in the templates that there are; or none."""
+
+    class Chat(ChatAnswering):
+        def render_chat(self, chats: Any, *_: Any) -> list[str]:
+            return [template for _ in chats]
+
+    assert Prompting("p", None, True).end_of_turn(Chat()) == mark
+    assert Prompting("p", None, False).end_of_turn(Chat()) == ""
 
 
 def test_a_delimiter_stands_before_the_answer(tmp_path: Path) -> None:
@@ -303,7 +335,8 @@ def test_a_setting_that_makes_no_sense_is_named(
         (PTrue, {"check": "{question}"}, "the check '{question}' lacks {answer}"),
         (PTrue, {"check": "{question}{answer}", "samples": 1}, "the check .* lacks {brainstormed}"),
         (Verbalized, {"form": "long"}, "form must be one of top_1, top_k, tag, got 'long'"),
-        (Verbalized, {"guesses": 1}, "guesses must be a whole number between 2 and 10, got 1"),
+        (Verbalized, {"guesses": 3}, "guesses is a setting of form: top_k, got form 'top_1'"),
+        (Verbalized, {"form": "top_k", "guesses": 1}, "guesses must be .* 2 and 10, got 1"),
         (Verbalized, {"max_failures": 5}, "max_failures must be a share from 0 to 1, got 5"),
     ],
 )

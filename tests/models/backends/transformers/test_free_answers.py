@@ -221,10 +221,12 @@ def test_stated_confidences_of_a_trained_model_are_read(tmp_path: Path) -> None:
         for item, said in zip(probe.items, SAID, strict=True)
     ]
     model = chat_model(tokenizer, asked, steps=500)
-    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|end|>")
     engine = TransformersModel.of(model, tokenizer)
     for name, probe in probes.items():
+        # The checkpoint names another end token than its template writes.
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
         predictions = probe.run(engine)
+        model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|end|>")
         stated = []
         for item in probe.items:
             chat = [dict(turn) for turn in probe.conversation([], probe.show(item), "")]

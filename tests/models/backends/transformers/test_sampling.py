@@ -101,7 +101,7 @@ def test_what_is_drawn_depends_on_prompt_and_seed_alone() -> None:
 
 
 def test_tokens_are_drawn_as_often_as_the_model_believes() -> None:
-    """Over many seeds, the share of each first token is its probability (four standard errors)."""
+    """Over many seeds, the share of each first token is its probability (five standard errors)."""
     n, tokenizer = 2000, parts("gpt_neox")[1]
     drawn = engine().sample(
         ["Water"] * n, max_new_tokens=[1] * n, temperature=1.5, seeds=list(range(n))
@@ -113,7 +113,7 @@ def test_tokens_are_drawn_as_often_as_the_model_believes() -> None:
     for token, share in enumerate(p):
         believed[tokenizer.decode([token], clean_up_tokenization_spaces=False)] += share
     for text, share in believed.items():
-        assert abs(texts[text] / n - share) <= 4 * np.sqrt(share * (1 - share) / n) + 1e-3
+        assert abs(texts[text] / n - share) <= 5 * np.sqrt(share * (1 - share) / n) + 1e-3
 
 
 def test_near_temperature_0_the_likeliest_token_is_drawn() -> None:

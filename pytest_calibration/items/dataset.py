@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from pytest_calibration.errors import ItemError, UsageError, suggestion
-from pytest_calibration.models.backends import require
+from pytest_calibration.extras import require
+from pytest_calibration.items.expressions import Expression, compiled
 from pytest_calibration.predictions import digest
-from pytest_calibration.probes.expressions import Expression, compiled
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 EXTRA: Final = "datasets"
@@ -348,17 +348,23 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import datasets
-        from huggingface_hub.utils import logging as hub_logging
+        from huggingface_hub import utils as hub
 
-        bars = datasets.utils.logging.is_progress_bar_enabled()
-        levels = datasets.logging.get_verbosity(), hub_logging.get_verbosity()
-        datasets.disable_progress_bars()
-        datasets.logging.set_verbosity_error()
-        hub_logging.set_verbosity_error()
+        # Each library has its own.
+        bars = (
+            (datasets.are_progress_bars_disabled(), datasets),
+            (hub.are_progress_bars_disabled(), hub),
+        )
+        levels = [(one, one.get_verbosity()) for one in (datasets.logging, hub.logging)]
+        for _, library in bars:
+            library.disable_progress_bars()
+        for logging, _ in levels:
+            logging.set_verbosity_error()
         try:
             yield
         finally:
-            datasets.logging.set_verbosity(levels[0])
-            hub_logging.set_verbosity(levels[1])
-            if bars:
-                datasets.enable_progress_bars()
+            for logging, level in levels:
+                logging.set_verbosity(level)
+            for disabled, library in bars:
+                if not disabled:
+                    library.enable_progress_bars()
