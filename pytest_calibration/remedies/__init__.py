@@ -19,7 +19,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pytest_calibration.models.backends import require
+from pytest_calibration.extras import require
 
 if TYPE_CHECKING:
     from pytest_calibration.remedies.question_set import QuestionCollator as QuestionCollator

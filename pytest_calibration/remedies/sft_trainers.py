@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_calibration.errors import UsageError
-from pytest_calibration.models.backends import require
+from pytest_calibration.extras import require
 from pytest_calibration.remedies.calibrating import Calibrating
 from pytest_calibration.remedies.question_set import QuestionSet
 
