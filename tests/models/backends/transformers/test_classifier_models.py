@@ -268,7 +268,7 @@ def test_names_in_memory_have_numbers(names: Any) -> None:
     """A configuration can be given anything there."""
     model = new_classifier("bert")
     model.config.id2label = names
-    with pytest.raises(ModelError, match="model: id2label .* must name the classes 0 to"):
+    with pytest.raises(ModelError, match=r"model: id2label .* must name the classes 0 to"):
         in_memory(model, bpe())
 
 
