@@ -68,7 +68,6 @@ def test_a_frame_of_pandas_is_read() -> None:
     check(frame.set_index("id"))
     check(frame.set_index(["id", "slice"]))
     check(frame.rename_axis("row"))
-    check(frame)
     check(frame.astype({"label": "category", "prob_cat": "Float64", "id": "string"}))
     check(frame.set_index(frame["prob_cat"] * 7))
     table = np.array([[0.2, 0.8], [0.5, 0.5]])
