@@ -417,7 +417,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     """Nothing there, a folder, no path."""
     with pytest.raises(PredictionsError, match=r"none\.csv: there is no such file"):
         read_predictions(tmp_path / "none.csv")
-    with pytest.raises(PredictionsError, match="it is a folder"):
+    with pytest.raises(PredictionsError, match=r"it is a folder without samples_\*\.jsonl"):
         read_predictions(tmp_path)
     with pytest.raises(UsageError, match="must be text or a Path, got None"):
         read_predictions(None)  # type: ignore[arg-type]
