@@ -594,8 +594,8 @@ def align(
         the two cannot be compared: a hard field of the signature differs, rows pair by their number
         alone and are not equally many, or the overlap is too small. It is where neither side
         contains the other, and less than 95 % of the larger is shared; and where the candidate is
-        less than ``min_share`` of the baseline, and no limit took that part. A limit takes the items of the smallest ids: whoever chooses items by their
-        answers takes others.
+        less than ``min_share`` of the baseline, and no limit took that part. A limit takes the
+        items of the smallest ids: whoever chooses items by their answers takes others.
     """
     differing, other = predictions.signature.hard_differences(baseline.signature), known(reference)
     if differing:
