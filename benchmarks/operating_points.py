@@ -259,6 +259,24 @@ def choices(
     return np.asarray(found, dtype=np.float64).mean(axis=0), float(np.median(some or [0]))
 
 
+def tells_nothing(n: int, rng: np.random.Generator, *, precision: float) -> Draw:
+    """Confidences that have nothing to do with what is right."""
+    confidence, truth = rng.uniform(0.5, 1, n), np.full(n, precision)
+    right = (rng.random(n) < truth) * 1.0
+    return Draw(confidence, right, confidence, right, truth, truth)
+
+
+def promised_in_vain(wanted: float, n: int, trials: int) -> Array:
+    """Return how often each rule finds a threshold where precision is 0.001 too low everywhere."""
+    found = []
+    for trial in range(trials):
+        rng = np.random.default_rng((n, trial))
+        draw = tells_nothing(n, rng, precision=wanted - 0.001)
+        thresholds, _ = chosen(draw, wanted, rng)
+        found.append([one is not None for one in thresholds])
+    return np.asarray(found, dtype=np.float64).mean(axis=0)
+
+
 # --- the page ------------------------------------------------------------------------------------
 
 
@@ -360,6 +378,27 @@ def thresholds(trials: int) -> Iterator[str]:
     yield ""
     yield "| rule | too low | too low at worst | none found | coverage found |"
     yield "|---|--:|--:|--:|--:|"
+    yield from _rules(all_rules)
+    yield from least_favourable(trials)
+
+
+def least_favourable(trials: int) -> Iterator[str]:
+    """Yield the table of a model whose confidence tells nothing."""
+    yield ""
+    yield (
+        "**Least favourable**: confidence tells nothing, and precision is 0.001 below the wanted "
+        "one at every threshold; every threshold that is found is too low."
+    )
+    yield ""
+    yield "| rule | wanted 0.9 | wanted 0.95 |"
+    yield "|---|--:|--:|"
+    found = {w: [promised_in_vain(w, n, trials) for n in SIZES] for w in (0.9, 0.95)}
+    for k, rule in enumerate(RULES):
+        cells = (" / ".join(rate(one[k]) for one in column) for column in found.values())
+        yield f"| {rule} | {' | '.join(cells)} |"
+
+
+def _rules(all_rules: dict[int, list[Array]]) -> Iterator[str]:
     for k, rule in enumerate(RULES):
         tables = [np.array(all_rules[n])[:, k] for n in SIZES]
         cells = [

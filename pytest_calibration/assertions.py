@@ -263,12 +263,14 @@ def assert_metric_below(
     """
     __tracebackhide__ = True
     candidate = _candidate(predictions)
-    if metric_named(metric).better == "higher":
-        instead = (
-            "use assert_accuracy_above"
-            if metric == "accuracy"
-            else f"assert that metrics.{metric}(predictions) is above it"
-        )
+    entry = metric_named(metric)
+    if entry.better == "higher":
+        call = f"{metric}(predictions)"
+        if entry.threshold is not None:
+            call = f"{metric.partition('@')[0]}(predictions, {entry.threshold:.9g})"
+        instead = f"assert that metrics.{call} is above it"
+        if metric == "accuracy":
+            instead = "use assert_accuracy_above"
         raise MetricError(
             f"higher {metric} is better, so an upper limit makes no sense; {instead}."
         )

@@ -193,6 +193,9 @@ def test_a_metric_where_higher_is_better_is_refused() -> None:
     sentence = "higher auroc is better.*assert that metrics.auroc\\(predictions\\) is above it"
     with pytest.raises(MetricError, match=sentence):
         assert_metric_below(OVER, "auroc", 0.9)
+    sentence = r"metrics\.precision\(predictions, 0\.9\) is above it"
+    with pytest.raises(MetricError, match=sentence):
+        assert_metric_below(CALIBRATED, "precision@0.9", 0.9)
 
 
 def test_accuracy_above_is_a_floor() -> None:

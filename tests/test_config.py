@@ -199,13 +199,15 @@ def test_operating_points_of_a_probe_go_before_those_of_the_project(path: Path) 
     """A threshold, or a mapping with tolerances; an empty list is none."""
     path.write_text(
         "operating_points: [0.9, {threshold: 0.5, tolerance: 0.1, coverage_tolerance: null}]\n"
-        "probes: {a: {operating_points: [1]}, b: {operating_points: []}, c: {}}\n",
+        "presets: {own: {operating_points: [0.7]}}\n"
+        "probes: {a: {operating_points: [1]}, b: {operating_points: []}, c: {}, d: {preset: own}}",
         encoding="utf-8",
     )
     config = read_config(path)
     both = (OperatingPoint(0.9), OperatingPoint(0.5, 0.1, None))
     assert config.operating_points("a") == (OperatingPoint(1.0),)
     assert config.operating_points("b") == ()
+    assert config.operating_points("d") == (OperatingPoint(0.7),)
     assert config.operating_points("c") == config.operating_points("another") == both
     assert Config().operating_points("a") == ()
 

@@ -13,7 +13,7 @@ from pytest_calibration.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
     from pytest_calibration.config import Config
-    from pytest_calibration.probes.dataset import Dataset
+    from pytest_calibration.items.dataset import Dataset
 
 
 def add(subparsers: Subparsers) -> None:
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_calibration.config import CONFIG, Config, nearest_config, read_config
     from pytest_calibration.files import write_atomically
     from pytest_calibration.input_files import read_text
-    from pytest_calibration.probes.dataset import COMMIT
+    from pytest_calibration.items.dataset import COMMIT
     from pytest_calibration.strict_yaml import MAX_BYTES
 
     named = Path(options.config) if options.config else nearest_config(Path.cwd())
@@ -77,7 +77,10 @@ def run(options: argparse.Namespace) -> int:
         )
     if commits:
         mark = codecs.BOM_UTF8 if named and path.read_bytes()[:3] == codecs.BOM_UTF8 else b""
-        write_atomically(path.resolve(), mark + text.encode("utf-8"))
+        try:
+            write_atomically(path.resolve(), mark + text.encode("utf-8"))
+        except OSError as problem:
+            raise ConfigError(f"{path}: cannot be written ({problem.strerror}).") from None
     print("\n".join(lines))
     return 0
 
@@ -103,11 +106,11 @@ def _pins(config: Config, names: list[str], where: str) -> Iterator[Pin]:
         UsageError: a name that is neither a probe nor a preset, or reads no data set of the hub.
     """
     from pytest_calibration.errors import suggestion
-    from pytest_calibration.probes.dataset import Dataset
+    from pytest_calibration.items.dataset import Dataset
     from pytest_calibration.probes.presets import all_presets, full_settings
 
     presets = all_presets(config.presets)
-    for name in names or [*config.probes, *config.presets]:
+    for name in dict.fromkeys(names or [*config.probes, *config.presets]):
         section = "probes" if name in config.probes else "presets"
         entry: Any = config.probes.get(name, presets.get(name))
         if entry is None:

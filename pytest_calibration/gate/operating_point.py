@@ -120,7 +120,7 @@ def _components(pair: Paired, point: OperatingPoint, alpha: float, z: float) -> 
             )
         )
     for c in found:
-        visible = worsening_at_power(c.tolerance, z, max(c.standard_error, 0.0))
+        visible = worsening_at_power(c.tolerance, z, c.standard_error)
         yield replace(c, level=1 - alpha, smallest_visible=visible)
 
 

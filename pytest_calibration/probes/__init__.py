@@ -7,13 +7,12 @@
 ``p_true``, ``verbalized``, ``agreement``, ``sequence``
     the kinds whose answers are free; ``free_answer`` is what they share, ``answer_matching`` which
     answers are right, ``stated_confidence`` how a stated probability is asked for and read.
+``lm_eval_task``
+    tasks of lm-eval, which makes prompts and judges answers.
 ``probe``
     what every probe has, and what probes over items share.
-``sources``
-    where items come from: ``jsonl`` and ``csv_rows``, files of rows; ``dataset``, a public data
-    set, whose ``expressions`` make rows of its columns.
-``builtin``, ``presets``
-    what is committed: items, and the settings of public data sets.
+``presets``
+    the settings of public data sets (``presets.yaml``).
 ``probe_set``
     names to probes: built-ins, those of ``calibration.yaml``, those of other packages.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_calibration.errors import ConfigError, ItemError
-from pytest_calibration.probes.dataset import Dataset
+from pytest_calibration.items.dataset import Dataset
 from pytest_calibration.strict_yaml import read_mapping
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -119,8 +119,11 @@ def test_a_branch_is_resolved_and_a_commit_moved_only_if_asked(command, hub, fil
 
 def test_a_data_set_is_asked_for_once(command, hub, file: Path) -> None:
     """Two probes on one data set get the same commit."""
-    file.write_text("probes:\n  arc_easy: {}\n  arc_challenge: {}\n  mine: {kind: facts}\n")
-    assert command("pin").code == 0
+    file.write_text(
+        "probes:\n  arc_easy: {}\n  arc_challenge: {}\n  mine: {kind: facts}\n"
+        "presets:\n  arc_easy: {shots: 3}\n"
+    )
+    assert len(command("pin").lines) == 2
     assert hub == [("allenai/ai2_arc", None)]
     assert file.read_text().count(COMMIT) == 2
 
@@ -184,6 +187,22 @@ def test_nothing_is_written_where_one_cannot_be_resolved(
     file.write_text(text)
     assert command("pin").code == 2
     assert file.read_text() == text
+
+
+def test_a_file_that_cannot_be_written_is_told(
+    command, hub, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names it."""
+    from pytest_calibration import files
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "write_atomically", refuse)
+    file.write_text("probes: {mmlu: {}}\n")
+    result = command("pin")
+    assert result.code == 2
+    assert "calibration.yaml: cannot be written (Permission denied)" in result.err
 
 
 def test_a_commit_that_looks_like_a_number_stays_text(

@@ -46,13 +46,17 @@ def test_a_fall_at_the_point_fails(project, place: str) -> None:
         project.pytester.makeini("[pytest]\ncalibration_operating_point = 0.9 0.3\n")
     if place == "yaml":
         project.write("calibration.yaml", "tail: 1\noperating_points: [0.9, 0.3]\n")
-        flags = ["-n2"]
+        flags = ["-n2", "--calibration-history=h.jsonl"]
     if place == "probe":
         own = "{quiz: {kind: facts, path: x.jsonl, operating_points: [0.9, 0.3]}}"
         project.write("calibration.yaml", f"tail: 1\noperating_points: [0.2]\nprobes: {own}\n")
     code, found = verdicts(project, *flags)
     assert code == 1
     assert [one["state"] for one in found] == ["passed", "regressed", "passed"]
+    if "-n2" in flags:
+        lines = (project.path / "h.jsonl").read_text("utf-8").splitlines()
+        numbers = [json.loads(line)["metrics"] for line in lines]
+        assert [n["precision@0.9"]["value"] for n in numbers] == [0.89, 0.95]
     point = found[1]["point"]
     assert (point["name"], point["coverage"]["value"]) == ("0.9", 0.5)
     assert (point["precision"]["value"], point["precision_before"]["value"]) == (0.89, 0.95)

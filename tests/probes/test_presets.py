@@ -225,7 +225,8 @@ def test_a_run_of_the_harness_gives_the_same_numbers(
         )
     samples = result["samples"]["here"]
     theirs = [np.array([float(score) for score, _ in s["filtered_resps"]]) for s in samples]
-    predictions = probe_of(name, folder).run(load_model(str(checkpoint)))
+    model = load_model(str(checkpoint))
+    predictions = probe_of(name, folder).run(model)
     first = 3 if name == "mmlu" else 0
     if name == "lambada_openai":
         scores = np.concatenate([[score for score, _ in s["filtered_resps"]] for s in samples])
@@ -238,5 +239,8 @@ def test_a_run_of_the_harness_gives_the_same_numbers(
             # Where there are fewer options than the most, the rest is zeros.
             scored = np.sort(np.log(row[: len(told)]))
             np.testing.assert_allclose(scored, np.sort(told), atol=1e-4)
-    accuracy = result["results"]["here"]["acc,none"]
-    assert predictions.correct[first:].mean() == pytest.approx(accuracy)
+    results = result["results"]["here"]
+    assert predictions.correct[first:].mean() == pytest.approx(results["acc,none"])
+    if "acc_norm,none" in results:
+        per_character = probe_of(name, folder, normalise="characters").run(model)
+        assert per_character.correct.mean() == pytest.approx(results["acc_norm,none"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from typing import Any, Final
 
@@ -109,13 +109,7 @@ class Scorer:
         Raises:
             ModelError: a token the model does not know, or too little memory for any pass.
         """
-        for row in rows:
-            highest = max([*row.ids, *row.targets], default=0)
-            if highest >= self._size:
-                raise ModelError(
-                    f"{self.name}: the tokenizer gives token {highest}, but "
-                    f"the model knows {self._size:,} tokens; use the tokenizer it was trained with."
-                )
+        self._check_tokens([*row.ids, *row.targets] for row in rows)
         table = ScoreTable(rows, temperature)
         while missing := table.missing():
             short = [i for i in missing if len(rows[i].ids) <= self._fixed_length]
@@ -131,6 +125,15 @@ class Scorer:
                     raise
                 self._halve(problem)
         return table.scores()
+
+    def _check_tokens(self, rows: Iterable[list[int]]) -> None:
+        """Raise ModelError for a token the model does not know."""
+        highest = max(map(max, filter(None, rows)), default=0)
+        if highest >= self._size:
+            raise ModelError(
+                f"{self.name}: the tokenizer gives token {highest}, but "
+                f"the model knows {self._size:,} tokens; use the tokenizer it was trained with."
+            )
 
     def grow(
         self,
@@ -149,6 +152,7 @@ class Scorer:
         Raises:
             ModelError: a token the model does not know, or too little memory for any pass.
         """
+        self._check_tokens(row.ids for row in rows)
         longest = max((len(row.ids) + row.most for row in rows if row.active), default=0)
         if longest > self._fixed_length or not self._keeps_values():
             self._grow_anew(rows, temperature, check)

@@ -15,10 +15,10 @@ import repositories
 from fake_hub import COMMIT, serving
 from fakes import FakeModel
 
+from pytest_calibration import extras
 from pytest_calibration.config import read_config
 from pytest_calibration.errors import ConfigError, ItemError, MissingExtra, UsageError
-from pytest_calibration.models import backends
-from pytest_calibration.probes.dataset import Dataset
+from pytest_calibration.items.dataset import Dataset
 from pytest_calibration.probes.facts import Facts
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.next_token import NextToken
@@ -61,7 +61,7 @@ def test_one_source_is_named() -> None:
 
 def test_the_extra_is_named_where_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message holds the command that installs it."""
-    monkeypatch.setattr(backends, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r'datasets is not .*: pip install "pytest-cali.*\[data'):
         probe_set().get("mmlu")
     with pytest.raises(MissingExtra, match="datasets is not installed"):
@@ -89,6 +89,32 @@ def test_a_bad_preset_is_told_by_where_it_stands(settings: dict[str, Any], messa
         probe_set({"mine": settings}, presets=own).get("mine")
 
 
+def test_settings_are_those_of_the_probe_over_its_preset() -> None:
+    """Key by key, and within the data set, too; another kind takes the data set alone."""
+    presets = all_presets(
+        {
+            "mmlu": {"dataset": {"revision": "x"}},
+            "own": {"preset": "mmlu", "shots": 1, "dataset": {"config": "law"}},
+        }
+    )
+    settings = full_settings("a", {"preset": "own", "dataset": {"split": "dev"}}, presets, "here")
+    whole = packaged()["mmlu"]
+    dataset = {**whole["dataset"], "revision": "x", "config": "law", "split": "dev"}
+    assert settings == {**whole, "shots": 1, "dataset": dataset}
+    other = full_settings("b", {"preset": "own", "kind": "facts"}, presets, "here")
+    assert other == {"kind": "facts", "dataset": {**dataset, "split": "test"}}
+    by_name = full_settings("mmlu", {"limit": 5}, presets, "here")
+    assert by_name == {**whole, "dataset": {**whole["dataset"], "revision": "x"}, "limit": 5}
+    assert full_settings("mmlu", {"kind": "facts"}, presets, "here") == {"kind": "facts"}
+
+
+def test_presets_that_build_on_each_other_have_an_end() -> None:
+    """A chain of a thousand is an error like any other."""
+    presets = {f"p{i}": {"preset": f"p{i + 1}"} for i in range(1000)}
+    with pytest.raises(ConfigError, match="here: the preset 'p51' builds on more than 50 others"):
+        full_settings("mine", {"preset": "p0"}, presets, "here")
+
+
 def test_an_unknown_name_is_answered_with_the_presets_too() -> None:
     """A preset is suggested, and all are listed."""
     with pytest.raises(UsageError, match=r"'mmlo' \(did you mean 'mmlu'\?\).*; presets: mmlu, arc"):
@@ -111,7 +137,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
 @pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of the package")
 def test_the_documented_entries_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each YAML example is a configuration whose settings are known."""
-    monkeypatch.setattr(backends, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     blocks = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 2
     for text in blocks:
