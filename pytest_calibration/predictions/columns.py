@@ -537,12 +537,14 @@ class _Reading:
                 advice = "give each row the same ones, with 0 for an option that it lacks"
                 self.table.fail(place, name, f"{found}; {advice}")
         named = any(isinstance(key, str) for key in first)
-        values = np.array([[row[key] for key in first] for row in rows], dtype=np.float64)
-        return values, [*map(str, first)] if named else None
+        # Each row, and each file, may name the classes in an order of its own.
+        keys = sorted(first, key=str) if named else [*first]
+        values = np.array([[row[key] for key in keys] for row in rows], dtype=np.float64)
+        return values, [*map(str, keys)] if named else None
 
     def _list(self, row: int, name: str, cell: Any) -> dict[Any, float]:
         """Return the numbers in a cell, by position or class."""
-        found = _parsed(cell)
+        found = _by_label(_parsed(cell))
         pairs = dict(enumerate(found)) if isinstance(found, list) else found
         if not isinstance(pairs, dict) or not pairs:
             self.table.fail(row, name, f"{shown(cell)} is no list of numbers, such as [0.2, 0.8]")
@@ -571,7 +573,8 @@ class _Reading:
             return
         sums = values.sum(axis=1)
         outside = (values < -RANGE_SLACK) | (values > 1 + RANGE_SLACK)
-        how = "prob_*" if len({*names}) > 1 else names[0]
+        several = len({*names}) > 1
+        how = "prob_*" if several else names[0]
         as_logits = f'columns={{"logits": "{how}"}} (--column "logits={how}")'
         advice = f"if these are logits, say so: {as_logits}"
         if values.min() >= 0 and np.allclose(sums, 100, rtol=0, atol=100 * SUM_SLACK):
@@ -587,7 +590,8 @@ class _Reading:
                 names[0],
                 f"the probabilities of the row sum to {sums[place]:.6g}, not 1; divide each row by "
                 f"its sum if these are scores of one choice, or, if they are logits, say so: "
-                f"{as_logits}",
+                f"{as_logits}"
+                + ("; list the columns of the classes if others begin alike" if several else ""),
             )
 
     def _check_cells(
@@ -663,6 +667,15 @@ def _keys(cells: Sequence[Any], k: int = 2) -> list[str]:
     """Return the key of each cell; of two classes or answers, false and true are 0 and 1."""
     keys = [*map(_key, cells)]
     return [_TRUTH.get(key.lower(), key) for key in keys] if k == 2 else keys
+
+
+def _by_label(found: Any) -> Any:
+    """Return the scores by label that a pipeline of transformers gives, else what was given."""
+    scores = isinstance(found, list) and all(
+        isinstance(one, Mapping) and one.keys() == {"label", "score"} for one in found
+    )
+    named = {str(one["label"]): one["score"] for one in found} if scores else {}
+    return named if scores and len(named) == len(found) else found
 
 
 def _parsed(cell: Any) -> Any:

@@ -118,6 +118,12 @@ def test_confidence_and_correctness_are_read(tmp_path: Path, name: str, text: st
             {},
         ),
         (
+            "p.jsonl",
+            '{"scores":[{"label":"b","score":0.7},{"label":"a","score":0.3}],"label":"b"}\n'
+            '{"scores":[{"label":"a","score":0.5},{"label":"b","score":0.5}],"label":"b"}',
+            {"columns": {"probabilities": "scores"}},
+        ),
+        (
             "p.json",
             '[{"probabilities":[0.3,0.7],"label":"y"},{"probabilities":[0.5,0.5],"label":"y"}]',
             {"classes": ["x", "y"]},
@@ -129,6 +135,20 @@ def test_probabilities_and_labels_are_read(
 ) -> None:
     """One column for each class, or one of lists; labels are classes, or number them."""
     assert same(read_predictions(written(tmp_path, name, text), **arguments), TABLE)
+
+
+def test_objects_may_name_the_classes_in_any_order(tmp_path: Path) -> None:
+    """Of pipelines the most probable class comes first: two files are of the same items."""
+    made = [
+        read_predictions(
+            written(tmp_path, f"{name}.jsonl", f'{{"probabilities":{{{scores}}},"label":"a"}}'),
+            probe="p",
+        )
+        for name, scores in (("x", '"b":0.9,"a":0.1'), ("y", '"a":0.9,"b":0.1'))
+    ]
+    assert made[0].signature.hard == made[1].signature.hard
+    assert made[0].classes == made[1].classes == ("a", "b")
+    assert [one.correct.tolist() for one in made] == [[False], [True]]
 
 
 def test_logits_are_read(tmp_path: Path) -> None:
@@ -239,6 +259,12 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
             "prob_yes,label\n.5,yes\n",
             "there is one column of probabilities ('prob_yes'), and a classifier has two "
             "classes at least: add the column of the other class, 1 minus this one",
+        ),
+        (
+            "prob_max,prob_a,prob_b,label\n.6,.4,.6,a\n",
+            "sum to 1.6, not 1; divide each row by its sum if these are scores of one choice, or, "
+            'if they are logits, say so: columns={"logits": "prob_*"} (--column "logits=prob_*"); '
+            "list the columns of the classes if others begin alike",
         ),
         (
             "prob_cat,prob_dog\n.5,.5\n",
