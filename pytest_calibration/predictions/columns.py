@@ -546,7 +546,10 @@ class _Reading:
         """Return the numbers in a cell, by position or class."""
         found = _by_label(_parsed(cell))
         pairs = dict(enumerate(found)) if isinstance(found, list) else found
-        if not isinstance(pairs, dict) or not pairs:
+        if isinstance(found, dict):
+            # Classes may be numbers, in any order; positions they are not.
+            pairs = {_key(key): value for key, value in found.items()}
+        if not isinstance(pairs, dict) or not pairs or len(pairs) != len(found):
             self.table.fail(row, name, f"{shown(cell)} is no list of numbers, such as [0.2, 0.8]")
         try:
             return {key: float(value) for key, value in pairs.items()}

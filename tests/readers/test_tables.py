@@ -149,6 +149,8 @@ def test_objects_may_name_the_classes_in_any_order(tmp_path: Path) -> None:
     assert made[0].signature.hard == made[1].signature.hard
     assert made[0].classes == made[1].classes == ("a", "b")
     assert [one.correct.tolist() for one in made] == [[False], [True]]
+    numbered = {"probabilities": [{1: 0.9, 0: 0.1}], "label": [1]}
+    assert Predictions.from_frame(numbered).correct.tolist() == [True]
 
 
 def test_logits_are_read(tmp_path: Path) -> None:
