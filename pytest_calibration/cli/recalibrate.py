@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import RECORDS, record_at
-from pytest_calibration.cli.check.check_inputs import add_table, read
+from pytest_calibration.cli.check.check_inputs import read
 from pytest_calibration.cli.output import FAILED, as_json
 from pytest_calibration.cli.project import Project, add_asking, progress_shown
 from pytest_calibration.errors import UsageError
@@ -42,7 +42,7 @@ def add(subparsers: Subparsers) -> None:
         "--model", metavar="SPEC", help="a model to run the probes on; it is asked again at T"
     )
     add_asking(parser)
-    add_table(parser)
+    add_file_choices(parser)
     parser.add_argument("--json", action="store_true", help="print numbers for a program")
     parser.set_defaults(run=run)
 
