@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.cli.arguments import RECORDS, record_at
+from pytest_calibration.cli.arguments import RECORDS, add_file_choices, record_at
 from pytest_calibration.cli.check.check_inputs import read
 from pytest_calibration.cli.output import FAILED, as_json
 from pytest_calibration.cli.project import Project, add_asking, progress_shown
