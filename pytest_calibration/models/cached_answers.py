@@ -200,20 +200,21 @@ class CachedAnswers:
         return written
 
     def loglikelihood(
-        self, requests: Sequence[tuple[str, str]], *, own: bool = False
+        self, requests: Sequence[tuple[str, str]], *, own: bool = False, cut: bool = False
     ) -> list[Likelihood]:
         """See :class:`~pytest_calibration.models.protocols.HarnessModel`."""
-        key = self._entry_key("loglikelihood", [list(pair) for pair in requests], own)
+        key = self._entry_key("loglikelihood", [list(pair) for pair in requests], own, cut)
         kept = self._read(key, _read_likelihoods, len(requests))
         if kept is not None:
             self.served += 1
             return kept
-        found: list[Likelihood] = self._ask("loglikelihood", requests, own=own)
+        found: list[Likelihood] = self._ask("loglikelihood", requests, own=own, cut=cut)
         own_logprobs = [math.nan if one.own_logprob is None else one.own_logprob for one in found]
         columns = {
             "logprob": [np.array([one.logprob for one in found])],
             "is_greedy": [np.array([one.is_greedy for one in found])],
             "own_logprob": [np.array(own_logprobs)],
+            "n_cut": [np.array([one.n_cut for one in found], dtype=np.int64)],
         }
         self._write(key, {"texts": [one.own_text for one in found]}, columns)
         return found
@@ -382,13 +383,16 @@ def _read_generations(meta: Any, columns: Columns) -> list[Generation]:
 
 def _read_likelihoods(meta: Any, columns: Columns) -> list[Likelihood]:
     rows = zip(
-        *(columns[name][0] for name in ("logprob", "is_greedy", "own_logprob")),
+        *(columns[name][0] for name in ("logprob", "is_greedy", "own_logprob", "n_cut")),
         meta["texts"],
         strict=True,
     )
     return [
-        Likelihood(float(logprob), bool(greedy), None if math.isnan(own) else float(own), str(text))
-        for logprob, greedy, own, text in rows
+        Likelihood(
+            *(float(logprob), bool(greedy), None if math.isnan(own) else float(own)),
+            *(str(text), int(n_cut)),
+        )
+        for logprob, greedy, own, n_cut, text in rows
     ]
 
 

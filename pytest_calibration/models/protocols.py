@@ -65,12 +65,14 @@ class Likelihood:
         own_logprob: log-probability of the model's own continuation of as many tokens, each the
             most likely after those before it; None where it was not asked for.
         own_text: that continuation.
+        n_cut: tokens of the context that did not fit and were cut off at its begin.
     """
 
     logprob: float
     is_greedy: bool
     own_logprob: float | None = None
     own_text: str = ""
+    n_cut: int = 0
 
 
 @runtime_checkable
@@ -219,13 +221,14 @@ class HarnessModel(LanguageModel, Protocol):
     """A language model that answers the log-likelihood requests of lm-eval as the harness does."""
 
     def loglikelihood(
-        self, requests: Sequence[tuple[str, str]], *, own: bool = False
+        self, requests: Sequence[tuple[str, str]], *, own: bool = False, cut: bool = False
     ) -> list[Likelihood]:
-        """Return how likely each continuation is, its tokens cut as lm-eval cuts them.
+        """Return how likely each continuation is, in the tokens that lm-eval makes of the two.
 
         Args:
             requests: pairs (context, continuation), as in ``Instance.args`` of lm-eval.
             own: whether the model's own continuations are asked for.
+            cut: whether a context that does not fit loses its begin, as in lm-eval.
 
         Raises:
             ModelError: a request does not fit, or a score is not finite.

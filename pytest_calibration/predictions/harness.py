@@ -40,6 +40,8 @@ SCORES: Final = {
 # Metrics of the harness for options, `bypass` of runs with --predict_only among them. A task that
 # has none of these judges answers in a way of its own.
 STANDARD: Final = frozenset({*SCORES, "exact_match", "bypass"})
+SMALL_MASS: Final = 0.01
+"""Median probability of all options together below which they are no answer to the prompt."""
 # Metrics whose value for a document begins with the index of the right option.
 PAIRS: Final = ("f1", "mcc", "brier_score", "likelihood")
 # Settings of a task that make its prompts; those of examples count where there are any.
@@ -459,7 +461,7 @@ def choice_predictions(
         signature=signature(
             settings, f"softmax over {SCORES[metric]} of options", soft or {}, **(hard or {})
         ),
-        notes=(*notes, *_unanswerable(documents, found)),
+        notes=(*notes, *_unanswerable(documents, found), *_small_mass(documents)),
         **fields,
     )
 
@@ -473,6 +475,23 @@ def _unanswerable(documents: Sequence[Document], found: Outcomes) -> tuple[str, 
         f"{len(found.unanswerable)} of {len(documents)} documents have a target that is none of "
         f"their options, and count as wrong, as in lm-eval; the first is {first.where} (target "
         f"{quoted(first.gold)}).",
+    )
+
+
+def _small_mass(documents: Sequence[Document]) -> tuple[str, ...]:
+    """Say where the prompts do not lead to their options, if these are single characters.
+
+    Longer options are less likely whatever the prompt is.
+    """
+    if any(len(o.strip()) != 1 for d in documents for o in d.options or ("",)):
+        return ()
+    mass = float(np.median([np.exp(d.logprobs).sum() for d in documents]))
+    if mass >= SMALL_MASS:
+        return ()
+    held = f"{mass:.5f}" if mass >= 1e-5 else "less than 0.00001"
+    return (
+        f"the options hold {held} of the probability (median): the prompt does not lead to them, "
+        "and confidence says little; a model that was trained on chats needs its chat template.",
     )
 
 

@@ -7,6 +7,8 @@
 ``p_true``, ``verbalized``, ``agreement``, ``sequence``
     the kinds whose answers are free; ``free_answer`` is what they share, ``answer_matching`` which
     answers are right, ``stated_confidence`` how a stated probability is asked for and read.
+``lm_eval_task``
+    tasks of lm-eval, which makes prompts and judges answers.
 ``probe``
     what every probe has, and what probes over items share.
 ``sources``

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -89,6 +90,8 @@ class LmEvalTask(ItemProbe[TaskDocument]):
             variables to the template.
         system: text before everything, as for ``lm_eval --system_instruction``.
         seed: with which examples are drawn.
+        cut: whether a prompt that does not fit into the model loses its begin, as in lm-eval, which
+            a note then tells; else it is an error.
 
     Raises:
         MissingExtra: lm-eval is not installed.
@@ -111,13 +114,17 @@ class LmEvalTask(ItemProbe[TaskDocument]):
         chat: ChatSetting = False,
         system: str | None = None,
         seed: int = SEED,
+        cut: bool = False,
     ) -> None:
         require("lm_eval", EXTRA)
+        if not isinstance(task, str):
+            raise UsageError(f"the task of an lm-eval probe must be text, got {quoted(task)}.")
         name = name or f"lm_eval:{task}"
         self.prompting = Prompting(name, None, chat)
         self.metric = check_metric(metric)
         self.system = system
         self.seed = seed
+        self.cut = cut
         with _quiet(name, task):
             self._tasks = _loaded(name, task, include_path)
         self._check_kinds(name)
@@ -157,8 +164,11 @@ class LmEvalTask(ItemProbe[TaskDocument]):
 
     def _set_shots(self, name: str, shots: int | None) -> None:
         """Set how many examples are shown, by the rules of the harness."""
-        if shots is not None and (isinstance(shots, bool) or shots < 0):
-            raise UsageError(f"probe {name!r}: shots must be 0 or more, got {quoted(shots)}.")
+        whole = isinstance(shots, int | None) and not isinstance(shots, bool)
+        if not whole or (shots or 0) < 0:
+            raise UsageError(
+                f"probe {name!r}: shots must be a whole number of at least 0, got {quoted(shots)}."
+            )
         for each, task in self._tasks.items():
             own = task.get_config("num_fewshot")
             if shots and own == 0:
@@ -247,8 +257,9 @@ class LmEvalTask(ItemProbe[TaskDocument]):
         rows = [[found[pair] for pair in row] for row in wanted]
         hard = self._hard(model)
         soft = {"model": str(model.name), **getattr(model, "description", {}), **_version()}
+        notes = _cut_notes(rows)
         if self.is_single:
-            return self._single(items, rows, fields, soft, hard)
+            return self._single(items, rows, {**fields, "notes": notes}, soft, hard)
         documents = [
             self._document(item, requests[item.task, item.number], row)
             for item, row in zip(items, rows, strict=True)
@@ -262,6 +273,7 @@ class LmEvalTask(ItemProbe[TaskDocument]):
                 settings=self._settings(),
                 soft=soft,
                 hard=hard,
+                notes=notes,
             )
         except NotMeasurable as reason:
             raise ProbeError(
@@ -275,7 +287,7 @@ class LmEvalTask(ItemProbe[TaskDocument]):
         """
         ask = getattr(model, "loglikelihood", None)
         if ask is not None:
-            return cast("list[Likelihood]", ask(pairs, own=self.is_single))
+            return cast("list[Likelihood]", ask(pairs, own=self.is_single, cut=self.cut))
         if self.is_single or any(not context for context, _ in pairs):
             raise ModelError(
                 f"{model.name}: has no method loglikelihood, which the probe {self.name!r} needs; "
@@ -370,12 +382,27 @@ class LmEvalTask(ItemProbe[TaskDocument]):
         return ItemText(prompt=prompt[-SHOWN:], gold=gold, name=str(item.number))
 
 
+def _cut_notes(rows: Sequence[Sequence[Likelihood]]) -> tuple[str, ...]:
+    """Say how many documents were asked without the begin of their prompt."""
+    cut = sum(any(one.n_cut for one in row) for row in rows)
+    if not cut:
+        return ()
+    return (
+        f"{cut} of {len(rows)} prompts did not fit into the model and lost their begin, as in "
+        "lm-eval: examples or instructions may be missing.",
+    )
+
+
 # --- lm-eval -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _quiet(probe: str, task: str) -> Iterator[None]:
     """Use the harness without its logs and bars; what it raises becomes one sentence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Not below: what it brings along keeps the stream that errors go to.
+        import_module("lm_eval.tasks")
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -117,6 +117,7 @@ def from_settings(
 TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "shots": ((int,), "a whole number"),
     "seed": ((int,), "a whole number"),
+    "cut": ((bool,), "true or false"),
     "positions": ((int, str), "a whole number"),
     "shots_by_slice": ((bool,), "true or false"),
     "shuffle": ((bool,), "true or false"),

@@ -21,9 +21,9 @@ from typing import Any, Final, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import CalibrationError, PredictionsError, suggestion
+from pytest_calibration.errors import CalibrationError, PredictionsError, UsageError, suggestion
 from pytest_calibration.input_files import opened, read_text, text_lines
-from pytest_calibration.predictions import ItemText, Predictions
+from pytest_calibration.predictions import ItemText, Predictions, digest
 from pytest_calibration.predictions.harness import (
     Document,
     NotMeasurable,
@@ -41,7 +41,7 @@ NONE: Final = "none"
 """The filter that changes nothing, and the only one of most tasks."""
 NEWEST: Final = "newest"
 # Parts of the results that are read, by task or setting.
-SECTIONS: Final = ("configs", "config", "versions", "n-shot", "group_subtasks")
+SECTIONS: Final = ("configs", "config", "versions", "n-shot", "group_subtasks", "task_hashes")
 # What a sample has beside the values of metrics.
 FIELDS: Final = frozenset(
     {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
@@ -54,8 +54,6 @@ MOST_LINE: Final = 1 << 26
 HEAD: Final = 1 << 16
 SHOWN: Final = 2000
 """Characters of a prompt that are kept for reports."""
-BYTES_PER_TOKEN: Final = 2
-"""A prompt of fewer bytes than this for each token that a model reads is taken to fit."""
 
 
 @dataclass
@@ -123,9 +121,12 @@ def read(
     Raises:
         PredictionsError: no samples; several runs; an unknown task or filter; a task without the
             probability of its answers; a row that is none of lm-eval's, by file and line.
-        UsageError: an unknown metric.
+        UsageError: an unknown metric, or a name that is no text.
     """
     check_metric(metric)
+    for name, value in (("task", task), ("filter", filter), ("run", run)):
+        if not isinstance(value, str | None):
+            raise UsageError(f"{path}: {name} must be text, got {quoted(value)}.")
     one = _run(path, run)
     out: list[Predictions] = []
     refused: dict[str, str] = {}
@@ -548,7 +549,7 @@ def _predictions(run: Run, probe: str, samples: Sequence[_Sample], metric: str) 
         documents,
         metric,
         settings=settings,
-        soft=_soft(run),
+        soft=_soft(run, tasks),
         hard=hard,
         notes=[*_unknown(run), *_truncation(run, samples)],
     )
@@ -561,8 +562,11 @@ def _settings(run: Run, task: str) -> TaskSettings:
     return TaskSettings.of(config, shots if isinstance(shots, int) else None, version, seed)
 
 
-def _soft(run: Run) -> dict[str, str]:
-    """Return what may differ between two runs: the model, versions, device and limit."""
+def _soft(run: Run, tasks: Sequence[str]) -> dict[str, str]:
+    """Return what may differ between two runs: the model, versions, device and limit.
+
+    The harness's hash covers all documents with their prompts, and so changes with a limit.
+    """
     summary = run.summary
     config = summary.get("config", {})
     model = summary.get("model_name") or _model_of(config.get("model_args")) or ""
@@ -576,8 +580,14 @@ def _soft(run: Run) -> dict[str, str]:
         "lm-eval": summary.get("lm_eval_version"),
         "transformers": summary.get("transformers_version"),
         "limit": config.get("limit"),
+        "task hash": _hash_of_tasks(run, tasks),
     }
     return {key: str(value) for key, value in given.items() if value not in (None, "")}
+
+
+def _hash_of_tasks(run: Run, tasks: Sequence[str]) -> str:
+    known = [str(run.part("task_hashes", task) or "") for task in tasks]
+    return known[0][:8] if len(known) == 1 else digest(*known, size=4) if all(known) else ""
 
 
 def _model_of(arguments: object) -> str:
@@ -606,7 +616,7 @@ def _truncation(run: Run, samples: Sequence[_Sample]) -> tuple[str, ...]:
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         return ()
     certain = sum(one.n_words > most for one in samples)
-    possible = sum(one.n_bytes > most * BYTES_PER_TOKEN for one in samples) - certain
+    possible = sum(one.n_bytes > most for one in samples) - certain
     out = []
     if certain:
         out.append(

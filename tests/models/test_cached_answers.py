@@ -89,12 +89,15 @@ class Engine(FakeModel):
         return [Generation(one.text + end, one.token_logprobs) for one in written]
 
     def loglikelihood(
-        self, requests: Sequence[tuple[str, str]], *, own: bool = False
+        self, requests: Sequence[tuple[str, str]], *, own: bool = False, cut: bool = False
     ) -> list[Likelihood]:
         """Say what depends on both texts."""
         self.calls.append("loglikelihood")
         return [
-            Likelihood(-len(a) - len(b) / 3, a < b, -1 / (i + 3) if own else None, f"é{i}" * own)
+            Likelihood(
+                *(-len(a) - len(b) / 3, a < b, -1 / (i + 3) if own else None, f"é{i}" * own),
+                n_cut=i + cut,
+            )
             for i, (a, b) in enumerate(requests)
         ]
 
@@ -239,6 +242,10 @@ def test_an_answer_is_served_as_it_was_given(bench: Bench, ask: Callable[[Any], 
         (
             lambda m: m.loglikelihood([("a", "b")]),
             lambda m: m.loglikelihood([("a", "b")], own=True),
+        ),
+        (
+            lambda m: m.loglikelihood([("a", "b")]),
+            lambda m: m.loglikelihood([("a", "b")], cut=True),
         ),
         (
             lambda m: m.generate(["a"], max_new_tokens=[1]),

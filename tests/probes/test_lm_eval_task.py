@@ -309,7 +309,9 @@ def test_answers_are_kept_in_a_cache(first: tuple[LazyModel, Path, Path], tmp_pa
         ({"task": "[lp]*a*"}, "last_word ask for one right text, and the other tasks for one of"),
         ({"task": "place"}, r"lm-eval has no task 'place' \(did you mean 'places'\?\)"),
         ({"task": "no_shots", "shots": 2}, "the task no_shots fixes its shots at 0"),
-        ({"task": "letters", "shots": -1}, "shots must be 0 or more, got -1"),
+        ({"task": "letters", "shots": -1}, "must be a whole number of at least 0, got -1"),
+        ({"task": "letters", "shots": 2.0}, "must be a whole number of at least 0, got 2.0"),
+        ({"task": 3}, "the task of an lm-eval probe must be text, got 3"),
         ({"task": "letters", "metric": "f1"}, "must be one of acc, acc_norm, .*got 'f1'"),
         ({"task": "last_word", "metric": "acc_norm"}, "has the metric acc alone, got 'acc_norm'"),
         ({"task": "letters", "include_path": "gone"}, "include_path 'gone' is no folder"),
@@ -349,17 +351,24 @@ def test_data_that_are_not_there_are_named_with_the_command_that_fetches_them(
     assert "lm_eval --model dummy --tasks far --limit 1" in str(caught.value)
 
 
-def test_a_long_prompt_is_an_error_and_never_cut(
+def test_a_long_prompt_is_an_error_or_is_cut_as_the_harness_cuts_it(
     first: tuple[LazyModel, Path, Path], tmp_path: Path
 ) -> None:
-    """The harness would cut off its begin in silence."""
+    """A note tells of it; of a run of the harness, that it may be so."""
     model, tasks, _ = first
     text = (tasks / "letters.yaml").read_text("utf-8").replace("task: letters", "task: long")
-    (tmp_path / "long.yaml").write_text(
-        text.replace('doc_to_text: "', f'doc_to_text: "{"x " * 900}')
-    )
+    long = text.replace('doc_to_text: "', f'doc_to_text: "{"x " * 240}')
+    (tmp_path / "long.yaml").write_text(long, "utf-8")
     with pytest.raises(ModelError, match="tokens, more than the 512 this model can read"):
         LmEvalTask(task="long", include_path=tmp_path).run(model)
+    (logged,) = read(evaluate(model_of(first), tmp_path, ("long",), tmp_path / "out"))
+    asked = LmEvalTask(task="long", include_path=tmp_path, cut=True).run(model)
+    assert np.abs(asked.probabilities - logged.probabilities).max() < CLOSE
+    assert any("prompts did not fit into the model and lost their begin" in n for n in asked.notes)
+    assert any("whether lm-eval cut off their begin cannot be known" in n for n in logged.notes)
+    short = LmEvalTask(task="letters", include_path=tasks, cut=True).run(model)
+    assert not any("did not fit" in note for note in short.notes)
+    assert logged.signature.hard == asked.signature.hard
 
 
 GATE = """

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from pytest_calibration import Facts, MultipleChoice, NextToken
+from pytest_calibration import Facts, LmEvalTask, MultipleChoice, NextToken
 from pytest_calibration.errors import ConfigError, ItemError, MissingExtra, UsageError
-from pytest_calibration.probes.probe_set import BUILTIN, KINDS, from_settings, probe_set
+from pytest_calibration.probes.probe_set import (
+    BUILTIN,
+    GATE_SETTINGS,
+    KINDS,
+    from_settings,
+    probe_set,
+)
 
 
 @pytest.fixture
@@ -198,3 +206,15 @@ def test_a_setting_that_a_kind_needs_is_told(folder: Path) -> None:
     """A probe of a task of lm-eval is of no task without its name."""
     with pytest.raises(ConfigError, match=r"probes\.mine: the setting task is missing"):
         from_settings("mine", {"kind": "lm_eval"}, folder, "calibration.yaml: probes.mine")
+
+
+def test_the_documented_entries_of_lm_eval_have_known_settings() -> None:
+    """Each key of the block is an argument of the probe, or a setting of the gate."""
+    page = Path(__file__).parents[2] / "docs" / "lm-eval.md"
+    if not page.is_file():
+        pytest.skip("the documentation is not beside these tests")
+    _, _, rest = page.read_text("utf-8").partition("```yaml\n")
+    entries = yaml.safe_load(rest.partition("```")[0])["probes"]
+    known = {*signature(LmEvalTask).parameters, "kind", *GATE_SETTINGS}
+    assert len(entries) == 3
+    assert all(entry["kind"] == "lm_eval" and set(entry) <= known for entry in entries.values())

@@ -142,6 +142,22 @@ def test_a_target_that_is_no_option_counts_as_wrong_and_is_told() -> None:
     assert "target '100'" in note
 
 
+def test_letters_that_the_prompt_does_not_lead_to_are_told(tmp_path: Path) -> None:
+    """Where half of the documents or more give them less than 0.01 together."""
+    arguments = {
+        f"gen_args_{i}": {"arg_0": "Answer:", "arg_1": f" {letter}"}
+        for i, letter in enumerate("AB")
+    }
+    for total, told in ((0.5, 0), (0.005, 1)):
+        pairs = [[str(math.log(total * share)), "False"] for share in (0.8, 0.2)]
+        row = sample(0, arguments=arguments, filtered_resps=pairs, target="A")
+        (found,) = read(write(tmp_path / str(total), row))
+        assert found.confidence[0] == pytest.approx(0.8)
+        notes = [note for note in found.notes if "the options hold 0.00500 of the prob" in note]
+        assert len(notes) == told
+    assert not any("options hold" in note for note in read(write(tmp_path, sample()))[0].notes)
+
+
 def test_the_same_document_twice_is_two_items_that_pair_with_themselves() -> None:
     """Ids are made of task, filter, hash and which repeat it is, in the order of documents."""
     (found,) = read(RUN, task="places")
@@ -168,6 +184,9 @@ def test_results_beside_the_samples_say_what_was_run_on_what() -> None:
     assert found.signature.soft["model"] == "base"
     assert found.signature.soft["dtype"] == "float32"
     assert found.signature.soft["lm-eval"] == "0.4.13"
+    whole = json.loads((RUN / f"results_{DATE}.json").read_text("utf-8"))["task_hashes"]["places"]
+    assert found.signature.soft["task hash"] == whole[:8]
+    assert read(RUN, task="mine")[0].signature.soft["task hash"] != whole[:8]
 
 
 @pytest.mark.parametrize(
@@ -397,6 +416,8 @@ def test_an_unknown_task_or_metric_is_named_with_the_nearest() -> None:
     assert "mine" in message
     with pytest.raises(UsageError, match=r"must be one of acc, acc_norm, .*got 'f1'"):
         read(RUN, metric="f1")
+    with pytest.raises(UsageError, match=r"task must be text, got \['places'\]"):
+        read(RUN, task=["places"])  # type: ignore[arg-type]
     assert "acc_mutual_info needs the log-probabilities of the options without a prompt" in refusal(
         RUN, task="letters", metric="acc_mutual_info"
     )

@@ -28,6 +28,15 @@ class Encoded(NamedTuple):
     context: list[int]
     continuation: list[int]
 
+    def fitted(self, most: float) -> Encoded:
+        """Return the same without the begin of a context that does not fit into so many tokens.
+
+        One token of the context is left, to predict from.
+        """
+        over = len(self.context) + len(self.continuation) - 1 - most
+        n_cut = int(min(max(over, 0), len(self.context) - 1))
+        return Encoded(self.context[n_cut:], self.continuation)
+
 
 def encoded(tokenizer: Any, name: str, requests: Sequence[tuple[str, str]]) -> list[Encoded]:
     """Return the tokens of each (context, continuation).

@@ -268,20 +268,25 @@ class TransformersModel(ModelInMemory):
         ]
 
     def loglikelihood(
-        self, requests: Sequence[tuple[str, str]], *, own: bool = False
+        self, requests: Sequence[tuple[str, str]], *, own: bool = False, cut: bool = False
     ) -> list[Likelihood]:
         """See :class:`~pytest_calibration.models.protocols.HarnessModel`."""
         check_texts(self.name, chain.from_iterable(requests))
-        tokens = encoded(self.tokenizer, self.name, requests)
+        whole = encoded(self.tokenizer, self.name, requests)
+        tokens = [one.fitted(self.max_tokens) for one in whole] if cut else whole
         for (context, _), (head, rest) in zip(requests, tokens, strict=True):
             self._check_length(len(head) + len(rest) - 1, context)
         found, parts = likelihoods(requests, tokens, self._score)
+        found = [
+            replace(one, n_cut=len(before.context) - len(after.context))
+            for one, before, after in zip(found, whole, tokens, strict=True)
+        ]
         if own:
             found = [
                 replace(
                     one,
                     own_logprob=logprob,
-                    own_text=self.tokenizer.decode(ids, clean_up_tokenization_spaces=False),
+                    own_text=self._decoded(ids),
                 )
                 for one, (ids, logprob) in zip(
                     found, own_continuations(tokens, parts, self._score), strict=True
