@@ -168,8 +168,8 @@ class Dataset:
                 done += 1
         except Exception as problem:  # the library decodes some rows at once, and not before
             raise ItemError(
-                f"{self}: rows from {done} on cannot be read ({_told(problem)}); where they are text "
-                "in another encoding, save them as UTF-8."
+                f"{self}: rows from {done} on cannot be read ({_told(problem)}); text in another "
+                "encoding must be saved as UTF-8."
             ) from None
 
     def described(self) -> dict[str, str]:
@@ -297,8 +297,10 @@ class Dataset:
         if not file.stat().st_size:
             raise ValueError(f"{file.name} is empty")
         # Of the cells of a table the empty ones alone are none: NA and None may be answers.
-        table = {"keep_default_na": False, "na_values": [""]} if FORMATS[ending] == "csv" else {}
-        more = table | ({"sep": "\t"} if ending == ".tsv" else {})
+        more: dict[str, Any] = {}
+        if FORMATS[ending] == "csv":
+            sep = "\t" if ending == ".tsv" else ","
+            more = {"keep_default_na": False, "na_values": [""], "sep": sep}
         files = {self.split.partition("[")[0]: str(file)}
         return self._fresh(FORMATS[ending], data_files=files, **more)
 

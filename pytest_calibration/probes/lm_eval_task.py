@@ -148,6 +148,8 @@ class LmEvalTask(ItemProbe[TaskDocument]):
                     items.append(
                         TaskDocument(each, number, _hash(doc), doc, slice=each if several else None)
                     )
+        if not items:
+            raise ProbeError(f"probe {name!r}: the task {task} has no documents.")
         super().__init__(name, items)
 
     # --- the task ------------------------------------------------------------------------------
@@ -446,10 +448,15 @@ def _quiet(probe: str, task: str) -> Iterator[None]:
         raise
     except Exception as problem:
         first = " ".join(str(problem).split())[:300].rstrip(".")
+        said = ": ".join(filter(None, [type(problem).__name__, first]))
+        hint = ""
+        if isinstance(problem, OSError | ValueError):  # what is not in the cache is either
+            hint = (
+                "; where its data are missing, fetch them once with a network: "
+                f"lm_eval --model dummy --tasks {task} --limit 1"
+            )
         raise ProbeError(
-            f"probe {probe!r}: lm-eval fails at the task {task} ({type(problem).__name__}: {first})"
-            "; where its data are missing, fetch them once with a network: "
-            f"lm_eval --model dummy --tasks {task} --limit 1"
+            f"probe {probe!r}: lm-eval fails at the task {task} ({said}){hint}."
         ) from problem
     finally:
         logger.setLevel(level)
@@ -520,6 +527,10 @@ def _loaded(probe: str, task: str, include_path: str | Path | None) -> dict[str,
         fitting = [name for name in manager.all_subtasks if fnmatchcase(name, task)]
         if fitting:
             return dict(manager.load(fitting)["tasks"])
+    # A file that cannot be read is passed over where tasks are looked for; its error is raised here.
+    for file in Path(include_path).rglob("*.yaml") if include_path else ():
+        if file.stem == task:
+            manager.load(str(file))
     raise ProbeError(
         f"probe {probe!r}: lm-eval has no task {quoted(task)}{suggestion(task, known)}; `lm_eval "
         "ls tasks` lists them, and include_path names a folder of your own."

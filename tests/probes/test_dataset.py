@@ -113,6 +113,14 @@ def test_settings_are_those_of_the_probe_over_its_preset() -> None:
     assert full_settings("mmlu", {"kind": "facts"}, presets, "here") == {"kind": "facts"}
 
 
+@pytest.mark.parametrize("kind", ["p_true", "multiple_choice", "facts"])
+def test_the_name_of_a_preset_never_names_built_in_items(kind: str) -> None:
+    """A kind beside it says that the probe is another one; its items must be said, too."""
+    message = r"has a kind of its own, and not the items of the preset 'mmlu'; add preset: mmlu,"
+    with pytest.raises(ConfigError, match=message):
+        probe_set({"mmlu": {"kind": kind}}).get("mmlu")
+
+
 def test_presets_that_build_on_each_other_have_an_end() -> None:
     """A chain of a thousand is an error like any other."""
     presets = {f"p{i}": {"preset": f"p{i + 1}"} for i in range(1000)}

@@ -350,6 +350,29 @@ def test_a_task_that_judges_one_text_in_its_own_way_is_refused(
         LmEvalTask(task="lenient", include_path=tmp_path).run(model)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("task: own\n  dataset_path: [json\n", r"fails at the task own \(ScannerError: .*line 2"),
+        ("group: own\ntask: []\n", r"the task own has no documents\.$"),
+        (
+            "task: own\ndataset_path: json\ndataset_kwargs: {data_files: {test: gone.jsonl}}\n"
+            "output_type: multiple_choice\ntest_split: test\n",
+            r"FileNotFoundError: .*; where its data are missing, fetch them once",
+        ),
+        (
+            "task: own\ndataset_path: json\ndoc_to_text: !function gone.text\n",
+            r"\(ImportError: Cannot import module 'gone' .*\)\.$",
+        ),
+    ],
+)
+def test_a_file_of_a_task_that_is_wrong_says_why(tmp_path: Path, text: str, words: str) -> None:
+    """lm-eval passes over a file that it cannot read; a hint is given where it may help."""
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(ProbeError, match=words):
+        LmEvalTask(task="own", include_path=tmp_path)
+
+
 SHUFFLED = """import random
 def shuffled(rows):
     def one(row):
