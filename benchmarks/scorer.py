@@ -2,7 +2,7 @@
 
 ::
 
-    pip install --group peer
+    pip install --group data
     python benchmarks/scorer.py                                   # every table (40 minutes)
     python benchmarks/scorer.py --quick                           # a tenth of the items, one round
     python benchmarks/scorer.py --write docs/performance.md

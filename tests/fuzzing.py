@@ -51,6 +51,7 @@ from pytest_calibration.history.file import History
 from pytest_calibration.history.lines import Line
 from pytest_calibration.history.series import all_series
 from pytest_calibration.input_files import read_text
+from pytest_calibration.items.dataset import Dataset
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.identity import identify_checkpoint
 from pytest_calibration.models.backends.transformers.layers import layers
@@ -58,7 +59,6 @@ from pytest_calibration.models.backends.transformers.loading_settings import Tra
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.cached_answers import CachedAnswers
 from pytest_calibration.models.spec import parse_spec
-from pytest_calibration.probes.dataset import Dataset
 from pytest_calibration.probes.presets import all_presets, full_settings
 from pytest_calibration.probes.probe_set import probe_set
 from pytest_calibration.readers import kind_of, lm_eval, read_predictions

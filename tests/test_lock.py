@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parent.parent
 # The groups and extras of pyproject.toml in each file.
 FILES: Final = {
     "core": ("test", "lint", "types", "browser", "tools"),
-    "torch": ("test", "cross-check", "training", "torch", "hf", "peft"),
+    "torch": ("test", "cross-check", "training", "data", "torch", "hf", "peft"),
 }
 
 

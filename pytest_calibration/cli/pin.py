@@ -13,7 +13,7 @@ from pytest_calibration.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
     from pytest_calibration.config import Config
-    from pytest_calibration.probes.dataset import Dataset
+    from pytest_calibration.items.dataset import Dataset
 
 
 def add(subparsers: Subparsers) -> None:
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_calibration.config import CONFIG, Config, nearest_config, read_config
     from pytest_calibration.files import write_atomically
     from pytest_calibration.input_files import read_text
-    from pytest_calibration.probes.dataset import COMMIT
+    from pytest_calibration.items.dataset import COMMIT
     from pytest_calibration.strict_yaml import MAX_BYTES
 
     named = Path(options.config) if options.config else nearest_config(Path.cwd())
@@ -106,7 +106,7 @@ def _pins(config: Config, names: list[str], where: str) -> Iterator[Pin]:
         UsageError: a name that is neither a probe nor a preset, or reads no data set of the hub.
     """
     from pytest_calibration.errors import suggestion
-    from pytest_calibration.probes.dataset import Dataset
+    from pytest_calibration.items.dataset import Dataset
     from pytest_calibration.probes.presets import all_presets, full_settings
 
     presets = all_presets(config.presets)

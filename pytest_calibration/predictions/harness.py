@@ -428,6 +428,7 @@ def choice_predictions(
                 f"{document.where}: the log-probabilities of its options are "
                 f"{quoted(document.logprobs.tolist())}; they must be numbers of at most 0."
             )
+    tied = _tied(documents)
     width = max(map(len, scores))
     table = np.full((len(scores), width), -np.inf)
     for i, row in enumerate(scores):
@@ -461,9 +462,27 @@ def choice_predictions(
         signature=signature(
             settings, f"softmax over {SCORES[metric]} of options", soft or {}, **(hard or {})
         ),
-        notes=(*notes, *_unanswerable(documents, found), *_small_mass(documents)),
+        notes=(*notes, *tied, *_unanswerable(documents, found), *_small_mass(documents)),
         **fields,
     )
+
+
+def _tied(documents: Sequence[Document]) -> tuple[str, ...]:
+    """Say how many documents have options that were not told apart.
+
+    Raises:
+        NotMeasurable: none was.
+    """
+    tied = sum(bool((d.logprobs == d.logprobs[0]).all()) for d in documents)
+    if not tied:
+        return ()
+    told = (
+        "the same log-probability, so their own tokens were not scored: the tokenizer ends every "
+        "text with a token, or the server that was asked gives no log-probabilities"
+    )
+    if tied == len(documents):
+        raise NotMeasurable(documents[0].task, f"all options of each document have {told}.")
+    return (f"{tied} of {len(documents)} documents give all their options {told}.",)
 
 
 def _unanswerable(documents: Sequence[Document], found: Outcomes) -> tuple[str, ...]:

@@ -11,11 +11,8 @@
     tasks of lm-eval, which makes prompts and judges answers.
 ``probe``
     what every probe has, and what probes over items share.
-``sources``
-    where items come from: ``jsonl`` and ``csv_rows``, files of rows; ``dataset``, a public data
-    set, whose ``expressions`` make rows of its columns.
-``builtin``, ``presets``
-    what is committed: items, and the settings of public data sets.
+``presets``
+    the settings of public data sets (``presets.yaml``).
 ``probe_set``
     names to probes: built-ins, those of ``calibration.yaml``, those of other packages.
 """

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from pytest_calibration.items.sources import DatasetSetting
 from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.probes.answer_matching import Match
@@ -26,7 +27,6 @@ from pytest_calibration.probes.free_answer import (
     whole_number,
 )
 from pytest_calibration.probes.prompting import ChatSetting
-from pytest_calibration.probes.sources import DatasetSetting
 
 SAMPLES: Final = 10
 TEMPERATURE: Final = 1.0

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, ProbeError, UsageError
+from pytest_calibration.items.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.models.protocols import Model, Text
 from pytest_calibration.predictions import IdArray, Predictions, hash_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
@@ -30,7 +31,6 @@ from pytest_calibration.probes.labels import (
     shape_of,
 )
 from pytest_calibration.probes.probe import ItemProbe, chosen
-from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
 
 SUM_SLACK: Final = 0.01
 PLACE: Final = "{}"

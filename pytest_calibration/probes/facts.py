@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ProbeError, TokenBoundaryError, UsageError
+from pytest_calibration.items import builtin
+from pytest_calibration.items.jsonl import Row, optional_texts, text_of
+from pytest_calibration.items.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.models.protocols import LanguageModel, Message, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes import builtin
-from pytest_calibration.probes.jsonl import Row, optional_texts, text_of
 from pytest_calibration.probes.probe import Item, ItemProbe
 from pytest_calibration.probes.prompting import SPACE, ChatSetting, Joined, Prompting
-from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
 
 Mode: TypeAlias = Literal["first_token", "whole_entity"]
 KEYS: Final = ("prompt", "answer", "id", "group", "slice")

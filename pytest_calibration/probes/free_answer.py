@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, UsageError
+from pytest_calibration.items import builtin
+from pytest_calibration.items.jsonl import Row, optional_texts, text_of, whole_text
+from pytest_calibration.items.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.models.protocols import Generation, LanguageModel, Message
 from pytest_calibration.models.stops import before_stop
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes import builtin
 from pytest_calibration.probes.answer_matching import Match, Matching
-from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe
 from pytest_calibration.probes.prompting import ChatSetting, Prompting, takes
-from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.text.visible import quoted
 
 KEYS: Final = ("question", "answer", "answers", "options", "id", "group", "slice")

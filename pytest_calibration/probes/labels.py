@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ProbeError, UsageError, suggestion
+from pytest_calibration.items.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.models.protocols import Text
 from pytest_calibration.predictions import digest
-from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.probes.probe import Item
 from pytest_calibration.text.visible import quoted
 

@@ -33,7 +33,7 @@ from weakref import finalize
 import numpy as np
 
 from pytest_calibration.errors import ModelError, ProbeError, UsageError, suggestion
-from pytest_calibration.models.backends import require
+from pytest_calibration.extras import require
 from pytest_calibration.models.protocols import LanguageModel, Likelihood
 from pytest_calibration.predictions import ItemText, ItemTexts, Predictions
 from pytest_calibration.predictions.arrays import IdArray

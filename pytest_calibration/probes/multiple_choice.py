@@ -26,15 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, ProbeError, UsageError
+from pytest_calibration.items import builtin
+from pytest_calibration.items.dataset import Dataset
+from pytest_calibration.items.jsonl import Row, optional_texts, text_of, whole_text
+from pytest_calibration.items.sources import DatasetSetting, Source, read_rows, source_of
 from pytest_calibration.models.protocols import LanguageModel, Message
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes import builtin
-from pytest_calibration.probes.dataset import Dataset
-from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe, softmax
 from pytest_calibration.probes.prompting import ChatSetting, Prompting
-from pytest_calibration.probes.sources import DatasetSetting, Source, read_rows, source_of
 from pytest_calibration.text.visible import quoted
 
 Scoring: TypeAlias = Literal["letter", "text"]

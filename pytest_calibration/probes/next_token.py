@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ProbeError, UsageError
+from pytest_calibration.items.builtin import DATA
+from pytest_calibration.items.jsonl import Row, optional_texts, text_of
+from pytest_calibration.items.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
 from pytest_calibration.predictions import Predictions, digest, hash_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes.builtin import DATA
-from pytest_calibration.probes.jsonl import Row, optional_texts, text_of
 from pytest_calibration.probes.probe import Item, ItemProbe, check_limit
-from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
 
 POSITIONS: Final = 50
 # Characters before a position that a reader is shown.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError, ProbeError, UsageError
+from pytest_calibration.items.sources import DatasetSetting
 from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.probes.agreement import TEMPERATURE, seeds_of
@@ -32,7 +33,6 @@ from pytest_calibration.probes.free_answer import (
 )
 from pytest_calibration.probes.probe import softmax
 from pytest_calibration.probes.prompting import ChatSetting
-from pytest_calibration.probes.sources import DatasetSetting
 
 VERDICTS: Final = ("(A)", "(B)")
 BRAINSTORMED: Final = "Answers that came to mind:\n{answers}\n"

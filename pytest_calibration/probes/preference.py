@@ -14,13 +14,13 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from pytest_calibration.errors import ModelError, ProbeError, UsageError
+from pytest_calibration.items.jsonl import Row, optional_texts, text_of, whole_text
+from pytest_calibration.items.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.models.protocols import Message, Text
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes.jsonl import Row, optional_texts, text_of, whole_text
 from pytest_calibration.probes.probe import Item, ItemProbe
 from pytest_calibration.probes.prompting import ChatSetting, Prompting
-from pytest_calibration.probes.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.text.visible import quoted
 
 Said: TypeAlias = str | tuple[Message, ...]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from pytest_calibration.errors import ConfigError, ProbeError, suggestion
-from pytest_calibration.probes.builtin import DATA
 from pytest_calibration.strict_yaml import read_mapping
 from pytest_calibration.text.visible import quoted
 
@@ -26,7 +26,7 @@ MOST_PRESETS: Final = 50
 @lru_cache(maxsize=1)
 def packaged() -> Presets:
     """Return the presets of this package."""
-    return read_mapping(DATA / "presets.yaml", ProbeError)
+    return read_mapping(Path(__file__).with_suffix(".yaml"), ProbeError)
 
 
 def all_presets(own: Presets | None = None) -> dict[str, Settings]:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import ProbeError, UsageError
+from pytest_calibration.items.sources import Source
+from pytest_calibration.items.sources import described as source_described
 from pytest_calibration.models.protocols import Model, NextTokenScores
 from pytest_calibration.predictions import IdArray, Predictions, Signature, digest, hash_ids
-from pytest_calibration.probes.sources import Source
-from pytest_calibration.probes.sources import described as source_described
 
 
 @runtime_checkable

@@ -9,12 +9,12 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 
 from pytest_calibration.errors import ModelError, UsageError
+from pytest_calibration.items.sources import DatasetSetting
 from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.probes.answer_matching import Match
 from pytest_calibration.probes.free_answer import HEADER, MAX_NEW_TOKENS, STOP, TEMPLATE, FreeAnswer
 from pytest_calibration.probes.prompting import ChatSetting, takes
-from pytest_calibration.probes.sources import DatasetSetting
 
 Tokens: TypeAlias = Literal["sum", "mean"]
 SCORING: Final = {

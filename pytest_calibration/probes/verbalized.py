@@ -17,12 +17,12 @@ from typing import Final, get_args
 import numpy as np
 
 from pytest_calibration.errors import ProbeError, UsageError
+from pytest_calibration.items.sources import DatasetSetting
 from pytest_calibration.models.protocols import LanguageModel
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.probes.answer_matching import Match
 from pytest_calibration.probes.free_answer import FreeAnswer, FreeQuestion, whole_number
 from pytest_calibration.probes.prompting import ChatSetting
-from pytest_calibration.probes.sources import DatasetSetting
 from pytest_calibration.probes.stated_confidence import Asking, Form, Stated
 from pytest_calibration.text.visible import quoted
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.errors import PredictionsError
+from pytest_calibration.extras import require
 from pytest_calibration.input_files import opened, read_text, text_lines
-from pytest_calibration.models.backends import require
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.predictions.columns import Table, are_predictions, is_wanted, kept
 from pytest_calibration.predictions.frames import table_of, table_of_records

@@ -14,7 +14,7 @@
     calibration on the evaluation set, for classifiers and token-level models.
 """
 
-from pytest_calibration.models.backends import require
+from pytest_calibration.extras import require
 
 require("torch", "hf")
 require("transformers", "hf")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_calibration.errors import ConfigError, ItemError
-from pytest_calibration.probes.dataset import Dataset
+from pytest_calibration.items.dataset import Dataset
 from pytest_calibration.strict_yaml import read_mapping
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import toy_backend
 
+from pytest_calibration import extras
 from pytest_calibration.errors import MissingExtra, ModelError, UsageError
 from pytest_calibration.models import backends
 from pytest_calibration.models.backends import BACKENDS, Backend, ModelSpec, all_backends
@@ -83,7 +84,7 @@ def test_a_spec_is_text(spec: object) -> None:
 
 def test_one_call_loads_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A glob of several is refused with their number; of one it is that one."""
-    monkeypatch.setattr(backends, "find_spec", lambda name: name)
+    monkeypatch.setattr(extras, "find_spec", lambda name: name)
     for name in ("a-1", "a-2", "b-1"):
         (tmp_path / name).mkdir()
     with pytest.raises(UsageError, match=r"names 2 models; load them one by one"):

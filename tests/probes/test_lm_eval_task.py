@@ -67,8 +67,19 @@ def test_log_probabilities_are_those_of_the_harness(run: tuple[LazyModel, Path, 
 
 @pytest.mark.parametrize("task", CHOICES)
 def test_predictions_are_those_of_the_harness(run: tuple[LazyModel, Path, Path], task: str) -> None:
-    """A probe and a run of lm-eval give the same items, probabilities, outcomes and ECE."""
+    """A probe and a run of lm-eval give the same items, probabilities, outcomes and ECE.
+
+    Where the tokenizer ends every text with a token, the harness scores that token for an option
+    of one token, whichever it is.
+    """
     model, tasks, out = run
+    if task == "letters" and out.parent.name == "WordPiece":
+        words = "all options of each document have the same log-probability"
+        with pytest.raises(ProbeError, match=words):
+            LmEvalTask(task=task, include_path=tasks).run(model)
+        with pytest.raises(PredictionsError, match=words):
+            read(out, task=task)
+        return
     asked = LmEvalTask(task=task, include_path=tasks).run(model)
     (logged,) = read(out, task=task)
     assert asked.probe == logged.probe == f"lm_eval:{task}"

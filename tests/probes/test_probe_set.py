@@ -197,7 +197,7 @@ def test_without_lm_eval_its_tasks_are_refused_with_the_command_that_installs_it
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """When they are first asked for."""
-    monkeypatch.setattr("pytest_calibration.models.backends.find_spec", lambda _: None)
+    monkeypatch.setattr("pytest_calibration.extras.find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r'pip install "pytest-calibration\[lm-eval\]"'):
         probe_set().get("lm_eval:hellaswag")
 

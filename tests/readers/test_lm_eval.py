@@ -461,6 +461,17 @@ def test_a_task_with_metrics_of_its_own_is_refused(tmp_path: Path) -> None:
     assert found.correct.tolist() == [True]
 
 
+def test_options_that_were_not_told_apart_are_refused_or_told(tmp_path: Path) -> None:
+    """A server may answer (0, False) to every request; a tokenizer may end every text alike."""
+    same = [["0.0", "False"]] * 2
+    rows = [sample(i, filtered_resps=same) for i in range(3)]
+    assert "all options of each document have the same log-probability" in refusal(
+        write(tmp_path / "all", *rows)
+    )
+    (found,) = read(write(tmp_path / "some", *rows, sample(3)))
+    assert any("3 of 4 documents give all their options the same" in n for n in found.notes)
+
+
 def test_a_split_without_answers_is_refused(tmp_path: Path) -> None:
     """Test splits have the label -1 throughout: every answer would count as wrong."""
     path = write(tmp_path, *(sample(i, target="-1", acc=0.0) for i in range(3)))

@@ -464,7 +464,7 @@ def test_a_long_text_is_read(tmp_path: Path) -> None:
 
 def test_parquet_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pyarrow, the command that installs it."""
-    monkeypatch.setattr("pytest_calibration.models.backends.find_spec", lambda _: None)
+    monkeypatch.setattr("pytest_calibration.extras.find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r'pip install "pytest-calibration\[parquet\]"'):
         read_predictions(written(tmp_path, "p.parquet", "PAR1"))
 

@@ -14,10 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
-from pytest_calibration.errors import MissingExtra
 from pytest_calibration.models.settings import BackendSettings
 
 if TYPE_CHECKING:
@@ -130,16 +128,3 @@ def backend_named(name: str) -> Backend:
 def all_backends() -> list[Backend]:
     """Return all backends, in the order in which they are offered a spec."""
     return [backend_named(name) for name in BACKENDS]
-
-
-def require(package: str, extra: str) -> None:
-    """Check that an optional package is installed without importing it.
-
-    Raises:
-        MissingExtra: it is not; the message holds the install command.
-    """
-    if find_spec(package) is None:
-        raise MissingExtra(
-            f"{package} is not installed, and this needs it: "
-            f'pip install "pytest-calibration[{extra}]"'
-        )

@@ -45,7 +45,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_calibration.models.backends import Identity, ModelSpec, require
+from pytest_calibration.extras import require
+from pytest_calibration.models.backends import Identity, ModelSpec
 from pytest_calibration.models.backends.transformers.environment import current_environment
 from pytest_calibration.models.backends.transformers.identity import identify_checkpoint
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings

@@ -15,7 +15,8 @@ import torch
 import transformers
 
 from pytest_calibration.errors import ModelError
-from pytest_calibration.models.backends import ModelSpec, require
+from pytest_calibration.extras import require
+from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.foreign_code import (
     check_kernels,
     kernel_arguments,

@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from pytest_calibration.errors import ItemError, UsageError, suggestion
-from pytest_calibration.models.backends import require
+from pytest_calibration.extras import require
+from pytest_calibration.items.expressions import Expression, compiled
 from pytest_calibration.predictions import digest
-from pytest_calibration.probes.expressions import Expression, compiled
 from pytest_calibration.text.visible import MOST_QUOTED, quoted, visible
 
 EXTRA: Final = "datasets"

@@ -11,7 +11,7 @@ from typing import Final
 
 from pytest_calibration.errors import ItemError
 from pytest_calibration.input_files import read_text
-from pytest_calibration.probes.jsonl import Row, check_key
+from pytest_calibration.items.jsonl import Row, check_key
 from pytest_calibration.text.visible import quoted
 
 MOST_BYTES: Final = 1 << 28

@@ -11,8 +11,8 @@ from collections import Counter
 
 import pytest
 
+from pytest_calibration.items import builtin
 from pytest_calibration.predictions import digest
-from pytest_calibration.probes import builtin
 
 FACTS = builtin.facts()
 QUESTIONS = builtin.with_options(FACTS)
@@ -109,7 +109,7 @@ import sys
 sys.path[:0] = {path!r}
 from fakes import FakeModel
 from pytest_calibration.predictions import digest
-from pytest_calibration.probes import builtin
+from pytest_calibration.items import builtin
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.next_token import NextToken
 probes = MultipleChoice(shots=2), NextToken()

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from pytest_calibration.errors import ItemError, UsageError
-from pytest_calibration.probes.csv_rows import csv_rows
-from pytest_calibration.probes.dataset import Dataset
-from pytest_calibration.probes.jsonl import Row, json_rows
+from pytest_calibration.items.csv_rows import csv_rows
+from pytest_calibration.items.dataset import Dataset
+from pytest_calibration.items.jsonl import Row, json_rows
 
 DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 """What separates the cells of a table, by the ending of its file."""

@@ -15,10 +15,10 @@ import repositories
 from fake_hub import COMMIT, serving
 from fakes import FakeModel
 
+from pytest_calibration import extras
 from pytest_calibration.config import read_config
 from pytest_calibration.errors import ConfigError, ItemError, MissingExtra, UsageError
-from pytest_calibration.models import backends
-from pytest_calibration.probes.dataset import Dataset
+from pytest_calibration.items.dataset import Dataset
 from pytest_calibration.probes.facts import Facts
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.next_token import NextToken
@@ -66,7 +66,7 @@ def test_one_source_is_named() -> None:
 
 def test_the_extra_is_named_where_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message holds the command that installs it."""
-    monkeypatch.setattr(backends, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r'datasets is not .*: pip install "pytest-cali.*\[data'):
         probe_set().get("mmlu")
     with pytest.raises(MissingExtra, match="datasets is not installed"):
@@ -150,7 +150,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
 @pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of the package")
 def test_the_documented_entries_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each YAML example is a configuration whose settings are known."""
-    monkeypatch.setattr(backends, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     blocks = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 2
     for text in blocks:
