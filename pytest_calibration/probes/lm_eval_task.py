@@ -527,7 +527,7 @@ def _loaded(probe: str, task: str, include_path: str | Path | None) -> dict[str,
         fitting = [name for name in manager.all_subtasks if fnmatchcase(name, task)]
         if fitting:
             return dict(manager.load(fitting)["tasks"])
-    # A file that cannot be read is passed over where tasks are looked for; its error is raised here.
+    # lm-eval passes over a file that it cannot read while it looks for tasks; here it raises.
     for file in Path(include_path).rglob("*.yaml") if include_path else ():
         if file.stem == task:
             manager.load(str(file))
