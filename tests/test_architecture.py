@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -73,7 +74,7 @@ ROOMS: dict[str, tuple[str, str]] = {
         "numpy torch transformers",
     ),
     "remedies": (
-        "errors models predictions probes remedies",
+        "errors extras models predictions probes remedies",
         "numpy torch transformers trl",
     ),
     "plugin": ("*", "pytest"),
@@ -200,6 +201,7 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
+@cache
 def graph_of(root: Path) -> dict[str, set[str]]:
     """Map each module to what it imports of ours: as it is loaded, later, and for types.
 
