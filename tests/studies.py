@@ -79,3 +79,62 @@ def write_study(
             kept.append(made if items else None)
     History(folder / "history.jsonl").append(lines, kept)
     return folder
+
+
+def whole_study(seeds: int = 2) -> list[Any]:
+    """Return stages of every kind, named as the study names them."""
+    stages = [
+        stage(f"pretrain-{size}{place}", "pretrain", run=f"pretrain-{size}", size=size, step=step,
+              extra={"parameters": many})
+        for size, many, steps in (("s", 5000, [90]), ("m", 30000, [90]), ("l", 90000, [5, 20, 90]))
+        for step in steps
+        for place in ["" if step == 90 else f"-{step}"]
+    ]  # fmt: skip
+    for seed in range(seeds):
+        for dataset in ("diverse", "homogeneous"):
+            for method in ("full", "lora"):
+                run = f"sft-{dataset}-{method}-s{seed}"
+                told = {"dataset": dataset, "method": method, "epochs": 2}
+                diversity = {"distinct_2": 0.5 if dataset == "diverse" else 0.1}
+                stages += [
+                    stage(f"{run}-e{epoch}", "sft", "pretrain-l", seed, run=run, epoch=epoch,
+                          extra={"diversity": diversity}, **told)
+                    for epoch in (1, 2)
+                ]  # fmt: skip
+        tuned, aligned = f"sft-diverse-full-s{seed}-e1", f"dpo-s{seed}"
+        stages += [
+            stage(
+                name,
+                kind,
+                parent,
+                seed,
+                epochs=2,
+                extra={"train_seconds": 10.0, "forward_passes": 600},
+            )
+            for name, kind, parent in (
+                (aligned, "dpo", tuned),
+                (f"reward-s{seed}", "reward", tuned),
+                (f"rloo-s{seed}", "rloo", tuned),
+                (f"temperature-s{seed}", "temperature", aligned),
+                (f"label-smoothing-s{seed}", "label_smoothing", aligned),
+                (f"cft-s{seed}", "cft", aligned),
+                (f"rcft-s{seed}", "rcft", aligned),
+                (f"accuracy-only-s{seed}", "accuracy_only", aligned),
+                (f"ece-only-s{seed}", "ece_only", aligned),
+            )
+        ]
+    plain = {
+        "dataset": "remedy",
+        "epochs": 2,
+        "extra": {"train_seconds": 8.0, "forward_passes": 400},
+    }
+    return [*stages, stage("plain-sft-s0", "sft", "dpo-s0", **plain)]
+
+
+def gap_of(one: Mapping[str, Any], probe: str) -> float | None:
+    """Return a gap for each stage of a whole study; a reward model is not measured."""
+    if one["kind"] in ("dpo", "accuracy_only"):
+        return 0.2 - 0.005 * one["seed"]
+    if one["kind"] == "sft":
+        return 0.1 if one["settings"].get("method") == "full" else 0.02
+    return None if one["kind"] == "reward" else 0.01

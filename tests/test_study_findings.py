@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from histories import at_gap
 from scipy import stats
 from studies import module, stage, write_study
 
@@ -59,8 +61,17 @@ def test_a_direction_is_judged_by_the_interval_over_seeds(
     assert found.seeds == "5 seeds"
     values = list(found.estimate.by_seed.values())
     assert values == pytest.approx(list(gaps), abs=1e-6)
-    expected = stats.t.interval(0.95, 4, stats.tmean(values), stats.sem(values))
-    assert (found.estimate.low, found.estimate.high) == pytest.approx(expected)
+    over_seeds = stats.t.ppf(0.975, 4) * stats.sem(values)
+    half = math.hypot(over_seeds, 1.96 * error_over_items(gaps))
+    ends = stats.tmean(values) - half, stats.tmean(values) + half
+    assert (found.estimate.low, found.estimate.high) == pytest.approx(ends, rel=1e-4)
+
+
+def error_over_items(gaps: Sequence[float]) -> float:
+    """Return the standard error over the items of the mean over the seeds."""
+    before = at_gap(0.0).gap
+    mean = np.mean([at_gap(gap).gap - before for gap in gaps], axis=0)
+    return float(stats.sem(mean))
 
 
 def test_few_seeds_are_said_and_their_interval_is_wide(tmp_path: Path) -> None:
@@ -68,8 +79,15 @@ def test_few_seeds_are_said_and_their_interval_is_wide(tmp_path: Path) -> None:
     found = outcome(aligned(2, {0: 0.05, 1: 0.1}, tmp_path), "dpo-over-confident")
     assert found.seeds == "2 seeds, few"
     assert found.result == "not seen"
-    error = stats.sem([0.05, 0.1])
-    assert found.estimate.high - found.estimate.value == pytest.approx(12.706 * error, rel=1e-4)
+    half = math.hypot(12.706 * stats.sem([0.05, 0.1]), 1.96 * error_over_items([0.05, 0.1]))
+    assert found.estimate.high - found.estimate.value == pytest.approx(half, rel=1e-4)
+
+
+def test_seeds_that_agree_leave_the_items_uncertain(tmp_path: Path) -> None:
+    """Five equal seeds do not make an interval without width: other items may answer otherwise."""
+    found = outcome(aligned(5, dict.fromkeys(range(5), 0.05), tmp_path), "dpo-over-confident")
+    half = 1.96 * error_over_items([0.05])
+    assert found.estimate.high - found.estimate.low == pytest.approx(2 * half, rel=1e-4)
 
 
 @pytest.mark.parametrize("items", [True, False], ids=["paired", "numbers-alone"])
@@ -97,9 +115,7 @@ def test_a_missing_stage_is_named(tmp_path: Path) -> None:
     found = outcome(study, "cft-lowers-ece")
     assert (found.result, found.missing) == ("not measured", "no stage cft")
     found = outcome(study, "dpo-raises-ece", "out-of-domain")
-    assert found.missing == (
-        "dpo-s0 was not measured on out-of-domain; dpo-s1 was not measured on out-of-domain"
-    )
+    assert found.missing == "dpo-s0 was not measured on out-of-domain"
     every = list(findings.judge_all(study))
     assert len(every) == sum(len(one.probes) for one in findings.FINDINGS)
 
@@ -258,8 +274,8 @@ def test_costs_are_a_ratio(tmp_path: Path) -> None:
     stages = []
     for seed, seconds in enumerate((40.0, 42.0, 44.0)):
         stages += [
-            stage(f"dpo-s{seed}", "dpo", seed=seed, seconds=2.0),
-            stage(f"rcft-s{seed}", "rcft", f"dpo-s{seed}", seed, seconds=seconds),
+            stage(f"dpo-s{seed}", "dpo", seed=seed, extra={"train_seconds": 2.0}),
+            stage(f"rcft-s{seed}", "rcft", f"dpo-s{seed}", seed, extra={"train_seconds": seconds}),
         ]
     few = measured.Study.read(write_study(tmp_path / "1", stages[:2], lambda *_: 0.0))
     assert outcome(few, "rcft-is-dear").result == "not seen"
@@ -302,6 +318,7 @@ def write(folder: Path, document: Any) -> Path:
         ([{"name": "a", "kind": "sft", "seed": "x"}], "seed"),
         ({"stages": 3}, "stages"),
         ([{"name": "a", "kind": "sft"}] * 2, "two stages are named 'a'; each needs its own"),
+        ([{"name": "a", "kind": "ppo"}], "'a' is of the unknown kind 'ppo'; known kinds: pretrain"),
         ([{"name": "a", "kind": "sft", "parent": "b"}], "the parent 'b' of 'a' is no stage"),
     ],
 )

@@ -1,15 +1,20 @@
 """What a finding compares: a weighted sum of numbers of stages, for each seed, with an interval.
 
-With several seeds the interval is Student's t over them: it holds for training the same again, on
-the same items. With one seed it is that of the items, paired: it holds for other items, of the same
-training. The two are never mixed, and each outcome says which it has.
+With S seeds of n items the number is u.. = Σ_s Σ_i u_si / (S n), and each u_si depends on the
+training s and the item i. Its variance is σ_s²/S + σ_i²/n + σ_si²/(S n). The seeds show the first
+and third part, the items of the mean over seeds the second and third, so that the sum of both
+holds for training again and for asking other items, and counts only the third part twice::
+
+    half the interval = √( (t SE_seeds)² + (z SE_items)² ),  t Student's with S − 1 degrees
+
+With one seed only the second is known: it holds for that training. Each outcome says what it has.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any, Final, TypeAlias
 
@@ -30,7 +35,7 @@ from pytest_calibration.uncertainty.standard_errors import (
 )
 
 # What a stage tells itself, in place of the history.
-OF_STAGE: Final = ("train_accuracy", "seconds")
+OF_STAGE: Final = ("train_accuracy", "train_seconds")
 TAIL: Final = 0.025
 
 
@@ -72,7 +77,6 @@ class Estimate:
         low: lower end.
         high: upper end; infinite where there is none.
         by_seed: the number of each seed.
-        over: ``seeds`` or ``items``, over which the interval is.
         lacking: what is missing of the other seeds, a sentence each.
     """
 
@@ -80,7 +84,6 @@ class Estimate:
     low: float
     high: float
     by_seed: dict[int, float]
-    over: str
     lacking: tuple[str, ...] = ()
 
 
@@ -101,17 +104,21 @@ def estimate(study: Study, build: Build, probe: str, metric: str) -> Estimate:
         except MissingStageError as problem:
             lacking.append(f"seed {seed}: {problem}")
     if not values:
-        raise MissingStageError(
-            "; ".join(dict.fromkeys(text.partition(": ")[2] for text in lacking))
-        )
+        raise MissingStageError(lacking[0].partition(": ")[2] if lacking else "no stage")
+    middle = mean(values.values())
+    terms = [
+        replace(term, weight=term.weight / len(forms))
+        for form in forms.values()
+        for term in form.terms
+    ]
+    by_stage = any((term.metric or metric) in OF_STAGE for term in terms)
+    half = 0.0 if by_stage else _half_over_items(study, terms, probe, metric)
     if len(values) > 1:
-        middle = mean(values.values())
         error = stdev(values.values()) / math.sqrt(len(values))
-        half, over = upper_quantile(TAIL, len(values)) * error, "seeds"
-    else:
-        [(seed, form)] = forms.items()
-        middle, half, over = values[seed], _half_over_items(study, form, probe, metric), "items"
-    return Estimate(middle, middle - half, middle + half, values, over, tuple(lacking))
+        half = math.hypot(half, upper_quantile(TAIL, len(values)) * error)
+    elif by_stage:
+        half = math.inf
+    return Estimate(middle, middle - half, middle + half, values, tuple(lacking))
 
 
 # --- what is compared ----------------------------------------------------------------------------
@@ -141,7 +148,7 @@ def trainings(
     runs: dict[str, list[Stage]] = {}
     for stage in study.of(seed, kind, **settings):
         if kind != "sft" or stage.settings.get("dataset") in DATASETS:
-            runs.setdefault(stage.run or stage.name, []).append(stage)
+            runs.setdefault(stage.training, []).append(stage)
     if not runs:
         raise MissingStageError(f"no stage {_called(kind, settings)}")
     found = [sorted(run, key=place_of) for run in runs.values()]
@@ -226,7 +233,7 @@ def number_of(study: Study, stage: Stage, probe: str, metric: str) -> float:
         MissingStageError: it was not measured.
     """
     if metric in OF_STAGE:
-        value = getattr(stage, metric)
+        value = getattr(stage, metric, stage.extra.get(metric))
     else:
         line = study.line(stage, probe)
         if line is None:
@@ -234,7 +241,8 @@ def number_of(study: Study, stage: Stage, probe: str, metric: str) -> float:
         number = line.metrics.get(metric)
         value = None if number is None else number.value
     if value is None:
-        raise MissingStageError(f"{stage.name} has no {metric} on {probe}")
+        where = "" if metric in OF_STAGE else f" on {probe}"
+        raise MissingStageError(f"{stage.name} has no {metric}{where}")
     return float(value)
 
 
@@ -250,36 +258,32 @@ def _value(study: Study, form: Form, probe: str, metric: str) -> float:
     return total / below
 
 
-def _half_over_items(study: Study, form: Form, probe: str, metric: str) -> float:
-    """Return half the width of the interval over the items of one seed; infinite without any."""
-    if form.over is not None or any((t.metric or metric) in OF_STAGE for t in form.terms):
-        return math.inf
-    items = [study.items(t.stage, probe) for t in form.terms]
+def _half_over_items(study: Study, terms: Sequence[Term], probe: str, metric: str) -> float:
+    """Return half the width of the interval of a sum over the items; infinite where unknown."""
+    items = [study.items(t.stage, probe) for t in terms]
     shared = _shared([one for one in items if one is not None])
-    rows = [by_item(p, t.metric or metric) for p, t in zip(shared or (), form.terms, strict=False)]
+    rows = [by_item(p, t.metric or metric) for p, t in zip(shared, terms, strict=False)]
     known = [row for row in rows if row is not None]
-    if len(known) < len(form.terms):
-        lines = [study.line(t.stage, probe) for t in form.terms]
-        errors = [
-            t.weight * error_of(t.metric or metric, line)
-            for t, line in zip(form.terms, lines, strict=True)
-            if line is not None
-        ]
-        units = min(line.units for line in lines if line is not None)
-        half = upper_quantile(TAIL, units) * math.hypot(*errors)
-        return math.inf if math.isnan(half) else half
-    total = np.sum([t.weight * row for t, row in zip(form.terms, known, strict=True)], axis=0)
-    clusters = cluster_codes(shared[0])
-    # Where no answer changed, up to three may change (rule of three).
-    error = max(standard_error(total, clusters), math.sqrt(3) / len(total))
-    return upper_quantile(TAIL, equal_units(len(total), clusters)) * error
+    if len(known) == len(terms):
+        total = np.sum([t.weight * row for t, row in zip(terms, known, strict=True)], axis=0)
+        clusters = cluster_codes(shared[0])
+        # Where no answer changed, up to three may change (rule of three).
+        error = max(standard_error(total, clusters), math.sqrt(3) / len(total))
+        return upper_quantile(TAIL, equal_units(len(total), clusters)) * error
+    # By the intervals of the lines, as if all were independent.
+    lines = [line for t in terms if (line := study.line(t.stage, probe)) is not None]
+    errors = [
+        t.weight * error_of(t.metric or metric, line) for t, line in zip(terms, lines, strict=True)
+    ]
+    half = upper_quantile(TAIL, min(line.units for line in lines)) * math.hypot(*errors)
+    return math.inf if math.isnan(half) else half
 
 
 def _shared(items: Sequence[Predictions]) -> list[Predictions]:
     """Return the same items in the same order; none where they differ."""
     ordered = [p.take(np.argsort(p.item_ids, kind="stable")) for p in items]
-    same = all(np.array_equal(p.item_ids, ordered[0].item_ids) for p in ordered)
-    return ordered if same else []
+    first = ordered[0].item_ids if ordered else None
+    return ordered if all(np.array_equal(p.item_ids, first) for p in ordered) else []
 
 
 def by_item(p: Predictions, metric: str) -> FloatArray | None:

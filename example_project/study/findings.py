@@ -56,6 +56,8 @@ ECE: Final = "cross_fitted_ece"
 # The gate's tolerance: what counts as no change.
 UNCHANGED: Final = 0.02
 CHANCE: Final = 0.25
+# With fewer seeds the interval over them is wide, and the outcome says that they are few.
+ENOUGH: Final = 5
 
 ZHU: Final = "Zhu et al. 2023 (arXiv 2311.13240)"
 XIAO: Final = "Xiao et al. 2025 (arXiv 2505.01997)"
@@ -143,14 +145,13 @@ class Outcome:
 
     @property
     def seeds(self) -> str:
-        """Over what the interval is."""
+        """How many seeds there are; with one, the interval is over its items alone."""
         if self.estimate is None:
             return ""
         seeds = list(self.estimate.by_seed)
-        if self.estimate.over == "items":
+        if len(seeds) == 1:
             return f"items of seed {seeds[0]}"
-        few = ", few" if len(seeds) < 5 else ""
-        return f"{len(seeds)} seeds{few}"
+        return f"{len(seeds)} seeds{', few' if len(seeds) < ENOUGH else ''}"
 
 
 def judge(study: Study, finding: Finding, probe: str) -> Outcome:
@@ -443,8 +444,8 @@ FINDINGS: Final = (
     Finding(
         "rcft-is-dear", "RCFT costs many times what DPO costs", CATTO,
         "18 to 39 times the compute of DPO [S]",
-        "seconds of RCFT over those of DPO", cost_over("rcft", "dpo"), above(18.0), (QUESTIONS,),
-        "seconds",
+        "seconds of training, RCFT over DPO", cost_over("rcft", "dpo"), above(18.0), (QUESTIONS,),
+        "train_seconds",
     ),
     Finding(
         "rcft-harms-elsewhere", "Out of domain RCFT is worse calibrated than DPO", CATTO,

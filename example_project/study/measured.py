@@ -7,6 +7,7 @@ whose folder it measured.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,6 +59,16 @@ class Stage:
     train_accuracy: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """Its name without the seed."""
+        return re.sub(rf"-s{self.seed}(?=-|$)", "", self.name)
+
+    @property
+    def training(self) -> str:
+        """The name of its training."""
+        return self.run or self.name
+
     def has(self, settings: Mapping[str, Any]) -> bool:
         """Whether it was made with these settings."""
         return all(self.settings.get(name) == value for name, value in settings.items())
@@ -87,7 +98,7 @@ class Study:
 
     Raises:
         HistoryError: the history cannot be read.
-        UsageError: two stages have one name, or a parent is no stage.
+        UsageError: two stages have one name, a kind is not known, or a parent is no stage.
     """
 
     def __init__(self, table: Table, history: History) -> None:
@@ -98,6 +109,11 @@ class Study:
             twice = next(name for name in names if names.count(name) > 1)
             raise UsageError(f"stages.json: two stages are named {twice!r}; each needs its own.")
         for stage in table.stages:
+            if stage.kind not in KINDS:
+                raise UsageError(
+                    f"stages.json: {stage.name!r} is of the unknown kind {stage.kind!r}; known "
+                    f"kinds: {', '.join(KINDS)}."
+                )
             if stage.parent and stage.parent not in self.stages:
                 raise UsageError(
                     f"stages.json: the parent {stage.parent!r} of {stage.name!r} is no stage; the "
@@ -141,6 +157,11 @@ class Study:
     def seeds(self) -> tuple[int, ...]:
         """The seeds of all stages, in order."""
         return tuple(sorted({stage.seed for stage in self.table.stages}))
+
+    @cached_property
+    def shown_seed(self) -> int:
+        """The seed whose checkpoints are shown one by one: the first that was measured."""
+        return min((self.stages[name].seed for name, _ in self.lines), default=0)
 
     @cached_property
     def probes(self) -> tuple[str, ...]:
@@ -209,8 +230,9 @@ class Study:
         """Yield the stages of a seed of which something was measured, in the pipeline's order."""
         known = {name for name, _ in self.lines}
         mine = [one for one in self.table.stages if one.seed == seed and one.name in known]
-        return iter(sorted(mine, key=lambda one: _place(one.kind)))
+        return iter(sorted(mine, key=self._place))
 
-
-def _place(kind: str) -> int:
-    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+    def _place(self, stage: Stage) -> int:
+        """Return where a stage stands in the pipeline: not before its parent."""
+        places = [KINDS.index(one.kind) for one in (stage, self._parent(stage)) if one is not None]
+        return max(places)
