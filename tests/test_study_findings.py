@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from histories import at_gap
 from scipy import stats
-from studies import module, stage, write_study
+from studies import STUDY, module, stage, write_study
 
 from pytest_calibration.errors import UsageError
 
@@ -347,5 +347,26 @@ def test_the_command_prints_every_outcome(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == sum(len(one.probes) for one in findings.FINDINGS)
     (told,) = [line for line in lines if "dpo-over-confident on questions" in line]
-    assert told.startswith("supported     dpo-over-confident on questions: +0.103 [")
-    assert told.endswith("over 3 seeds, few")
+    assert told.startswith("supported     dpo-over-confident on questions: +0.1033 [")
+    assert told.endswith("], 3 seeds, few")
+
+
+def test_findings_as_tests_are_reported_and_none_is_forced(
+    tmp_path: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Supported passes; contradicted and not seen are expected failures; the rest is skipped."""
+    study = aligned(3, {0: 0.1, 1: 0.095, 2: 0.1}, tmp_path, items=False)
+    results = [one.result for one in findings.judge_all(study)]
+    monkeypatch.setenv("CALIBRATION_STUDY", str(tmp_path))
+    ran = pytester.runpytest_inprocess(
+        str(STUDY / "test_findings.py"), "-ra", "-p", "no:cacheprovider"
+    )
+    ran.assert_outcomes(
+        passed=results.count("supported"),
+        xfailed=results.count("not seen") + results.count("contradicted"),
+        skipped=results.count("not measured"),
+    )
+    assert results.count("supported") == 2
+    ran.stdout.fnmatch_lines(["SKIPPED*not measured: no stage cft*"])
+    ran.stdout.fnmatch_lines(["XFAIL*dpo-collapses-questions* - not seen: +0.0000 [*"])
+    assert ran.ret == 0

@@ -169,6 +169,14 @@ def judge_all(study: Study) -> Iterator[Outcome]:
     return (judge(study, one, probe) for one in FINDINGS for probe in one.probes)
 
 
+def told(outcome: Outcome) -> str:
+    """Return the compared number with its interval, or what is missing."""
+    found = outcome.estimate
+    if found is None:
+        return outcome.missing
+    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], {outcome.seeds}"
+
+
 # --- what only some findings compare -------------------------------------------------------------
 
 
@@ -470,11 +478,7 @@ def main() -> int:
         print(problem, file=sys.stderr)
         return 2
     for one in outcomes:
-        told = one.missing
-        if one.estimate is not None:
-            e = one.estimate
-            told = f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}] over {one.seeds}"
-        print(f"{one.result:<13} {one.finding.key} on {one.probe}: {told}")
+        print(f"{one.result:<13} {one.finding.key} on {one.probe}: {told(one)}")
     return 0
 
 

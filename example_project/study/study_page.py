@@ -143,8 +143,8 @@ def _pictures(study: Study) -> Iterator[str]:
     yield "## Along the pipeline"
     yield ""
     yield (
-        f"ECE of every checkpoint of seed {study.shown_seed}, in order of the pipeline. A red ring: "
-        "the gate found it worse than its parent."
+        f"ECE of every checkpoint of seed {study.shown_seed}, in order of the pipeline. Where the "
+        "gate found one worse than its parent, it has a red ring."
     )
     yield ""
     yield "![ECE of every checkpoint along the pipeline, by probe](study/drift.svg)"
