@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from findings import Outcome
+from comparing_stages import Form, MissingStageError, average, estimate
+from findings import CHOICES, ELSEWHERE, QUESTIONS, Outcome
 from measured import Stage, Study
 
 from pytest_calibration.diagnosis.findings import Regime
@@ -25,7 +26,9 @@ from pytest_calibration.text.numbers import counted
 METRICS: Final = (
     "accuracy", "ece", "signed_gap", "classwise_ece", "brier", "share_confident", "mean_entropy",
 )  # fmt: skip
-REMEDIES: Final = ("label_smoothing", "cft", "rcft", "accuracy_only", "ece_only")
+# Whose cost is compared with that of plain fine-tuning; that is of the kind sft.
+REMEDIES: Final = ("sft", "label_smoothing", "cft", "rcft", "accuracy_only", "ece_only")
+COSTS: Final = ("train_seconds", "forward_passes")
 RESULTS: Final = ("supported", "not seen", "contradicted", "not measured")
 NONE: Final = "–"
 COMMAND: Final = "python example_project/study/report.py"
@@ -38,14 +41,15 @@ def page(study: Study, outcomes: Sequence[Outcome]) -> str:
         _findings(outcomes),
         _pictures(study),
         _verdicts(study),
-        _costs(study),
+        _remedies(study),
         _diversity(study),
+        _training(study),
         _checkpoints(study),
     )
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
 
-# --- its parts ------
+# --- its parts ------------------------------------------------------------------------------------
 
 
 def _start(study: Study, outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -158,47 +162,98 @@ def _pictures(study: Study) -> Iterator[str]:
         yield ""
 
 
-def _costs(study: Study) -> Iterator[str]:
-    plain = [one for one in study.table.stages if one.settings.get("dataset") == "remedy"]
-    yield "## What the remedies cost"
-    yield ""
-    if not plain:
-        yield "There is no plain fine-tuning on the same questions to compare with."
-        yield ""
+def _remedies(study: Study) -> Iterator[str]:
+    """Yield the remedies side by side: what they do to accuracy and ECE, and what they cost."""
+    shown = [one for one in study.measured(study.shown_seed) if _from_aligned(study, one)]
+    if not shown:
         return
-    reference = plain[0]
+    yield "## Remedies side by side"
+    yield ""
     yield (
-        "Beside plain SFT on the same questions, of one seed. The ratios are by epoch. Seconds "
+        "All start from the DPO model in the first row; names with a number are other settings "
+        "that were tried. Accuracy and ECE are means over the seeds, with the interval as above. "
+        "The cost is that of an epoch beside plain SFT on the same questions, of one seed: seconds "
         "depend on what else the machine did; forward passes, counted in sequences, do not."
     )
     yield ""
-    theirs = _cost(reference)
+    plain = next((one for one in shown if one.settings.get("dataset") == "remedy"), None)
+    aligned = study.stages[shown[0].parent or ""]
     rows = []
-    for stage in [reference, *_all_last(study, reference.seed, REMEDIES)]:
-        ours = _cost(stage)
-        numbers = (number(ours[0], 1), number(ours[1], 0))
-        ratios = (number(mine / its, 2) for mine, its in zip(ours[2:], theirs[2:], strict=True))
-        epochs = f"{stage.settings.get('epochs', 1)}"
-        rows.append((f"`{stage.label}`", epochs, *numbers, *ratios))
-    head = ("remedy", "epochs", "seconds", "forward passes", "seconds, ratio", "passes, ratio")
+    for stage in [aligned, *shown]:
+        cells = [
+            _over_seeds(study, stage, probe, metric)
+            for probe in (QUESTIONS, ELSEWHERE)
+            for metric in ("accuracy", "ece")
+        ]
+        cells.append(_over_seeds(study, stage, QUESTIONS, "train_accuracy"))
+        rows.append((f"`{stage.label}`", *cells, *_cost_ratios(stage, plain)))
+    where = [f"{what}, {place}" for place in CHOICES for what in ("accuracy", "ECE")]
+    head = ("stage", *where, "accuracy in training", "epochs", "seconds", "passes")
     yield from table(head, rows)
 
 
-def _all_last(study: Study, seed: int, kinds: Sequence[str]) -> list[Stage]:
-    """Return the last checkpoint of every training of these kinds, those tried beside included."""
-    runs: dict[str, Stage] = {}
-    for kind in kinds:
-        for stage in study.of(seed, kind):
-            runs[stage.training] = stage
-    return list(runs.values())
+def _from_aligned(study: Study, stage: Stage) -> bool:
+    return stage.parent is not None and study.stages[stage.parent].kind == "dpo"
 
 
-def _cost(stage: Stage) -> tuple[float, float, float, float]:
-    """Return seconds and forward passes of a training, and both by epoch."""
-    passes = float(stage.extra.get("forward_passes") or math.nan)
-    seconds = float(stage.extra.get("train_seconds") or stage.seconds or math.nan)
-    epochs = float(stage.settings.get("epochs") or 1)
-    return seconds, passes, seconds / epochs, passes / epochs
+def _over_seeds(study: Study, stage: Stage, probe: str, metric: str) -> str:
+    """Return a number of the stages of all seeds that are called as this one."""
+
+    def build(study: Study, seed: int, _: str) -> Form:
+        found = [s for s in study.table.stages if (s.seed, s.label) == (seed, stage.label)]
+        if not found:
+            raise MissingStageError(f"no {stage.label}")
+        return Form(average(found))
+
+    try:
+        found = estimate(study, build, probe, metric)
+    except MissingStageError:
+        return NONE
+    many = f" ({len(found.by_seed)})" if len(found.by_seed) > 1 else ""
+    return f"{interval(found.value, found.low, found.high)}{many}"
+
+
+def _cost_ratios(stage: Stage, plain: Stage | None) -> tuple[str, str, str]:
+    """Return the epochs, and what one costs beside one of plain fine-tuning."""
+    epochs = stage.settings.get("epochs")
+    if plain is None or stage.kind not in REMEDIES:
+        return NONE if epochs is None else f"{epochs}", NONE, NONE
+    ratios = (mine / its for mine, its in zip(_by_epoch(stage), _by_epoch(plain), strict=True))
+    seconds, passes = (number(ratio, 2) for ratio in ratios)
+    return f"{epochs}", seconds, passes
+
+
+def _by_epoch(stage: Stage) -> tuple[float, float]:
+    """Return seconds and forward passes of an epoch."""
+    done = float(stage.settings.get("epoch") or stage.settings.get("epochs") or 1)
+    names = ("train_seconds", "forward_passes")
+    seconds, passes = (float(stage.extra.get(name) or math.nan) / done for name in names)
+    return seconds, passes
+
+
+def _training(study: Study) -> Iterator[str]:
+    """Yield what trainings say of themselves: accuracy, and their own numbers."""
+    stages = [stage for stage in study.table.stages if stage.seed == study.shown_seed]
+    rows = []
+    for stage in stages:
+        told = {
+            name: value
+            for name, value in stage.extra.items()
+            if isinstance(value, int | float) and name not in COSTS
+        }
+        cells = ", ".join(f"{text(name)} {value:,.4g}" for name, value in told.items())
+        accuracy = NONE if stage.train_accuracy is None else number(stage.train_accuracy)
+        seconds = number(float(stage.extra.get("train_seconds") or stage.seconds), 1)
+        passes = number(float(stage.extra.get("forward_passes") or math.nan), 0)
+        rows.append((f"`{stage.label}`", seconds, passes, accuracy, cells or NONE))
+    yield "## What training says of itself"
+    yield ""
+    yield f"<details><summary>{counted(len(rows), 'stage')} of seed {study.shown_seed}</summary>"
+    yield ""
+    head = ("stage", "seconds", "forward passes", "accuracy in training", "other numbers")
+    yield from table(head, rows)
+    yield "</details>"
+    yield ""
 
 
 def _verdicts(study: Study) -> Iterator[str]:
@@ -309,7 +364,7 @@ def _checkpoint_row(study: Study, stage: Stage, probe: str, line: Line) -> tuple
     )  # fmt: skip
 
 
-# --- their cells -----
+# --- their cells ----------------------------------------------------------------------------------
 
 
 def regime_of(study: Study, stage: Stage, probe: str) -> Regime | None:
