@@ -313,7 +313,7 @@ FINDINGS: Final = (
     ),
     Finding(
         "epochs-raise-ece", "More epochs raise it further", ZHU,
-        "rises from epoch 1 to 3 [N]",
+        "rises with every further epoch [N]",
         "full fine-tuning, last epoch minus first", last_minus_first("sft", **FULL), RISES, TASKS,
     ),
     Finding(

@@ -210,7 +210,10 @@ def _over_seeds(study: Study, stage: Stage, probe: str, metric: str) -> str:
     except MissingStageError:
         return NONE
     many = f" ({len(found.by_seed)})" if len(found.by_seed) > 1 else ""
-    return f"{interval(found.value, found.low, found.high)}{many}"
+    # All three are shares.
+    low, high = max(found.low, 0.0), min(found.high, 1.0)
+    ends = (None, None) if math.isinf(found.low) else (low, high)
+    return f"{interval(found.value, *ends)}{many}"
 
 
 def _cost_ratios(stage: Stage, plain: Stage | None) -> tuple[str, str, str]:
@@ -232,7 +235,7 @@ def _by_epoch(stage: Stage) -> tuple[float, float]:
 
 
 def _training(study: Study) -> Iterator[str]:
-    """Yield what trainings say of themselves: accuracy, and their own numbers."""
+    """Yield settings, cost and accuracy of each training, and its own numbers."""
     stages = [stage for stage in study.table.stages if stage.seed == study.shown_seed]
     rows = []
     for stage in stages:
@@ -245,12 +248,20 @@ def _training(study: Study) -> Iterator[str]:
         accuracy = NONE if stage.train_accuracy is None else number(stage.train_accuracy)
         seconds = number(float(stage.extra.get("train_seconds") or stage.seconds), 1)
         passes = number(float(stage.extra.get("forward_passes") or math.nan), 0)
-        rows.append((f"`{stage.label}`", seconds, passes, accuracy, cells or NONE))
-    yield "## What training says of itself"
+        settings = ", ".join(f"{text(name)} {text(str(v))}" for name, v in stage.settings.items())
+        rows.append((f"`{stage.label}`", settings, seconds, passes, accuracy, cells or NONE))
+    yield "## How each was trained"
     yield ""
     yield f"<details><summary>{counted(len(rows), 'stage')} of seed {study.shown_seed}</summary>"
     yield ""
-    head = ("stage", "seconds", "forward passes", "accuracy in training", "other numbers")
+    head = (
+        "stage",
+        "settings",
+        "seconds",
+        "forward passes",
+        "accuracy in training",
+        "other numbers",
+    )
     yield from table(head, rows)
     yield "</details>"
     yield ""
