@@ -18,7 +18,9 @@ COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#00000
 SHAPES: Final = "osD^vP"
 WIDTH: Final = 7.2
 PANEL: Final = 2.9
-MOST_LABELS: Final = 16
+# Names below an axis that stand aslant; more stand upright and small, and of still more some do.
+MOST_ASLANT: Final = 16
+MOST_LABELS: Final = 48
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,6 @@ def _name_places(axes: Any, courses: Sequence[Course]) -> None:
         return
     names = {mark.at: mark.label for course in courses for mark in course.marks}
     places = sorted(names)[:: max(1, -(-len(names) // MOST_LABELS))]
-    axes.set_xticks(
-        places, [visible(names[at], NAME // 2) for at in places], rotation=20, ha="right"
-    )
+    aslant = len(places) <= MOST_ASLANT
+    style = {"rotation": 20, "ha": "right"} if aslant else {"rotation": 90, "fontsize": 6}
+    axes.set_xticks(places, [visible(names[at], NAME // 2) for at in places], **style)
