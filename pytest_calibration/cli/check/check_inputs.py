@@ -28,6 +28,14 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         ("--probe", str, "NAME", "name under which a baseline is stored (default: the task, or the "
          "name of the file)"),
         ("--model", str, "NAME", "name of the model, for reports (default: the file)"),
+    )  # fmt: skip
+    add_table(parser)
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what of a file is read, and what it calls its columns."""
+    add_arguments(
+        parser,
         ("--task", str, "NAME", "this task of lm-eval alone"),
         ("--filter", str, "NAME", "this filter of lm-eval alone"),
         ("--metric", str, "NAME", "this metric of lm-eval, such as acc_norm"),
