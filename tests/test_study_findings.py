@@ -312,6 +312,9 @@ def test_every_finding_is_told_in_full() -> None:
 # --- what is read -------------------------------------------------------------------------------
 
 
+A = {"name": "a", "kind": "sft", "parent": None}
+
+
 def write(folder: Path, document: Any) -> Path:
     """Write a table of stages."""
     (folder / "stages.json").write_text(json.dumps(document), encoding="utf-8")
@@ -321,12 +324,13 @@ def write(folder: Path, document: Any) -> Path:
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
-        ([{"name": "a"}], "kind"),
-        ([{"name": "a", "kind": "sft", "seed": "x"}], "seed"),
-        ({"stages": 3}, "stages"),
-        ([{"name": "a", "kind": "sft"}] * 2, "two stages are named 'a'; each needs its own"),
-        ([{"name": "a", "kind": "ppo"}], "'a' is of the unknown kind 'ppo'; known kinds: pretrain"),
-        ([{"name": "a", "kind": "sft", "parent": "b"}], "the parent 'b' of 'a' is no stage"),
+        ([], "the table must be"),
+        ({"stages": 3}, "stages must be a list"),
+        ({"stages": [{"name": "a", "parent": None}]}, r"stages\[0\] lacks kind"),
+        ({"stages": [A | {"seed": "x"}]}, r"stages\[0\].seed must be a whole number"),
+        ({"stages": [A, A]}, "two stages are named 'a'; each needs its own"),
+        ({"stages": [A | {"kind": "ppo"}]}, "'a' is of the unknown kind 'ppo'; known kinds: pre"),
+        ({"stages": [A | {"parent": "b"}]}, "the parent 'b' of 'a' is no stage; the stages are a"),
     ],
 )
 def test_a_damaged_table_is_refused(tmp_path: Path, document: Any, problem: str) -> None:

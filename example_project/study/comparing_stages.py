@@ -148,7 +148,7 @@ def trainings(
     runs: dict[str, list[Stage]] = {}
     for stage in study.of(seed, kind, **settings):
         if kind != "sft" or stage.settings.get("dataset") in DATASETS:
-            runs.setdefault(stage.training, []).append(stage)
+            runs.setdefault(stage.run, []).append(stage)
     if not runs:
         raise MissingStageError(f"no stage {_called(kind, settings)}")
     found = [sorted(run, key=place_of) for run in runs.values()]

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import stages
+
 from pytest_calibration import History
 from pytest_calibration.errors import HistoryError, UsageError
 from pytest_calibration.history.lines import Line
@@ -32,28 +34,16 @@ KINDS: Final = (
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One checkpoint, and how it was made.
+class Stage(stages.Stage):
+    """A stage, and what came of it.
 
     Attributes:
-        name: of its folder, and of its lines in the history.
-        kind: one of ``KINDS``.
-        parent: name of the stage that it was trained from; None for none.
-        settings: what it was trained with: ``size``, ``step``, ``dataset``, ``method``, ``epoch``.
-        seed: of the training.
-        run: the training that it is a checkpoint of; empty where it is the only one.
         seconds: that its training took.
         verdicts: state of the gate's verdict against the parent, by probe.
         train_accuracy: on what it was trained on; None where it was not measured.
         extra: further numbers.
     """
 
-    name: str
-    kind: str
-    parent: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    run: str = ""
     seconds: float = 0.0
     verdicts: Mapping[str, str] = field(default_factory=dict)
     train_accuracy: float | None = None
@@ -63,11 +53,6 @@ class Stage:
     def label(self) -> str:
         """Its name without the seed."""
         return re.sub(rf"-s{self.seed}(?=-|$)", "", self.name)
-
-    @property
-    def training(self) -> str:
-        """The name of its training."""
-        return self.run or self.name
 
     def has(self, settings: Mapping[str, Any]) -> bool:
         """Whether it was made with these settings."""
@@ -137,10 +122,7 @@ class Study:
         file = folder / "stages.json"
         text = read_text(file, MOST_BYTES, UsageError)
         try:
-            document = loads(text)
-            if isinstance(document, list):
-                document = {"stages": document}
-            table = converted(document, Table, "stages.json")
+            table = converted(loads(text), Table, "the table")
         except ValueError as problem:
             raise UsageError(f"{file}: {problem}; run the study to write it anew.") from None
         return cls(table, History(folder / "history.jsonl"))

@@ -29,7 +29,7 @@ def pipeline(study: Study, seed: int) -> list[tuple[str, list[Stage]]]:
         pretraining = [study.of(seed, "pretrain")]
     parts = [("pretraining", stages) for stages in pretraining]
     trained = [stage for stage in study.measured(seed) if stage.kind != "pretrain"]
-    for _, run in groupby(trained, lambda one: one.training):
+    for _, run in groupby(trained, lambda one: one.run):
         stages = list(run)
         told = stages[0].settings
         tuning = stages[0].kind == "sft" and told.get("dataset") in DATASETS
