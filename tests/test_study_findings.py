@@ -276,6 +276,26 @@ def test_sizes_are_compared_along_a_line(tmp_path: Path) -> None:
     assert [one.name for one in findings.steps_of(study, 0)] == ["early", "l"]
 
 
+@pytest.mark.parametrize(("of_base", "result"), [(0.0, "supported"), (0.1, "not measured")])
+def test_the_regime_needs_a_calibrated_base(tmp_path: Path, of_base: float, result: str) -> None:
+    """Accuracy 0.6 against a mean confidence of 0.7 is calibratable, if that can be trusted."""
+    stages = [stage("base", "pretrain"), stage("dpo-s0", "dpo", "base")]
+    study = measured.Study.read(
+        write_study(
+            tmp_path,
+            stages,
+            lambda one, _: of_base if one["kind"] == "pretrain" else 0.1,
+            probes=[QUESTIONS],
+        )
+    )
+    found = outcome(study, "dpo-is-calibratable")
+    assert found.result == result
+    if result == "supported":
+        assert found.estimate.value == pytest.approx(-0.1)
+    else:
+        assert found.missing.startswith("base is no reference: its own ECE is beyond noise")
+
+
 def test_costs_are_a_ratio(tmp_path: Path) -> None:
     """Without several seeds a ratio of costs has no interval, so nothing is decided."""
     stages = []

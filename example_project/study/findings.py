@@ -44,7 +44,9 @@ from comparing_stages import (
 )
 from measured import RUNS, Stage, Study
 
+from pytest_calibration.diagnosis.recalibration import read_ece
 from pytest_calibration.errors import CalibrationError
+from pytest_calibration.metrics import DEFAULT_BINS
 
 Result: TypeAlias = Literal["supported", "not seen", "contradicted", "not measured"]
 # The names of the probes in the history.
@@ -150,7 +152,8 @@ class Outcome:
             return ""
         seeds = list(self.estimate.by_seed)
         if len(seeds) == 1:
-            return f"items of seed {seeds[0]}"
+            known = math.isfinite(self.estimate.low)
+            return f"items of seed {seeds[0]}" if known else f"seed {seeds[0]}, no interval"
         return f"{len(seeds)} seeds{', few' if len(seeds) < ENOUGH else ''}"
 
 
@@ -174,7 +177,8 @@ def told(outcome: Outcome) -> str:
     found = outcome.estimate
     if found is None:
         return outcome.missing
-    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], {outcome.seeds}"
+    ends = f" [{found.low:+.4f}, {found.high:+.4f}]" if math.isfinite(found.low) else ""
+    return f"{found.value:+.4f}{ends}, {outcome.seeds}"
 
 
 # --- what only some findings compare -------------------------------------------------------------
@@ -259,11 +263,17 @@ def _least_accurate(study: Study, seed: int, probe: str) -> Form:
 def _beyond_base(kind: str) -> Build:
     """Accuracy minus the mean confidence of the pretrained model: below 0 is calibratable."""
 
-    def build(study: Study, seed: int, _: str) -> Form:
+    def build(study: Study, seed: int, probe: str) -> Form:
         stages = last(study, seed, kind)
         bases = [base for stage in stages if (base := study.base(stage)) is not None]
         if len(bases) < len(stages):
             raise MissingStageError(f"a stage {kind} has no pretrained ancestor")
+        for base in bases:
+            items = study.items(base, probe)
+            if items is None or read_ece(items, DEFAULT_BINS).beyond_noise:
+                raise MissingStageError(
+                    f"{base.name} is no reference: its own ECE is beyond noise, or it has no items"
+                )
         return Form((*average(stages, 1.0, "accuracy"), *average(bases, -1.0, "mean_confidence")))
 
     return build

@@ -61,8 +61,8 @@ def _start(study: Study, outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield ""
     yield (
         "The experiments of Zhu et al. 2023 (what each stage of training does to calibration) and "
-        "Xiao et al. 2025 (what restores it after preference alignment), run on models of a few "
-        "million parameters at most, and gated by this plugin. `tox -e study` trains and measures "
+        "Xiao et al. 2025 (what restores it after preference alignment), run on very small "
+        "models, and gated by this plugin. `tox -e study` trains and measures "
         f"them, `{COMMAND}` makes this page from what was measured. At this scale a finding may "
         "fail to appear; then the page says so."
     )
@@ -105,7 +105,8 @@ def _findings(outcomes: Sequence[Outcome]) -> Iterator[str]:
         "asking other items (paired); with one seed, for other items of that training. The "
         "pretrained model is always the same one. ECE is compared as the cross-fitted ECE, to "
         "which noise does not add. Each interval covers 95 % by itself: of "
-        f"{len(outcomes)} comparisons, {0.05 * len(outcomes):.1f} would miss the truth on average."
+        f"{len(outcomes)} comparisons, {0.05 * len(outcomes):.1f} would miss the truth on average. "
+        "`pytest example_project/study/test_findings.py -ra` gives the same as tests."
     )
     yield ""
     yield (
@@ -134,10 +135,7 @@ def _finding_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
         found, over = text(one.missing), one.seeds
         if one.estimate is not None:
             found = interval(one.estimate.value, one.estimate.low, one.estimate.high, 4)
-            seeds = list(one.estimate.by_seed)
-            if math.isinf(one.estimate.low):
-                over = f"seed {seeds[0]}, no interval"
-            if one.missing and len(seeds) > 1:
+            if one.missing and len(one.estimate.by_seed) > 1:
                 over = f"{over}; {text(one.missing)}"
         result = f"**{one.result}**" if one.result in RESULTS[:3:2] else one.result
         yield (*told, f"`{one.probe}`", found, over, result)
@@ -170,8 +168,9 @@ def _remedies(study: Study) -> Iterator[str]:
     yield "## Remedies side by side"
     yield ""
     yield (
-        "All start from the DPO model in the first row; names with a number are other settings "
-        "that were tried. Accuracy and ECE are means over the seeds, with the interval as above. "
+        "All start from the DPO model in the first row. `-e1` is the checkpoint of the first "
+        "epoch; a name with another number is one of other settings that were tried. Accuracy and "
+        "ECE are means over the seeds, with the interval as above; in brackets how many seeds. "
         "The cost is that of an epoch beside plain SFT on the same questions, of one seed: seconds "
         "depend on what else the machine did; forward passes, counted in sequences, do not."
     )
@@ -227,10 +226,10 @@ def _cost_ratios(stage: Stage, plain: Stage | None) -> tuple[str, str, str]:
 
 
 def _by_epoch(stage: Stage) -> tuple[float, float]:
-    """Return seconds and forward passes of an epoch."""
-    done = float(stage.settings.get("epoch") or stage.settings.get("epochs") or 1)
+    """Return seconds and forward passes of an epoch; what is stored is of the whole training."""
+    epochs = float(stage.settings.get("epochs") or 1)
     names = ("train_seconds", "forward_passes")
-    seconds, passes = (float(stage.extra.get(name) or math.nan) / done for name in names)
+    seconds, passes = (float(stage.extra.get(name) or math.nan) / epochs for name in names)
     return seconds, passes
 
 
@@ -244,7 +243,7 @@ def _training(study: Study) -> Iterator[str]:
             for name, value in stage.extra.items()
             if isinstance(value, int | float) and name not in COSTS
         }
-        cells = ", ".join(f"{text(name)} {value:,.4g}" for name, value in told.items())
+        cells = ", ".join(f"{text(name)} {plain(value)}" for name, value in told.items())
         accuracy = NONE if stage.train_accuracy is None else number(stage.train_accuracy)
         seconds = number(float(stage.extra.get("train_seconds") or stage.seconds), 1)
         passes = number(float(stage.extra.get("forward_passes") or math.nan), 0)
@@ -394,6 +393,11 @@ def regime_of(study: Study, stage: Stage, probe: str) -> Regime | None:
 def number(value: float, digits: int = 3) -> str:
     """Write a number with a real minus sign."""
     return NONE if math.isnan(value) else f"{value:z,.{digits}f}".replace("-", "−")
+
+
+def plain(value: float) -> str:
+    """Write a number as it is: a whole one in full, another to four digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}".replace("-", "−")
 
 
 def interval(value: float, low: float | None, high: float | None, digits: int = 3) -> str:

@@ -55,7 +55,7 @@ def drift_chart(study: Study, seed: int, metric: str = "ece") -> Chart:
             at += len(stages)
             if marks:
                 courses.append(Course(probe, part, "order", tuple(marks)))
-    return Chart(metric_named(metric).label, tuple(courses))
+    return Chart(metric_named(metric).label, tuple(courses), "worse than its parent, by the gate")
 
 
 def shown_stages(study: Study, seed: int) -> list[Stage]:
