@@ -139,6 +139,8 @@ class Asker:
             raise ProbeError(
                 f"probe {probe.name!r} must return Predictions of its own name, got {got!r}."
             )
+        # A project's own probe need not know of limits.
+        predictions = predictions.limited(limit)
         name = str(getattr(model, "name", ""))
         if name and not predictions.signature.soft.get("model"):
             # A project's own probe need not say which model it asked.

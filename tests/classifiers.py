@@ -49,6 +49,24 @@ def new_classifier(family: str, head: str = "SequenceClassification", **changes:
         "gpt_neox": ("GPTNeoX", usual | wide | {"hidden_dropout": 0.3}),
         "llama": ("Llama", usual | wide | {"num_key_value_heads": 2}),
         "gpt2": ("GPT2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}),
+        "distilbert": (
+            "DistilBert",
+            {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "initializer_range": 0.3}
+            | {"max_position_embeddings": CONTEXT},
+        ),
+        "modernbert": (
+            "ModernBert",
+            usual
+            | wide
+            | {"global_attn_every_n_layers": 2, "local_attention": 8}
+            | {"cls_token_id": 0, "sep_token_id": 0},
+        ),
+        "qwen2": ("Qwen2", usual | wide | {"num_key_value_heads": 2}),
+        "t5": (
+            "T5",
+            {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+            | {"decoder_start_token_id": 1},
+        ),
         "bart": (
             "Bart",
             {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "init_std": 0.3}

@@ -73,7 +73,7 @@ ROOMS: dict[str, tuple[str, str]] = {
         "numpy torch transformers",
     ),
     "remedies": (
-        "errors models predictions probes remedies",
+        "errors extras models predictions probes remedies",
         "numpy torch transformers trl",
     ),
     "plugin": ("*", "pytest"),

@@ -187,6 +187,13 @@ def test_the_parent_predictions_are_those_of_most_items(asker) -> None:
     assert asker().parent_predictions("one") is None
 
 
+def test_a_limit_holds_for_a_probe_that_knows_of_none(asker, log) -> None:
+    """It is asked whole, and the part that a limit takes is used."""
+    whole = replace(calibrated(40, 1), probe="mine")
+    found = asker().ask(FakeModel(), Recorder("mine", log, whole), 7)
+    assert found.item_ids.tolist() == whole.limited(7).item_ids.tolist()
+
+
 @pytest.mark.parametrize("answer", [3, replace(calibrated(9, 1), probe="other")])
 def test_a_probe_returns_predictions_of_its_own_name(asker, log, answer: Any) -> None:
     """Anything else is an error that names the probe and what it returned."""

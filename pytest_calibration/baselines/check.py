@@ -117,7 +117,15 @@ def compare_with_stored(
     if not comparable or any(map(_moved, (verdict, *verdict.at_points))):
         accepted = _accept_if_allowed(verdict, predictions, store, record)
         if accepted is not verdict:
-            accepted = replace(accepted, since_anchor=None, at_points=())
+            fell = [
+                f"{component.name} regressed at {one.point.name}."
+                for one in verdict.at_points
+                if one.point is not None
+                for component in one.failing
+            ]
+            accepted = replace(
+                accepted, since_anchor=None, at_points=(), cautions=(*accepted.cautions, *fell)
+            )
             if not comparable or store.policy.anchor is not None:
                 return accepted
             strictness = strictness_for(record, project, tolerance)

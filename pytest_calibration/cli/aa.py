@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import (
     add_arguments,
+    add_file_choices,
     add_strictness,
+    file_choices,
     items_at,
     number,
     pair_at,
@@ -53,6 +55,7 @@ def add(subparsers: Subparsers) -> None:
         ("--seed", whole(0, 2**64 - 1), "S", "of the random numbers"),
     )  # fmt: skip
     add_strictness(parser)
+    add_file_choices(parser)
     parser.add_argument("--json", action="store_true", help="print numbers for a program")
     parser.set_defaults(run=run)
 
@@ -87,6 +90,8 @@ def _check_usage(options: argparse.Namespace) -> None:
         for name in FOR_MODELS:
             if getattr(options, name.replace("-", "_")) is not None:
                 raise UsageError(f"aa: --{name} goes with --model, not with a record.")
+    elif file_choices(options):
+        raise UsageError("aa: --column, --task and their like go with a file, not with --model.")
     elif options.against is not None:
         raise UsageError("aa: --against goes with a record; a second model is --parent.")
     if options.changed is not None and (options.against or options.parent):
@@ -100,9 +105,10 @@ def _inputs(
     if options.record is not None:
         strict = strictness(options, tolerance_at(options.record))
         if options.against is None:
-            yield items_at(options.record)[1], None, strict
+            yield items_at(options.record, None, file_choices(options))[1], None, strict
         else:
-            yield *pair_at(options.record, options.against), strict
+            pair = pair_at(options.record, options.against, file_choices(options))
+            yield *pair, strict
         return
     project = Project(options)
     for predictions, other in _asked(options, project):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -23,6 +24,11 @@ KINDS: Final = (
     "predictions (.csv, .parquet, .jsonl), a dump, a stored record (.yaml) or a report (.json)"
 )
 RECORDS: Final = (".yaml", ".yml")
+REPORT: Final = ".json"
+ENDINGS: Final = (
+    *RECORDS,
+    *(".csv", ".tsv", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", REPORT),
+)
 Number = TypeVar("Number", int, float)
 
 
@@ -87,6 +93,50 @@ def add_strictness(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_file_choices(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what is read of a file of predictions; see ``file_choices``."""
+    add_arguments(
+        parser,
+        ("--task", str, "NAME", "this task of lm-eval alone"),
+        ("--filter", str, "NAME", "this filter of lm-eval alone"),
+        ("--metric", str, "NAME", "this metric of lm-eval, such as acc_norm"),
+        ("--classes", names_in, "A,B", "the classes in the order of the probabilities"),
+    )  # fmt: skip
+    parser.add_argument(
+        "--column",
+        action="append",
+        type=_column,
+        metavar="ROLE=NAME",
+        help="what the table calls a column: --column confidence=score (repeatable)",
+    )
+    parser.add_argument("--run", dest="run_name", metavar="NAME", help="this run of lm-eval")
+
+
+def _column(text: str) -> tuple[str, str]:
+    role, equals, name = text.partition("=")
+    if not (role.strip() and equals and name.strip()):
+        raise argparse.ArgumentTypeError(
+            f"must be ROLE=NAME, such as confidence=score, got {text!r}"
+        )
+    return role.strip(), name.strip()
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names in a text that lists them."""
+    return [name.strip() for name in text.split(",")]
+
+
+def file_choices(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of ``read_predictions`` that were given."""
+    columns: dict[str, Any] = {}
+    for role, name in options.column or ():
+        names = names_in(name)
+        columns[role] = names if len(names) > 1 else name
+    given = {name: getattr(options, name) for name in ("task", "filter", "metric", "classes")}
+    given |= {"run": options.run_name, "columns": columns or None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def threshold(text: str) -> float:
     """Read an argument that is a confidence from which on answers are used."""
     value = _setting("threshold")(text)
@@ -144,42 +194,63 @@ def tolerance_at(path: str) -> float | None:
     return record_at(path).tolerance if Path(path).suffix.lower() in RECORDS else None
 
 
+def is_file(text: str) -> bool:
+    """Whether a text names a file of predictions, or a folder of them."""
+    from pytest_calibration.readers import kind_of
+
+    path = Path(text)
+    if os.path.isdir(path):
+        return kind_of(path) is not None
+    return path.suffix.lower() in ENDINGS or os.path.isfile(path)
+
+
+def is_report(file: str, options: argparse.Namespace) -> bool:
+    """Whether a file of JSON is a report, and no predictions."""
+    from pytest_calibration.readers import kind_of
+
+    ending = Path(file).suffix.lower()
+    return ending == REPORT and not file_choices(options) and kind_of(file) is None
+
+
 def items_at(
-    path: str, probe: str | None = None
+    path: str, probe: str | None = None, choices: Mapping[str, Any] | None = None
 ) -> tuple[str, Predictions, Predictions | None, int]:
     """Return kind, items, their baseline where they have one, and how many were measured.
 
     Args:
         path: the file.
         probe: name of the probe of a table, which has none of its own.
+        choices: of :func:`file_choices`.
 
     Raises:
         CalibrationError: the file cannot be read as what its ending says.
     """
     from pytest_calibration.readers import TABLE, kind_of, read_predictions
-    from pytest_calibration.reports.dump import ENDING, read_both
+    from pytest_calibration.reports.dump import read_both
 
-    ending = Path(path).suffix.lower()
-    if ending in RECORDS:
+    if Path(path).suffix.lower() in RECORDS:
         record = record_at(path)
         return "record", record.predictions, None, record.n
-    kind = kind_of(path)
-    # What is no predictions at all is refused as a dump, where it has the ending of one.
-    if kind == "dump" or (kind is None and ending == ENDING):
+    kind, given = kind_of(path), choices or {}
+    if kind == "dump" and not given:
         predictions, before = read_both(path)
         return "dump", predictions, before, predictions.n
-    predictions = read_predictions(path, probe=probe if kind == TABLE else None)
+    # What is no predictions by its columns may be a table by those that are named.
+    table = kind in (None, TABLE)
+    predictions = read_predictions(path, probe=probe if table else None, **given)
     return "file", predictions, None, predictions.n
 
 
-def pair_at(first: str, second: str) -> tuple[Predictions, Predictions]:
+def pair_at(
+    first: str, second: str, choices: Mapping[str, Any] | None = None
+) -> tuple[Predictions, Predictions]:
     """Return the items of two files; a table is read as one of the probe of the other.
 
     Raises:
         CalibrationError: as :func:`items_at`.
     """
-    kind, one, _, _ = items_at(first)
-    other_kind, other, _, _ = items_at(second, one.probe)
+    kind, one, _, _ = items_at(first, None, choices)
+    other_kind, other, _, _ = items_at(second, one.probe, choices)
     if kind == "file" and other_kind != "file":
-        one = items_at(first, other.probe)[1]
+        one = items_at(first, other.probe, choices)[1]
     return one, other

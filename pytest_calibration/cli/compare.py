@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,8 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_calibration.cli.arguments import (
+    add_file_choices,
     add_strictness,
     add_thresholds,
+    file_choices,
+    is_file,
+    is_report,
     pair_at,
     tolerance_at,
 )
@@ -29,7 +32,6 @@ SIDES: Final = (
     "a model (a directory or a hub id), a stored record (.yaml), predictions (.csv, .parquet, "
     ".jsonl) or a dump"
 )
-FILES: Final = (".yaml", ".yml", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 FOR_MODELS: Final = ("probe", "limit", "cache-dir")
 
 
@@ -47,6 +49,7 @@ def add(subparsers: Subparsers) -> None:
     add_asking(parser)
     add_strictness(parser)
     add_thresholds(parser)
+    add_file_choices(parser)
     parser.add_argument("--strict", action="store_true", help="exit with 3 where inconclusive")
     parser.add_argument("-v", "--verbose", action="store_true", help="print all numbers")
     parser.add_argument("--json", action="store_true", help="print everything for a program")
@@ -84,7 +87,9 @@ def _verdicts(options: argparse.Namespace) -> Iterator[Verdict]:
 
     project = Project(options)
     sides = (options.before, options.after)
-    asked = [not _is_file(side) for side in sides]
+    asked = [not is_file(side) for side in sides]
+    if all(asked) and file_choices(options):
+        raise UsageError("compare: --column, --task and their like go with files, not with models.")
     if any(asked) != all(asked):
         model, file = sides if asked[0] else sides[::-1]
         raise UsageError(
@@ -100,10 +105,6 @@ def _verdicts(options: argparse.Namespace) -> Iterator[Verdict]:
         yield verdict
         if verdict.state is not State.NOT_COMPARABLE:
             yield from compare_at_points(after, before, points, strict, reference=names[0])
-
-
-def _is_file(side: str) -> bool:
-    return Path(side).suffix.lower() in (*FILES, ".json") and not os.path.isdir(side)
 
 
 def _told_apart(before: str, after: str) -> tuple[str, str]:
@@ -122,12 +123,12 @@ def _read(options: argparse.Namespace) -> Iterator[tuple[Predictions, Prediction
         if getattr(options, name.replace("-", "_")) is not None:
             raise UsageError(f"compare: --{name} is for two models, not for files.")
     for side in (options.before, options.after):
-        if Path(side).suffix.lower() == ".json":
+        if is_report(side, options):
             raise UsageError(
                 f"{side}: a report holds no items to compare; name records or dumps, or see what "
                 "moved between two reports with pytest-calibration show NEW --against OLD."
             )
-    before, after = pair_at(options.before, options.after)
+    before, after = pair_at(options.before, options.after, file_choices(options))
     if before.probe != after.probe:
         raise UsageError(
             f"compare: {options.before} is of the probe {before.probe!r}, {options.after} of "

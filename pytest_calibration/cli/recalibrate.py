@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.cli.arguments import RECORDS, record_at
-from pytest_calibration.cli.check.check_inputs import add_table, read
+from pytest_calibration.cli.arguments import RECORDS, add_file_choices, record_at
+from pytest_calibration.cli.check.check_inputs import read
 from pytest_calibration.cli.output import FAILED, as_json
 from pytest_calibration.cli.project import Project, add_asking, progress_shown
 from pytest_calibration.errors import UsageError
@@ -16,7 +16,7 @@ from pytest_calibration.errors import UsageError
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
     from pytest_calibration.diagnosis.findings import EceReading
-    from pytest_calibration.diagnosis.served_temperature import Recalibration
+    from pytest_calibration.diagnosis.served_temperature import Balance, Recalibration
     from pytest_calibration.predictions import Predictions
 
 FILES: Final = (
@@ -42,7 +42,7 @@ def add(subparsers: Subparsers) -> None:
         "--model", metavar="SPEC", help="a model to run the probes on; it is asked again at T"
     )
     add_asking(parser)
-    add_table(parser)
+    add_file_choices(parser)
     parser.add_argument("--json", action="store_true", help="print numbers for a program")
     parser.set_defaults(run=run)
 
@@ -54,19 +54,29 @@ def run(options: argparse.Namespace) -> int:
         UsageError: arguments that contradict each other.
         CalibrationError: any other problem with files, probes or models.
     """
-    from pytest_calibration.diagnosis.served_temperature import Recalibration, common_temperature
+    from pytest_calibration.diagnosis.served_temperature import (
+        Recalibration,
+        balanced_temperature,
+        common_temperature,
+    )
 
     _check_usage(options)
     with progress_shown():
         sets = _asked(options, 1.0) if options.model else _read(options)
         found = [Recalibration.of(predictions) for predictions in sets]
         temperature = common_temperature(found)
-        served = _asked(options, temperature) if options.model and temperature else []
+        served, balance = [], None
+        if options.model and temperature is None:
+            balance = balanced_temperature(lambda t: _asked(options, t), found)
+            if balance is not None:
+                temperature, served = balance.temperature, list(balance.predictions)
+        elif options.model:
+            served = _asked(options, temperature)
     again = [Recalibration.of(predictions) for predictions in served]
     if options.json:
-        print(as_json(_tree(found, temperature, again)))
+        print(as_json(_tree(found, temperature, again, balance)))
     else:
-        print("\n".join(_lines(found, temperature, again)))
+        print("\n".join(_lines(found, temperature, again, balance)))
     calm = all(one.diagnosis.problem == "none" for one in found)
     return 0 if calm or temperature is not None else FAILED
 
@@ -104,7 +114,10 @@ def _asked(options: argparse.Namespace, temperature: float | None) -> list[Predi
 
 
 def _lines(
-    found: Sequence[Recalibration], temperature: float | None, again: Sequence[Recalibration]
+    found: Sequence[Recalibration],
+    temperature: float | None,
+    again: Sequence[Recalibration],
+    balance: Balance | None,
 ) -> Iterator[str]:
     for i, one in enumerate(found):
         yield from _of_probe(one)
@@ -119,7 +132,13 @@ def _lines(
         else:
             yield from _no_line(found)
         return
-    if len(found) > 1:
+    if balance is not None:
+        yield (
+            f"{balance.temperature:g} [{balance.low:.3g}, {balance.high:.3g}] makes mean "
+            f"confidence accuracy; the model was asked at {balance.asked} temperatures, and ECE at "
+            "it is of the items that it was chosen on"
+        )
+    elif len(found) > 1:
         yield "one temperature for all items with a table of options: a model has one"
     yield "in calibration.yaml, so that every probe asks the model as it is served:"
     yield f"model: {{temperature: {temperature:g}}}"
@@ -197,7 +216,10 @@ def _no_line(found: Sequence[Recalibration]) -> Iterator[str]:
 
 
 def _tree(
-    found: Sequence[Recalibration], temperature: float | None, again: Sequence[Recalibration]
+    found: Sequence[Recalibration],
+    temperature: float | None,
+    again: Sequence[Recalibration],
+    balance: Balance | None,
 ) -> dict[str, Any]:
     probes: dict[str, Any] = {}
     for i, one in enumerate(found):
@@ -217,4 +239,5 @@ def _tree(
             seen = again[i].diagnosis
             tree["asked_again"] = {**vars(seen.ece), "accuracy": seen.accuracy}
         probes[one.predictions.probe] = tree
-    return {"temperature": temperature, "probes": probes}
+    ends = {} if balance is None else {"low": balance.low, "high": balance.high}
+    return {"temperature": temperature, **ends, "probes": probes}

@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.cli.arguments import KINDS, items_at, pair_at, whole
+from pytest_calibration.cli.arguments import (
+    KINDS,
+    add_file_choices,
+    file_choices,
+    is_report,
+    items_at,
+    pair_at,
+    whole,
+)
 from pytest_calibration.cli.report_changes import change_lines, read_changes
 from pytest_calibration.errors import UsageError
 
@@ -34,7 +42,6 @@ NO_TEXT: Final = {
     "writes it)",
     "report": "(this report holds no text of the items, only their ids)",
 }
-REPORT: Final = ".json"
 SLICES_NAMED: Final = 8
 NAME: Final = 60
 _NOT_BOTH: Final = (
@@ -83,6 +90,7 @@ def add(subparsers: Subparsers) -> None:
         action="store_true",
         help="the most confident wrong answers, also where a baseline tells which turned wrong",
     )
+    add_file_choices(parser)
     parser.add_argument("--json", action="store_true", help="print everything for a program")
     parser.set_defaults(run=run)
 
@@ -99,7 +107,9 @@ def run(options: argparse.Namespace) -> int:
 
     if options.file is None:
         raise UsageError(f"show needs a file: {KINDS}.")
-    if options.against is not None and _ending(options.file) == REPORT == _ending(options.against):
+    sides = [file for file in (options.file, options.against) if file is not None]
+    reports = [is_report(side, options) for side in sides]
+    if len(reports) == 2 and all(reports):
         return _show_changes(options)
     kind, parts = _parts(options)
     if options.json:
@@ -163,8 +173,9 @@ def _parts(options: argparse.Namespace) -> tuple[str, list[Part]]:
     from pytest_calibration.reports.json_report import read_json
 
     path = Path(options.file)
-    if _ending(options.file) != REPORT:
-        kind, predictions, before, measured = items_at(options.file)
+    if not is_report(options.file, options):
+        choices = file_choices(options)
+        kind, predictions, before, measured = items_at(options.file, None, choices)
         if options.against is not None:
             predictions, before = _items_of_both(options)
         return kind, [_of_items(options, kind, predictions, before, measured)]
@@ -175,17 +186,13 @@ def _parts(options: argparse.Namespace) -> tuple[str, list[Part]]:
     return "report", [_of_result(result, options.worst) for result in read_json(path).results]
 
 
-def _ending(file: str) -> str:
-    return Path(file).suffix.lower()
-
-
 def _items_of_both(options: argparse.Namespace) -> tuple[Predictions, Predictions]:
     """Read both files; return the items of the later one, and those of the earlier that it has."""
     from pytest_calibration.diagnosis.change import shared_items
 
-    if _ending(options.against) == REPORT:
+    if is_report(options.against, options):
         raise UsageError(_NOT_BOTH.format(options.file, options.against))
-    predictions, earlier = pair_at(options.file, options.against)
+    predictions, earlier = pair_at(options.file, options.against, file_choices(options))
     shared = shared_items(predictions, earlier)
     if shared is None:
         raise UsageError(

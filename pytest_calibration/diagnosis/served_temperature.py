@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,10 +14,14 @@ from pytest_calibration.diagnosis.diagnosing import diagnose
 from pytest_calibration.diagnosis.findings import Diagnosis, EceReading, TemperatureFit
 from pytest_calibration.diagnosis.recalibration import read_ece
 from pytest_calibration.diagnosis.temperature import apply_temperature, fit_temperature, scale_of
+from pytest_calibration.measurement import measure
 from pytest_calibration.predictions import Predictions
 
 # More digits than the interval of 100,000 items supports would only seem exact.
-DIGITS = 3
+DIGITS: Final = 3
+# A signed gap that no gate sees, and the largest step of log T: a factor of 2.
+NEAR: Final = 0.003
+STRIDE: Final = math.log(2)
 
 
 def rounded(temperature: float) -> float:
@@ -57,6 +63,11 @@ class Recalibration:
         return certain and worse and after is not None and after.value < self.diagnosis.ece.value
 
     @property
+    def errs(self) -> bool:
+        """Whether it is over- or under-confident, and its ECE beyond noise."""
+        return self.diagnosis.ece.beyond_noise and self.diagnosis.signed_gap.sign != 0
+
+    @property
     def of_logits(self) -> bool:
         """Whether the temperature is one that logits can be divided by."""
         return self.fit is not None and self.fit.scale == "logits"
@@ -72,6 +83,73 @@ class Recalibration:
         """Return mean confidence and ECE of the same answers served at a temperature."""
         served = apply_temperature(self.predictions, temperature / self.served_at)
         return float(served.confidence.mean()), read_ece(served, self.diagnosis.bins)
+
+
+class Balance(NamedTuple):
+    """The temperature at which mean confidence is accuracy, found by asking the model.
+
+    Attributes:
+        temperature: T of ``model: {temperature: T}``.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        asked: how often the model was asked.
+        predictions: what it answered at T.
+    """
+
+    temperature: float
+    low: float
+    high: float
+    asked: int
+    predictions: Sequence[Predictions]
+
+
+def balanced_temperature(
+    ask: Callable[[float], Sequence[Predictions]],
+    found: Sequence[Recalibration],
+    *,
+    most: int = 6,
+) -> Balance | None:
+    """Find the temperature at which mean confidence is accuracy, where no table tells it.
+
+    The confidence of one token among thousands is no known function of the temperature, so the
+    model is asked anew at each that is tried: first at 2 or 1/2, then by the secant of the signed
+    gap in log T. All items of the sets without a table count alike.
+
+    Args:
+        ask: returns what the model answers at a temperature, in the order of ``found``.
+        found: of the model as it is, at a temperature of 1.
+        most: how often it may be asked.
+
+    Returns:
+        None where no set without a table errs one way, or none tried brings the gap near 0.
+    """
+    places = [i for i, one in enumerate(found) if one.errs and not one.of_logits]
+    if not places:
+        return None
+
+    def gap(sets: Sequence[Predictions]) -> tuple[float, float]:
+        """Return the signed gap and half the width of its interval."""
+        apart = np.concatenate([sets[i].confidence - sets[i].correct for i in places])
+        widths = [measure(sets[i], "signed_gap") for i in places]
+        half = max((m.high - m.low) / 2 for m in widths) / math.sqrt(len(places))
+        return float(apart.mean()), half
+
+    before, _ = gap([one.predictions for one in found])
+    last, here = 0.0, math.copysign(STRIDE, before)
+    for asked in range(1, most + 1):
+        t = rounded(math.exp(here))
+        sets = ask(t)
+        after, half = gap(sets)
+        slope = (after - before) / (here - last) if here != last else 0.0
+        if abs(after) <= min(NEAR, half):
+            # Confidence falls as T rises, so the slope is below 0.
+            spread = half / max(abs(slope), 1e-6)
+            return Balance(t, t * math.exp(-spread), t * math.exp(spread), asked, sets)
+        if slope >= 0:
+            return None
+        step = max(-STRIDE, min(STRIDE, -after / slope))
+        last, here, before = here, here + step, after
+    return None
 
 
 def common_temperature(found: Sequence[Recalibration]) -> float | None:

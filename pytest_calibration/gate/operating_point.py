@@ -88,9 +88,12 @@ def _undecided(decision: Decision, pair: Paired, strictness: Strictness, alpha: 
         decision.components, 0.0, alpha, equal, allowed, least, per_unit=n / equal,
         visible=beyond_tolerance,
     )  # fmt: skip
+    size = f"a fall of {unseen.name} by up to {unseen.smallest_visible:.3f}"
+    if unseen.smallest_visible >= unseen.before:
+        size = f"any fall of {unseen.name}"
     reason = (
-        f"a fall of {unseen.name} by up to {unseen.smallest_visible:.3f} could have been missed "
-        f"(80 % power), more than the {unseen.tolerance + allowed:.3f} that may be."
+        f"{size} could have been missed (80 % power), more than the "
+        f"{unseen.tolerance + allowed:.3f} that may be."
     )
     return replace(decision, n_needed=math.ceil(n * needed / equal), reason=reason)
 

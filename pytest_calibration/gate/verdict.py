@@ -40,6 +40,7 @@ from pytest_calibration.predictions import (
     Predictions,
     PredictionsLike,
     as_predictions,
+    positional_ids,
 )
 from pytest_calibration.text.names import definite, labelled
 from pytest_calibration.text.numbers import counted, distinct
@@ -590,11 +591,11 @@ def align(
 
     Returns:
         Positions in the first, positions in the second, and a remark. The positions are None where
-        the two cannot be compared: a hard field of the signature differs, or the overlap is too
-        small. It is where neither side contains the other, and less than 95 % of the larger is
-        shared; and where the candidate is less than ``min_share`` of the baseline, and no limit
-        took that part. A limit takes the items of the smallest ids: whoever chooses items by their
-        answers takes others.
+        the two cannot be compared: a hard field of the signature differs, rows pair by their number
+        alone and are not equally many, or the overlap is too small. It is where neither side
+        contains the other, and less than 95 % of the larger is shared; and where the candidate is
+        less than ``min_share`` of the baseline, and no limit took that part. A limit takes the
+        items of the smallest ids: whoever chooses items by their answers takes others.
     """
     differing, other = predictions.signature.hard_differences(baseline.signature), known(reference)
     if differing:
@@ -610,6 +611,12 @@ def align(
     counts = f"{shared:,} of the {n:,} {predictions.unit}s here are among {other}'s {m:,}"
     if shared == n == m:
         return ours, theirs, ""
+    if _are_rows(predictions) and _are_rows(baseline):
+        remark = (
+            f"items pair by position, and here are {n:,} rows where {other} has {m:,}: which of "
+            "them are missing cannot be known; give each item an id."
+        )
+        return None, None, remark
     if not shared or (shared not in (n, m) and shared < MIN_SHARE * max(n, m)):
         return None, None, f"the items are not the same: {counts}."
     if shared < min_share * m and not _taken_by_a_limit(baseline.item_ids, theirs):
@@ -620,6 +627,17 @@ def align(
         )
         return None, None, remark
     return ours, theirs, f"compared on the part both sides have: {counts}."
+
+
+def _are_rows(predictions: Predictions) -> bool:
+    """Whether items are known by the number of their row alone, and no row is left out.
+
+    Where there are labels, their digest in the signature shows that the rows are the same.
+    """
+    rows = np.sort(positional_ids(len(predictions)))
+    return "labels" not in predictions.signature.hard and np.array_equal(
+        np.sort(predictions.item_ids), rows
+    )
 
 
 def _taken_by_a_limit(ids: IdArray, index: IntArray) -> bool:

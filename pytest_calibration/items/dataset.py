@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from logging import CRITICAL
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -33,6 +34,7 @@ FORMATS: Final = {
     ".parquet": "parquet",
     ".txt": "text",
 }
+_ID: Final = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)?")
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SNAPSHOT: Final = re.compile(r"/snapshots/([0-9a-f]{40})/")
 # What `save_to_disk` writes for one split, and for several.
@@ -98,6 +100,11 @@ class Dataset:
         given = {key: value for key, value in settings.items() if value is not None}
         if not (given.get("id") or given.get("path")):
             raise UsageError(f"{where}: dataset: name an id on the hub, or the path of a copy.")
+        if "id" in given and not _ID.fullmatch(given["id"]):
+            raise UsageError(
+                f"{where}: dataset.id must be as on the hub, such as cais/mmlu, got "
+                f"{quoted(given['id'])}."
+            )
         if not given.get("split"):
             raise UsageError(f"{where}: dataset: name a split, such as split: test.")
         if "path" in given:
@@ -144,7 +151,7 @@ class Dataset:
         table = self._table.select_columns(sorted(used | found)) if used | found else self._table
         constant = {} if "names" in names else {"names": self._class_names}
         read = []
-        for i, columns in enumerate(table):
+        for i, columns in enumerate(self._decoded(table)):
             where, row = f"{self}, row {i}", {**constant, **columns}
             if _value(where, "where", keep, row):
                 made = {k: _value(where, f"columns.{k}", v, row) for k, v in values.items()}
@@ -152,6 +159,18 @@ class Dataset:
                 yield where, made
         self._digest = digest(*read, size=4)
         self._share = f", {len(read):,} of {len(table):,} rows" if self.where else ""
+
+    def _decoded(self, table: Any) -> Iterator[Mapping[str, Any]]:
+        done = 0
+        try:
+            for columns in table:
+                yield columns
+                done += 1
+        except Exception as problem:  # the library decodes some rows at once, and not before
+            raise ItemError(
+                f"{self}: rows from {done} on cannot be read ({_told(problem)}); text in another "
+                "encoding must be saved as UTF-8."
+            ) from None
 
     def described(self) -> dict[str, str]:
         """Return what was read, for a signature: the data set, and its commit or a digest of rows.
@@ -179,7 +198,7 @@ class Dataset:
                 sha = HfApi().dataset_info(self.id, revision=revision).sha
             except Exception as problem:  # the library lets errors of many others through
                 raise ItemError(
-                    f"{self.id}: the hub cannot be asked for its commit ({_first_line(problem)}); "
+                    f"{self.id}: the hub cannot be asked for its commit ({_told(problem)}); "
                     "pin where there is a network and access to it."
                 ) from None
         if not sha:
@@ -234,10 +253,12 @@ class Dataset:
         if (path / SAVED).exists() or (path / SAVED_SPLITS).exists():
             saved = datasets.load_from_disk(str(path))
             one = (path / SAVED).exists()
-            splits = {str(saved.split or self.split): saved} if one else dict(saved)
-            if self.split not in splits:
-                raise ValueError(f"it was saved with the splits {', '.join(splits)}")
-            return splits[self.split], ""
+            name = self.split.partition("[")[0]
+            splits = {str(saved.split or name): saved} if one else dict(saved)
+            wanted = datasets.ReadInstruction.from_spec(self.split)
+            parts = wanted.to_absolute({name: len(rows) for name, rows in splits.items()})
+            rows = [splits[part.splitname].select(range(part.from_, part.to)) for part in parts]
+            return datasets.concatenate_datasets(rows), ""
         return self._fresh(str(path), self.config), ""
 
     def _of_hub(self) -> tuple[Any, str]:
@@ -273,7 +294,13 @@ class Dataset:
         ending = file.suffix.lower()
         if ending not in FORMATS:
             raise ValueError(f"{file.name} ends in none of {', '.join(FORMATS)}")
-        more = {"sep": "\t"} if ending == ".tsv" else {}
+        if not file.stat().st_size:
+            raise ValueError(f"{file.name} is empty")
+        # Of the cells of a table the empty ones alone are none: NA and None may be answers.
+        more: dict[str, Any] = {}
+        if FORMATS[ending] == "csv":
+            sep = "\t" if ending == ".tsv" else ","
+            more = {"keep_default_na": False, "na_values": [""], "sep": sep}
         files = {self.split.partition("[")[0]: str(file)}
         return self._fresh(FORMATS[ending], data_files=files, **more)
 
@@ -297,7 +324,7 @@ class Dataset:
 
     def _problem(self, problem: Exception) -> ItemError:
         """Return what a user reads of an error of the library."""
-        what = _first_line(problem)
+        what = _told(problem)
         if self.path is not None:
             return ItemError(f"{self}: cannot be read from {self.path} ({what}).")
         if not isinstance(problem, OSError):
@@ -312,8 +339,14 @@ class Dataset:
         )
 
 
-def _first_line(problem: Exception) -> str:
-    return str(problem).strip().partition("\n")[0].rstrip(".") or type(problem).__name__
+def _told(problem: BaseException) -> str:
+    """Return what an error of the library says, or, where that is nothing, what caused it."""
+    if type(problem).__name__ == "DatasetGenerationError" and problem.__cause__ is not None:
+        problem = problem.__cause__
+    lines = str(problem).strip().splitlines()
+    # Of configurations the second line names those that there are.
+    count = 2 if lines and lines[0].startswith("Config name") else 1
+    return " ".join(lines[:count]).rstrip(".") or type(problem).__name__
 
 
 def _check_value(where: str, key: str, value: Any) -> None:
@@ -359,7 +392,7 @@ def _quiet() -> Iterator[None]:
         for _, library in bars:
             library.disable_progress_bars()
         for logging, _ in levels:
-            logging.set_verbosity_error()
+            logging.set_verbosity(CRITICAL)
         try:
             yield
         finally:

@@ -13,6 +13,8 @@ from pytest_calibration.predictions.conversion import as_array, as_list, shown
 
 # Where functions and estimators say what their columns are; the second as scikit-learn does.
 _NAMED_BY: Final = ("class_names", "classes_")
+# What the columns of a frame may begin with.
+PROBABILITY: Final = "prob_"
 
 
 class TextClassifier:
@@ -56,8 +58,7 @@ class TextClassifier:
         self.multi_label = multi_label
         given = _class_names_of(function) if class_names is None else class_names
         where = f"classifier {self.name!r}"
-        names = () if given is None else as_list(given, "class_names", where)
-        self.class_names = tuple(map(str, names))
+        self.class_names = () if given is None else _names(given, where)
         twice = [one for one in self.class_names if self.class_names.count(one) > 1]
         if twice:
             raise UsageError(f"{where}: class_names has {twice[0]!r} twice.")
@@ -79,6 +80,9 @@ class TextClassifier:
         returned = self.function(list(texts))
         self._check_all_classes(returned)
         table = as_array(returned, "what the function returned", where)
+        columns = getattr(returned, "column_names", getattr(returned, "columns", None))
+        if self.class_names and columns is not None:
+            table = self._in_order(table, list(columns))
         k = len(self.class_names) or max(2, table.shape[-1] if table.ndim else 0)
         if table.shape == (n, k) and table.dtype.kind in "fiub":
             return np.asarray(table, dtype=np.float64)
@@ -91,10 +95,23 @@ class TextClassifier:
             f"of numbers per text{', for two classes the columns 1 - p and p' if one else ''}."
         )
 
+    def _in_order(self, table: NDArray[Any], columns: list[Any]) -> NDArray[Any]:
+        """Return the columns of a frame in the order of the classes; as they are without names."""
+        named = [str(column).removeprefix(PROBABILITY) for column in columns]
+        if sorted(named) == sorted(self.class_names):
+            return table[:, [named.index(name) for name in self.class_names]]
+        if all(isinstance(column, int | np.integer) for column in columns):
+            return table
+        raise ModelError(
+            f"classifier {self.name!r} returned a frame with the columns {shown(columns)}, and its "
+            f"classes are {shown(list(self.class_names))}; name the columns as the classes, or "
+            "return an array whose columns are in their order."
+        )
+
     def _check_all_classes(self, returned: Any) -> None:
         """Refuse what a pipeline of transformers returns: the most probable class, as a rule."""
         first = returned
-        while isinstance(first, list) and first:
+        while isinstance(first, list | tuple) and first:
             first = first[0]
         if isinstance(first, Mapping) and {"label", "score"} <= set(first):
             raise ModelError(
@@ -110,6 +127,17 @@ def _name_of(function: Any) -> str:
     owner = getattr(inner, "__self__", None)  # of a bound method
     name = getattr(inner, "__name__", "") if owner is None else type(owner).__name__
     return name if name and name != "<lambda>" else type(function).__name__
+
+
+def _names(given: Any, where: str) -> tuple[str, ...]:
+    many = not isinstance(given, str | bytes | Mapping | set | frozenset)
+    names = as_list(given, "class_names", where) if many else [None]
+    if not all(isinstance(name, str | int | float) for name in names):
+        raise UsageError(
+            f"{where}: class_names must be a list of the names of the classes, text or numbers, in "
+            f"the order of the columns, got {shown(given)}."
+        )
+    return tuple(map(str, names))
 
 
 def _class_names_of(function: Any) -> Any:

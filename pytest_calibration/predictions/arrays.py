@@ -130,6 +130,11 @@ def probability_table(
             "classifier pass both columns, numpy.column_stack([1 - p, p]), for confidences use "
             "Predictions.from_confidence."
         )
+    if table.ndim == 3:
+        raise PredictionsError(
+            f"{where}: probabilities must have shape (n, k), got {table.shape}; of several outputs "
+            "judge each by itself, such as probabilities[0] with labels[:, 0]."
+        )
     table = probabilities(table, "probabilities", where, 2)
     n, k = table.shape
     if n == 0 or k == 0:
@@ -140,7 +145,8 @@ def probability_table(
     if len(off):
         raise PredictionsError(
             f"{where}: row {off[0]} of the probabilities sums to {sums[off[0]]:.6g}, not 1; "
-            "pass logits to Predictions.from_logits."
+            "pass logits to Predictions.from_logits, divide each row by its sum if these are "
+            "scores of one choice, and judge each of several labels by itself."
         )
     return table, label
 

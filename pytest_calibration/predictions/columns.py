@@ -14,6 +14,7 @@ Every error names the row, the column, the value found there, and what to do.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections import Counter
@@ -48,6 +49,13 @@ _OUTCOMES: Final[Mapping[Any, bool]] = {
     **dict.fromkeys((1, "1", "1.0", "true"), True),
 }
 _WHOLE: Final = re.compile(r"[+-]?\d+\.0+")
+_TRUTH: Final = {"true": "1", "false": "0"}
+# What R, pandas and Excel write for a missing value, and what may also be a name.
+_MAYBE_MISSING: Final = frozenset({"NA", "N/A", "#N/A", "<NA>", "nan", "NaN", "NaT"})
+# Rows of the less probable of two answers from which on their confidences show a rule.
+_ENOUGH: Final = 5
+# How numpy writes a number in a list of Python's.
+_NUMPY_NUMBER: Final = re.compile(r"\bnp\.float\d+\(([^()]*)\)")
 
 Chosen: TypeAlias = Mapping[str, Any]
 """Role to the name of its column; of ``probabilities`` and ``logits`` also a list of names, in the
@@ -200,7 +208,7 @@ class _Reading:
         """Return a builder and its arguments."""
         optional: dict[str, Any] = {
             "item_ids": self._ids(),
-            "groups": self._texts("group"),
+            "groups": self._groups(),
             "slices": self._texts("slice"),
             "texts": self._texts("text"),
         }
@@ -212,10 +220,9 @@ class _Reading:
         # As names: numbers may be classes or positions where the classes are called 1, 2, 3.
         named = labels if names is None else [names[i] for i in labels.tolist()]
         optional |= {"labels": named, "class_names": names}
-        if role == "logits":
-            return "from_logits", {"logits": values, **optional}
-        self._check_agreement(values, labels)
-        return "from_probabilities", {"probabilities": values, **optional}
+        self._check_agreement(role, values, labels, names)
+        builder = "from_logits" if role == "logits" else "from_probabilities"
+        return builder, {role: values, **optional}
 
     # --- which columns there are ---------------------------------------------------------------
 
@@ -360,6 +367,19 @@ class _Reading:
                 self.table.fail(row, name, f"is of type {type(cell).__name__}; give {problem}")
         return found
 
+    def _groups(self) -> list[str | None] | None:
+        """Return the groups, where there are any."""
+        self._check_named("group", "leave its cell empty")
+        return self._texts("group")
+
+    def _check_named(self, role: str, advice: str) -> None:
+        """Refuse texts that may be names or stand for missing ones."""
+        name = self._column(role)
+        for row, cell in enumerate(() if name is None else self.table.cells[name]):
+            if isinstance(cell, str) and cell.strip() in _MAYBE_MISSING:
+                problem = f"{shown(cell)} may stand for a missing value"
+                self.table.fail(row, name or role, f"{problem}; {advice}, or use another name")
+
     def _ids(self) -> list[str | None] | None:
         """Return the ids, which are all there and all different."""
         ids, name = self._texts("id"), self._column("id")
@@ -387,11 +407,48 @@ class _Reading:
         values = self._numbers(confidence)
         self._shares(confidence, values)
         answer, label = self._column("prediction"), self._column("label")
+        if answer is not None:
+            self._check_whose(confidence, values, answer)
         if self._column("correct") is None and answer is not None and label is not None:
-            pairs = zip(self._present(answer), self._present(label), strict=True)
-            return values, np.array([_key(one) == _key(other) for one, other in pairs], np.bool_)
+            return values, self._equal(answer, label)
         beside = f"confidences (column {shown(confidence)})"
         return values, self._outcomes(self._needed("correct", beside))
+
+    def _check_whose(self, name: str, values: FloatArray, answer: str) -> None:
+        """Refuse confidences that are the probability of one of two classes, whatever the answer.
+
+        They are at most 0.5 wherever the answer is the other class, and nowhere else.
+        """
+        keys = np.array(_keys(self.table.cells[answer]), dtype=np.object_)
+        both = sorted({*keys.tolist()}, key=lambda key: float(values[keys == key].mean()))
+        if len(both) != 2:
+            return
+        low = keys == both[0]
+        if low.sum() >= _ENOUGH and values[low].max() <= 0.5 <= values[~low].min():
+            row, (other, this) = int(np.flatnonzero(low)[0]), both
+            self.table.fail(
+                row,
+                name,
+                f"{self.table.value(row, name)} is no confidence in the answer {shown(other)}: the "
+                f"column is at most 0.5 for all answers {shown(other)} and at least 0.5 for all "
+                f"{shown(this)}, as the probability of {shown(this)} is; give the columns "
+                f"prob_{other} = 1 - p and prob_{this} = p in its place",
+            )
+
+    def _equal(self, answer: str, label: str) -> BoolArray:
+        """Return whether the answer of each row is its label."""
+        for role in ("prediction", "label"):
+            self._check_named(role, "leave its row out")
+        answers, labels = _keys(self._present(answer)), _keys(self._present(label))
+        if answers and not {*answers} & {*labels}:
+            self.table.fail(
+                0,
+                answer,
+                f"{self.table.value(0, answer)} is never a value of column {shown(label)} (such as "
+                f"{self.table.value(0, label)}), nor is any other answer; write both columns alike,"
+                " or say in a column 'correct' which answers are right",
+            )
+        return np.array([a == b for a, b in zip(answers, labels, strict=True)], np.bool_)
 
     def _refuse(self) -> NoReturn:
         raise PredictionsError(
@@ -401,25 +458,43 @@ class _Reading:
             f"There are: {self._listed()}."
         )
 
-    def _check_agreement(self, values: FloatArray, labels: IntArray) -> None:
-        """Refuse a table whose confidence and correct columns say otherwise."""
-        confidence, correct = self._column("confidence"), self._column("correct")
-        if confidence is None or correct is None or "probabilities" in self.chosen:
+    def _check_agreement(
+        self, role: str, values: FloatArray, labels: IntArray, names: list[str] | None
+    ) -> None:
+        """Refuse a table whose other columns say something else than its classes do."""
+        if role in self.chosen:
             return
-        both = {confidence: self._numbers(confidence), correct: self._outcomes(correct)}
-        ours = {confidence: values.max(axis=1), correct: values.argmax(axis=1) == labels}
-        for name, given in both.items():
+        if role == "logits":
+            values = np.exp(values - values.max(axis=1, keepdims=True))
+            values /= values.sum(axis=1, keepdims=True)
+        n, k = values.shape
+        largest, best = values.max(axis=1), values.argmax(axis=1)
+        classes = [*map(str, range(k))] if names is None else names
+        claims: list[tuple[str, BoolArray, Sequence[Any]]] = []
+        if (answer := self._column("prediction")) is not None:
+            place = {key: i for i, key in enumerate(_keys(classes, k))}
+            given = np.array([place.get(key, -1) for key in _keys(self.table.cells[answer], k)])
+            # Of classes that are equal but for rounding, each may have been the answer.
+            other = (given >= 0) & (values[np.arange(n), given] < largest - SUM_SLACK)
+            claims.append((answer, other, [classes[i] for i in best]))
+        confidence, correct = self._column("confidence"), self._column("correct")
+        if confidence is not None and correct is not None:
             # As many digits as a table is rounded to.
-            other = np.abs(ours[name].astype(np.float64) - given.astype(np.float64)) > SUM_SLACK
-            if other.any():
-                row = int(np.flatnonzero(other)[0])
+            other = np.abs(largest - self._numbers(confidence)) > SUM_SLACK
+            claims.append((confidence, other, largest.tolist()))
+            right = best == labels
+            claims.append((correct, right != self._outcomes(correct), right.tolist()))
+        names, start = self._columns_of(role)
+        how = names[0] if start is None else f"{start}*"
+        for name, other, ours in claims:
+            for row in map(int, np.flatnonzero(other)[:1]):
                 self.table.fail(
                     row,
                     name,
-                    f"{self.table.value(row, name)} is not what the probabilities say "
-                    f"({shown(ours[name][row].item())}); say which counts: "
-                    'columns={"confidence": "confidence"} or columns={"probabilities": "prob_*"} '
-                    "(--column ...)",
+                    f"{self.table.value(row, name)} is not what the {role} say "
+                    f"({shown(ours[row])}); say which counts: a column of confidences in the "
+                    f'answers given, columns={{"confidence": "confidence"}}, or columns='
+                    f'{{"{role}": "{how}"}} (--column ...)',
                 )
 
     # --- classes -------------------------------------------------------------------------------
@@ -462,14 +537,19 @@ class _Reading:
                 advice = "give each row the same ones, with 0 for an option that it lacks"
                 self.table.fail(place, name, f"{found}; {advice}")
         named = any(isinstance(key, str) for key in first)
-        values = np.array([[row[key] for key in first] for row in rows], dtype=np.float64)
-        return values, [*map(str, first)] if named else None
+        # Each row, and each file, may name the classes in an order of its own.
+        keys = sorted(first, key=str) if named else [*first]
+        values = np.array([[row[key] for key in keys] for row in rows], dtype=np.float64)
+        return values, [*map(str, keys)] if named else None
 
     def _list(self, row: int, name: str, cell: Any) -> dict[Any, float]:
         """Return the numbers in a cell, by position or class."""
-        found = _parsed(cell)
+        found = _by_label(_parsed(cell))
         pairs = dict(enumerate(found)) if isinstance(found, list) else found
-        if not isinstance(pairs, dict) or not pairs:
+        if isinstance(found, dict):
+            # Classes may be numbers, in any order; positions they are not.
+            pairs = {_key(key): value for key, value in found.items()}
+        if not isinstance(pairs, dict) or not pairs or len(pairs) != len(found):
             self.table.fail(row, name, f"{shown(cell)} is no list of numbers, such as [0.2, 0.8]")
         try:
             return {key: float(value) for key, value in pairs.items()}
@@ -496,7 +576,8 @@ class _Reading:
             return
         sums = values.sum(axis=1)
         outside = (values < -RANGE_SLACK) | (values > 1 + RANGE_SLACK)
-        how = "prob_*" if len({*names}) > 1 else names[0]
+        several = len({*names}) > 1
+        how = "prob_*" if several else names[0]
         as_logits = f'columns={{"logits": "{how}"}} (--column "logits={how}")'
         advice = f"if these are logits, say so: {as_logits}"
         if values.min() >= 0 and np.allclose(sums, 100, rtol=0, atol=100 * SUM_SLACK):
@@ -512,7 +593,8 @@ class _Reading:
                 names[0],
                 f"the probabilities of the row sum to {sums[place]:.6g}, not 1; divide each row by "
                 f"its sum if these are scores of one choice, or, if they are logits, say so: "
-                f"{as_logits}",
+                f"{as_logits}"
+                + ("; list the columns of the classes if others begin alike" if several else ""),
             )
 
     def _check_cells(
@@ -523,11 +605,12 @@ class _Reading:
 
     def _labels(self, name: str, classes: list[str] | None, k: int, listed: bool) -> IntArray:
         """Return (n,) the column of the right class."""
-        keys = [_key(cell) for cell in self._present(name)]
+        keys = _keys(self._present(name), k)
         if classes is not None:
-            known = {_key(one): i for i, one in enumerate(classes)}
+            called = _keys(classes, k)
+            known = {key: i for i, key in enumerate(called)}
             if len(known) < len(classes):
-                twice = next(one for one, many in Counter(map(_key, classes)).items() if many > 1)
+                twice = next(one for one, many in Counter(called).items() if many > 1)
                 raise PredictionsError(
                     f"{self.table.where}: two classes are called {shown(twice)}; "
                     "give each its own name."
@@ -583,16 +666,33 @@ def _key(cell: Any) -> str:
         return shown(cell)
 
 
+def _keys(cells: Sequence[Any], k: int = 2) -> list[str]:
+    """Return the key of each cell; of two classes or answers, false and true are 0 and 1."""
+    keys = [*map(_key, cells)]
+    return [_TRUTH.get(key.lower(), key) for key in keys] if k == 2 else keys
+
+
+def _by_label(found: Any) -> Any:
+    """Return the scores by label that a pipeline of transformers gives, else what was given."""
+    scores = isinstance(found, list) and all(
+        isinstance(one, Mapping) and one.keys() == {"label", "score"} for one in found
+    )
+    named = {str(one["label"]): one["score"] for one in found} if scores else {}
+    return named if scores and len(named) == len(found) else found
+
+
 def _parsed(cell: Any) -> Any:
-    """Return the list or object in a cell; also where it is text, as JSON or numpy writes it."""
+    """Return the list or object in a cell; also its text, as JSON, Python or numpy writes it."""
     if not isinstance(cell, str):
         return [*cell] if isinstance(cell, tuple) else cell
-    text = cell.strip()
+    text = _NUMPY_NUMBER.sub(r"\1", cell.strip())
     if text.startswith("{"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return None
+        for read in (json.loads, ast.literal_eval):
+            try:
+                return read(text)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+        return None
     if not (text.startswith("[") and text.endswith("]")):
         return None
     return text[1:-1].replace(",", " ").split()

@@ -37,6 +37,8 @@ def table_of(frame: Any, columns: Any, where: str) -> Table:
     wanted = is_wanted(columns)
     if isinstance(frame, list | tuple) and frame and all(isinstance(r, Mapping) for r in frame):
         return table_of_records(where, frame, row_place, wanted)
+    if any(map(wanted, _index_names(frame))):
+        frame = frame.reset_index()
     given, column = _columns(frame, where)
     names = [*map(str, given)]
     raw = dict(zip(names, given, strict=True))
@@ -67,6 +69,13 @@ def table_of_records(
         if wanted(name)
     }
     return Table(where, [*names], cells, place)
+
+
+def _index_names(frame: Any) -> list[str]:
+    """Return the names of the index of a frame of pandas, which files of it have as columns."""
+    names = getattr(getattr(frame, "index", None), "names", None) or ()
+    have = {*map(str, frame.columns)} if names else set()
+    return [str(name) for name in names if name is not None and str(name) not in have]
 
 
 def _columns(frame: Any, where: str) -> tuple[list[Any], Callable[[Any], Any]]:

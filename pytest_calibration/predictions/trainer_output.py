@@ -125,8 +125,11 @@ def _labels(labels: Any, shape: tuple[int, ...], where: str) -> NDArray[np.int64
     label = as_array(labels, "labels", where)
     if label.shape != shape or label.dtype.kind not in "iu":
         advice = ""
-        if label.dtype.kind == "f" and label.ndim == 2:
-            advice = "; of several labels a row, judge each by itself with from_probabilities"
+        if label.ndim == 2 and len(shape) == 1:
+            advice = (
+                "; of several labels a row, judge each by itself with from_probabilities, and "
+                "predict text with predict_with_generate=False, which gives logits"
+            )
         found = f"labels that are {label.dtype} of shape {label.shape}"
         _refuse(f"{found} for answers of shape {shape}{advice}", where)
     return label.astype(np.int64)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from string import ascii_uppercase
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from pytest_calibration.errors import ProbeError, UsageError
 from pytest_calibration.text.visible import quoted
 
@@ -21,9 +23,9 @@ Same: TypeAlias = Callable[[str, str, str], bool]
 Match: TypeAlias = str | Same
 RULES: Final = ("normalised", "exact", "contains")
 
-# A whole or decimal number, with commas between thousands or without.
+# A whole or decimal number, with commas or apostrophes between thousands or without.
 _NUMBER: Final = re.compile(
-    r"(?<![\w.])(?P<sign>-?)(?P<whole>\d{1,3}(?:,\d{3})+|\d+)?(?:\.(?P<part>\d+))?(?!\d|[.,]\d)"
+    r"(?<![\w.])(?P<sign>-?)(?P<whole>\d{1,3}(?:[,'’]\d{3})+|\d+)?(?:\.(?P<part>\d+))?(?!\d|[.,]\d)"
 )
 _ARTICLES: Final = re.compile(r"\b(?:a|an|the)\b")
 # `B. Rome`, `(B) Rome`
@@ -31,22 +33,35 @@ _LETTERED: Final = re.compile(r"\(?([A-Za-z])[.):]\s*(\S.*)", re.DOTALL)
 # Stand for the point and the sign of a number while punctuation is removed.
 _POINT, _SIGN = "\ue000", "\ue001"
 _BACK: Final = str.maketrans({_POINT: ".", _SIGN: "-"})
-# Symbols that are mark-up, and other ways to write what ASCII has.
-_PLAIN: Final = str.maketrans({"`": "", "\u2212": "-", _POINT: "", _SIGN: ""})
+# Symbols that are mark-up, and other ways to write what ASCII has: minus, dashes, and the bar of a
+# fraction.
+_PLAIN: Final = str.maketrans(
+    {"`": "", _POINT: "", _SIGN: "", "\u2044": "/"} | dict.fromkeys("\u2212\u2010\u2012\u2013", "-")
+)
+_SEPARATORS: Final = str.maketrans("", "", ",'’")
+# Scripts that write words without white space between them, or with particles joined to them.
+_JOINED: Final = (
+    *("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR"),
+)
 
 
 def normalised(text: str) -> str:
     """Return what of an answer counts.
 
-    In this order: compatibility forms (NFKC) and case are made one; numbers lose their commas
-    between thousands and the zeros that end a decimal part (``1,250.50`` is ``1250.5``), and keep
-    point and sign; other punctuation is removed; the articles a, an and the are removed; white
-    space is made one space. A step that would leave nothing is left out: ``A`` and ``The`` are
-    answers, too.
+    In this order: compatibility forms (NFKC), dashes and case are made one; numbers lose their
+    commas between thousands and the zeros that end a decimal part (``1,250.50`` is ``1250.5``), and
+    keep point and sign; other punctuation is removed where it does not stand between two digits
+    (``1/2`` is not ``12``); the articles a, an and the are removed; white space is made one space.
+    A step that would leave nothing is left out: ``A`` and ``The`` are answers, too.
     """
     plain = unicodedata.normalize("NFKC", text).casefold().translate(_PLAIN)
     marked = _NUMBER.sub(_number, plain)
-    letters = "".join(c for c in marked if not unicodedata.category(c).startswith("P"))
+    letters = "".join(
+        c
+        for before, c, after in zip(f" {marked}", marked, f"{marked[1:]} ", strict=False)
+        if not unicodedata.category(c).startswith("P")
+        or (before.isdigit() and (after.isdigit() or after in _POINT + _SIGN))
+    )
     kept = letters.translate(_BACK) if letters.strip() else plain
     return " ".join((_ARTICLES.sub(" ", kept).strip() or kept).split())
 
@@ -55,8 +70,18 @@ def _number(match: re.Match[str]) -> str:
     whole, part = match["whole"], (match["part"] or "").rstrip("0")
     if whole is None and match["part"] is None:
         return match[0]
-    out = (whole or "0").replace(",", "") + (_POINT + part if part else "")
+    out = (whole or "0").translate(_SEPARATORS) + (_POINT + part if part else "")
     return (_SIGN if match["sign"] else "") + out
+
+
+def occurs(part: str, text: str) -> bool:
+    """Whether a text occurs in another as whole words; both are normalised.
+
+    An end of it in a script that joins words, such as Chinese, need not be the end of a word.
+    """
+    first, last = (unicodedata.name(c, "").startswith(_JOINED) for c in (part[0], part[-1]))
+    begin, end = "" if first else r"(?<!\S)", "" if last else r"(?!\S)"
+    return re.search(f"{begin}{re.escape(part)}{end}", text) is not None
 
 
 class Matching:
@@ -98,12 +123,19 @@ class Matching:
                 answer == other if self.rule == "exact" else normalised(answer) == normalised(other)
             )
         try:
-            return bool(self._same(question, answer, other))
+            found: object = self._same(question, answer, other)
         except Exception as problem:
             raise ProbeError(
                 f"probe {self.probe!r}: {self.described} fails for {quoted(answer)} and "
                 f"{quoted(other)} ({type(problem).__name__}: {problem})."
             ) from problem
+        if not isinstance(found, bool | np.bool_):
+            raise ProbeError(
+                f"probe {self.probe!r}: {self.described} must return True or False, got "
+                f"{quoted(found)} for {quoted(answer)} and {quoted(other)}; compare a score with a "
+                "threshold."
+            )
+        return bool(found)
 
     def is_right(self, question: str, answer: str, accepted: Iterable[str]) -> bool:
         """Whether an answer is one of the accepted ones; an empty answer never is."""
@@ -129,5 +161,5 @@ class Matching:
 
     def _names(self, question: str, answer: str, accepted: str) -> bool:
         if self.rule == "contains" and answer:
-            return f" {normalised(accepted)} " in f" {normalised(answer)} "
+            return occurs(normalised(accepted), normalised(answer))
         return self.is_same(question, answer, accepted)

@@ -19,6 +19,7 @@ from pytest_calibration.errors import ModelError, ProbeError, UsageError
 from pytest_calibration.items.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.models.protocols import Model, Text
 from pytest_calibration.predictions import IdArray, Predictions, hash_ids
+from pytest_calibration.predictions.conversion import as_list
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.probes.labels import (
     KEYS,
@@ -30,7 +31,7 @@ from pytest_calibration.probes.labels import (
     labelled_item,
     shape_of,
 )
-from pytest_calibration.probes.probe import ItemProbe, chosen
+from pytest_calibration.probes.probe import ItemProbe, chosen, numbers
 
 SUM_SLACK: Final = 0.01
 PLACE: Final = "{}"
@@ -89,7 +90,8 @@ class Classification(ItemProbe[Labelled]):
             )
         super().__init__(name, read_rows(source, labelled_item, KEYS), source)
         self.shape = shape_of(name, self.items)
-        self.translation = Translation(name, classes)
+        labels = [one for item in self.items for one in item.labels if one is not None]
+        self.translation = Translation(name, classes, labels)
         if hypothesis is not None and hypothesis.count(PLACE) != 1:
             raise UsageError(
                 f"probe {name!r}: the hypothesis must have {PLACE} once, where the class stands, "
@@ -176,7 +178,8 @@ class Classification(ItemProbe[Labelled]):
         kept = np.array(chosen(ids, limit))
         rows, where = np.unique(owner[kept], return_inverse=True)
         words = [self.items[i].words for i in rows]
-        tables = model.token_class_probabilities(words)
+        given = as_list(model.token_class_probabilities(words), self.asks, str(model.name))
+        tables = [numbers(model, self.asks, table) for table in given]
         self.check_scored(len(tables), len(rows))
         for one, table in zip(words, tables, strict=True):
             self._check_table(model, table, len(one), columns)
@@ -210,7 +213,8 @@ class Classification(ItemProbe[Labelled]):
         """Return which column is which class."""
         labels = [self._called(one) for i in self.items for one in i.labels if one is not None]
         if self.hypothesis is None:
-            names: Sequence[str] = tuple(getattr(model, "class_names", ()) or ())
+            given = getattr(model, "class_names", None)
+            names: Sequence[str] = () if given is None else tuple(map(str, given))
         else:
             # The classes are those of the probe; the model's own say what it can conclude.
             named = {label for label in labels if isinstance(label, str)}
@@ -244,7 +248,7 @@ class Classification(ItemProbe[Labelled]):
                 "of your own)."
             )
         options, notes = self._cutting(model, texts, "longest_first")
-        table = np.asarray(model.class_probabilities(texts, **options), dtype=np.float64)
+        table = numbers(model, self.asks, model.class_probabilities(texts, **options))
         self._check_table(model, table, len(texts), columns, summing=not several)
         return _ordered(table, columns), notes
 
@@ -259,7 +263,7 @@ class Classification(ItemProbe[Labelled]):
             premise = text if isinstance(text, str) else "\n".join(text)
             pairs += [(premise, self._hypothesis(name)) for name in columns.names]
         options, notes = self._cutting(model, pairs, "only_first")
-        logits = np.asarray(model.class_logits(pairs, **options), dtype=np.float64)
+        logits = numbers(model, self.asks, model.class_logits(pairs, **options))
         if logits.shape != (len(pairs), len(own)):
             raise ModelError(
                 f"{model.name}: class_logits gives an array of shape {logits.shape} for "

@@ -171,6 +171,9 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         max_new_tokens: int,
         match: Match,
     ) -> None:
+        for key, text in {"header": header, "template": template}.items():
+            if not isinstance(text, str):
+                raise UsageError(f"probe {name!r}: {key} must be text, got {text!r}.")
         self.prompting = Prompting(name, delimiter, chat)
         self.matching = Matching(name, match)
         self.header = header
@@ -391,8 +394,8 @@ def temperature_of(probe: str, value: Any) -> float:
 
 
 def _stops(probe: str, stop: str | Sequence[str]) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if not all(isinstance(one, str) and one for one in stops):
+    stops = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Sequence) else ()
+    if not isinstance(stop, Sequence) or not all(isinstance(one, str) and one for one in stops):
         raise UsageError(f"probe {probe!r}: stop must be texts that are not empty, got {stop!r}.")
     return stops
 

@@ -105,8 +105,8 @@ def _words(row: Row, more: Mapping[str, str | None]) -> Labelled:
 def _label(value: object) -> Label:
     if isinstance(value, str) and value.strip():
         return whole_text(value, "label")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+        return int(value)
     raise ValueError(f"a label must be the name of a class or its index, got {quoted(value)}")
 
 
@@ -127,6 +127,22 @@ def shape_of(probe: str, items: Sequence[Labelled]) -> Shape:
     return first.shape
 
 
+def _are_names(labels: Sequence[Label], names: Sequence[str]) -> bool:
+    """Whether labels name classes, as all of them then do; else they are indices.
+
+    One rule for all: where classes are called 1 to 5, the labels 0 to 4 are indices, each of them.
+    """
+    known = set(map(_text, names))
+    return all(_text(label) in known for label in labels)
+
+
+def _text(label: Label) -> str:
+    """Return the text of a label or name: 1, "1" and "1.0" are one, as tables write them."""
+    text = str(label)
+    whole = text.removesuffix(".0")
+    return whole if whole.removeprefix("-").isdecimal() else text
+
+
 class Translation:
     """What the labels of rows are called by the model.
 
@@ -134,12 +150,13 @@ class Translation:
         probe: name of the probe.
         classes: the names that the indices of rows stand for, in order; or the model's name of each
             label of rows.
+        labels: all labels of the rows.
 
     Raises:
         UsageError: classes that are neither.
     """
 
-    def __init__(self, probe: str, classes: ClassSetting) -> None:
+    def __init__(self, probe: str, classes: ClassSetting, labels: Sequence[Label] = ()) -> None:
         self.probe = probe
         if classes is not None and isinstance(classes, str | bytes):
             raise self._unusable(classes)
@@ -149,15 +166,17 @@ class Translation:
         if len(set(names)) < len(names):
             raise UsageError(f"probe {probe!r}: classes names one twice, got {quoted(names)}.")
         self.names: tuple[str, ...] = tuple(names)
-        self._named: dict[Label, str] = {}
+        # By its text: rows of a table have texts alone.
+        self._named: dict[str, str] = {}
         if isinstance(classes, Mapping):
-            for key, name in classes.items():
-                # Rows of a table have texts alone.
-                self._named |= {key: name, str(key): name}
+            self._named = {_text(key): name for key, name in classes.items()}
         else:
-            for i, name in enumerate(names):
-                self._named |= {i: name, str(i): name}
-            self._named |= {name: name for name in names}
+            as_names = _are_names(labels, names)
+            if not as_names:
+                self._named = {str(i): name for i, name in enumerate(names)}
+            self._named |= {
+                _text(name): name for name in names if as_names or not _text(name).isdecimal()
+            }
 
     def _unusable(self, classes: object) -> UsageError:
         return UsageError(
@@ -174,13 +193,13 @@ class Translation:
         """
         if not self._named:
             return label
-        if label not in self._named:
+        if _text(label) not in self._named:
             known = ", ".join(map(repr, self._named))
             raise ProbeError(
                 f"probe {self.probe!r}: the label {quoted(label)} is none of its classes; add it "
                 f"to classes, which has {known[:200]}."
             )
-        return self._named[label]
+        return self._named[_text(label)]
 
 
 class Columns:
@@ -201,7 +220,7 @@ class Columns:
         order: (k,) the model's columns in that order; None for as they are.
 
     Raises:
-        ProbeError: a label is none of the classes.
+        ProbeError: two classes have one name.
     """
 
     def __init__(
@@ -209,15 +228,17 @@ class Columns:
     ) -> None:
         self._where = f"probe {probe!r}"
         self._model = model
-        known = set(names)
-        by_index = any(label not in known for label in labels)
-        self.names = tuple(names) if by_index else tuple(sorted(names))
+        self.by_index = not _are_names(labels, names)
+        self.names = tuple(names) if self.by_index else tuple(sorted(names))
         at = {name: i for i, name in enumerate(names)}
         self.order: NDArray[np.int64] | None = None
-        if names and not by_index:
+        if names and not self.by_index:
             self.order = np.array([at[name] for name in self.names], dtype=np.int64)
-        self._at: dict[Label, int] = {name: i for i, name in enumerate(self.names)}
-        self.by_index = by_index
+        self._at = {_text(name): i for i, name in enumerate(self.names)}
+        if len(self._at) < len(names):
+            raise ProbeError(
+                f"{self._where}: {model} gives several classes one name, got {quoted(list(names))}."
+            )
 
     def of(self, label: Label) -> int:
         """Return the column of a label: a name of a class, else its index.
@@ -225,15 +246,20 @@ class Columns:
         Raises:
             ProbeError: it is neither.
         """
-        if label in self._at:
-            return self._at[label]
-        index = int(label) if isinstance(label, int) or label.isdecimal() else -1
+        text = _text(label)
+        if text in self._at and not (self.by_index and text.isdecimal()):
+            return self._at[text]
+        index = int(text) if text.isdecimal() else -1
         if index < 0 or (self.names and index >= len(self.names)):
-            hint = suggestion(str(label), self.names) if isinstance(label, str) else ""
+            hint = suggestion(text, self.names) if isinstance(label, str) else ""
             shown = ", ".join(self.names)
             known = f"whose classes are {shown[:MOST_NAMES]}" if self.names else "without names"
+            what = "label"
+            if text in self._at:
+                # Another label is no name.
+                what, hint = "index", ""
             raise ProbeError(
-                f"{self._where}: the label {quoted(label)} is none of {self._model}, "
+                f"{self._where}: the {what} {quoted(label)} is none of {self._model}, "
                 f"{known}{hint}; write names of its classes or their indices, or map the labels: "
                 "classes: {label: class}."
             )

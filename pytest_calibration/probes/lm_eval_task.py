@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import logging
+import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,11 @@ from fnmatch import fnmatchcase
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, Final, cast
+from unittest.mock import patch
+from weakref import finalize
 
 import numpy as np
 
@@ -48,6 +53,8 @@ from pytest_calibration.text.visible import quoted
 EXTRA: Final = "lm-eval"
 SEED: Final = 1234
 """With which lm-eval draws examples unless told otherwise."""
+SEEDS: Final = (0, 1234)
+"""Of Python's and numpy's random numbers, as lm-eval sets them: tasks may shuffle their options."""
 SHOWN: Final = 2000
 """Characters of a prompt that are kept for reports."""
 REFUSED: Final = {
@@ -125,7 +132,10 @@ class LmEvalTask(ItemProbe[TaskDocument]):
         self.system = system
         self.seed = seed
         self.cut = cut
-        with _quiet(name, task):
+        # Rows of local files lie here as long as the tasks read them.
+        cache = mkdtemp(prefix="lm-eval-")
+        finalize(self, rmtree, cache, ignore_errors=True)
+        with _quiet(name, task), _data_as_they_are(cache):
             self._tasks = _loaded(name, task, include_path)
         self._check_kinds(name)
         self._set_shots(name, shots)
@@ -138,6 +148,8 @@ class LmEvalTask(ItemProbe[TaskDocument]):
                     items.append(
                         TaskDocument(each, number, _hash(doc), doc, slice=each if several else None)
                     )
+        if not items:
+            raise ProbeError(f"probe {name!r}: the task {task} has no documents.")
         super().__init__(name, items)
 
     # --- the task ------------------------------------------------------------------------------
@@ -322,8 +334,8 @@ class LmEvalTask(ItemProbe[TaskDocument]):
         """Return the log-probabilities of a document, and what the harness makes of them."""
         task, doc = self._tasks[item.task], item.doc
         where = f"probe {self.name!r}: document {item.number} of {item.task}"
+        metrics = self._judged(item, answers)
         with _quiet(self.name, item.task):
-            metrics = task.process_results(doc, [(a.logprob, a.is_greedy) for a in answers])
             options, gold = _options_and_gold(task, doc, instances)
         if len(answers) == 1:
             raise ProbeError(f"{where}: has one option; there is nothing to choose from.")
@@ -344,6 +356,14 @@ class LmEvalTask(ItemProbe[TaskDocument]):
             text=self._text(item, str(instances[0].args[0]), str(gold)),
         )
 
+    def _judged(self, item: TaskDocument, answers: Sequence[Likelihood]) -> Mapping[str, Any]:
+        """Return what the task makes of the answers to a document: metric to value."""
+        with _quiet(self.name, item.task):
+            found: Mapping[str, Any] = self._tasks[item.task].process_results(
+                item.doc, [(a.logprob, a.is_greedy) for a in answers]
+            )
+        return found
+
     def _single(
         self,
         items: Sequence[TaskDocument],
@@ -357,6 +377,15 @@ class LmEvalTask(ItemProbe[TaskDocument]):
         own = [one.own_logprob for one in answers]
         if any(len(row) != 1 for row in rows) or any(one is None for one in own):
             raise ProbeError(f"probe {self.name!r}: a document has not one answer with its score.")
+        for item, one in zip(items, answers, strict=True):
+            right = self._judged(item, [one]).get("acc", one.is_greedy)
+            if right != one.is_greedy:
+                raise ProbeError(
+                    f"probe {self.name!r}: document {item.number} of {item.task} has an acc of "
+                    f"{quoted(right)} where the right text is{'' if one.is_greedy else ' not'} the "
+                    "most likely one: the task judges answers in a way of its own, for which there "
+                    "is no confidence."
+                )
         requests = self._instances
         texts = []
         for item, one in zip(items, answers, strict=True):
@@ -398,7 +427,10 @@ def _cut_notes(rows: Sequence[Sequence[Likelihood]]) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _quiet(probe: str, task: str) -> Iterator[None]:
-    """Use the harness without its logs and bars; what it raises becomes one sentence."""
+    """Use the harness without its logs and bars, and with its seeds.
+
+    What it raises becomes one sentence.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Not below: what it brings along keeps the stream that errors go to.
@@ -406,6 +438,8 @@ def _quiet(probe: str, task: str) -> Iterator[None]:
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
+    states = random.getstate(), np.random.get_state()
+    _seed()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -414,13 +448,51 @@ def _quiet(probe: str, task: str) -> Iterator[None]:
         raise
     except Exception as problem:
         first = " ".join(str(problem).split())[:300].rstrip(".")
+        said = ": ".join(filter(None, [type(problem).__name__, first]))
+        hint = ""
+        if isinstance(problem, OSError | ValueError):  # what is not in the cache is either
+            hint = (
+                "; where its data are missing, fetch them once with a network: "
+                f"lm_eval --model dummy --tasks {task} --limit 1"
+            )
         raise ProbeError(
-            f"probe {probe!r}: lm-eval fails at the task {task} ({type(problem).__name__}: {first})"
-            "; where its data are missing, fetch them once with a network: "
-            f"lm_eval --model dummy --tasks {task} --limit 1"
+            f"probe {probe!r}: lm-eval fails at the task {task} ({said}){hint}."
         ) from problem
     finally:
         logger.setLevel(level)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def _seed() -> None:
+    random.seed(SEEDS[0])
+    np.random.seed(SEEDS[1])
+
+
+@contextlib.contextmanager
+def _data_as_they_are(cache: str) -> Iterator[None]:
+    """Let tasks read their data as they are, whatever the cache of the library ``datasets`` holds.
+
+    A local file that was changed within one tick of its time is an old one to that cache, and rows
+    that a task made with random numbers (gpqa) are those of the run that came first.
+    """
+    import datasets
+
+    load = datasets.load_dataset
+
+    def loaded(path: str, *given: Any, **options: Any) -> Any:
+        if Path(path).exists() or options.get("data_files"):
+            options = {**options, "cache_dir": cache}
+        data = load(path, *given, **options)
+        for split in data.values() if isinstance(data, dict) else [data]:
+            # What the cache knows rows by that a task makes of these.
+            name = f"{getattr(split, '_fingerprint', '')} {SEEDS}"
+            split._fingerprint = hashlib.sha256(name.encode("utf-8")).hexdigest()[:16]
+        _seed()
+        return data
+
+    with patch.object(datasets, "load_dataset", loaded):
+        yield
 
 
 def _loaded(probe: str, task: str, include_path: str | Path | None) -> dict[str, Any]:
@@ -455,6 +527,10 @@ def _loaded(probe: str, task: str, include_path: str | Path | None) -> dict[str,
         fitting = [name for name in manager.all_subtasks if fnmatchcase(name, task)]
         if fitting:
             return dict(manager.load(fitting)["tasks"])
+    # lm-eval passes over a file that it cannot read while it looks for tasks; here it raises.
+    for file in Path(include_path).rglob("*.yaml") if include_path else ():
+        if file.stem == task:
+            manager.load(str(file))
     raise ProbeError(
         f"probe {probe!r}: lm-eval has no task {quoted(task)}{suggestion(task, known)}; `lm_eval "
         "ls tasks` lists them, and include_path names a folder of your own."

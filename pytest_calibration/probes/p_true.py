@@ -90,6 +90,9 @@ class PTrue(FreeAnswer):
         self.seed = whole_number(name, "seed", seed, 0)
         self.check_header = check_header
         self.check_template = check
+        for key, text in {"check": check, "check_header": check_header}.items():
+            if not isinstance(text, str):
+                raise UsageError(f"probe {name!r}: {key} must be text, got {text!r}.")
         for field in ("{question}", "{answer}", *(("{brainstormed}",) if samples else ())):
             if field not in check:
                 raise UsageError(f"probe {name!r}: the check {check!r} lacks {field}.")

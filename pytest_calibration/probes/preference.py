@@ -19,7 +19,7 @@ from pytest_calibration.items.sources import DatasetSetting, read_rows, source_o
 from pytest_calibration.models.protocols import Message, Text
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes.probe import Item, ItemProbe
+from pytest_calibration.probes.probe import Item, ItemProbe, numbers
 from pytest_calibration.probes.prompting import ChatSetting, Prompting
 from pytest_calibration.text.visible import quoted
 
@@ -56,6 +56,8 @@ def preference_item(row: Row) -> Pair:
     chosen, rejected = _said(row, "chosen"), _said(row, "rejected")
     if chosen == rejected:
         raise ValueError("'chosen' and 'rejected' are the same, which no model can tell apart")
+    if prompt:
+        chosen, rejected = _after(prompt, chosen), _after(prompt, rejected)
     return Pair(prompt, chosen, rejected, **optional_texts(row, "id", "group", "slice"))
 
 
@@ -79,6 +81,22 @@ def _said(row: Row, key: str) -> Said:
             f"{key!r} must end with a turn of the assistant, got the {turns[-1]['role']}'s"
         )
     return tuple(turns)
+
+
+def _after(prompt: Said, turns: Said) -> Said:
+    """Return the turns after a prompt: public data sets repeat it at the begin of each answer."""
+    if isinstance(turns, str):
+        return turns
+    asked = ({"role": "user", "content": prompt},) if isinstance(prompt, str) else prompt
+    if len(turns) > len(asked) and turns[: len(asked)] == asked:
+        return turns[len(asked) :]
+    if asked[-1]["role"] == "user" and turns[0]["role"] != "assistant":
+        raise ValueError(
+            f"an answer begins with a turn of the {turns[0]['role']}, {quoted(turns[0])}, and "
+            "'prompt' is another turn of the user; leave 'prompt' out where answers are whole "
+            "conversations"
+        )
+    return turns
 
 
 class Preference(ItemProbe[Pair]):
@@ -156,7 +174,7 @@ class Preference(ItemProbe[Pair]):
         """
         items, fields = self.sample(limit)
         ask = self.prompting.asking(model, self.asks)
-        rewards = np.asarray(ask(self._texts(model, items)), dtype=np.float64)
+        rewards = numbers(model, self.asks, ask(self._texts(model, items)))
         if rewards.shape != (2 * len(items),) or not np.isfinite(rewards).all():
             raise ModelError(
                 f"{model.name}: rewards must give one finite number for each of "

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.errors import ProbeError, UsageError
+from pytest_calibration.errors import ModelError, ProbeError, UsageError
 from pytest_calibration.items.sources import Source
 from pytest_calibration.items.sources import described as source_described
 from pytest_calibration.models.protocols import Model, NextTokenScores
 from pytest_calibration.predictions import IdArray, Predictions, Signature, digest, hash_ids
+from pytest_calibration.predictions.conversion import as_array, shown
 
 
 @runtime_checkable
@@ -167,6 +168,19 @@ def chosen(ids: IdArray, limit: int | None) -> list[int]:
     if limit is None or limit >= len(ids):
         return list(range(len(ids)))
     return sorted(int(i) for i in np.argsort(ids, kind="stable")[:limit])
+
+
+def numbers(model: Model, method: str, answer: object) -> NDArray[np.float64]:
+    """Return what a model answers as an array of float64, in whatever type it comes.
+
+    Raises:
+        PredictionsError: it is no array, or a value is missing.
+        ModelError: it is no array of numbers.
+    """
+    array = as_array(answer, f"what {method} returned", str(model.name))
+    if array.dtype.kind not in "fiub" or not array.ndim:
+        raise ModelError(f"{model.name}: {method} must return numbers, got {shown(answer)}.")
+    return np.asarray(array, dtype=np.float64)
 
 
 def softmax(logprobs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

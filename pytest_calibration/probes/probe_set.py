@@ -74,7 +74,8 @@ def from_settings(
     Raises:
         ConfigError: an unknown kind, preset or setting, a wrong type.
     """
-    settings = full_settings(name, settings, all_presets() if presets is None else presets, where)
+    presets = all_presets() if presets is None else presets
+    settings = full_settings(name, settings, presets, where)
     kind = settings.get("kind", name if name in KINDS else None)
     if is_own_kind(kind):
         own = {k: v for k, v in settings.items() if k != "kind" and k not in GATE_SETTINGS}
@@ -103,6 +104,11 @@ def from_settings(
             arguments[key] = {**value, "path": folder / value["path"]}
         if key == MATCH and is_own_kind(value):
             arguments[key] = imported(value, folder, where, MATCH, "function")
+    if name in presets and "dataset" in known and not {"path", "dataset"} & set(arguments):
+        raise ConfigError(
+            f"{where}: has a kind of its own, and not the items of the preset {name!r}; add "
+            f"preset: {name}, or the path of items."
+        )
     required = [p.name for p in signature(make).parameters.values() if p.default is p.empty]
     for key in required:
         if key not in arguments and key != "name":

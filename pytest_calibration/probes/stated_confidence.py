@@ -16,8 +16,10 @@ Form: TypeAlias = Literal["top_1", "top_k", "tag"]
 _NUMBER: Final = re.compile(r"([0-9]+(?:[.,][0-9]+)?|[.,][0-9]+)\s*(%|percent|per cent)?")
 _HEDGE: Final = re.compile(r"(?:about|around|approximately|roughly|~|≈)\s*")
 # `Guess: Paris`, also where mark-up makes the label or the line bold.
-_LABELLED: Final = re.compile(r"\**\s*(\w+)\s*\**\s*:\s*\**\s*(.*?)\s*\**")
-_THOUGHT: Final = "</think>"
+_LABELLED: Final = re.compile(r"\**\s*(\w+)\s*\**\s*[:：]\s*\**\s*(.*?)\s*\**")
+# `<Paris>`: the prompt shows what is to be written so.
+_PLACEHOLDER: Final = re.compile(r"<\s*([^<>]*?)\s*>")
+_THINK, _THOUGHT = "<think>", "</think>"
 _ANSWER: Final = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _CONFIDENCE: Final = re.compile(r"<confidence>(.*?)</confidence>", re.DOTALL)
 
@@ -61,7 +63,8 @@ def probability(text: str) -> float | None:
 def labelled(text: str, labels: tuple[str, ...]) -> list[str] | None:
     """Return the values of lines ``label: value`` that follow each other, or None.
 
-    They begin at the first line with the first label; blank lines count for nothing.
+    They begin at the first line with the first label; blank lines, and ``<>`` around a value, count
+    for nothing.
     """
     lines = [_LABELLED.fullmatch(line.strip()) for line in text.splitlines() if line.strip()]
     names = [line[1].casefold() if line else "" for line in lines]
@@ -70,7 +73,8 @@ def labelled(text: str, labels: tuple[str, ...]) -> list[str] | None:
     first = names.index(labels[0])
     if tuple(names[first : first + len(labels)]) != labels:
         return None
-    values = [line[2] for line in lines[first : first + len(labels)] if line]
+    found = [line[2] for line in lines[first : first + len(labels)] if line]
+    values = [_PLACEHOLDER.sub(r"\1", v) if _PLACEHOLDER.fullmatch(v) else v for v in found]
     return values if all(values) else None
 
 
@@ -135,17 +139,20 @@ class Asking:
         """Most tokens: a few per line, or room to think before the tags."""
         return 48 * len(self.labels) if self.labels else 512
 
-    def read(self, text: str) -> Stated | None:
+    def read(self, text: str, *, finished: bool = True) -> Stated | None:
         """Return the answer that a text states; None where it states none.
 
+        The last line of a text that was cut off is not read: its number may have gone on.
         The lines of all guesses must be there, each probability one that :func:`probability` reads.
         Of several guesses the one with the highest probability is the answer, of equals the first.
         Of tags, it is the first answer and the first confidence after it. What comes before the
-        last ``</think>`` is not read.
+        last ``</think>``, or in a thought that does not end, is not read.
         """
-        text = text.rpartition(_THOUGHT)[2]
+        text = text.rpartition(_THOUGHT)[2].partition(_THINK)[0]
         if not self.labels:
             return _tagged(text)
+        if not finished:
+            text = text.rpartition("\n")[0]
         names = tuple(name.casefold() for pair in self.labels for name in pair)
         values = labelled(text, names)
         if values is None:

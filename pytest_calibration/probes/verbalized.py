@@ -113,9 +113,12 @@ class Verbalized(FreeAnswer):
         answers = self.answered(model, self.question_prompts(model, items))
         begin = "" if self.prompting.is_chat else self.form.cue
         written = [a.generation.text for a in answers]
-        stated = [self.form.read(begin + text) for text in written]
+        stated = [
+            self.form.read(begin + a.generation.text, finished=a.generation.finished)
+            for a in answers
+        ]
         unread = [i for i, one in enumerate(stated) if one is None]
-        if len(unread) > self.max_failures * len(items):
+        if len(unread) / len(items) > self.max_failures:
             raise ProbeError(
                 f"probe {self.name!r}: no probability can be read from {len(unread):,} of "
                 f"{len(items):,} answers ({len(unread) / len(items):.1%}, more than max_failures: "

@@ -90,6 +90,11 @@ def read_all(
     place = Path(path)
     # What is no table by its names may be one by those in `columns`, and has errors that say so.
     kind = next((n for n, one in READERS.items() if n != TABLE and one.claims(place)), TABLE)
+    if kind == TABLE and os.path.isdir(place):
+        raise PredictionsError(
+            f"{place}: cannot be read (it is a folder without samples_*.jsonl of lm-eval, in it or "
+            "one folder below); name a run of lm-eval, or a file."
+        )
     own = {
         **{"probe": probe, "columns": columns, "classes": classes},
         **{"task": task, "filter": filter, "metric": metric, "run": run},

@@ -214,6 +214,8 @@ def _check_row(path: Path, number: int, row: list[str], names: list[str]) -> Non
         advice = "one cell for each column"
         if len(row) > len(names):
             advice = "put cells that hold the delimiter, such as decimal commas, into quotes"
+            if len(row) == len(names) + 1:
+                advice += ", and give row names a header or leave them out (R: row.names = FALSE)"
         raise PredictionsError(
             f"{path}, line {number}: has {len(row)} cells, and the header has {len(names)}; "
             f"{advice}."

@@ -99,6 +99,29 @@ def test_files_of_others(command, place: Path, stored) -> None:
         assert command("compare", *sides).code == code
 
 
+def test_files_are_read_as_check_reads_them(command, place: Path) -> None:
+    """Their columns may be named, JSON records are no report, and a folder may hold samples."""
+    records = [{"score": 0.9, "ok": i % 10 > 0} for i in range(60)]
+    (place / "own.jsonl").write_text("\n".join(map(json.dumps, records)))
+    named = [{"confidence": r["score"], "correct": r["ok"]} for r in records]
+    (place / "plain.json").write_text(json.dumps(named))
+    columns = ("--column=confidence=score", "--column=correct=ok")
+    for arguments in (
+        ("compare", "own.jsonl", "own.jsonl", *columns),
+        ("show", "own.jsonl", *columns),
+        ("aa", "own.jsonl", *columns, "--trials=2"),
+        ("compare", "plain.json", "plain.json"),
+        ("show", "plain.json"),
+    ):
+        result = command(*arguments)
+        assert (result.code, result.err) == (0, ""), arguments
+    run = Path(__file__).parents[1] / "readers" / "lm_eval_run"
+    assert command("compare", run, run, "--task=letters").code == 0
+    assert "lm_eval:letters" in command("show", run, "--task=letters").out
+    for arguments in (("compare", "a/b", "a/c", *columns), ("aa", "--model=a/b", *columns)):
+        assert "--column, --task and their like go with" in command(*arguments).err
+
+
 def test_inconclusive_is_3_under_strict(command, place: Path) -> None:
     """As in the tests: too few items are no failure unless asked for."""
     for name in ("a.jsonl", "b.jsonl"):

@@ -273,11 +273,14 @@ def test_a_classifier_is_asked_texts_of_its_own_classes(folder: Path, command: C
     assert "note: calibration_texts.jsonl has one made-up text per class" in result.out
 
 
-def test_what_is_not_used_is_told(tmp_path: Path) -> None:
+def test_what_is_not_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model of another kind, a checkpoint without a head, a file that cannot be read."""
     checkpoint(tmp_path / "a")
     checkpoint(tmp_path / "clf", "BertForTokenClassification")
     checkpoint(tmp_path / "encoder", "BertModel")
+    monkeypatch.setattr("pytest_calibration.cli.init.surroundings.find_spec", lambda _: None)
+    monkeypatch.setattr("pytest_calibration.readers.tables.find_spec", lambda _: None)
+    put(tmp_path / "p.parquet", "")
     put(tmp_path / "x.csv", "confidence,correct\n7,1\n")
     put(tmp_path / "one/p.csv", predictions())
     put(tmp_path / "two/p.csv", predictions())
@@ -286,6 +289,7 @@ def test_what_is_not_used_is_told(tmp_path: Path) -> None:
     assert any(one.startswith("clf: a classifier, which other probes ask") for one in told)
     assert any("x.csv, line 2, column 'confidence': '7'" in one for one in told)
     assert "two/p.csv: another file is named p" in told
+    assert any(one.startswith("p.parquet: cannot be looked at without pyarrow") for one in told)
 
 
 def test_what_a_model_is_trained_on_is_not_asked(folder: Path, command: Command) -> None:

@@ -15,7 +15,11 @@ from checkpoints import quietly
 from known_calibration import calibrated, four_way, sharpened, softmax
 
 from pytest_calibration.diagnosis import diagnose, fit_temperature
-from pytest_calibration.diagnosis.served_temperature import Recalibration, common_temperature
+from pytest_calibration.diagnosis.served_temperature import (
+    Recalibration,
+    balanced_temperature,
+    common_temperature,
+)
 from pytest_calibration.models.loading import load_model
 from pytest_calibration.predictions import Predictions, Signature
 from pytest_calibration.reports.dump import write_dump
@@ -165,6 +169,33 @@ def test_several_probes_share_one_temperature() -> None:
     best = optimize.minimize_scalar(loss, bounds=(0.5, 10), method="bounded").x
     assert common_temperature(found) == pytest.approx(best, rel=6e-3)
     assert common_temperature([Recalibration.of(calibrated(4000, 3))]) is None
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.5])
+def test_without_a_table_the_model_is_asked_for_its_temperature(factor: float) -> None:
+    """Fifty tokens, of which the confidence alone is known: the factor of the logits is found."""
+    rng = np.random.default_rng(2)
+    true = 2 * rng.standard_normal((3000, 50))
+    draws = rng.random((3000, 1)) < softmax(true).cumsum(axis=1)
+    correct = draws.argmax(axis=1) == true.argmax(axis=1)
+    asked: list[float] = []
+
+    def ask(t: float) -> list[Predictions]:
+        asked.append(t)
+        return [Predictions.from_confidence(softmax(factor * true / t).max(axis=1), correct)]
+
+    found = [Recalibration.of(ask(1.0)[0])]
+    balance = balanced_temperature(ask, found)
+    assert balance is not None
+    assert balance.low < factor < balance.high
+    assert balance.temperature == pytest.approx(factor, rel=0.1)
+    assert balance.asked == len(asked) - 1 <= 6
+    apart = balance.predictions[0].confidence.mean() - correct.mean()
+    assert abs(apart) < 0.003
+    calm = [Recalibration.of(Predictions.from_confidence(softmax(true).max(axis=1), correct))]
+    assert balanced_temperature(ask, calm) is None
+    # A model that does not follow has no such temperature.
+    assert balanced_temperature(lambda _: [found[0].predictions], found) is None
 
 
 def sharpened_copy(folder: Path) -> Path:

@@ -521,7 +521,7 @@ def test_what_cannot_be_shown_is_one_line(command, dumped, stored, runs, tmp_pat
     bad.write_text('{"probe": "x"}\n')
     for arguments, message in (
         ((tmp_path / "none.jsonl",), f"{tmp_path / 'none.jsonl'}: there is no such file."),
-        ((bad,), f"{bad}, line 1: the line lacks id."),
+        ((bad,), f"{bad}: holds no predictions: needs the columns confidence and correct"),
         ((tmp_path / "x.csv",), f"{tmp_path / 'x.csv'}: there is no such file."),
         (
             (path, "--slice", "Towns"),

@@ -192,6 +192,12 @@ def test_too_few_items_decide_nothing() -> None:
     assert less.state is State.INCONCLUSIVE
 
 
+def test_no_fall_is_larger_than_what_there_is() -> None:
+    """Where one answer is acted on, any fall could be missed."""
+    found = decided(run(1, 0), run(1, 0))
+    assert found.reason.startswith("any fall of precision could have been missed (80 % power)")
+
+
 def test_groups_count_once() -> None:
     """Five copies of each item in one group tell what one copy tells."""
     rng = np.random.default_rng(3)

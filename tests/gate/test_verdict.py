@@ -324,6 +324,21 @@ def test_a_part_that_flatters_is_not_comparable() -> None:
     assert (v.candidate_n, v.baseline_n) == (len(rows), 1500)
 
 
+def test_rows_without_ids_are_as_many_on_both_sides() -> None:
+    """Where one is missing, those after it would pair with others; labels tell, too."""
+    before = of([0.7] * 100, [True] * 70 + [False] * 30)
+    for n in (99, 101):
+        v = compare(of([0.7] * n, [True] * n), before)
+        assert v.state is State.NOT_COMPARABLE
+        assert v.reason == (
+            f"items pair by position, and here are {n} rows where the baseline has 100: which of "
+            "them are missing cannot be known; give each item an id."
+        )
+    assert compare(before.limited(98), before).n == 98
+    table = Predictions.from_probabilities([[0.3, 0.7]] * 100, [1] * 100)
+    assert compare(table.take(np.arange(99)), table).n == 99
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.94, 0.95])
 def test_a_part_that_a_limit_takes_is_comparable(share: float) -> None:
     """The items of the smallest ids were chosen by no answer; the text says that it is a part."""

@@ -39,6 +39,11 @@ from pytest_calibration.probes.probe_set import from_settings, probe_set
             r"dataset: unknown key 'splt' \(did you mean 'split'\?\); known keys: ",
         ),
         ({"id": 3, "split": "x"}, r"dataset\.id must be text, got 3"),
+        (
+            {"id": "https://huggingface.co/datasets/a/b", "split": "x"},
+            r"dataset\.id must be as on the hub, such as cais/mmlu, got 'https:",
+        ),
+        ({"id": "../b", "split": "x"}, r"dataset\.id must be as on the hub, .*got '\.\./b'"),
         ({"id": "a/b", "split": True}, r"dataset\.split must be text, got True"),
         ({"id": "a/b", "split": "x", "columns": ["q"]}, r"dataset\.columns must be a mapping of "),
         ({"id": "a/b", "split": "x", "columns": {"q": None}}, r"dataset\.columns must be a mapp"),
@@ -106,6 +111,14 @@ def test_settings_are_those_of_the_probe_over_its_preset() -> None:
     by_name = full_settings("mmlu", {"limit": 5}, presets, "here")
     assert by_name == {**whole, "dataset": {**whole["dataset"], "revision": "x"}, "limit": 5}
     assert full_settings("mmlu", {"kind": "facts"}, presets, "here") == {"kind": "facts"}
+
+
+@pytest.mark.parametrize("kind", ["p_true", "multiple_choice", "facts"])
+def test_the_name_of_a_preset_never_names_built_in_items(kind: str) -> None:
+    """A kind beside it says that the probe is another one; its items must be said, too."""
+    message = r"has a kind of its own, and not the items of the preset 'mmlu'; add preset: mmlu,"
+    with pytest.raises(ConfigError, match=message):
+        probe_set({"mmlu": {"kind": kind}}).get("mmlu")
 
 
 def test_presets_that_build_on_each_other_have_an_end() -> None:
@@ -234,14 +247,52 @@ def test_a_saved_data_set_is_read(tmp_path: Path) -> None:
     """What ``save_to_disk`` wrote is a copy, too: of one split, or of several."""
     import datasets
 
-    rows = datasets.Dataset.from_dict({"text": ["one text"]})
+    rows = datasets.Dataset.from_dict({"text": ["one text", "another"]})
     rows.save_to_disk(tmp_path / "one")
     datasets.DatasetDict({"test": rows}).save_to_disk(tmp_path / "splits")
     for name in ("one", "splits"):
         probe = NextToken("mine", dataset={"path": tmp_path / name, "split": "test"})
-        assert [i.text for i in probe.items] == ["one text"]
-    with pytest.raises(ItemError, match=r"\(it was saved with the splits test\)"):
-        NextToken("mine", dataset={"path": tmp_path / "splits", "split": "test[:1]"})
+        assert [i.text for i in probe.items] == ["one text", "another"]
+        more = {"path": tmp_path / name, "split": "test[-1:]+test[:50%]"}
+        assert [i.text for i in NextToken("mine", dataset=more).items] == ["another", "one text"]
+    with pytest.raises(ItemError, match=r"Unknown split \"dev\"\. Should be one of \['test'\]"):
+        NextToken("mine", dataset={"path": tmp_path / "splits", "split": "dev"})
+
+
+@data
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("empty.jsonl", b"", "empty.jsonl is empty"),
+        ("bad.jsonl", b'{"text": "x"}\n{oops\n', "JSON parse error: Missing a name .* in row 1"),
+        ("bad.csv", b"text,id\nx,1\ny,2,3\n", "Expected 2 fields in line 3, saw 3"),
+        ("latin.jsonl", '{"text": "é"}'.encode("latin-1"), r"rows from 0 on cannot .* as UTF-8"),
+        ("x.xlsx", b"x", "x.xlsx ends in none of .jsonl"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(
+    tmp_path: Path, capfd: Any, file: str, content: bytes, message: str
+) -> None:
+    """In one sentence, with what the library found, and nothing else is written."""
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ItemError, match=message):
+        NextToken("mine", dataset={"path": str(tmp_path / file), "split": "test"})
+    assert "".join(capfd.readouterr()) == ""
+
+
+@data
+def test_words_for_nothing_are_words_in_a_table(tmp_path: Path) -> None:
+    """NA is a country, None an answer; an empty cell alone is none."""
+    (tmp_path / "t.csv").write_text("prompt,answer,slice\nCode of Namibia,NA,None\nZero,null,\n")
+    probe = Facts("mine", dataset={"path": str(tmp_path / "t.csv"), "split": "test"})
+    assert [(i.answer, i.slice) for i in probe.items] == [("NA", "None"), ("null", None)]
+
+
+@data
+def test_configurations_that_there_are_are_named(facts: Any) -> None:
+    """Where a repository has several and none is chosen."""
+    with pytest.raises(ItemError, match=r"Config name is missing.*\['one', 'two'\]"):
+        facts(config=None)
 
 
 @data
@@ -304,7 +355,7 @@ def test_bars_and_logs_of_the_libraries_are_off_while_they_read(
     datasets.enable_progress_bars()
     before = state()
     facts()
-    assert seen == [[True, True, 40, 40]]
+    assert seen == [[True, True, 50, 50]]
     assert state() == before
     assert before[0] is False
 

@@ -33,6 +33,43 @@ class Estimator:
         return np.column_stack([1 - yes, yes])
 
 
+class Frame(np.ndarray):
+    """An array whose columns have names, as those of data frames."""
+
+    columns: Any
+
+    @classmethod
+    def of(cls, *columns: Any) -> Frame:
+        """Three rows, whose numbers tell the column."""
+        made = np.tile([0.1, 0.3, 0.6], (3, 1)).view(cls)
+        made.columns = np.array(columns)
+        return made
+
+
+@pytest.mark.parametrize(
+    ("names", "columns", "order"),
+    [
+        (["a", "b", "c"], ["c", "a", "b"], [1, 2, 0]),
+        (["a", "b", "c"], ["prob_c", "prob_a", "prob_b"], [1, 2, 0]),
+        ([5, 6, 7], [7, 5, 6], [1, 2, 0]),
+        (["a", "b", "c"], [0, 1, 2], [0, 1, 2]),
+        (None, ["c", "a", "b"], [0, 1, 2]),
+    ],
+)
+def test_columns_of_a_frame_are_taken_by_name(names: Any, columns: Any, order: Any) -> None:
+    """Where they are named as the classes; numbers of columns are no names."""
+    found = TextClassifier(lambda _: Frame.of(*columns), names).class_probabilities(TEXTS)
+    np.testing.assert_array_equal(found[0], np.array([0.1, 0.3, 0.6])[order])
+
+
+def test_columns_with_other_names_than_the_classes_are_refused() -> None:
+    """Nobody knows which is which."""
+    model = TextClassifier(lambda _: Frame.of("x", "y", "z"), ["a", "b", "c"], name="mine")
+    message = r"a frame with the columns \[.*'x'.*\], and its classes are \['a', 'b', 'c'\]; name"
+    with pytest.raises(ModelError, match=message):
+        model.class_probabilities(TEXTS)
+
+
 @pytest.mark.parametrize("depth", [0, 1])
 def test_the_output_of_a_pipeline_is_refused(depth: int) -> None:
     """By default it is the most probable class alone; the pipeline itself is asked for all."""
@@ -136,7 +173,11 @@ def test_a_wrong_answer_is_named(returned: Any, got: str) -> None:
         (Estimator, None, r"takes a function .*, got <class '.*Estimator'>"),
         ([[0.5, 0.5]], None, r"takes a function .*, got \[\[0\.5, 0\.5\]\]"),
         (halves, ["a", "a"], "class_names has 'a' twice"),
-        (halves, "ab", "class_names must have one entry per item, got str"),
+        (halves, "ab", "class_names must be a list of the names of the classes, .* got 'ab'"),
+        (halves, {0: "a", 1: "b"}, r"in the order of the columns, got \{0: 'a', 1: 'b'\}"),
+        (halves, {"a"}, r"got \{'a'\}"),
+        (halves, ["a", None], r"got \['a', None\]"),
+        (halves, [["a"], ["b"]], r"got \[\['a'\], \['b'\]\]"),
     ],
 )
 def test_what_makes_no_classifier_is_refused(function: Any, names: Any, message: str) -> None:

@@ -208,34 +208,30 @@ def test_each_failing_test_has_one_annotation(
     assert annotations(recorded.facts("base", *workers, *plugin)) == []
 
 
-@WORKERS
+PLACES = {
+    "unset": (".", "", "tests/test_project.py"),
+    "rootdir": (".", "{path}", "tests/test_project.py"),
+    "working-directory": (".", "{parent}", "{name}/tests/test_project.py"),
+    "relative": (".", "..", "{name}/tests/test_project.py"),
+    "linked": (".", "{path}/link", "{name}/tests/test_project.py"),
+    "rootdir-within": ("tests", "{path}", "tests/test_project.py"),
+    "rootdir-above": ("..", "{path}", "tests/test_project.py"),
+    "both-above": ("..", "{parent}/", "{name}/tests/test_project.py"),
+    "elsewhere": (".", "{path}/runs", "{path}/tests/test_project.py"),
+}
+
+
 @pytest.mark.parametrize(
-    ("rootdir", "workspace", "file"),
-    [
-        (".", "", "tests/test_project.py"),
-        (".", "{path}", "tests/test_project.py"),
-        (".", "{parent}", "{name}/tests/test_project.py"),
-        (".", "..", "{name}/tests/test_project.py"),
-        (".", "{path}/link", "{name}/tests/test_project.py"),
-        ("tests", "{path}", "tests/test_project.py"),
-        ("..", "{path}", "tests/test_project.py"),
-        ("..", "{parent}/", "{name}/tests/test_project.py"),
-        (".", "{path}/runs", "{path}/tests/test_project.py"),
-    ],
-    ids=[
-        *("unset", "rootdir", "working-directory", "relative", "linked", "rootdir-within"),
-        *("rootdir-above", "both-above", "elsewhere"),
-    ],
+    ("place", "workers"), [*((place, []) for place in PLACES), ("both-above", ["-n", "2"])]
 )
 def test_an_annotation_names_the_file_from_the_workspace(
     recorded: Project,
     monkeypatch: pytest.MonkeyPatch,
+    place: str,
     workers: list[str],
-    rootdir: str,
-    workspace: str,
-    file: str,
 ) -> None:
     """GitHub finds a file by its path from GITHUB_WORKSPACE, wherever rootdir is."""
+    rootdir, workspace, file = PLACES[place]
     names = {"path": recorded.path, "parent": recorded.path.parent, "name": recorded.path.name}
     (recorded.path / "link").symlink_to(recorded.path.parent, target_is_directory=True)
     monkeypatch.setenv("GITHUB_ACTIONS", "true")

@@ -64,6 +64,10 @@ def test_a_frame_of_pandas_is_read() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(DATA)
     check(frame)
+    # Files have a named index as a column; so do groupings of several keys.
+    check(frame.set_index("id"))
+    check(frame.set_index(["id", "slice"]))
+    check(frame.rename_axis("row"))
     check(frame.astype({"label": "category", "prob_cat": "Float64", "id": "string"}))
     check(frame.set_index(frame["prob_cat"] * 7))
     table = np.array([[0.2, 0.8], [0.5, 0.5]])

@@ -214,6 +214,8 @@ def test_rounding_outside_the_range_is_clipped() -> None:
 
 
 TABLES = {
+    "outputs": ([[[0.6, 0.4]], [[0.6, 0.4]]], [0], r"of several outputs judge each by itself"),
+    "one of rest": ([[0.6, 0.6]], [0], "and judge each of several labels by itself"),
     "sum": ([[0.6, 0.4], [0.6, 0.6]], [0, 1], r"row 1 of the probabilities sums to 1.2, not 1; "),
     "logits": (
         [[2.0, -1.0]],

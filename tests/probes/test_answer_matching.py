@@ -35,6 +35,10 @@ Q = "Which?"
         ("3.50km", "3.5km"),
         ("50 %", "50%"),
         ("an apple a day", "apple day"),
+        ("1990–2000", "1990-2000"),
+        ("½", "1/2"),
+        ("1'000", "1000"),
+        ("東京。", "東京"),
     ],
 )
 def test_these_are_the_same(text: str, same: str) -> None:
@@ -56,6 +60,13 @@ def test_these_are_the_same(text: str, same: str) -> None:
         ("A", "The"),
         ("!", "?"),
         ("another", "other"),
+        ("1/2", "12"),
+        ("2-3", "23"),
+        ("2/-3", "2-3"),
+        ("10:30", "1030"),
+        ("3,14", "314"),
+        ("1.2.3", "123"),
+        ("9/11", "911"),
     ],
 )
 def test_these_are_not_the_same(text: str, other: str) -> None:
@@ -101,6 +112,33 @@ def test_an_answer_never_becomes_nothing_and_is_normalised_once(text: str) -> No
 def test_rules(match: str, answer: str, right: bool) -> None:
     """Each rule against two accepted answers; an empty answer is never right."""
     assert Matching("p", match).is_right(Q, answer, ["Paris", "Lutetia"]) is right
+
+
+@pytest.mark.parametrize(
+    ("answer", "accepted", "right"),
+    [
+        ("日本の首都は東京です。", "東京", True),
+        ("수도는 서울입니다", "서울", True),
+        ("เมืองหลวงคือกรุงเทพ", "กรุงเทพ", True),
+        ("日本の首都は京都です。", "東京", False),
+        ("東京の人口は14000000", "4000000", False),
+        ("столица Римини", "Рим", False),
+        ("It is 15.5", "5", False),
+    ],
+)
+def test_contains_finds_words_in_scripts_that_join_them(
+    answer: str, accepted: str, right: bool
+) -> None:
+    """Where words are written without spaces between them, and as whole words elsewhere."""
+    assert Matching("p", "contains").is_right(Q, answer, [accepted]) is right
+
+
+@pytest.mark.parametrize("value", [0.3, 1, None, "yes"])
+def test_a_function_that_gives_a_score_is_refused(value: Any) -> None:
+    """A score is true for almost every pair, which would make every answer right."""
+    words = rf"must return True or False, got {value!r} for 'x' and 'y'; compare a score with"
+    with pytest.raises(ProbeError, match=words):
+        Matching("p", lambda *_: value).is_same(Q, "x", "y")
 
 
 def test_contains_compares_samples_as_wholes() -> None:

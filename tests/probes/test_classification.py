@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from pytest_calibration import Predictions, Preference, compare
 from pytest_calibration.config import read_config
-from pytest_calibration.errors import ItemError, ModelError, ProbeError, UsageError
+from pytest_calibration.errors import (
+    CalibrationError,
+    ItemError,
+    ModelError,
+    ProbeError,
+    UsageError,
+)
 from pytest_calibration.probes.classification import Classification
 from pytest_calibration.probes.probe_set import from_settings
 
@@ -129,6 +135,37 @@ def test_a_label_is_a_name_or_an_index(tmp_path: Path, label: Any) -> None:
     found = probe(tmp_path, [{"text": "a", "label": label}]).run(FakeClassifier())
     assert found.class_names[found.labels[0]] == "glad"
     assert found.texts[0].gold == "glad"
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "classes"),
+    [
+        ("123", [1, 2, 3], "123"),  # the classes of an estimator, as numbers and as text
+        ("123", ["1", "2", "3"], "123"),
+        ("123", [1, 2, 2], "122"),
+        ("123", [2.0, "3.0", 1], "231"),
+        ("123", [0, 1, 2], "123"),  # indices, each of them
+        ("123", ["0", "1", "1"], "122"),
+        ("102", ["1", 0, 2], "102"),
+        (("1.0", "2.0"), [1, 2, "2.0"], ("1.0", "2.0", "2.0")),
+        (("-1", "1"), [-1, 1, 1], ("-1", "1", "1")),
+    ],
+)
+def test_labels_are_names_or_indices_all_of_them(
+    tmp_path: Path, names: Any, labels: list[Any], classes: Any
+) -> None:
+    """Also where classes are called by numbers: never one as a name and another as an index."""
+    content = [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)]
+    found = probe(tmp_path, content).run(FakeClassifier(names))
+    assert [found.class_names[i] for i in found.labels] == list(classes)
+    listed = probe(tmp_path, content, classes=list(names)).run(FakeClassifier(names))
+    assert [listed.class_names[i] for i in listed.labels] == list(classes)
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    """One of them would be lost."""
+    with pytest.raises(ProbeError, match=r"fake gives several classes one name, got \['a', 'a'"):
+        probe(tmp_path, [{"text": "a", "label": 0}]).run(FakeClassifier(["a", "a", "b"]))
 
 
 def test_models_that_order_their_classes_differently_agree(tmp_path: Path) -> None:
@@ -354,7 +391,7 @@ def test_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
         ({"text": " ", "label": "a"}, "'text' must not be empty"),
         ({"text": "a", "label": True}, "the name of a class or its index, got True"),
         ({"text": "a", "label": None}, "the name of a class or its index, got None"),
-        ({"text": "a", "label": 1.0}, "the name of a class or its index, got 1.0"),
+        ({"text": "a", "label": 1.5}, "the name of a class or its index, got 1.5"),
         ({"text": "a", "label": ["x", "x"]}, r"'label' names a class twice, got \['x', 'x'\]"),
         ({"text": "a", "label": "x", "text_pair": ""}, "'text_pair' must not be empty"),
         ({"text": "a", "labels": ["x"]}, "'labels' goes with 'tokens'; beside 'text' write 'labe"),
@@ -416,6 +453,7 @@ def test_rows_of_several_shapes_are_refused(tmp_path: Path) -> None:
         ("gald", {}, r"'gald' is none of fake, whose classes are .* \(did you mean 'glad'\?\); wr"),
         (3, {}, "the label 3 is none of fake"),
         (-100, {}, "the label -100 is none of fake"),
+        ("7", {}, "the label '7' is none of fake"),
         ("x", {"classes": {"y": "sad"}}, "the label 'x' is none of its classes; add it to classes"),
         (0, {"classes": ["angry", "sad"]}, "the label 'angry' is none of fake"),
         ("sad", {"hypothesis": "It is {}."}, r"two classes or more to choose from, got \['sad'\]"),
@@ -446,6 +484,34 @@ def test_what_are_no_probabilities_is_refused(tmp_path: Path, table: Any, messag
     model.class_probabilities = lambda _: np.array(table)  # type: ignore[method-assign]
     with pytest.raises(ModelError, match=f"fake: {message}"):
         probe(tmp_path, ROWS[:1]).run(model)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (None, "class_probabilities must return numbers, got None"),
+        ("glad", "class_probabilities must return numbers, got 'glad'"),
+        ([["a", "b", "c"]], "class_probabilities must return numbers"),
+        ([[0.5, None, 0.5]], r"what class_probabilities returned\[0, 1\] is missing"),
+        ([[0.5], [0.5, 0.5]], "what class_probabilities returned cannot be read as an array"),
+    ],
+)
+def test_an_answer_without_numbers_is_named(tmp_path: Path, answer: Any, message: str) -> None:
+    """By the method that gave it."""
+    model = FakeClassifier()
+    model.class_probabilities = lambda _: answer  # type: ignore[method-assign]
+    with pytest.raises(CalibrationError, match=f"fake: {message}"):
+        probe(tmp_path, ROWS[:1]).run(model)
+
+
+def test_answers_are_read_in_whatever_type_they_come(tmp_path: Path) -> None:
+    """Lists and generators of rows, of texts and of words."""
+    model, row = FakeClassifier(), [0.2, 0.7, 0.1]
+    model.class_probabilities = lambda texts: (row for _ in texts)  # type: ignore
+    model.token_class_probabilities = lambda texts: ([row] * len(t) for t in texts)  # type: ignore
+    words = [{"tokens": ["a", "b"], "labels": ["sad", "glad"]}, {"tokens": ["c"], "labels": [0]}]
+    assert probe(tmp_path, ROWS).run(model).confidence.tolist() == [0.7] * 12
+    assert probe(tmp_path, words).run(model).correct.tolist() == [False, True, False]
 
 
 # --- the documentation ---------------------------------------------------------------------------

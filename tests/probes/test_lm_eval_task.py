@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -345,6 +347,94 @@ def test_a_metric_that_does_not_say_what_is_right_is_refused(
     words = "the task shares cannot be measured: its acc is 0.25, neither 0 nor 1"
     with pytest.raises(ProbeError, match=words):
         LmEvalTask(task="shares", include_path=tasks).run(model)
+
+
+def test_a_task_that_judges_one_text_in_its_own_way_is_refused(
+    first: tuple[LazyModel, Path, Path], tmp_path: Path
+) -> None:
+    """Its acc is not whether the text is the most likely one, whose confidence is measured."""
+    model, tasks, _ = first
+    text = (tasks / "last_word.yaml").read_text("utf-8").replace("task: last_word", "task: lenient")
+    (tmp_path / "lenient.yaml").write_text(f"{text}process_results: !function own.judge\n", "utf-8")
+    (tmp_path / "own.py").write_text("def judge(doc, results):\n    return {'acc': 1.0}\n")
+    with pytest.raises(ProbeError, match=r"has an acc of 1.0 where the right text is not the most"):
+        LmEvalTask(task="lenient", include_path=tmp_path).run(model)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("task: own\n  dataset_path: [json\n", r"fails at the task own \(ScannerError: .*line 2"),
+        ("group: own\ntask: []\n", r"the task own has no documents\.$"),
+        (
+            "task: own\ndataset_path: json\ndataset_kwargs: {data_files: {test: gone.jsonl}}\n"
+            "output_type: multiple_choice\ntest_split: test\n",
+            r"FileNotFoundError: .*; where its data are missing, fetch them once",
+        ),
+        (
+            "task: own\ndataset_path: json\ndoc_to_text: !function gone.text\n",
+            r"\(ImportError: Cannot import module 'gone' .*\)\.$",
+        ),
+    ],
+)
+def test_a_file_of_a_task_that_is_wrong_says_why(tmp_path: Path, text: str, words: str) -> None:
+    """lm-eval passes over a file that it cannot read; a hint is given where it may help."""
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(ProbeError, match=words):
+        LmEvalTask(task="own", include_path=tmp_path)
+
+
+SHUFFLED = """import random
+def shuffled(rows):
+    def one(row):
+        right = row["options"][row["answer"]]
+        options = random.sample(row["options"], 4)
+        return {"options": options, "answer": options.index(right)}
+    return rows.map(one)
+"""
+
+
+def test_options_that_a_task_shuffles_are_the_same_in_every_run(
+    first: tuple[LazyModel, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in gpqa: those of lm-eval's seed, whatever a cache or the random numbers were before."""
+    model, tasks, _ = first
+    text = (tasks / "places.yaml").read_text("utf-8").replace("task: places", "task: mixed")
+    made = f"{text}process_docs: !function own.shuffled\n"
+    (tmp_path / "mixed.yaml").write_text(made, "utf-8")
+    (tmp_path / "own.py").write_text(SHUFFLED)
+    found = []
+    for place in ("one", "other"):
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / place)
+        random.seed(place)
+        before = random.getstate()
+        found.append(LmEvalTask(task="mixed", include_path=tmp_path).run(model))
+        assert random.getstate() == before
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "harness")
+    (logged,) = read(evaluate(model_of(first), tmp_path, ("mixed",), tmp_path / "out"))
+    assert all(np.array_equal(one.item_ids, logged.item_ids) for one in found)
+    assert np.abs(found[0].probabilities - logged.probabilities).max() < CLOSE
+    assert np.array_equal(found[0].correct, logged.correct)
+
+
+@pytest.mark.parametrize("source", ["json", "folder"])
+def test_local_data_are_those_that_are_there_now(tmp_path: Path, source: str) -> None:
+    """Also where a file was changed and its time was not, as after a copy or a restored cache."""
+    data = tmp_path / "data" / "test.jsonl"
+    data.parent.mkdir()
+    named = {
+        "json": f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {data}}}}}\n",
+        "folder": f"dataset_path: {data.parent}\n",
+    }
+    (tmp_path / "task.yaml").write_text(
+        f"task: changing\n{named[source]}output_type: multiple_choice\ntest_split: test\n"
+        "doc_to_text: q\ndoc_to_choice: [a, b]\ndoc_to_target: 0\n"
+    )
+    for question in ("old", "new"):
+        data.write_text(json.dumps({"q": question}) + "\n")
+        os.utime(data, (1e9, 1e9))
+        (item,) = LmEvalTask(task="changing", include_path=tmp_path).items
+        assert item.doc == {"q": question}
 
 
 def test_data_that_are_not_there_are_named_with_the_command_that_fetches_them(

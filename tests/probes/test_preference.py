@@ -128,9 +128,28 @@ def test_turns_are_rendered_in_the_template(tmp_path: Path) -> None:
         assert found.signature.hard["chat"].startswith("template ")
 
 
+@pytest.mark.parametrize("prompt", ["Q?", [turn("user", "Q?")]])
+def test_a_prompt_that_the_answers_repeat_is_read_once(tmp_path: Path, prompt: Any) -> None:
+    """As whole conversations beside a column with their prompt, which public data sets have."""
+    chosen, rejected = ([turn("user", "Q?"), turn("assistant", a)] for a in ("yes", "no"))
+    row = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    for content in (row, row | {"rejected": [turn("assistant", "no")]}):
+        model = FakeChat()
+        probe(tmp_path, [content]).run(model)
+        assert model.asked == ["[u:Q?][a:yes]", "[u:Q?][a:no]"]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        (
+            {
+                "prompt": "Q?",
+                "chosen": [turn("user", "Q!"), turn("assistant", "b")],
+                "rejected": [turn("assistant", "c")],
+            },
+            "an answer begins with a turn of the user, .* leave 'prompt' out where answers are",
+        ),
         ({"prompt": "a", "chosen": "b"}, "the key 'rejected' is missing"),
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "'chosen' and 'rejected' are the same"),
         ({"prompt": "a", "chosen": "b", "rejected": 1}, "'rejected' must be text, got 1"),

@@ -158,6 +158,13 @@ TAG = Asking("tag")
             "<think>\nGuess: Cusco\nProbability: 0.1\n</think>\nGuess: Lima\nProbability: 0.8",
             ("Lima", 0.8),
         ),
+        (ONE, "Guess: <Lima>\nProbability: <0.8>", ("Lima", 0.8)),
+        (ONE, "Guess： Lima\nProbability： 0.8", ("Lima", 0.8)),
+        (ONE, "Guess: a <b> c\nProbability: 0.8", ("a <b> c", 0.8)),
+        (ONE, "Guess: Lima\nProbability: <0.8", None),
+        (ONE, "Guess: <>\nProbability: 0.8", None),
+        (ONE, "<think>\nGuess: Cusco\nProbability: 0.1", None),
+        (TAG, "<think> <answer>Cusco</answer> <confidence>0.1</confidence>", None),
         (ONE, "Guess: Lima\nIt is big.\nProbability: 0.8", None),
         (ONE, "Guess: Lima", None),
         (ONE, "Guess: Lima (0.8)", None),
@@ -190,6 +197,16 @@ TAG = Asking("tag")
 def test_a_statement_is_read(form: Asking, text: str, stated: tuple[str, float] | None) -> None:
     """All lines or tags of the form, in order; of several guesses the likeliest."""
     assert form.read(text) == (None if stated is None else Stated(*stated))
+
+
+def test_a_number_that_was_cut_off_is_not_read() -> None:
+    """Of 0.95 or 100%, what is left may be another probability; what ended before stands."""
+    for rest in ("0.9", "1", "10"):
+        assert ONE.read(f"Guess: Lima\nProbability: {rest}", finished=False) is None
+    whole = "Guess: Lima\nProbability: 0.95\nBec"
+    assert ONE.read(whole, finished=False) == Stated("Lima", 0.95)
+    tags = "<answer>Lima</answer><confidence>0.9</confidence>"
+    assert TAG.read(tags, finished=False) == Stated("Lima", 0.9)
 
 
 def test_the_prompt_names_what_is_read() -> None:
@@ -276,6 +293,15 @@ def test_too_much_that_cannot_be_read_fails_the_probe(tmp_path: Path) -> None:
         Verbalized("mine", path=path).run(unread(0.15))
     assert len(Verbalized("mine", path=path, max_failures=0.15).run(unread(0.15))) == 20
     assert len(Verbalized("mine", path=path, max_failures=1).run(unread(1.0))) == 20
+
+
+def test_the_largest_share_itself_is_not_too_much(tmp_path: Path) -> None:
+    """Also where the product of share and number is rounded: 0.29 * 100 is less than 29."""
+    items = [{"question": f"Q{i}?", "answer": "yes"} for i in range(100)]
+    probe = Verbalized(path=rows(tmp_path, *items), max_failures=0.29)
+    assert len(probe.run(unread(0.29, 100))) == 100
+    with pytest.raises(ProbeError, match="from 30 of 100 answers"):
+        probe.run(unread(0.30, 100))
 
 
 @given(st.floats(0, 1), st.booleans())

@@ -54,6 +54,8 @@ def same(one: Predictions, other: Predictions) -> bool:
         ("p.txt", "confidence|correct|text\n0.9|1|a, b\n0.4|0|c;d\n"),
         ("p.csv", 'confidence,correct,text\n0.9,1,"a ""b""\n\n, c"\n0.4,0,\n'),
         ("p.csv", "confidence,prediction,label\n0.9,cat,cat\n0.4,1,2.0\n"),
+        ("p.csv", "confidence,prediction,label\n0.9,True,1\n0.4,FALSE,1.0\n"),
+        ("p.csv", ",confidence,correct\n0,0.9,True\n1,0.4,False\n"),
         ("p.jsonl", '{"confidence":0.9,"correct":true}\n\n{"correct":0,"confidence":"0.4"}'),
         (
             "p.ndjson",
@@ -78,6 +80,19 @@ def test_confidence_and_correctness_are_read(tmp_path: Path, name: str, text: st
         ("p.csv", "prob_cat,prob_dog,label\n.3,.7,dog\n.5,.5,dog\n", {}),
         ("p.csv", "prob_0,label,prob_1\n.3,1,.7\n.5,1.0,.5\n", {}),
         ("p.csv", "prob_1,label,prob_2\n.3,2,.7\n.5,2.0,.5\n", {}),
+        ("p.csv", "prob_0,prob_1,label\n.3,.7,True\n.5,.5,TRUE\n", {}),
+        ("p.csv", "prob_False,prob_True,label\n.3,.7,1\n.5,.5,true\n", {}),
+        ("p.csv", "prob_0,prob_1,label,prediction\n.3,.7,1,1\n.5,.5,1,1\n", {}),
+        (
+            "p.csv",
+            'probabilities,label\n"[np.float64(0.3), np.float64(7e-1)]",1\n"[0.5, 0.5]",1\n',
+            {},
+        ),
+        (
+            "p.csv",
+            "probabilities|label\n{'a': np.float32(0.3), 'b': 0.7}|b\n{'b': 0.5, 'a': 0.5}|b\n",
+            {},
+        ),
         (
             "p.csv",
             'x,gold\n"[.3, .7]",1\n[0.5 0.5],1\n',
@@ -103,6 +118,12 @@ def test_confidence_and_correctness_are_read(tmp_path: Path, name: str, text: st
             {},
         ),
         (
+            "p.jsonl",
+            '{"scores":[{"label":"b","score":0.7},{"label":"a","score":0.3}],"label":"b"}\n'
+            '{"scores":[{"label":"a","score":0.5},{"label":"b","score":0.5}],"label":"b"}',
+            {"columns": {"probabilities": "scores"}},
+        ),
+        (
             "p.json",
             '[{"probabilities":[0.3,0.7],"label":"y"},{"probabilities":[0.5,0.5],"label":"y"}]',
             {"classes": ["x", "y"]},
@@ -114,6 +135,22 @@ def test_probabilities_and_labels_are_read(
 ) -> None:
     """One column for each class, or one of lists; labels are classes, or number them."""
     assert same(read_predictions(written(tmp_path, name, text), **arguments), TABLE)
+
+
+def test_objects_may_name_the_classes_in_any_order(tmp_path: Path) -> None:
+    """Of pipelines the most probable class comes first: two files are of the same items."""
+    made = [
+        read_predictions(
+            written(tmp_path, f"{name}.jsonl", f'{{"probabilities":{{{scores}}},"label":"a"}}'),
+            probe="p",
+        )
+        for name, scores in (("x", '"b":0.9,"a":0.1'), ("y", '"a":0.9,"b":0.1'))
+    ]
+    assert made[0].signature.hard == made[1].signature.hard
+    assert made[0].classes == made[1].classes == ("a", "b")
+    assert [one.correct.tolist() for one in made] == [[False], [True]]
+    numbered = {"probabilities": [{1: 0.9, 0: 0.1}], "label": [1]}
+    assert Predictions.from_frame(numbered).correct.tolist() == [True]
 
 
 def test_logits_are_read(tmp_path: Path) -> None:
@@ -226,6 +263,12 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
             "classes at least: add the column of the other class, 1 minus this one",
         ),
         (
+            "prob_max,prob_a,prob_b,label\n.6,.4,.6,a\n",
+            "sum to 1.6, not 1; divide each row by its sum if these are scores of one choice, or, "
+            'if they are logits, say so: columns={"logits": "prob_*"} (--column "logits=prob_*"); '
+            "list the columns of the classes if others begin alike",
+        ),
+        (
             "prob_cat,prob_dog\n.5,.5\n",
             "has probabilities (column 'prob_cat'), and no column 'label'",
         ),
@@ -245,6 +288,38 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
             "confidence,correct,prob_a,prob_b,label\n.9,1,.5,.5,a\n",
             "line 2, column 'confidence': '.9' is not what the probabilities say (0.5); say "
             "which counts",
+        ),
+        (
+            "confidence,correct,logit_a,logit_b,label\n.9,1,0,0,a\n",
+            "line 2, column 'confidence': '.9' is not what the logits say (0.5); say which counts",
+        ),
+        (
+            "prob_a,prob_b,prediction,label\n.5,.5,b,a\n.6,.4,b,b\n",
+            "line 3, column 'prediction': 'b' is not what the probabilities say ('a'); say which",
+        ),
+        (
+            "prob_a,prob_b,prob_c,label\n.6,.2,.2,True\n",
+            "line 2, column 'label': 'True' is none of the classes 'a', 'b', 'c'",
+        ),
+        # confidence, prediction and label
+        (
+            "confidence,prediction,label\n" + ".3,0,0\n" * 5 + ".7,1,0\n",
+            "line 2, column 'confidence': '.3' is no confidence in the answer '0': the column is "
+            "at most 0.5 for all answers '0' and at least 0.5 for all '1', as the probability of "
+            "'1' is; give the columns prob_0 = 1 - p and prob_1 = p in its place",
+        ),
+        (
+            "confidence,prediction,label\n.9,1,dog\n.8,0,cat\n",
+            "line 2, column 'prediction': '1' is never a value of column 'label' (such as 'dog'), "
+            "nor is any other answer; write both columns alike, or say in a column 'correct'",
+        ),
+        (
+            "confidence,prediction,label\n.9,nan,nan\n",
+            "line 2, column 'prediction': 'nan' may stand for a missing value; leave its row out",
+        ),
+        (
+            'confidence,correct,group\n.9,TRUE,"a"\n.8,TRUE,NA\n',
+            "line 3, column 'group': 'NA' may stand for a missing value; leave its cell empty",
         ),
         # ids
         (
@@ -272,6 +347,7 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
             "no column 'correct' (did you mean 'is_correct'?); if it has another name, say "
             'so: columns={"correct": "..."} (--column correct=...)',
         ),
+        (HEADER + '"1",.5,TRUE\n', "give row names a header or leave them out (R: row.names"),
         (HEADER + ".5,1\nconfidence,correct\n.4,0\n", "line 3: is the header once more"),
         ('confidence,correct,text\n.5,1,"abc\n.4,0,x\n', "line 2: is no row of a CSV file"),
         (HEADER.encode("utf-16"), "is UTF-16 or UTF-32 text"),
@@ -369,7 +445,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     """Nothing there, a folder, no path."""
     with pytest.raises(PredictionsError, match=r"none\.csv: there is no such file"):
         read_predictions(tmp_path / "none.csv")
-    with pytest.raises(PredictionsError, match="it is a folder"):
+    with pytest.raises(PredictionsError, match=r"it is a folder without samples_\*\.jsonl"):
         read_predictions(tmp_path)
     with pytest.raises(UsageError, match="must be text or a Path, got None"):
         read_predictions(None)  # type: ignore[arg-type]
@@ -404,6 +480,13 @@ def test_wrong_arguments_are_named(tmp_path: Path, arguments: dict[str, Any], me
     with pytest.raises((PredictionsError, UsageError)) as caught:
         read_predictions(path, **arguments)
     assert message in str(caught.value)
+
+
+def test_two_answers_may_have_confidences_below_a_half(tmp_path: Path) -> None:
+    """As stated ones have; what is no probability of one class is read."""
+    rows = "".join(f"{p},{answer},yes\n" for p in (0.3, 0.6) for answer in ("yes", "no") * 5)
+    path = written(tmp_path, "p.csv", f"confidence,prediction,label\n{rows}")
+    assert read_predictions(path).correct.sum() == 10
 
 
 def test_what_counts_can_be_chosen(tmp_path: Path) -> None:

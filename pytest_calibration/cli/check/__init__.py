@@ -13,9 +13,10 @@ from pytest_calibration.cli.arguments import (
     add_arguments,
     add_strictness,
     add_thresholds,
+    is_file,
     number,
 )
-from pytest_calibration.cli.check.check_inputs import add_reading, inputs, is_file
+from pytest_calibration.cli.check.check_inputs import add_reading, inputs
 from pytest_calibration.cli.check.check_session import FOLDER, Session
 from pytest_calibration.cli.output import FAILED, INCONCLUSIVE
 from pytest_calibration.cli.project import CONFIG

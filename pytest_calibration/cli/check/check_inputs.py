@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from pytest_calibration.cli.arguments import RECORDS, add_arguments, record_at
+from pytest_calibration.cli.arguments import (
+    RECORDS,
+    add_arguments,
+    add_file_choices,
+    file_choices,
+    is_file,
+    record_at,
+)
 from pytest_calibration.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
     from pytest_calibration.baselines import Baselines, Record
     from pytest_calibration.predictions import Predictions
-
-ENDINGS: Final = (
-    *RECORDS,
-    *(".csv", ".tsv", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".json"),
-)
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -29,35 +30,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
          "name of the file)"),
         ("--model", str, "NAME", "name of the model, for reports (default: the file)"),
     )  # fmt: skip
-    add_table(parser)
-
-
-def add_table(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say what of a file is read, and what it calls its columns."""
-    add_arguments(
-        parser,
-        ("--task", str, "NAME", "this task of lm-eval alone"),
-        ("--filter", str, "NAME", "this filter of lm-eval alone"),
-        ("--metric", str, "NAME", "this metric of lm-eval, such as acc_norm"),
-        ("--classes", names_in, "A,B", "the classes in the order of the probabilities"),
-    )  # fmt: skip
-    parser.add_argument(
-        "--column",
-        action="append",
-        type=_column,
-        metavar="ROLE=NAME",
-        help="what the table calls a column: --column confidence=score (repeatable)",
-    )
-    parser.add_argument("--run", dest="run_name", metavar="NAME", help="this run of lm-eval")
-
-
-def _column(text: str) -> tuple[str, str]:
-    role, equals, name = text.partition("=")
-    if not (role.strip() and equals and name.strip()):
-        raise argparse.ArgumentTypeError(
-            f"must be ROLE=NAME, such as confidence=score, got {text!r}"
-        )
-    return role.strip(), name.strip()
+    add_file_choices(parser)
 
 
 def inputs(
@@ -78,21 +51,11 @@ def read(options: argparse.Namespace, file: str, probe: str | None) -> list[Pred
     """Return each set of predictions in a file, read as the arguments say."""
     from pytest_calibration.readers import read_all
 
-    columns: dict[str, Any] = {}
-    for role, name in options.column or ():
-        names = names_in(name)
-        columns[role] = names if len(names) > 1 else name
-    return read_all(
-        file,
-        probe=probe,
-        model=options.model if file == options.file else None,
-        task=options.task,
-        filter=options.filter,
-        metric=options.metric,
-        run=options.run_name if file == options.file else None,
-        columns=columns or None,
-        classes=options.classes,
-    )
+    choices = file_choices(options)
+    if file != options.file:
+        choices.pop("run", None)
+    model = options.model if file == options.file else None
+    return read_all(file, probe=probe, model=model, **choices)
 
 
 def _with_file(options: argparse.Namespace) -> Iterator[tuple[Predictions, Record | Predictions]]:
@@ -142,23 +105,8 @@ def _one(options: argparse.Namespace, predictions: Predictions) -> list[Predicti
     return same
 
 
-def is_file(text: str) -> bool:
-    """Whether a baseline is a file, and not the name of a stored one."""
-    from pytest_calibration.readers import kind_of
-
-    path = Path(text)
-    if path.suffix.lower() in ENDINGS or os.path.isfile(path):
-        return True
-    return os.path.isdir(path) and kind_of(path) is not None
-
-
 def is_table(file: str) -> bool:
     """Whether the name of the file stands for that of its probe."""
     from pytest_calibration.readers import TABLE, kind_of
 
     return kind_of(file) in (None, TABLE)
-
-
-def names_in(text: str) -> list[str]:
-    """Return the names in a text that lists them."""
-    return [name.strip() for name in text.split(",")]

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pytest_calibration.cli.arguments import strictness
-from pytest_calibration.cli.check.check_inputs import is_file, is_table
+from pytest_calibration.cli.arguments import is_file, strictness
+from pytest_calibration.cli.check.check_inputs import is_table
 from pytest_calibration.cli.output import verdict_lines
 from pytest_calibration.cli.project import Project
 from pytest_calibration.errors import BaselineConflict, UsageError

@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.errors import CalibrationError, PredictionsError, UsageError
 from pytest_calibration.history.checkpoints import checkpoint_of, run_of
 from pytest_calibration.readers.lm_eval import NEWEST, NONE, SAMPLES
+from pytest_calibration.readers.tables import PARQUET
 from pytest_calibration.text.numbers import counted
 
 LANGUAGE_MODEL: Final = "language model"
@@ -367,6 +369,11 @@ def _sorted_out(folder: Path, path: Path, left_out: list[str]) -> list[Stored] |
     if path.stat().st_size > _MOST_READ:
         return None
     if kind_of(path) is None:
+        if path.suffix.lower() in PARQUET and not find_spec("pyarrow"):
+            left_out.append(
+                f"{_from(folder, path)}: cannot be looked at without pyarrow; "
+                'pip install "pytest-calibration[parquet]"'
+            )
         return _items(folder, path)
     try:
         return _predictions(folder, path)

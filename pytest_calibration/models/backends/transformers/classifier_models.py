@@ -35,6 +35,7 @@ from pytest_calibration.models.backends.transformers.reading import quiet
 from pytest_calibration.models.backends.transformers.scorer import BUDGET, is_memory
 from pytest_calibration.models.protocols import Text, Truncation
 from pytest_calibration.progress import PROGRESS
+from pytest_calibration.text.visible import quoted
 
 # What a tokenizer says of a text, by name: one list of the same length each.
 Encoded = Mapping[str, Sequence[int]]
@@ -329,12 +330,15 @@ class TransformersTokenClassifier(ClassifierInMemory):
 
 def _class_names(name: str, config: Any) -> tuple[str, ...]:
     named: Any = getattr(config, "id2label", None) or {}
-    # A hand-written file may have texts for keys.
-    names = {int(i): str(label) for i, label in dict(named).items()}
-    if sorted(names) != list(range(len(names))):
+    try:
+        # A hand-written file may have texts for keys.
+        names = {int(i): str(label) for i, label in named.items()}
+    except (AttributeError, TypeError, ValueError):
+        names = {}
+    if sorted(names) != list(range(len(named))):
         raise ModelError(
-            f"{name}: id2label in its config.json must name the classes 0 to {len(names) - 1}, got "
-            f"{sorted(names)[:20]}."
+            f"{name}: id2label in its config.json must name the classes 0 to {len(named) - 1}, got "
+            f"{quoted(named)}."
         )
     out = tuple(names[i] for i in range(len(names)))
     twice = next((label for label in out if out.count(label) > 1), None)

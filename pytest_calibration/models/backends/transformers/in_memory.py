@@ -147,8 +147,11 @@ class ModelInMemory:
             revision=spec.revision,
             temperature=settings.temperature,
         )
-        made.checkpoint_notes = tuple(checkpoint.notes)
-        made.notes[:0] = checkpoint.notes
+        notes = list(checkpoint.notes)
+        if settings.temperature != 1:
+            notes.append(f"it is served at a temperature of {settings.temperature:g}")
+        made.checkpoint_notes = tuple(notes)
+        made.notes[:0] = notes
         return made
 
     @classmethod

@@ -89,7 +89,9 @@ def check_class(name: str, model: Any) -> None:
     """
     kind = type(model).__name__
     _check_no_encoder(name, kind, model.config)
-    if _OTHER_HEAD.search(kind):
+    # What AutoModel loads has no head at all.
+    bare = hasattr(transformers, kind) and not (_CAUSAL.search(kind) or hasattr(model, "lm_head"))
+    if _OTHER_HEAD.search(kind) or (bare and kind.endswith("Model")):
         raise of_another_kind(name, kind, CAUSAL_LM)
 
 

@@ -44,7 +44,11 @@ def spoiled(bert: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "family", ["bert", "roberta", "deberta", "gpt_neox", "llama", "gpt2", "bart"]
+    "family",
+    [
+        *("bert", "roberta", "deberta", "distilbert", "modernbert"),
+        *("gpt_neox", "llama", "gpt2", "qwen2", "bart", "t5"),
+    ],
 )
 def test_ragged_texts_score_as_one_by_one(family: str) -> None:
     """Encoders, decoders and both: what is scored together changes nothing."""
@@ -241,7 +245,10 @@ def test_regression_is_refused(spoiled: Path) -> None:
     ("names", "message"),
     [
         ({"0": "a", "1": "b", "2": "a"}, "gives several classes the name 'a'"),
-        ({"0": "a", "1": "b", "3": "c"}, r"must name the classes 0 to 2, got \[0, 1, 3\]"),
+        (
+            {"0": "a", "1": "b", "3": "c"},
+            r"must name the classes 0 to 2, got \{0: 'a', 1: 'b', 3: ",
+        ),
         ({"0": "a", "1": "b"}, "3 in the file and|in the file and .* in the model"),
     ],
 )
@@ -254,6 +261,22 @@ def test_names_that_fit_no_head_are_refused(
     )
     with pytest.raises(ModelError, match=message):
         load_model(str(spoiled), device="cpu").class_probabilities(TEXTS)
+
+
+@pytest.mark.parametrize("names", [{"first": "a"}, ["a", "b", "c"], {None: "a"}])
+def test_names_in_memory_have_numbers(names: Any) -> None:
+    """A configuration can be given anything there."""
+    model = new_classifier("bert")
+    model.config.id2label = names
+    with pytest.raises(ModelError, match=r"model: id2label .* must name the classes 0 to"):
+        in_memory(model, bpe())
+
+
+def test_a_body_without_a_head_is_named() -> None:
+    """What AutoModel loads gives no numbers for anything."""
+    for body in (new_classifier("bert").bert, new_model("llama").model):
+        with pytest.raises(ModelError, match=f"model: is a {type(body).__name__}, no causal"):
+            in_memory(body, bpe())
 
 
 def test_names_may_come_from_the_settings(bert: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import all_loaded  # noqa: F401  before any inner run
 import numpy as np
 import pytest
 from checkpoints import bpe, new_model, quietly, save
@@ -15,6 +17,7 @@ from numpy.testing import assert_allclose
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from pytest_calibration.cli.project import Project  # noqa: E402
 from pytest_calibration.errors import ModelError, UsageError  # noqa: E402
 from pytest_calibration.models.adopted import adopted  # noqa: E402
 from pytest_calibration.models.backends.transformers.vocabulary import Vocabulary  # noqa: E402
@@ -105,6 +108,9 @@ def test_a_temperature_is_part_of_identity_and_signature(neox: Path, tmp_path: P
     probe = MultipleChoice(scoring="text", template="{question}")
     before, after = (probe.run(load(neox, temperature=t), limit=4) for t in (1, 2))
     assert after.signature.soft["temperature"] == "2"
+    served = load(neox, temperature=2)
+    served.load()
+    assert "it is served at a temperature of 2" in served.notes
     # The question is the same, so the two are compared.
     assert before.signature.hard == after.signature.hard
 
@@ -135,6 +141,28 @@ def test_a_model_in_memory_is_served_as_the_project_says(tmp_path: Path) -> None
     assert served.next_token([PROMPT])[0].top_probability.max() < 1
     with pytest.raises(UsageError, match=r"temperature: 2\.5\} of calibration\.yaml .* divide"):
         adopted(lambda texts: np.ones((len(texts), 1)), settings, None)
+
+
+ASKED = """
+def test_model(calibration_model, calibration_parent):
+    assert calibration_model.settings.temperature == 2
+    assert calibration_parent.settings.temperature == 1
+"""
+
+
+def test_a_parent_is_asked_as_it_is(
+    neox: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temperature belongs to the models that are tested: in a test, and in a command."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:cacheprovider")
+    (pytester.path / "calibration.yaml").write_text("model: {temperature: 2}", "utf-8")
+    pytester.makepyfile(ASKED)
+    flags = (f"--calibration-model={neox}", f"--calibration-parent={neox}")
+    pytester.runpytest_inprocess(*flags).assert_outcomes(passed=1)
+    monkeypatch.chdir(pytester.path)
+    project = Project(Namespace(config=None, cache_dir=None))
+    assert project.model(str(neox)).settings.temperature == 2  # type: ignore[attr-defined]
+    assert project.parent(str(neox)).settings.temperature == 1  # type: ignore[attr-defined]
 
 
 def test_a_model_that_is_imported_is_refused(
