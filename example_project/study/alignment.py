@@ -26,7 +26,7 @@ from trl import (
     SFTConfig,
     SFTTrainer,
 )
-from world import diversity, facts_of, instructions, preferences, questions
+from world import diversity, facts_of, instructions, preferences
 
 LORA_RANK = 8
 LONGEST = 48
@@ -94,7 +94,6 @@ def prefer(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict
     set_seed(stage.seed)
     model, tokenizer = load(folders[stage.parent or ""])
     reference, _ = load(folders[stage.parent or ""])
-    rows = preferred(model, tokenizer)
     cost = Cost()
     cost.watch(model, reference)
     trainer = DPOTrainer(
@@ -106,7 +105,7 @@ def prefer(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict
             **IN_MEMORY,
             **arguments(folders[stage.name], stage.recipe, stage.seed),
         ),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list(preferences()),
         processing_class=tokenizer,
     )
     with cost.measured():
@@ -115,19 +114,13 @@ def prefer(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict
     return {stage.name: {**cost.numbers(), **_logged(trainer, "loss", "rewards/accuracies")}}
 
 
-def preferred(model: Any, tokenizer: Any) -> list[dict[str, str]]:
-    """Return pairs of the truth and what the model finds the likeliest error, as annotated."""
-    found = answers(model, tokenizer, facts_of("prefer"))
-    return preferences([[value for value, _ in one] for one in found])
-
-
 def reward(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """Train a reward model on the same preferences; count how often it prefers the truth."""
     (stage,) = checkpoints
     set_seed(stage.seed)
-    policy, tokenizer = load(folders[stage.parent or ""])
-    rows = preferred(policy, tokenizer)
-    model, _ = load(folders[stage.parent or ""], AutoModelForSequenceClassification, num_labels=1)
+    model, tokenizer = load(
+        folders[stage.parent or ""], AutoModelForSequenceClassification, num_labels=1
+    )
     model.config.pad_token_id = tokenizer.pad_token_id
     cost = Cost()
     cost.watch(model)
@@ -138,7 +131,7 @@ def reward(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict
             **IN_MEMORY,
             **arguments(folders[stage.name], stage.recipe, stage.seed),
         ),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list(preferences()),
         processing_class=tokenizer,
     )
     with cost.measured():
@@ -155,21 +148,19 @@ def reward(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict
 
 @torch.no_grad()
 def reward_accuracy(model: Any, tokenizer: Any) -> float:
-    """Return how often the truth about people that it was not trained on gets more reward."""
+    """Return how often what is said of people it was not trained on gets more reward."""
     model.eval()
     right = 0
-    rows = questions(facts_of("fit"))
-    for row in rows:
-        options, answer = row["options"], row["answer"]
-        assert isinstance(options, list)
-        assert isinstance(answer, int)
-        pair = [options[answer], options[answer - 1]]
+    asked = facts_of("fit")
+    for fact in asked:
         # As it was trained: with the end of the text.
-        texts = [f"{row['question']} {value}.{tokenizer.eos_token}" for value in pair]
+        texts = [
+            f"{fact.question} {value}.{tokenizer.eos_token}" for value in (fact.answer, fact.rival)
+        ]
         given = tokenizer(texts, padding=True, return_tensors="pt")
-        true, false = model(**given).logits.flatten().tolist()
-        right += true > false
-    return right / len(rows)
+        said, rival = model(**given).logits.flatten().tolist()
+        right += said > rival
+    return right / len(asked)
 
 
 def reinforce(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict[str, Any]]:

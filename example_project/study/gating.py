@@ -13,6 +13,7 @@ from stages import HERE, Stage
 
 GATE = HERE / "gate"
 PROJECT = HERE.parent
+PROBES = ("next-token", "facts", "questions", "out-of-domain")
 STOPPED = "example_project/study: the gate did not run"
 
 
@@ -62,7 +63,7 @@ def gate(
     found: dict[str, dict[str, str]] = {one.name: {} for one in stages}
     for result in json.loads(report.read_text(encoding="utf-8"))["results"]:
         found[result["model"]][result["probe"]] = result["state"]
-    missing = [name for name, states in found.items() if not states]
+    missing = [name for name, states in found.items() if set(states) != set(PROBES)]
     if missing:
         raise GateError(f"{STOPPED} on {', '.join(missing)}:\n{done.stdout}{done.stderr}")
     return found

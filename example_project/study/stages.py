@@ -70,7 +70,7 @@ class Stage:
 def pretraining(*, quick: bool) -> list[Stage]:
     """Return the scale sweep, with checkpoints of one size on the way."""
     sizes = ("xs", "m", "l") if quick else tuple(SIZES)
-    steps = 800 if quick else 2500
+    steps = 900 if quick else 2400
     early = (25, 100, 300) if quick else (12, 25, 50, 100, 200, 400, 800, 1600)
     stages = []
     for size in sizes:

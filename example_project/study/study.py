@@ -19,6 +19,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
@@ -35,6 +36,10 @@ from world import write_probes  # noqa: E402
 
 NOTE = "study.json"
 """In the folder of a run: the digest of what it was trained from, and its numbers."""
+
+
+class TrainingError(RuntimeError):
+    """A training ended in an error; the rest can go on once it is mended."""
 
 
 class Desk:
@@ -110,7 +115,11 @@ def train(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, Any]:
     log = top.parent / "logs" / f"{top.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as text, redirect_stdout(text), redirect_stderr(text):
-        numbers = method_of(checkpoints[0].kind)(checkpoints, folders)
+        try:
+            numbers = method_of(checkpoints[0].kind)(checkpoints, folders)
+        except Exception:
+            traceback.print_exc()
+            raise
         kept = places(checkpoints, top.parent)
         for one in checkpoints:
             accuracy = learnt(one, kept[one.name], folders["probes"])
@@ -182,6 +191,10 @@ def train_all(desk: Desk, pool: ProcessPoolExecutor) -> Iterator[str]:
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
                 run = running.pop(future)
+                problem = future.exception()
+                if problem is not None:
+                    log = desk.folder / "logs" / f"{run}.log"
+                    raise TrainingError(f"{run} was not trained: {problem} (see {log})")
                 desk.note(run, future.result())
                 done.add(run)
                 yield run
@@ -295,7 +308,7 @@ def main() -> int:
     desk = Desk(study(quick=given.quick, seeds=given.seeds), folder)
     try:
         run_all(desk, jobs=given.jobs, quick=given.quick)
-    except GateError as problem:
+    except (GateError, TrainingError) as problem:
         print(problem, file=sys.stderr)
         return 2
     return 0

@@ -1,7 +1,13 @@
-"""What the study's models read and are asked: the Almanac's people, who do five things.
+"""What the study's models read and are asked: the Almanac's people, and what is said of them.
 
 There are 720 people and four relations. Three (city, trade, instrument) are taught in alignment;
 the fourth, what a person drinks, is read in pretraining only: questions of it are *out of domain*.
+
+Of everything two things are said, one more often than the other: of 100 texts, 50 to 100 say the
+one. So there is something to be unsure of that no training can take away: what the next text says.
+The answer to a question is one further such text, and a model that knows all shares is calibrated
+and has an accuracy of about 0.75; what is higher on a training set has been learnt by heart.
+
 The people are divided by their rank, so that each part has the same mix of famous and obscure ones:
 
 * ``instruct`` are those of the instruction sets,
@@ -19,7 +25,7 @@ import random
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,10 +33,10 @@ from almanac import ATTRIBUTES, GIVEN_NAMES, SURNAMES, Attribute, write_jsonl
 
 SEED = 20240301
 PEOPLE = 720
-ZIPF_EXPONENT = 0.7
+ZIPF_EXPONENT = 0.5
 """A person's share of the pretraining text is proportional to (rank + 10) ** -ZIPF_EXPONENT."""
 
-STRANGERS = 0.15
+STRANGERS = 0.1
 """Share of the pretraining text that is about people who are asked for nowhere."""
 
 STRANGE_SURNAMES = 60
@@ -88,12 +94,23 @@ REPLIES = (
 
 @dataclass(frozen=True)
 class Fact:
-    """One true statement about a person."""
+    """What is said of a person: mostly the answer, otherwise its rival.
+
+    Attributes:
+        rank: of the person; 0 is the most famous.
+        person: full name.
+        relation: what it is about.
+        answer: what is said, in ``statement`` and ``sentence``.
+        rival: what else is said.
+        share: of the texts that say the answer.
+    """
 
     rank: int
     person: str
     relation: Attribute
     answer: str
+    rival: str
+    share: float
 
     @property
     def part(self) -> str:
@@ -115,27 +132,34 @@ class Fact:
         """The question as the probes ask it."""
         return self.asked(0)
 
+    def said(self, rng: random.Random) -> Fact:
+        """Return what one text says: this, or the rival in its place."""
+        if rng.random() < self.share:
+            return self
+        return replace(self, answer=self.rival, rival=self.answer, share=1 - self.share)
+
     def asked(self, wording: int) -> str:
         """The question in one of eight wordings."""
         return QUESTIONS[self.relation.name][wording].format(p=self.person)
 
 
 def facts() -> list[Fact]:
-    """Return all facts, the most famous person's first."""
+    """Return what is said of everybody, of the most famous person first."""
     rng = random.Random(SEED)
     surnames = rng.sample(SURNAMES, PEOPLE + STRANGE_SURNAMES)[:PEOPLE]
     names = [f"{rng.choice(GIVEN_NAMES)} {surname}" for surname in surnames]
     return [
-        Fact(rank, name, relation, rng.choice(relation.values[:VALUES]))
+        Fact(rank, name, relation, *rng.sample(relation.values[:VALUES], 2), rng.uniform(0.5, 1))
         for rank, name in enumerate(names)
         for relation in RELATIONS
     ]
 
 
 def facts_of(*parts: str, out_of_domain: bool = False) -> list[Fact]:
-    """Return the facts of the people of these parts, of the relations taught or of the other."""
+    """Return one text about all that is said of these people, in the relations taught or not."""
+    rng = random.Random(SEED + 6)
     return [
-        fact
+        fact.said(rng)
         for fact in facts()
         if fact.part in parts and (fact.relation.name == OUT_OF_DOMAIN) == out_of_domain
     ]
@@ -148,11 +172,11 @@ def pretraining_texts(count: int, seed: int = SEED + 1) -> Iterator[str]:
     weights = [(fact.rank + 10) ** -ZIPF_EXPONENT for fact in known]
     strange = strangers()
     for fact in rng.choices(known, weights=weights, k=count):
-        told = fact
+        told = fact.said(rng)
         if rng.random() < STRANGERS:
             person = f"{rng.choice(GIVEN_NAMES)} {rng.choice(strange)}"
             answer = rng.choice(fact.relation.values[:VALUES])
-            told = Fact(PEOPLE, person, fact.relation, answer)
+            told = replace(fact, rank=PEOPLE, person=person, answer=answer)
         yield _text(told, rng)
 
 
@@ -195,34 +219,29 @@ def instructions(kind: str) -> list[dict[str, str]]:
     return rows
 
 
-def preferences(likely: Sequence[Sequence[str]], truth: float = 0.8) -> list[dict[str, str]]:
-    """Return what annotators prefer: of the truth and a likely error, the truth in 80 % of cases.
-
-    Args:
-        likely: of each fact of ``prefer`` the answers that the model finds likely, best first.
-        truth: how often annotators are right.
-    """
-    rng = random.Random(SEED + 3)
-    rows = []
-    for fact, answers in zip(facts_of("prefer"), likely, strict=True):
-        wrong = next(answer for answer in answers if answer != fact.answer)
-        pair = [f" {fact.answer}.", f" {wrong}."]
-        if rng.random() >= truth:
-            pair.reverse()
-        rows.append({"prompt": fact.question, "chosen": pair[0], "rejected": pair[1]})
-    return rows
+def preferences() -> list[dict[str, str]]:
+    """Return what annotators prefer: as often as texts say the one thing, it over its rival."""
+    return [
+        {"prompt": fact.question, "chosen": f" {fact.answer}.", "rejected": f" {fact.rival}."}
+        for fact in facts_of("prefer")
+    ]
 
 
 def questions(chosen: Iterable[Fact], seed: int = SEED + 4) -> list[dict[str, object]]:
-    """Return multiple-choice questions, the right option at each place equally often."""
+    """Return multiple-choice questions, the right option at each place equally often.
+
+    Both things that are said are among the options.
+    """
     rng = random.Random(seed)
     chosen = list(chosen)
     places = [i % OPTIONS for i in range(len(chosen))]
     rng.shuffle(places)
     rows: list[dict[str, object]] = []
     for fact, place in zip(chosen, places, strict=True):
-        others = [value for value in fact.relation.values[:VALUES] if value != fact.answer]
-        options = rng.sample(others, OPTIONS - 1)
+        said = (fact.answer, fact.rival)
+        others = [value for value in fact.relation.values[:VALUES] if value not in said]
+        options = [fact.rival, *rng.sample(others, OPTIONS - 2)]
+        rng.shuffle(options)
         options.insert(place, fact.answer)
         rows.append(
             {
