@@ -61,10 +61,11 @@ def _start(study: Study, outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield ""
     yield (
         "The experiments of Zhu et al. 2023 (what each stage of training does to calibration) and "
-        "Xiao et al. 2025 (what restores it after preference alignment), run on very small "
-        "models, and gated by this plugin. `tox -e study` trains and measures "
-        f"them, `{COMMAND}` makes this page from what was measured. At this scale a finding may "
-        "fail to appear; then the page says so."
+        "Xiao et al. 2025 (what restores it after preference alignment), run on very small models, "
+        "and gated by this plugin. `tox -e study` trains and measures them "
+        "([how](../example_project/README.md#the-study-every-stage-of-alignment-gated)), "
+        f"`{COMMAND}` makes this page from what was measured. At this scale a finding may fail to "
+        "appear; then the page says so."
     )
     yield ""
     if study.table.quick:
@@ -75,10 +76,10 @@ def _start(study: Study, outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield ""
     seeds = ", ".join(map(str, study.seeds))
     rows = [
-        ("measured", first if first == final else f"{first} to {final}"),
+        ("date", first if first == final else f"{first} to {final}"),
         ("seeds", seeds),
         ("device", text(study.table.device)),
-        ("checkpoints", f"{len(names)} measured, {len(study.stages)} made"),
+        ("measured", f"{len(names)} of {len(study.stages)} stages; reward models are not"),
         ("probes", ", ".join(f"`{probe}`" for probe in study.probes)),
         ("largest model", _largest(study)),
     ]
