@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -200,6 +201,7 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
+@cache
 def graph_of(root: Path) -> dict[str, set[str]]:
     """Map each module to what it imports of ours: as it is loaded, later, and for types.
 
