@@ -234,3 +234,42 @@ def test_texts_say_one_thing_more_often() -> None:
     for row in ROWS["questions"]:
         fact = known[row["group"], row["slice"]]
         assert {fact.answer, fact.rival} <= set(row["options"])
+
+
+@pytest.mark.parametrize(
+    ("code", "left_out", "message"),
+    [
+        (1, "", ""),
+        (0, "", ""),
+        (4, "", r"did not run \(4\):\nno such option"),
+        (1, "facts", r"did not run on cft-s0-e1:\nno such option"),
+    ],
+)
+def test_verdicts_are_those_of_the_report(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, code: int, left_out: str, message: str
+) -> None:
+    """A stage without a verdict on each probe is an error, with what pytest printed."""
+    gating = module("gating")
+    group = [one for one in desk.stages if one.run == "cft-s0"]
+
+    def run(command: list[str], **_: Any) -> Any:
+        assert sum(word.startswith("--calibration-model=cft-s0-e") for word in command) == 2
+        assert f"--calibration-parent=dpo-s0={desk.folder / 'dpo-s0'}" in command
+        results = [
+            {"model": one.name, "probe": probe, "state": "passed"}
+            for one in group
+            for probe in gating.PROBES
+            if (one.name, probe) != ("cft-s0-e1", left_out)
+        ]
+        (desk.folder / "gate.json").write_text(json.dumps({"results": results}), "utf-8")
+        return gating.subprocess.CompletedProcess(command, code, "no such option", "")
+
+    monkeypatch.setattr(gating.subprocess, "run", run)
+    folders = desk.folders()
+    arguments = (group, folders["dpo-s0"], folders, desk.folder)
+    if message:
+        with pytest.raises(gating.GateError, match=message):
+            gating.gate(*arguments)
+    else:
+        expected = dict.fromkeys(gating.PROBES, "passed")
+        assert gating.gate(*arguments) == {one.name: expected for one in group}
