@@ -111,9 +111,22 @@ def test_one_seed_is_judged_over_its_items(tmp_path: Path, items: bool) -> None:
 
 def test_what_never_varies_has_an_interval_all_the_same(tmp_path: Path) -> None:
     """Equal answers of one seed: up to three of n may change (rule of three)."""
-    found = outcome(aligned(1, {0: 0.0}, tmp_path), "dpo-over-confident")
+    found = outcome(aligned(1, {0: 0.1}, tmp_path), "dpo-collapses")
     assert found.result == "not seen"
+    assert found.estimate.value == 0
     assert found.estimate.high == pytest.approx(1.96 * math.sqrt(3) / 1000, rel=1e-3)
+
+
+def test_a_training_that_did_nothing_supports_nothing(tmp_path: Path) -> None:
+    """That RLHF changes nothing is not shown by a policy that was never trained."""
+    stages = [
+        stage("sft-s0", "sft", dataset="diverse"),
+        stage("rloo-s0", "rloo", "sft-s0"),
+    ]
+    study = measured.Study.read(write_study(tmp_path, stages, lambda *_: 0.05, probes=[QUESTIONS]))
+    found = outcome(study, "rlhf-adds-nothing")
+    assert found.result == "not measured"
+    assert found.missing == "rloo-s0 answers exactly as sft-s0: it was not trained"
 
 
 def test_a_missing_stage_is_named(tmp_path: Path) -> None:
@@ -357,6 +370,14 @@ def test_a_damaged_table_is_refused(tmp_path: Path, document: Any, problem: str)
     """In one sentence, with the place."""
     with pytest.raises(UsageError, match=problem):
         measured.Study.read(write(tmp_path, document))
+
+
+def test_a_number_that_is_not_one_is_not_there(tmp_path: Path) -> None:
+    """What a training logs as NaN is no number; the rest of the table counts."""
+    write_study(tmp_path, [A], lambda *_: 0.0, probes=[QUESTIONS])
+    write(tmp_path, {"stages": [A | {"extra": {"reward": math.nan, "kl": 0.1}}]})
+    (told,) = measured.Study.read(tmp_path).table.stages
+    assert told.extra == {"reward": None, "kl": 0.1}
 
 
 def test_what_was_never_run_is_refused(

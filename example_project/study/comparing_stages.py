@@ -181,11 +181,18 @@ def level(kind: str, **settings: Any) -> Build:
 def against_parent(kind: str, *, place: int = -1, **settings: Any) -> Build:
     """The checkpoints of a kind minus what they were trained from: the last, or the first (0)."""
 
-    def build(study: Study, seed: int, _: str) -> Form:
+    def build(study: Study, seed: int, probe: str) -> Form:
         stages = [run[place] for run in trainings(study, seed, kind, settings)]
         parents = [one for stage in stages if (one := study.ancestor(stage)) is not None]
         if len(parents) < len(stages):
             raise MissingStageError(f"a stage {_called(kind, settings)} has no parent")
+        for stage, parent in zip(stages, parents, strict=True):
+            ours, theirs = study.line(stage, probe), study.line(parent, probe)
+            # Else a training that failed would show that training changes nothing.
+            if ours is not None and theirs is not None and ours.metrics == theirs.metrics:
+                raise MissingStageError(
+                    f"{stage.name} answers exactly as {parent.name}: it was not trained"
+                )
         return Form((*average(stages), *average(parents, -1.0)))
 
     return build

@@ -7,6 +7,7 @@ whose folder it measured.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from pytest_calibration.errors import HistoryError, UsageError
 from pytest_calibration.history.lines import Line
 from pytest_calibration.input_files import read_text
 from pytest_calibration.predictions import Predictions
-from pytest_calibration.reports.documents import converted, loads
+from pytest_calibration.reports.documents import converted
 
 HERE: Final = Path(__file__).resolve().parent
 RUNS: Final = HERE.parent / "runs" / "study"
@@ -122,7 +123,9 @@ class Study:
         file = folder / "stages.json"
         text = read_text(file, MOST_BYTES, UsageError)
         try:
-            table = converted(loads(text), Table, "the table")
+            # What a training could not tell is NaN in its logs: such a number is not there.
+            document = json.loads(text, parse_constant=lambda _: None)
+            table = converted(document, Table, "the table")
         except ValueError as problem:
             raise UsageError(f"{file}: {problem}; run the study to write it anew.") from None
         return cls(table, History(folder / "history.jsonl"))
