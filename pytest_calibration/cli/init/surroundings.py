@@ -359,6 +359,7 @@ def _files(
         if len(stored) + len(items) >= _MOST_FILES:
             left_out.append(f"{_from(folder, path)} and later files: {_MOST_FILES} are enough")
             break
+        told = len(left_out)
         found = _sorted_out(folder, path, left_out)
         if isinstance(found, Items) and _TRAINED_ON.search(path.stem):
             left_out.append(f"{found.path}: by its name what a model is trained on")
@@ -374,7 +375,7 @@ def _files(
                 for one in found
                 if one.probe in named
             ]
-        elif whether and path.suffix.lower() in _TABLES:
+        elif whether and path.suffix.lower() in _TABLES and len(left_out) == told:
             neither.append(path)
     if not (stored or items):
         left_out += filter(None, map(_why_neither, neither[:_MOST_TOLD]))
@@ -443,13 +444,14 @@ def _predictions(
         if not found:
             raise PredictionsError("; ".join(left_out) or f"{path}: holds no samples of lm-eval.")
         return found
-    which, found = columns or {}, read_all(path, **(columns or {}))
+    which = columns or {}
+    sets = read_all(path, **which)
     items = ""
-    if len(found) == 1:
+    if len(sets) == 1:
         # Ids depend on the name of the probe, so that those of two files need one name.
         same = read_all(path, probe="same", **which)[0]
         items = digest(*sorted(map(str, same.item_ids)))
-    return [Stored(_from(folder, path), one.probe, which, items) for one in found]
+    return [Stored(_from(folder, path), one.probe, which, items) for one in sets]
 
 
 def _newest_run(folder: Path, path: Path, left_out: list[str]) -> list[Stored]:
