@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ from pytest_calibration.predictions.arrays import (
 )
 from pytest_calibration.predictions.conversion import as_text, shown
 
+# How the names of columns of classes often begin.
+_OF_CLASS: Final = re.compile(
+    r"(p|pr|proba?|probabilit\w+?|scores?|softmax|logits?)[-_.: ]", re.IGNORECASE
+)
 # Role of a table of probabilities or logits to how the names of its columns begin.
 TABLES: Final = {"probabilities": "prob_", "logits": "logit_"}
 ONE_COLUMN: Final = (
@@ -451,12 +456,22 @@ class _Reading:
         return np.array([a == b for a, b in zip(answers, labels, strict=True)], np.bool_)
 
     def _refuse(self) -> NoReturn:
+        role, name = self._alike() or ("confidence", "score")
+        argument = f"{role}={name}"
         raise PredictionsError(
             f"{self.table.where}: holds no predictions: needs the columns confidence and correct, "
-            "or prob_<class> for each class and label; name yours with "
-            'columns={"confidence": "score", ...} (--column confidence=score). '
-            f"There are: {self._listed()}."
+            "or confidence, prediction and label, or prob_<class> for each class and label; name "
+            f'yours with columns={{"{role}": "{name}", ...}} '
+            f"(--column {shlex.quote(argument)}). There are: {self._listed()}."
         )
+
+    def _alike(self) -> tuple[str, str] | None:
+        """Return role and pattern of columns that begin alike, as those of classes do."""
+        begins = [found[0] for name in self.table.names if (found := _OF_CLASS.match(name))]
+        begin, times = Counter(begins).most_common(1)[0] if begins else ("", 0)
+        if times < 2:
+            return None
+        return ("logits" if "logit" in begin.lower() else "probabilities"), f"{begin}*"
 
     def _check_agreement(
         self, role: str, values: FloatArray, labels: IntArray, names: list[str] | None

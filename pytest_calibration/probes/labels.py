@@ -258,10 +258,11 @@ class Columns:
             if text in self._at:
                 # Another label is no name.
                 what, hint = "index", ""
+            pairs = "; a model of one output is a reward model, as a rule: kind: preference asks it"
             raise ProbeError(
                 f"{self._where}: the {what} {quoted(label)} is none of {self._model}, "
                 f"{known}{hint}; write names of its classes or their indices, or map the labels: "
-                "classes: {label: class}."
+                f"classes: {{label: class}}{pairs * (len(self.names) == 1)}."
             )
         return index
 

@@ -469,6 +469,13 @@ def test_a_label_that_the_model_does_not_know_is_named(
     assert model.asked == []
 
 
+def test_a_reward_model_is_asked_for_no_label(tmp_path: Path) -> None:
+    """Its one output is no class, and the error says which kind asks it."""
+    rows = [{"text": "a", "label": "glad"}]
+    with pytest.raises(ProbeError, match=r"is a reward model, as a rule: kind: preference asks it"):
+        probe(tmp_path, rows).run(FakeClassifier(["LABEL_0"]))
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

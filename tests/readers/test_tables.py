@@ -334,9 +334,18 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
         (HEADER, "holds no rows"),
         (
             "a,b\n1,2\n",
-            "holds no predictions: needs the columns confidence and correct, or prob_<class> "
-            "for each class and label",
+            "holds no predictions: needs the columns confidence and correct, or confidence, "
+            "prediction and label, or prob_<class> for each class and label; name yours with "
+            'columns={"confidence": "score", ...} (--column confidence=score)',
         ),
+        # columns of classes under a name of their own, which the sentence tells how to read
+        (
+            "label,proba_a,proba_b\na,.5,.5\n",
+            'columns={"probabilities": "proba_*", ...} (--column \'probabilities=proba_*\')',
+        ),
+        ("y,p.a,p.b\na,.5,.5\n", "(--column 'probabilities=p.*')"),
+        ("label,logits_a,logits_b\na,5,5\n", "(--column 'logits=logits_*')"),
+        ("label,score_a,b\na,.5,.5\n", "(--column confidence=score)"),
         ("0.5,1\n0.4,0\n", "line 1: holds values ('0.5,1'), and must name the columns"),
         (
             "confidence,confidence,correct\n.5,.5,1\n",
