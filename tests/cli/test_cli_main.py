@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -31,6 +32,16 @@ def script() -> Path:
     """Return the installed console script."""
     path = Path(sysconfig.get_path("scripts")) / cli.PROGRAM
     return path.with_suffix(".exe") if os.name == "nt" else path
+
+
+def test_the_package_runs_as_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``python -m pytest_calibration`` is the command."""
+    monkeypatch.setattr(sys, "argv", ["", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("pytest_calibration", run_name="__main__")
+    assert (end.value.code, capsys.readouterr().out) == (0, f"{cli.PROGRAM} {__version__}\n")
 
 
 def test_the_console_script_is_installed_and_runs() -> None:
