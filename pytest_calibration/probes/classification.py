@@ -28,6 +28,7 @@ from pytest_calibration.probes.labels import (
     Label,
     Labelled,
     Translation,
+    label_text,
     labelled_item,
     shape_of,
 )
@@ -112,7 +113,8 @@ class Classification(ItemProbe[Labelled]):
 
     def content(self, item: Labelled) -> tuple[object, ...]:
         """Return what identifies a text."""
-        return item.text, item.pair or "", *item.words, *item.labels
+        labels = (one if one is None else label_text(one) for one in item.labels)
+        return item.text, item.pair or "", *item.words, *labels
 
     def run(self, model: Any, *, limit: int | None = None) -> Predictions:
         """Classify every text; ``limit`` counts items.
