@@ -219,7 +219,9 @@ class Classification(ItemProbe[Labelled]):
             names: Sequence[str] = () if given is None else tuple(map(str, given))
         else:
             # The classes are those of the probe; the model's own say what it can conclude.
-            named = {label for label in labels if isinstance(label, str)}
+            # A number is none: tables of text have the indices of classes as texts.
+            texts = (label_text(label) for label in labels)
+            named = {text for text in texts if not text.isdecimal()}
             names = self.translation.names or sorted(named)
             if len(names) < 2:
                 raise ProbeError(

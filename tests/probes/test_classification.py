@@ -553,3 +553,21 @@ def test_a_label_has_one_id_however_a_table_writes_it(tmp_path: Path, several: b
         path.write_text(json.dumps({"text": "a", "label": [label] if several else label}))
         ids.append(Classification("c", path=path).ids().tolist())
     assert len(set(map(tuple, ids))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rows.csv", "text,label\na,0\nb,1\n"),
+        ("rows.csv", "text,label\na,0.0\nb,1.0\n"),
+        ("rows.jsonl", '{"text":"a","label":0}\n{"text":"b","label":1}\n'),
+    ],
+)
+def test_a_hypothesis_never_asks_for_the_number_of_a_class(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    """An index names nothing, in a table of text or not; ``classes`` say what it stands for."""
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ProbeError, match=r"needs two classes or more.*name them: classes"):
+        Classification("c", path=path, hypothesis="It is {}.").run(FakeClassifier())
