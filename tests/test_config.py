@@ -88,6 +88,21 @@ def test_no_file_is_a_configuration_that_says_nothing() -> None:
         ("model: {device: tpu}", r"model: unknown device 'tpu'; use one of auto, cpu, cuda, mps"),
         ("model: {dtype: 32}", r"model: dtype must be text, got 32"),
         ("model: {dtype: int8}", r"model: unknown dtype 'int8'; use one of auto, float32"),
+        ("model: {temperature: hot}", r"model: temperature must be a number, got 'hot'"),
+        ("model: {temperature: true}", r"model: temperature must be a number, got True"),
+        ("model: {temperature: 0}", r"model: temperature must be a finite number above 0, got 0;"),
+        (
+            "model: {temperature: -2}",
+            r"model: temperature must be a finite number above 0, got -2;",
+        ),
+        (
+            "model: {temperature: .inf}",
+            r"model: temperature must be a finite number above 0, got inf;",
+        ),
+        (
+            "model: {temperature: .nan}",
+            r"model: temperature must be a finite number above 0, got nan;",
+        ),
         (
             "model: {batch_tokens: 2k}",
             r"model: batch_tokens must be a whole number or null, .*'2k'",

@@ -37,7 +37,9 @@ from pytest_calibration.errors import CalibrationError, UsageError
 from pytest_calibration.version import __version__
 
 PROGRAM: Final = "pytest-calibration"
-COMMANDS: Final = ("init", "check", "plan", "aa", "show", "compare", "drift", "threshold", "pin")
+COMMANDS: Final = (
+    *("init", "check", "plan", "aa", "show", "compare", "drift", "threshold", "recalibrate", "pin"),
+)
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 UNREAD: Final = 141

@@ -121,7 +121,7 @@ def _asked(
     """Return the model's and the parent's predictions on each probe."""
     names = project.names
     model = project.model(options.model)
-    asker = project.asker(None if options.parent is None else project.model(options.parent))
+    asker = project.asker(None if options.parent is None else project.parent(options.parent))
     answers = [asker.ask(model, name) for name in names]
     model.release()
     return [(answer, asker.parent_predictions(answer.probe)) for answer in answers]

@@ -149,7 +149,7 @@ def _asked(
             f"compare: {options.before} and {options.after} name {len(specs)} model"
             f"{'s' * (len(specs) != 1)}; name two. Of more, pytest-calibration drift tells."
         )
-    before, after = map(project.model, specs)
+    before, after = project.parent(specs[0]), project.model(specs[1])
     asker = project.asker(before)
     answers = [asker.ask(after, name) for name in project.names]
     after.release()

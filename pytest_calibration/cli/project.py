@@ -89,11 +89,21 @@ class Project:
         folder = self._options.cache_dir
         return None if folder is None else Cache(Path(folder))
 
-    def model(self, spec: str | ModelSpec) -> LazyModel:
-        """Return the model that a spec names; its weights are read when it is first asked."""
+    def model(self, spec: str | ModelSpec, *, temperature: float | None = None) -> LazyModel:
+        """Return the model that a spec names; its weights are read when it is first asked.
+
+        Args:
+            spec: a directory, an adapter directory, a hub id.
+            temperature: that it is served at; None for what the project says.
+        """
         from pytest_calibration.models.loading import load_model
 
-        return load_model(spec, self.config.load_settings(), cache=self._cache)
+        settings = self.config.load_settings(temperature=temperature)
+        return load_model(spec, settings, cache=self._cache)
+
+    def parent(self, spec: str | ModelSpec) -> LazyModel:
+        """Return a model that others are compared with: it is asked as it is."""
+        return self.model(spec, temperature=1.0)
 
     def asker(self, parent: Model | None = None) -> Asker:
         """Return what asks models the probes of this project."""
@@ -151,7 +161,8 @@ def measure_checkpoints(
         start = checkpoint_of(parent.text)
     asker = project.asker()
     for order, spec in enumerate([*([parent] if parent is not None else []), *specs]):
-        model, is_parent = project.model(spec), spec is parent
+        is_parent = spec is parent
+        model = project.parent(spec) if is_parent else project.model(spec)
         answers = [asker.ask(model, name) for name in project.names]
         model.release()
         lines = [

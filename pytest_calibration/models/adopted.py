@@ -11,7 +11,7 @@ from typing import Any, Final
 from pytest_calibration.errors import CalibrationError, UsageError
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.fitness import is_known, unfit
-from pytest_calibration.models.loading import load_model
+from pytest_calibration.models.loading import LazyModel, load_model
 from pytest_calibration.models.text_classifier import TextClassifier
 from pytest_calibration.text.visible import quoted
 
@@ -42,24 +42,33 @@ def adopted(value: Any, settings: Callable[[], Mapping[str, Any]], cache: Cache 
         cache: where the answers of a model that is loaded are kept.
 
     Raises:
-        UsageError: the text names no model.
+        UsageError: the text names no model, or one of a project's own is to be served at a
+            temperature.
         ModelError: it is neither a causal language model nor a classifier.
     """
     if isinstance(value, str | PathLike):
         return load_model(str(value), settings(), cache=cache)
+    if isinstance(value, LazyModel):
+        return value
     pair = value
     if _is_of(value, "transformers.pipelines", "Pipeline"):
         _check_pipeline(value)
         pair = value.model, value.tokenizer
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        return _classifier(value)
+    temperature = settings().get("temperature", 1)
+    two = isinstance(pair, tuple | list) and len(pair) == 2
+    if not two or not _is_of(pair[0], "torch", "Module") or not callable(pair[1]):
+        if temperature != 1:
+            raise UsageError(
+                f"model: {{temperature: {temperature:g}}} of calibration.yaml divides the logits "
+                "of a checkpoint, which a calibration_model of your own keeps to itself; divide "
+                "them there, and leave the key out."
+            )
+        return value if two else _classifier(value)
     model, tokenizer = pair
-    if not _is_of(model, "torch", "Module") or not callable(tokenizer):
-        return value
     from pytest_calibration.models.backends.transformers.choosing import in_memory
 
     name = Path(str(getattr(model, "name_or_path", ""))).name or "model"
-    made = in_memory(model, tokenizer, name=name)
+    made = in_memory(model, tokenizer, name=name, temperature=temperature)
     if pair is not value and value.task == CLASSIFYING:
         made.max_tokens = min(made.max_tokens, _most_tokens(value))
     return made

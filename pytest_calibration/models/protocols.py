@@ -46,7 +46,7 @@ class Generation:
     Attributes:
         text: the decoded continuation, without the end token that closes it.
         token_logprobs: (t,) float64, log-probability of each generated token in nats, the end token
-            included; at temperature 1, however it was drawn.
+            included; as the model is served, at whichever temperature it was drawn.
         finished: whether it came to an end, and not to the most tokens allowed.
     """
 

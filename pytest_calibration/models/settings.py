@@ -15,6 +15,7 @@ from pytest_calibration.text.visible import quoted
 _WORDS: Final[dict[type, str]] = {
     str: "text",
     int: "a whole number",
+    float: "a number",
     bool: "true or false",
     Mapping: "a mapping",
     NoneType: "null",
@@ -43,7 +44,9 @@ class BackendSettings:
             options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
             types = tuple(get_origin(option) or option for option in options)
             wrong_bool = isinstance(value, bool) and bool not in types
-            if wrong_bool or not isinstance(value, types):
+            # A whole number is a number, too.
+            allowed = (*types, int) if float in types else types
+            if wrong_bool or not isinstance(value, allowed):
                 words = " or ".join(_WORDS[one] for one in types)
                 raise UsageError(f"{name} must be {words}, got {quoted(value)}.")
 

@@ -275,12 +275,15 @@ class Resolution:
         return specs[0]
 
     def parent(self, project: Project | None = None) -> LazyModel | None:
-        """Return the parent, loaded as a project says (by default, that of the running test)."""
+        """Return the parent, loaded as a project says (by default, that of the running test).
+
+        A temperature belongs to the models that are tested; the parent is asked as it is.
+        """
         from pytest_calibration.models.loading import load_model
 
         spec, project = self.parent_spec, project or self._current_project
         if spec is not None and project not in self._parents:
-            settings = project.load_settings
+            settings = {**project.load_settings, "temperature": 1.0}
             self._parents[project] = load_model(spec, settings, cache=self.cache)
         return self._parents.get(project)
 

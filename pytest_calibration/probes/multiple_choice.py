@@ -329,7 +329,7 @@ class MultipleChoice(ItemProbe[Question]):
             ModelError: the model cannot score.
         """
         items, fields = self.sample(limit)
-        logprobs, variant = self._score(model, items)
+        logprobs, variant = self.option_logprobs(model, items)
         self._check(model, items, logprobs)
         probabilities = softmax(self._normalised(items, logprobs))
         labels = np.array([i.answer for i in items], dtype=np.int64)
@@ -414,10 +414,15 @@ class MultipleChoice(ItemProbe[Question]):
                     "above 0; a model gives log-probabilities, not logits."
                 )
 
-    def _score(
+    def option_logprobs(
         self, model: LanguageModel, items: Sequence[Question]
     ) -> tuple[list[NDArray[np.float64]], str]:
-        """Score the options, and say what stands before them."""
+        """Return log P of each option of each question, (k,) arrays, and what stands before them.
+
+        Raises:
+            TokenBoundaryError: the tokenizer merges prompts with options, with a space and without.
+            ModelError: the model cannot score.
+        """
         if self.prompting.is_chat:
             prompts = self.prompting.rendered(model, [self.conversation(i) for i in items])
         else:

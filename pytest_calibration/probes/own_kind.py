@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard, get_args
 
 from pytest_calibration.errors import CalibrationError, ConfigError, UsageError, suggestion
 from pytest_calibration.probes.probe import Probe
@@ -171,7 +171,9 @@ def _as_annotated(where: str, value: Any, annotation: Any, folder: Path) -> Any:
     try:
         return msgspec.convert(value, annotation, dec_hook=of_another_type)
     except msgspec.ValidationError:
-        shown = inspect.formatannotation(annotation)
+        # A class by its name, wherever Python keeps it; `list[int]` or `int | None` as written.
+        is_class = isinstance(annotation, type) and not get_args(annotation)
+        shown = annotation.__name__ if is_class else inspect.formatannotation(annotation)
         raise ConfigError(f"{where} must be {shown}, got {quoted(value)}.") from None
     except TypeError:  # an annotation that says nothing about values in a file
         return value

@@ -19,8 +19,8 @@ transformers = pytest.importorskip("transformers")
 
 
 def no_settings() -> Mapping[str, Any]:
-    """A model in memory is loaded already."""
-    raise AssertionError
+    """A project that says nothing of its models."""
+    return {}
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,7 @@ def test_a_class_beside_the_file_is_a_kind(folder: Path) -> None:
         ("Riddles", {"path": "x", "mots": 1}, r"unknown setting 'mots' \(did you mean 'most'\?\); "
          r"settings of brought\.probes_here:Riddles: path, most, style, words, share, free"),
         ("renamed", {"x": 1}, r"unknown setting 'x'; settings of .*: none"),
-        ("Riddles", {"path": 3}, r"path must be pathlib\.Path, got 3"),
+        ("Riddles", {"path": 3}, r"path must be Path, got 3"),
         ("Riddles", {"path": "x", "most": "3"}, r"most must be int, got '3'"),
         ("Riddles", {"path": "x", "most": True}, r"most must be int, got True"),
         ("Riddles", {"path": "x", "style": "odd"}, r"style must be .*Literal\['old', 'new'\], got"),

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.machinery import PathFinder
 from typing import Any, Final
@@ -21,7 +22,7 @@ from pytest_calibration.models.backends import Identity, ModelSpec
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.fitness import kind_of_model
-from pytest_calibration.models.settings import BackendSettings as Settings
+from pytest_calibration.models.settings import BackendSettings
 
 __all__ = ["KINDS", "Settings", "check_installed", "identify", "load", "parse"]
 
@@ -29,6 +30,17 @@ KINDS: Final = (
     "a function from texts to class probabilities, or a model, that can be imported (module:name)"
 )
 _SPEC: Final = re.compile(r"([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class Settings(BackendSettings):
+    """What is set for all models and cannot be done to these.
+
+    Attributes:
+        temperature: refused, unless it is 1: only a checkpoint's logits can be divided by it.
+    """
+
+    temperature: float = 1.0
 
 
 def parse(text: str) -> ModelSpec | None:
@@ -71,12 +83,18 @@ class Own:
         """Do nothing: its module keeps it, and gives it again."""
 
 
-def load(spec: ModelSpec, _settings: Settings) -> Any:
+def load(spec: ModelSpec, settings: Settings) -> Any:
     """Import a model.
 
     Raises:
-        ModelError: it cannot be imported, or is none.
+        ModelError: it cannot be imported, is none, or is to be served at a temperature.
     """
+    if settings.temperature != 1:
+        raise ModelError(
+            f"model {spec.location!r}: temperature: {settings.temperature:g} divides the logits of "
+            "a checkpoint, which a model of your own keeps to itself; divide them there, and leave "
+            "the key out of calibration.yaml."
+        )
     module_name, _, name = spec.location.partition(":")
     sys.path[:] = _path()
     try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WORST: Final = 3
 # Lines of the short text for one verdict, and for each further one.
 MOST: Final = 25
+RECALIBRATE: Final = "pytest-calibration recalibrate --model=SPEC (or a file of predictions)"
 MORE: Final = 12
 
 
@@ -53,7 +54,8 @@ def _short(failing: Sequence[Result], width: int, more: str) -> Iterator[str]:
     was_compared = bool(first.components) or first.limit is not None
     if first.detail is not None and was_compared:
         blocks.append(_slices_and_items(first.detail, width))
-    ends = [f"{remedy.purpose}: {remedy.command}" for remedy in _remedies(failing)]
+    ends = [*_recalibration(first)] if was_compared else []
+    ends += [f"{remedy.purpose}: {remedy.command}" for remedy in _remedies(failing)]
     ends.append(f"more: {more or _where_more_is(first)}")
     if first.diagnosis is not None and was_compared:
         used = sum(map(len, (headlines, *blocks, ends))) + len(blocks)
@@ -143,6 +145,14 @@ def _remedies(failing: Sequence[Result]) -> list[Remedy]:
     return list(dict.fromkeys(r.remedy for r in failing if r.remedy is not None))
 
 
+def _recalibration(result: Result) -> Iterator[str]:
+    """Yield what finds the temperature, where one of the logits corrects what is wrong."""
+    d = result.diagnosis
+    fit = None if d is None or d.problem != "scaling" else d.temperature
+    if fit is not None and fit.scale == "logits":
+        yield f"to recalibrate: {RECALIBRATE}"
+
+
 def _where_more_is(result: Result) -> str:
     if result.test:
         return "pytest -v, or --calibration-report=FILE.html"
@@ -179,6 +189,7 @@ def _full(failing: Sequence[Result], width: int) -> Iterator[str]:
     for i, block in enumerate(filter(None, map(list, blocks))):
         yield from [""] * bool(i)
         yield from (f"  {visible(line)}" for line in block)
+    yield from (f"  {line}" for line in _recalibration(failing[0]))
     for remedy in _remedies(failing):
         yield from ("", f"{remedy.purpose}:", f"  {remedy.command}")
 

@@ -16,7 +16,9 @@ With torch:
 ``in_memory``, ``choosing``
     what all models in memory have, and which class asks a model.
 ``transformers_model``
-    a causal language model: tokenising, windows, greedy continuation.
+    a causal language model: windows, greedy continuation.
+``encoding``
+    prompts and what may follow them to tokens.
 ``classifier_models``
     classifiers of texts and of words, reward models.
 ``harness_requests``

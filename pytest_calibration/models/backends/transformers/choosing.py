@@ -34,11 +34,19 @@ def load_checkpoint(spec: ModelSpec, settings: TransformersSettings) -> ModelInM
     return _CLASSES[checkpoint.task].of_checkpoint(checkpoint, spec, settings)
 
 
-def in_memory(model: Any, tokenizer: Any, *, name: str = "model") -> ModelInMemory:
+def in_memory(
+    model: Any, tokenizer: Any, *, name: str = "model", temperature: float = 1.0
+) -> ModelInMemory:
     """Take a model that is already in memory as the kind of model that it is.
+
+    Args:
+        model: a model of transformers, or a peft model around one.
+        tokenizer: its tokenizer.
+        name: what reports call it.
+        temperature: that it is served at.
 
     Raises:
         ModelError: it is of no kind that can be asked.
     """
     chosen = _CLASSES[task_of_class(without_adapter(model))]
-    return chosen.of(model, tokenizer, name=name)
+    return chosen.of(model, tokenizer, name=name, temperature=temperature)

@@ -230,7 +230,7 @@ class TransformersClassifier(ClassifierInMemory):
         The soft-max of the logits, or, for several labels, the logistic function of each.
         """
         self._check_gives_classes()
-        table = self.class_logits(texts, truncate=truncate)
+        table = self.class_logits(texts, truncate=truncate) / self.temperature
         if self.multi_label:
             # Of the smaller side, so that nothing overflows.
             small = np.exp(-np.abs(table))
@@ -261,7 +261,8 @@ class TransformersClassifier(ClassifierInMemory):
                 f"{self.name}: its head gives {len(self.class_names)} numbers and no single "
                 "reward, so it is no reward model; a probe of kind classification asks it."
             )
-        return self.class_logits(texts, add_special_tokens=add_special_tokens)[:, 0]
+        logits = self.class_logits(texts, add_special_tokens=add_special_tokens)[:, 0]
+        return np.asarray(logits / self.temperature)
 
     def _rows(
         self, texts: Sequence[Text], truncate: Truncation, add_special_tokens: bool = True
@@ -310,7 +311,7 @@ class TransformersTokenClassifier(ClassifierInMemory):
         out = []
         for words, at, table in zip(texts, places, self._logits(rows, "texts"), strict=True):
             self._check_finite(table[at], excerpt(" ".join(words)))
-            out.append(_softmax(table[at]))
+            out.append(_softmax(table[at] / self.temperature))
         return out
 
     def _first_tokens(self, words: Sequence[str], owners: Sequence[int | None]) -> list[int]:

@@ -94,6 +94,8 @@ def identify_checkpoint(
         parts.digest.add(dict(arguments))
         parts.exact &= not any(_names_a_place(key, value) for key, value in arguments.items())
     parts.digest.add(settings.dtype)
+    if settings.temperature != 1:
+        parts.digest.add(["temperature", float(settings.temperature)])
     top, *below = layers(spec, settings, hub=hub)
     parts.add(top)
     for layer in below:

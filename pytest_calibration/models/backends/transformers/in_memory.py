@@ -78,6 +78,7 @@ class ModelInMemory:
         name: what reports call it.
         base: the model without an adapter around it.
         max_tokens: how many tokens of a text it can read.
+        temperature: that its logits are divided by before any soft-max.
         checkpoint_notes: sentences about what was loaded.
     """
 
@@ -92,8 +93,10 @@ class ModelInMemory:
         device: torch.device,
         batch_tokens: int | None = None,
         revision: str | None = None,
+        temperature: float = 1.0,
     ) -> None:
         self.name = name
+        self.temperature = temperature
         self.model = model
         self.tokenizer = tokenizer
         self.device = device
@@ -142,14 +145,24 @@ class ModelInMemory:
             device=checkpoint.device,
             batch_tokens=settings.batch_tokens,
             revision=spec.revision,
+            temperature=settings.temperature,
         )
-        made.checkpoint_notes = tuple(checkpoint.notes)
-        made.notes[:0] = checkpoint.notes
+        notes = list(checkpoint.notes)
+        if settings.temperature != 1:
+            notes.append(f"it is served at a temperature of {settings.temperature:g}")
+        made.checkpoint_notes = tuple(notes)
+        made.notes[:0] = notes
         return made
 
     @classmethod
     def of(
-        cls, model: Any, tokenizer: Any, *, name: str = "model", batch_tokens: int | None = None
+        cls,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str = "model",
+        batch_tokens: int | None = None,
+        temperature: float = 1.0,
     ) -> Self:
         """Take a model that is already in memory, such as one in training.
 
@@ -160,13 +173,21 @@ class ModelInMemory:
             tokenizer: its tokenizer.
             name: what reports call it.
             batch_tokens: tokens per forward pass; None for what suits the device.
+            temperature: that it is served at: its logits are divided by it before any soft-max.
 
         Raises:
             ModelError: it is of another kind.
         """
         cls.check(name, without_adapter(model))
         device = next(model.parameters()).device
-        return cls(model, tokenizer, name, device=device, batch_tokens=batch_tokens)
+        return cls(
+            model,
+            tokenizer,
+            name,
+            device=device,
+            batch_tokens=batch_tokens,
+            temperature=temperature,
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -179,6 +200,8 @@ class ModelInMemory:
         template = str(getattr(self.tokenizer, "chat_template", None))
         config = self.model.config.to_json_string()
         digest = Digest(config, self._tokenizer_digest, template, size=16)
+        if self.temperature != 1:
+            digest.add(float(self.temperature))
         for name, weight in sorted(self.model.state_dict().items()):
             bits = weight.detach().view(_BITS[weight.element_size()])
             digest.add([name, str(weight.dtype), list(weight.shape), *map(_bytes, _sums(bits))])
@@ -202,6 +225,8 @@ class ModelInMemory:
         }
         if self.revision:
             out["revision"] = self.revision
+        if self.temperature != 1:
+            out["temperature"] = f"{self.temperature:g}"
         return out
 
     def render_chat(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class TransformersSettings(BackendSettings):
         base: what adapters are loaded on, in place of the model that they name.
         trust_remote_code: run Python code that is part of a checkpoint.
         safetensors_only: refuse pickled weights.
+        temperature: that the model is served at: its logits are divided by it before any soft-max.
         threads: CPU threads of torch; None leaves torch's own choice.
         arguments: passed to ``from_pretrained`` of the model as they are.
         tokenizer_arguments: passed to ``from_pretrained`` of the tokenizer as they are.
@@ -42,6 +44,7 @@ class TransformersSettings(BackendSettings):
     base: str | None = None
     trust_remote_code: bool = False
     safetensors_only: bool = True
+    temperature: float = 1.0
     threads: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     tokenizer_arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +59,11 @@ class TransformersSettings(BackendSettings):
             raise UsageError(f"unknown device {self.device!r}; use one of {', '.join(DEVICES)}.")
         if self.dtype not in DTYPES:
             raise UsageError(f"unknown dtype {self.dtype!r}; use one of {', '.join(DTYPES)}.")
+        if not 0 < self.temperature < math.inf:
+            raise UsageError(
+                f"temperature must be a finite number above 0, got {self.temperature:g}; 1 leaves "
+                "the model as it is."
+            )
         for name in ("batch_tokens", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:

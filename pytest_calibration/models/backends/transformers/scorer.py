@@ -44,6 +44,7 @@ class Scorer:
         budget: tokens of a pass; None for what suits the device.
         longest: tokens that the model can read.
         virtual: tokens that an adapter puts before every text.
+        temperature: that the model is served at.
 
     Attributes:
         notes: sentences about how the model is scored that a user should know.
@@ -60,6 +61,7 @@ class Scorer:
         budget: int | None,
         longest: float,
         virtual: int,
+        temperature: float = 1.0,
     ) -> None:
         self.name = name
         self.notes: list[str] = []
@@ -87,6 +89,8 @@ class Scorer:
             elif longest < TRIAL_TOKENS[0] + max(TRIAL_TOKENS[1:]):
                 reason = f"the model reads only {longest:,} tokens"
             self._choose_path(base, reason)
+        # Only now: which path is right does not depend on it.
+        self._vocabulary.temperature = temperature
 
     # --- what is scored ----------------------------------------------------------------------
 

@@ -43,10 +43,13 @@ class Vocabulary:
         split: whether body and head are called separately.
         body: the model without its head; None where it is not split.
         dtype: what the model computes in.
+        temperature: that all logits are divided by; 1 leaves every score as it is.
     """
 
     def __init__(self, model: Any, ids: torch.Tensor, *, split: bool = True) -> None:
         self._model = model
+        # The body and head are compared with the model, which knows no temperature.
+        self.temperature = 1.0
         self.dtype: torch.dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
         self._takes_positions = (
             split and "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -87,12 +90,15 @@ class Vocabulary:
         return self._adjusted(logits)
 
     def _adjusted(self, logits: torch.Tensor) -> torch.Tensor:
-        """Apply the scale and soft cap of the model's logits, in place."""
+        """Apply scale and soft cap of the model's logits, and the temperature, in place."""
         if self._scale != 1.0:
             logits.mul_(self._scale)
         if self._softcap is not None:
             logits.div_(self._softcap).tanh_().mul_(self._softcap)
-        return logits
+        return self._tempered(logits)
+
+    def _tempered(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits if self.temperature == 1 else logits.div_(self.temperature)
 
     def outputs_at(self, reads: torch.Tensor, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
         """Run the model and return its outputs at some positions.
@@ -129,7 +135,7 @@ class Vocabulary:
             read_of: (r,) the row of ``outputs`` that each belongs to.
         """
         if not self.split:
-            return _reduced(outputs.float(), targets, read_of)
+            return _reduced(self._whole_logits(outputs), targets, read_of)
         device = self._head.weight.device
         hidden, targets, of = outputs.to(device), targets.to(device), read_of.to(device)
         top, rest, best = self._tiled(hidden) if device.type == "cpu" else self._stepped(hidden)
@@ -138,7 +144,7 @@ class Vocabulary:
     def draw(
         self, outputs: torch.Tensor, draws: torch.Tensor, read_of: torch.Tensor, temperature: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw tokens; return the log-probability of each, at temperature 1, and the token.
+        """Draw tokens; return the log-probability of each, as the model is served, and the token.
 
         A token is the first, in the order of the vocabulary, at which the cumulated probability
         exceeds the number drawn. So it depends on that number and the model alone.
@@ -147,7 +153,7 @@ class Vocabulary:
             outputs: (k, ·) as :meth:`outputs_at` returns them.
             draws: (r,) numbers in [0, 1).
             read_of: (r,) the row of ``outputs`` that each belongs to.
-            temperature: that the logits are divided by.
+            temperature: that the logits are divided by, beside that of the model.
         """
         device = self._head.weight.device if self.split else outputs.device
         outputs, draws, of = outputs.to(device), draws.to(device), read_of.to(device)
@@ -158,13 +164,19 @@ class Vocabulary:
         logprobs, tokens = [], []
         for a in range(0, len(draws), step):
             here = outputs[of[a : a + step]]
-            logits = self._logits(here) if self.split else here.float()
+            logits = self._logits(here) if self.split else self._whole_logits(here)
             shares = (logits.to(precise) / temperature).softmax(-1).cumsum(-1)
             aims = draws[a : a + step, None].to(precise) * shares[:, -1:]
             token = torch.searchsorted(shares, aims, right=True).clamp_(max=logits.shape[1] - 1)
             logprobs.append(logits.log_softmax(-1).gather(1, token)[:, 0])
             tokens.append(token[:, 0])
         return torch.cat(logprobs), torch.cat(tokens)
+
+    def _whole_logits(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return in float32 the logits that a model gave which is not split."""
+        logits = outputs.float()
+        # What is float32 already is not copied, and may be read again.
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def _stepped(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Reduce whole rows of the vocabulary, a few at a time; returns the same as `_relative`."""

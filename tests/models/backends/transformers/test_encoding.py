@@ -13,12 +13,9 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from pytest_calibration.models.backends.transformers import transformers_model as module
-from pytest_calibration.models.backends.transformers.transformers_model import (
-    TAIL,
-    TransformersModel,
-    _cut,
-)
+from pytest_calibration.models.backends.transformers import encoding as module
+from pytest_calibration.models.backends.transformers.encoding import TAIL, _cut
+from pytest_calibration.models.backends.transformers.transformers_model import TransformersModel
 
 pytestmark = pytest.mark.torch
 
