@@ -35,6 +35,7 @@ from pytest_calibration.predictions.arrays import (
     IntArray,
 )
 from pytest_calibration.predictions.conversion import as_text, shown
+from pytest_calibration.predictions.ids import digest
 
 # How the names of columns of classes often begin.
 _OF_CLASS: Final = re.compile(
@@ -181,8 +182,10 @@ def are_predictions(names: Sequence[str]) -> bool:
     return "label" in have and bool(table)
 
 
-def read_columns(table: Table, columns: Any, classes: Any) -> tuple[str, dict[str, Any]]:
-    """Return the builder of predictions that fits a table, and its arguments.
+def read_columns(
+    table: Table, columns: Any, classes: Any
+) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """Return the builder of predictions that fits a table, its arguments, and what they leave out.
 
     Args:
         table: the table.
@@ -191,7 +194,8 @@ def read_columns(table: Table, columns: Any, classes: Any) -> tuple[str, dict[st
             columns tell, or labels are numbers from 0.
 
     Returns:
-        ``from_probabilities``, ``from_logits`` or ``from_confidence``, and its arguments.
+        ``from_probabilities``, ``from_logits`` or ``from_confidence``, its arguments, and hard
+        fields of the signature.
 
     Raises:
         PredictionsError: columns that are missing, or the first cell that is wrong.
@@ -209,8 +213,8 @@ class _Reading:
         self.classes = classes
         self._check_names()
 
-    def arguments(self) -> tuple[str, dict[str, Any]]:
-        """Return a builder and its arguments."""
+    def arguments(self) -> tuple[str, dict[str, Any], dict[str, str]]:
+        """Return a builder, its arguments, and hard fields of the signature."""
         optional: dict[str, Any] = {
             "item_ids": self._ids(),
             "groups": self._groups(),
@@ -220,14 +224,22 @@ class _Reading:
         role = self._table_role()
         if role is None:
             confidence, correct = self._answers()
-            return "from_confidence", {"confidence": confidence, "correct": correct, **optional}
+            given = {"confidence": confidence, "correct": correct, **optional}
+            return "from_confidence", given, self._labels_in_order(optional["item_ids"])
         values, labels, names = self._classified(role)
         # As names: numbers may be classes or positions where the classes are called 1, 2, 3.
         named = labels if names is None else [names[i] for i in labels.tolist()]
         optional |= {"labels": named, "class_names": names}
         self._check_agreement(role, values, labels, names)
         builder = "from_logits" if role == "logits" else "from_probabilities"
-        return builder, {role: values, **optional}
+        return builder, {role: values, **optional}, {}
+
+    def _labels_in_order(self, ids: list[str | None] | None) -> dict[str, str]:
+        """Return a digest of the labels where items pair by position: as of a table of classes."""
+        label = self._column("label")
+        if label is None or ids is not None:
+            return {}
+        return {"labels": digest(*_keys(self.table.cells[label]), size=6)}
 
     # --- which columns there are ---------------------------------------------------------------
 
