@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
 import subprocess
 import sys
 import sysconfig
@@ -34,14 +33,15 @@ def script() -> Path:
     return path.with_suffix(".exe") if os.name == "nt" else path
 
 
-def test_the_package_runs_as_the_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_package_runs_as_the_command() -> None:
     """``python -m pytest_calibration`` is the command."""
-    monkeypatch.setattr(sys, "argv", ["", "--version"])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_module("pytest_calibration", run_name="__main__")
-    assert (end.value.code, capsys.readouterr().out) == (0, f"{cli.PROGRAM} {__version__}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_calibration", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{cli.PROGRAM} {__version__}\n")
 
 
 def test_the_console_script_is_installed_and_runs() -> None:
