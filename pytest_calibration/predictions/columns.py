@@ -436,11 +436,14 @@ class _Reading:
 
         They are at most 0.5 wherever the answer is the other class, and nowhere else.
         """
-        keys = np.array(_keys(self.table.cells[answer]), dtype=np.object_)
-        both = sorted({*keys.tolist()}, key=lambda key: float(values[keys == key].mean()))
+        keys = _keys(self.table.cells[answer])
+        both = sorted({*keys})
         if len(both) != 2:
             return
-        low = keys == both[0]
+        # Compared by Python: numpy cuts off characters of value 0 at the end of a text.
+        low = np.array([key == both[0] for key in keys])
+        if values[low].mean() > values[~low].mean():
+            both, low = both[::-1], ~low
         if low.sum() >= _ENOUGH and values[low].max() <= 0.5 <= values[~low].min():
             row, (other, this) = int(np.flatnonzero(low)[0]), both
             self.table.fail(

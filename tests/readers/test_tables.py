@@ -500,6 +500,14 @@ def test_two_answers_may_have_confidences_below_a_half(tmp_path: Path) -> None:
     assert read_predictions(path).correct.sum() == 10
 
 
+def test_answers_that_differ_in_an_invisible_character_are_two(tmp_path: Path) -> None:
+    """Text is compared as it stands, also with a character of value 0 at its end."""
+    rows = [{"confidence": 0.8, "prediction": f"a{end}", "label": "a"} for end in ("", "\0") * 6]
+    file = tmp_path / "a.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    assert read_predictions(file).correct.tolist() == [True, False] * 6
+
+
 def test_what_counts_can_be_chosen(tmp_path: Path) -> None:
     """Of a file with both, where they do not agree."""
     path = written(tmp_path, "p.csv", "confidence,correct,prob_a,prob_b,label\n.9,0,.5,.5,a\n")
