@@ -24,6 +24,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 CORE = "errors text predictions metrics uncertainty measurement"
 ROOMS: dict[str, tuple[str, str]] = {
     "": ("*", ""),
+    "__main__": ("cli", ""),
     "version": ("", ""),
     "errors": ("text", ""),
     "text": ("text", ""),

@@ -100,6 +100,15 @@ def add_file_choices(parser: argparse.ArgumentParser) -> None:
         ("--task", str, "NAME", "this task of lm-eval alone"),
         ("--filter", str, "NAME", "this filter of lm-eval alone"),
         ("--metric", str, "NAME", "this metric of lm-eval, such as acc_norm"),
+    )  # fmt: skip
+    add_columns(parser)
+    parser.add_argument("--run", dest="run_name", metavar="NAME", help="this run of lm-eval")
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what the columns of a table are; see ``columns_of``."""
+    add_arguments(
+        parser,
         ("--classes", names_in, "A,B", "the classes in the order of the probabilities"),
     )  # fmt: skip
     parser.add_argument(
@@ -109,7 +118,6 @@ def add_file_choices(parser: argparse.ArgumentParser) -> None:
         metavar="ROLE=NAME",
         help="what the table calls a column: --column confidence=score (repeatable)",
     )
-    parser.add_argument("--run", dest="run_name", metavar="NAME", help="this run of lm-eval")
 
 
 def _column(text: str) -> tuple[str, str]:
@@ -128,12 +136,19 @@ def names_in(text: str) -> list[str]:
 
 def file_choices(options: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of ``read_predictions`` that were given."""
+    given = {name: getattr(options, name) for name in ("task", "filter", "metric")}
+    given["run"] = options.run_name
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return chosen | columns_of(options)
+
+
+def columns_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what was said about the columns of a table, for ``read_predictions``."""
     columns: dict[str, Any] = {}
     for role, name in options.column or ():
         names = names_in(name)
         columns[role] = names if len(names) > 1 else name
-    given = {name: getattr(options, name) for name in ("task", "filter", "metric", "classes")}
-    given |= {"run": options.run_name, "columns": columns or None}
+    given = {"classes": options.classes, "columns": columns or None}
     return {name: value for name, value in given.items() if value is not None}
 
 

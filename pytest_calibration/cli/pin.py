@@ -64,7 +64,8 @@ def run(options: argparse.Namespace) -> int:
         if before and COMMIT.fullmatch(before) and not options.update:
             lines.append(f"{pin.probe}: {pin.dataset.id} is pinned at {before}")
             continue
-        wanted = None if options.update else before
+        # A branch or tag says which commits count, and a commit is what it was then.
+        wanted = None if before and COMMIT.fullmatch(before) else before
         key = (pin.dataset.id, wanted)
         if key not in commits:
             commits[key] = pin.dataset.commit_on_hub(wanted)

@@ -320,7 +320,7 @@ def figure_lines(figures: Iterable[Figure]) -> Iterator[str]:
     """Yield figures as lines of text, each at most 100 columns wide."""
     for figure in figures:
         label = f"{'  ' * figure.inner}{figure.label}"
-        first, *rest = wrap(figure.text, WIDTH - LABEL, break_on_hyphens=False)
+        first, *rest = wrap(figure.text, WIDTH - LABEL, break_on_hyphens=False) or [""]
         yield f"{label:<{LABEL}}{first}"
         yield from (f"{'':<{LABEL}}{more}" for more in rest)
 

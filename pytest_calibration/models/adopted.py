@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -20,6 +21,9 @@ OFFERS: Final = (
     *("loglikelihood", "class_probabilities", "class_logits", "truncated"),
     *("token_class_probabilities", "rewards"),
 )
+CLASSIFYING: Final = "text-classification"
+"""The task of a pipeline whose settings are those of its tokenizer."""
+_READING: Final = frozenset({"add_special_tokens", "split_special_tokens", "is_split_into_words"})
 OFFER: Final = (
     "a model offers `name`, `fingerprint`, and `option_logprobs`, `next_token` and `generate` (or, "
     "as a classifier, `class_probabilities`); or give a directory or hub id, the pair (model, "
@@ -64,7 +68,26 @@ def adopted(value: Any, settings: Callable[[], Mapping[str, Any]], cache: Cache 
     from pytest_calibration.models.backends.transformers.choosing import in_memory
 
     name = Path(str(getattr(model, "name_or_path", ""))).name or "model"
-    return in_memory(model, tokenizer, name=name, temperature=temperature)
+    made = in_memory(model, tokenizer, name=name, temperature=temperature)
+    if pair is not value and value.task == CLASSIFYING:
+        made.max_tokens = min(made.max_tokens, _most_tokens(value))
+    return made
+
+
+def _most_tokens(pipeline: Any) -> float:
+    """Return how many tokens of a text a pipeline reads by its own settings.
+
+    Raises:
+        UsageError: it reads texts otherwise than its tokenizer says.
+    """
+    given = pipeline._preprocess_params
+    for setting in _READING & given.keys():
+        raise UsageError(
+            f"calibration_model is a pipeline with {setting}={quoted(given[setting])}, and texts "
+            f"are read as its tokenizer says; leave {setting} out, or set it on the tokenizer."
+        )
+    cut = given.get("truncation") and given.get("max_length")
+    return cut if isinstance(cut, int) else math.inf
 
 
 def _check_pipeline(pipeline: Any) -> None:

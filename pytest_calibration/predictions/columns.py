@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,12 @@ from pytest_calibration.predictions.arrays import (
     IntArray,
 )
 from pytest_calibration.predictions.conversion import as_text, shown
+from pytest_calibration.predictions.ids import digest
 
+# How the names of columns of classes often begin.
+_OF_CLASS: Final = re.compile(
+    r"(p|pr|proba?|probabilit\w+?|scores?|softmax|logits?)[-_.: ]", re.IGNORECASE
+)
 # Role of a table of probabilities or logits to how the names of its columns begin.
 TABLES: Final = {"probabilities": "prob_", "logits": "logit_"}
 ONE_COLUMN: Final = (
@@ -176,8 +182,10 @@ def are_predictions(names: Sequence[str]) -> bool:
     return "label" in have and bool(table)
 
 
-def read_columns(table: Table, columns: Any, classes: Any) -> tuple[str, dict[str, Any]]:
-    """Return the builder of predictions that fits a table, and its arguments.
+def read_columns(
+    table: Table, columns: Any, classes: Any
+) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """Return the builder of predictions that fits a table, its arguments, and what they leave out.
 
     Args:
         table: the table.
@@ -186,7 +194,8 @@ def read_columns(table: Table, columns: Any, classes: Any) -> tuple[str, dict[st
             columns tell, or labels are numbers from 0.
 
     Returns:
-        ``from_probabilities``, ``from_logits`` or ``from_confidence``, and its arguments.
+        ``from_probabilities``, ``from_logits`` or ``from_confidence``, its arguments, and hard
+        fields of the signature.
 
     Raises:
         PredictionsError: columns that are missing, or the first cell that is wrong.
@@ -204,8 +213,8 @@ class _Reading:
         self.classes = classes
         self._check_names()
 
-    def arguments(self) -> tuple[str, dict[str, Any]]:
-        """Return a builder and its arguments."""
+    def arguments(self) -> tuple[str, dict[str, Any], dict[str, str]]:
+        """Return a builder, its arguments, and hard fields of the signature."""
         optional: dict[str, Any] = {
             "item_ids": self._ids(),
             "groups": self._groups(),
@@ -215,14 +224,22 @@ class _Reading:
         role = self._table_role()
         if role is None:
             confidence, correct = self._answers()
-            return "from_confidence", {"confidence": confidence, "correct": correct, **optional}
+            given = {"confidence": confidence, "correct": correct, **optional}
+            return "from_confidence", given, self._labels_in_order(optional["item_ids"])
         values, labels, names = self._classified(role)
         # As names: numbers may be classes or positions where the classes are called 1, 2, 3.
         named = labels if names is None else [names[i] for i in labels.tolist()]
         optional |= {"labels": named, "class_names": names}
         self._check_agreement(role, values, labels, names)
         builder = "from_logits" if role == "logits" else "from_probabilities"
-        return builder, {role: values, **optional}
+        return builder, {role: values, **optional}, {}
+
+    def _labels_in_order(self, ids: list[str | None] | None) -> dict[str, str]:
+        """Return a digest of the labels where items pair by position: as of a table of classes."""
+        label = self._column("label")
+        if label is None or ids is not None:
+            return {}
+        return {"labels": digest(*_keys(self.table.cells[label]), size=6)}
 
     # --- which columns there are ---------------------------------------------------------------
 
@@ -419,11 +436,14 @@ class _Reading:
 
         They are at most 0.5 wherever the answer is the other class, and nowhere else.
         """
-        keys = np.array(_keys(self.table.cells[answer]), dtype=np.object_)
-        both = sorted({*keys.tolist()}, key=lambda key: float(values[keys == key].mean()))
+        keys = _keys(self.table.cells[answer])
+        both = sorted({*keys})
         if len(both) != 2:
             return
-        low = keys == both[0]
+        # Compared by Python: numpy cuts off characters of value 0 at the end of a text.
+        low = np.array([key == both[0] for key in keys])
+        if values[low].mean() > values[~low].mean():
+            both, low = both[::-1], ~low
         if low.sum() >= _ENOUGH and values[low].max() <= 0.5 <= values[~low].min():
             row, (other, this) = int(np.flatnonzero(low)[0]), both
             self.table.fail(
@@ -451,12 +471,22 @@ class _Reading:
         return np.array([a == b for a, b in zip(answers, labels, strict=True)], np.bool_)
 
     def _refuse(self) -> NoReturn:
+        role, name = self._alike() or ("confidence", "score")
+        argument = f"{role}={name}"
         raise PredictionsError(
             f"{self.table.where}: holds no predictions: needs the columns confidence and correct, "
-            "or prob_<class> for each class and label; name yours with "
-            'columns={"confidence": "score", ...} (--column confidence=score). '
-            f"There are: {self._listed()}."
+            "or confidence, prediction and label, or prob_<class> for each class and label; name "
+            f'yours with columns={{"{role}": "{name}", ...}} '
+            f"(--column {shlex.quote(argument)}). There are: {self._listed()}."
         )
+
+    def _alike(self) -> tuple[str, str] | None:
+        """Return role and pattern of columns that begin alike, as those of classes do."""
+        begins = [found[0] for name in self.table.names if (found := _OF_CLASS.match(name))]
+        begin, times = Counter(begins).most_common(1)[0] if begins else ("", 0)
+        if times < 2:
+            return None
+        return ("logits" if "logit" in begin.lower() else "probabilities"), f"{begin}*"
 
     def _check_agreement(
         self, role: str, values: FloatArray, labels: IntArray, names: list[str] | None

@@ -49,6 +49,8 @@ PROMPT: Final = (
     *("doc_to_text", "doc_to_target", "doc_to_choice", "description", "use_prompt"),
     *("target_delimiter", "fewshot_delimiter", "gen_prefix"),
 )
+# Settings of examples in `fewshot_config`, beside the sampler; most are by default those of PROMPT.
+EXAMPLES: Final = frozenset({*PROMPT, "split", "samples", "fewshot_indices"})
 # Where in memory a function lay, which is not what it does.
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 _NUMBER: Final = re.compile(r"-?\d+")
@@ -365,9 +367,23 @@ class TaskSettings:
         if count:
             sampler = (few.get("sampler") if isinstance(few, Mapping) else None) or "default"
             drawn = seed if sampler == "default" else None
-            parts += [config.get("fewshot_split"), sampler, drawn]
+            parts += [config.get("fewshot_split"), sampler, drawn, *_own_examples(config, few)]
         text = [_ADDRESS.sub("", str(part)) for part in parts]
         return cls(str(version), count, digest(*text, size=4))
+
+
+def _own_examples(config: Mapping[str, Any], few: object) -> list[tuple[str, str]]:
+    """Return what makes examples other than documents are; nothing where nothing does.
+
+    Newer versions of the harness repeat here what the task says, and functions as their addresses.
+    """
+    own = []
+    for key, value in sorted(few.items()) if isinstance(few, Mapping) else ():
+        task = config.get("fewshot_split" if key == "split" else key, DEFAULTS.get(key))
+        function = callable(value) or _ADDRESS.search(str(value))
+        if key in EXAMPLES and value is not None and str(value) != str(task) and not function:
+            own.append((key, str(value)))
+    return own
 
 
 def signature(

@@ -447,9 +447,13 @@ class Predictions:
         table = frame if isinstance(frame, Table) else table_of(frame, columns, where)
         if table.n == 0 and table.cells:
             raise PredictionsError(f"{table.where}: holds no rows; there must be one per item.")
-        build, arguments = read_columns(table, columns, classes)
+        build, arguments, hard = read_columns(table, columns, classes)
+        signature = signature or Signature()
         made: Predictions = getattr(cls, build)(
-            **arguments, probe=probe, model=model, signature=signature
+            **arguments,
+            probe=probe,
+            model=model,
+            signature=replace(signature, hard={**signature.hard, **hard}),
         )
         return made
 

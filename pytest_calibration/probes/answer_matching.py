@@ -30,6 +30,9 @@ _NUMBER: Final = re.compile(
 _ARTICLES: Final = re.compile(r"\b(?:a|an|the)\b")
 # `B. Rome`, `(B) Rome`
 _LETTERED: Final = re.compile(r"\(?([A-Za-z])[.):]\s*(\S.*)", re.DOTALL)
+# What follows a digit and is made a digit itself by NFKC: `2⁵` is not 25, `3½` not 31/2.
+_AFTER_DIGIT: Final = re.compile(r"(?<=\d)\D")
+_APART: Final = {"<super>": "^", "<sub>": "_", "<fraction>": " "}
 # Stand for the point and the sign of a number while punctuation is removed.
 _POINT, _SIGN = "\ue000", "\ue001"
 _BACK: Final = str.maketrans({_POINT: ".", _SIGN: "-"})
@@ -48,13 +51,15 @@ _JOINED: Final = (
 def normalised(text: str) -> str:
     """Return what of an answer counts.
 
-    In this order: compatibility forms (NFKC), dashes and case are made one; numbers lose their
+    In this order: compatibility forms (NFKC), dashes and case are made one (``2⁵`` is ``2^5``, and
+    ``3½`` is ``3 1/2``); numbers lose their
     commas between thousands and the zeros that end a decimal part (``1,250.50`` is ``1250.5``), and
     keep point and sign; other punctuation is removed where it does not stand between two digits
     (``1/2`` is not ``12``); the articles a, an and the are removed; white space is made one space.
     A step that would leave nothing is left out: ``A`` and ``The`` are answers, too.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold().translate(_PLAIN)
+    apart = _AFTER_DIGIT.sub(_set_apart, text)
+    plain = unicodedata.normalize("NFKC", apart).casefold().translate(_PLAIN)
     marked = _NUMBER.sub(_number, plain)
     letters = "".join(
         c
@@ -64,6 +69,12 @@ def normalised(text: str) -> str:
     )
     kept = letters.translate(_BACK) if letters.strip() else plain
     return " ".join((_ARTICLES.sub(" ", kept).strip() or kept).split())
+
+
+def _set_apart(match: re.Match[str]) -> str:
+    form = unicodedata.decomposition(match[0]).partition(" ")[0]
+    mark = _APART.get(form, "") if unicodedata.category(match[0]) in ("No", "Sm") else ""
+    return mark + match[0]
 
 
 def _number(match: re.Match[str]) -> str:

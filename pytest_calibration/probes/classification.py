@@ -28,6 +28,7 @@ from pytest_calibration.probes.labels import (
     Label,
     Labelled,
     Translation,
+    label_text,
     labelled_item,
     shape_of,
 )
@@ -112,7 +113,8 @@ class Classification(ItemProbe[Labelled]):
 
     def content(self, item: Labelled) -> tuple[object, ...]:
         """Return what identifies a text."""
-        return item.text, item.pair or "", *item.words, *item.labels
+        labels = (one if one is None else label_text(one) for one in item.labels)
+        return item.text, item.pair or "", *item.words, *labels
 
     def run(self, model: Any, *, limit: int | None = None) -> Predictions:
         """Classify every text; ``limit`` counts items.
@@ -217,7 +219,9 @@ class Classification(ItemProbe[Labelled]):
             names: Sequence[str] = () if given is None else tuple(map(str, given))
         else:
             # The classes are those of the probe; the model's own say what it can conclude.
-            named = {label for label in labels if isinstance(label, str)}
+            # A number is none: tables of text have the indices of classes as texts.
+            texts = (label_text(label) for label in labels)
+            named = {text for text in texts if not text.isdecimal()}
             names = self.translation.names or sorted(named)
             if len(names) < 2:
                 raise ProbeError(

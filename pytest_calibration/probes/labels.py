@@ -132,11 +132,11 @@ def _are_names(labels: Sequence[Label], names: Sequence[str]) -> bool:
 
     One rule for all: where classes are called 1 to 5, the labels 0 to 4 are indices, each of them.
     """
-    known = set(map(_text, names))
-    return all(_text(label) in known for label in labels)
+    known = set(map(label_text, names))
+    return all(label_text(label) in known for label in labels)
 
 
-def _text(label: Label) -> str:
+def label_text(label: Label) -> str:
     """Return the text of a label or name: 1, "1" and "1.0" are one, as tables write them."""
     text = str(label)
     whole = text.removesuffix(".0")
@@ -169,13 +169,15 @@ class Translation:
         # By its text: rows of a table have texts alone.
         self._named: dict[str, str] = {}
         if isinstance(classes, Mapping):
-            self._named = {_text(key): name for key, name in classes.items()}
+            self._named = {label_text(key): name for key, name in classes.items()}
         else:
             as_names = _are_names(labels, names)
             if not as_names:
                 self._named = {str(i): name for i, name in enumerate(names)}
             self._named |= {
-                _text(name): name for name in names if as_names or not _text(name).isdecimal()
+                label_text(name): name
+                for name in names
+                if as_names or not label_text(name).isdecimal()
             }
 
     def _unusable(self, classes: object) -> UsageError:
@@ -193,13 +195,13 @@ class Translation:
         """
         if not self._named:
             return label
-        if _text(label) not in self._named:
+        if label_text(label) not in self._named:
             known = ", ".join(map(repr, self._named))
             raise ProbeError(
                 f"probe {self.probe!r}: the label {quoted(label)} is none of its classes; add it "
                 f"to classes, which has {known[:200]}."
             )
-        return self._named[_text(label)]
+        return self._named[label_text(label)]
 
 
 class Columns:
@@ -234,7 +236,7 @@ class Columns:
         self.order: NDArray[np.int64] | None = None
         if names and not self.by_index:
             self.order = np.array([at[name] for name in self.names], dtype=np.int64)
-        self._at = {_text(name): i for i, name in enumerate(self.names)}
+        self._at = {label_text(name): i for i, name in enumerate(self.names)}
         if len(self._at) < len(names):
             raise ProbeError(
                 f"{self._where}: {model} gives several classes one name, got {quoted(list(names))}."
@@ -246,7 +248,7 @@ class Columns:
         Raises:
             ProbeError: it is neither.
         """
-        text = _text(label)
+        text = label_text(label)
         if text in self._at and not (self.by_index and text.isdecimal()):
             return self._at[text]
         index = int(text) if text.isdecimal() else -1
@@ -258,10 +260,11 @@ class Columns:
             if text in self._at:
                 # Another label is no name.
                 what, hint = "index", ""
+            pairs = "; a model of one output is a reward model, as a rule: kind: preference asks it"
             raise ProbeError(
                 f"{self._where}: the {what} {quoted(label)} is none of {self._model}, "
                 f"{known}{hint}; write names of its classes or their indices, or map the labels: "
-                "classes: {label: class}."
+                f"classes: {{label: class}}{pairs * (len(self.names) == 1)}."
             )
         return index
 

@@ -274,8 +274,9 @@ class MultipleChoice(ItemProbe[Question]):
         return out
 
     def content(self, item: Question) -> tuple[object, ...]:
-        """Return what identifies a question."""
-        return item.question, *item.options, item.answer
+        """Return what identifies a question; its slice, too, where the prompt depends on it."""
+        by_slice = self._by_slice or SLICE in self.header
+        return item.question, *item.options, item.answer, *([item.slice] if by_slice else ())
 
     def show(self, item: Question) -> str:
         """Return a question as the model sees it, up to where its answer begins."""

@@ -155,7 +155,7 @@ class PTrue(FreeAnswer):
             hard,
             {"options": variant},
             option_mass=np.minimum(mass, 1.0),
-            notes=(*self.notes(answers), *_mass_note(mass)),
+            notes=(*self.notes(answers), *_mass_note(mass, is_chat=self.prompting.is_chat)),
         )
 
     def check(self, item: FreeQuestion, answer: str, others: Sequence[str] = ()) -> str:
@@ -211,12 +211,14 @@ class PTrue(FreeAnswer):
                 )
 
 
-def _mass_note(mass: NDArray[np.float64]) -> tuple[str, ...]:
+def _mass_note(mass: NDArray[np.float64], *, is_chat: bool) -> tuple[str, ...]:
     middle = float(np.median(mass))
     if middle >= SMALL_MASS:
         return ()
+    way = "another check or delimiter"
+    if not is_chat:
+        way = "chat: true for a model that was trained on chats"
     return (
         f"'(A)' and '(B)' hold {middle:.2g} of the probability (median): the prompt does not lead "
-        "to them, and confidence says little; try shots, or chat: true for a model that was "
-        "trained on chats.",
+        f"to them, and confidence says little; try shots, or {way}.",
     )

@@ -81,11 +81,7 @@ def from_settings(
         own = {k: v for k, v in settings.items() if k != "kind" and k not in GATE_SETTINGS}
         return own_probe(name, str(kind), own, folder, where)
     if not isinstance(kind, str) or kind not in KINDS:
-        got = f"got {quoted(kind)}" if "kind" in settings else "and it is missing"
-        raise ConfigError(
-            f"{where}: kind must be one of {', '.join(KINDS)}, {got}; a class of your own is "
-            "package.module:Class."
-        )
+        raise _unknown_kind(kind, where, given="kind" in settings)
     make = _class_of(kind)
     known = [p for p in signature(make).parameters if p != "name"]
     arguments: dict[str, Any] = {}
@@ -117,6 +113,15 @@ def from_settings(
         return make(name, **arguments)
     except UsageError as problem:
         raise ConfigError(f"{where}: {problem}") from None
+
+
+def _unknown_kind(kind: object, where: str, *, given: bool) -> ConfigError:
+    hint = suggestion(kind, KINDS) if isinstance(kind, str) else ""
+    got = f"got {quoted(kind)}{hint}" if given else "and it is missing"
+    return ConfigError(
+        f"{where}: kind must be one of {', '.join(KINDS)}, {got}; a class of your own is "
+        "package.module:Class."
+    )
 
 
 # Types of the settings that are no text, and how a message says so.

@@ -119,11 +119,15 @@ class Verbalized(FreeAnswer):
         ]
         unread = [i for i, one in enumerate(stated) if one is None]
         if len(unread) / len(items) > self.max_failures:
+            way = "choose another form or template"
+            if not self.prompting.is_chat:
+                way = (
+                    "ask a model that was trained on chats with chat: true, or choose another form"
+                )
             raise ProbeError(
                 f"probe {self.name!r}: no probability can be read from {len(unread):,} of "
                 f"{len(items):,} answers ({len(unread) / len(items):.1%}, more than max_failures: "
-                f"{self.max_failures:g}), such as {quoted(written[unread[0]])}; ask a model that "
-                "was trained on chats with chat: true, or choose another form."
+                f"{self.max_failures:g}), such as {quoted(written[unread[0]])}; {way}."
             )
         shown = [
             text.strip() if one is None else one.text

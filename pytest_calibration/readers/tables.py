@@ -151,7 +151,7 @@ def _csv_table(path: Path, wanted: Wanted) -> Table:
 def _header(path: Path, lines: Lines, wanted: Wanted) -> tuple[dict[str, Any], list[str], int]:
     """Return how a file is written, the names in its first line, and that line's number."""
     told, start = "", 0
-    for start, line in lines:  # noqa: B007
+    for start, line in lines:  # noqa: B007  both are read after the loop
         text = line.strip("\r\n")
         if text.lower().startswith(SEPARATOR) and len(text) == len(SEPARATOR) + 1:
             told = text[-1]

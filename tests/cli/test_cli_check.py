@@ -111,6 +111,19 @@ def test_limits(command) -> None:
     assert "passed: probe sft on sft.csv" in both.lines
 
 
+@pytest.mark.parametrize("name", ["base.cvs", "./base", "runs/mine"])
+def test_a_mistyped_file_is_no_name_of_a_baseline(command, place: Path, name: str) -> None:
+    """It is neither recorded under that name, nor told to be."""
+    for more in ((), ("--record",)):
+        result = command("check", "sft.csv", "--baseline", name, *more)
+        assert result.code == 2
+        near = " (did you mean 'base.csv'?)" if "base.c" in name or name == "./base" else ""
+        assert f"--baseline {name} is neither a file{near} nor the name of a b" in result.err
+    assert not (place / "calibration_baselines").exists()
+    assert command("check", "base.csv", "--baseline", "v1.2", "--record").code == 0
+    assert command("check", "base.csv", "--baseline", "v1.2").code == 0
+
+
 def test_a_file_as_baseline(command, place: Path) -> None:
     """Another file of predictions, a dump or a stored record, whatever the names of the probes."""
     assert command("check", "sft.csv", "--baseline", "base.csv").code == 1

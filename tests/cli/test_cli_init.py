@@ -288,8 +288,63 @@ def test_what_is_not_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "encoder: a BertModel, neither a language model nor a classifier" in told
     assert any(one.startswith("clf: a classifier, which other probes ask") for one in told)
     assert any("x.csv, line 2, column 'confidence': '7'" in one for one in told)
-    assert "two/p.csv: another file is named p" in told
+    assert (
+        "two/p.csv: another file is named p; to compare them: pytest-calibration check two/p.csv "
+        "--baseline=one/p.csv"
+    ) in told
     assert any(one.startswith("p.parquet: cannot be looked at without pyarrow") for one in told)
+
+
+def test_a_reward_model_is_asked_pairs(folder: Path, command: Command) -> None:
+    """A head of one output is no classifier; without pairs a file shows how one looks."""
+    checkpoint(folder / "a/reward", "BertForSequenceClassification", id2label={0: "LABEL_0"})
+    checkpoint(folder / "b/clf", "BertForSequenceClassification", id2label={0: "bad", 1: "good"})
+    put(folder / "texts.csv", "text,label\nx,bad\n")
+    result = command("init", "--dry-run")
+    assert "1 reward model (a/reward)" in result.out
+    assert "left out: b/clf: a classifier, which other probes ask" in result.out
+    assert "pairs: {kind: preference, path: calibration_pairs.jsonl}" in result.out
+    assert "note: calibration_pairs.jsonl has one made-up pair" in result.out
+    put(folder / "mine.jsonl", [{"prompt": "?", "chosen": "a", "rejected": "b"}])
+    command("init")
+    assert config(folder)["probes"] == {"mine": {"kind": "preference", "path": "mine.jsonl"}}
+
+
+def test_questions_with_an_answer_are_asked(folder: Path, command: Command) -> None:
+    """A language model answers them in its own words."""
+    checkpoint(folder / "lm")
+    put(folder / "trivia.csv", "question,answer\nCapital of Peru?,Lima\n")
+    command("init")
+    assert config(folder)["probes"] == {"trivia": {"kind": "p_true", "path": "trivia.csv"}}
+
+
+def test_a_table_of_other_columns_is_told_and_read(folder: Path, command: Command) -> None:
+    """The reason names the columns; with them the test that is written reads the file."""
+    rows = "".join(f"{'ab'[i % 2]},.9,.1\n" for i in range(60))
+    put(folder / "october.csv", f"label,proba_a,proba_b\n{rows}")
+    told = look(folder).left_out
+    assert len(told) == 1
+    assert "october.csv: holds no predictions" in told[0]
+    assert "--column 'probabilities=proba_*'" in told[0]
+    command("init", "--predictions=october.csv", "--column=probabilities=proba_*")
+    text = (folder / TEST).read_text("utf-8")
+    assert '("october.csv", {"columns": {"probabilities": "proba_*"}}),' in text
+    result = command("init", "--column=probabilities=proba_*")
+    assert result.code == 2
+    assert "are about a table of predictions; name it with --predictions." in result.err
+
+
+def test_two_files_of_the_same_items_can_be_compared(folder: Path, command: Command) -> None:
+    """Each has a baseline of its own, and the command that compares them is told."""
+    for name in ("october", "today"):
+        put(folder / f"{name}.csv", predictions())
+    put(folder / "other.csv", "confidence,correct\n.5,1\n")
+    result = command("init")
+    assert (
+        "to compare one with the other: pytest-calibration check today.csv --baseline=october.csv"
+        in result.out
+    )
+    assert "other.csv hold" not in result.out
 
 
 def test_what_a_model_is_trained_on_is_not_asked(folder: Path, command: Command) -> None:

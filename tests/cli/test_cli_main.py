@@ -33,6 +33,17 @@ def script() -> Path:
     return path.with_suffix(".exe") if os.name == "nt" else path
 
 
+def test_the_package_runs_as_the_command() -> None:
+    """``python -m pytest_calibration`` is the command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_calibration", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{cli.PROGRAM} {__version__}\n")
+
+
 def test_the_console_script_is_installed_and_runs() -> None:
     """What a user types after installing runs, prints, and exits with the code."""
     (entry,) = (e for e in entry_points(group="console_scripts") if e.name == cli.PROGRAM)

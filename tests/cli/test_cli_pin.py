@@ -215,3 +215,10 @@ def test_a_commit_that_looks_like_a_number_stays_text(
         assert command("pin").code == 0
         read = read_mapping(file, ConfigError)
         assert read["probes"]["mmlu"]["dataset"]["revision"] == commit
+
+
+def test_a_branch_stays_the_branch_that_is_asked_for(command, hub, file: Path) -> None:
+    """``--update`` leaves it to the newest commit of that branch, not of another one."""
+    file.write_text("probes: {a: {preset: sciq, dataset: {revision: refs/convert/parquet}}}\n")
+    assert command("pin", "--update").code == 0
+    assert hub == [("allenai/sciq", "refs/convert/parquet")]

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_calibration import calibrated, sharpened, two_runs
 
-from pytest_calibration.diagnosis import Diagnosis, diagnose
+from pytest_calibration.diagnosis import Diagnosis, Figure, diagnose, figure_lines
 from pytest_calibration.diagnosis.slices import SliceMeasurement
 from pytest_calibration.errors import MetricError, PredictionsError
 from pytest_calibration.measurement import measure
@@ -171,3 +171,10 @@ def test_where_nothing_is_off_nothing_is_found() -> None:
     assert d.worst_bins == d.worst_slices == ()
     assert d.change is d.base_temperature is d.option_mass is None
     assert d.notes == ()
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t\n"])
+def test_a_figure_without_text_is_a_line(text: str) -> None:
+    """A report may hold one: its label is shown."""
+    (line,) = figure_lines([Figure("regime", text)])
+    assert line.rstrip() == "regime"

@@ -118,3 +118,12 @@ def test_a_precision_out_of_range_is_refused(precision: object) -> None:
     """It lies between 0 and 1; both ends ask for nothing, or for everything."""
     with pytest.raises(MetricError, match="precision must be"):
         choose_threshold(drawn(100, 1)[1], precision)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("wanted", "wrong", "n"), [(0.9, 1, 10), (0.8, 2, 10), (0.95, 1, 20)])
+def test_a_precision_that_is_just_reached_is_reached(wanted: float, wrong: int, n: int) -> None:
+    """Nine right answers of ten are a precision of 0.9, however 1 - 0.9 is rounded."""
+    correct = np.arange(n) >= wrong
+    found = choose_threshold((np.full(n, 0.5), correct), wanted).as_measured
+    assert found is not None
+    assert (found.n, found.wrong, found.precision) == (n, wrong, wanted)

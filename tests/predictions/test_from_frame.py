@@ -159,3 +159,18 @@ def test_roles_are_known() -> None:
     """A misspelt role is an error with the one that was meant."""
     with pytest.raises(UsageError, match=r"unknown role 'labels' \(did you mean 'label'\?\)"):
         Predictions.from_frame(DATA, columns={"labels": "x"})
+
+
+@pytest.mark.parametrize("more", [{"prediction": [*"abca"]}, {"correct": [1, 1, 0, 1]}])
+@pytest.mark.parametrize("ids", [False, True])
+def test_rows_in_another_order_pair_by_their_ids_alone(more: dict[str, Any], ids: bool) -> None:
+    """Without ids the labels in their order are compared, as those of a table of classes are."""
+    rows = {"confidence": [0.9, 0.8, 0.7, 0.6], "label": [*"abba"], **more}
+    if ids:
+        rows["id"] = [*range(4)]
+    one = Predictions.from_frame(rows)
+    again = Predictions.from_frame({key: list(values) for key, values in rows.items()})
+    moved = Predictions.from_frame({key: values[1:] + values[:1] for key, values in rows.items()})
+    assert not one.signature.hard_differences(again.signature)
+    differ = [field for field, *_ in one.signature.hard_differences(moved.signature)]
+    assert differ == ([] if ids else ["labels"])

@@ -39,6 +39,10 @@ Q = "Which?"
         ("½", "1/2"),
         ("1'000", "1000"),
         ("東京。", "東京"),
+        ("2⁵", "2^5"),
+        ("10⁻³", "10^-3"),
+        ("3½", "3 1/2"),
+        ("CO₂", "co2"),
     ],
 )
 def test_these_are_the_same(text: str, same: str) -> None:
@@ -67,6 +71,11 @@ def test_these_are_the_same(text: str, same: str) -> None:
         ("3,14", "314"),
         ("1.2.3", "123"),
         ("9/11", "911"),
+        # Digits that NFKC makes of other forms.
+        ("2⁵", "25"),
+        ("10⁻³", "10-3"),
+        ("3½", "31/2"),
+        ("10₂", "102"),
     ],
 )
 def test_these_are_not_the_same(text: str, other: str) -> None:

@@ -469,6 +469,13 @@ def test_a_label_that_the_model_does_not_know_is_named(
     assert model.asked == []
 
 
+def test_a_reward_model_is_asked_for_no_label(tmp_path: Path) -> None:
+    """Its one output is no class, and the error says which kind asks it."""
+    rows = [{"text": "a", "label": "glad"}]
+    with pytest.raises(ProbeError, match=r"is a reward model, as a rule: kind: preference asks it"):
+        probe(tmp_path, rows).run(FakeClassifier(["LABEL_0"]))
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -542,3 +549,32 @@ def test_the_entries_of_the_documentation_are_read(tmp_path: Path) -> None:
         path = tmp_path / "pairs.jsonl"
         path.write_text(row, encoding="utf-8")
         assert Preference(path=path).size == 1
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_label_has_one_id_however_a_table_writes_it(tmp_path: Path, several: bool) -> None:
+    """1, "1", 1.0 and "1.0" are one: a column with a gap is saved as 1.0."""
+    ids = []
+    for i, label in enumerate((1, "1", 1.0, "1.0")):
+        path = tmp_path / f"{i}.jsonl"
+        path.write_text(json.dumps({"text": "a", "label": [label] if several else label}))
+        ids.append(Classification("c", path=path).ids().tolist())
+    assert len(set(map(tuple, ids))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rows.csv", "text,label\na,0\nb,1\n"),
+        ("rows.csv", "text,label\na,0.0\nb,1.0\n"),
+        ("rows.jsonl", '{"text":"a","label":0}\n{"text":"b","label":1}\n'),
+    ],
+)
+def test_a_hypothesis_never_asks_for_the_number_of_a_class(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    """An index names nothing, in a table of text or not; ``classes`` say what it stands for."""
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ProbeError, match=r"needs two classes or more.*name them: classes"):
+        Classification("c", path=path, hypothesis="It is {}.").run(FakeClassifier())

@@ -384,6 +384,30 @@ def test_the_header_names_the_slice_of_a_question(tmp_path: Path) -> None:
         MultipleChoice("mcq", path=path, header="About {slice}.\n\n")
 
 
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({}, True),
+        ({"header": "About {slice}."}, False),
+        ({"shots": 1, "shots_by_slice": True, "shots_path": "all.jsonl"}, False),
+    ],
+)
+def test_a_slice_that_makes_the_prompt_makes_the_item(
+    tmp_path: Path, settings: dict[str, Any], same: bool
+) -> None:
+    """A question that moved to another slice is another one where its prompt is."""
+    path = rows(tmp_path / "all.jsonl", SLICED)
+    if "shots_path" in settings:
+        settings = settings | {"shots_path": path}
+    ids = [
+        MultipleChoice(
+            "mcq", path=rows(tmp_path / "rows.jsonl", [SLICED[0] | {"slice": slice_}]), **settings
+        ).ids()
+        for slice_ in ("law", "world_history")
+    ]
+    assert np.array_equal(*ids) == same
+
+
 def test_examples_may_be_those_of_a_slice_in_the_order_of_the_file(tmp_path: Path) -> None:
     """The first others of its own slice, as they stand there, and never itself."""
     path = rows(tmp_path / "rows.jsonl", SLICED)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pytest_calibration import PTrue
 from pytest_calibration.errors import ModelError, ProbeError, TokenBoundaryError
 from pytest_calibration.metrics import ece
-from pytest_calibration.probes.p_true import CHECK_HEADER
+from pytest_calibration.probes.p_true import CHECK_HEADER, _mass_note
 
 PERU = {"question": "Capital of Peru?", "answer": "Lima"}
 CHAD = {"question": "Capital of Chad?", "answer": "N'Djamena"}
@@ -159,6 +159,12 @@ def test_verdicts_that_are_unlikely_are_noted(tmp_path: Path) -> None:
         "and confidence says little; try shots, or chat: true for a model that was trained on "
         "chats.",
     )
+
+
+def test_unlikely_verdicts_of_a_chat_are_not_told_to_be_a_chat() -> None:
+    """The note names what is left to try."""
+    (note,) = _mass_note(np.array([0.004]), is_chat=True)
+    assert note.endswith("try shots, or another check or delimiter.")
 
 
 def test_scores_that_are_none_fail(tmp_path: Path) -> None:

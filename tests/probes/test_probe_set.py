@@ -79,7 +79,7 @@ def test_every_setting_of_a_kind_can_be_written(folder: Path) -> None:
     ("settings", "message"),
     [
         ({}, r"kind must be one of next_token, facts, .*, and it is missing"),
-        ({"kind": "fact"}, r"kind must be one of .*, got 'fact'"),
+        ({"kind": "fact"}, r"kind must be one of .*, got 'fact' \(did you mean 'facts'\?\);"),
         ({"kind": ["facts"]}, r"kind must be one of .*, got \['facts'\]"),
         ({"kind": "facts", "pth": "x"}, r"unknown setting 'pth' \(did you mean 'path'\?\); known"),
         (

@@ -291,6 +291,8 @@ def test_too_much_that_cannot_be_read_fails_the_probe(tmp_path: Path) -> None:
     )
     with pytest.raises(ProbeError, match=message):
         Verbalized("mine", path=path).run(unread(0.15))
+    with pytest.raises(ProbeError, match=r"; choose another form or template\.$"):
+        Verbalized("mine", path=path, chat=True).run(ChatAnswering(lambda _: "no number"))
     assert len(Verbalized("mine", path=path, max_failures=0.15).run(unread(0.15))) == 20
     assert len(Verbalized("mine", path=path, max_failures=1).run(unread(1.0))) == 20
 

@@ -196,6 +196,22 @@ def test_results_beside_the_samples_say_what_was_run_on_what() -> None:
         ({"target_delimiter": ""}, False),
         ({"description": "Answer."}, False),
         ({"fewshot_config": {"sampler": "first_n"}}, False),
+        ({"fewshot_config": {"samples": [{"question": "a", "answer": 0}]}}, False),
+        ({"fewshot_config": {"doc_to_text": "{{question}}!"}}, False),
+        ({"fewshot_config": {"fewshot_delimiter": "\n"}}, False),
+        ({"fewshot_config": {"split": "dev"}}, False),
+        # What newer versions repeat.
+        (
+            {
+                "fewshot_config": {
+                    "sampler": "default",
+                    "target_delimiter": " ",
+                    "samples": None,
+                    "process_docs": "<function f at 0x7f00>",
+                }
+            },
+            True,
+        ),
         ({"metric_list": []}, True),
         ({"dataset_path": "elsewhere"}, True),
     ],

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def test_confidence_and_correctness_are_read(tmp_path: Path, name: str, text: st
     """Whatever the delimiter, the order of columns and the spelling of numbers."""
     path = written(tmp_path, name, text)
     found = read_predictions(path)
-    assert same(found, PLAIN)
+    assert same(replace(found, signature=PLAIN.signature), PLAIN)
+    assert found.signature.hard.keys() == ({"labels"} if "label" in text else set())
     assert (found.probe, found.signature.soft) == ("p", {"model": name})
     assert kind_of(path) == "table"
 
@@ -334,9 +336,18 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
         (HEADER, "holds no rows"),
         (
             "a,b\n1,2\n",
-            "holds no predictions: needs the columns confidence and correct, or prob_<class> "
-            "for each class and label",
+            "holds no predictions: needs the columns confidence and correct, or confidence, "
+            "prediction and label, or prob_<class> for each class and label; name yours with "
+            'columns={"confidence": "score", ...} (--column confidence=score)',
         ),
+        # columns of classes under a name of their own, which the sentence tells how to read
+        (
+            "label,proba_a,proba_b\na,.5,.5\n",
+            'columns={"probabilities": "proba_*", ...} (--column \'probabilities=proba_*\')',
+        ),
+        ("y,p.a,p.b\na,.5,.5\n", "(--column 'probabilities=p.*')"),
+        ("label,logits_a,logits_b\na,5,5\n", "(--column 'logits=logits_*')"),
+        ("label,score_a,b\na,.5,.5\n", "(--column confidence=score)"),
         ("0.5,1\n0.4,0\n", "line 1: holds values ('0.5,1'), and must name the columns"),
         (
             "confidence,confidence,correct\n.5,.5,1\n",
@@ -487,6 +498,14 @@ def test_two_answers_may_have_confidences_below_a_half(tmp_path: Path) -> None:
     rows = "".join(f"{p},{answer},yes\n" for p in (0.3, 0.6) for answer in ("yes", "no") * 5)
     path = written(tmp_path, "p.csv", f"confidence,prediction,label\n{rows}")
     assert read_predictions(path).correct.sum() == 10
+
+
+def test_answers_that_differ_in_an_invisible_character_are_two(tmp_path: Path) -> None:
+    """Text is compared as it stands, also with a character of value 0 at its end."""
+    rows = [{"confidence": 0.8, "prediction": f"a{end}", "label": "a"} for end in ("", "\0") * 6]
+    file = tmp_path / "a.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    assert read_predictions(file).correct.tolist() == [True, False] * 6
 
 
 def test_what_counts_can_be_chosen(tmp_path: Path) -> None:

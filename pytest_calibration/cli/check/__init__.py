@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.cli.arguments import (
+    ENDINGS,
     add_arguments,
     add_strictness,
     add_thresholds,
@@ -20,7 +21,7 @@ from pytest_calibration.cli.check.check_inputs import add_reading, inputs
 from pytest_calibration.cli.check.check_session import FOLDER, Session
 from pytest_calibration.cli.output import FAILED, INCONCLUSIVE
 from pytest_calibration.cli.project import CONFIG
-from pytest_calibration.errors import UsageError
+from pytest_calibration.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
     from pytest_calibration.cli.arguments import Subparsers
@@ -125,12 +126,28 @@ def run(options: argparse.Namespace) -> int:
     return INCONCLUSIVE if undecided and options.strict else 0
 
 
+def _check_name(options: argparse.Namespace) -> None:
+    """Refuse what is written as a file and is neither one nor a stored baseline."""
+    name, folder = Path(options.baseline), Path(options.baseline_dir or FOLDER)
+    as_file = name.name != options.baseline or name.suffix[1:].isalpha()
+    if as_file and not (folder / name).is_dir():
+        beside = name.parent.iterdir() if name.parent.is_dir() else ()
+        near = suggestion(name.name, [one.name for one in beside if one.suffix in ENDINGS])
+        raise UsageError(
+            f"check: --baseline {options.baseline} is neither a file{near} nor the name of a "
+            f"baseline that is stored in {folder}."
+        )
+
+
 def _check_usage(options: argparse.Namespace) -> None:
     if options.file is None:
         raise UsageError(f"check needs a file: {FILES}.")
     if options.baseline == "":
         raise UsageError("check: --baseline needs the name of a stored baseline, or a file.")
-    if options.baseline is None or not is_file(options.baseline):
+    if options.baseline is None:
+        return
+    if not is_file(options.baseline):
+        _check_name(options)
         return
     for flag in ("record", "accept", "anchor", "baseline_dir"):
         if getattr(options, flag):

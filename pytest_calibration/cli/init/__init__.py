@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 def add(subparsers: Subparsers) -> None:
     """Add the subcommand."""
+    from pytest_calibration.cli.arguments import add_columns
+
     parser = subparsers.add_parser(
         "init",
         help="write a test, calibration.yaml and a CI workflow for what lies here",
@@ -39,6 +41,7 @@ def add(subparsers: Subparsers) -> None:
     which.add_argument(
         "--predictions", metavar="FILE", help="a file of predictions, in place of what lies there"
     )
+    add_columns(parser)
     parser.add_argument("--no-ci", action="store_true", help="write no CI workflow")
     parser.add_argument("--dry-run", action="store_true", help="show the files, write none")
     parser.set_defaults(run=run)
@@ -46,11 +49,18 @@ def add(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write what is not there yet, and say what to do next."""
+    from pytest_calibration.cli.arguments import columns_of
     from pytest_calibration.cli.init.planned import plan
     from pytest_calibration.cli.init.surroundings import look
 
     folder = Path(options.folder)
-    found = look(folder, options.model, options.predictions)
+    columns = columns_of(options)
+    if columns and options.predictions is None:
+        raise UsageError(
+            "init: --column and --classes are about a table of predictions; name it with "
+            "--predictions."
+        )
+    found = look(folder, options.model, options.predictions, columns)
     planned = plan(found, ci=not options.no_ci)
     print(visible(f"found in {options.folder}: {found.sentence()}"))
     for sentence in found.left_out:

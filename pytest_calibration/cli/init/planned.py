@@ -10,18 +10,29 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_calibration.cli.init.surroundings import CLASSIFIER, CONFIG, Items, Surroundings
+from pytest_calibration.cli.init.surroundings import (
+    CLASSIFIER,
+    CONFIG,
+    REWARD_MODEL,
+    Items,
+    Stored,
+    Surroundings,
+)
 from pytest_calibration.files import readable_stem
 
 # Texts with labels that a classifier is asked, where the project has none yet.
 TEXTS: Final = "calibration_texts.jsonl"
+# Pairs of answers that a reward model is asked, likewise.
+PAIRS: Final = "calibration_pairs.jsonl"
 # Items that are asked of a longer file.
 ENOUGH: Final = 2000
 # A language model without items of the project's own is asked the built-in ones.
 BUILT_IN: Final = {"facts": {"limit": 1000}, "multiple_choice": {"limit": 1000}}
-_OF_CLASSIFIERS: Final = "classification"
+# Kinds of probe that models other than language models are asked.
+_ASKED: Final = {CLASSIFIER: "classification", REWARD_MODEL: "preference"}
 # Stands for a checkpoint that is not there yet.
 UNKNOWN: Final = "CHECKPOINT"
+_MADE_UP: Final = {TEXTS: ("text per class", "labelled texts"), PAIRS: ("pair", "pairs")}
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,12 @@ def plan(found: Surroundings, *, ci: bool = True) -> Plan:
     files[CONFIG] = _rendered("calibration.yaml", values)
     if not (found.folder / CONFIG).exists():
         files |= made
-    notes = _hub_names(found)
+    notes = [*_hub_names(found), *_same_items(found)]
     if not found.git:
         notes.append("this folder is in no git repository; what is recorded is to be committed.")
     notes += [
-        f"{name} has one made-up text per class, to show how rows look; a comparison is "
-        "inconclusive until some hundred labelled texts of your own stand there."
+        f"{name} has one made-up {_MADE_UP[name][0]}, to show how rows look; a comparison is "
+        f"inconclusive until some hundred {_MADE_UP[name][1]} of your own stand there."
         for name in files.keys() & made.keys()
     ]
     if ci and found.gitlab:
@@ -114,6 +125,10 @@ def _probes(found: Surroundings) -> tuple[dict[str, dict[str, Any]], dict[str, s
             probes[name]["limit"] = ENOUGH
     if probes:
         return probes, {}
+    if found.kind == REWARD_MODEL:
+        row = {"prompt": "Put a question here.", "chosen": "What people chose.", "rejected": "No."}
+        pairs = {"kind": _ASKED[REWARD_MODEL], "path": PAIRS}
+        return {"pairs": pairs}, {PAIRS: f"{json.dumps(row)}\n"}
     if found.kind != CLASSIFIER:
         # A model of the project's own may be anything; its probes are named there.
         return ({} if found.own_model else dict(BUILT_IN)), {}
@@ -121,15 +136,15 @@ def _probes(found: Surroundings) -> tuple[dict[str, dict[str, Any]], dict[str, s
     labels = next((one.labels for one in found.checkpoints if one.labels), (0, 1))
     rows = [{"text": f"Put a text of class {label} here.", "label": label} for label in labels]
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return {"texts": {"kind": _OF_CLASSIFIERS, "path": TEXTS}}, {TEXTS: content}
+    return {"texts": {"kind": _ASKED[CLASSIFIER], "path": TEXTS}}, {TEXTS: content}
 
 
 def _fits(found: Surroundings, items: Items) -> bool:
     """Whether the models can be asked these items; a model of the project's own any."""
-    asked_of_classifier = items.kind == _OF_CLASSIFIERS
-    if not found.checkpoints:
-        return bool(found.own_model) or not asked_of_classifier
-    return asked_of_classifier == (found.kind == CLASSIFIER)
+    if not found.checkpoints and found.own_model:
+        return True
+    asked = _ASKED.get(found.kind)
+    return items.kind == asked if asked else items.kind not in _ASKED.values()
 
 
 def _is_checkpoint(found: Surroundings) -> bool:
@@ -143,6 +158,18 @@ def _candidate(found: Surroundings) -> str:
         return ""
     last = found.checkpoints[-1].path if found.checkpoints else UNKNOWN
     return shlex.quote(f"--calibration-model={last}")
+
+
+def _same_items(found: Surroundings) -> Iterator[str]:
+    """Say how to compare two files that may be of one model, as it was and as it is."""
+    first: dict[str, Stored] = {}
+    for one in found.predictions:
+        other = first.setdefault(one.items, one) if one.items else one
+        if other is not one:
+            yield (
+                f"{other.path} and {one.path} hold the same items, and each has a baseline of its "
+                f"own; to compare one with the other: {one.compared_with(other)}"
+            )
 
 
 def _hub_names(found: Surroundings) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -12,12 +13,14 @@ from typing import Any, Final
 
 from pytest_calibration.errors import CalibrationError, PredictionsError, UsageError
 from pytest_calibration.history.checkpoints import checkpoint_of, run_of
+from pytest_calibration.predictions.ids import digest
 from pytest_calibration.readers.lm_eval import NEWEST, NONE, SAMPLES
 from pytest_calibration.readers.tables import PARQUET
 from pytest_calibration.text.numbers import counted
 
 LANGUAGE_MODEL: Final = "language model"
 CLASSIFIER: Final = "classifier"
+REWARD_MODEL: Final = "reward model"
 CONFIG: Final = "calibration.yaml"
 # Folders that hold nothing of a project's own.
 _PASSED_OVER: Final = frozenset(
@@ -27,6 +30,9 @@ _PASSED_OVER: Final = frozenset(
 _DEEPEST: Final = 5
 _MOST_FOLDERS: Final = 2000
 _MOST_FILES: Final = 20
+# Files that are neither predictions nor items and are told, of these kinds.
+_TABLES: Final = frozenset({".csv", ".tsv", *PARQUET})
+_MOST_TOLD: Final = 3
 # Bytes of a file that is read to see whether it can be.
 _MOST_READ: Final = 1 << 26
 _CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
@@ -35,7 +41,9 @@ _BASE: Final = re.compile(r"(^|[-_.])(base|pretrained|reference)([-_.]|$)", re.I
 _TRAINED_ON: Final = re.compile(r"(^|[-_.])train(ing)?([-_.]|$)", re.IGNORECASE)
 _OWN_MODEL: Final = re.compile(r"^\s*(async\s+)?def calibration_model\b", re.MULTILINE)
 # Kinds of probe whose items a file may hold, the more particular first.
-_ITEM_KINDS: Final = ("multiple_choice", "facts", "classification", "next_token")
+_ITEM_KINDS: Final = (
+    *("multiple_choice", "facts", "preference", "classification", "p_true", "next_token"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Checkpoint:
     Attributes:
         path: as it is typed, from the folder; a hub id or ``module:name`` where no such folder is
             there.
-        kind: ``LANGUAGE_MODEL`` or ``CLASSIFIER``.
+        kind: ``LANGUAGE_MODEL``, ``CLASSIFIER`` or ``REWARD_MODEL``.
         labels: names of the classes of a classifier; empty where they are not known.
         is_code: whether it is a function or object that is imported.
     """
@@ -63,12 +71,21 @@ class Stored:
     Attributes:
         path: of the file or folder, from the folder of the project.
         probe: the name under which they would be recorded.
-        which: arguments of ``read_predictions`` that choose them from all that is there.
+        which: further arguments of ``read_predictions``.
+        items: a digest of their ids.
     """
 
     path: str
     probe: str
-    which: Mapping[str, str] = field(default_factory=dict)
+    which: Mapping[str, Any] = field(default_factory=dict)
+    items: str = ""
+
+    def compared_with(self, other: Stored) -> str:
+        """Return the command that compares them with others."""
+        task = [f"--task={self.which['task']}"] if "task" in self.which else []
+        return shlex.join(
+            ["pytest-calibration", "check", self.path, f"--baseline={other.path}", *task]
+        )
 
 
 @dataclass(frozen=True)
@@ -134,13 +151,19 @@ class Surroundings:
         return ", ".join(parts) or "neither checkpoints nor predictions"
 
 
-def look(folder: Path, model: str | None = None, predictions: str | None = None) -> Surroundings:
+def look(
+    folder: Path,
+    model: str | None = None,
+    predictions: str | None = None,
+    columns: Mapping[str, Any] | None = None,
+) -> Surroundings:
     """Look at a folder.
 
     Args:
         folder: the project.
         model: a checkpoint or hub id, in place of those that lie there.
         predictions: a file, in place of those that lie there.
+        columns: what its columns are, as arguments of ``read_predictions``.
 
     Raises:
         UsageError: the folder is none, or the model is there and is none.
@@ -155,7 +178,12 @@ def look(folder: Path, model: str | None = None, predictions: str | None = None)
         checkpoints = (_named_model(folder, model),)
     elif predictions is None:
         checkpoints = tuple(_of_one_kind(_in_order(folder, places, left_out), left_out))
-    stored, items = _files(folder, places, predictions, left_out, whether=model is None)
+    stored: list[Stored]
+    items: list[Items] = []
+    if predictions is not None:
+        stored = _predictions(folder, folder / predictions, columns)
+    else:
+        stored, items = _files(folder, places, left_out, whether=model is None)
     return Surroundings(
         folder,
         checkpoints,
@@ -272,6 +300,8 @@ def _checkpoint(path: str, place: Path, left_out: list[str]) -> Checkpoint | Non
     if _CLASSIFIES.search(saved):
         labels = config.get("id2label")
         names = labels.values() if isinstance(labels, dict) else ()
+        if len(names) == 1 and config.get("problem_type") != "multi_label_classification":
+            return Checkpoint(path, REWARD_MODEL)
         return Checkpoint(path, CLASSIFIER, tuple(map(str, names)))
     if _CAUSAL.search(saved):
         return Checkpoint(path, LANGUAGE_MODEL)
@@ -307,7 +337,6 @@ def _json(path: Path) -> dict[str, Any]:
 def _files(
     folder: Path,
     places: Sequence[Path],
-    named: str | None,
     left_out: list[str],
     *,
     whether: bool,
@@ -317,21 +346,20 @@ def _files(
     Args:
         folder: the project.
         places: it, and the folders below it.
-        named: the file of predictions to take, in place of all.
         left_out: what is not used is added here.
         whether: whether predictions are looked for.
     """
-    if named is not None:
-        return _predictions(folder, folder / named), []
     stored: list[Stored] = []
     items: list[Items] = []
     taken: list[Path] = []
+    neither: list[Path] = []
     for path in _data_files(places):
         if any(path.is_relative_to(one) for one in taken):
             continue
         if len(stored) + len(items) >= _MOST_FILES:
             left_out.append(f"{_from(folder, path)} and later files: {_MOST_FILES} are enough")
             break
+        told = len(left_out)
         found = _sorted_out(folder, path, left_out)
         if isinstance(found, Items) and _TRAINED_ON.search(path.stem):
             left_out.append(f"{found.path}: by its name what a model is trained on")
@@ -339,14 +367,30 @@ def _files(
             items.append(found)
         elif found and whether:
             taken.append(path)
-            names = {one.probe for one in stored}
-            stored += [one for one in found if one.probe not in names]
+            named = {one.probe: one for one in stored}
+            stored += [one for one in found if one.probe not in named]
             left_out += [
-                f"{one.path}: another file is named {one.probe}"
+                f"{one.path}: another file is named {one.probe}; to compare them: "
+                f"{one.compared_with(named[one.probe])}"
                 for one in found
-                if one.probe in names
+                if one.probe in named
             ]
+        elif whether and path.suffix.lower() in _TABLES and len(left_out) == told:
+            neither.append(path)
+    if not (stored or items):
+        left_out += filter(None, map(_why_neither, neither[:_MOST_TOLD]))
     return stored, items
+
+
+def _why_neither(path: Path) -> str:
+    """Say why a file is no file of predictions."""
+    from pytest_calibration.readers import read_all
+
+    try:
+        read_all(path)
+    except CalibrationError as problem:
+        return f"{problem} The command init --predictions=FILE takes --column, too"
+    return ""
 
 
 def _data_files(places: Sequence[Path]) -> Iterator[Path]:
@@ -384,7 +428,9 @@ def _sorted_out(folder: Path, path: Path, left_out: list[str]) -> list[Stored] |
         return found
 
 
-def _predictions(folder: Path, path: Path) -> list[Stored]:
+def _predictions(
+    folder: Path, path: Path, columns: Mapping[str, Any] | None = None
+) -> list[Stored]:
     """Return the predictions in a file, or in the newest run of lm-eval in a folder.
 
     Raises:
@@ -398,7 +444,14 @@ def _predictions(folder: Path, path: Path) -> list[Stored]:
         if not found:
             raise PredictionsError("; ".join(left_out) or f"{path}: holds no samples of lm-eval.")
         return found
-    return [Stored(_from(folder, path), one.probe) for one in read_all(path)]
+    which = columns or {}
+    sets = read_all(path, **which)
+    items = ""
+    if len(sets) == 1:
+        # Ids depend on the name of the probe, so that those of two files need one name.
+        same = read_all(path, probe="same", **which)[0]
+        items = digest(*sorted(map(str, same.item_ids)))
+    return [Stored(_from(folder, path), one.probe, which, items) for one in sets]
 
 
 def _newest_run(folder: Path, path: Path, left_out: list[str]) -> list[Stored]:

@@ -203,9 +203,8 @@ class ModelInMemory:
         if self.temperature != 1:
             digest.add(float(self.temperature))
         for name, weight in sorted(self.model.state_dict().items()):
-            # Sums of whole numbers do not depend on their order, and overflow the same everywhere.
             bits = weight.detach().view(_BITS[weight.element_size()])
-            digest.add([name, str(weight.dtype), list(weight.shape), int(bits.sum())])
+            digest.add([name, str(weight.dtype), list(weight.shape), *map(_bytes, _sums(bits))])
         return digest.text()
 
     @cached_property
@@ -242,6 +241,21 @@ class ModelInMemory:
         del self.model, self.base
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _sums(bits: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the sum of each row and of each column, which tell rows that changed places.
+
+    Sums of whole numbers do not depend on their order, and overflow the same everywhere.
+    """
+    if bits.ndim < 2:
+        return (bits,)
+    table = bits.flatten(1)
+    return table.sum(0), table.sum(1)
+
+
+def _bytes(values: torch.Tensor) -> bytes:
+    return bytes(values.cpu().numpy().tobytes())
 
 
 def without_adapter(model: Any) -> Any:

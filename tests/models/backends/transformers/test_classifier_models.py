@@ -462,3 +462,39 @@ def test_a_pipeline_with_a_function_of_its_own_is_refused(bert: Path) -> None:
         UsageError, match=r"function_to_apply=.*sigmoid.*leave function_to_apply ou"
     ):
         adopted(pipeline, dict, None)
+
+
+def test_a_pipeline_cuts_texts_where_it_says(bert: Path) -> None:
+    """``truncation`` with ``max_length`` scores as the pipeline does; without it no text is cut."""
+    with quietly():
+        pipeline = transformers.pipeline(
+            "text-classification", str(bert), top_k=None, truncation=True, max_length=5
+        )
+        model = adopted(pipeline, dict, None)
+        said = [{one["label"]: one["score"] for one in found} for found in pipeline(TEXTS)]
+        uncut = transformers.pipeline("text-classification", str(bert), max_length=5)
+        other = transformers.pipeline("text-classification", str(bert), add_special_tokens=False)
+    found = model.class_probabilities(TEXTS, truncate="longest_first")
+    expected = [[row[name] for name in model.class_names] for row in said]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert model.truncated(TEXTS).any()
+    assert not adopted(uncut, dict, None).truncated(TEXTS).all()
+    with pytest.raises(ModelError, match="longer than the 5 tokens it reads"):
+        model.class_probabilities(TEXTS)
+    with pytest.raises(UsageError, match=r"add_special_tokens=False.*leave add_special_tokens out"):
+        adopted(other, dict, None)
+
+
+@pytest.mark.parametrize("moved", ["rows", "columns", "bias"])
+def test_weights_that_changed_places_are_another_model(bert: Path, moved: str) -> None:
+    """The sum of all of them is the same, and the answers are not."""
+    with quietly():
+        pipeline = transformers.pipeline("text-classification", str(bert))
+    model, head = adopted(pipeline, dict, None), pipeline.model.classifier
+    with torch.no_grad():
+        head.bias.copy_(torch.arange(len(head.bias)))
+        before = model.fingerprint
+        assert model.fingerprint == before
+        changed = head.bias if moved == "bias" else head.weight
+        changed.copy_(changed.flip(1 if moved == "columns" else 0))
+    assert model.fingerprint != before
