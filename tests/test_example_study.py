@@ -42,13 +42,13 @@ ROWS = world.probe_rows()
 @pytest.fixture
 def desk(tmp_path: Path) -> Any:
     """The notes of a run with nothing in it."""
-    return study.Desk(stages.study(quick=True), tmp_path)
+    return study.Desk(stages.study(stages.SCALES["quick"]), tmp_path)
 
 
-@pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])
-def test_parents_come_before_their_children(quick: bool) -> None:
+@pytest.mark.parametrize("scale", stages.SCALES)
+def test_parents_come_before_their_children(scale: str) -> None:
     """Every stage is named once, and what it needs stands before it; all kinds are there."""
-    found = stages.study(quick=quick)
+    found = stages.study(stages.SCALES[scale])
     seen: set[str] = set()
     for stage in found:
         assert stage.name not in seen
@@ -169,10 +169,25 @@ def test_only_new_stages_are_gated(desk: Any, monkeypatch: pytest.MonkeyPatch) -
     study.judge(desk, group)
     study.judge(desk, group)
     assert asked == [[one.name for one in group if one.name != "rcft-s0"]]
-    rows = {one["name"]: one for one in study.results(desk, quick=True)["stages"]}
+    rows = {one["name"]: one for one in study.results(desk, "quick")["stages"]}
     assert rows["rcft-s0"]["verdicts"] == {"facts": "passed"}
     assert rows["dpo-s0"]["verdicts"] == {}
     assert json.dumps(rows)
+
+
+def test_what_other_settings_gave_is_not_in_the_history(desk: Any) -> None:
+    """Once a stage that was gated has other settings, all are gated anew; else all stays."""
+    history = desk.folder / "history.jsonl"
+    desk.judged("dpo-s0", {"facts": "passed"})
+    history.write_text("{}\n", "utf-8")
+    fewer = study.Desk([one for one in desk.stages if one.kind == "pretrain"], desk.folder)
+    for same in (desk, fewer):
+        same.forget_others()
+        assert history.exists()
+    desk.digests["dpo-s0"] = "another"
+    desk.forget_others()
+    assert not history.exists()
+    assert not (desk.folder / "verdicts").exists()
 
 
 def test_checkpoints_of_a_run_lie_as_a_trainer_leaves_them(tmp_path: Path) -> None:

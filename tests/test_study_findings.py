@@ -372,14 +372,6 @@ def test_a_damaged_table_is_refused(tmp_path: Path, document: Any, problem: str)
         measured.Study.read(write(tmp_path, document))
 
 
-def test_a_number_that_is_not_one_is_not_there(tmp_path: Path) -> None:
-    """What a training logs as NaN is no number; the rest of the table counts."""
-    write_study(tmp_path, [A], lambda *_: 0.0, probes=[QUESTIONS])
-    write(tmp_path, {"stages": [A | {"extra": {"reward": math.nan, "kl": 0.1}}]})
-    (told,) = measured.Study.read(tmp_path).table.stages
-    assert told.extra == {"reward": None, "kl": 0.1}
-
-
 def test_what_was_never_run_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

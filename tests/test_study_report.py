@@ -103,7 +103,7 @@ def test_the_quick_run_says_so(tmp_path: Path, page: str) -> None:
     """Nobody takes its page for that of the whole study."""
     marked = "This is the quick run"
     assert marked not in page
-    quick = write_study(tmp_path, [stage("base", "pretrain")], lambda *_: 0.0, quick=True)
+    quick = write_study(tmp_path, [stage("base", "pretrain")], lambda *_: 0.0, scale="quick")
     assert marked in study_page.page(measured.Study.read(quick), [])
 
 
@@ -154,7 +154,7 @@ def test_all_files_are_written(
     assert report.main() == 0
     written = {Path(line).relative_to(docs).as_posix() for line in capsys.readouterr().out.split()}
     assert written == {
-        "study.md", "study/drift.svg", "study/checkpoints.csv", "study/reliability-facts.svg"
+        "study.md", "study/drift.png", "study/checkpoints.csv", "study/reliability-facts.png"
     }  # fmt: skip
     linked = re.findall(r"\]\((study/[^)]+)\)", (docs / "study.md").read_text("utf-8"))
     assert {"study.md", *linked} == written

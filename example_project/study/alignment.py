@@ -157,7 +157,7 @@ def reward_accuracy(model: Any, tokenizer: Any) -> float:
         texts = [
             f"{fact.question} {value}.{tokenizer.eos_token}" for value in (fact.answer, fact.rival)
         ]
-        given = tokenizer(texts, padding=True, return_tensors="pt")
+        given = tokenizer(texts, padding=True, return_tensors="pt").to(model.device)
         said, rival = model(**given).logits.flatten().tolist()
         right += said > rival
     return right / len(asked)

@@ -66,12 +66,12 @@ class Table:
 
     Attributes:
         stages: in the order in which they were made.
-        quick: whether it was the short run.
+        scale: how much was trained: ``quick``, ``full`` or ``large``.
         device: on which it ran.
     """
 
     stages: tuple[Stage, ...]
-    quick: bool = False
+    scale: str = "full"
     device: str = "cpu"
 
 
@@ -123,9 +123,7 @@ class Study:
         file = folder / "stages.json"
         text = read_text(file, MOST_BYTES, UsageError)
         try:
-            # What a training could not tell is NaN in its logs: such a number is not there.
-            document = json.loads(text, parse_constant=lambda _: None)
-            table = converted(document, Table, "the table")
+            table = converted(json.loads(text), Table, "the table")
         except ValueError as problem:
             raise UsageError(f"{file}: {problem}; run the study to write it anew.") from None
         return cls(table, History(folder / "history.jsonl"))

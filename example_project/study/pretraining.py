@@ -70,12 +70,14 @@ def pretrain(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, di
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    device = recipe.get("device", "cpu")
+    model.to(device)
     cost = Cost()
     cost.watch(model)
     parameters = sum(weights.numel() for weights in model.parameters())
     at = {stage.settings["step"]: stage for stage in checkpoints}
     steps, batch, rate = recipe["steps"], recipe["batch"], recipe["rate"]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rate, total_steps=steps, pct_start=min(0.5, 50 / steps)
     )
@@ -84,7 +86,7 @@ def pretrain(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, di
     model.train()
     for step in range(1, steps + 1):
         with cost.measured():
-            ids = tokenizer(next(rows), padding=True, return_tensors="pt")["input_ids"]
+            ids = tokenizer(next(rows), padding=True, return_tensors="pt")["input_ids"].to(device)
             # Causal attention never looks right: padding needs no mask, but counts for no loss.
             labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
             loss = model(input_ids=ids, labels=labels).loss

@@ -30,7 +30,7 @@ def arguments(output: Path, recipe: dict[str, Any], seed: int, **more: Any) -> d
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 5,
         "seed": seed,
-        "use_cpu": True,
+        "use_cpu": recipe.get("device", "cpu") == "cpu",
         "bf16": False,
         "save_strategy": "no",
         "logging_strategy": "epoch",
@@ -48,7 +48,7 @@ def answers(model: Any, tokenizer: Any, facts: Sequence[Fact]) -> list[list[tupl
     for fact in facts:
         values = fact.relation.values[:VALUES]
         ids = [tokenizer(f" {value}")["input_ids"][0] for value in values]
-        given = tokenizer(fact.question, return_tensors="pt")
+        given = tokenizer(fact.question, return_tensors="pt").to(model.device)
         shares = model(**given).logits[0, -1].softmax(-1)[ids].tolist()
         found.append(sorted(zip(values, shares, strict=True), key=lambda pair: -pair[1]))
     return found

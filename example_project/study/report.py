@@ -39,11 +39,11 @@ def write_all(study: Study, docs: Path) -> list[Path]:
     seed = study.shown_seed
     outcomes = list(judge_all(study))
     files: dict[str, bytes | None] = {
-        "study/drift.svg": drift_picture(drift_chart(study, seed), ".svg"),
+        "study/drift.png": drift_picture(drift_chart(study, seed), ".png"),
         "study/checkpoints.csv": checkpoints_csv(study).encode(),
     }
     for probe in study.probes:
-        files[f"study/reliability-{probe}.svg"] = reliability_picture(study, seed, probe)
+        files[f"study/reliability-{probe}.png"] = reliability_picture(study, seed, probe)
     files["study.md"] = page(study, outcomes).encode()
     written = []
     (docs / "study").mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,77 @@ import pytest_calibration
 
 HERE = Path(__file__).resolve().parent
 
-SIZES = {
-    "xs": {"hidden": 8, "layers": 1, "heads": 2},
-    "s": {"hidden": 16, "layers": 1, "heads": 2},
-    "m": {"hidden": 32, "layers": 2, "heads": 2},
-    "l": {"hidden": 64, "layers": 2, "heads": 4},
-    "xl": {"hidden": 128, "layers": 2, "heads": 4},
-}
 BASE = "l"
 """The size whose checkpoints are kept on the way, and from which all alignment starts."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is trained.
+
+    Attributes:
+        sizes: width, layers and heads of each model of the scale sweep.
+        steps: of pretraining.
+        marks: steps of the base model after which a checkpoint is kept, beside the last.
+        tuning_epochs: of instruction tuning; each is a checkpoint.
+        online_steps: of the policy gradient.
+        epochs: of a remedy; each of CFT is a checkpoint.
+        more_epochs: of RCFT and the parts of its loss.
+        weights: further ones of RCFT's calibration loss.
+        rates: further learning rates of CFT.
+        seeds: of all that follows pretraining.
+        device: on which it is trained.
+    """
+
+    sizes: Mapping[str, tuple[int, int, int]]
+    steps: int
+    marks: tuple[int, ...]
+    tuning_epochs: int
+    online_steps: int
+    epochs: int
+    more_epochs: int
+    weights: tuple[str, ...]
+    rates: tuple[str, ...]
+    seeds: int
+    device: str = "cpu"
+
+
+SIZES = {"xs": (8, 1, 2), "s": (16, 1, 2), "m": (32, 2, 2), "l": (64, 2, 4), "xl": (128, 2, 4)}
+FULL = Scale(
+    sizes=SIZES,
+    steps=4800,
+    marks=(12, 25, 50, 100, 200, 500, 1200, 2400),
+    tuning_epochs=3,
+    online_steps=40,
+    epochs=3,
+    more_epochs=6,
+    weights=("0.3", "3", "10"),
+    rates=("1e-4", "1e-3"),
+    seeds=5,
+)
+SCALES = {
+    "quick": Scale(
+        sizes={name: SIZES[name] for name in ("xs", "m", "l")},
+        steps=3000,
+        marks=(50, 200, 800),
+        tuning_epochs=2,
+        online_steps=10,
+        epochs=2,
+        more_epochs=2,
+        weights=(),
+        rates=("1e-4",),
+        seeds=1,
+    ),
+    "full": FULL,
+    "large": replace(
+        FULL,
+        sizes={
+            **{"xs": (64, 2, 4), "s": (128, 4, 4), "m": (256, 4, 8)},
+            **{"l": (384, 6, 8), "xl": (512, 8, 8)},
+        },
+        device="cuda",
+    ),
+}
 
 TRAINING_CODE = ("world.py", "cost.py", "recipes.py")
 CODE = {
@@ -67,56 +129,55 @@ class Stage:
         return {k: v for k, v in self.settings.items() if k not in ("epoch", "step")}
 
 
-def pretraining(*, quick: bool) -> list[Stage]:
+def pretraining(scale: Scale) -> list[Stage]:
     """Return the scale sweep, with checkpoints of one size on the way."""
-    sizes = ("xs", "m", "l") if quick else tuple(SIZES)
-    steps = 900 if quick else 2400
-    early = (25, 100, 300) if quick else (12, 25, 50, 100, 200, 400, 800, 1600)
     stages = []
-    for size in sizes:
-        settings = {"size": size, **SIZES[size], "steps": steps, "batch": 64, "rate": 3e-3}
+    for size, (hidden, layers, heads) in scale.sizes.items():
+        # Larger models take smaller steps.
+        rate = 3e-3 * min(1.0, 128 / hidden)
+        settings = {
+            "size": size,
+            **{"hidden": hidden, "layers": layers, "heads": heads},
+            **{"steps": scale.steps, "batch": 32, "rate": rate},
+        }
         run = f"pretrain-{size}"
-        marks = early if size == BASE else ()
+        marks = scale.marks if size == BASE else ()
         stages += [
             Stage(f"{run}-{at}", None, "pretrain", {**settings, "step": at}, run=run)
             for at in marks
         ]
-        stages.append(Stage(run, None, "pretrain", {**settings, "step": steps}, run=run))
+        stages.append(Stage(run, None, "pretrain", {**settings, "step": scale.steps}, run=run))
     return stages
 
 
-def tuning(base: str, seed: int, *, quick: bool) -> list[Stage]:
+def tuning(scale: Scale, seed: int) -> list[Stage]:
     """Return instruction tuning: two data sets, two methods, each epoch a stage."""
     stages = []
     for dataset in ("diverse", "homogeneous"):
         for method in ("full", "lora"):
             run = f"sft-{dataset}-{method}-s{seed}"
             settings = {
-                "dataset": dataset,
-                "method": method,
-                "epochs": 2 if quick else 3,
-                "rate": 1e-3,
-                "batch": 16,
+                **{"dataset": dataset, "method": method},
+                **{"epochs": scale.tuning_epochs, "rate": 1e-3, "batch": 16},
             }
             stages += [
-                Stage(f"{run}-e{epoch}", base, "sft", {**settings, "epoch": epoch}, seed, run)
-                for epoch in range(1, settings["epochs"] + 1)
-            ]
+                Stage(
+                    f"{run}-e{epoch}", f"pretrain-{BASE}", "sft", {**settings, "epoch": epoch},
+                    seed, run,
+                )
+                for epoch in range(1, scale.tuning_epochs + 1)
+            ]  # fmt: skip
     return stages
 
 
-def preference(seed: int, *, quick: bool) -> list[Stage]:
+def preference(scale: Scale, seed: int) -> list[Stage]:
     """Return DPO, and a reward model with RLOO, both from the first epoch of diverse tuning."""
     parent = f"sft-diverse-full-s{seed}-e1"
     dpo = {"beta": 0.05, "epochs": 4, "rate": 5e-4, "batch": 16}
     reward = {"epochs": 3, "rate": 5e-4, "batch": 16}
     rloo = {
-        "beta": 0.02,
-        "steps": 10 if quick else 40,
-        "rate": 3e-4,
-        "prompts": 8,
-        "generations": 8,
-        "reward": f"reward-s{seed}",
+        **{"beta": 0.02, "steps": scale.online_steps, "rate": 3e-4},
+        **{"prompts": 8, "generations": 8, "reward": f"reward-s{seed}"},
     }
     return [
         Stage(f"dpo-s{seed}", parent, "dpo", dpo, seed),
@@ -125,58 +186,46 @@ def preference(seed: int, *, quick: bool) -> list[Stage]:
     ]
 
 
-def remedies(seed: int, *, quick: bool, tried: bool) -> list[Stage]:
-    """Return the remedies of one DPO model; where ``tried``, also with other settings."""
+def remedies(scale: Scale, seed: int) -> list[Stage]:
+    """Return the remedies of one DPO model; of the first seed, also with other settings."""
     parent = f"dpo-s{seed}"
-    usual = {"epochs": 2 if quick else 3, "rate": 3e-4, "batch": 16}
-    longer = {**usual, "epochs": 2 if quick else 6}
+    usual = {"epochs": scale.epochs, "rate": 3e-4, "batch": 16}
+    longer = {**usual, "epochs": scale.more_epochs}
 
     def stage(name: str, kind: str, settings: Mapping[str, Any]) -> Stage:
         return Stage(f"{name}-s{seed}", parent, kind, settings, seed)
 
-    def by_epoch(name: str, kind: str, settings: Mapping[str, Any]) -> list[Stage]:
-        run = f"{name}-s{seed}"
-        return [
-            Stage(f"{run}-e{epoch}", parent, kind, {**settings, "epoch": epoch}, seed, run)
-            for epoch in range(1, settings["epochs"] + 1)
-        ]
-
+    run = f"cft-s{seed}"
     stages = [
         stage("temperature", "temperature", {}),
         stage("label-smoothing", "label_smoothing", {**usual, "smoothing": 0.1}),
-        *by_epoch("cft", "cft", usual),
+        *(
+            Stage(f"{run}-e{epoch}", parent, "cft", {**usual, "epoch": epoch}, seed, run)
+            for epoch in range(1, scale.epochs + 1)
+        ),
         stage("rcft", "rcft", {**longer, "lambda": 1.0}),
         stage("accuracy-only", "accuracy_only", longer),
         stage("ece-only", "ece_only", {**longer, "lambda": 1.0}),
     ]
-    if tried:
-        stages += [
-            stage("plain-sft", "sft", {**usual, "dataset": "remedy", "method": "full"}),
-            *(
-                stage(f"rcft-{weight}", "rcft", {**longer, "lambda": float(weight)})
-                for weight in (() if quick else ("0.3", "3", "10"))
-            ),
-            *(
-                stage(f"cft-rate-{rate}", "cft", {**usual, "rate": float(rate)})
-                for rate in (("1e-4",) if quick else ("1e-4", "1e-3"))
-            ),
-        ]
+    if seed == 0:
+        stages.append(stage("plain-sft", "sft", {**usual, "dataset": "remedy", "method": "full"}))
+        for weight in scale.weights:
+            settings = {**longer, "lambda": float(weight)}
+            stages.append(stage(f"rcft-{weight}", "rcft", settings))
+        for rate in scale.rates:
+            stages.append(stage(f"cft-rate-{rate}", "cft", {**usual, "rate": float(rate)}))
     return stages
 
 
-def study(*, quick: bool = False, seeds: int | None = None) -> list[Stage]:
+def study(scale: Scale = FULL, seeds: int | None = None) -> list[Stage]:
     """Return all stages, parents before children."""
-    base = f"pretrain-{BASE}"
-    seeds = seeds or (1 if quick else 5)
-    stages = pretraining(quick=quick)
-    for step in (
-        lambda seed: tuning(base, seed, quick=quick),
-        lambda seed: preference(seed, quick=quick),
-        lambda seed: remedies(seed, quick=quick, tried=seed == 0),
-    ):
-        for seed in range(seeds):
-            stages += step(seed)
-    return stages
+    stages = pretraining(scale)
+    for step in (tuning, preference, remedies):
+        for seed in range(seeds or scale.seeds):
+            stages += step(scale, seed)
+    # Where it is trained changes the last digits.
+    device = {} if scale.device == "cpu" else {"device": scale.device}
+    return [replace(one, settings={**one.settings, **device}) for one in stages]
 
 
 def runs(stages: Iterable[Stage]) -> dict[str, list[Stage]]:

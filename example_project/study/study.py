@@ -3,17 +3,19 @@
 Whatever was done before with the same settings, code and parents is not done again, so that a run
 that was stopped goes on where it stood::
 
-    python example_project/study/study.py --quick      # small models, one seed: minutes
+    python example_project/study/study.py --quick      # fewer sizes, one seed
     python example_project/study/study.py              # all sizes, five seeds
+    python example_project/study/study.py --large      # larger models, on a GPU
 
 Checkpoints, ``history.jsonl`` and ``stages.json`` lie in ``example_project/runs/study``, those of
-``--quick`` in ``example_project/runs/study-quick``.
+``--quick`` and ``--large`` in ``study-quick`` and ``study-large`` beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -21,7 +23,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +39,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from gating import GateError, gate  # noqa: E402
-from stages import Stage, digests, needs, runs, study  # noqa: E402
+from stages import SCALES, Stage, digests, needs, runs, study  # noqa: E402
 from world import write_probes  # noqa: E402
 
 NOTE = "study.json"
@@ -80,6 +88,18 @@ class Desk:
         same = note.get("digest") == self.digests[self.run_of[name]]
         return note["verdicts"] if same else None
 
+    def forget_others(self) -> None:
+        """Start the history anew where it holds what a stage was before its settings changed.
+
+        The plugin's answers are kept by the weights that gave them: gating again is fast.
+        """
+        notes = (self.folder / "verdicts").glob("*.json")
+        known = [note.stem for note in notes if note.stem in self.run_of]
+        if any(self.verdicts(name) is None for name in known):
+            shutil.rmtree(self.folder / "verdicts")
+            shutil.rmtree(self.folder / "history.jsonl.items", ignore_errors=True)
+            (self.folder / "history.jsonl").unlink(missing_ok=True)
+
     def judged(self, name: str, verdicts: dict[str, str]) -> None:
         """Note the verdicts on a stage."""
         digest = self.digests[self.run_of[name]]
@@ -124,12 +144,14 @@ def train(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, Any]:
         for one in checkpoints:
             accuracy = learnt(one, kept[one.name], folders["probes"])
             seconds = round(time.perf_counter() - began, 2)
-            numbers[one.name] = {
-                **numbers[one.name],
-                "train_accuracy": accuracy,
-                "seconds": seconds,
-            }
+            told = {**numbers[one.name], "train_accuracy": accuracy, "seconds": seconds}
+            numbers[one.name] = {name: _known(value) for name, value in told.items()}
     return numbers
+
+
+def _known(value: Any) -> Any:
+    """Return a number; None for one that a training could not tell, which JSON has not."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def method_of(kind: str) -> Callable[..., dict[str, dict[str, Any]]]:
@@ -220,7 +242,7 @@ def judge(desk: Desk, group: list[Stage]) -> None:
         desk.judged(name, verdicts)
 
 
-def results(desk: Desk, *, quick: bool) -> dict[str, Any]:
+def results(desk: Desk, scale: str) -> dict[str, Any]:
     """Return ``stages.json``: of each stage what it is, its numbers and its verdicts."""
     rows = []
     folders = desk.folders()
@@ -237,7 +259,7 @@ def results(desk: Desk, *, quick: bool) -> dict[str, Any]:
                 "extra": extra,
             }
         )
-    return {"stages": rows, "quick": quick, "device": "cpu"}
+    return {"stages": rows, "scale": scale, "device": SCALES[scale].device}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -253,35 +275,47 @@ def _write(path: Path, value: dict[str, Any]) -> None:
     """Write a note whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(path)
 
 
-def run_all(desk: Desk, *, jobs: int, quick: bool) -> None:
-    """Train and gate all stages, and print a line for each."""
+def run_all(desk: Desk, scale: str, *, jobs: int) -> None:
+    """Train all stages and, beside it, gate those that are; print a line for each."""
     began = time.perf_counter()
     write_probes(desk.folder / "probes")
+    desk.forget_others()
     groups = by_parent(desk.stages)
     trained: set[str] = set()
+    gates: list[Future[None]] = []
+
+    def gate_one(group: list[Stage]) -> None:
+        start = time.perf_counter()
+        judge(desk, group)
+        _write(desk.folder / "stages.json", results(desk, scale))
+        took = time.perf_counter() - start
+        lines = [f"gate, {group[0].parent or 'no parent'}: {took:.0f} s"]
+        for stage in group:
+            states = (desk.verdicts(stage.name) or {}).items()
+            told = ", ".join(f"{probe} {state}" for probe, state in states)
+            lines.append(f"        {stage.name}: {told}")
+        _say(began, "\n".join(lines))
+
     with ExitStack() as stack:
         spawn = multiprocessing.get_context("spawn")
         pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=spawn))
+        gating = stack.enter_context(ThreadPoolExecutor(1))
         for run in train_all(desk, pool):
             trained.add(run)
             numbers = desk.numbers(run) or {}
             seconds = max(one["seconds"] for one in numbers.values())
             _say(began, f"[{len(trained)}/{len(desk.runs)}] {run}: {seconds:.0f} s")
             while groups and {one.run for one in groups[0]} <= trained:
-                group = groups.pop(0)
-                start = time.perf_counter()
-                judge(desk, group)
-                _write(desk.folder / "stages.json", results(desk, quick=quick))
-                took = time.perf_counter() - start
-                _say(began, f"gate, {group[0].parent or 'no parent'}: {took:.0f} s")
-                for stage in group:
-                    states = (desk.verdicts(stage.name) or {}).items()
-                    told = ", ".join(f"{probe} {state}" for probe, state in states)
-                    print(f"        {stage.name}: {told}", flush=True)
+                gates.append(gating.submit(gate_one, groups.pop(0)))
+            for ended in filter(Future.done, gates):
+                # What a gate ran into ends the study at once, not after all trainings.
+                ended.result()
+        for waiting in gates:
+            waiting.result()
     _say(began, f"done: {desk.folder / 'stages.json'}")
 
 
@@ -294,20 +328,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="small models, one seed")
+    scales = parser.add_mutually_exclusive_group()
+    for name, told in (("quick", "fewer sizes, one seed"), ("large", "larger models, on a GPU")):
+        scales.add_argument(
+            f"--{name}", dest="scale", action="store_const", const=name, default="full", help=told
+        )
     parser.add_argument("--seeds", type=int, help="how many seeds of what follows pretraining")
     parser.add_argument("--runs", type=Path, help="where checkpoints and results go")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, beside the gate")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, beside the gate")
     given = parser.parse_args()
-    usual = HERE.parent / "runs" / ("study-quick" if given.quick else "study")
+    usual = HERE.parent / "runs" / ("study" if given.scale == "full" else f"study-{given.scale}")
     # Nothing is fetched, and TRL's telemetry stays off.
     os.environ.update(HF_HUB_OFFLINE="1", CI="1", OMP_NUM_THREADS="1")
     here = os.pathsep.join(sys.path[:2])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     folder = (given.runs or usual).resolve()
-    desk = Desk(study(quick=given.quick, seeds=given.seeds), folder)
+    desk = Desk(study(SCALES[given.scale], given.seeds), folder)
     try:
-        run_all(desk, jobs=given.jobs, quick=given.quick)
+        run_all(desk, given.scale, jobs=given.jobs)
     except (GateError, TrainingError) as problem:
         print(problem, file=sys.stderr)
         return 2

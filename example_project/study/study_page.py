@@ -68,7 +68,7 @@ def _start(study: Study, outcomes: Sequence[Outcome]) -> Iterator[str]:
         "appear; then the page says so."
     )
     yield ""
-    if study.table.quick:
+    if study.table.scale == "quick":
         yield (
             "> **This is the quick run** (`tox -e study -- --quick`): smaller models, fewer steps, "
             "fewer seeds. It shows that everything works, not what the papers claim."
@@ -150,14 +150,14 @@ def _pictures(study: Study) -> Iterator[str]:
         "gate found one worse than its parent, it has a red ring."
     )
     yield ""
-    yield "![ECE of every checkpoint along the pipeline, by probe](study/drift.svg)"
+    yield "![ECE of every checkpoint along the pipeline, by probe](study/drift.png)"
     yield ""
     yield "## Reliability by stage"
     yield ""
     yield "The last checkpoint of each training, in grey its parent."
     yield ""
     for probe in study.probes:
-        yield f"![Reliability diagrams of the stages on {probe}](study/reliability-{probe}.svg)"
+        yield f"![Reliability diagrams of the stages on {probe}](study/reliability-{probe}.png)"
         yield ""
 
 

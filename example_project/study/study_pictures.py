@@ -69,7 +69,7 @@ def shown_stages(study: Study, seed: int) -> list[Stage]:
     return [*(bases[:1] or base), *chosen]
 
 
-def reliability_picture(study: Study, seed: int, probe: str, suffix: str = ".svg") -> bytes | None:
+def reliability_picture(study: Study, seed: int, probe: str, suffix: str = ".png") -> bytes | None:
     """Return a figure with a reliability diagram for each stage; None without items."""
     shown = [(one, study.items(one, probe)) for one in shown_stages(study, seed)]
     known = [(stage, items) for stage, items in shown if items is not None]
