@@ -462,7 +462,7 @@ FINDINGS: Final = (
     Finding(
         "rcft-is-dear", "RCFT costs many times what DPO costs", CATTO,
         "18 to 39 times the compute of DPO [S]",
-        "seconds of training, RCFT over DPO", cost_over("rcft", "dpo"), above(18.0), (QUESTIONS,),
+        "processor seconds of training, RCFT over DPO", cost_over("rcft", "dpo"), above(18.0), (QUESTIONS,),
         "train_seconds",
     ),
     Finding(

@@ -84,6 +84,12 @@ def _start(study: Study, outcomes: Sequence[Outcome]) -> Iterator[str]:
         ("largest model", _largest(study)),
     ]
     yield from table(("", ""), rows)
+    if study.table.device == "cpu":
+        yield (
+            "The same with larger models, on a GPU: `python example_project/study/study.py --large "
+            "--jobs 6`; it was not run for this page."
+        )
+        yield ""
     many = Counter(one.result for one in outcomes)
     told = ", ".join(f"{many[result]} {result}" for result in RESULTS if many[result])
     yield f"Of {counted(len(outcomes), 'comparison')}: {told}."
@@ -172,7 +178,7 @@ def _remedies(study: Study) -> Iterator[str]:
         "All start from the DPO model in the first row. `-e1` is the checkpoint of the first "
         "epoch; a name with another number is one of other settings that were tried. Accuracy and "
         "ECE are means over the seeds, with the interval as above; in brackets how many seeds. "
-        "The cost is that of an epoch beside plain SFT on the same questions, of one seed: seconds "
+        "The cost is that of an epoch beside plain SFT on the same questions, of one seed: processor seconds "
         "depend on what else the machine did; forward passes, counted in sequences, do not."
     )
     yield ""
