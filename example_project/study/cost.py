@@ -11,7 +11,7 @@ import torch
 
 
 class Cost:
-    """Counts seconds of a processor, and sequences that pass forward through any of the models it watches."""
+    """Counts seconds of a processor, and sequences that pass forward through models."""
 
     def __init__(self) -> None:
         """Start at nothing."""

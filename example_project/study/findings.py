@@ -462,8 +462,8 @@ FINDINGS: Final = (
     Finding(
         "rcft-is-dear", "RCFT costs many times what DPO costs", CATTO,
         "18 to 39 times the compute of DPO [S]",
-        "processor seconds of training, RCFT over DPO", cost_over("rcft", "dpo"), above(18.0), (QUESTIONS,),
-        "train_seconds",
+        "processor seconds of training, RCFT over DPO", cost_over("rcft", "dpo"), above(18.0),
+        (QUESTIONS,), "train_seconds",
     ),
     Finding(
         "rcft-harms-elsewhere", "Out of domain RCFT is worse calibrated than DPO", CATTO,

@@ -178,8 +178,8 @@ def _remedies(study: Study) -> Iterator[str]:
         "All start from the DPO model in the first row. `-e1` is the checkpoint of the first "
         "epoch; a name with another number is one of other settings that were tried. Accuracy and "
         "ECE are means over the seeds, with the interval as above; in brackets how many seeds. "
-        "The cost is that of an epoch beside plain SFT on the same questions, of one seed: processor seconds "
-        "depend on what else the machine did; forward passes, counted in sequences, do not."
+        "The cost is that of an epoch beside plain SFT on the same questions, of one seed: in "
+        "seconds of the processor, and in forward passes, counted in sequences."
     )
     yield ""
     plain = next((one for one in shown if one.settings.get("dataset") == "remedy"), None)
