@@ -20,6 +20,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -192,6 +193,18 @@ def learnt(stage: Stage, checkpoint: Path, probes: Path) -> float | None:
     return round(float(probe.run(load_model(str(checkpoint))).correct.mean()), 5)
 
 
+def end_with_parent() -> None:
+    """Let this process of the pool end when the study is killed: nothing trains on unseen."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def train_all(desk: Desk, pool: ProcessPoolExecutor) -> Iterator[str]:
     """Train every run whose parents are there; yield the name of each that is."""
     waiting = dict(desk.runs)
@@ -302,7 +315,7 @@ def run_all(desk: Desk, scale: str, *, jobs: int) -> None:
 
     with ExitStack() as stack:
         spawn = multiprocessing.get_context("spawn")
-        pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=spawn))
+        pool = stack.enter_context(ProcessPoolExecutor(jobs, spawn, end_with_parent))
         gating = stack.enter_context(ThreadPoolExecutor(1))
         for run in train_all(desk, pool):
             trained.add(run)
