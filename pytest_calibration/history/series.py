@@ -24,8 +24,8 @@ class Series:
 
     Attributes:
         probe: name of the probe.
-        run: the folder of the run, or its name on the hub; ``after PARENT`` for models of which
-            several were trained from one; empty for all others, such as stages in a row.
+        run: the folder of the run, or its name on the hub; ``models from PARENT`` where several
+            models were trained from one; empty for all others, such as stages in a row.
         lines: K lines in order, the parent first if there is one; all asked alike.
         at: (K,) where each stands on the axis; the parent at 0.
         axis: what that is: the step, the epoch, the tokens seen, or the place in the order of the
@@ -50,8 +50,7 @@ class Series:
     @property
     def name(self) -> str:
         """What a sentence calls it: ``facts along runs/sft``."""
-        along = "" if self.siblings or not self.run else "along "
-        return visible(f"{self.probe} {along}{self.run}".rstrip())
+        return visible(f"{self.probe} along {self.run}" if self.run else self.probe)
 
     @property
     def start(self) -> str:
@@ -129,7 +128,7 @@ def all_series(
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         branch = branches.get(line.model_text, "")
-        name = _run(line, folders) or (branch and f"after {branch}")
+        name = _run(line, folders) or (branch and f"models from {branch}")
         groups.setdefault((name, line.probe), []).append(line)
     parents = {(line.model_text, line.probe): line for line in lines}
     for what, wanted, known in (
@@ -191,7 +190,7 @@ def _series(
 ) -> Series:
     last = lines[-1]
     branch = branches.get(last.model_text, "")
-    siblings = bool(branch) and run == f"after {branch}"
+    siblings = bool(branch) and run == f"models from {branch}"
     alike = [line for line in lines if line.signature == last.signature]
     left_out = []
     if len(alike) < len(lines):

@@ -80,12 +80,12 @@ def test_models_trained_from_one_are_judged_against_it() -> None:
     ]
     row, siblings, remedies = all_series(lines)
     assert (row.name, models(row), row.siblings) == ("facts", ["base", "sft"], False)
-    assert (siblings.name, siblings.run) == ("facts after sft", "after sft")
+    assert (siblings.name, siblings.run) == ("facts along models from sft", "models from sft")
     assert models(siblings) == ["sft", "dpo-0", "dpo-1", "cooled"]
     assert models(remedies) == ["dpo-1", "cft-0", "cft-1"]
     for series in (siblings, remedies):
         assert (series.has_parent, series.siblings, series.axis) == (True, True, "order")
-    assert models(only(lines, run="after sft")) == models(siblings)
+    assert models(only(lines, run="models from sft")) == models(siblings)
 
 
 def test_siblings_need_no_line_of_their_parent() -> None:
