@@ -26,6 +26,8 @@ from pytest_calibration.text.visible import quoted, visible
 
 # One accepted step has been signed off as a whole; from the second on, nobody has seen their sum.
 ADD_UP_FROM: Final = 2
+# Probes that a message names.
+MOST_NAMED: Final = 3
 PAST_NUMBERS: Final = ("n", "ece", "accuracy", "signed_gap")
 
 
@@ -322,11 +324,19 @@ def _accept_if_allowed(
     )
 
 
+def _stored(store: Baselines) -> str:
+    """Name what is stored instead: a probe, or a file of predictions, may have been renamed."""
+    probes = store.probes()
+    more = f" and {len(probes) - MOST_NAMED} more" if len(probes) > MOST_NAMED else ""
+    return f" Stored there: {', '.join(map(visible, probes[:MOST_NAMED]))}{more}." if probes else ""
+
+
 def _record_if_allowed(
     predictions: Predictions, store: Baselines, measured: Measurement
 ) -> Verdict:
     """Record the predictions, where the run records; else return ``no_baseline``."""
     path = store.path_of(predictions.probe)
+    stored = "" if store.policy.record else _stored(store)
     verdict = Verdict(
         State.NO_BASELINE,
         measured,
@@ -334,7 +344,7 @@ def _record_if_allowed(
         candidate=predictions,
         n=len(predictions),
         units=predictions.n_clusters,
-        reason=f"nothing is stored at {path}.",
+        reason=f"nothing is stored at {path}.{stored}",
     )
     if not store.policy.record:
         return verdict

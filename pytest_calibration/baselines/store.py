@@ -235,6 +235,11 @@ class Baselines:
             self.asked(path)
         return read_record(path, probe, self.name) if os.path.lexists(path) else None
 
+    def probes(self) -> list[str]:
+        """Return the probes of which a record is stored here, by the names of their files."""
+        found = [path for path in stored_records(self.folder) if path.parent == self.folder]
+        return [str(read_unchecked(path).get("probe")) for path in found]
+
     def load(self, probe: str) -> Record:
         """Return the record of a probe.
 

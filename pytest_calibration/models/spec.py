@@ -33,10 +33,18 @@ def parse_spec(text: str) -> ModelSpec:
     label, location = _split(text.strip())
     if not location:
         raise UsageError("an empty model name: pass a directory or a hub id.")
+    problems = []
     for name in BACKENDS:
-        spec = backend_named(name).parse(location)
+        try:
+            spec = backend_named(name).parse(location)
+        except UsageError as problem:
+            # Another may take it.
+            problems.append(problem)
+            continue
         if spec is not None:
             return replace(spec, baseline=label, backend=name)
+    if problems:
+        raise problems[0]
     kinds = "; or ".join(backend_named(name).KINDS for name in BACKENDS)
     raise UsageError(
         f"model {shown(location)} is of no kind that can be loaded here "

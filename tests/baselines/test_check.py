@@ -131,6 +131,11 @@ def test_recording_says_where(tmp_path: Path) -> None:
     store = stored(tmp_path, None)
     path = store.path_of("exact")
     assert compare_with_stored(CALIBRATED, store, PROJECT).reason == f"nothing is stored at {path}."
+    others = [replace(CALIBRATED, probe=name) for name in ("a", "b", "c", "d")]
+    for one in others:
+        compare_with_stored(one, stored(tmp_path, None, record=True), PROJECT)
+    found = compare_with_stored(CALIBRATED, store, PROJECT).reason
+    assert found == f"nothing is stored at {path}. Stored there: a, b, c and 1 more."
     v = compare_with_stored(CALIBRATED, stored(tmp_path, None, record=True), PROJECT)
     assert v.reason == f"recorded in {path}."
     assert path.is_file()

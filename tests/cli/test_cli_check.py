@@ -52,7 +52,7 @@ def test_record_then_gate(command) -> None:
     stored = RECORD.read_bytes()
     assert command("check", "base.csv", "--probe=quiz").lines[0] == "passed: probe quiz on base.csv"
     unnamed = command("check", "sft.csv")
-    assert unnamed.lines[0].endswith("Stored there: quiz; --probe=quiz compares with it.")
+    assert unnamed.lines[0].endswith("Stored there: quiz. --probe=quiz compares with it.")
     failed = command("check", "sft.csv", "--probe=quiz", "--record")
     assert (failed.code, RECORD.read_bytes()) == (1, stored)
     assert failed.lines[0] == "calibration regressed: probe quiz on sft.csv"

@@ -100,11 +100,19 @@ def test_another_kind_of_probe_is_one_sentence() -> None:
         load_model("my_service.serving:predict").option_logprobs(["a"], [[" b"]])
 
 
-@pytest.mark.parametrize("text", ["gone_away:predict", "my_service", "my_service:"])
-def test_what_names_no_module_is_of_another_kind(text: str) -> None:
-    """A misspelt module is told with what could have been meant; a folder is a folder."""
-    if ":" in text:
-        with pytest.raises(UsageError, match=r"is of no kind that can be loaded .*module:name"):
-            parse_spec(text)
-    else:
-        assert parse_spec(text).backend == "transformers"
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("my_servce:predict", r"there is no module my_servce .*did you mean 'my_service'"),
+        ("my_service:", r"is of no kind that can be loaded .*module:name"),
+    ],
+)
+def test_what_names_no_module_is_refused(text: str, message: str) -> None:
+    """With what could have been meant."""
+    with pytest.raises(UsageError, match=message):
+        parse_spec(text)
+
+
+def test_a_folder_without_a_name_behind_it_is_a_checkpoint() -> None:
+    """Python could import it, too."""
+    assert parse_spec("my_service").backend == "transformers"

@@ -46,7 +46,6 @@ REPEATED: Final = (
     *("max_undetected", "tail", "drift_tolerance", "threshold"),
 )
 # Probes that are stored, of which a message tells.
-MOST_NAMED: Final = 3
 MORE: Final = "-v, or --report=FILE.html"
 
 
@@ -210,8 +209,9 @@ class Session:
         from pytest_calibration.reports.model import result_of
 
         named_by_file = self._options.probe is None and is_table(self._options.file)
-        if verdict.state == "no_baseline" and named_by_file:
-            verdict = replace(verdict, reason=f"{verdict.reason}{self._stored_instead()}")
+        if verdict.state == "no_baseline" and named_by_file and (stored := self.baselines.probes()):
+            other = shlex.join([f"--probe={stored[0]}"])
+            verdict = replace(verdict, reason=f"{verdict.reason} {other} compares with it.")
         result = result_of(
             verdict,
             remedy=self._remedy(verdict),
@@ -222,22 +222,6 @@ class Session:
         self._verdicts.append(verdict)
         self.results.append(result)
         return result
-
-    def _stored_instead(self) -> str:
-        """Name baselines of other probes: a file need not be called as the one that was stored."""
-        from pytest_calibration.baselines.record import read_unchecked
-        from pytest_calibration.baselines.store import stored_records
-
-        folder = self.baselines.folder
-        found = [path for path in stored_records(folder) if path.parent == folder]
-        probes = [str(read_unchecked(path).get("probe")) for path in found[:MOST_NAMED]]
-        if not probes:
-            return ""
-        more = f" and {len(found) - len(probes)} more" if len(found) > len(probes) else ""
-        return (
-            f" Stored there: {', '.join(probes)}{more}; "
-            f"{shlex.join([f'--probe={probes[0]}'])} compares with it."
-        )
 
     def raised(self, error: AssertionError, failing: Sequence[Result]) -> None:
         """Know the failing verdicts already."""

@@ -16,7 +16,7 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from typing import Any, Final
 
-from pytest_calibration.errors import CalibrationError, ModelError, suggestion
+from pytest_calibration.errors import CalibrationError, ModelError, UsageError, suggestion
 from pytest_calibration.models.adopted import OFFER, adopted
 from pytest_calibration.models.backends import Identity, ModelSpec
 from pytest_calibration.models.cache import Cache
@@ -44,12 +44,21 @@ class Settings(BackendSettings):
 
 
 def parse(text: str) -> ModelSpec | None:
-    """Take ``module:name`` where there is such a module; a package is not imported yet."""
+    """Take ``module:name``; the module is not imported yet.
+
+    Raises:
+        UsageError: there is no such module.
+    """
     found = _SPEC.fullmatch(text)
     if found is None or os.path.lexists(text):
         return None
-    there = found[1] in sys.builtin_module_names or PathFinder.find_spec(found[1], _path())
-    return ModelSpec(text) if there else None
+    if found[1] in sys.builtin_module_names or PathFinder.find_spec(found[1], _path()):
+        return ModelSpec(text)
+    near = suggestion(found[1], [name.removesuffix(".py") for name in os.listdir()])
+    raise UsageError(
+        f"model {text!r}: there is no module {found[1]} in the working folder, nor where Python "
+        f"looks{near}; pass module:name of one that can be imported, a directory or a hub id."
+    )
 
 
 def check_installed() -> None:

@@ -61,12 +61,12 @@ def summary_lines(
     Args:
         results: the session.
         width: columns of the terminal.
-        verbosity: below 0, only failing verdicts, cautions, remarks and errors; 1 adds the
-            diagnosis of every verdict, 2 its reliability diagram and slices.
+        verbosity: below 0, only verdicts that fail or are inconclusive, cautions, remarks and
+            errors; 1 adds the diagnosis of every verdict, 2 its reliability diagram and slices.
         unicode: whether the terminal shows more than ASCII.
         paint: gives a piece of text its colour.
     """
-    shown = [r for r in results.results if verbosity >= 0 or r.fails]
+    shown = [r for r in results.results if verbosity >= 0 or r.fails or r.state == "inconclusive"]
     yield from summary_table(shown, width=width, paint=paint)
     if verbosity >= 1:
         for result in shown:
