@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ RESTARTS: Final = 3
 """How often a replica that dies is started again, and a question that it had is asked again."""
 PATIENCE: Final = 300.0
 """Seconds that a busy cluster is waited for."""
+_CONNECT_SECONDS: Final = 10.0
 # Answers are small: Ray would reserve a third of the memory for them.
 _STORE_BYTES: Final = 256 << 20
 
@@ -77,6 +79,10 @@ def connect() -> None:
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     options = own if address == "local" else {}
     try:
+        host, separator, port = address.rpartition(":")
+        if separator:
+            # Ray itself would try for minutes.
+            socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
