@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -83,7 +85,7 @@ def connect() -> None:
         if separator:
             # Ray itself would try for minutes.
             socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _same_handler():
             warnings.simplefilter("ignore")
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except Exception as problem:  # Ray raises many kinds: of connections, versions, ports
@@ -94,6 +96,17 @@ def connect() -> None:
             f"{what} ({_first_line(problem)}); start one with `ray start --head`, or unset "
             f"{ADDRESS} for one on this machine."
         ) from problem
+
+
+@contextmanager
+def _same_handler() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray turns it into SystemExit, which a run of tests survives."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def environments() -> list[str]:

@@ -114,11 +114,13 @@ def test_two_replicas_answer_as_one_process(neox: Path, tmp_path: Path) -> None:
         return [*model.option_logprobs(TEXTS, options), *(one.target_logprob for one in found)]
 
     one = answers(load_model(str(neox)))
-    cache = Cache(tmp_path / "kept")
+    cache, handler = Cache(tmp_path / "kept"), signal.getsignal(signal.SIGTERM)
     model = load_model(str(neox), cache=cache, replicas=2)
     for found, expected in zip(answers(model), one, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
     assert any("by 2 replicas on 1 machine" in note for note in model.notes)
+    # Ray would let a run of tests survive it.
+    assert signal.getsignal(signal.SIGTERM) == handler
     with pytest.raises(TokenBoundaryError):
         model.option_logprobs(["The capita"], [["l", "x"]])
     model.release()
