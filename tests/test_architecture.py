@@ -43,7 +43,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     "models": ("errors extras files history.checkpoints progress text version models", ""),
     "models.protocols": ("", "numpy"),
     "models.cached_answers": ("errors models", "numpy"),
-    "models.loading": ("errors models progress", "numpy"),
+    "models.loading": ("errors extras models progress", "numpy"),
+    "models.replicas": ("errors progress text models", "numpy"),
     "models.text_classifier": ("errors predictions", "numpy"),
     "models.backends.transformers": (
         "errors extras input_files progress text models",

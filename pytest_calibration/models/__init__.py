@@ -18,6 +18,8 @@
     settings of a backend, and how they are checked.
 ``loading``, ``running_job``
     from a spec to a model that is loaded when it is needed; what a running job does to it.
+``replicas``
+    a model in several processes of a Ray cluster, each of which answers a part.
 ``cached_answers``, ``cache``, ``digests``
     answers that are kept: by which question, where, and under which key.
 """

@@ -50,6 +50,12 @@ def adopted(value: Any, settings: Callable[[], Mapping[str, Any]], cache: Cache 
         return load_model(str(value), settings(), cache=cache)
     if isinstance(value, LazyModel):
         return value
+    if settings().get("replicas") is not None:
+        raise UsageError(
+            f"calibration_model is {_shown(value)} in the memory of this process, which cannot be "
+            "sent to replicas; return a directory or hub id as text, name a function by "
+            "--calibration-model=module:name, or leave --calibration-replicas out."
+        )
     pair = value
     if _is_of(value, "transformers.pipelines", "Pipeline"):
         _check_pipeline(value)

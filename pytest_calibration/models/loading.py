@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pytest_calibration.errors import ModelError, UsageError
+from pytest_calibration.extras import require
 from pytest_calibration.models.backends import Identity, ModelSpec, backend_named
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.cached_answers import CachedAnswers
+from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.running_job import running_job_told
 from pytest_calibration.models.settings import BackendSettings
 from pytest_calibration.models.spec import resolve
@@ -66,6 +68,8 @@ class LazyModel(CachedAnswers):
         self.settings = settings
         self.use = Use(spec.name)
         self._backend = backend_named(spec.backend)
+        # Only backends that can be replicated have the setting.
+        self._replicas: int | None = getattr(settings, "replicas", None)
         self._model: LoadedModel | None = None
         # Its text alone: the error itself would keep what was read of the weights.
         self._failure = ""
@@ -83,7 +87,7 @@ class LazyModel(CachedAnswers):
         if self._model is None:
             try:
                 with PROGRESS.loading(self), running_job_told(self.spec):
-                    self._model = self._backend.load(self.spec, self.settings)
+                    self._model = self._loaded_backend()
             except ModelError as problem:
                 self._failure = str(problem)
                 raise
@@ -101,10 +105,25 @@ class LazyModel(CachedAnswers):
             self._model.close()
             self._model = None
 
+    def _loaded_backend(self) -> LoadedModel:
+        """Return the model in this process, or its replicas."""
+        if self._replicas is None:
+            return self._backend.load(self.spec, self.settings)
+        from pytest_calibration.models.replicas.replicated import ReplicatedModel
+
+        return ReplicatedModel(self.spec, self.settings, self._replicas)
+
     @cached_property
     def _identity(self) -> Identity:
         with running_job_told(self.spec):
-            return self._backend.identify(self.spec, self.settings, self.cache)
+            found = self._backend.identify(self.spec, self.settings, self.cache)
+        if self._replicas is None or found.cache_key is None:
+            return found
+        from pytest_calibration.models.replicas.cluster import environments
+
+        elsewhere = environments()
+        key = Digest(found.cache_key, elsewhere).bytes() if elsewhere else found.cache_key
+        return replace(found, cache_key=key)
 
     @property
     def fingerprint(self) -> str:
@@ -167,5 +186,13 @@ def load_model(
             raise UsageError(
                 f"load_model: unknown setting {name!r}; known settings: {', '.join(known)}."
             )
+    chosen = {**(settings or {}), **options}
+    if chosen.get("replicas") is not None:
+        if "replicas" not in known:
+            raise UsageError(
+                f"model {spec.text!r}: the backend {spec.backend} has no replicas; leave "
+                "--calibration-replicas out."
+            )
+        require("ray", "ray")
     backend.check_installed()
-    return LazyModel(spec, backend.Settings.chosen({**(settings or {}), **options}), cache)
+    return LazyModel(spec, backend.Settings.chosen(chosen), cache)

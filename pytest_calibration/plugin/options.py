@@ -48,6 +48,8 @@ TABLE: Final = (
     ("device", "text", "DEVICE", "cpu, cuda, mps or auto"),
     ("dtype", "text", "DTYPE", "float32, bfloat16, float16 or auto"),
     ("batch_tokens", "int", "N", "tokens per forward pass, instead of what suits the device"),
+    ("replicas", "int", "N", "score with so many replicas of the model, on a Ray cluster or this "
+     "machine's cores"),
     ("cache_dir", "text", "DIR", "folder that keeps what models answered, instead of pytest's "
      "cache directory"),
     ("no_cache", "switch", "", "ask every model anew, and keep no answer"),

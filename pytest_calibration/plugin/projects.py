@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from pytest_calibration.errors import UsageError
 from pytest_calibration.plugin.resolved_options import Options
 from pytest_calibration.text.visible import visible
 
@@ -79,8 +80,14 @@ class Project:
     def load_settings(self) -> dict[str, Any]:
         """How models are loaded: options over the file."""
         options = self._projects.options
-        chosen = {name: options[name] for name in ("device", "dtype", "batch_tokens")}
-        return self.settings.load_settings(**chosen, threads=self._projects.threads())
+        chosen = {name: options[name] for name in ("device", "dtype", "batch_tokens", "replicas")}
+        settings = self.settings.load_settings(**chosen, threads=self._projects.threads())
+        if settings.get("replicas") is not None and self._projects.workers > 1:
+            raise UsageError(
+                f"{settings['replicas']} replicas in each of {self._projects.workers} workers of "
+                "pytest-xdist: each would start its own; leave out -n, or --calibration-replicas."
+            )
+        return settings
 
     @property
     def shown(self) -> str:
@@ -188,14 +195,18 @@ class Projects:
             presets = {name: make for p in projects for name, make in p.probes.presets.items()}
             ProbeSet(known, (), presets).select(missing)
 
+    @property
+    def workers(self) -> int:
+        """How many workers of pytest-xdist there are; 1 without it."""
+        return int(getattr(self.config, "workerinput", {}).get("workercount", 1))
+
     def threads(self) -> int | None:
         """Share the cores among workers: more threads than cores are many times slower."""
-        workers = int(getattr(self.config, "workerinput", {}).get("workercount", 1))
-        if workers < 2:
+        if self.workers < 2:
             return None
         has_affinity = hasattr(os, "sched_getaffinity")
         cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-        return max(1, cores // workers)
+        return max(1, cores // self.workers)
 
     def read(self) -> list[str]:
         """Return what a reader should know of each file that a test needed."""

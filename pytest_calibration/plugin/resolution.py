@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from pytest_calibration.errors import CalibrationError, UsageError
+from pytest_calibration.extras import require
 from pytest_calibration.plugin.projects import Project, Projects
 from pytest_calibration.plugin.resolved_options import Options, usage_errors
 
@@ -92,6 +93,8 @@ class Resolution:
                 "kept there; leave one of them out."
             )
         with usage_errors():
+            if "replicas" in options.flags:
+                self._check_replicas()
             writes = next((n for n in ("record", "accept", "anchor") if options[n] is not None), "")
             if writes:
                 self._check_writes(writes)
@@ -99,6 +102,15 @@ class Resolution:
                 _ = self.models
             if "probe" in options.flags and not self._from_controller:
                 self.projects.check_probes(options["probe"])
+
+    def _check_replicas(self) -> None:
+        require("ray", "ray")
+        processes = getattr(self.config.option, "numprocesses", None)
+        if isinstance(processes, int) and processes > 1:
+            raise UsageError(
+                f"--calibration-replicas together with -n {processes}: each worker of pytest-xdist "
+                "would start replicas of its own; leave one of them out."
+            )
 
     def _check_writes(self, option: str) -> None:
         if self.options["parent"] is not None:

@@ -38,9 +38,11 @@ class Settings(BackendSettings):
 
     Attributes:
         temperature: refused, unless it is 1: only a checkpoint's logits can be divided by it.
+        replicas: how many processes of a Ray cluster import it; None for this process alone.
     """
 
     temperature: float = 1.0
+    replicas: int | None = None
 
 
 def parse(text: str) -> ModelSpec | None:

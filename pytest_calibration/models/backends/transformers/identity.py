@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.checkpoint_files import (
@@ -161,9 +161,16 @@ class _Parts:
                 self.exact = False
 
 
+# Arguments of text that stand for no weights, nor for code.
+_NO_PLACES: Final = frozenset(
+    {"subfolder", "cache_dir", "token", "id2label", "label2id"}
+    | {"device_map", "max_memory", "offload_folder"}
+)
+
+
 def _names_a_place(key: str, value: object) -> bool:
     """Whether an argument stands for a file, or something on the hub, that may change."""
-    if key in ("subfolder", "cache_dir", "token", "id2label", "label2id"):
+    if key in _NO_PLACES:
         return False
     if isinstance(value, Mapping):
         return any(_names_a_place(str(name), one) for name, one in value.items())

@@ -16,7 +16,12 @@ from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.chat import rendered
 from pytest_calibration.models.backends.transformers.kinds import of_another_kind
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
-from pytest_calibration.models.backends.transformers.reading import Checkpoint, quiet, read
+from pytest_calibration.models.backends.transformers.reading import (
+    Checkpoint,
+    entrance,
+    quiet,
+    read,
+)
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.protocols import Message
 from pytest_calibration.text.visible import has_half_pair
@@ -180,6 +185,8 @@ class ModelInMemory:
         """
         cls.check(name, without_adapter(model))
         device = next(model.parameters()).device
+        if device.type == "meta":
+            device = entrance(model)
         return cls(
             model,
             tokenizer,

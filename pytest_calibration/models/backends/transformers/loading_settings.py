@@ -30,6 +30,7 @@ class TransformersSettings(BackendSettings):
         safetensors_only: refuse pickled weights.
         temperature: that the model is served at: its logits are divided by it before any soft-max.
         threads: CPU threads of torch; None leaves torch's own choice.
+        replicas: how many processes of a Ray cluster load it; None for this process alone.
         arguments: passed to ``from_pretrained`` of the model as they are.
         tokenizer_arguments: passed to ``from_pretrained`` of the tokenizer as they are.
 
@@ -46,6 +47,7 @@ class TransformersSettings(BackendSettings):
     safetensors_only: bool = True
     temperature: float = 1.0
     threads: int | None = None
+    replicas: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     tokenizer_arguments: Mapping[str, Any] = field(default_factory=dict)
 
@@ -64,7 +66,7 @@ class TransformersSettings(BackendSettings):
                 f"temperature must be a finite number above 0, got {self.temperature:g}; 1 leaves "
                 "the model as it is."
             )
-        for name in ("batch_tokens", "threads"):
+        for name in ("batch_tokens", "threads", "replicas"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -60,18 +61,23 @@ _MAIN_FILES: Final = TOKENIZER_FILES[:4]
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep progress bars, logs and warnings of libraries out of a test report, but no errors."""
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logs = transformers.utils.logging
+    level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
+    # It tells where the weights of a spread model went, as was asked for.
+    spread = logging.getLogger("accelerate")
+    spread_level = spread.level
+    logs.set_verbosity_error()
+    logs.disable_progress_bar()
+    spread.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(level)
+        logs.set_verbosity(level)
+        spread.setLevel(spread_level)
         if bars:
-            logging.enable_progress_bar()
+            logs.enable_progress_bar()
 
 
 def device_of(name: str) -> torch.device:
@@ -95,6 +101,13 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
+def entrance(model: Any) -> torch.device:
+    """Return where a model takes its tokens, which may be spread over devices and the disk."""
+    layer = model.get_input_embeddings()
+    place = getattr(getattr(layer, "_hf_hook", None), "execution_device", None)
+    return torch.device(next(layer.parameters()).device if place is None else place)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What was read of a checkpoint.
@@ -103,7 +116,7 @@ class Checkpoint:
         task: which kind of model it is, a key of ``kinds.LOADERS``.
         model: its weights, in evaluation mode on ``device``.
         tokenizer: its tokenizer.
-        device: where the weights are.
+        device: where the weights are; of a spread model, where it takes its tokens.
         notes: sentences on how it was loaded, and on what is not used.
     """
 
@@ -130,6 +143,8 @@ def read(spec: ModelSpec, settings: TransformersSettings) -> Checkpoint:
         task, model = _load_weights(stack, settings, device, notes)
         tokenizer = load_tokenizer(stack, settings)
         model.eval()
+    if "device_map" in settings.arguments:
+        device = entrance(model)
     return Checkpoint(task, model, tokenizer, device, notes)
 
 
@@ -253,6 +268,8 @@ def _load_whole(
         # Told by name below: the library points to a log that is switched off.
         "ignore_mismatched_sizes": True,
     }
+    if "device_map" in arguments:
+        require("accelerate", "peft")
     notes += check_weight_files(spec, settings)
     config = _explained(
         spec,
