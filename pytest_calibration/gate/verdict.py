@@ -749,11 +749,14 @@ def _look_notes(look: AtLook, verdict: Verdict) -> Iterator[str]:
         return
     more = f"a full run would add {counted(look.planned - look.asked, unit)}"
     if verdict.state is State.REGRESSED:
-        yield f"{more}; were all as much worse as measured, it would fail in {look.chance:.0%}."
+        yield (
+            f"{more}; were these as much worse as measured, it would fail with a probability of "
+            f"{look.chance:.2f}."
+        )
         return
     yield (
         f"{more} and see a shift of {verdict.smallest_visible:.3f}; were a component worse by the "
-        f"least that it sees, it would fail in at most {look.chance:.0%}."
+        f"least that it sees, it would fail with a probability of at most {look.chance:.2f}."
     )
 
 

@@ -117,7 +117,7 @@ class ItemProbe(Generic[ItemT]):
         """Return a copy that asks a share of its items: its ``share``, which may change."""
         made = copy.copy(self)
         # What the probe itself cleans up at its end is needed as long.
-        vars(made)["_whole"] = self
+        vars(made)["_parts_of"] = self
         return made
 
     def part(self, ids: IdArray, index: Sequence[int], groups: Sequence[object]) -> list[int]:
