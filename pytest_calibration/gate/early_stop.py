@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pytest_calibration.gate.components import CONFIDENT_FROM, Component, Paired
 from pytest_calibration.gate.decision import MIN_UNITS, Decision, State, decide
@@ -31,6 +32,8 @@ from pytest_calibration.gate.power import (
 )
 from pytest_calibration.gate.strictness import DEFAULT, Strictness
 from pytest_calibration.uncertainty.quantiles import upper_quantile
+
+ANY: Final = 0.999
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,9 @@ def decide_at_look(pair: Paired, look: Look, strictness: Strictness = DEFAULT) -
     units = max(1, round(pair.equal_units / look.fraction))
     allowed = allowed_false_alarms(strictness.alpha, units)
     levels = [level_at(strictness.alpha, fractions, k, allowed) for k in range(len(fractions))]
-    decision = decide(pair, strictness, levels[place])
+    # What a part could have missed is no question: that is one of the full run.
+    asked = strictness if look.is_last else replace(strictness, max_undetected=ANY)
+    decision = decide(pair, asked, levels[place])
     at = AtLook(look.number, look.looks, look.asked, len(look.item_ids), stopped=look.is_last)
     decision = replace(decision, look=at)
     if pair.units < MIN_UNITS:
