@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,6 +109,7 @@ def _draw(draw: Source, n: int, name: str, trial: int) -> Paired:
     return found.paired()
 
 
+@lru_cache
 def draw_of(source: str, damage: str, by: float) -> Source | None:
     """Return a source with a damage of this size; None where none is so large."""
     if by == 0:
@@ -120,14 +121,20 @@ def draw_of(source: str, damage: str, by: float) -> Source | None:
     return partial(damaged, **found.keywords)
 
 
-def ran(source: str, damage: str, by: float, n: int, trials: int) -> Ran | None:
-    """Run both gates on the same comparisons."""
+def ran(
+    source: str, damage: str, by: float, sizes: tuple[int, ...], trials: int
+) -> list[Ran] | None:
+    """Run both gates on the same comparisons, at each n; None where no damage is so large."""
     draw = draw_of(source, damage, by)
     if draw is None:
         return None
+    return [_ran(draw, f"{source}: {damage} {by}", n, trials) for n in sizes]
+
+
+def _ran(draw: Source, name: str, n: int, trials: int) -> Ran:
     counts = np.zeros(4)
     for trial in range(trials):
-        pair = _draw(draw, n, f"{source}: {damage} {by}", trial)
+        pair = _draw(draw, n, name, trial)
         fixed = decide(pair).state is State.REGRESSED
         decision, used = at_looks(pair)
         early = decision.state is State.REGRESSED
@@ -135,11 +142,17 @@ def ran(source: str, damage: str, by: float, n: int, trials: int) -> Ran | None:
     return Ran(*(100 * counts / trials).tolist())
 
 
-def at_visible(source: str, n: int, trials: int) -> Ran | None:
+def at_visible(source: str, sizes: tuple[int, ...], trials: int) -> list[Ran] | None:
     """Run both on damages as large as the gate on all items says it sees in 80 % of runs."""
-    found = [decide(_draw(SOURCES[source], n, source, t)).smallest_visible for t in range(20)]
-    visible = float(np.median(found))
-    return None if np.isnan(visible) else ran(source, "scale", visible, n, trials)
+    out: list[Ran] = []
+    for n in sizes:
+        found = [decide(_draw(SOURCES[source], n, source, t)).smallest_visible for t in range(20)]
+        visible = float(np.median(found))
+        one = None if np.isnan(visible) else ran(source, "scale", visible, (n,), trials)
+        if one is None:
+            return None
+        out += one
+    return out
 
 
 def increments(source: str, by: float, trials: int) -> dict[str, NDArray[np.float64]]:
@@ -194,15 +207,18 @@ def table(heads: Row, rows: Iterator[Row]) -> Iterator[str]:
     yield from (f"| {' | '.join(row)} |" for row in rows)
 
 
-def joined(jobs: list[Future[Any]], shown: str) -> str:
-    """Return one value of some cells: ``68 / 58 / 52``."""
-    cells = [job.result() for job in jobs]
-    if any(cell is None for cell in cells):
+def used(job: Future[Any]) -> str:
+    """Return the items used at each n: ``68 / 58 / 52``."""
+    cells: list[Ran] | None = job.result()
+    return "–" if cells is None else " / ".join(f"{cell.used:.0f}" for cell in cells)
+
+
+def failing(job: Future[Any]) -> str:
+    """Return the failures of both gates at each n: ``83→80 / 88→87``."""
+    cells: list[Ran] | None = job.result()
+    if cells is None:
         return "–"
-    digits = 0 if shown == "used" else 1
-    if shown == "used":
-        return " / ".join(f"{cell.used:.{digits}f}" for cell in cells)
-    return " / ".join(f"{cell.fixed:.{digits}f} → {cell.early:.{digits}f}" for cell in cells)
+    return " / ".join(f"{cell.fixed:.1f}→{cell.early:.1f}" for cell in cells)
 
 
 def rates(pool: Executor, trials: int) -> Iterator[str]:
@@ -210,24 +226,23 @@ def rates(pool: Executor, trials: int) -> Iterator[str]:
     kinds = [("nothing", "scale", 0.0, 4 * trials), ("on the line", "shift", TOLERANCE, trials)]
     kinds += [(f"+{by}", "scale", by, trials) for by in WORSE]
     jobs = {
-        (source, label): [pool.submit(ran, source, damage, by, n, many) for n in SIZES]
+        (source, label): pool.submit(ran, source, damage, by, SIZES, many)
         for source in NAMES
         for label, damage, by, many in kinds
     }
-    visible = {s: [pool.submit(at_visible, s, n, trials) for n in SIZES[:2]] for s in NAMES}
+    visible = {s: pool.submit(at_visible, s, SIZES[:2], trials) for s in NAMES}
     sizes = " / ".join(f"{n:,}" for n in SIZES)
     heads = ["source", *(label for label, *_ in kinds)]
     yield f"**Items used**, in per cent; n = {sizes}."
-    rows = ([s, *(joined(jobs[s, label], "used") for label, *_ in kinds)] for s in NAMES)
+    rows = ([s, *(used(jobs[s, label]) for label, *_ in kinds)] for s in NAMES)
     yield from table(heads, rows)
     yield ""
     yield (
-        f"**Comparisons that fail**, in per cent, on all items → at looks; n = {sizes}. At the "
+        f"**Comparisons that fail**, in per cent, on all items→at looks; n = {sizes}. At the "
         "smallest visible shift of all items: n = 1,000 / 2,000."
     )
     rows = (
-        [s, *(joined(jobs[s, label], "") for label, *_ in kinds), joined(visible[s], "")]
-        for s in NAMES
+        [s, *(failing(jobs[s, label]) for label, *_ in kinds), failing(visible[s])] for s in NAMES
     )
     yield from table([*heads, "smallest visible"], rows)
     yield ""
@@ -235,19 +250,17 @@ def rates(pool: Executor, trials: int) -> Iterator[str]:
 
 
 def pooled(
-    jobs: dict[tuple[str, str], list[Future[Any]]],
-    visible: dict[str, list[Future[Any]]],
-    labels: list[str],
+    jobs: dict[tuple[str, str], Future[Any]], visible: dict[str, Future[Any]], labels: list[str]
 ) -> Iterator[str]:
     """All sources together."""
-    cells = {label: [j.result() for s in NAMES for j in jobs[s, label]] for label in labels}
-    cells["smallest visible"] = [j.result() for row in visible.values() for j in row]
+    cells = {label: [jobs[s, label].result() for s in NAMES] for label in labels}
+    cells["smallest visible"] = [job.result() for job in visible.values()]
     yield "**All of these together**, in per cent."
     rows = []
     for label, found in cells.items():
-        there = [cell for cell in found if cell is not None]
-        fixed, early, used, disagree = np.mean(there, axis=0)
-        rows.append([label, f"{used:.0f}", f"{fixed:.2f}", f"{early:.2f}", f"{disagree:.2f}"])
+        there = [cell for row in found if row is not None for cell in row]
+        fixed, early, asked, disagree = np.mean(there, axis=0)
+        rows.append([label, f"{asked:.0f}", f"{fixed:.2f}", f"{early:.2f}", f"{disagree:.2f}"])
     heads = ["", "items used", "fail on all items", "fail at looks", "fail on all items alone"]
     yield from table(heads, iter(rows))
 
