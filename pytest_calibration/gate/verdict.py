@@ -562,7 +562,8 @@ def cautioned(verdict: V, remark: str, settings: tuple[Setting, ...]) -> V:
     if verdict.look is not None and verdict.look.early:
         cautions.insert(0, f"stopped early, at look {verdict.look.number} of {verdict.look.looks}")
     # A baseline of tokens is always a sample of them.
-    sampled = candidate.unit == "token" and verdict.n == verdict.baseline_n
+    is_all = verdict.n == verdict.baseline_n or verdict.look is not None
+    sampled = candidate.unit == "token" and is_all
     if remark and not sampled:
         cautions.insert(0, remark.removesuffix("."))
     return replace(
