@@ -22,8 +22,11 @@ from pytest_calibration import (
     assert_not_overconfident,
 )
 from pytest_calibration.baselines import Policy
+from pytest_calibration.gate.strictness import OperatingPoint, Strictness
 from pytest_calibration.predictions import PredictionsInParts, first_units
 from pytest_calibration.predictions.arrays import IdArray
+from pytest_calibration.reports.model import Result, result_of
+from pytest_calibration.sink import SINK
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 
@@ -139,6 +142,60 @@ def test_what_may_be_stored_is_asked_whole(runs, tmp_path: Path, policy: Policy)
     verdict = assert_no_regression(asked.predictions, store)
     assert (verdict.state, asked.shares) == ("recorded", [1.0])
     assert store.load(after.probe).n == 2000
+
+
+class WithParent:
+    """The sink of a session that has a parent."""
+
+    width, verbose = 90, False
+
+    def __init__(self, parent: Predictions) -> None:
+        self.parent = parent
+        self.results: list[Result] = []
+
+    def add(self, verdict: Verdict) -> Result:
+        """Keep it."""
+        self.results.append(result_of(verdict, detailed=False))
+        return self.results[-1]
+
+    def parents(self, _: Predictions) -> list[tuple[str, Predictions]]:
+        """The one."""
+        return [("base", self.parent)]
+
+    def strictness(self, _: Predictions) -> Strictness:
+        """As by default."""
+        return Strictness()
+
+    def points(self, _: Predictions) -> tuple[OperatingPoint, ...]:
+        """None."""
+        return ()
+
+    def store(self, baselines: Baselines) -> Baselines:
+        """As it is."""
+        return baselines
+
+    def raised(self, *_: object) -> None:
+        """Nothing to know."""
+
+
+def test_each_of_several_comparisons_keeps_the_look_that_decided_it(runs, tmp_path: Path) -> None:
+    """Worse than the parent at once, no worse than the record later: both are told so."""
+    before, after = runs[2.0]
+    Baselines(tmp_path).record(after)
+    sink = WithParent(before)
+    asked = Asked(after)
+    outer = SINK.set(sink)  # type: ignore[arg-type]
+    try:
+        failing(lambda: assert_no_regression(asked.predictions, Baselines(tmp_path)))
+    finally:
+        SINK.set(outer)
+    parent, record = sink.results
+    assert (parent.against, parent.state, record.against) == ("parent", "regressed", "baseline")
+    assert record.state == "passed"
+    assert parent.look is not None
+    assert record.look is not None
+    assert (parent.look.number, parent.look.stopped, record.look.stopped) == (1, True, True)
+    assert asked.shares == list(SHARES[1 : record.look.number])
 
 
 def test_a_stored_baseline_is_restricted_to_the_items_that_were_asked(runs, tmp_path) -> None:

@@ -151,28 +151,3 @@ def test_holm_decides_on_what_the_looks_found(recorded) -> None:
     (verdict,) = results(recorded)
     assert (verdict["state"], verdict["fails"]) == ("regressed", True)
     assert verdict["p_value"] < 1e-3
-
-
-PARENT = """
-import pytest
-from fakes import FakeModel
-import pytest_calibration.models.loading as loading
-
-class Held(FakeModel):
-    def release(self):
-        pass
-
-loading.load_model = lambda spec, settings=None, cache=None: Held(
-    spec.name, sharpen=0.6 if "hot" in spec.name else 0.0)
-"""
-
-
-def test_a_parent_is_asked_all_and_its_candidate_in_parts(project) -> None:
-    """One parent serves every candidate; each comparison is decided by itself."""
-    project.pytester.makeconftest(PARENT)
-    project.isolated = True
-    result = project.facts("hot", STOP, "--calibration-parent=runs/base")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        ["hot * 581 of 2,315 *(parent)*", "early stopping: 581 of 2,315 items were asked."]
-    )
