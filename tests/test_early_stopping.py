@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,14 +145,30 @@ def test_what_may_be_stored_is_asked_whole(runs, tmp_path: Path, policy: Policy)
     assert store.load(after.probe).n == 2000
 
 
-class WithParent:
-    """The sink of a session that has a parent."""
+class Session:
+    """The sink of a session that may have a parent, and operating points.
+
+    Args:
+        parent: its answers.
+        thresholds: of the points.
+    """
 
     width, verbose = 90, False
 
-    def __init__(self, parent: Predictions) -> None:
-        self.parent = parent
+    def __init__(self, parent: Predictions | None = None, *thresholds: float) -> None:
+        self.known = [] if parent is None else [("base", parent)]
+        self.thresholds = thresholds
         self.results: list[Result] = []
+
+    def named(self, predictions: Predictions) -> Predictions:
+        """As they are."""
+        return predictions
+
+    def dump(self, *_: object) -> None:
+        """Nothing is dumped."""
+
+    def measured(self, *_: object) -> None:
+        """No history is kept."""
 
     def add(self, verdict: Verdict) -> Result:
         """Keep it."""
@@ -159,16 +176,16 @@ class WithParent:
         return self.results[-1]
 
     def parents(self, _: Predictions) -> list[tuple[str, Predictions]]:
-        """The one."""
-        return [("base", self.parent)]
+        """The one, if there is one."""
+        return self.known
 
     def strictness(self, _: Predictions) -> Strictness:
         """As by default."""
         return Strictness()
 
     def points(self, _: Predictions) -> tuple[OperatingPoint, ...]:
-        """None."""
-        return ()
+        """The same for every probe."""
+        return tuple(map(OperatingPoint, self.thresholds))
 
     def store(self, baselines: Baselines) -> Baselines:
         """As it is."""
@@ -178,17 +195,38 @@ class WithParent:
         """Nothing to know."""
 
 
+@contextmanager
+def in_session(sink: Session) -> Iterator[None]:
+    """Let assertions send their verdicts there."""
+    outer = SINK.set(sink)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        SINK.set(outer)
+
+
+def test_operating_points_ask_for_all(runs) -> None:
+    """They are compared on few answers; the comparison beside them is that of a full run."""
+    before, after = runs[1.0]
+    sink, asked = Session(None, 0.8), Asked(after)
+    with in_session(sink):
+        assert_no_regression(asked.predictions, before)
+    assert asked.shares == [1.0]
+    assert [(r.n, r.look, r.point is None) for r in sink.results] == [
+        (2000, None, True),
+        (2000, None, False),
+    ]
+    assert "all 2,000 items were asked" in " ".join(sink.results[0].notes)
+
+
 def test_each_of_several_comparisons_keeps_the_look_that_decided_it(runs, tmp_path: Path) -> None:
     """Worse than the parent at once, no worse than the record later: both are told so."""
     before, after = runs[2.0]
     Baselines(tmp_path).record(after)
-    sink = WithParent(before)
+    sink = Session(before)
     asked = Asked(after)
-    outer = SINK.set(sink)  # type: ignore[arg-type]
-    try:
+    with in_session(sink):
         failing(lambda: assert_no_regression(asked.predictions, Baselines(tmp_path)))
-    finally:
-        SINK.set(outer)
     parent, record = sink.results
     assert (parent.against, parent.state, record.against) == ("parent", "regressed", "baseline")
     assert record.state == "passed"

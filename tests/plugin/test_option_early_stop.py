@@ -115,16 +115,6 @@ def test_a_first_record_is_of_all_items(project) -> None:
     assert Baselines(project.baselines).load("facts").n == 2315
 
 
-def test_operating_points_ask_for_all(recorded) -> None:
-    """They are compared on few answers; the comparison beside them is that of a full run."""
-    point = "--calibration-operating-point=0.8"
-    recorded.facts("other", STOP, point, "--calibration-report=r.json")
-    found = results(recorded)
-    assert [r["n"] for r in found] == [2315, 2315]
-    assert [r["look"] for r in found] == [None, None]
-    assert all("all 2,315 items were asked" in " ".join(r["notes"]) for r in found[:1])
-
-
 def test_without_a_baseline_a_quarter_is_asked(project) -> None:
     """The command that records does not stop early."""
     result = project.facts("base", STOP)
@@ -132,15 +122,6 @@ def test_without_a_baseline_a_quarter_is_asked(project) -> None:
     result.stdout.fnmatch_lines(["early stopping: 581 of 2,315 items were asked."])
     (command,) = [line for line in result.outlines if "to record it:" in line][:1]
     assert STOP not in command
-
-
-def test_a_limit_of_items_is_asked_in_parts(recorded) -> None:
-    """The looks are at shares of what the limit leaves."""
-    result = recorded.facts("hot", STOP, "--calibration-limit=1200", "--calibration-report=r.json")
-    result.assert_outcomes(failed=1)
-    (verdict,) = results(recorded)
-    assert verdict["look"]["planned"] == 1200
-    assert verdict["look"]["asked"] < 700
 
 
 def test_holm_decides_on_what_the_looks_found(recorded) -> None:
