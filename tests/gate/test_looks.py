@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+
 from pytest_calibration.gate.looks import (
     SHARES,
     conditional_power,
