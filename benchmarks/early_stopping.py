@@ -92,13 +92,11 @@ def at_looks(pair: Paired) -> tuple[Decision, float]:
     """Return what a comparison that may stop early comes to, and the share of the items asked."""
     n, asked = len(pair.gap0), sizes_of(pair)
     ids = np.arange(n, dtype=np.uint64)
-    known: list[float] = []
     for number, k in enumerate(asked, 1):
-        if known and k / n <= known[-1]:
+        if k in asked[: number - 1]:
             continue
-        known.append(k / n)
-        planned = (share for share in SHARES[number:] if share > k / n)
-        look = Look(number, len(SHARES), k, (*known, *planned), ids)
+        sizes = tuple(dict.fromkeys(asked[:number]))
+        look = Look(number, len(SHARES), k, n, ids, sizes, SHARES[number:])
         decision = decide_at_look(part(pair, k), look)
         assert decision.look is not None
         if decision.look.stopped:

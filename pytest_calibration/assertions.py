@@ -356,7 +356,15 @@ def _at_looks(
     """
     held: list[Verdict] = []
     for part in predictions.in_turn():
-        look = Look(part.number, part.parts, len(part.predictions), part.fractions, part.item_ids)
+        look = Look(
+            part.number,
+            part.parts,
+            asked=len(part.predictions),
+            planned=len(part.item_ids),
+            item_ids=part.item_ids,
+            sizes=part.sizes,
+            later=part.later,
+        )
         now = judged(part.predictions, look)
         held = [_first_decided(*pair) for pair in zip(held or now, now, strict=True)]
         if all(_is_decided(one) and _is_decided(one.since_anchor) for one in held):

@@ -15,7 +15,6 @@ from pytest_calibration.gate.components import CONFIDENT_FROM, Component, Paired
 from pytest_calibration.gate.decision import MIN_UNITS, Decision, State, decide
 from pytest_calibration.gate.looks import (
     LEAST_POWER,
-    AtLook,
     Level,
     Look,
     conditional_power,
@@ -67,14 +66,14 @@ def decide_at_look(pair: Paired, look: Look, strictness: Strictness = DEFAULT) -
         look: which look it is.
         strictness: how strict.
     """
-    fractions, place = look.fractions, look.fractions.index(look.fraction)
+    fractions, place = look.fractions
     units = max(1, round(pair.equal_units / look.fraction))
     allowed = allowed_false_alarms(strictness.alpha, units)
     levels = [level_at(strictness.alpha, fractions, k, allowed) for k in range(len(fractions))]
     # What a part could have missed is no question: that is one of the full run.
     asked = strictness if look.is_last else replace(strictness, max_undetected=ANY)
     decision = decide(pair, asked, levels[place])
-    at = AtLook(look.number, look.looks, look.asked, len(look.item_ids), stopped=look.is_last)
+    at = replace(look.left_open(), stopped=look.is_last)
     decision = replace(decision, look=at)
     if pair.units < MIN_UNITS:
         return decision
@@ -153,7 +152,7 @@ def _false_alarms(
     """Return an upper bound of how often an unchanged model fails at any look."""
     known, per_unit = pair.equal_units, len(pair.gap0) / pair.equal_units
     total = 0.0
-    for fraction, level in zip(look.fractions, levels, strict=True):
+    for fraction, level in zip(look.fractions[0], levels, strict=True):
         units = max(1, round(known * fraction / look.fraction))
         expected = scaled(components, known, units, per_unit)
         rate = false_alarm_rate(expected, upper_quantile(level.alpha, units), units)

@@ -9,7 +9,7 @@ numpy loads it when it is called.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -34,27 +34,57 @@ class Look:
     Attributes:
         number: of the look, from 1.
         looks: number of looks, if none stops.
-        asked: number of the candidate's items that are known.
-        fractions: share of the items that is known at each look: as it was up to this one, as it is
-            planned for those after it; the last is 1.
-        item_ids: ids of all items of a full run.
+        asked: number of the candidate's items that are asked by then.
+        planned: number of items of a full run.
+        item_ids: ids of the items that count, in the order in which they are asked.
+        sizes: how many of these are known at each look up to this one.
+        later: share of the items that is planned to be known at each look after it.
     """
 
     number: int
     looks: int
     asked: int
-    fractions: tuple[float, ...]
+    planned: int
     item_ids: IdArray
+    sizes: tuple[int, ...]
+    later: tuple[float, ...]
+
+    def among(self, item_ids: IdArray) -> Look:
+        """Return the look at a comparison with a side that has these items alone."""
+        import numpy as np
+
+        there = np.isin(self.item_ids, item_ids)
+        sizes = tuple(int(there[:size].sum()) for size in self.sizes)
+        return replace(self, item_ids=self.item_ids[there], sizes=sizes)
+
+    @property
+    def waits(self) -> bool:
+        """Whether none of the items is known, though there are some."""
+        return len(self.item_ids) > 0 and not self.sizes[-1]
+
+    def left_open(self) -> AtLook:
+        """Return what a look comes to at which nothing can be decided."""
+        return AtLook(self.number, self.looks, self.asked, self.planned, stopped=False)
 
     @property
     def fraction(self) -> float:
         """Share of the items that is known."""
-        return self.asked / len(self.item_ids)
+        return self.sizes[-1] / len(self.item_ids)
 
     @property
     def is_last(self) -> bool:
         """Whether all items are known."""
-        return self.asked >= len(self.item_ids)
+        return self.sizes[-1] >= len(self.item_ids)
+
+    @property
+    def fractions(self) -> tuple[tuple[float, ...], int]:
+        """Share of the items that is known at each look, and the place of this one in these.
+
+        As they are up to this look, as they are planned after it; rising to 1.
+        """
+        known = sorted({size / len(self.item_ids) for size in self.sizes if size})
+        later = [share for share in self.later if share > self.fraction]
+        return (*known, *later), len(known) - 1
 
 
 @dataclass(frozen=True)

@@ -370,13 +370,20 @@ def compare(
     """
     reference = _reference(against, reference)
     strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected, min_share, tail)
+    predictions, baseline = as_predictions(predictions), as_predictions(baseline)
+    at = None if look is None else look.among(baseline.item_ids)
+    if at is not None and at.waits:
+        now, before = (measure(one, bins=bins) for one in (predictions, baseline))
+        return Verdict(State.INCONCLUSIVE, now, before, against, reference, look=at.left_open())
+
+    def decided(pair: Paired) -> Decision:
+        return decide(pair, strictness) if at is None else decide_at_look(pair, at, strictness)
+
     return _compared(
-        as_predictions(predictions),
-        as_predictions(baseline),
+        predictions,
+        baseline,
         strictness,
-        lambda pair: (
-            decide(pair, strictness) if look is None else decide_at_look(pair, look, strictness)
-        ),
+        decided,
         lambda *sides: dict(zip(SIDES, (measure(one, bins=bins) for one in sides), strict=True)),
         strictness.changed(),
         planned=None if look is None else look.item_ids,
@@ -744,8 +751,8 @@ def _look_notes(look: AtLook, verdict: Verdict) -> Iterator[str]:
     if not look.early or look.chance is None:
         if look.stopped:
             yield (
-                f"all {look.planned:,} {unit}s were asked, at look {look.number} of {look.looks}; "
-                "the bounds are those of a comparison that could have stopped before."
+                f"all {unit}s that both sides have are known, at look {look.number} of "
+                f"{look.looks}; the bounds are those of a comparison that may stop early."
             )
         return
     more = f"a full run would add {counted(look.planned - look.asked, unit)}"
@@ -816,7 +823,7 @@ def _component_sentence(c: Component) -> str:
 def per_cent_sure(level: float) -> str:
     """Return a level of confidence in per cent, with as many digits as tell it from 100."""
     shown = f"{100 * level:.3g}"
-    return f"{100 * level:.4f}".rstrip("0") if shown == "100" else shown
+    return f"{100 * level:.4f}".rstrip("0").rstrip(".") if shown == "100" else shown
 
 
 def _component_table(verdict: Verdict) -> Iterator[str]:

@@ -24,16 +24,18 @@ class Part:
     Attributes:
         number: which part it is, from 1.
         parts: number of parts of the whole.
-        predictions: n items; ``asked_of`` them says that they are a part.
-        item_ids: (N,) ids of all items of the whole.
-        fractions: share of the items in each part: as it is up to this one, as it is planned after.
+        predictions: n items; their ``asked_of`` says that they are a part.
+        item_ids: (N,) ids of all items of the whole, in the order in which they are asked.
+        sizes: number of items of each part up to this one.
+        later: share of the items that is planned for each part after it.
     """
 
     number: int
     parts: int
     predictions: Predictions
     item_ids: IdArray
-    fractions: tuple[float, ...]
+    sizes: tuple[int, ...]
+    later: tuple[float, ...]
 
 
 class PredictionsInParts(Predictions):
@@ -86,18 +88,21 @@ class PredictionsInParts(Predictions):
         out.
         """
         shares: tuple[float, ...] = vars(self)["_shares"]
-        known: list[float] = []
+        asked = np.empty(0, dtype=np.uint64)
+        sizes: list[int] = []
         for number, share in enumerate(shares, 1):
             predictions, ids = self._asked(share)
-            fraction = len(predictions) / len(ids)
-            if known and fraction <= known[-1]:
+            n = len(predictions)
+            if n == len(asked):
                 continue
-            known.append(fraction)
-            planned = [later for later in shares[number:] if later > fraction]
-            if fraction < 1:
+            sizes.append(n)
+            asked = np.concatenate([asked, np.setdiff1d(predictions.item_ids, asked)])
+            if n < len(ids):
                 predictions = replace(predictions, asked_of=len(ids))
-            yield Part(number, len(shares), predictions, ids, (*known, *planned))
-            if fraction >= 1:
+            order = np.concatenate([asked, np.setdiff1d(ids, asked)])
+            later = tuple(share for share in shares[number:] if share > n / len(ids))
+            yield Part(number, len(shares), predictions, order, tuple(sizes), later)
+            if n == len(ids):
                 return
 
     def _asked(self, share: float) -> tuple[Predictions, IdArray]:

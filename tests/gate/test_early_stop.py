@@ -25,8 +25,9 @@ def first(predictions: Predictions, share: float) -> Predictions:
 
 def look_at(whole: Predictions, number: int) -> Look:
     """One of four equal looks."""
-    asked = round(SHARES[number - 1] * len(whole))
-    return Look(number, 4, asked, SHARES, whole.item_ids)
+    n = len(whole)
+    sizes = tuple(round(share * n) for share in SHARES[:number])
+    return Look(number, 4, sizes[-1], n, np.sort(whole.item_ids), sizes, SHARES[number:])
 
 
 def decided(n: int, seed: int, factor: float, number: int, **settings: float) -> Decision:
@@ -77,7 +78,7 @@ def test_the_last_look_is_the_usual_rule_at_its_level() -> None:
     gap, usual_gap = last.components[0], usual.components[0]
     assert gap.worsening == usual_gap.worsening
     assert gap.bound <= usual_gap.bound + 1e-12
-    alone = decide_at_look(pair, Look(1, 1, 2000, (1.0,), after.item_ids))
+    alone = decide_at_look(pair, Look(1, 1, 2000, 2000, after.item_ids, (2000,), ()))
     bounds = [c.bound for c in decide(pair).components]
     assert [c.bound for c in alone.components] == pytest.approx(bounds, nan_ok=True)
 
@@ -145,6 +146,26 @@ def test_whether_two_runs_can_be_compared_is_a_question_of_all_items() -> None:
     assert at_look.look is None
 
 
+def test_the_looks_are_at_shares_of_what_both_sides_have() -> None:
+    """A baseline of the first 500 of 4,000 items is known whole at the first look."""
+    before, after = two_runs(4000, 1, 1.0)
+    small = before.limited(500)
+    verdict = compare(first(after, 0.25), small, look=look_at(after, 1))
+    assert verdict.look is not None
+    assert (verdict.n, verdict.look.stopped, verdict.look.asked) == (500, True, 1000)
+    assert "all items that both sides have are known, at look 1 of 4" in verdict.notes[0]
+    alone = compare(after, small)
+    assert verdict.state == alone.state
+    assert [c.bound for c in verdict.components] == pytest.approx(
+        [c.bound for c in alone.components], nan_ok=True
+    )
+    last = after.take(np.argsort(after.item_ids)[3900:])
+    waiting = compare(first(after, 0.25), last, look=look_at(after, 1))
+    assert (waiting.state, waiting.look and waiting.look.stopped) == (State.INCONCLUSIVE, False)
+    later = look_at(after, 2).among(before.limited(2000).item_ids)
+    assert later.fractions == ((0.5, 1.0), 1)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_grouped_items_are_looked_at_by_group(seed: int) -> None:
     """A look at whole groups is one of as many units; its share is that of the items."""
@@ -152,7 +173,7 @@ def test_grouped_items_are_looked_at_by_group(seed: int) -> None:
     groups = [f"g{i // 5}" for i in range(3000)]
     before, after = (replace(p, groups=groups) for p in (before, after))
     kept = np.arange(750)
-    look = Look(1, 4, 750, SHARES, after.item_ids)
+    look = Look(1, 4, 750, 3000, after.item_ids, (750,), SHARES[1:])
     found = decide_at_look(Paired.of(before.take(kept), after.take(kept)), look)
     assert found.look is not None
     assert found.state in (State.REGRESSED, State.INCONCLUSIVE)

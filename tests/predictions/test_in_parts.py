@@ -73,7 +73,10 @@ def test_parts_say_that_they_are(tmp_path_factory: pytest.TempPathFactory) -> No
     """Nothing stores a part for the whole: no baseline, no history, no dump."""
     whole = calibrated(400, 1)
     first, *_, last = parted(whole).in_turn()
-    assert (first.number, first.parts, first.fractions) == (1, 4, SHARES)
+    assert (first.number, first.parts, first.sizes, first.later) == (1, 4, (100,), SHARES[1:])
+    assert {*first.item_ids[:100]} == {*first.predictions.item_ids}
+    assert {*first.item_ids} == {*whole.item_ids}
+    assert (last.sizes, last.later) == ((100, 200, 300, 400), ())
     assert (len(first.predictions), first.predictions.asked_of) == (100, 400)
     assert (len(last.predictions), last.predictions.asked_of) == (400, 0)
     folder = tmp_path_factory.mktemp("none")
@@ -118,8 +121,5 @@ def test_a_part_that_adds_nothing_is_left_out() -> None:
     whole = replace(whole.take(order), groups=groups)
     parts = list(parted(whole).in_turn())
     assert [part.number for part in parts] == [1, 3, 4]
-    assert [part.fractions for part in parts] == [
-        (0.7, 0.75, 1.0),
-        (0.7, 0.75, 1.0),
-        (0.7, 0.75, 1.0),
-    ]
+    assert [part.sizes for part in parts] == [(280,), (280, 300), (280, 300, 400)]
+    assert [part.later for part in parts] == [(0.75, 1.0), (1.0,), ()]
