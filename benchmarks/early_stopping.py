@@ -7,7 +7,7 @@ question for a measurement, not a theorem.
 
 ::
 
-    python benchmarks/early_stopping.py           # print the tables (12 minutes of one core)
+    python benchmarks/early_stopping.py           # print the tables (8 minutes of one core)
     python benchmarks/early_stopping.py --write docs/early-stopping.md
 
 The sources and damages are those of ``generators``; each damage is as large as makes the ECE of the
@@ -320,7 +320,7 @@ def independence(pool: Executor, trials: int) -> Iterator[str]:
     yield (
         f"**Increments between looks** ({PATHS_AT:,} items, {trials:,} trials, worse by "
         f"{WORSE[1]}): the largest correlation of two, and in brackets their spreads over those "
-        "that the bounds claim (1 is right, less is careful). One correlation is known to "
+        "that the bounds claim (1 is as claimed). One correlation is known to "
         f"± {1 / np.sqrt(trials):.2f}; the largest of six independent ones is about twice that."
     )
     yield from table(["source", *MEASURED], (grown for grown, _ in rows))
