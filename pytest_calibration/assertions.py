@@ -8,10 +8,11 @@ and knows the command that records or accepts; without a sink the assertions hav
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
-from pytest_calibration.baselines import Baselines, Record
+from pytest_calibration.baselines import Baselines, Policy, Record
 from pytest_calibration.baselines.check import (
     compare_at_record,
     compare_at_stored,
@@ -21,6 +22,7 @@ from pytest_calibration.baselines.check import (
 )
 from pytest_calibration.errors import MetricError, UsageError
 from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.looks import Look
 from pytest_calibration.gate.strictness import (
     COVERAGE_TOLERANCE,
     DEFAULT,
@@ -34,12 +36,23 @@ from pytest_calibration.history.drift import judge_drift, series_of
 from pytest_calibration.history.file import History
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS, metric_named
-from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
+from pytest_calibration.predictions import (
+    Predictions,
+    PredictionsInParts,
+    PredictionsLike,
+    as_predictions,
+)
 from pytest_calibration.reports.model import Remedy, Result, result_of
 from pytest_calibration.reports.terminal import failure_lines
 from pytest_calibration.sink import SINK
 from pytest_calibration.text.layout import WIDTH
 from pytest_calibration.text.names import labelled
+
+# Why a comparison did not stop early.
+ALL_ASKED: Final = (
+    "only a comparison with a baseline stops early, and none that may be stored or has operating "
+    "points."
+)
 
 
 def assert_ece_below(
@@ -82,7 +95,7 @@ def assert_ece_below(
     else:
         metric = "cross_fitted_ece" if debiased else "ece"
         verdict = judge(measure(candidate, metric, bins=bins), limit, debiased=debiased)
-    return _conclude([verdict], candidate)
+    return _conclude([verdict], candidate, predictions)
 
 
 def assert_no_regression(
@@ -120,31 +133,41 @@ def assert_no_regression(
         CalibrationError: predictions or baseline cannot be used.
     """
     __tracebackhide__ = True
-    candidate, baseline = _candidate(predictions), _baseline(baseline)
-    project = replace(
-        _project_strictness(candidate).with_first(alpha=[alpha], drift_tolerance=[drift_tolerance]),
-        accuracy_tolerance=accuracy_tolerance,
-    )
-    strictness = project.with_first(tolerance=[tolerance])
-    points = _project_points(candidate)
-    settings = strictness.arguments()
-    verdicts = [
-        _with_points(
-            compare(candidate, parent, **settings, against="parent", reference=name),
-            points,
-            strictness,
+    known = _baseline(baseline)
+
+    def judged(candidate: Predictions, look: Look | None) -> list[Verdict]:
+        """Return the verdicts on predictions, or on what is known of them at a look."""
+        project = replace(
+            _project_strictness(candidate).with_first(
+                alpha=[alpha], drift_tolerance=[drift_tolerance]
+            ),
+            accuracy_tolerance=accuracy_tolerance,
         )
-        for name, parent in _parents(candidate)
-    ]
-    if isinstance(baseline, Predictions):
-        verdict = compare(candidate, baseline, **settings)
-        verdicts.append(_with_points(verdict, points, strictness))
-    elif isinstance(baseline, Record):
-        verdicts.append(compare_with_record(candidate, baseline, project, tolerance, points))
-    # With a parent, a record is compared only where one exists: the parent is the comparison.
-    elif not verdicts or baseline.find(candidate.probe) is not None:
-        verdicts.append(compare_with_stored(candidate, baseline, project, tolerance, points))
-    return _conclude(verdicts, candidate)
+        strictness = project.with_first(tolerance=[tolerance])
+        points = _project_points(candidate)
+        settings = strictness.arguments()
+        verdicts = [
+            _with_points(
+                compare(candidate, parent, **settings, against="parent", reference=name, look=look),
+                points,
+                strictness,
+            )
+            for name, parent in _parents(candidate)
+        ]
+        if isinstance(known, Predictions):
+            verdict = compare(candidate, known, **settings, look=look)
+            verdicts.append(_with_points(verdict, points, strictness))
+        elif isinstance(known, Record):
+            verdicts.append(compare_with_record(candidate, known, project, tolerance, points, look))
+        # With a parent, a record is compared only where one exists: the parent is the comparison.
+        elif not verdicts or known.find(candidate.probe) is not None:
+            verdicts.append(compare_with_stored(candidate, known, project, tolerance, points, look))
+        return verdicts
+
+    if isinstance(predictions, PredictionsInParts) and _may_stop(predictions, known):
+        return _conclude(_at_looks(predictions, judged))
+    candidate = _candidate(predictions)
+    return _conclude(judged(candidate, None), candidate, predictions)
 
 
 def assert_no_regression_at(
@@ -196,7 +219,7 @@ def assert_no_regression_at(
         verdicts += compare_at_record(candidate, baseline, project, [point])
     elif not verdicts or baseline.find(candidate.probe) is not None:
         verdicts.append(compare_at_stored(candidate, baseline, project, point))
-    return _conclude(verdicts, candidate)
+    return _conclude(verdicts, candidate, predictions)
 
 
 def assert_no_drift(
@@ -274,7 +297,7 @@ def assert_metric_below(
         raise MetricError(
             f"higher {metric} is better, so an upper limit makes no sense; {instead}."
         )
-    return _conclude([judge(measure(candidate, metric, bins=bins), limit)], candidate)
+    return _conclude([judge(measure(candidate, metric, bins=bins), limit)], candidate, predictions)
 
 
 def assert_accuracy_above(predictions: PredictionsLike, limit: float) -> Verdict:
@@ -287,7 +310,8 @@ def assert_accuracy_above(predictions: PredictionsLike, limit: float) -> Verdict
     """
     __tracebackhide__ = True
     candidate = _candidate(predictions)
-    return _conclude([judge(measure(candidate, "accuracy"), limit, above=True)], candidate)
+    verdict = judge(measure(candidate, "accuracy"), limit, above=True)
+    return _conclude([verdict], candidate, predictions)
 
 
 def assert_not_overconfident(predictions: PredictionsLike, limit: float) -> Verdict:
@@ -300,13 +324,61 @@ def assert_not_overconfident(predictions: PredictionsLike, limit: float) -> Verd
     """
     __tracebackhide__ = True
     candidate = _candidate(predictions)
-    return _conclude([judge(measure(candidate, "signed_gap"), limit)], candidate)
+    verdict = judge(measure(candidate, "signed_gap"), limit)
+    return _conclude([verdict], candidate, predictions)
 
 
 def _candidate(predictions: PredictionsLike) -> Predictions:
     """Return what is judged; in a test session, told apart from what other tests judge."""
     candidate, sink = as_predictions(predictions), SINK.get()
     return candidate if sink is None else sink.named(candidate)
+
+
+def _may_stop(predictions: PredictionsInParts, baseline: Baselines | Record | Predictions) -> bool:
+    """Whether a comparison may be decided before all items are asked.
+
+    Not where something may be stored, nor where operating points are compared as well: there, few
+    answers count, and all items are asked.
+    """
+    if isinstance(baseline, Baselines) and baseline.policy != Policy():
+        return False
+    return not _project_points(predictions)
+
+
+def _at_looks(
+    predictions: PredictionsInParts,
+    judged: Callable[[Predictions, Look | None], list[Verdict]],
+) -> list[Verdict]:
+    """Ask for more items until every comparison is decided; each keeps what decided it first.
+
+    What is decided at a look does not depend on how many items were asked by then for other
+    reasons, so the order of tests changes no verdict.
+    """
+    held: list[Verdict] = []
+    for part in predictions.in_turn():
+        look = Look(
+            part.number,
+            part.parts,
+            asked=len(part.predictions),
+            planned=len(part.item_ids),
+            item_ids=part.item_ids,
+            sizes=part.sizes,
+            later=part.later,
+        )
+        now = judged(part.predictions, look)
+        held = [_first_decided(*pair) for pair in zip(held or now, now, strict=True)]
+        if all(_is_decided(one) and _is_decided(one.since_anchor) for one in held):
+            break
+    return held
+
+
+def _first_decided(before: Verdict, now: Verdict) -> Verdict:
+    drift = before.since_anchor if _is_decided(before.since_anchor) else now.since_anchor
+    return replace(before if _is_decided(before) else now, since_anchor=drift)
+
+
+def _is_decided(verdict: Verdict | None) -> bool:
+    return verdict is None or verdict.look is None or verdict.look.stopped
 
 
 def _baseline(
@@ -369,12 +441,24 @@ def _project_points(candidate: Predictions) -> tuple[OperatingPoint, ...]:
     return () if sink is None else sink.points(candidate)
 
 
-def _conclude(verdicts: Sequence[Verdict], candidate: Predictions | None = None) -> Verdict:
+def _conclude(
+    verdicts: Sequence[Verdict],
+    candidate: Predictions | None = None,
+    given: PredictionsLike | None = None,
+) -> Verdict:
     """Report the verdicts, and raise with the text of all that fail.
 
     The candidate is dumped where the session dumps; what a history holds was measured before.
+
+    Args:
+        verdicts: one or more.
+        candidate: all that was judged; None for a part of it, which nothing keeps.
+        given: what the test gave, of which all items were asked for these verdicts.
     """
     __tracebackhide__ = True
+    if candidate is not None and isinstance(given, PredictionsInParts):
+        note = f"all {candidate.n:,} {candidate.unit}s were asked: {ALL_ASKED}"
+        verdicts = [replace(v, notes=(*v.notes, note)) for v in verdicts]
     sink = SINK.get()
     if sink is not None and candidate is not None:
         baselines = [v.baseline_items for v in verdicts if v.baseline_items is not None]

@@ -59,7 +59,7 @@ ROOMS: dict[str, tuple[str, str]] = {
         "errors extras text predictions strict_yaml items models.protocols models.stops probes",
         "numpy",
     ),
-    "asking": ("errors predictions probes models progress", ""),
+    "asking": ("errors predictions probes models progress asking", "numpy"),
     "config": ("errors text strict_yaml gate.strictness models", ""),
     "reports": (f"{CORE} gate diagnosis files input_files version reports", "msgspec"),
     "reports.html": (f"{CORE} gate diagnosis reports", "jinja2 markupsafe"),

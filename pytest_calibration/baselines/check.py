@@ -9,6 +9,7 @@ from typing import Final
 from pytest_calibration.baselines import Baselines, Record
 from pytest_calibration.baselines.record import BRIEF, MAX_SUPERSEDED, RECORDED_FIRST
 from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.looks import Look
 from pytest_calibration.gate.strictness import DEFAULT, OperatingPoint, Setting, Strictness
 from pytest_calibration.gate.verdict import (
     Past,
@@ -45,6 +46,7 @@ def compare_with_record(
     project: Strictness,
     tolerance: float | None = None,
     points: Sequence[OperatingPoint] = (),
+    look: Look | None = None,
 ) -> Verdict:
     """Compare predictions with a record, and with the anchor from which its drift is counted.
 
@@ -54,16 +56,18 @@ def compare_with_record(
         project: how strict, where neither the call nor the record says so.
         tolerance: what the call says.
         points: operating points at which they are compared as well.
+        look: which look this is, where the predictions are asked in parts.
     """
     strictness = strictness_for(record, project, tolerance)
-    verdict = compare(predictions, record.predictions, **strictness.arguments(), against="baseline")
+    settings = strictness.arguments()
+    verdict = compare(predictions, record.predictions, **settings, against="baseline", look=look)
     at_points: tuple[Verdict, ...] = ()
     if verdict.state is not State.NOT_COMPARABLE:
         at_points = compare_at_record(predictions, record, project, points)
     verdict = replace(
         verdict, past=_past(record), sharpness_before=record.sharpness, at_points=at_points
     )
-    return _with_anchor(verdict, predictions, record, strictness, record.steps)
+    return _with_anchor(verdict, predictions, record, strictness, record.steps, look)
 
 
 def compare_at_record(
@@ -86,6 +90,7 @@ def compare_with_stored(
     project: Strictness,
     tolerance: float | None = None,
     points: Sequence[OperatingPoint] = (),
+    look: Look | None = None,
 ) -> Verdict:
     """Compare predictions with their stored baseline, and record or replace it where allowed.
 
@@ -114,7 +119,7 @@ def compare_with_stored(
     record = store.find(predictions.probe)
     if record is None:
         return _record_if_allowed(predictions, store, measure(predictions))
-    verdict = compare_with_record(predictions, record, project, tolerance, points)
+    verdict = compare_with_record(predictions, record, project, tolerance, points, look)
     comparable = verdict.state is not State.NOT_COMPARABLE
     if not comparable or any(map(_moved, (verdict, *verdict.at_points))):
         accepted = _accept_if_allowed(verdict, predictions, store, record)
@@ -161,7 +166,12 @@ def _moved(verdict: Verdict) -> bool:
 
 
 def _with_anchor(
-    verdict: Verdict, predictions: Predictions, record: Record, strictness: Strictness, steps: int
+    verdict: Verdict,
+    predictions: Predictions,
+    record: Record,
+    strictness: Strictness,
+    steps: int,
+    look: Look | None = None,
 ) -> Verdict:
     """Return a verdict with the comparison with the anchor, ``steps`` accepted steps ago."""
     if steps < ADD_UP_FROM or verdict.state is State.NOT_COMPARABLE:
@@ -175,7 +185,7 @@ def _with_anchor(
         )
         return replace(verdict, cautions=(*verdict.cautions, caution))
     allowed = strictness.since_anchor()
-    drift = compare(predictions, items, **allowed.arguments(), against="anchor")
+    drift = compare(predictions, items, **allowed.arguments(), against="anchor", look=look)
     if drift.state is State.NOT_COMPARABLE:
         caution = f"drift since the anchor is not judged: {drift.reason} {move}"
         return replace(verdict, cautions=(*verdict.cautions, caution))

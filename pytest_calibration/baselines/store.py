@@ -271,6 +271,7 @@ class Baselines:
             reason: why it is replaced.
             anchor: why drift is counted from these predictions on; None keeps the anchor.
         """
+        predictions.check_whole("a baseline holds")
         path = self.path_of(predictions.probe)
         summary, payload = summarise(
             predictions,

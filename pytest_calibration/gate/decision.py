@@ -16,6 +16,7 @@ from pytest_calibration.gate.components import (
     calibration_components,
     confident_component,
 )
+from pytest_calibration.gate.looks import AtLook, Level
 from pytest_calibration.gate.power import (
     CONFIDENT_SHARE,
     allowed_false_alarms,
@@ -71,6 +72,7 @@ class Decision:
     n_needed: int = 0
     improved: bool = False
     reason: str = ""
+    look: AtLook | None = None
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,22 @@ class Bounds:
     p_value: float
 
 
-def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
+def decide(pair: Paired, strictness: Strictness = DEFAULT, level: Level | None = None) -> Decision:
     """Decide a comparison: ``regressed``, ``inconclusive`` or ``passed``.
 
     The part of ``verdict.compare`` after pairing: nothing is measured or printed here.
+
+    Args:
+        pair: both sides.
+        strictness: how strict.
+        level: the error level of one of several looks at the same comparison; by default there is
+            one look, at that of ``strictness``.
     """
     units, n = pair.units, len(pair.gap0)
-    bounds = _bounds(pair, strictness)
+    if level is None:
+        allowed = allowed_false_alarms(strictness.alpha, pair.equal_units)
+        level = Level(strictness.alpha, allowed, before=0.0)
+    bounds = _bounds(pair, strictness, level)
     decision = Decision(State.INCONCLUSIVE, bounds.components)
     if units < MIN_UNITS:
         few = counted(units, "item" if pair.clusters is None else "group")
@@ -129,7 +140,7 @@ def decide(pair: Paired, strictness: Strictness = DEFAULT) -> Decision:
     others = [c for c in bounds.components if math.isnan(c.above)]
     share = 1 - CONFIDENT_SHARE * any(not math.isnan(c.above) for c in bounds.components)
     needed = units_to_decide(
-        others, tolerance, strictness.alpha, equal, max_undetected, least, share, n / equal
+        others, tolerance, level.alpha, equal, max_undetected, least, share, n / equal
     )
     reason = (
         f"a shift of up to {visible:.3f} could have been missed (80 % power), more "
@@ -157,25 +168,25 @@ def _improved(pair: Paired, strictness: Strictness, bounds: Bounds) -> bool:
     return any(c.fired for c in better)
 
 
-def _bounds(pair: Paired, strictness: Strictness) -> Bounds:
+def _bounds(pair: Paired, strictness: Strictness, level: Level) -> Bounds:
     """Bound every component.
 
     The confident answers have a quantile of their own. A quarter of the false alarms that an
     unchanged model may raise is kept for them, and what the others leave.
     """
-    alpha, guard, units = strictness.alpha, strictness.accuracy_tolerance, pair.equal_units
+    alpha, guard, units = level.alpha, strictness.accuracy_tolerance, pair.equal_units
     tolerance, tail = strictness.tolerance, strictness.tail
     usual = upper_quantile(alpha, units)
     calibration = calibration_components(pair, tolerance, usual)
     accuracy = () if guard is None else (accuracy_component(pair, guard, alpha),)
     confident = (confident_component(pair, tolerance, usual, tail),) if tail < 1 else ()
-    allowed = allowed_false_alarms(alpha, units)
+    allowed = level.allowed
     share = 1 - CONFIDENT_SHARE * any(not c.unavailable for c in confident)
-    z = bound_quantile((*calibration, *accuracy), alpha, units, share)
+    z = bound_quantile((*calibration, *accuracy), alpha, units, share, allowed)
     if guard is not None and z > usual:
         accuracy = (accuracy_component(pair, guard, upper_tail(z, units)),)
     rate = false_alarm_rate((*calibration, *accuracy), z, units)
-    confident_z = bound_quantile(confident, alpha, units, max(0.0, 1 - rate / allowed))
+    confident_z = bound_quantile(confident, alpha, units, max(0.0, 1 - rate / allowed), allowed)
     components = (
         *(_bounded(c, z, units) for c in calibration),
         *(_bounded(c, confident_z, units) for c in confident),
@@ -183,7 +194,7 @@ def _bounds(pair: Paired, strictness: Strictness) -> Bounds:
     )
     rate += false_alarm_rate(confident, confident_z, units)
     p_value = p_value_of(((*calibration, *accuracy), share), (confident, 1 - share), units=units)
-    return Bounds(components, z, confident_z, rate, p_value)
+    return Bounds(components, z, confident_z, rate, min(1.0, level.before + p_value))
 
 
 def p_value_of(*parts: tuple[tuple[Component, ...], float], units: int) -> float:

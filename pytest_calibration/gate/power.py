@@ -70,17 +70,21 @@ def allowed_false_alarms(alpha: float, units: int) -> float:
 
 
 def bound_quantile(
-    components: Iterable[Component], alpha: float, units: int, share: float = 1.0
+    components: Iterable[Component],
+    alpha: float,
+    units: int,
+    share: float = 1.0,
+    allowed: float | None = None,
 ) -> float:
     """Return how many standard errors below a worsening its bound lies.
 
     The quantile of level alpha, or as many more as keep the false alarms of an unchanged model at a
-    share of those allowed. On few items, or where many answers change, all components together
-    would raise false alarms more often than each of them.
+    share of those allowed, by default :func:`allowed_false_alarms`. On few items, or where many
+    answers change, all components together would raise false alarms more often than each of them.
     """
     components = list(components)
     low = upper_quantile(alpha, units)
-    allowed = share * allowed_false_alarms(alpha, units)
+    allowed = share * (allowed_false_alarms(alpha, units) if allowed is None else allowed)
     if false_alarm_rate(components, low, units) <= allowed:
         return low
     high = 2 * low + 1

@@ -17,6 +17,8 @@ import numpy as np
 from pytest_calibration.errors import MetricError
 from pytest_calibration.gate.components import Component, Paired
 from pytest_calibration.gate.decision import MIN_UNITS, Decision, State, decide
+from pytest_calibration.gate.early_stop import decide_at_look
+from pytest_calibration.gate.looks import AtLook, Look
 from pytest_calibration.gate.operating_point import COVERAGE, PRECISION, decide_at
 from pytest_calibration.gate.strictness import (
     ALPHA,
@@ -135,6 +137,8 @@ class Verdict:
         point: the operating point that was compared; None for a comparison of calibration.
         coverage: measurements of the coverage there, of candidate and baseline; None without.
         at_points: the comparisons at the operating points of the project.
+        look: what the look came to, where the comparison may stop before all items are asked; None
+            elsewhere. The smallest visible shift is then that of all looks together.
     """
 
     state: State
@@ -171,6 +175,7 @@ class Verdict:
     point: OperatingPoint | None = None
     coverage: tuple[Measurement, Measurement] | None = field(default=None, repr=False)
     at_points: tuple[Verdict, ...] = field(default=(), repr=False, compare=False)
+    look: AtLook | None = None
 
     @property
     def failing(self) -> tuple[Component, ...]:
@@ -325,6 +330,7 @@ def compare(
     bins: int = DEFAULT_BINS,
     against: Against = "other",
     reference: str | None = None,
+    look: Look | None = None,
 ) -> Verdict:
     """Decide whether calibration got worse than the baseline, on the items both sides share.
 
@@ -354,6 +360,9 @@ def compare(
             for an earlier checkpoint, else ``other``.
         reference: what the baseline is called in the text; by default ``parent`` for a parent, else
             ``baseline``.
+        look: which of several looks this is, where the candidate is asked in parts; both sides are
+            compared on the items that are known. ``look.stopped`` of the verdict says whether it
+            is decided.
 
     Raises:
         MetricError: one of these numbers outside its range, an unknown kind of baseline, a name
@@ -361,13 +370,23 @@ def compare(
     """
     reference = _reference(against, reference)
     strictness = Strictness(tolerance, alpha, accuracy_tolerance, max_undetected, min_share, tail)
+    predictions, baseline = as_predictions(predictions), as_predictions(baseline)
+    at = None if look is None else look.among(baseline.item_ids)
+    if at is not None and at.waits:
+        now, before = (measure(one, bins=bins) for one in (predictions, baseline))
+        return Verdict(State.INCONCLUSIVE, now, before, against, reference, look=at.left_open())
+
+    def decided(pair: Paired) -> Decision:
+        return decide(pair, strictness) if at is None else decide_at_look(pair, at, strictness)
+
     return _compared(
-        as_predictions(predictions),
-        as_predictions(baseline),
+        predictions,
+        baseline,
         strictness,
-        lambda pair: decide(pair, strictness),
+        decided,
         lambda *sides: dict(zip(SIDES, (measure(one, bins=bins) for one in sides), strict=True)),
         strictness.changed(),
+        planned=None if look is None else look.item_ids,
         against=against,
         reference=reference,
         tolerance=strictness.tolerance,
@@ -479,6 +498,7 @@ def _compared(
     decided: Callable[[Paired], Decision],
     measured: Callable[..., dict[str, Any]],
     settings: tuple[Setting, ...],
+    planned: IdArray | None = None,
     **fields: Any,
 ) -> Verdict:
     """Pair two sides and decide.
@@ -490,11 +510,12 @@ def _compared(
         decided: decides on the pairs.
         measured: fields of the verdict that measure candidate and baseline.
         settings: those that are not the default.
+        planned: ids of all items of the candidate, where it is a part of them.
         fields: further fields of the verdict.
     """
     fields |= {"candidate_n": len(predictions), "baseline_n": len(baseline)}
     reference = fields["reference"]
-    ours, theirs, remark = align(predictions, baseline, reference, strictness.min_share)
+    ours, theirs, remark = align(predictions, baseline, reference, strictness.min_share, planned)
     if ours is None or theirs is None:
         return Verdict(
             State.NOT_COMPARABLE,
@@ -521,6 +542,8 @@ def _compared(
         **vars(decision),
         **fields,
     )
+    if decision.look is not None:
+        verdict = replace(verdict, notes=tuple(_look_notes(decision.look, verdict)))
     return cautioned(verdict, remark, settings)
 
 
@@ -543,8 +566,11 @@ def cautioned(verdict: V, remark: str, settings: tuple[Setting, ...]) -> V:
         cautions.insert(0, f"differs from {known(verdict.reference)} in {shown}")
     if not (candidate.signature.known and baseline.signature.known):
         cautions.append(UNKNOWN.removesuffix("."))
+    if verdict.look is not None and verdict.look.early:
+        cautions.insert(0, f"stopped early, at look {verdict.look.number} of {verdict.look.looks}")
     # A baseline of tokens is always a sample of them.
-    sampled = candidate.unit == "token" and verdict.n == verdict.baseline_n
+    is_all = verdict.n == verdict.baseline_n or verdict.look is not None
+    sampled = candidate.unit == "token" and is_all
     if remark and not sampled:
         cautions.insert(0, remark.removesuffix("."))
     return replace(
@@ -579,6 +605,7 @@ def align(
     baseline: Predictions,
     reference: str = "baseline",
     min_share: float = MIN_SHARE,
+    planned: IdArray | None = None,
 ) -> tuple[IntArray | None, IntArray | None, str]:
     """Pair two runs by item id.
 
@@ -588,6 +615,8 @@ def align(
         reference: what the baseline is called in the remark.
         min_share: share of the baseline's items that must be shared where the candidate holds
             nothing else, unless a limit took them.
+        planned: ids of all items of the candidate, where it is a part of them. Whether the two can
+            be compared is a question of all; what only all of them tell, the part need not say.
 
     Returns:
         Positions in the first, positions in the second, and a remark. The positions are None where
@@ -598,20 +627,21 @@ def align(
         items of the smallest ids: whoever chooses items by their answers takes others.
     """
     differing, other = predictions.signature.hard_differences(baseline.signature), known(reference)
+    if planned is not None:
+        differing = [one for one in differing if one[0] in predictions.signature.hard]
     if differing:
         fields = [f"{name} is {our}, {other} has {their}" for name, our, their in differing]
         return None, None, f"the probe is not the same: {'; '.join(fields)}."
-    _, ours, theirs = np.intersect1d(
-        predictions.item_ids, baseline.item_ids, assume_unique=True, return_indices=True
-    )
-    # In the order of the candidate: sums then do not depend on how ids happen to sort.
-    order = np.argsort(ours, kind="stable")
-    ours, theirs = ours[order], theirs[order]
-    shared, n, m = len(ours), len(predictions), len(baseline)
+    ids = predictions.item_ids if planned is None else planned
+    ours, theirs = _in_both(ids, baseline.item_ids)
+    shared, n, m = len(ours), len(ids), len(baseline)
     counts = f"{shared:,} of the {n:,} {predictions.unit}s here are among {other}'s {m:,}"
+    part = (ours, theirs)
+    if planned is not None:
+        part = _in_both(predictions.item_ids, baseline.item_ids)
     if shared == n == m:
-        return ours, theirs, ""
-    if _are_rows(predictions) and _are_rows(baseline):
+        return *part, ""
+    if planned is None and _are_rows(predictions) and _are_rows(baseline):
         remark = (
             f"items pair by position, and here are {n:,} rows where {other} has {m:,}: which of "
             "them are missing cannot be known; give each item an id."
@@ -626,7 +656,17 @@ def align(
             "predictions.limited(n) takes."
         )
         return None, None, remark
-    return ours, theirs, f"compared on the part both sides have: {counts}."
+    return *part, f"compared on the part both sides have: {counts}."
+
+
+def _in_both(ids: IdArray, others: IdArray) -> tuple[IntArray, IntArray]:
+    """Return the positions of what both have, in the order of the first.
+
+    Sums then do not depend on how ids happen to sort.
+    """
+    _, ours, theirs = np.intersect1d(ids, others, assume_unique=True, return_indices=True)
+    order = np.argsort(ours, kind="stable")
+    return ours[order], theirs[order]
 
 
 def _are_rows(predictions: Predictions) -> bool:
@@ -690,7 +730,9 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
     if verdict.point is not None:
         yield from _visible_falls(verdict.components)
     elif not math.isnan(verdict.smallest_visible):
-        yield f"smallest shift visible here at 80 % power: {verdict.smallest_visible:.3f}"
+        early = verdict.look is not None and verdict.look.asked < verdict.look.planned
+        where = "in a full run" if early else "here"
+        yield f"smallest shift visible {where} at 80 % power: {verdict.smallest_visible:.3f}"
     if verdict.n_needed:
         yield f"about {verdict.n_needed:,} {m.unit}s would decide it"
     if verdict.improved:
@@ -701,6 +743,29 @@ def _explanation(verdict: Verdict) -> Iterator[str]:
         yield f"{better}{accept}"
     noted = () if verdict.candidate is None else verdict.candidate.notes
     yield from (f"note: {note}" for note in (*verdict.cautions, *noted, *verdict.notes))
+
+
+def _look_notes(look: AtLook, verdict: Verdict) -> Iterator[str]:
+    """Say what a full run would add to a comparison that stopped early, or what it costs."""
+    unit = verdict.measurement.unit
+    if not look.early or look.chance is None:
+        if look.stopped:
+            yield (
+                f"all {unit}s that both sides have are known, at look {look.number} of "
+                f"{look.looks}; the bounds are those of a comparison that may stop early."
+            )
+        return
+    more = f"a full run would add {counted(look.planned - look.asked, unit)}"
+    if verdict.state is State.REGRESSED:
+        yield (
+            f"{more}; were these as much worse as measured, it would fail with a probability of "
+            f"{look.chance:.2f}."
+        )
+        return
+    yield (
+        f"{more} and see a shift of {verdict.smallest_visible:.3f}; were a component worse by the "
+        f"least that it sees, it would fail with a probability of at most {look.chance:.2f}."
+    )
 
 
 def _visible_falls(components: Sequence[Component]) -> Iterator[str]:
@@ -751,8 +816,14 @@ def _component_sentence(c: Component) -> str:
     return (
         f"{c.name} {verb} by {c.worsening:.3f} ({before} -> {c.after:.3f}"
         f"{', ' * bool(c.among)}{c.among}); at least {bound} "
-        f"with {100 * c.level:.3g} % confidence: {bound} > tolerance {tolerance}"
+        f"with {per_cent_sure(c.level)} % confidence: {bound} > tolerance {tolerance}"
     )
+
+
+def per_cent_sure(level: float) -> str:
+    """Return a level of confidence in per cent, with as many digits as tell it from 100."""
+    shown = f"{100 * level:.3g}"
+    return f"{100 * level:.4f}".rstrip("0").rstrip(".") if shown == "100" else shown
 
 
 def _component_table(verdict: Verdict) -> Iterator[str]:

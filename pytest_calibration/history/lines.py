@@ -128,6 +128,7 @@ class Line:
             time: when it was measured; by default now.
             thresholds: of the operating points that are measured, too.
         """
+        predictions.check_whole("a history holds measurements of")
         checkpoint = checkpoint or Checkpoint(model or predictions.signature.soft.get("model", ""))
         when = (time or datetime.now(UTC)).astimezone(UTC)
         return cls(

@@ -54,6 +54,10 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
             run.errors.append(
                 "a worker of pytest-xdist ended without handing over its results; run again."
             )
+    if run.options["early_stop"] and run.keeps_all and run.verdicts:
+        run.remarks.append(
+            f"early stopping is off: {run.keeps_all} keeps measurements, which are of all items."
+        )
     write_history(run)
     write_reports(run)
     run.usage.merge(run.usage.as_dict(run.resolved))

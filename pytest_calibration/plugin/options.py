@@ -69,6 +69,8 @@ TABLE: Final = (
      "themselves; 1 for none"),
     ("operating_point", "list", "X", "a confidence from which on answers are used: precision and "
      "coverage there are compared, too (repeatable); none for no such point"),
+    ("early_stop", "switch", "", "ask a quarter of the items at a time, until the comparison with "
+     "the baseline is decided"),
     ("family", "text", "RULE", "how many comparisons of a model count together: none, or holm to "
      "correct for their number"),
 )  # fmt: skip

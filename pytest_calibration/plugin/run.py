@@ -21,6 +21,7 @@ import pytest
 from pytest_calibration.plugin.forked import Forked
 from pytest_calibration.plugin.made_in_tests import MadeInTests
 from pytest_calibration.plugin.measured import Measurements
+from pytest_calibration.plugin.options import OPTIONS
 from pytest_calibration.plugin.outcomes import Outcomes
 from pytest_calibration.plugin.pending_records import PendingRecords
 from pytest_calibration.plugin.projects import SUITE_FILE, Project
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from pytest_calibration.reports.model import Result
 
 BASELINES: Final = "calibration_baselines"
+# What keeps measurements, which are of all items.
+KEEPING: Final = ("record", "accept", "anchor", "history", "dump")
 
 
 class Run:
@@ -165,6 +168,7 @@ class Run:
         """Return what asks the models about the probes of a project, each question once."""
         if project not in self._askers:
             from pytest_calibration.asking import Asker
+            from pytest_calibration.gate.looks import SHARES
 
             parent = self.resolved.parent(project)
             self._askers[project] = Asker(
@@ -175,12 +179,21 @@ class Run:
                 selected=project.selected if parent is not None else (),
                 on_use=self.usage.watch,
                 on_answer=self._on_answer,
+                shares=SHARES if self.options["early_stop"] and not self.keeps_all else (),
             )
         return self._askers[project]
+
+    @property
+    def keeps_all(self) -> str:
+        """The flag of what keeps measurements, for which all items are asked; empty without."""
+        kept = (o.flag for o in OPTIONS if o.name in KEEPING and self.options[o.name] is not None)
+        return next(kept, "")
 
     def _on_answer(self, answer: Answer) -> None:
         if answer.from_cache is not None:
             self.usage.answered(answer.model, answer.probe.name, cached=answer.from_cache)
+        if answer.part is not None:
+            self.usage.asked(answer.model, answer.probe.name, *answer.part)
         self.dump(answer.predictions)
 
     def dump(self, predictions: Predictions, before: Predictions | None = None) -> None:

@@ -41,7 +41,7 @@ MARGIN: Final = 8
 # where answers are kept matters to no verdict.
 NOT_REPEATED: Final = frozenset(
     {"model", "parent", "record", "accept", "anchor", "prune", "list", "limit", "report", "dump"}
-    | {"history", "cache_dir", "no_cache"}
+    | {"history", "cache_dir", "no_cache", "early_stop"}
 )
 
 # Properties of a test that bear the name of what they show.

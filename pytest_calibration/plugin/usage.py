@@ -25,6 +25,8 @@ class Usage:
     Attributes:
         loads: how often each process loaded each model, by its name.
         from_cache: whether all answers came from the cache, by model and probe.
+        parts: number of items that were asked, and of all, by model and probe, where a comparison
+            may be decided before all are.
         notes: model and sentence of what the backend noted; a set in order.
         damaged: entries of the cache that could not be read; a set in order.
         cache_problem: what is wrong with the cache's folder; empty where all could be kept.
@@ -33,6 +35,7 @@ class Usage:
     def __init__(self) -> None:
         self.loads: dict[str, list[int]] = {}
         self.from_cache: dict[tuple[str, str], bool] = {}
+        self.parts: dict[tuple[str, str], tuple[int, int]] = {}
         self.notes: dict[tuple[str, str], None] = {}
         self.damaged: dict[str, None] = {}
         self.cache_problem = ""
@@ -47,6 +50,11 @@ class Usage:
         """Count an answer: from the cache alone, or with the model's help."""
         self.from_cache[model, probe] = cached and self.from_cache.get((model, probe), True)
 
+    def asked(self, model: str, probe: str, n: int, of: int) -> None:
+        """Count the items that were asked of a probe, the most in any process."""
+        key = model, probe
+        self.parts[key] = max((n, of), self.parts.get(key, (0, of)))
+
     def as_dict(self, resolved: Resolution) -> dict[str, Any]:
         """Return what this process counted as plain values, to travel to the controller."""
         loads: dict[str, int] = {}
@@ -58,6 +66,7 @@ class Usage:
         cache: Cache | None = vars(resolved).get("cache")
         return {
             "loads": loads,
+            "parts": [[*key, *part] for key, part in self.parts.items()],
             "from_cache": [[*key, cached] for key, cached in self.from_cache.items()],
             "notes": [list(note) for note in notes],
             "damaged": [] if cache is None else list(cache.damaged),
@@ -71,6 +80,8 @@ class Usage:
                 self.loads.setdefault(name, []).append(n)
         for model, probe, cached in other["from_cache"]:
             self.answered(model, probe, cached=cached)
+        for part in other["parts"]:
+            self.asked(*part)
         self.notes |= dict.fromkeys((model, note) for model, note in other["notes"])
         self.damaged |= dict.fromkeys(other["damaged"])
         self.cache_problem = self.cache_problem or other["cache_problem"]
@@ -83,6 +94,9 @@ class Usage:
             parent: name of the parent, which every model may be compared with in turn.
         """
         yield from self._cache_line()
+        if self.parts:
+            n, of = map(sum, zip(*self.parts.values(), strict=True))
+            yield f"early stopping: {n:,} of {of:,} items were asked."
         yield from self._load_line(dist, parent)
         for model, note in self.notes:
             # It may name tensors and files of others.

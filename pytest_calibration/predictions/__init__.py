@@ -10,6 +10,7 @@ from pytest_calibration.predictions.arrays import (
     coded,
 )
 from pytest_calibration.predictions.ids import digest, hash_ids, positional_ids
+from pytest_calibration.predictions.in_parts import Part, PredictionsInParts, first_units
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.predictions.predictions import (
     Predictions,
@@ -27,7 +28,9 @@ __all__ = [
     "IntArray",
     "ItemText",
     "ItemTexts",
+    "Part",
     "Predictions",
+    "PredictionsInParts",
     "PredictionsLike",
     "Signature",
     "StrArray",
@@ -35,6 +38,7 @@ __all__ = [
     "as_predictions",
     "coded",
     "digest",
+    "first_units",
     "hash_ids",
     "positional_ids",
 ]

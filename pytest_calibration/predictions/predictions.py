@@ -65,6 +65,8 @@ class Predictions:
         source: what made them, where the model alone does not tell: the test, in a test session.
             For reports and dumps; never compared, never stored in a baseline.
         class_names: (k,) names of the classes, for reports; empty where they are not known.
+        asked_of: number of items of the whole, where only the first of them were asked because the
+            comparison was decided by then; else 0. A part is never stored for the whole.
 
     Raises:
         PredictionsError: no items, NaN or infinity, a value outside [0, 1], lengths that differ,
@@ -87,6 +89,7 @@ class Predictions:
     notes: tuple[str, ...] = ()
     source: str = field(default="", repr=False)
     class_names: tuple[str, ...] = ()
+    asked_of: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.probe, str) or not self.probe.isprintable() or not self.probe:
@@ -145,6 +148,23 @@ class Predictions:
     def n(self) -> int:
         """Number of items."""
         return len(self.confidence)
+
+    @property
+    def whole(self) -> Predictions:
+        """All of them; see ``PredictionsInParts``, of which a part may be asked."""
+        return self
+
+    def check_whole(self, what: str) -> None:
+        """Raise PredictionsError for a part, which is not to be stored for the whole.
+
+        Args:
+            what: what is done with the whole: ``a baseline holds``.
+        """
+        if self.asked_of:
+            raise PredictionsError(
+                f"{_where(self.probe)}: {what} all items, and {self.n:,} of {self.asked_of:,} were "
+                "asked before the comparison stopped early; run without --calibration-early-stop."
+            )
 
     @property
     def gap(self) -> FloatArray:
@@ -562,7 +582,7 @@ def as_predictions(value: PredictionsLike) -> Predictions:
             refused, since "the probability of class 1" and "the confidence" look alike.
     """
     if isinstance(value, Predictions):
-        return value
+        return value.whole
     if isinstance(value, tuple) and len(value) == 2:
         where = "predictions"
         first = as_array(value[0], "probabilities", where)

@@ -151,7 +151,7 @@ class Classification(ItemProbe[Labelled]):
             )
         k = len(columns.names)
         ids, owner = self._part_ids([range(k)] * len(self.items), columns.names.__getitem__)
-        kept = np.array(chosen(ids, limit))
+        kept = self._kept(ids, owner, limit)
         rows, where = np.unique(owner[kept], return_inverse=True)
         table, notes = self._probabilities(model, columns, [self.items[i].asked for i in rows])
         right = np.zeros((len(rows), k), dtype=np.int64)
@@ -177,7 +177,7 @@ class Classification(ItemProbe[Labelled]):
             raise ProbeError(f"probe {self.name!r}: no word has a label.")
         ids, owner = self._part_ids(judged, str)
         places = np.array(list(chain.from_iterable(judged)))
-        kept = np.array(chosen(ids, limit))
+        kept = self._kept(ids, owner, limit)
         rows, where = np.unique(owner[kept], return_inverse=True)
         words = [self.items[i].words for i in rows]
         given = as_list(model.token_class_probabilities(words), self.asks, str(model.name))
@@ -205,6 +205,11 @@ class Classification(ItemProbe[Labelled]):
         """Return the id of each part of each text, and the position of its text."""
         keys = [f"{i}:{shown(j)}" for i, js in zip(self.ids(), parts, strict=True) for j in js]
         return hash_ids(keys, self.digest), np.repeat(np.arange(len(parts)), list(map(len, parts)))
+
+    def _kept(self, ids: IdArray, owner: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
+        """Return the positions of the parts that are asked, all of a group or none of it."""
+        index = chosen(ids, limit)
+        return np.array(self.part(ids, index, self._groups(owner[index])))
 
     def _groups(self, owner: NDArray[np.int64]) -> list[str]:
         return [self.items[i].group or f"text-{i}" for i in owner]

@@ -20,9 +20,9 @@ from pytest_calibration.items.builtin import DATA
 from pytest_calibration.items.jsonl import Row, optional_texts, text_of
 from pytest_calibration.items.sources import DatasetSetting, read_rows, source_of
 from pytest_calibration.models.protocols import LanguageModel, NextTokenScores
-from pytest_calibration.predictions import Predictions, digest, hash_ids
+from pytest_calibration.predictions import IdArray, Predictions, digest, hash_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes.probe import Item, ItemProbe, check_limit
+from pytest_calibration.probes.probe import Item, ItemProbe, check_limit, chosen
 
 POSITIONS: Final = 50
 # Characters before a position that a reader is shown.
@@ -95,12 +95,11 @@ class NextToken(ItemProbe[Passage]):
         check_limit(limit)
         documents = self.ids()
         wanted: dict[int, int] = {}
+        groups = [p.group or f"document-{i}" for i, p in enumerate(self.items)]
+        part = self._part(model, documents, groups, limit) if self.share < 1 else None
 
         def choose(i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
-            index = np.arange(len(spans))
-            if self.positions != "all" and len(spans) > int(self.positions):
-                order = np.argsort(self._ids(int(documents[i]), spans), kind="stable")
-                index = np.sort(order[: int(self.positions)])
+            index = self._sampled(int(documents[i]), spans) if part is None else part[i][0]
             wanted[i] = len(index)
             return index
 
@@ -110,13 +109,14 @@ class NextToken(ItemProbe[Passage]):
         counts = [len(s.hit) for s in scores]
         if not sum(counts):
             raise ProbeError(f"probe {self.name!r}: no document has a token to predict.")
-        groups = [p.group or f"document-{i}" for i, p in enumerate(self.items)]
         predictions = Predictions(
             probe=self.name,
             confidence=np.concatenate([s.top_probability for s in scores]),
             correct=np.concatenate([s.hit for s in scores]).astype(np.bool_),
             item_ids=np.concatenate(
                 [self._ids(int(d), s.spans) for d, s in zip(documents, scores, strict=True)]
+                if part is None
+                else [ids for _, ids in part]
             ),
             label_logprobs=np.concatenate([s.target_logprob for s in scores]),
             groups=np.repeat(np.array(groups, dtype=np.object_), counts),
@@ -124,7 +124,41 @@ class NextToken(ItemProbe[Passage]):
             texts=ItemTexts(self._texts(scores), np.arange(sum(counts))),
             signature=self.signature(model, self._hard(scores)),
         )
-        return predictions.limited(limit)
+        predictions = predictions.limited(limit)
+        if part is None:
+            self.planned = predictions.item_ids
+        return predictions
+
+    def _sampled(self, document: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the positions of a document that are scored, of all its tokens."""
+        if self.positions == "all" or len(spans) <= int(self.positions):
+            return np.arange(len(spans))
+        order = np.argsort(self._ids(document, spans), kind="stable")
+        return np.sort(order[: int(self.positions)])
+
+    def _part(
+        self, model: LanguageModel, documents: IdArray, groups: Sequence[str], limit: int | None
+    ) -> list[tuple[NDArray[np.int64], IdArray]]:
+        """Return which positions of each document a share of them takes, and their ids.
+
+        The texts are encoded for it, and nothing is scored. Most documents have none.
+        """
+        sampled: dict[int, NDArray[np.int64]] = {}
+        ids: dict[int, IdArray] = {}
+
+        def note(i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
+            sampled[i] = self._sampled(int(documents[i]), spans)
+            ids[i] = self._ids(int(documents[i]), spans[sampled[i]])
+            return np.empty(0, dtype=np.int64)
+
+        model.next_token([p.text for p in self.items], choose=note)
+        every = range(len(self.items))
+        owner = np.repeat(np.array(every), [len(sampled[i]) for i in every])
+        all_ids = np.concatenate([ids[i] for i in every])
+        index = chosen(all_ids, limit)
+        taken = np.zeros(len(all_ids), dtype=np.bool_)
+        taken[self.part(all_ids, index, [groups[owner[i]] for i in index])] = True
+        return [(sampled[i][taken[owner == i]], ids[i][taken[owner == i]]) for i in every]
 
     def _ids(self, document: int, spans: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return ids of tokens, made of document, characters and which repeat of these it is."""
@@ -154,10 +188,11 @@ class NextToken(ItemProbe[Passage]):
         return text_at
 
     def _hard(self, scores: list[NextTokenScores]) -> Mapping[str, object]:
-        encoded = (s.token_ids.tobytes() + s.spans.tobytes() for s in scores)
-        return {
+        hard: dict[str, object] = {
             "scoring": "argmax over the full vocabulary",
             "positions": self.positions,
-            # The tokens themselves: another tokenizer asks another question.
-            "tokens": digest(*encoded),
         }
+        if self.share >= 1:
+            # The tokens themselves: another tokenizer asks another question.
+            hard["tokens"] = digest(*(s.token_ids.tobytes() + s.spans.tobytes() for s in scores))
+        return hard

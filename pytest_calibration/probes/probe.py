@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,14 @@ from pytest_calibration.errors import ModelError, ProbeError, UsageError
 from pytest_calibration.items.sources import Source
 from pytest_calibration.items.sources import described as source_described
 from pytest_calibration.models.protocols import Model, NextTokenScores
-from pytest_calibration.predictions import IdArray, Predictions, Signature, digest, hash_ids
+from pytest_calibration.predictions import (
+    IdArray,
+    Predictions,
+    Signature,
+    digest,
+    first_units,
+    hash_ids,
+)
 from pytest_calibration.predictions.conversion import as_array, shown
 
 
@@ -77,6 +85,9 @@ class ItemProbe(Generic[ItemT]):
     unit: ClassVar[str]
     # The method of a model that every run calls; empty where that depends.
     asks: str = ""
+    # Share of the items that a run asks, and the ids of all of them, known from its first run on.
+    share: float = 1.0
+    planned: IdArray | None = None
 
     def __init__(self, name: str, items: Sequence[ItemT], source: Source | None = None) -> None:
         self.name = name
@@ -102,10 +113,36 @@ class ItemProbe(Generic[ItemT]):
         contents = [self.content(item) for item in self.items]
         return item_ids(contents, [item.id for item in self.items], self.digest)
 
+    def in_parts(self) -> Self:
+        """Return a copy that asks a share of its items: its ``share``, which may change."""
+        made = copy.copy(self)
+        # What the probe itself cleans up at its end is needed as long.
+        vars(made)["_parts_of"] = self
+        return made
+
+    def part(self, ids: IdArray, index: Sequence[int], groups: Sequence[object]) -> list[int]:
+        """Return which of the items that a limit leaves are asked, whole groups first to last.
+
+        Args:
+            ids: ids of all items.
+            index: positions of those that a limit leaves.
+            groups: group of each of these; empty for an item that has none.
+        """
+        kept = list(index)
+        self.planned = ids[kept]
+        if self.share >= 1:
+            return kept
+        taken = first_units(self.planned, groups, self.share)
+        return [i for i, is_taken in zip(kept, taken.tolist(), strict=True) if is_taken]
+
     def sample(self, limit: int | None) -> tuple[list[ItemT], dict[str, Any]]:
-        """Return the items that a limit leaves, and their fields of ``Predictions``."""
+        """Return the items that a limit leaves, and their fields of ``Predictions``.
+
+        Of a probe that is asked in parts, those of its ``share``.
+        """
         ids = self.ids()
         index = chosen(ids, limit)
+        index = self.part(ids, index, [self.items[i].group for i in index])
         items = [self.items[i] for i in index]
         fields: dict[str, Any] = {"probe": self.name, "item_ids": ids[index]}
         if any(item.group for item in items):

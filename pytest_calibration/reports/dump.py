@@ -205,6 +205,7 @@ def write_dump(
     Raises:
         UsageError: the folder cannot be written.
     """
+    predictions.check_whole("a dump holds")
     path = Path(folder) / dump_name(predictions)
     if os.path.exists(path.parent) and not path.parent.is_dir():
         raise UsageError(f"{path.parent}: is a file, and items are dumped into a folder.")

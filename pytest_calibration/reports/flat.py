@@ -15,7 +15,8 @@ def flat_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]:
 
     A probe of several tests is there once: with the numbers of the first verdict on the most items.
     Beside the metrics stand ``items``, ``bins`` (of the binned metrics, where
-    they are known) and ``failures``, the number of verdicts on this model and probe that failed.
+    they are known) and ``failures``, the number of verdicts on this model and probe that failed;
+    ``planned_items`` where the comparison stopped early, and these are the numbers of a part.
 
     Args:
         results: the session.
@@ -29,6 +30,9 @@ def flat_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]:
         leaves: dict[str, float] = {"items": most, "failures": sum(r.fails for r in group)}
         # Verdicts with details first: their numbers share one binning.
         whole = [r for r in group if _items(r) == most]
+        planned = [r.look.planned for r in whole if r.look is not None and r.look.early]
+        if len(planned) == len(whole):
+            leaves["planned_items"] = max(planned)
         for result in sorted(whole, key=lambda r: r.detail is None):
             for name, value in _numbers(result).items():
                 leaves.setdefault(name, value)

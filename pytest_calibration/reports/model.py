@@ -21,6 +21,7 @@ from pytest_calibration.diagnosis.passing import cautions_on_a_pass
 from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift, by_slice, shifts
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
+from pytest_calibration.gate.looks import AtLook
 from pytest_calibration.gate.strictness import Setting
 from pytest_calibration.gate.verdict import (
     HEADLINES,
@@ -391,6 +392,8 @@ class Result:
         detail: the measurements behind it, where they were asked for.
         waits: whether it fails only if it remains after the correction at the end of the run.
         point: coverage and precision of a comparison at an operating point; else None.
+        look: what the look came to, where the comparison may stop before all items are asked; None
+            elsewhere.
     """
 
     test: str
@@ -436,6 +439,7 @@ class Result:
     detail: Detail | None
     waits: bool = False
     point: PointNumbers | None = None
+    look: AtLook | None = None
 
     @property
     def fired(self) -> tuple[str, ...]:

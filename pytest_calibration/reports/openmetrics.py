@@ -20,6 +20,7 @@ HELP: Final = {
     "expected_false_alarms": "Upper bound of the failures to expect, had nothing changed.",
     "verdicts": "Number of verdicts of this state.",
     "items": "Number of items measured.",
+    "planned_items": "Number of items of a full run, where a comparison stopped early.",
     "compared_items": "Number of items compared with the reference.",
     "baseline_items": "Number of items of the reference.",
     "bins": "Number of bins of the binned metrics.",
@@ -43,7 +44,8 @@ def openmetrics_report(results: Results) -> Iterator[str]:
         calibration_ece{model="sft",probe="facts"} 0.211
 
     All families are gauges: every metric by model and probe, with ``calibration_items``,
-    ``calibration_bins`` and ``calibration_failures``; ``calibration_coverage`` and
+    ``calibration_bins`` and ``calibration_failures``, and ``calibration_planned_items`` where a
+    comparison stopped early; ``calibration_coverage`` and
     ``calibration_precision`` by threshold, for operating points; ``calibration_verdicts`` by state;
     of each comparison ``calibration_compared_items`` and ``calibration_baseline_items``, and
     ``calibration_worsening``, its lower bound and the tolerance, by component; of the session

@@ -14,10 +14,14 @@ import pytest
 from harness_runs import CHOICES, GIVEN, TOKENIZERS, evaluate, harness_run, write_given
 
 from pytest_calibration import Baselines, compare, ece
+from pytest_calibration.asking import Asker
 from pytest_calibration.errors import CalibrationError, ModelError, PredictionsError, ProbeError
+from pytest_calibration.gate.looks import SHARES
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.loading import LazyModel, load_model
+from pytest_calibration.predictions import PredictionsInParts
 from pytest_calibration.probes.lm_eval_task import LmEvalTask
+from pytest_calibration.probes.probe_set import probe_set
 from pytest_calibration.readers.lm_eval import read
 
 CLOSE = 4e-6
@@ -97,6 +101,35 @@ def first(folder: Path) -> Iterator[tuple[LazyModel, Path, Path]]:
     loaded = load_model(str(model))
     yield loaded, tasks, out
     loaded.release()
+
+
+def test_a_task_is_asked_in_parts(
+    first: tuple[LazyModel, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model scores the requests of the documents that are asked, each once."""
+    model, tasks, _ = first
+    asked: list[tuple[str, str]] = []
+    score = LazyModel.loglikelihood
+
+    def counted(self: LazyModel, requests: Any, **how: bool) -> Any:
+        asked.extend(requests)
+        return score(self, requests, **how)
+
+    monkeypatch.setattr(LazyModel, "loglikelihood", counted)
+    probe = LmEvalTask(task="places", include_path=tasks)
+    whole = probe.run(model)
+    everything = len(asked)
+    asked.clear()
+    found = Asker(probe_set(), shares=SHARES).ask(model, probe)
+    assert isinstance(found, PredictionsInParts)
+    for part in found.in_turn():
+        share = len(part.predictions) / len(whole)
+        assert len(asked) == pytest.approx(share * everything, rel=0.3)
+        assert {*part.item_ids.tolist()} == {*whole.item_ids.tolist()}
+    assert len(asked) == len({*asked}) == everything
+    assert np.array_equal(found.item_ids, whole.item_ids)
+    assert np.abs(found.confidence - whole.confidence).max() < CLOSE
+    assert found.signature == whole.signature
 
 
 @pytest.mark.parametrize("metric", ["acc_norm", "acc_bytes", "acc_mutual_info"])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary, ref
 
-from pytest_calibration.errors import CalibrationError, ProbeError
+from pytest_calibration.asking.asked_once import AskedOnce
+from pytest_calibration.errors import CalibrationError, ProbeError, UsageError
 from pytest_calibration.models.loading import LazyModel, Use
 from pytest_calibration.models.protocols import Model
-from pytest_calibration.predictions import Predictions
-from pytest_calibration.probes.probe import Probe, check_limit
+from pytest_calibration.predictions import Predictions, PredictionsInParts
+from pytest_calibration.predictions.arrays import IdArray
+from pytest_calibration.probes.probe import ItemProbe, Probe, check_limit
 from pytest_calibration.probes.probe_set import ProbeSet, checked_probe
 from pytest_calibration.progress import PROGRESS
 
@@ -28,12 +30,14 @@ class Answer(NamedTuple):
         predictions: what the probe made of the model's scores.
         from_cache: whether all scores came from the cache; None where the model has no cache or
             gave no scores.
+        part: number of items that were asked by now, and of all, where they are asked in parts.
     """
 
     model: str
     probe: Probe
     predictions: Predictions
     from_cache: bool | None
+    part: tuple[int, int] | None = None
 
 
 class Asker:
@@ -48,6 +52,8 @@ class Asker:
         selected: names of the probes of this run.
         on_use: is given the usage counts of each model that this package loads, before it is asked.
         on_answer: is given each new answer.
+        shares: of the items, rising to 1, after each of which a comparison may be decided: models
+            but for the parent are asked in such parts. Empty: each probe is asked at once.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Asker:
         selected: Sequence[str] = (),
         on_use: Callable[[Use], None] | None = None,
         on_answer: Callable[[Answer], None] | None = None,
+        shares: Sequence[float] = (),
     ) -> None:
         self.probes = probes
         self.parent = parent
@@ -68,11 +75,15 @@ class Asker:
         self._selected = selected
         self._on_use = on_use
         self._on_answer = on_answer
+        self._shares = tuple(shares)
         # Weak: answers must not keep a model in memory that its owner has dropped.
         self._answers: WeakKeyDictionary[object, dict[Question, Answer]] = WeakKeyDictionary()
 
     def ask(self, model: Model, probe: str | Probe, limit: int | None = None) -> Predictions:
         """Return a model's predictions on a probe.
+
+        They may be :class:`~pytest_calibration.predictions.PredictionsInParts`, of which the first
+        part is asked by now.
 
         Args:
             model: what is asked.
@@ -120,18 +131,70 @@ class Asker:
         question = _question(model, probe, limit)
         if question not in answers:
             # The answer refers to the probe, so that no other probe gets its id meanwhile.
-            answers[question] = answer = self._run(model, probe, limit)
+            if self._shares and isinstance(probe, ItemProbe) and self._may_be_parted(model):
+                answer = self._run_in_parts(model, probe, limit)
+            else:
+                answer = self._run(model, probe, limit)
+            answers[question] = answer
             if self._on_answer is not None:
                 self._on_answer(answer)
         return answers[question].predictions
 
-    def _run(self, model: Model, probe: Probe, limit: int | None) -> Answer:
+    def _may_be_parted(self, model: Model) -> bool:
+        """Whether a model is asked in parts: not the parent, and not one that may change unseen."""
+        return model is not self.parent and bool(isinstance(model, LazyModel) or _state(model))
+
+    def _run_in_parts(self, model: Model, probe: Any, limit: int | None) -> Answer:
+        """Ask the first part now, and the others as they are needed."""
+        parts, known, state = probe.in_parts(), dict[bytes, Any](), _state(model)
+        held = _held(model)
+
+        def ask(share: float) -> tuple[Answer, IdArray | None]:
+            model: Any = held()
+            if model is None or _state(model) != state:
+                raise UsageError(
+                    f"probe {probe.name!r}: the model that answered its first items "
+                    f"{'is gone' if model is None else 'has changed since'}, and the others are "
+                    "needed; judge predictions before that, or run without "
+                    "--calibration-early-stop."
+                )
+            parts.share = share
+            answer = self._run(model, parts, limit, AskedOnce(model, known))
+            planned = parts.planned
+            part = None if planned is None else (len(answer.predictions), len(planned))
+            return answer._replace(probe=probe, part=part), planned
+
+        def ask_more(share: float) -> tuple[Predictions, IdArray]:
+            answer, planned = ask(share)
+            assert planned is not None
+            if self._on_answer is not None:
+                self._on_answer(answer)
+            return answer.predictions, planned
+
+        first, planned = ask(self._shares[0])
+        if planned is None or len(planned) == len(first.predictions):
+            # A kind that chooses its items itself, or so few that they are all asked at once.
+            return first
+        in_parts = PredictionsInParts.of(
+            probe.name, ask_more, self._shares, (first.predictions, planned)
+        )
+        return first._replace(predictions=in_parts)
+
+    def _run(self, model: Model, probe: Probe, limit: int | None, asked: Any = None) -> Answer:
+        """Run a probe.
+
+        Args:
+            model: the model.
+            probe: the probe.
+            limit: number of items.
+            asked: what the probe is given in place of the model, and asks it in turn.
+        """
         lazy = model if isinstance(model, LazyModel) else None
         if lazy is not None and self._on_use is not None:
             self._on_use(lazy.use)
         before = _calls(lazy)
         with PROGRESS.of(model, probe):
-            predictions = probe.run(model, limit=limit)
+            predictions = probe.run(model if asked is None else asked, limit=limit)
         after = _calls(lazy)
         if not isinstance(predictions, Predictions) or predictions.probe != probe.name:
             known = isinstance(predictions, Predictions)
@@ -158,14 +221,28 @@ class Asker:
 
 
 def _question(model: Model, probe: Probe, limit: int | None) -> Question:
-    # A checkpoint does not change while it is probed; a model that a project brings may.
-    state = "" if isinstance(model, LazyModel) else str(getattr(model, "fingerprint", ""))
-    return state, id(probe), limit
+    return _state(model), id(probe), limit
+
+
+def _state(model: Model) -> str:
+    """Return what changes with a model; empty where nothing tells, and for checkpoints.
+
+    A checkpoint does not change while it is probed; a model that a project brings may.
+    """
+    return "" if isinstance(model, LazyModel) else str(getattr(model, "fingerprint", ""))
 
 
 def _calls(model: LazyModel | None) -> tuple[int, int]:
     """Return how many calls came from the cache, and how many took the weights."""
     return (0, 0) if model is None else (model.served, model.computed)
+
+
+def _held(model: object) -> Callable[[], object]:
+    """Return what gives the model as long as its owner keeps it, if it takes a weak reference."""
+    try:
+        return ref(model)
+    except TypeError:
+        return lambda: model
 
 
 def _release(model: object) -> None:

@@ -1,0 +1,123 @@
+"""A model that is asked each question once, while a probe is run on a growing part of its items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_calibration.models.digests import Digest
+from pytest_calibration.models.protocols import Choose, NextTokenScores
+from pytest_calibration.predictions.conversion import as_list
+
+# The methods that take a list with an entry for each question, and give an answer for each.
+METHODS: Final = frozenset(
+    {
+        *("option_logprobs", "generate", "sample", "loglikelihood", "rewards"),
+        *("class_probabilities", "class_logits", "token_class_probabilities"),
+    }
+)
+# What these take by keyword with an entry for each question, too.
+PER_QUESTION: Final = frozenset({"max_new_tokens", "seeds"})
+
+
+class AskedOnce:
+    """The model, which hands on only the questions that it was not asked before.
+
+    All else of the model is as it is.
+
+    Args:
+        model: the model.
+        answers: what it has answered so far, by a digest of the question; grows.
+    """
+
+    def __init__(self, model: object, answers: dict[bytes, Any]) -> None:
+        self._model = model
+        self._answers = answers
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._model, name)
+        if name in METHODS:
+            return _once(name, value, self._answers)
+        return _positions_once(value, self._answers) if name == "next_token" else value
+
+
+def _once(name: str, ask: Callable[..., Any], known: dict[bytes, Any]) -> Callable[..., Any]:
+    @wraps(ask)
+    def asked(*lists: Sequence[Any], **how: Any) -> Any:
+        by_name = {key: list(how[key]) for key in PER_QUESTION if how.get(key)}
+        columns = [*map(list, lists), *by_name.values()]
+        common = {key: value for key, value in how.items() if key not in by_name}
+        keys = [
+            Digest(name, common, list(by_name), *question).bytes()
+            for question in zip(*columns, strict=True)
+        ]
+        new = list({key: i for i, key in reversed([*enumerate(keys)]) if key not in known}.values())
+        new.sort()
+        if new or not keys:
+            picked = [[column[i] for i in new] for column in columns]
+            answers = ask(
+                *picked[: len(lists)],
+                **common,
+                **dict(zip(by_name, picked[len(lists) :], strict=True)),
+            )
+            is_array = not isinstance(answers, list | tuple)
+            rows = as_list(answers, f"what {name} returned", "the model")
+            if len(rows) != len(new):
+                # The probe says what is wrong with it.
+                return answers
+            known.update((keys[i], (row, is_array)) for i, row in zip(new, rows, strict=True))
+        found = [known[key] for key in keys]
+        rows = [row for row, _ in found]
+        return np.array(rows) if any(is_array for _, is_array in found) else rows
+
+    return asked
+
+
+def _positions_once(ask: Callable[..., Any], known: dict[bytes, Any]) -> Callable[..., Any]:
+    """Ask for the scores of positions; what was encoded or scored before is not asked again."""
+
+    @wraps(ask)
+    def asked(
+        texts: Sequence[str], *, choose: Choose | None = None, **how: Any
+    ) -> list[NextTokenScores]:
+        texts = list(texts)
+        if choose is None:
+            every: list[NextTokenScores] = ask(texts, **how)
+            return every
+        keys = [Digest("next_token", how, text).bytes() for text in texts]
+        found: dict[int, NextTokenScores] = {}
+        wanted: dict[int, NDArray[np.int64]] = {}
+        for i, key in enumerate(keys):
+            if key in known:
+                wanted[i] = np.sort(np.asarray(choose(i, known[key].copy()), dtype=np.int64))
+                scores = known.get(_at(key, wanted[i]))
+                if scores is not None:
+                    found[i] = scores
+        new = [i for i in range(len(texts)) if i not in found]
+
+        def choose_new(j: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
+            i = new[j]
+            known[keys[i]] = np.array(spans, dtype=np.int64)
+            if i not in wanted:
+                wanted[i] = np.sort(np.asarray(choose(i, spans), dtype=np.int64))
+            return wanted[i]
+
+        if new:
+            answers = list(ask([texts[i] for i in new], choose=choose_new, **how))
+            if len(answers) != len(new):
+                return answers
+            for i, scores in zip(new, answers, strict=True):
+                found[i] = scores
+                if i in wanted:
+                    known[_at(keys[i], wanted[i])] = scores
+        return [found[i] for i in range(len(texts))]
+
+    return asked
+
+
+def _at(key: bytes, positions: NDArray[np.int64]) -> bytes:
+    return Digest(key, positions.tobytes()).bytes()
