@@ -131,16 +131,17 @@ def measure(
     os.environ["VLLM_SERVER_DEV_MODE"] = "1"
     if options.vllm_python:
         os.environ[PYTHON] = options.vllm_python
-    with TemporaryDirectory() as folder:
-        with serving(checkpoint, Path(folder), checkpoint.name) as server:
-            # The first requests to a fresh server wait for its kernels.
-            one_round(OURS, server, checkpoint, 2, options)
-            for turn in range(options.rounds):
-                say(f"round {turn + 1} of {options.rounds}; load {os.getloadavg()[0]:.1f}")
-                for side in rounds:
-                    n = options.n
-                    rounds[side].append(one_round(side, server, checkpoint, n, options))
-            yield server
+    with (
+        TemporaryDirectory() as folder,
+        serving(checkpoint, Path(folder), checkpoint.name) as server,
+    ):
+        # The first requests to a fresh server wait for its kernels.
+        one_round(OURS, server, checkpoint, 2, options)
+        for turn in range(options.rounds):
+            say(f"round {turn + 1} of {options.rounds}; load {os.getloadavg()[0]:.1f}")
+            for side, found in rounds.items():
+                found.append(one_round(side, server, checkpoint, options.n, options))
+        yield server
 
 
 # --- the table -----------------------------------------------------------------------------------
