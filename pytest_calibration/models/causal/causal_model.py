@@ -62,6 +62,7 @@ class CausalModel(TextEncoder):
         rows: list[Continuation],
         temperature: float | None,
         check: Callable[[Sequence[Continuation]], None],
+        stop: Sequence[str],
     ) -> None:
         """Continue rows until none is active.
 
@@ -69,6 +70,7 @@ class CausalModel(TextEncoder):
             rows: what to continue.
             temperature: of the distribution that tokens are drawn from; None for the most likely.
             check: is given rows before they are continued; what it raises ends the work.
+            stop: texts that end a continuation, of which each row knows.
         """
         raise NotImplementedError
 
@@ -245,7 +247,7 @@ class CausalModel(TextEncoder):
             Continuation(text, ids, most, is_end, ends, seeds[i] if seeds else None)
             for i, (text, ids, most) in enumerate(zip(prompts, read, max_new_tokens, strict=True))
         ]
-        self._grow(rows, temperature, check)
+        self._grow(rows, temperature, check, stop)
         for row in rows:
             if not np.isfinite(row.logprobs).all():
                 raise ModelError(f"{self.name}: not a finite score for {excerpt(row.text)}.")

@@ -67,6 +67,7 @@ class TransformersModel(CausalModel, ModelInMemory):
         rows: list[Continuation],
         temperature: float | None,
         check: Callable[[Sequence[Continuation]], None],
+        _stop: Sequence[str],
     ) -> None:
         with evaluating(self.model), explained(self.name):
             self._scorer.grow(rows, temperature=temperature, check=check)
