@@ -14,6 +14,8 @@ from typing import Final
 import pytest
 from vllm_server import Serve, Server, serving
 
+from pytest_calibration.models.backends.server.address import KEY
+
 WIDE: Final = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
 """vLLM's attention on a CPU takes heads of 32 and more."""
 SAID: Final = (("Paris", "0.9"), ("Rome", "0.8"), ("Oslo", "0.6"), ("Bern", "0.7"))
@@ -81,9 +83,35 @@ def other_checkpoint(chat_checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def policy(serve: Serve, chat_checkpoint: Path) -> Server:
-    """A server of the chat model."""
-    return serve(chat_checkpoint, "policy")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path under which the model of the day lies; a link."""
+    return tmp_path_factory.mktemp("deployed") / "current"
+
+
+@pytest.fixture(scope="session")
+def policy(serve: Serve, chat_checkpoint: Path, deployed: Path, key: str) -> Server:
+    """A server of the chat model, which asks for a key."""
+    deployed.symlink_to(chat_checkpoint)
+    return serve(deployed, "policy", "--api-key", key)
+
+
+@pytest.fixture(scope="session")
+def redeployed(
+    serve: Serve, policy: Server, other_checkpoint: Path, deployed: Path, key: str
+) -> Server:
+    """Another model, deployed after the chat model: the same path, id and key."""
+    deployed.unlink()
+    deployed.symlink_to(other_checkpoint)
+    return serve(deployed, "policy", "--api-key", key)
+
+
+@pytest.fixture(scope="session")
+def key() -> Iterator[str]:
+    """What opens the servers; the environment holds it, and nothing else may."""
+    secret = "key-0123456789-of-the-servers"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEY, secret)
+        yield secret
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_predictions_are_those_of_the_checkpoint(
 ) -> None:
     """Same items, same answers, confidences and log-probabilities; a comparison of both passes."""
     ours, theirs = (answers(model, PROBES[name], rows) for model in (local, remote))
-    assert theirs.item_ids == ours.item_ids
+    assert theirs.item_ids.tolist() == ours.item_ids.tolist()
     assert theirs.correct.tolist() == ours.correct.tolist()
     assert_allclose(theirs.confidence, ours.confidence, rtol=0, atol=CLOSE)
     assert (theirs.label_logprobs is None) == (ours.label_logprobs is None)
