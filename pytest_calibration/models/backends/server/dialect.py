@@ -55,13 +55,13 @@ class Answer:
     Attributes:
         targets: log P(target | prompt), by target.
         top: the most likely token after the prompt and its log-probability; the token may be
-            ``UNKNOWN``. Empty where it was not found out.
+            ``UNKNOWN``. None where it was not found out.
         along: for each token of the prompt but the first: its log-probability, the most likely
             token there and the log-probability of that one.
     """
 
     targets: Mapping[int, float]
-    top: tuple[int, float] | tuple[()] = ()
+    top: tuple[int, float] | None = None
     along: tuple[tuple[float, int, float], ...] = ()
 
 
@@ -163,7 +163,7 @@ class Dialect:
         """
         bodies = list(self.bodies(ask))
         targets: dict[int, float] = {}
-        top: tuple[int, float] | tuple[()] = ()
+        top: tuple[int, float] | None = None
         along: tuple[tuple[float, int, float], ...] = ()
         for body, reply in zip(bodies, replies, strict=True):
             choice = self._choice(reply, len(body["prompt"]))
