@@ -2,10 +2,10 @@
 
 ::
 
-    python benchmarks/scale.py                            # computed: no model, no server, a second
-    python benchmarks/scale.py --check                    # the same arithmetic, measured here with vLLM
-    python benchmarks/scale.py --write docs/scale.md [--check]
-    python benchmarks/scale.py --items 3000 --prefix 900 --question 150 --rate 1.2e15 --replicas 2
+    python benchmarks/scale.py                 # computed: no model, no server, a second
+    python benchmarks/scale.py --check         # and measured here with vLLM (ten minutes)
+    python benchmarks/scale.py --check --write docs/scale.md
+    python benchmarks/scale.py --items 3000 --groups 12 --prefix 900 --question 150 --rate 1.2e15
     python benchmarks/scale.py --measured 200:14.2 --measured 800:41.0 --items 14042
 
 A multiple-choice probe has *items* in *groups* (MMLU: subjects), each group with a *prefix* (header
@@ -15,24 +15,37 @@ channel and token), and predicts one token a request. What of a prompt lies in t
 whole blocks, is not read again. The time is that arithmetic over a sustained rate, plus what each
 request costs whatever its length, plus the start of the server.
 
-Rate and cost of a request are of one machine: fitted to two measured points (``--check``), or given.
-``--measured ITEMS:SECONDS``, twice, extrapolates from runs of your own with ``--calibration-limit``.
+Rate and cost of a request are of one machine: given, or fitted to two points (``--check``).
+``--measured ITEMS:SECONDS``, twice, extrapolates from two runs of your own with
+``--calibration-limit``.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import math
+import os
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from pages import publish
-from scorer import table
+from scorer import machine, say, table
+from scorer_child import weights_per_token
+from scorer_material import QUESTIONS
+from server import OURS, Questions, one_round, served
+from server_child import chosen
+from vllm_server import BLOCK
 
 from pytest_calibration import plan
+
+HERE = Path(__file__).resolve().parent
 
 # --- the model -----------------------------------------------------------------------------------
 
@@ -200,9 +213,11 @@ DEVICES = 8
 PEAK = 989e12
 """FLOP a second of an H100 (SXM) in bfloat16, dense, as its data sheet says."""
 SHARE = 0.4
-"""Of the peak, that reading prompts sustains."""
+"""Of the peaks of products and of memory, that is sustained."""
 DISK = 2e9
 """Bytes a second at which weights are loaded."""
+BANDWIDTH = 3.35e12
+"""Bytes a second of the memory of an H100 (SXM), as its data sheet says."""
 INITIAL = 60.0
 """Seconds until a server answers, without the weights."""
 WORSENINGS = (0.03, 0.035, 0.04, 0.05, 0.06, 0.08)
@@ -212,6 +227,12 @@ def engine_of(options: argparse.Namespace) -> Engine:
     """Return the engine that the options describe."""
     start = INITIAL + SEVENTY.memory / DISK
     return Engine(options.rate, options.request, start, options.block)
+
+
+def written(model: Architecture, answers: int, tokens: int, at_once: int) -> float:
+    """Return the seconds of free answers: each step reads all weights for all that are written."""
+    steps = math.ceil(answers / at_once) * tokens
+    return steps * model.memory / (DEVICES * BANDWIDTH * SHARE)
 
 
 def items_that_see(worsening: float, most: int) -> int | None:
@@ -325,6 +346,11 @@ def facts(work: Work, engine: Engine) -> Iterator[str]:
         f"with {math.ceil(per_item / even) + 1} they have doubled. A router that knows prefixes "
         "saves that."
     )
+    alone, together = (written(SEVENTY, 1000, 50, n) for n in (1, 64))
+    yield (
+        f"- Free answers read all weights from memory for each token that is written: a thousand "
+        f"of 50 tokens take {alone:,.0f} s one at a time, {together:.0f} s with 64 under way."
+    )
     half = engine.seconds(work, SEVENTY)
     yield (
         f"- The start takes {engine.start:.0f} s and asking everything {half:.0f} s: "
@@ -340,11 +366,95 @@ def facts(work: Work, engine: Engine) -> Iterator[str]:
 # --- measured ------------------------------------------------------------------------------------
 
 
-def check(options: argparse.Namespace) -> Iterator[str]:
-    """Yield the table of measured points beside what the arithmetic says of them."""
-    from scale_points import measured_points
+POINTS = (
+    Questions(60, "0-shot", 60),
+    Questions(180, "5-shot", 60),
+    Questions(60, "5-shot", 60),
+    Questions(60, "5-shot", 20),
+    Questions(60, "5-shot", 5),
+    Questions(240, "0-shot", 60),
+)
+"""What is measured; rate and cost of a request are fitted to the first two."""
+CHECKED = ("14m", "70m")
 
-    yield from measured_points(options)
+
+def architecture_of(checkpoint: Path) -> Architecture:
+    """Return the sizes of a checkpoint, from its files."""
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    body, _ = weights_per_token(checkpoint)
+    rows = config["vocab_size"]
+    return Architecture(checkpoint.name, body, layers, hidden, hidden, hidden, rows, 4.0)
+
+
+def common(rows: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all rows begin with."""
+    first, last = min(rows), max(rows)
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+
+
+def work_of(checkpoint: Path, asked: Questions) -> Work:
+    """Return the tokens of questions: what those of a subject begin with, and the rest."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    task = json.loads((checkpoint.parent / "tasks" / f"{asked.task}.json").read_text("utf-8"))
+    some = chosen(asked.n, asked.per_subject)
+    rows = [tokenizer.encode(task["prompts"][i]).ids for i in some]
+    subjects: dict[int, list[list[int]]] = {}
+    for i, row in zip(some, rows, strict=True):
+        subjects.setdefault(i // QUESTIONS, []).append(row)
+    shared = [common(group) for group in subjects.values()]
+    prefix = sum(shared) / len(shared)
+    length = sum(map(len, rows)) / len(rows)
+    return Work(len(rows), len(subjects), prefix, length - prefix)
+
+
+def check(options: argparse.Namespace) -> Iterator[str]:
+    """Measure points, and yield the table of them beside what the arithmetic says."""
+    folder = options.work or Path(mkdtemp(prefix="scale-"))
+    maker = [sys.executable, str(HERE / "scorer_material.py"), str(folder), ",".join(CHECKED)]
+    subprocess.run(maker, check=True)
+    rows, errors = [], []
+    load = os.getloadavg()[0]
+    for name in CHECKED:
+        checkpoint = folder / name
+        model = architecture_of(checkpoint)
+        works = [work_of(checkpoint, asked) for asked in POINTS]
+        with served(checkpoint, options.vllm_python) as server:
+            found = [one_round(OURS, server, checkpoint, p, sys.executable) for p in POINTS]
+        points = [
+            (work.flop(model, BLOCK), float(work.items), one["cpu"])
+            for work, one in zip(works, found, strict=True)
+        ]
+        engine = fitted(points[:2], BLOCK)
+        say(f"{name}: {engine.rate / 1e9:.1f} GFLOP/s, {1000 * engine.request:.1f} ms a request")
+        for i, (asked, work, one) in enumerate(zip(POINTS, works, found, strict=True)):
+            said = engine.seconds(work, model)
+            if i > 1:
+                errors.append(abs(said / one["cpu"] - 1))
+            rows.append(
+                [
+                    f"{name}, {asked.task}, {work.items} questions in {work.groups} subjects",
+                    "fitted" if i < 2 else "foretold",
+                    f"{work.prompts:,.0f}",
+                    f"{100 * work.hit_rate(BLOCK):.0f}",
+                    f"{100 * one['hits'] / one['queries']:.0f}",
+                    f"{said:.1f}",
+                    f"{one['cpu']:.1f}",
+                    f"{100 * (said / one['cpu'] - 1):+.0f}" if i > 1 else "–",
+                ]
+            )
+    yield (
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}. {machine('cpu')}, vLLM in float32, "
+        f"blocks of {BLOCK} tokens; load average {load:.1f} when it began. Processor seconds of "
+        "the server, which other processes do not change as much as its wall clock. Foretold and "
+        f"measured differ by {100 * sum(errors) / len(errors):.0f} % in the mean, by "
+        f"{100 * max(errors):.0f} % at most."
+    )
+    yield ""
+    heads = ["measured", "", "tokens of prompts", "prefix cache, %, computed", "measured"]
+    yield from table([*heads, "CPU s, computed", "measured", "apart, %"], rows)
 
 
 def report(options: argparse.Namespace) -> Iterator[str]:

@@ -34,6 +34,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -52,6 +53,8 @@ from vllm_server import PYTHON, Server, serving  # noqa: E402  the server of the
 OURS, THEIRS = "this package", "lm_eval, local-completions"
 SAME_LOGPROB = 1e-4
 SHOTS = 5
+LONGEST_PROOF = 40
+"""Tokens of a request of the proof; questions have more."""
 CONCURRENT = 16
 """Requests of lm_eval under way at once."""
 
@@ -79,23 +82,37 @@ def post(server: Server, path: str) -> None:
     urllib.request.urlopen(request, timeout=60).close()
 
 
-def one_round(
-    side: str, server: Server, checkpoint: Path, n: int, options: argparse.Namespace
-) -> Round:
-    """Let one side ask its questions."""
+@dataclass(frozen=True)
+class Questions:
+    """Which questions are asked.
+
+    Attributes:
+        n: how many.
+        task: 5-shot or 0-shot.
+        per_subject: how many of them in a row are about one subject.
+    """
+
+    n: int
+    task: str = "5-shot"
+    per_subject: int = 20
+
+
+def one_round(side: str, server: Server, checkpoint: Path, asked: Questions, python: str) -> Round:
+    """Let one side ask its questions, in a process of this Python."""
+    n = asked.n
     post(server, "/reset_prefix_cache")
     work = server.folder
     job = {
         "url": server.url,
         "model": server.model,
         "tokenizer": str(checkpoint),
-        "task": str(checkpoint.parent / "tasks" / "5-shot.json"),
+        "task": str(checkpoint.parent / "tasks" / f"{asked.task}.json"),
         "n": n,
+        "per_subject": asked.per_subject,
         "concurrent": CONCURRENT,
         "out": str(work / "answers.json"),
     }
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    python = options.lm_eval_python if side == THEIRS else sys.executable
     command = [python, str(HERE / "server_child.py"), side, str(work / "job.json")]
     before, cpu, queries = len(server.answered()), server.cpu_seconds(), server.prefix_cache()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -103,13 +120,13 @@ def one_round(
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     found = json.loads((work / "answers.json").read_text(encoding="utf-8"))
     queried, hit = (b - a for a, b in zip(queries, server.prefix_cache(), strict=True))
-    asked = server.answered()[before:]
-    long = [request for request in asked if is_question(request)]
+    answered = server.answered()[before:]
+    long = [request for request in answered if is_question(request)]
     values = {
         "load": found["load"],
         "wall": found["wall"],
         "requests": float(len(long)),
-        "proof": float(len(asked) - len(long)),
+        "proof": float(len(answered) - len(long)),
         "queries": queried,
         "hits": hit,
         "cpu": server.cpu_seconds() - cpu,
@@ -121,27 +138,34 @@ def one_round(
 def is_question(request: dict[str, Any]) -> bool:
     """Whether a request is about a question; those of the proof are short."""
     prompt = request["prompt"]
-    return len(prompt[0] if isinstance(prompt[0], list) else prompt) > 200
+    return len(prompt[0] if isinstance(prompt[0], list) else prompt) > LONGEST_PROOF
 
 
-def measure(
-    checkpoint: Path, options: argparse.Namespace, rounds: dict[str, list[Round]]
-) -> Iterator[Server]:
-    """Start the server, and let both sides take turns."""
+@contextmanager
+def served(checkpoint: Path, vllm_python: str | None) -> Iterator[Server]:
+    """Serve a checkpoint; the server can forget prompts, and has its kernels ready."""
     os.environ["VLLM_SERVER_DEV_MODE"] = "1"
-    if options.vllm_python:
-        os.environ[PYTHON] = options.vllm_python
+    if vllm_python:
+        os.environ[PYTHON] = vllm_python
     with (
         TemporaryDirectory() as folder,
         serving(checkpoint, Path(folder), checkpoint.name) as server,
     ):
-        # The first requests to a fresh server wait for its kernels.
-        one_round(OURS, server, checkpoint, 2, options)
+        one_round(OURS, server, checkpoint, Questions(2), sys.executable)
+        yield server
+
+
+def measure(checkpoint: Path, options: argparse.Namespace, rounds: dict[str, list[Round]]) -> str:
+    """Let both sides take turns; return the version of vLLM."""
+    pythons = {OURS: sys.executable, THEIRS: options.lm_eval_python}
+    with served(checkpoint, options.vllm_python) as server:
         for turn in range(options.rounds):
             say(f"round {turn + 1} of {options.rounds}; load {os.getloadavg()[0]:.1f}")
             for side, found in rounds.items():
-                found.append(one_round(side, server, checkpoint, options.n, options))
-        yield server
+                asked = Questions(options.n)
+                found.append(one_round(side, server, checkpoint, asked, pythons[side]))
+        with urllib.request.urlopen(f"{server.root}/version", timeout=60) as reply:
+            return str(json.load(reply)["version"])
 
 
 # --- the table -----------------------------------------------------------------------------------
@@ -158,10 +182,7 @@ def report(options: argparse.Namespace, work: Path, wrong: list[str]) -> Iterato
     maker = [sys.executable, str(HERE / "scorer_material.py"), str(work), options.model]
     subprocess.run(maker, check=True)
     rounds: dict[str, list[Round]] = {OURS: [], THEIRS: []}
-    versions = {}
-    for server in measure(work / options.model, options, rounds):
-        with urllib.request.urlopen(f"{server.root}/version", timeout=60) as reply:
-            versions["vLLM"] = json.load(reply)["version"]
+    versions = {"vLLM": measure(work / options.model, options, rounds)}
     code = "from importlib.metadata import version; print(version('lm_eval'))"
     told = subprocess.check_output([options.lm_eval_python, "-c", code], text=True)
     versions["lm_eval"] = told.strip()

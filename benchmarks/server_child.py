@@ -10,14 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scorer_material import QUESTIONS
+from scorer_material import QUESTIONS, SUBJECTS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-PER_SUBJECT = 20
-"""Questions about each subject."""
-
 Loop = Callable[[], list[list[float]]]
+
+
+def chosen(n: int, per_subject: int) -> list[int]:
+    """Return which questions are asked: so many, the first ones of each subject."""
+    return [i for i in range(len(SUBJECTS) * QUESTIONS) if i % QUESTIONS < per_subject][:n]
 
 
 def ours(job: dict[str, Any], prompts: list[str], options: list[list[str]]) -> Loop:
@@ -61,8 +63,7 @@ def main() -> None:
     side, file = sys.argv[1:]
     job = json.loads(Path(file).read_text(encoding="utf-8"))
     task = json.loads(Path(job["task"]).read_text(encoding="utf-8"))
-    # The first of the questions on each subject, so that several subjects are asked about.
-    some = [i for i in range(len(task["prompts"])) if i % QUESTIONS < PER_SUBJECT][: job["n"]]
+    some = chosen(job["n"], job["per_subject"])
     prompts, options = ([task[name][i] for i in some] for name in ("prompts", "options"))
     start = time.perf_counter()
     ask = (theirs if "lm_eval" in side else ours)(job, prompts, options)

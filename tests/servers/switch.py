@@ -42,7 +42,6 @@ class Switch:
         for one in self._open:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
 
     def _accept(self) -> None:
         while True:
@@ -50,11 +49,23 @@ class Switch:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        """Pass on both ways, to the end of both sides."""
+        with client, self._connected(client) as server:
+            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            back.start()
+            _pump(client, server)
+            back.join()
             with self._lock:
-                server = socket.create_connection(("127.0.0.1", self._to))
-                self._open |= {client, server}
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=_pump, args=pair, daemon=True).start()
+                self._open -= {client, server}
+
+    def _connected(self, client: socket.socket) -> socket.socket:
+        with self._lock:
+            server = socket.create_connection(("127.0.0.1", self._to))
+            self._open |= {client, server}
+        return server
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

@@ -21,7 +21,7 @@ from vllm_server import EXAMPLE, Serve, Server
 
 pytest.importorskip("torch")
 
-N: Final = 1500
+N: Final = 600
 IN_FLIGHT: Final = 16
 """Requests that are under way at once, at most."""
 PROJECT: Final = """
