@@ -120,7 +120,7 @@ def one_round(side: str, server: Server, checkpoint: Path, asked: Questions, pyt
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     found = json.loads((work / "answers.json").read_text(encoding="utf-8"))
     queried, hit = (b - a for a, b in zip(queries, server.prefix_cache(), strict=True))
-    answered = server.answered()[before:]
+    answered = server.answered(before)
     long = [request for request in answered if is_question(request)]
     values = {
         "load": found["load"],

@@ -1,8 +1,7 @@
 """What a server is asked and what it answered, noted in the server's own process.
 
-vLLM takes it by ``--middleware request_log.RequestLog``. Each completion that was answered is a
-line of JSON in the file that ``REQUEST_LOG`` names. Nothing here is imported by tests but the name
-of the variable.
+vLLM takes it by ``--middleware request_log.RequestLog``. Each completion that was answered with
+success is a line of JSON, the request, in the file that ``REQUEST_LOG`` names.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 VARIABLE: Final = "REQUEST_LOG"
 PATH: Final = "/v1/completions"
+OK: Final = 200
 Message = dict[str, Any]
 
 
@@ -51,9 +51,9 @@ class RequestLog:
             nonlocal status
             await send(message)
             status = message.get("status", status)
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                line = {"status": status, "request": json.loads(body)}
+            last = message["type"] == "http.response.body" and not message.get("more_body")
+            if last and status == OK:
                 with self.file.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
+                    file.write(json.dumps(json.loads(body)) + "\n")
 
         await self.app(scope, received, sent)

@@ -66,7 +66,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 def prompts(server: Server, since: int = 0) -> Counter[tuple[int, ...]]:
     """Return the prompts that a server answered, as tokens, and how often each."""
     out: Counter[tuple[int, ...]] = Counter()
-    for request in server.answered()[since:]:
+    for request in server.answered(since):
         prompt = request["prompt"]
         several = prompt if prompt and isinstance(prompt[0], list) else [prompt]
         out.update(tuple(one) for one in several)
@@ -83,7 +83,7 @@ def wait_for(server: Server, since: int, n: int, process: subprocess.Popen[str])
     while of_questions(prompts(server, since)).total() < n:
         if process.poll() is not None:
             raise AssertionError(f"it ended before {n} answers:\n{finish(process)}")
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 def test_one_request_a_question_and_the_shots_from_the_prefix_cache(
