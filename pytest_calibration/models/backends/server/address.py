@@ -77,6 +77,8 @@ def authorization() -> dict[str, str]:
     return {"Authorization": f"Bearer {os.environ[KEY]}"}
 
 
-def redacted(text: str) -> str:
-    """Return a text of the server's without the key, should it repeat it."""
-    return text.replace(os.environ[KEY], "***") if os.environ.get(KEY) else text
+def redacted(content: bytes) -> bytes:
+    """Return what a server sent without the key, should it repeat it."""
+    if not os.environ.get(KEY):
+        return content
+    return content.replace(os.environ[KEY].encode("utf-8", "surrogateescape"), b"***")

@@ -7,6 +7,7 @@ API raises.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Mapping
 from threading import Event
 from typing import Any, Final, TypeVar
@@ -37,6 +38,8 @@ START_SECONDS: Final = 20.0
 """In which a server must answer at all, all tries together."""
 TRY_SECONDS: Final = 120.0
 """In which one try must be answered, but the first: a fresh server is slow once."""
+FIRST_WAIT: Final = 0.5
+"""Seconds before a second try, at most; twice as long before each further one."""
 _MOST_WAIT: Final = 30.0
 _AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
@@ -79,6 +82,8 @@ class Client:
             follow_redirects=False,
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
+        # A model that is dropped leaves no connection behind.
+        weakref.finalize(self, self._http.close)
 
     def close(self) -> None:
         """End what waits, and close all connections."""
@@ -131,10 +136,11 @@ class Client:
                     return self._once(method, address, body, end)
         except _AgainError as problem:
             reason = str(problem)
+        what = f"{method} {httpx.URL(address).path}"
         raise ModelError(
-            f"the server {self.base} did not answer {method} {httpx.URL(address).path} in "
-            f"{patience:g} s (the last try: {reason}); see that it runs and is reachable, or give "
-            "it more time (model: {patience: SECONDS} in calibration.yaml)."
+            f"the server {self.base} did not answer {what} in {patience:g} s (the last try: "
+            f"{reason.rstrip('.')}); see that it runs and is reachable, or give it more time "
+            "(model: {patience: SECONDS} in calibration.yaml)."
         )
 
     def _once(self, method: str, address: str, body: bytes | None, end: float) -> bytes:
@@ -159,7 +165,7 @@ class Client:
         except httpx.TimeoutException:
             raise _AgainError("it took too long") from None
         except (httpx.HTTPError, httpx.StreamError, RuntimeError) as problem:
-            text = redacted(" ".join(str(problem).split()))[:200] or type(problem).__name__
+            text = " ".join(str(problem).split())[:200] or type(problem).__name__
             raise _AgainError(text) from None
         if 200 <= status < 300:
             return content
@@ -197,7 +203,7 @@ class Client:
             if time.monotonic() > end:
                 raise _AgainError("its reply came too slowly")
             parts.append(part)
-        return b"".join(parts)
+        return redacted(b"".join(parts))
 
     def _decoded(self, content: bytes, address: str, form: type[T]) -> T:
         try:
@@ -205,7 +211,7 @@ class Client:
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as problem:
             raise UntrustedServerError(
                 f"the server {self.base} answers {httpx.URL(address).path} with what is no reply "
-                f"of this API ({redacted(str(problem))[:200].rstrip('.')})."
+                f"of this API ({str(problem)[:200].rstrip('.')})."
             ) from None
 
 
@@ -213,7 +219,7 @@ def _wait(state: RetryCallState) -> float:
     """Wait as long as the server asks, within reason, or twice as long each time with jitter."""
     problem = state.outcome.exception() if state.outcome else None
     asked = problem.wait if isinstance(problem, _AgainError) else 0.0
-    jitter: float = wait_random_exponential(0.5, _MOST_WAIT)(state)
+    jitter: float = wait_random_exponential(FIRST_WAIT, _MOST_WAIT)(state)
     return max(min(asked, _MOST_WAIT), jitter)
 
 
@@ -232,5 +238,5 @@ def _said(content: bytes) -> str:
         if isinstance(value, dict) and name in value:
             value = value[name]
             text = value if isinstance(value, str) else str(value)[:2000]
-    text = " ".join(redacted(text).split())
+    text = " ".join(text.split())
     return f": {visible(text, 200)}" if text else ""

@@ -88,8 +88,8 @@ class Dialect:
         model: the id of its model.
         after: how tokens after a prompt are asked for: a word of the module's text, or empty.
         along: the same for the tokens of a prompt.
-        plain: settings of sampling that are sent with every request, so that none of the server's
-            own count.
+        plain: what is sent with every request: that tokens are named by their ids, and settings of
+            sampling, so that none of the server's own count.
         token: gives the token that a text of a reply stands for, or ``UNKNOWN``.
     """
 
@@ -143,7 +143,6 @@ class Dialect:
             "max_tokens": 1,
             "temperature": 0,
             "logprobs": 1,
-            "return_tokens_as_token_ids": True,
             **(self.plain or {}),
         }
 
@@ -248,6 +247,8 @@ class Dialect:
             )
         said = _said(choice)
         n = len(prompt)
+        if len(said.token_logprobs) == 1 < n:
+            raise LackingError("it does not echo the prompt")
         # Without what was written after the prompt.
         _check_count(len(said.token_logprobs), n, n + 1)
         if said.top_logprobs is None:

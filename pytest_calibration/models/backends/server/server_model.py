@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any, Final
 
 from pytest_calibration.errors import UntrustedServerError
 from pytest_calibration.models.backends.server.asks import Plan
+from pytest_calibration.models.backends.server.dialect import WrongReplyError
 from pytest_calibration.models.backends.server.handshake import Proof, confirm
 from pytest_calibration.models.backends.server.service import Service
 from pytest_calibration.models.cache import Cache
@@ -116,6 +117,7 @@ class ServerModel(CausalModel):
             PROGRESS.report(done + int(len(rows) * share), total, unit, None if count else share)
 
         with self._proven():
+            _check_known(token for row in rows for token in row.ids)
             return plan.scores(self.service.answers(plan.asks, report))
 
     def _grow(
@@ -140,6 +142,7 @@ class ServerModel(CausalModel):
                     temperature=temperature or 0.0,
                     seed=None if row.seed is None else _seed(row.seed, len(row.logprobs)),
                 )
+                _check_known(written.ids)
                 last = written.ids[-1]
                 stopped = before_stop(self._decoded(written.ids), stop) is not None
                 if written.stopped and not stopped and (last in ends or not stop):
@@ -160,6 +163,14 @@ class ServerModel(CausalModel):
 
     def _token_text(self, token: int) -> str:
         return super()._token_text(token) if token >= 0 else ""
+
+
+def _check_known(tokens: Iterable[int]) -> None:
+    if min(tokens, default=0) < 0:
+        raise WrongReplyError(
+            "it does not say which tokens it wrote (return_tokens_as_token_ids), and their texts "
+            "do not tell; choose a probe of options, or another server"
+        )
 
 
 def _seed(seed: int, place: int) -> int:
