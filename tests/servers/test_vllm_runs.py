@@ -127,7 +127,7 @@ def test_a_killed_run_repeats_no_answered_request(policy: Server, project: Path)
     process = start(project, policy.spec, "--calibration-record")
     wait_for(policy, before, N // 3, process)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    finish(process)
     first = settled(policy, before)
     assert N // 3 <= first.total() < N
     middle = len(policy.answered())
