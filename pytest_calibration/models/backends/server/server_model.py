@@ -7,11 +7,10 @@ them: so each probe asks for the same, wherever the model is.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any
 
 from pytest_calibration.errors import UntrustedServerError
 from pytest_calibration.models.backends.server.asks import Plan
@@ -26,9 +25,6 @@ from pytest_calibration.models.causal.rows import Row, RowScores
 from pytest_calibration.models.protocols import Message
 from pytest_calibration.models.stops import before_stop
 from pytest_calibration.progress import PROGRESS
-
-CONFIRM_SECONDS: Final = 10.0
-"""A server that proved itself this long ago does so again when it has answered."""
 
 
 class ServerModel(CausalModel):
@@ -57,7 +53,6 @@ class ServerModel(CausalModel):
         self.notes = [*proof.notes, *notes]
         # A token may be added to what is asked, and one is always written.
         self.max_tokens = (proof.model.max_model_len or float("inf")) - 2
-        self._proved = time.monotonic()
         self._prepare_answers()
 
     @property
@@ -91,7 +86,7 @@ class ServerModel(CausalModel):
 
     @contextmanager
     def _proven(self) -> Iterator[None]:
-        """Have the server prove itself again after the block, where it was asked for long.
+        """Have the server show after the block that it is still the same, where it was asked.
 
         Raises:
             UntrustedServerError: it is another now, and nothing of what it answered is kept.
@@ -100,9 +95,8 @@ class ServerModel(CausalModel):
         try:
             with self.service.trusted():
                 yield
-            if time.monotonic() - self._proved > CONFIRM_SECONDS and self.service.asked > before:
+            if self.service.asked > before:
                 confirm(self.service, self.proof)
-                self._proved = time.monotonic()
                 self.service.confirmed()
         except UntrustedServerError:
             self.service.forget()

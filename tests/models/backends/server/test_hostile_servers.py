@@ -22,7 +22,7 @@ pytest.importorskip("tenacity")
 from stub_server import MODEL, WORDS, Handler, Reply, Stub, serving
 
 from pytest_calibration.errors import ModelError, UntrustedServerError
-from pytest_calibration.models.backends.server import client, server_model
+from pytest_calibration.models.backends.server import client
 from pytest_calibration.models.backends.server.address import KEY
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.loading import LazyModel, load_model
@@ -384,7 +384,6 @@ def test_a_model_that_is_exchanged_meanwhile_is_found(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the end the server proves itself again; what another model answered is not kept."""
-    monkeypatch.setattr(server_model, "CONFIRM_SECONDS", 0.0)
     model = served(stub, Cache(tmp_path))
     model.load()
 

@@ -149,7 +149,9 @@ def test_a_question_with_labels_is_one_request(stub: Stub) -> None:
     model.option_logprobs(QUESTIONS[:1], LABELS[:1])
     before = len(stub.completions)
     model.option_logprobs(QUESTIONS, LABELS)
-    asked = stub.completions[before:]
+    *asked, last = stub.completions[before:]
+    # With which it shows that it is still the same.
+    assert "prompt_logprobs" in last
     assert len(asked) == len(QUESTIONS)
     assert all(len(body["logprob_token_ids"]) == 4 for body in asked)
     assert all(isinstance(token, int) for body in asked for token in body["prompt"])
