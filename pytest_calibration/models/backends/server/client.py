@@ -66,12 +66,10 @@ class Client:
 
     Attributes:
         base: as given.
-        posted: how many requests with a body were answered.
     """
 
     def __init__(self, base: str, patience: float, concurrency: int) -> None:
         self.base = base
-        self.posted = 0
         self._patience = patience
         self._warm = False
         self._closed = Event()
@@ -108,7 +106,6 @@ class Client:
         address = str(url.copy_with(raw_path=path.encode())) if root else f"{self.base}{path}"
         content = self._patient("POST", address, msgspec.json.encode(body), self._patience)
         self._warm = True
-        self.posted += 1
         return self._decoded(content, address, form)
 
     def complete(self, body: Mapping[str, Any]) -> Completion:
@@ -137,10 +134,14 @@ class Client:
         except _AgainError as problem:
             reason = str(problem)
         what = f"{method} {httpx.URL(address).path}"
+        more = (
+            ""
+            if body is None
+            else ", or give it more time (model: {patience: SECONDS} in calibration.yaml)"
+        )
         raise ModelError(
             f"the server {self.base} did not answer {what} in {patience:g} s (the last try: "
-            f"{reason.rstrip('.')}); see that it runs and is reachable, or give it more time "
-            "(model: {patience: SECONDS} in calibration.yaml)."
+            f"{reason.rstrip('.')}); see that it runs and is reachable{more}."
         )
 
     def _once(self, method: str, address: str, body: bytes | None, end: float) -> bytes:

@@ -120,7 +120,8 @@ def _server_model(
     dialect = service.dialect
     digest = Digest(
         spec.location,
-        [served.id, served.root, served.parent, served.max_model_len, proof.version],
+        [served.id, served.root, served.parent, served.parent_root, served.max_model_len],
+        proof.version,
         tokenizer_digest(tokenizer),
         [dialect.after, dialect.along, repr(dialect.plain)],
     )

@@ -213,6 +213,16 @@ def test_a_tokenizer_that_is_not_here_is_told(stub: Stub) -> None:
     assert len(named) == len(QUESTIONS)
 
 
+def test_an_adapter_has_what_its_parent_has(stub: Stub) -> None:
+    """Its tokenizer and the length of its context, of which a server says nothing for itself."""
+    base = {"id": "base", "root": str(stub.folder), "max_model_len": stub.longest}
+    adapter = {"id": MODEL, "root": "/not/here", "parent": "base"}
+    stub.spoil = lambda reply: {"data": [base, adapter]} if "data" in reply else reply
+    model = served(stub)
+    assert len(model.option_logprobs(QUESTIONS, LABELS)) == len(QUESTIONS)
+    assert model.load().max_tokens == stub.longest - 2
+
+
 def test_the_only_model_needs_no_name(stub: Stub) -> None:
     """An address without a model stands for the one that is there; of several one is named."""
     found = load_model(stub.address).option_logprobs(QUESTIONS, LABELS)
