@@ -6,9 +6,11 @@ API raises.
 
 from __future__ import annotations
 
+import socket
 import time
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from threading import Event
 from typing import Any, Final, TypeVar
 
@@ -73,6 +75,7 @@ class Client:
         self._patience = patience
         self._warm = False
         self._closed = Event()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         # Without compression, so that a reply is as large as it looks. No redirect is followed: it
         # would take the key elsewhere.
         self._http = httpx.Client(
@@ -84,9 +87,18 @@ class Client:
         weakref.finalize(self, self._http.close)
 
     def close(self) -> None:
-        """End what waits, and close all connections."""
+        """End what waits, also in other threads, and close all connections."""
         self._closed.set()
+        for one in list(self._sockets):
+            # A thread that waits for an answer would wait on.
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
         self._http.close()
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Remember the sockets that are opened."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._sockets.add(info["return_value"].get_extra_info("socket"))
 
     def get(self, path: str, form: type[T], *, root: bool = False) -> T:
         """Ask for something small, at the API or (``root``) at the root of the server.
@@ -158,6 +170,7 @@ class Client:
                     **({"Content-Type": "application/json"} if body else {}),
                 },
                 timeout=httpx.Timeout(left, connect=min(left, CONNECT_SECONDS)),
+                extensions={"trace": self._trace},
             ) as reply:
                 status, headers = reply.status_code, reply.headers
                 content = self._content(reply, end)
