@@ -223,14 +223,17 @@ def chat_tokenizer(template: str | None = CHAT_TEMPLATE) -> Any:
     return tokenizer
 
 
-def chat_model(tokenizer: Any, chats: list[list[dict[str, str]]], *, steps: int = 150) -> Any:
+def chat_model(
+    tokenizer: Any, chats: list[list[dict[str, str]]], *, steps: int = 150, **changes: Any
+) -> Any:
     """Train a Llama on whole conversations, so that it answers as their last turn does.
 
-    It takes a few seconds on one core.
+    It takes a few seconds on one core. ``changes`` are those of its configuration.
     """
     import torch
 
-    model = new_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512)
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 512}
+    model = new_model("llama", **sizes | changes)
     model.config.attention_dropout = 0.0
     texts = tokenizer.apply_chat_template(chats, tokenize=False)
     rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
