@@ -11,14 +11,18 @@ import numpy.fft  # noqa: F401  nor can its parts
 
 import pytest_calibration
 
-# Neither the tests of the suite, nor what needs torch: the parts of a backend, which imports the
-# light ones itself, what stands inside training, and the remedies.
+# Neither the tests of the suite, nor what needs torch or an extra: the parts of backends, which
+# import the light ones themselves, what stands inside training, and the remedies.
 ROOT = Path(pytest_calibration.__file__).parent
 for file in sorted(ROOT.rglob("*.py")):
     name = ".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
     if not any(
         part in f"{name}."
-        for part in (".backends.transformers.", ".remedies.", ".training.", ".suite.")
+        for part in (
+            *(".backends.transformers.", ".backends.server."),
+            *(".remedies.", ".training.", ".suite."),
+        )
     ):
         import_module(name)
-import_module("pytest_calibration.models.backends.transformers")
+for backend in ("transformers", "server"):
+    import_module(f"pytest_calibration.models.backends.{backend}")

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -60,6 +61,8 @@ class Stub:
 
         self.tokenizer: Any = AutoTokenizer.from_pretrained(self.folder)
         self.model: Any = AutoModelForCausalLM.from_pretrained(self.folder).eval()
+        # Servers keep what prompts begin with, too.
+        self._scores = lru_cache(256)(self._scored)
         self.longest = int(self.model.config.max_position_embeddings)
 
     @property
@@ -69,6 +72,9 @@ class Stub:
 
     def scores(self, ids: Sequence[int]) -> Any:
         """Return log P(next token) at each token, (n, vocabulary)."""
+        return self._scores(tuple(ids)).copy()
+
+    def _scored(self, ids: tuple[int, ...]) -> Any:
         import torch
 
         with self.lock, torch.inference_mode():

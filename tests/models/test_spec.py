@@ -222,14 +222,14 @@ def test_a_tilde_stands_for_the_home_folder(here: Path, monkeypatch: pytest.Monk
         ("gpt3@", r"model 'gpt3@': nothing stands after the '@'; write id@revision"),
         ("runs/none-*", r"model 'runs/none-\*' matches no directory \(looked from '"),
         ("runs/sft/checkpoint.*", r"matches no directory"),
-        ("http://h:80/v1#m", r"model 'http://h:80/v1#m' is of no kind that can be loaded here"),
-        ("sft=https://h/v1?a=*", r"model 'https://h/v1\?a=\*' is of no kind that can be loaded"),
+        ("s3://h:80/v1#m", r"model 's3://h:80/v1#m' is of no kind that can be loaded here"),
+        ("sft=ftp://h/v1?a=*", r"model 'ftp://h/v1\?a=\*' is of no kind that can be loaded"),
         ("runs/none-1", r"no such directory; 'runs' holds .*\(@main\)\.$"),
         ("C:/models/x", r"there is no such directory"),
         ("gpt3/", r"there is no such directory"),
         (
             "localhost:80/v1",
-            r"\(tried: transformers, own\); pass a directory that holds a checkpoint or",
+            r"\(tried: transformers, server, own\); pass a directory that holds a checkpoint or",
         ),
         (
             "toy:",
@@ -395,8 +395,8 @@ def test_the_first_backend_that_takes_a_spec_has_it(
         ("toy", "toy:a", "mine", "mine"),
     ]
     with pytest.raises(
-        UsageError, match=r"tried: transformers, own, toy\).*; or a file of beliefs"
+        UsageError, match=r"tried: transformers, server, own, toy\).*; or a file of beliefs"
     ):
-        resolve(["http://h/v1"])
+        resolve(["ftp://h/v1"])
     with pytest.raises(UsageError, match="'toy:': names no file"):
         resolve(["toy:"])

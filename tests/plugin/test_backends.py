@@ -53,14 +53,14 @@ def test_a_run_on_another_backend(toys: Project) -> None:
 
 def test_a_spec_of_no_backend_is_a_usage_error(toys: Project) -> None:
     """One sentence names the backends and what their specs look like."""
-    result = run(toys, "--calibration-model=http://localhost:8000/v1#m")
+    result = run(toys, "--calibration-model=ftp://localhost:8000/v1#m")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         [
-            "*model 'http://localhost:8000/v1#m' is of no kind that can be loaded here (tried: "
-            "transformers, own, toy); pass a directory that holds a checkpoint or an adapter, or a "
-            "hub id (name, owner/name, owner/name@revision); or a function from texts to class "
-            "probabilities, or a model, that can be imported (module:name); or a file of beliefs "
-            "(toy:FILE)."
+            "*model 'ftp://localhost:8000/v1#m' is of no kind that can be loaded here (tried: "
+            "transformers, server, own, toy); pass a directory that holds a checkpoint or an "
+            "adapter, or a hub id (name, owner/name, owner/name@revision); or a model on a server "
+            "(http://host:port/v1#model); or a function from texts to class probabilities, or a "
+            "model, that can be imported (module:name); or a file of beliefs (toy:FILE)."
         ]
     )

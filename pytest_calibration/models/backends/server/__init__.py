@@ -15,6 +15,8 @@ Needing httpx:
     what a server must show before its numbers are used.
 ``server_model``
     the model: rows of tokens are scored by the server.
+``decisions``
+    the typed decisions of ``transformers serve``.
 ``asks``
     rows of tokens to questions, and answers to scores.
 ``service``
@@ -37,7 +39,7 @@ from pytest_calibration.models.backends.server.address import parse
 from pytest_calibration.models.backends.server.server_settings import ServerSettings
 
 if TYPE_CHECKING:
-    from pytest_calibration.models.backends.server.server_model import ServerModel
+    from pytest_calibration.models.backends.server.connecting import Served
     from pytest_calibration.models.cache import Cache
 
 __all__ = ["KINDS", "Settings", "check_installed", "identify", "load", "parse"]
@@ -59,7 +61,7 @@ def identify(spec: ModelSpec, settings: ServerSettings, cache: Cache | None) -> 
     return identity(spec, settings, cache)
 
 
-def load(spec: ModelSpec, settings: ServerSettings) -> ServerModel:
+def load(spec: ModelSpec, settings: ServerSettings) -> Served:
     """Connect to a served model; see :class:`~pytest_calibration.models.backends.Backend`."""
     from pytest_calibration.models.backends.server.connecting import connect
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -11,6 +11,7 @@ from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends import Identity, ModelSpec
 from pytest_calibration.models.backends.server.address import split
 from pytest_calibration.models.backends.server.client import Client
+from pytest_calibration.models.backends.server.decisions import ROUTE, DecisionModel
 from pytest_calibration.models.backends.server.dialect import UNKNOWN, Dialect
 from pytest_calibration.models.backends.server.handshake import (
     OPENING,
@@ -33,46 +34,43 @@ from pytest_calibration.models.digests import Digest
 _SAME_DEPLOYMENT: Final = 1e-3
 _MOST_DEPLOYMENTS: Final = 16
 
-# Connected and proved for its identity, and not loaded yet.
-_waiting: dict[tuple[str, str], ServerModel] = {}
+Served: TypeAlias = ServerModel | DecisionModel
+
+# Connected and proved for its identity, and not loaded yet; with the digest of what it is.
+_waiting: dict[tuple[str, str], tuple[Served, Digest, Sequence[float]]] = {}
 
 
-def connect(spec: ModelSpec, settings: ServerSettings) -> ServerModel:
+def connect(spec: ModelSpec, settings: ServerSettings) -> Served:
     """Return a served model; one that was identified just now is taken over.
 
     Raises:
         UntrustedServerError: the server does not prove itself.
         ModelError: it cannot be reached, has no such model, or is to serve at a temperature.
     """
-    known = _waiting.pop((spec.location, repr(settings)), None)
-    return known or _connected(spec, settings)
+    known = _waiting.pop((spec.location, repr(settings)), None) or _connected(spec, settings)
+    return known[0]
 
 
 def identity(spec: ModelSpec, settings: ServerSettings, cache: Cache | None) -> Identity:
-    """Identify a served model: by all that the server says, and by log-probabilities of one text.
+    """Identify a served model: by all that the server says, and by what it answers to one text.
 
     Raises:
         UntrustedServerError: the server does not prove itself.
         ModelError: it cannot be reached, has no such model, or is to serve at a temperature.
     """
     place = spec.location, repr(settings)
-    model = _waiting.get(place) or _connected(spec, settings)
+    known = _waiting.get(place) or _connected(spec, settings)
     _waiting.clear()
-    _waiting[place] = model
-    served, dialect = model.proof.model, model.service.dialect
-    digest = Digest(
-        spec.location,
-        [served.id, served.root, served.parent, served.max_model_len, model.proof.version],
-        tokenizer_digest(model.tokenizer),
-        [dialect.after, dialect.along, repr(dialect.plain)],
-    )
+    _waiting[place] = known
+    _, digest, values = known
     if cache is None:
         return Identity(digest.text())
-    deployment = _deployment(cache, digest.bytes(), model.proof.logprobs)
+    deployment = _deployment(cache, digest.bytes(), values)
     return Identity(digest.text(), Digest(digest.bytes(), deployment).bytes())
 
 
-def _connected(spec: ModelSpec, settings: ServerSettings) -> ServerModel:
+def _connected(spec: ModelSpec, settings: ServerSettings) -> tuple[Served, Digest, Sequence[float]]:
+    """Return a served model, a digest of what it is, and its answers to what is asked first."""
     if settings.temperature != 1:
         raise ModelError(
             f"model {spec.location}: temperature: {settings.temperature:g} divides all logits of a "
@@ -82,22 +80,52 @@ def _connected(spec: ModelSpec, settings: ServerSettings) -> ServerModel:
     base, wanted = split(spec)
     client = Client(base, settings.patience, settings.concurrency)
     try:
-        served = served_model(client, wanted)
-        tokenizer = tokenizer_of(served, settings)
-
-        def token(text: str) -> int:
-            ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-            return ids[0] if len(ids) == 1 else UNKNOWN
-
-        bare = list(tokenizer(OPENING, add_special_tokens=False, verbose=False)["input_ids"])
-        note = check_tokens(client, served, OPENING, bare)
-        begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        service = Service(client, Dialect(served.id, token=token), settings.concurrency)
-        proof = prove(service, served, [*begin, *bare])
-        return ServerModel(spec.name, service, proof, tokenizer, [note] if note else [])
+        if base.endswith(ROUTE):
+            return _decision_model(spec, wanted, client, settings)
+        return _server_model(spec, wanted, client, settings)
     except BaseException:
         client.close()
         raise
+
+
+def _decision_model(
+    spec: ModelSpec, wanted: str, client: Client, settings: ServerSettings
+) -> tuple[Served, Digest, Sequence[float]]:
+    # The list of models lies beside the route, and also has those that could be loaded.
+    beside = Client(client.base.removesuffix(ROUTE), settings.patience, 1)
+    try:
+        served = served_model(beside, wanted)
+    finally:
+        beside.close()
+    service = Service(client, Dialect(served.id), settings.concurrency)
+    model = DecisionModel(spec.name, service, served.id)
+    return model, Digest(spec.location, served.id, ROUTE), model.proof
+
+
+def _server_model(
+    spec: ModelSpec, wanted: str, client: Client, settings: ServerSettings
+) -> tuple[Served, Digest, Sequence[float]]:
+    served = served_model(client, wanted)
+    tokenizer = tokenizer_of(served, settings)
+
+    def token(text: str) -> int:
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids[0] if len(ids) == 1 else UNKNOWN
+
+    bare = list(tokenizer(OPENING, add_special_tokens=False, verbose=False)["input_ids"])
+    note = check_tokens(client, served, OPENING, bare)
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    service = Service(client, Dialect(served.id, token=token), settings.concurrency)
+    proof = prove(service, served, [*begin, *bare])
+    dialect = service.dialect
+    digest = Digest(
+        spec.location,
+        [served.id, served.root, served.parent, served.max_model_len, proof.version],
+        tokenizer_digest(tokenizer),
+        [dialect.after, dialect.along, repr(dialect.plain)],
+    )
+    model = ServerModel(spec.name, service, proof, tokenizer, [note] if note else [])
+    return model, digest, proof.logprobs
 
 
 def _deployment(cache: Cache, server: bytes, logprobs: Sequence[float]) -> bytes:

@@ -9,7 +9,7 @@ text, in the order in which it wrote it, is likelier than the same tokens shuffl
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 from typing import Any, Final
@@ -37,10 +37,11 @@ OPENING: Final = "In the morning, the 2 old men went to the river and"
 """What the server continues."""
 _OPENING_TOKENS: Final = 8
 _WRITTEN_TOKENS: Final = 24
-# Nats. Half precision moves a log-probability by 0.3 where other requests run beside it; that of
-# another token, or at another temperature, lies further off.
+# Nats. Half precision moves a log-probability by 0.3 where other requests run beside it, and one of
+# an unlikely token by more; that of another token, or at another temperature, lies further off.
 _SAME: Final = 0.35
 _SAME_MEAN: Final = 0.05
+_UNLIKELY: Final = 0.05
 # Fewest tokens of a text that tell a model from made-up numbers.
 _LEAST: Final = 4
 NAMED: Final = {"return_tokens_as_token_ids": True}
@@ -129,8 +130,9 @@ def confirm(service: Service, proof: Proof) -> None:
         raise UntrustedServerError(f"{begin}: {now.id!r} is another model than before; {end}")
     with service.trusted():
         found = _along(service, proof.ids)
-    apart = _mean_difference([value for value, _, _ in found], proof.logprobs)
-    if apart > _SAME_MEAN:
+    pairs = [(value, before) for (value, _, _), before in zip(found, proof.logprobs, strict=True)]
+    if sum(_apart(*pair) for pair in pairs) > _SAME_MEAN * len(pairs):
+        apart = sum(abs(a - b) for a, b in pairs) / len(pairs)
         raise UntrustedServerError(
             f"{begin}: the log-probabilities of one text differ by {apart:.2g} nats a token from "
             f"those at the begin; {end}"
@@ -256,8 +258,8 @@ class _Trial:
                 f"it gives all tokens of a text the same log-probability ({values[0]:g})"
             )
         again = values[len(self._opening) - 1 :]
-        apart = max(abs(a - b) for a, b in zip(again, written.logprobs, strict=False))
-        if apart > _SAME:
+        differ, apart = _furthest(zip(again, written.logprobs, strict=False))
+        if differ:
             raise WrongReplyError(
                 "the tokens that it wrote have other log-probabilities when it reads them: up to "
                 f"{apart:.3g} nats apart, as where they are given to the token beside"
@@ -272,8 +274,8 @@ class _Trial:
         others = [token for token in dict.fromkeys(ids) if token != ids[k]][:3]
         ask = Ask(tuple(ids[:k]), (ids[k], *others))
         cold = self._service.answer(ask).targets
-        apart = abs(cold[ids[k]] - values[k - 1])
-        if apart > _SAME:
+        differ, apart = _furthest([(cold[ids[k]], values[k - 1])])
+        if differ:
             raise WrongReplyError(
                 f"one token has log-probabilities {apart:.3g} nats apart when it follows the "
                 "prompt and when it is a part of it"
@@ -281,8 +283,8 @@ class _Trial:
         bodies = [{**body, "temperature": 2.0, "seed": 1} for body in self._dialect.bodies(ask)]
         replies = [self._service.client.complete(body) for body in bodies]
         hot = self._dialect.read(ask, replies, greedy=False).targets
-        apart = max(abs(cold[token] - hot[token]) for token in cold)
-        if apart > _SAME:
+        differ, apart = _furthest((cold[token], hot[token]) for token in cold)
+        if differ:
             raise WrongReplyError(
                 f"its log-probabilities change with the temperature (by {apart:.3g} nats from 0 "
                 "to 2), so they are not the model's own; vLLM gives those with "
@@ -314,8 +316,15 @@ def _along(service: Service, ids: Sequence[int]) -> _Rows:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def _mean_difference(some: Sequence[float], others: Sequence[float]) -> float:
-    return sum(abs(a - b) for a, b in zip(some, others, strict=True)) / len(some)
+def _apart(one: float, other: float) -> float:
+    """Return how far two log-probabilities lie apart; less for those of unlikely tokens."""
+    return abs(one - other) / (1 + _UNLIKELY * abs(min(one, other)))
+
+
+def _furthest(pairs: Iterable[tuple[float, float]]) -> tuple[bool, float]:
+    """Return whether two that should be the same lie too far apart, and by how many nats."""
+    one, other = max(pairs, key=lambda pair: _apart(*pair))
+    return _apart(one, other) > _SAME, abs(one - other)
 
 
 def _version(client: Client) -> str:

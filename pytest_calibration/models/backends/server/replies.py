@@ -76,3 +76,17 @@ class Completion(Struct):
     choices: list[Choice]
     model: str | None = None
     usage: Usage | None = None
+
+
+class DecisionAnswer(Struct):
+    """The answer to a typed question. Its ``confidence`` is no probability, and is not read."""
+
+    choice: str
+    probabilities: dict[str, float]
+
+
+class Decision(Struct):
+    """The reply of ``/v1/systemone``."""
+
+    answers: dict[str, DecisionAnswer]
+    model: str | None = None

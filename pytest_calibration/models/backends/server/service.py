@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from threading import Event, Lock
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -94,12 +94,12 @@ class Service:
             ModelError: there is none.
         """
         distinct = list(dict.fromkeys(asks))
-        keys = [self._key(list(self.dialect.bodies(ask))) for ask in distinct]
+        keys = [self.key(list(self.dialect.bodies(ask))) for ask in distinct]
 
         def find(i: int) -> Answer:
-            return self._kept_or(keys[i], Answer, lambda: self.answer(distinct[i]))
+            return self.kept_or(keys[i], Answer, lambda: self.answer(distinct[i]))
 
-        found = self._all([ask.ids for ask in distinct], find, report)
+        found = self.find_all([ask.ids for ask in distinct], find, report)
         by_ask = dict(zip(distinct, found, strict=True))
         return [by_ask[ask] for ask in asks]
 
@@ -110,7 +110,7 @@ class Service:
         report: Callable[[int, int], None],
     ) -> None:
         """Run ``write`` for each prompt; it calls :meth:`written` as often as it must."""
-        self._all([tuple(ids) for ids in prompts], write, report)
+        self.find_all([tuple(ids) for ids in prompts], write, report)
 
     def written(
         self,
@@ -127,9 +127,7 @@ class Service:
         def ask() -> Written:
             return self.dialect.read_writing(self.client.complete(body), ids, most)
 
-        return self._kept_or(self._key([body]), Written, ask)
-
-    # --- how -----------------------------------------------------------------------------------
+        return self.kept_or(self.key([body]), Written, ask)
 
     @contextmanager
     def trusted(self) -> Iterator[None]:
@@ -146,12 +144,13 @@ class Service:
                 f"{problem}; none of its numbers is used."
             ) from None
 
-    def _key(self, bodies: Sequence[object]) -> bytes:
+    def key(self, bodies: Sequence[object]) -> bytes:
+        """Return what the answer to some requests is kept under."""
         if self._cache is None:
             return b""
         return Digest(code_digest(), self._cache_key, msgspec.json.encode(bodies)).bytes()
 
-    def _kept_or(self, key: bytes, form: type[T], ask: Callable[[], T]) -> T:
+    def kept_or(self, key: bytes, form: type[T], ask: Callable[[], T]) -> T:
         """Return what is kept; else ask, and keep it at once."""
         content = None if self._cache is None else self._cache.get(key)
         if content:
@@ -166,13 +165,19 @@ class Service:
                 self._unconfirmed.append(key)
         return answer
 
-    def _all(
+    def find_all(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[Any]],
         find: Callable[[int], T],
         report: Callable[[int, int], None],
     ) -> list[T]:
-        """Find the answer to each prompt, a few at one time; the first error ends it."""
+        """Find the answer to each prompt, a few at one time; the first error ends it.
+
+        Args:
+            prompts: what is asked about, for its order.
+            find: returns the answer to one of them, by its index.
+            report: is given how many are answered, of how many.
+        """
         total = len(prompts)
         report(0, total)
         done = [Event() for _ in prompts]
@@ -209,7 +214,7 @@ class Service:
         return [out[i] for i in range(total)]
 
 
-def in_order(prompts: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+def in_order(prompts: Sequence[Sequence[Any]]) -> list[tuple[int, int]]:
     """Return (prompt, the one that it waits for or itself), in an order that a prefix cache serves.
 
     Prompts that begin alike follow each other. The first of them goes ahead, one group early, so

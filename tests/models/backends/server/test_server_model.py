@@ -190,3 +190,49 @@ def test_what_was_answered_is_not_asked_again(stub: Stub, tmp_path: Path) -> Non
     assert len(rest) < len(prompts)
     for one, other in zip(again, want, strict=True):
         assert_allclose(one, other)
+
+
+def test_a_temperature_is_refused(stub: Stub) -> None:
+    """It divides all logits, of which a server gives few; the server is not even asked."""
+    model = served(stub, temperature=2.0)
+    with pytest.raises(ModelError, match=r"temperature: 2 divides all logits of a checkpoint"):
+        model.option_logprobs(QUESTIONS, LABELS)
+    assert not stub.asked
+
+
+def test_a_tokenizer_that_is_not_here_is_told(stub: Stub) -> None:
+    """Where the server's model lies is no place of this machine: the sentence says what to name."""
+    stub.spoil = lambda reply: (
+        {"data": [{"id": MODEL, "root": "/not/here"}]} if "data" in reply else reply
+    )
+    with pytest.raises(ModelError, match=r"/not/here is no directory here\); name a directory"):
+        served(stub).option_logprobs(QUESTIONS, LABELS)
+    named = served(stub, tokenizer=str(stub.folder)).option_logprobs(QUESTIONS, LABELS)
+    assert len(named) == len(QUESTIONS)
+
+
+def test_the_only_model_needs_no_name(stub: Stub) -> None:
+    """An address without a model stands for the one that is there; of several one is named."""
+    found = load_model(stub.address).option_logprobs(QUESTIONS, LABELS)
+    assert len(found) == len(QUESTIONS)
+    stub.spoil = lambda reply: {"data": [{"id": "b"}, {"id": "a"}]} if "data" in reply else reply
+    with pytest.raises(ModelError, match=r"has 2 models \(a, b\); name one: http"):
+        load_model(stub.address).option_logprobs(QUESTIONS, LABELS)
+
+
+def test_a_prompt_that_is_too_long_is_told(stub: Stub) -> None:
+    """As in memory, by its begin and the number of tokens; the server is not asked for it."""
+    model = served(stub)
+    with pytest.raises(ModelError, match=r"takes \d+ tokens, more than the 46 this model can read"):
+        model.option_logprobs([" ".join(CORPUS) * 2], [["A", "B"]])
+
+
+def test_what_it_says_of_itself_is_in_the_signature(stub: Stub) -> None:
+    """Id, folder, version and the way of asking; no address and no path."""
+    description = dict(served(stub).description)
+    assert description == {
+        "served as": MODEL,
+        "served from": "gpt_neox",
+        "server version": "1.2.3",
+        "asked by": "logprob_token_ids and prompt_logprobs",
+    }
