@@ -22,13 +22,6 @@ SAID: Final = (("Paris", "0.9"), ("Rome", "0.8"), ("Oslo", "0.6"), ("Bern", "0.7
 """What the chat model was trained to answer, and with which confidence."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.vllm)
-
-
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """Start a server of a checkpoint; it runs to the end of the session."""

@@ -19,6 +19,7 @@ import pytest
 from switch import switch
 from vllm_server import EXAMPLE, Serve, Server
 
+pytestmark = [pytest.mark.vllm, pytest.mark.torch]
 pytest.importorskip("torch")
 
 N: Final = 600
@@ -238,5 +239,7 @@ def test_the_example_through_vllm_has_the_local_verdicts(
         "regressed" if name == "full" else "passed"
     }
     for ours, theirs in zip(local, remote, strict=True):
-        assert (theirs["probe"], theirs["metric"]) == (ours["probe"], ours["metric"])
-        assert theirs["value"] == pytest.approx(ours["value"], abs=1e-4)
+        assert (theirs["probe"], theirs["n"]) == (ours["probe"], ours["n"])
+        assert theirs["number"]["value"] == pytest.approx(ours["number"]["value"], abs=1e-4)
+        assert theirs["accuracy"] == ours["accuracy"]
+        assert theirs["mean_confidence"] == pytest.approx(ours["mean_confidence"], abs=1e-4)

@@ -11,9 +11,10 @@ import pytest
 from numpy.testing import assert_allclose
 from vllm_server import Server
 
+pytestmark = [pytest.mark.vllm, pytest.mark.torch]
 pytest.importorskip("torch")
 
-from pytest_calibration import (
+from pytest_calibration import (  # noqa: E402
     Facts,
     MultipleChoice,
     NextToken,
@@ -24,8 +25,8 @@ from pytest_calibration import (
     compare,
     load_model,
 )
-from pytest_calibration.models.loading import LazyModel
-from pytest_calibration.probes.probe import Probe
+from pytest_calibration.models.loading import LazyModel  # noqa: E402
+from pytest_calibration.probes.probe import Probe  # noqa: E402
 
 CLOSE: Final = 1e-4
 """Of log-probabilities, in float32; of probabilities it is a stricter bound."""
