@@ -44,7 +44,8 @@ def project(tmp_path: Path, questions: Path) -> Path:
     shutil.copytree(questions, folder)
     (folder / "calibration.yaml").write_text(CONFIG, "utf-8")
     (folder / "test_numbers.py").write_text(PROJECT, "utf-8")
-    (folder / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    # Of its own, also where tox names another.
+    (folder / "pytest.ini").write_text("[pytest]\ncache_dir = .pytest_cache\n", "utf-8")
     return folder
 
 
@@ -122,9 +123,6 @@ def test_a_killed_run_repeats_no_answered_request(policy: Server, project: Path)
     Answers on their way when the process died are lost with it; they are at most those of the
     requests under way.
     """
-    (project / "shots.jsonl").write_text(
-        "".join(reversed((project / "shots.jsonl").read_text("utf-8").splitlines(keepends=True)))
-    )
     before = len(policy.answered())
     process = start(project, policy.spec, "--calibration-record")
     wait_for(policy, before, N // 3, process)
