@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -23,13 +24,14 @@ class Series:
 
     Attributes:
         probe: name of the probe.
-        run: the folder of the run, or its name on the hub; empty for models that belong to none,
-            such as stages.
+        run: the folder of the run, or its name on the hub; ``models from PARENT`` where several
+            models were trained from one; empty for all others, such as stages in a row.
         lines: K lines in order, the parent first if there is one; all asked alike.
         at: (K,) where each stands on the axis; the parent at 0.
         axis: what that is: the step, the epoch, the tokens seen, or the place in the order of the
             file, where stages stand.
         has_parent: whether the first line is that of the parent.
+        siblings: whether several of the models were trained from the parent.
         left_out: what does not count, and why, a sentence each.
     """
 
@@ -39,6 +41,7 @@ class Series:
     at: tuple[float, ...]
     axis: Axis
     has_parent: bool = False
+    siblings: bool = False
     left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -105,7 +108,8 @@ def all_series(
     - Checkpoints of one folder, or revisions of one name on the hub, are a run; of a checkpoint
       that was measured several times, the last line counts.
     - All other models, stages for one, make up a series in order of the file. One model measured
-      again and again, say at every commit, has a point for each; of several, each has one.
+      again and again, say at every commit, has a point for each; of several, each has one. Where
+      several of them were trained from one, these and what was trained from them are a series.
     - The parent of these lines stands at 0.
     - What was asked otherwise than the last line of a series is left out, and said.
 
@@ -119,9 +123,13 @@ def all_series(
     """
     lines = list(lines)
     folders = {run_of(line.model, line.revision) for line in lines} - {""}
+    single = [line for line in lines if not _run(line, folders)]
+    branches = _branches(single)
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        groups.setdefault((_run(line, folders), line.probe), []).append(line)
+        branch = branches.get(line.model_text, "")
+        name = _run(line, folders) or (branch and f"models from {branch}")
+        groups.setdefault((name, line.probe), []).append(line)
     parents = {(line.model_text, line.probe): line for line in lines}
     for what, wanted, known in (
         ("probe", probe, {line.probe: None for line in lines}),
@@ -133,13 +141,17 @@ def all_series(
                 f"the history has no {what} {wanted!r}{suggestion(wanted, known)}; it has {names}."
             )
     out = [
-        _series(name, one, group, parents)
+        _series(name, one, group, parents, branches)
         for (name, one), group in groups.items()
         if probe in (None, one) and run in (None, name)
     ]
     # A parent stands in the series of its children; alone it is none.
     children = {(line.parent, line.probe) for line in lines}
-    alone = [one for one in out if {(line.model_text, one.probe) for line in one.lines} <= children]
+    alone = [
+        one
+        for one in out
+        if not one.has_parent and {(line.model_text, one.probe) for line in one.lines} <= children
+    ]
     return [one for one in out if run is not None or one not in alone]
 
 
@@ -154,10 +166,31 @@ def _run(line: Line, folders: set[str]) -> str:
     return above if above in folders else ""
 
 
+def _branches(lines: list[Line]) -> dict[str, str]:
+    """Return for models the nearest ancestor from which several models were trained."""
+    parent = {line.model_text: line.parent for line in lines if line.parent}
+    children = Counter(parent.values())
+    found = {}
+    for model in parent:
+        seen, above = {model}, parent.get(model, "")
+        while above and children[above] < 2 and above not in seen:
+            seen.add(above)
+            above = parent.get(above, "")
+        if children[above] > 1:
+            found[model] = above
+    return found
+
+
 def _series(
-    run: str, probe: str, lines: list[Line], parents: dict[tuple[str, str], Line]
+    run: str,
+    probe: str,
+    lines: list[Line],
+    parents: dict[tuple[str, str], Line],
+    branches: dict[str, str],
 ) -> Series:
     last = lines[-1]
+    branch = branches.get(last.model_text, "")
+    siblings = bool(branch) and run == f"models from {branch}"
     alike = [line for line in lines if line.signature == last.signature]
     left_out = []
     if len(alike) < len(lines):
@@ -166,7 +199,7 @@ def _series(
             f"{shown(last)} (another signature)."
         )
     points = list(_last_of_each(alike)) if run or len(_models(alike)) > 1 else alike
-    parent = next((line.parent for line in reversed(points) if line.parent), "")
+    parent = branch if siblings else next((p.parent for p in reversed(points) if p.parent), "")
     first = parents.get((parent, probe))
     seen = {parent}
     # Of stages, the first one: what the parent of the last was trained from.
@@ -183,7 +216,7 @@ def _series(
             "signature)."
         )
         first = None
-    axis = _axis(points) if run else "order"
+    axis = _axis(points) if run and not siblings else "order"
     if axis != "order":
         points.sort(key=lambda line: _at(line, axis))
     start = [] if first is None else [first]
@@ -197,6 +230,7 @@ def _series(
         at=(*([0.0] if start else []), *at),
         axis=axis,
         has_parent=bool(start),
+        siblings=siblings,
         left_out=tuple(left_out),
     )
 

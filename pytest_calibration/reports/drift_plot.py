@@ -18,7 +18,9 @@ COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#00000
 SHAPES: Final = "osD^vP"
 WIDTH: Final = 7.2
 PANEL: Final = 2.9
-MOST_LABELS: Final = 16
+# Names below an axis that stand aslant; more stand upright and small, and of still more some do.
+MOST_ASLANT: Final = 16
+MOST_LABELS: Final = 48
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,12 @@ class Chart:
     Attributes:
         label: printed name of the metric.
         courses: the courses of all panels.
+        worse: what a mark is that is called worse.
     """
 
     label: str
     courses: tuple[Course, ...]
+    worse: str = "worse than the first, surely"
 
 
 def drift_picture(chart: Chart, suffix: str) -> bytes:
@@ -99,7 +103,7 @@ def _draw(figure: Figure, chart: Chart, probes: Sequence[str]) -> None:
     for axes, probe in zip(panels, probes, strict=True):
         courses = [course for course in chart.courses if course.probe == probe]
         for course in courses:
-            _draw_course(axes, course, runs.index(course.run))
+            _draw_course(axes, course, runs.index(course.run), chart.worse)
         axes.set_title(visible(probe, NAME), loc="left", fontsize=10, fontweight="bold")
         axes.set_ylabel(chart.label)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -119,7 +123,7 @@ def _draw(figure: Figure, chart: Chart, probes: Sequence[str]) -> None:
         text.set_parse_math(False)
 
 
-def _draw_course(axes: Any, course: Course, number: int) -> None:
+def _draw_course(axes: Any, course: Course, number: int, worse: str) -> None:
     """Draw values with intervals, their noise floor, and what is worse or best."""
     colour, shape = COLOURS[number % len(COLOURS)], SHAPES[number % len(SHAPES)]
     at, values = [m.at for m in course.marks], [m.value for m in course.marks]
@@ -133,11 +137,11 @@ def _draw_course(axes: Any, course: Course, number: int) -> None:
         label = "noise floor" if number == 0 else None
         axes.plot(*zip(*floors, strict=True), color=FAINT, linewidth=1, linestyle=":", label=label)
     for chosen, style, label in (
-        ([m for m in course.marks if m.worse], {"color": WRONG}, "worse than the first, surely"),
+        ([m for m in course.marks if m.worse], {"color": WRONG}, worse),
         ([m for m in course.marks if m.best], {"color": "#000000"}, "best checkpoint"),
     ):
         if chosen:
-            size = 9 if label.startswith("worse") else 13
+            size = 9 if label == worse else 13
             places = [m.at for m in chosen], [m.value for m in chosen]
             ring = {"marker": "o", "fillstyle": "none", "linestyle": "none", "markersize": size}
             axes.plot(*places, **ring, **style, label=label)
@@ -149,6 +153,6 @@ def _name_places(axes: Any, courses: Sequence[Course]) -> None:
         return
     names = {mark.at: mark.label for course in courses for mark in course.marks}
     places = sorted(names)[:: max(1, -(-len(names) // MOST_LABELS))]
-    axes.set_xticks(
-        places, [visible(names[at], NAME // 2) for at in places], rotation=20, ha="right"
-    )
+    aslant = len(places) <= MOST_ASLANT
+    style = {"rotation": 20, "ha": "right"} if aslant else {"rotation": 90, "fontsize": 6}
+    axes.set_xticks(places, [visible(names[at], NAME // 2) for at in places], **style)

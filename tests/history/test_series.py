@@ -69,6 +69,34 @@ def test_the_parent_stands_at_zero() -> None:
     assert models(only(lines, run="org/base")) == ["org/base"]
 
 
+def test_models_trained_from_one_are_judged_against_it() -> None:
+    """Each with what was trained from it; a row of stages before them is a series of its own."""
+    lines = [
+        line("base"),
+        line("sft", parent="base"),
+        *(line(f"dpo-{seed}", parent="sft") for seed in (0, 1)),
+        line("cooled", parent="dpo-0"),
+        *(line(f"cft-{seed}", parent="dpo-1") for seed in (0, 1)),
+    ]
+    row, siblings, remedies = all_series(lines)
+    assert (row.name, models(row), row.siblings) == ("facts", ["base", "sft"], False)
+    assert (siblings.name, siblings.run) == ("facts along models from sft", "models from sft")
+    assert models(siblings) == ["sft", "dpo-0", "dpo-1", "cooled"]
+    assert models(remedies) == ["dpo-1", "cft-0", "cft-1"]
+    for series in (siblings, remedies):
+        assert (series.has_parent, series.siblings, series.axis) == (True, True, "order")
+    assert models(only(lines, run="models from sft")) == models(siblings)
+
+
+def test_siblings_need_no_line_of_their_parent() -> None:
+    """It is said that it was not measured; who has no parent stands apart."""
+    lines = [line("a", parent="base"), line("b", parent="base"), line("c"), line("d")]
+    siblings, others = all_series(lines)
+    assert (models(siblings), siblings.has_parent) == (["a", "b"], False)
+    assert siblings.left_out == ("the parent base was not measured on facts.",)
+    assert models(others) == ["c", "d"]
+
+
 def test_a_parent_that_was_not_measured_is_told() -> None:
     """The drift then starts at the first checkpoint."""
     series = only([line("runs/step-1", 1, parent="runs/base"), line("runs/step-2", 2)])

@@ -6,9 +6,11 @@ API raises.
 
 from __future__ import annotations
 
+import socket
 import time
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from threading import Event
 from typing import Any, Final, TypeVar
 
@@ -66,15 +68,14 @@ class Client:
 
     Attributes:
         base: as given.
-        posted: how many requests with a body were answered.
     """
 
     def __init__(self, base: str, patience: float, concurrency: int) -> None:
         self.base = base
-        self.posted = 0
         self._patience = patience
         self._warm = False
         self._closed = Event()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         # Without compression, so that a reply is as large as it looks. No redirect is followed: it
         # would take the key elsewhere.
         self._http = httpx.Client(
@@ -86,9 +87,18 @@ class Client:
         weakref.finalize(self, self._http.close)
 
     def close(self) -> None:
-        """End what waits, and close all connections."""
+        """End what waits, also in other threads, and close all connections."""
         self._closed.set()
+        for one in list(self._sockets):
+            # A thread that waits for an answer would wait on.
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
         self._http.close()
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Remember the sockets that are opened."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._sockets.add(info["return_value"].get_extra_info("socket"))
 
     def get(self, path: str, form: type[T], *, root: bool = False) -> T:
         """Ask for something small, at the API or (``root``) at the root of the server.
@@ -108,7 +118,6 @@ class Client:
         address = str(url.copy_with(raw_path=path.encode())) if root else f"{self.base}{path}"
         content = self._patient("POST", address, msgspec.json.encode(body), self._patience)
         self._warm = True
-        self.posted += 1
         return self._decoded(content, address, form)
 
     def complete(self, body: Mapping[str, Any]) -> Completion:
@@ -137,10 +146,14 @@ class Client:
         except _AgainError as problem:
             reason = str(problem)
         what = f"{method} {httpx.URL(address).path}"
+        more = (
+            ""
+            if body is None
+            else ", or give it more time (model: {patience: SECONDS} in calibration.yaml)"
+        )
         raise ModelError(
             f"the server {self.base} did not answer {what} in {patience:g} s (the last try: "
-            f"{reason.rstrip('.')}); see that it runs and is reachable, or give it more time "
-            "(model: {patience: SECONDS} in calibration.yaml)."
+            f"{reason.rstrip('.')}); see that it runs and is reachable{more}."
         )
 
     def _once(self, method: str, address: str, body: bytes | None, end: float) -> bytes:
@@ -157,6 +170,7 @@ class Client:
                     **({"Content-Type": "application/json"} if body else {}),
                 },
                 timeout=httpx.Timeout(left, connect=min(left, CONNECT_SECONDS)),
+                extensions={"trace": self._trace},
             ) as reply:
                 status, headers = reply.status_code, reply.headers
                 content = self._content(reply, end)

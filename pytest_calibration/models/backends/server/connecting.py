@@ -120,7 +120,8 @@ def _server_model(
     dialect = service.dialect
     digest = Digest(
         spec.location,
-        [served.id, served.root, served.parent, served.max_model_len, proof.version],
+        [served.id, served.root, served.parent, served.parent_root, served.max_model_len],
+        proof.version,
         tokenizer_digest(tokenizer),
         [dialect.after, dialect.along, repr(dialect.plain)],
     )
@@ -131,14 +132,26 @@ def _server_model(
 def _deployment(cache: Cache, server: bytes, logprobs: Sequence[float]) -> bytes:
     """Return what stands for the weights behind a server: the same where it gives the same."""
     key = Digest("deployments of a server", server).bytes()
-    known: list[list[float]] = []
+    known = _known_deployments(cache, key)
+    if _same(known, logprobs) is None:
+        cache.put(key, msgspec.json.encode([list(logprobs), *known][:_MOST_DEPLOYMENTS]))
+        # Another process may have written the same at this moment: one of the two counts.
+        known = _known_deployments(cache, key)
+    return msgspec.json.encode(_same(known, logprobs) or list(logprobs))
+
+
+def _known_deployments(cache: Cache, key: bytes) -> list[list[float]]:
     try:
-        known = msgspec.json.decode(cache.get(key) or b"[]", type=list[list[float]])
+        return msgspec.json.decode(cache.get(key) or b"[]", type=list[list[float]])
     except msgspec.MsgspecError:
         cache.mark_damaged(key)
+        return []
+
+
+def _same(known: Sequence[list[float]], logprobs: Sequence[float]) -> list[float] | None:
+    """Return what was known of a server that gives these; None where it is new."""
     for one in known:
         apart = [abs(a - b) for a, b in zip(one, logprobs, strict=False)]
-        if len(one) == len(logprobs) and max(apart) <= _SAME_DEPLOYMENT:
-            return msgspec.json.encode(one)
-    cache.put(key, msgspec.json.encode([list(logprobs), *known][:_MOST_DEPLOYMENTS]))
-    return msgspec.json.encode(list(logprobs))
+        if len(one) == len(logprobs) and max(apart, default=0.0) <= _SAME_DEPLOYMENT:
+            return one
+    return None

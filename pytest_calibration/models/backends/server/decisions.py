@@ -8,7 +8,6 @@ add up to 1 over the options, and are not those of the same checkpoint asked by 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -26,7 +25,6 @@ from pytest_calibration.text.visible import quoted
 
 ROUTE: Final = "/systemone"
 """How the address of the route ends."""
-CONFIRM_SECONDS: Final = 10.0
 _NAME: Final = "question"
 # How far a sum of probabilities may lie from 1, and a probability from what it was before.
 _SAME: Final = 0.01
@@ -57,7 +55,6 @@ class DecisionModel:
         self._model = model
         with service.trusted():
             self.proof = _prove(service.client, model)
-        self._proved = time.monotonic()
 
     @property
     def description(self) -> Mapping[str, str]:
@@ -103,7 +100,7 @@ class DecisionModel:
         try:
             with self.service.trusted():
                 found = self.service.find_all(prompts, find, report)
-            if time.monotonic() - self._proved > CONFIRM_SECONDS and self.service.asked > before:
+            if self.service.asked > before:
                 self._confirm()
         except UntrustedServerError:
             self.service.forget()
@@ -115,7 +112,6 @@ class DecisionModel:
             now = _prove(self.service.client, self._model)
             if max(abs(a - b) for a, b in zip(now, self.proof, strict=True)) > _SAME:
                 raise WrongReplyError("it gives other probabilities than when it was asked first")
-        self._proved = time.monotonic()
         self.service.confirmed()
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 from typing import Any, Final
 
+import msgspec
+
 from pytest_calibration.errors import ModelError, UntrustedServerError
 from pytest_calibration.models.backends.server.asks import Plan
 from pytest_calibration.models.backends.server.client import Client, RefusedError
@@ -87,7 +89,7 @@ def served_model(client: Client, wanted: str) -> ServedModel:
         ) from None
     found = [one for one in models if wanted in ("", one.id)]
     if len(found) == 1:
-        return found[0]
+        return _with_parent(found[0], models)
     ids = ", ".join(sorted(one.id for one in models)[:10]) or "none"
     if not wanted:
         raise ModelError(
@@ -98,6 +100,14 @@ def served_model(client: Client, wanted: str) -> ServedModel:
         f"the server {client.base} has no model {wanted!r}, but {ids}; name one of these after "
         "the '#'."
     )
+
+
+def _with_parent(served: ServedModel, models: Sequence[ServedModel]) -> ServedModel:
+    """Return an adapter with what the server says of the model that it is loaded on."""
+    parent = next((one for one in models if one.id == served.parent), served)
+    length = served.max_model_len or parent.max_model_len
+    root = None if parent is served else parent.root
+    return msgspec.structs.replace(served, max_model_len=length, parent_root=root)
 
 
 def prove(service: Service, served: ServedModel, opening: Sequence[int]) -> Proof:
@@ -126,7 +136,11 @@ def confirm(service: Service, proof: Proof) -> None:
     begin = f"the server {service.client.base} changed while it was asked"
     end = "nothing that it answered since is used; start again when it is no longer being changed."
     now = served_model(service.client, proof.model.id)
-    if (now.root, now.parent) != (proof.model.root, proof.model.parent):
+    if (now.root, now.parent, now.parent_root) != (
+        proof.model.root,
+        proof.model.parent,
+        proof.model.parent_root,
+    ):
         raise UntrustedServerError(f"{begin}: {now.id!r} is another model than before; {end}")
     with service.trusted():
         found = _along(service, proof.ids)

@@ -12,12 +12,14 @@ class ServedModel(Struct):
         id: what requests call it.
         root: what vLLM loaded it from.
         parent: the model that an adapter is loaded on.
+        parent_root: what the parent was loaded from.
         max_model_len: tokens that a prompt and its continuation may have.
     """
 
     id: str
     root: str | None = None
     parent: str | None = None
+    parent_root: str | None = None
     max_model_len: int | None = None
 
 

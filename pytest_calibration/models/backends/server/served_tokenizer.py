@@ -19,7 +19,11 @@ def tokenizer_of(served: ServedModel, settings: ServerSettings) -> Any:
     """
     from transformers import AutoTokenizer
 
-    places = [settings.tokenizer] if settings.tokenizer else [served.root, served.parent, served.id]
+    places = (
+        [settings.tokenizer]
+        if settings.tokenizer
+        else [served.root, served.parent_root, served.parent, served.id]
+    )
     reason = ""
     for place in dict.fromkeys(filter(None, places)):
         if os.path.isabs(place) and not os.path.isdir(place):

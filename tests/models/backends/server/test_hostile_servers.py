@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import re
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ pytest.importorskip("tenacity")
 from stub_server import MODEL, WORDS, Handler, Reply, Stub, serving
 
 from pytest_calibration.errors import ModelError, UntrustedServerError
-from pytest_calibration.models.backends.server import client
+from pytest_calibration.models.backends.server import client, server_model
 from pytest_calibration.models.backends.server.address import KEY
 from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.loading import LazyModel, load_model
@@ -348,6 +349,28 @@ def test_a_failure_that_passes_is_survived(
     calls = iter(range(1000))
     stub.raw = lambda handler, content: next(calls) % 3 == 0 and attack(handler, content)
     assert (ask(stub)[0] == want[0]).all()
+
+
+def test_ctrl_c_waits_for_no_answer(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that wait for a server end with the run, not when the server answers."""
+    model = served(stub)
+    model.load()
+    over = threading.Event()
+    calls = itertools.count()
+    stub.raw = lambda *_: next(calls) > 0 and over.wait()
+
+    def interrupt(done: int, *_: object) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(server_model.PROGRESS, "report", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.option_logprobs(["Rome:", "Paris:", "Oslo:"], [["A", "B"]] * 3)
+    waiting = [one for one in threading.enumerate() if one.name.startswith("calibration-server")]
+    for thread in waiting:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in waiting)
+    over.set()
 
 
 def test_a_server_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,9 @@ def test_a_question_with_labels_is_one_request(stub: Stub) -> None:
     model.option_logprobs(QUESTIONS[:1], LABELS[:1])
     before = len(stub.completions)
     model.option_logprobs(QUESTIONS, LABELS)
-    asked = stub.completions[before:]
+    *asked, last = stub.completions[before:]
+    # With which it shows that it is still the same.
+    assert "prompt_logprobs" in last
     assert len(asked) == len(QUESTIONS)
     assert all(len(body["logprob_token_ids"]) == 4 for body in asked)
     assert all(isinstance(token, int) for body in asked for token in body["prompt"])
@@ -209,6 +211,16 @@ def test_a_tokenizer_that_is_not_here_is_told(stub: Stub) -> None:
         served(stub).option_logprobs(QUESTIONS, LABELS)
     named = served(stub, tokenizer=str(stub.folder)).option_logprobs(QUESTIONS, LABELS)
     assert len(named) == len(QUESTIONS)
+
+
+def test_an_adapter_has_what_its_parent_has(stub: Stub) -> None:
+    """Its tokenizer and the length of its context, of which a server says nothing for itself."""
+    base = {"id": "base", "root": str(stub.folder), "max_model_len": stub.longest}
+    adapter = {"id": MODEL, "root": "/not/here", "parent": "base"}
+    stub.spoil = lambda reply: {"data": [base, adapter]} if "data" in reply else reply
+    model = served(stub)
+    assert len(model.option_logprobs(QUESTIONS, LABELS)) == len(QUESTIONS)
+    assert model.load().max_tokens == stub.longest - 2
 
 
 def test_the_only_model_needs_no_name(stub: Stub) -> None:
