@@ -208,9 +208,8 @@ def report(options: argparse.Namespace, work: Path, wrong: list[str]) -> Iterato
         f"questions a second, {middle(rounds[THEIRS], 'cpu') / middle(rounds[OURS], 'cpu'):.1f} "
         "times fewer processor seconds of the server."
     )
-    here = float(
-        np.abs(in_process(work / options.model, options.n) - rounds[OURS][0].answers).max()
-    )
+    alone = in_process(work / options.model, options.n)
+    here = float(np.abs(alone - rounds[OURS][0].answers).max())
     yield ""
     yield f"Against the same checkpoint in one process, without a server: max |Δ log P| {here:.1e}."
     if max(differ, here) > SAME_LOGPROB or others:
