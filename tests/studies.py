@@ -109,7 +109,11 @@ def whole_study(seeds: int = 2) -> list[Any]:
                 parent,
                 seed,
                 epochs=2,
-                extra={"train_seconds": 10.0, "forward_passes": 600},
+                extra={
+                    "train_seconds": 10.0,
+                    "forward_passes": 600,
+                    **({"reward_accuracy": 0.6} if kind == "reward" else {}),
+                },
             )
             for name, kind, parent in (
                 (aligned, "dpo", tuned),
