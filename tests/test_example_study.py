@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,25 +14,14 @@ from threading import Event
 from typing import Any
 
 import pytest
+from studies import module
 
 from pytest_calibration.models.spec import parse_spec
 
-EXAMPLE = Path(__file__).parent.parent / "example_project"
 KINDS = {
     *("pretrain", "sft", "dpo", "reward", "rloo", "temperature", "label_smoothing", "cft", "rcft"),
     *("accuracy_only", "ece_only"),
 }
-
-
-def module(name: str) -> Any:
-    """Return a module of the study; none of those used here needs torch."""
-    added = [str(EXAMPLE / "study"), str(EXAMPLE)]
-    sys.path[:0] = added
-    try:
-        return importlib.import_module(name)
-    finally:
-        for folder in added:
-            sys.path.remove(folder)
 
 
 stages, study, world = module("stages"), module("study"), module("world")
