@@ -230,14 +230,17 @@ def _pictures(study: Study) -> Iterator[str]:
     yield ""
     yield (
         f"ECE of every checkpoint of seed {study.shown_seed}, in order of the pipeline. Where the "
-        "gate found one worse than its parent, it has a red ring."
+        "gate found one worse than its parent, it has a ring."
     )
     yield ""
     yield "![ECE of every checkpoint along the pipeline, by probe](study/drift.png)"
     yield ""
     yield "## Reliability by stage"
     yield ""
-    yield "The last checkpoint of each training, in grey its parent."
+    yield (
+        "The last checkpoint of each training, in grey its parent. A filled point lies outside the "
+        "band in which a calibrated model's accuracy lies 95 % of the time."
+    )
     yield ""
     for probe in study.probes:
         yield f"![Reliability diagrams of the stages on {probe}](study/reliability-{probe}.png)"
