@@ -11,7 +11,8 @@
     │   └── ItemError         one row of an items file, named by file and line
     ├── ModelError            a model that cannot be loaded or scored
     │   ├── MissingExtra      (also ImportError)  an optional package is not installed
-    │   └── TokenBoundaryError  the tokenizer merges a prompt with what follows it
+    │   ├── TokenBoundaryError  the tokenizer merges a prompt with what follows it
+    │   └── UntrustedServerError  a server whose numbers cannot be the model's
     ├── ReportError           a report that cannot be read back
     ├── HistoryError          a history that cannot be read or written
     └── BaselineError         a stored baseline
@@ -74,6 +75,10 @@ class MissingExtra(ModelError, ImportError):  # noqa: N818  reads as the conditi
 
 class TokenBoundaryError(ModelError):
     """``encode(prompt + option)`` does not start with ``encode(prompt)``."""
+
+
+class UntrustedServerError(ModelError):
+    """A server that did not prove that its numbers are the model's: none of them is used."""
 
 
 class ReportError(CalibrationError):

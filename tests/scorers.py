@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from checkpoints import VOCABULARY, new_model, quietly
 
-from pytest_calibration.models.backends.transformers.rows import Row, RowScores
 from pytest_calibration.models.backends.transformers.scorer import Scorer
+from pytest_calibration.models.causal.rows import Row, RowScores
 
 CONTEXT: Final = 128
 Numbers = np.ndarray[Any, np.dtype[np.float64]]

@@ -45,6 +45,12 @@ ROOMS: dict[str, tuple[str, str]] = {
     "models.cached_answers": ("errors models", "numpy"),
     "models.loading": ("errors models progress", "numpy"),
     "models.text_classifier": ("errors predictions", "numpy"),
+    "models.causal": ("errors text models.protocols models.stops models.causal", "numpy"),
+    "models.backends.server": (
+        "errors extras progress text models.backends models.cache models.causal models.digests "
+        "models.places models.protocols models.settings models.stops",
+        "httpx msgspec numpy tenacity",
+    ),
     "models.backends.transformers": (
         "errors extras input_files progress text models",
         "numpy torch transformers",
@@ -85,7 +91,11 @@ ROOMS: dict[str, tuple[str, str]] = {
 }
 # What only these may import anywhere, also inside a function.
 HEAVY = frozenset({"torch", "transformers", "peft", "safetensors", "accelerate", "trl"})
-HEAVY_ROOMS = frozenset({"models.backends.transformers", "remedies", "training"})
+HEAVY_ROOMS = frozenset(
+    {"models.backends.transformers", "remedies", "training"}
+    # Of transformers the tokenizer alone.
+    | {"models.backends.server.served_tokenizer"}
+)
 # What the numpy core knows nothing of, not even inside a function.
 NUMPY_CORE = frozenset(
     {"predictions", "metrics", "uncertainty", "measurement", "gate", "diagnosis", "reports.model"}

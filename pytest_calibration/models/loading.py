@@ -89,6 +89,9 @@ class LazyModel(CachedAnswers):
                 raise
             self.use.loads += 1
             self.note(self._model.notes)
+            keep_in = getattr(self._model, "keep_in", None)
+            if keep_in is not None and self.cache is not None and self.cache_key is not None:
+                keep_in(self.cache, self.cache_key)
         return self._model
 
     def note(self, sentences: Sequence[str]) -> None:

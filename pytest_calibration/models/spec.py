@@ -150,7 +150,8 @@ def _short(parts: list[str], others: list[list[str]]) -> str:
 
 
 def _parts(spec: ModelSpec) -> list[str]:
-    path = Path(spec.location)
+    # Of a model on a server, its id is the last part.
+    path = Path(spec.location if spec.local else spec.location.replace("#", "/"))
     parts = (path.resolve() if spec.local else path).parts
     names = [_UNSAFE.sub("-", part).strip("-") or "model" for part in parts if part not in "/\\"]
     out = names or ["model"]

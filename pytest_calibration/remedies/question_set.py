@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import UsageError
-from pytest_calibration.models.backends.transformers.chat import rendered
-from pytest_calibration.models.backends.transformers.encoding import TextEncoder, check_boundary
-from pytest_calibration.models.backends.transformers.in_memory import excerpt
+from pytest_calibration.models.causal.chat import rendered
+from pytest_calibration.models.causal.encoding import TextEncoder, check_boundary, excerpt
 from pytest_calibration.models.protocols import Message
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.remedies.losses import IGNORED

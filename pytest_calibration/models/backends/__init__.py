@@ -5,6 +5,8 @@ in :data:`BACKENDS`. It is imported when first needed, and imports heavy package
 
 ``transformers``
     checkpoints and adapters of Hugging Face, on disk or on the hub.
+``server``
+    models on servers with a completions API, by address.
 ``own``
     functions and objects of a project, by the module that has them.
 """
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 BACKENDS: Final[dict[str, str]] = {
     "transformers": f"{__name__}.transformers",
+    "server": f"{__name__}.server",
     "own": f"{__name__}.own",
 }
 """Name to module. The first backend that takes a spec has it."""

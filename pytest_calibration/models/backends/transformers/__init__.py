@@ -16,19 +16,13 @@ With torch:
 ``in_memory``, ``choosing``
     what all models in memory have, and which class asks a model.
 ``transformers_model``
-    a causal language model: windows, greedy continuation.
-``encoding``
-    prompts and what may follow them to tokens.
+    a causal language model, asked as ``models.causal`` asks one.
 ``classifier_models``
     classifiers of texts and of words, reward models.
-``harness_requests``
-    the log-likelihood requests of lm-eval, tokenised as the harness does.
 ``reading``, ``kinds``, ``adapters``
     from a checkpoint on disk to weights in memory.
 ``used_weights``, ``foreign_code``
     weights that a model would not use, and code that it would bring along.
-``rows``
-    a sequence, the positions in it that are read, and their scores.
 ``scorer``
     rows to scores within a budget of tokens; chooses one of the two paths below.
 ``shared_path``, ``sharing``, ``attention``

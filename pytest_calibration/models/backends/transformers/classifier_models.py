@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends.transformers.in_memory import (
     ModelInMemory,
-    check_texts,
     evaluating,
-    excerpt,
     explained,
 )
 from pytest_calibration.models.backends.transformers.kinds import (
@@ -33,6 +31,7 @@ from pytest_calibration.models.backends.transformers.kinds import (
 )
 from pytest_calibration.models.backends.transformers.reading import quiet
 from pytest_calibration.models.backends.transformers.scorer import BUDGET, is_memory
+from pytest_calibration.models.causal.encoding import check_texts, excerpt
 from pytest_calibration.models.protocols import Text, Truncation
 from pytest_calibration.progress import PROGRESS
 from pytest_calibration.text.visible import quoted

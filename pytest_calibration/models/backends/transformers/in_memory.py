@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Final, Self
@@ -13,13 +13,12 @@ import transformers
 
 from pytest_calibration.errors import CalibrationError, ModelError
 from pytest_calibration.models.backends import ModelSpec
-from pytest_calibration.models.backends.transformers.chat import rendered
 from pytest_calibration.models.backends.transformers.kinds import of_another_kind
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.reading import Checkpoint, quiet, read
+from pytest_calibration.models.causal.chat import rendered
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.protocols import Message
-from pytest_calibration.text.visible import has_half_pair
 
 # What makes a model return named outputs, and no more of them than are read.
 _PLAIN_OUTPUT: Final = {
@@ -261,23 +260,6 @@ def _bytes(values: torch.Tensor) -> bytes:
 def without_adapter(model: Any) -> Any:
     """Return the model of transformers in a peft model; any other as it is."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def check_texts(name: str, texts: Iterable[str]) -> None:
-    """Raise ModelError for a text that no tokenizer takes."""
-    for text in texts:
-        if has_half_pair(text):
-            raise ModelError(
-                f"{name}: the text {excerpt(text)} holds half a surrogate pair (an emoji cut in "
-                "two?), which is no character; cut texts between characters."
-            )
-
-
-def excerpt(text: str, *, tail: bool = False, size: int = 40) -> str:
-    """Return the begin or end of a text, quoted."""
-    if len(text) <= size:
-        return repr(text)
-    return f"...{text[-size:]!r}" if tail else f"{text[:size]!r}..."
 
 
 def max_tokens(model: Any) -> float:

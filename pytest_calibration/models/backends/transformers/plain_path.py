@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from pytest_calibration.models.backends.transformers.attention import to_device
-from pytest_calibration.models.backends.transformers.rows import Row, ScoreTable
 from pytest_calibration.models.backends.transformers.vocabulary import Collector, Vocabulary
+from pytest_calibration.models.causal.rows import Row, ScoreTable
 
 
 class PlainPath:

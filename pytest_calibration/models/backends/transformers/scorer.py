@@ -13,16 +13,13 @@ from numpy.typing import NDArray
 
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends.transformers.attention import UnknownAttentionError
-from pytest_calibration.models.backends.transformers.decoding import (
-    Continuation,
-    Decoder,
-    batches,
-)
+from pytest_calibration.models.backends.transformers.decoding import Decoder, batches
 from pytest_calibration.models.backends.transformers.onednn import products_of
 from pytest_calibration.models.backends.transformers.plain_path import PlainPath
-from pytest_calibration.models.backends.transformers.rows import Row, RowScores, ScoreTable
 from pytest_calibration.models.backends.transformers.shared_path import SharedPath
 from pytest_calibration.models.backends.transformers.vocabulary import Vocabulary
+from pytest_calibration.models.causal.continuation import Continuation
+from pytest_calibration.models.causal.rows import Row, RowScores, ScoreTable
 from pytest_calibration.progress import PROGRESS
 
 # Tokens of a pass: on a CPU few enough for its cache, on a GPU enough to keep it busy.

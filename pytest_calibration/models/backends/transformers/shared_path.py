@@ -17,7 +17,6 @@ from pytest_calibration.models.backends.transformers.attention import (
     to_device,
     trimmed_to_reads,
 )
-from pytest_calibration.models.backends.transformers.rows import Row, ScoreTable
 from pytest_calibration.models.backends.transformers.sharing import (
     Segment,
     batches,
@@ -26,6 +25,7 @@ from pytest_calibration.models.backends.transformers.sharing import (
     tokens_of,
 )
 from pytest_calibration.models.backends.transformers.vocabulary import Collector, Vocabulary
+from pytest_calibration.models.causal.rows import Row, ScoreTable
 
 # Tokens whose keys and values are kept at once, at least: with fewer, the passes over the segments
 # that follow them would be small.

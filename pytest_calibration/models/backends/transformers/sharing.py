@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.models.backends.transformers.rows import Row, ScoreTable
+from pytest_calibration.models.causal.rows import Row, ScoreTable
 
 # A shared prefix costs every token after it one more piece of attention. To compute a few tokens
 # several times, or few beside what follows, costs less.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pytest_calibration.models.backends.transformers import onednn
 from pytest_calibration.models.backends.transformers.attention import to_device
-from pytest_calibration.models.backends.transformers.rows import ScoreTable
+from pytest_calibration.models.causal.rows import ScoreTable
 
 Index: TypeAlias = NDArray[np.int64]
 

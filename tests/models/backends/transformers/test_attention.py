@@ -24,8 +24,8 @@ from pytest_calibration.models.backends.transformers.attention import (
     _shared_attention,
     active,
 )
-from pytest_calibration.models.backends.transformers.rows import Row, ScoreTable
 from pytest_calibration.models.backends.transformers.sharing import Segment, forest
+from pytest_calibration.models.causal.rows import Row, ScoreTable
 
 pytestmark = pytest.mark.torch
 

@@ -25,11 +25,11 @@ import transformers
 
 from pytest_calibration import Facts, MultipleChoice, load_model
 from pytest_calibration.errors import ModelError
-from pytest_calibration.models.backends.transformers.chat import rendered
 from pytest_calibration.models.backends.transformers.transformers_model import (
     TransformersModel,
 )
 from pytest_calibration.models.cache import Cache
+from pytest_calibration.models.causal.chat import rendered
 from pytest_calibration.models.loading import LazyModel
 from pytest_calibration.models.protocols import ChatModel, Message
 

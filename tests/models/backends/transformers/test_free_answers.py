@@ -17,10 +17,10 @@ pytest.importorskip("transformers")
 
 from pytest_calibration import Agreement, PTrue, SequenceLogprob, Verbalized  # noqa: E402
 from pytest_calibration.errors import ProbeError  # noqa: E402
-from pytest_calibration.models.backends.transformers.decoding import uniform  # noqa: E402
 from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
     TransformersModel,
 )
+from pytest_calibration.models.causal.continuation import uniform  # noqa: E402
 from pytest_calibration.probes.agreement import seeds_of  # noqa: E402
 from pytest_calibration.probes.answer_matching import normalised  # noqa: E402
 from pytest_calibration.probes.free_answer import HEADER  # noqa: E402

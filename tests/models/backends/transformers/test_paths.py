@@ -32,9 +32,9 @@ from scorers import (
 )
 
 from pytest_calibration.models.backends.transformers import sharing
-from pytest_calibration.models.backends.transformers.rows import Row
 from pytest_calibration.models.backends.transformers.scorer import Scorer
 from pytest_calibration.models.backends.transformers.shared_path import SharedPath
+from pytest_calibration.models.causal.rows import Row
 
 pytestmark = pytest.mark.torch
 

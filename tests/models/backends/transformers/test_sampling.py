@@ -17,14 +17,12 @@ from numpy.testing import assert_allclose
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from pytest_calibration.models.backends.transformers.decoding import (  # noqa: E402
-    Decoder,
-    uniform,
-)
+from pytest_calibration.models.backends.transformers.decoding import Decoder  # noqa: E402
 from pytest_calibration.models.backends.transformers.transformers_model import (  # noqa: E402
     TransformersModel,
 )
 from pytest_calibration.models.cache import Cache  # noqa: E402
+from pytest_calibration.models.causal.continuation import uniform  # noqa: E402
 from pytest_calibration.models.loading import load_model  # noqa: E402
 from pytest_calibration.models.protocols import SamplingModel  # noqa: E402
 

@@ -19,10 +19,10 @@ from scorers import apart, family_of_rows, make, reference, scorer_of
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends.transformers import scorer as module
 from pytest_calibration.models.backends.transformers import shared_path, sharing
-from pytest_calibration.models.backends.transformers.rows import Row, ScoreTable
 from pytest_calibration.models.backends.transformers.scorer import Scorer
 from pytest_calibration.models.backends.transformers.sharing import Segment
 from pytest_calibration.models.backends.transformers.vocabulary import Vocabulary
+from pytest_calibration.models.causal.rows import Row, ScoreTable
 from pytest_calibration.progress import PROGRESS
 
 pytestmark = pytest.mark.torch

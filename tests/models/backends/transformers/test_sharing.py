@@ -13,7 +13,6 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from pytest_calibration.models.backends.transformers import sharing
-from pytest_calibration.models.backends.transformers.rows import Row, ScoreTable
 from pytest_calibration.models.backends.transformers.shared_path import _split_by_kept
 from pytest_calibration.models.backends.transformers.sharing import (
     MIN_SHARE,
@@ -24,6 +23,7 @@ from pytest_calibration.models.backends.transformers.sharing import (
     in_order,
     tokens_of,
 )
+from pytest_calibration.models.causal.rows import Row, ScoreTable
 
 pytestmark = pytest.mark.torch
 

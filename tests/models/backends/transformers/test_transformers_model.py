@@ -287,7 +287,7 @@ def test_single_token_options_of_a_whole_vocabulary_sum_to_one(neox: Path) -> No
     """The probabilities of all tokens after one prompt sum to 1."""
     model = load(neox).load()
     head = reference(neox).encode(PROMPTS[0])
-    from pytest_calibration.models.backends.transformers.rows import Row
+    from pytest_calibration.models.causal.rows import Row
 
     every = list(range(VOCABULARY))
     (score,) = model._scorer.score([Row(head, [len(head) - 1] * VOCABULARY, every)])
@@ -313,7 +313,7 @@ def test_sliding_window_is_kept(checkpoints: dict[str, Path]) -> None:
     ids = reference(checkpoints["mistral"]).encode(CORPUS[1])
     reach = 2 * (WINDOW - 1)
     last = len(ids) - 1
-    from pytest_calibration.models.backends.transformers.rows import Row
+    from pytest_calibration.models.causal.rows import Row
 
     def score(changed: int | None) -> float:
         row = [(token + 7) % VOCABULARY if i == changed else token for i, token in enumerate(ids)]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from pytest_calibration.errors import ModelError
-from pytest_calibration.models.backends.transformers.rows import Row, RowScores
+from pytest_calibration.models.causal.rows import Row, RowScores
 from pytest_calibration.models.protocols import Likelihood
 from pytest_calibration.text.visible import quoted
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from pytest_calibration.errors import ModelError, TokenBoundaryError
-from pytest_calibration.models.backends.transformers.in_memory import excerpt
+from pytest_calibration.text.visible import has_half_pair
 
 # Where a prompt may be cut, to tokenise both parts separately: between a word and the space after
 # it, where tokenizers split texts into words. It is checked each time.
@@ -123,6 +123,23 @@ def check_boundary(head: list[int], ids: list[int], prompt: str, option: str) ->
         )
     if len(ids) == len(head):
         raise ModelError(f"the option {option!r} adds no token to {excerpt(prompt, tail=True)}.")
+
+
+def check_texts(name: str, texts: Iterable[str]) -> None:
+    """Raise ModelError for a text that no tokenizer takes."""
+    for text in texts:
+        if has_half_pair(text):
+            raise ModelError(
+                f"{name}: the text {excerpt(text)} holds half a surrogate pair (an emoji cut in "
+                "two?), which is no character; cut texts between characters."
+            )
+
+
+def excerpt(text: str, *, tail: bool = False, size: int = 40) -> str:
+    """Return the begin or end of a text, quoted."""
+    if len(text) <= size:
+        return repr(text)
+    return f"...{text[-size:]!r}" if tail else f"{text[:size]!r}..."
 
 
 def _cut(prompt: str) -> int:

@@ -13,8 +13,8 @@ pytest.importorskip("transformers")
 from checkpoints import bpe, new_model
 
 from pytest_calibration.errors import ModelError
-from pytest_calibration.models.backends.transformers.harness_requests import encoded
 from pytest_calibration.models.backends.transformers.transformers_model import TransformersModel
+from pytest_calibration.models.causal.harness_requests import encoded
 
 pytestmark = pytest.mark.torch
 CONTEXT = "The capital of France is"

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from pytest_calibration.models.backends.transformers import encoding as module
-from pytest_calibration.models.backends.transformers.encoding import TAIL, _cut
 from pytest_calibration.models.backends.transformers.transformers_model import TransformersModel
+from pytest_calibration.models.causal import encoding as module
+from pytest_calibration.models.causal.encoding import TAIL, _cut
 
 pytestmark = pytest.mark.torch
 

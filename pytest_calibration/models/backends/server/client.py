@@ -1,0 +1,242 @@
+"""Requests to a server: bounded in size and time, tried again where that may help.
+
+Nothing that a server answers is believed here beyond its form: what does not have the form of the
+API raises.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Mapping
+from threading import Event
+from typing import Any, Final, TypeVar
+
+import httpx
+import msgspec
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_before_delay,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+
+from pytest_calibration.errors import ModelError, UntrustedServerError
+from pytest_calibration.models.backends.server.address import KEY, authorization, redacted
+from pytest_calibration.models.backends.server.replies import Completion
+from pytest_calibration.text.visible import visible
+
+T = TypeVar("T")
+
+MOST_BYTES: Final = 64 << 20
+"""Of one reply."""
+CONNECT_SECONDS: Final = 10.0
+START_SECONDS: Final = 20.0
+"""In which a server must answer at all, all tries together."""
+TRY_SECONDS: Final = 120.0
+"""In which one try must be answered, but the first: a fresh server is slow once."""
+FIRST_WAIT: Final = 0.5
+"""Seconds before a second try, at most; twice as long before each further one."""
+_MOST_WAIT: Final = 30.0
+_AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+
+
+class _AgainError(Exception):
+    """A try that failed and may succeed later; ``wait`` is how many seconds the server asks for."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class RefusedError(ModelError):
+    """The server answered that it does not do what was asked."""
+
+
+class Client:
+    """Speaks to one server; any number of threads may use it.
+
+    Args:
+        base: address of its API, such as ``http://host:8000/v1``.
+        patience: seconds in which a request must be answered, all tries together.
+        concurrency: connections at one time.
+
+    Attributes:
+        base: as given.
+        posted: how many requests with a body were answered.
+    """
+
+    def __init__(self, base: str, patience: float, concurrency: int) -> None:
+        self.base = base
+        self.posted = 0
+        self._patience = patience
+        self._warm = False
+        self._closed = Event()
+        # Without compression, so that a reply is as large as it looks. No redirect is followed: it
+        # would take the key elsewhere.
+        self._http = httpx.Client(
+            headers={"Accept-Encoding": "identity", "Accept": "application/json"},
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+        )
+        # A model that is dropped leaves no connection behind.
+        weakref.finalize(self, self._http.close)
+
+    def close(self) -> None:
+        """End what waits, and close all connections."""
+        self._closed.set()
+        self._http.close()
+
+    def get(self, path: str, form: type[T], *, root: bool = False) -> T:
+        """Ask for something small, at the API or (``root``) at the root of the server.
+
+        Raises:
+            RefusedError: there is no such thing.
+            ModelError: the server cannot be reached, or does not answer in time.
+            UntrustedServerError: the answer has another form.
+        """
+        url = httpx.URL(self.base)
+        address = str(url.copy_with(raw_path=path.encode())) if root else f"{self.base}{path}"
+        return self._decoded(self._patient("GET", address, None, START_SECONDS), address, form)
+
+    def post(self, path: str, body: Mapping[str, Any], form: type[T], *, root: bool = False) -> T:
+        """Send a request with a body; errors as for :meth:`get`."""
+        url = httpx.URL(self.base)
+        address = str(url.copy_with(raw_path=path.encode())) if root else f"{self.base}{path}"
+        content = self._patient("POST", address, msgspec.json.encode(body), self._patience)
+        self._warm = True
+        self.posted += 1
+        return self._decoded(content, address, form)
+
+    def complete(self, body: Mapping[str, Any]) -> Completion:
+        """Ask for a completion."""
+        return self.post("/completions", body, Completion)
+
+    # --- how -----------------------------------------------------------------------------------
+
+    def _patient(self, method: str, address: str, body: bytes | None, patience: float) -> bytes:
+        """Try until there is an answer; return its content."""
+        began = time.monotonic()
+        tries = Retrying(
+            retry=retry_if_exception_type(_AgainError),
+            stop=stop_before_delay(patience) | stop_when_event_set(self._closed),
+            wait=_wait,
+            sleep=sleep_using_event(self._closed),
+            reraise=True,
+        )
+        longest = TRY_SECONDS if self._warm else patience
+        try:
+            for attempt in tries:
+                with attempt:
+                    now = time.monotonic()
+                    end = min(began + patience, now + longest)
+                    return self._once(method, address, body, end)
+        except _AgainError as problem:
+            reason = str(problem)
+        what = f"{method} {httpx.URL(address).path}"
+        raise ModelError(
+            f"the server {self.base} did not answer {what} in {patience:g} s (the last try: "
+            f"{reason.rstrip('.')}); see that it runs and is reachable, or give it more time "
+            "(model: {patience: SECONDS} in calibration.yaml)."
+        )
+
+    def _once(self, method: str, address: str, body: bytes | None, end: float) -> bytes:
+        """Try once, until ``end``; return the content of a good reply."""
+        left = max(end - time.monotonic(), 0.1)
+        # What a library raises holds the request with its key, so nothing is chained to it.
+        try:
+            with self._http.stream(
+                method,
+                address,
+                content=body,
+                headers={
+                    **authorization(),
+                    **({"Content-Type": "application/json"} if body else {}),
+                },
+                timeout=httpx.Timeout(left, connect=min(left, CONNECT_SECONDS)),
+            ) as reply:
+                status, headers = reply.status_code, reply.headers
+                content = self._content(reply, end)
+        except httpx.InvalidURL as problem:
+            raise ModelError(f"{self.base} is no address: {problem}.") from None
+        except httpx.TimeoutException:
+            raise _AgainError("it took too long") from None
+        except (httpx.HTTPError, httpx.StreamError, RuntimeError) as problem:
+            text = " ".join(str(problem).split())[:200] or type(problem).__name__
+            raise _AgainError(text) from None
+        if 200 <= status < 300:
+            return content
+        said = f"HTTP {status}{_said(content)}"
+        if status in _AGAIN:
+            raise _AgainError(said, _seconds(headers.get("retry-after", "")))
+        if 300 <= status < 400:
+            raise UntrustedServerError(
+                f"the server {self.base} redirects to another place ({said}), which is not "
+                "followed, since the key would go there; give the address that it redirects to."
+            )
+        if status in (401, 403):
+            raise ModelError(
+                f"the server {self.base} refuses the key of {KEY}, or asks for one ({said}); set "
+                "that environment variable."
+            )
+        raise RefusedError(f"the server {self.base} refuses a request ({said}).")
+
+    def _content(self, reply: httpx.Response, end: float) -> bytes:
+        """Read a reply as far as is allowed."""
+        coding = reply.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ("", "identity"):
+            raise UntrustedServerError(
+                f"the server {self.base} compresses its replies ({visible(coding, 40)}), which it "
+                "was told not to do; a proxy may do so: ask the server itself."
+            )
+        parts, size = [], 0
+        for part in reply.iter_raw():
+            size += len(part)
+            if size > MOST_BYTES:
+                raise UntrustedServerError(
+                    f"the server {self.base} sends a reply of more than {MOST_BYTES >> 20} MiB; no "
+                    "answer of a completions API is as large."
+                )
+            if time.monotonic() > end:
+                raise _AgainError("its reply came too slowly")
+            parts.append(part)
+        return redacted(b"".join(parts))
+
+    def _decoded(self, content: bytes, address: str, form: type[T]) -> T:
+        try:
+            return msgspec.json.decode(content, type=form)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as problem:
+            raise UntrustedServerError(
+                f"the server {self.base} answers {httpx.URL(address).path} with what is no reply "
+                f"of this API ({str(problem)[:200].rstrip('.')})."
+            ) from None
+
+
+def _wait(state: RetryCallState) -> float:
+    """Wait as long as the server asks, within reason, or twice as long each time with jitter."""
+    problem = state.outcome.exception() if state.outcome else None
+    asked = problem.wait if isinstance(problem, _AgainError) else 0.0
+    jitter: float = wait_random_exponential(FIRST_WAIT, _MOST_WAIT)(state)
+    return max(min(asked, _MOST_WAIT), jitter)
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < 9 else 0.0
+
+
+def _said(content: bytes) -> str:
+    """Return what an error reply says, quoted; of a reply in JSON its message."""
+    text = content[:2000].decode("utf-8", "replace")
+    try:
+        value = msgspec.json.decode(content)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        value = None
+    for name in ("error", "message", "detail"):
+        if isinstance(value, dict) and name in value:
+            value = value[name]
+            text = value if isinstance(value, str) else str(value)[:2000]
+    text = " ".join(text.split())
+    return f": {visible(text, 200)}" if text else ""
