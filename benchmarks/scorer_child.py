@@ -169,8 +169,9 @@ def imports(engine: str) -> None:
 
         # As load_model does: how threads wait is settled when torch is imported.
         with patient_threads():
-            import pytest_calibration.models.backends.transformers.choosing  # noqa: F401
             from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+            import pytest_calibration.models.backends.transformers.choosing  # noqa: F401
     else:
         import lm_eval.models.huggingface  # noqa: F401
 
