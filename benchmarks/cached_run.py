@@ -4,19 +4,15 @@
 
     python benchmarks/cached_run.py               # 15 pairs, about two minutes on two cores
     python benchmarks/cached_run.py --pairs 5
-    python benchmarks/cached_run.py --pairs 5 --questions 10000   # one probe, not the example
 
 The example's tests run once to fill a cache; then they run again over it, in turn with as many
 empty tests in a pytest that does not load this plugin, each in a process of its own. Printed are
 the medians of wall and CPU time and the goal: at most 1.5 times the bare run plus 0.5 seconds.
-With ``--questions`` one test asks so many questions with five solved examples each; the goal for
-10,000 is 2 seconds of CPU time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -63,64 +59,37 @@ def timed(args: Sequence[str], folder: Path, compiled: Path) -> tuple[float, flo
     return wall, cpu, result.stdout
 
 
-def write_project(folder: Path, n: int) -> None:
-    """Write a project with one probe of n questions about sums."""
-    folder.mkdir()
-    (folder / "pytest.ini").write_text("[pytest]\n")
-    (folder / "calibration.yaml").write_text(
-        "probes: {sums: {kind: multiple_choice, path: sums.jsonl, shots: 5}}\n"
-    )
-    (folder / "test_sums.py").write_text(
-        "from pytest_calibration import assert_ece_below\n\n\n"
-        "def test_sums(calibration):\n"
-        '    assert_ece_below(calibration.run("sums"), 1)\n'
-    )
-    with (folder / "sums.jsonl").open("w") as file:
-        for i in range(n):
-            a, b = divmod(i, 100)
-            options = [str(a + b + off) for off in range(4)]
-            row = {"question": f"What is {a} + {b}?", "options": options, "answer": 0}
-            file.write(json.dumps(row) + "\n")
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--questions", type=int, default=0, help="ask these, not the example")
-    options = parser.parse_args()
-    pairs = options.pairs
+    pairs = parser.parse_args().pairs
     if pairs < 1:
         parser.error(f"--pairs must be at least 1, got {pairs}")
     with TemporaryDirectory() as name:
         folder = Path(name) / "tests"
         folder.mkdir()
         code = Path(name) / "code"
-        project, of = EXAMPLE, str(EXAMPLE / "tests")
-        if options.questions:
-            project = Path(name) / "project"
-            of = str(project)
-            write_project(project, options.questions)
-        full = [of, "-p", "pytest_calibration.plugin"]
+        full = [str(EXAMPLE / "tests"), "-p", "pytest_calibration.plugin"]
         full += [f"--calibration-model={BASE}", f"--calibration-cache-dir={folder / 'kept'}"]
-        _, _, said = timed(full, project, code)
+        _, _, said = timed(full, EXAMPLE, code)
         (tests,) = re.findall(r"(\d+) passed in", said)
         (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / "test_empty.py").write_text(
             "".join(f"def test_{i}():\n    pass\n\n\n" for i in range(int(tests)))
         )
         # Both once more, unmeasured: what is compiled is compiled then.
-        timed(full, project, code)
+        timed(full, EXAMPLE, code)
         timed([str(folder)], folder, code)
         cached, bare = [], []
         for _ in range(pairs):
-            wall, cpu, said = timed(full, project, code)
+            wall, cpu, said = timed(full, EXAMPLE, code)
             if "answers from cache: all (no model was loaded)." not in said:
                 raise SystemExit(f"not all came from the cache:\n{said}")
             cached.append((wall, cpu))
             wall, cpu, _ = timed([str(folder)], folder, code)
             bare.append((wall, cpu))
-    for what, rows in (("cached run", cached), (f"{tests} empty tests", bare)):
+    for what, rows in (("cached example", cached), (f"{tests} empty tests", bare)):
         wall, cpu = (median(column) for column in zip(*rows, strict=True))
         print(f"{what:<16} wall {wall:6.3f} s   CPU {cpu:6.3f} s")
     for i, kind in enumerate(("wall", "CPU")):
