@@ -166,6 +166,20 @@ def test_the_looks_are_at_shares_of_what_both_sides_have() -> None:
     assert later.fractions == ((0.5, 1.0), 1)
 
 
+@pytest.mark.parametrize("alpha", [0.05, 1e-6, 1e-12])
+@pytest.mark.parametrize("known", [1, 20, 500])
+def test_a_baseline_of_whose_items_few_are_known_is_waited_for(known: int, alpha: float) -> None:
+    """A sliver of it decides nothing, at whatever level."""
+    before, after = two_runs(2000, 1, 1.0)
+    order = np.argsort(after.item_ids)
+    small = before.take(np.concatenate([order[:known], order[-1500:]]))
+    verdict = compare(first(after, 0.25), small, look=look_at(after, 1), alpha=alpha)
+    assert verdict.n == known
+    assert verdict.look is not None
+    if known < 50:
+        assert (verdict.state, verdict.look.stopped) == (State.INCONCLUSIVE, False)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_grouped_items_are_looked_at_by_group(seed: int) -> None:
     """A look at whole groups is one of as many units; its share is that of the items."""
