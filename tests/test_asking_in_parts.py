@@ -210,6 +210,7 @@ def test_a_model_scores_what_was_asked_and_nothing_twice(case: str, tmp_path: Pa
     for part in found.in_turn():
         share = part.sizes[-1] / len(whole)
         assert len(part.predictions) == part.sizes[-1]
+        assert part.predictions.signature.hard.items() <= whole.signature.hard.items()
         assert share < SHARES[part.number - 1] + 0.1
         assert sum(model.scored.values()) == pytest.approx(share * everything, rel=0.12)
         assert known < {*part.predictions.item_ids.tolist()}
