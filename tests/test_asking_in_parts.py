@@ -211,6 +211,9 @@ def test_a_model_scores_what_was_asked_and_nothing_twice(case: str, tmp_path: Pa
         share = part.sizes[-1] / len(whole)
         assert len(part.predictions) == part.sizes[-1]
         assert part.predictions.signature.hard.items() <= whole.signature.hard.items()
+        same = whole.take(np.isin(whole.item_ids, part.predictions.item_ids))
+        assert np.array_equal(part.predictions.confidence, same.confidence)
+        assert np.array_equal(part.predictions.correct, same.correct)
         assert share < SHARES[part.number - 1] + 0.1
         assert sum(model.scored.values()) == pytest.approx(share * everything, rel=0.12)
         assert known < {*part.predictions.item_ids.tolist()}
