@@ -44,6 +44,7 @@ import numpy as np
 from pages import publish
 from scorer import machine, say, table
 from scorer_child import Floats
+from server_child import chosen
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "tests" / "servers"))
@@ -207,8 +208,24 @@ def report(options: argparse.Namespace, work: Path, wrong: list[str]) -> Iterato
         f"questions a second, {middle(rounds[THEIRS], 'cpu') / middle(rounds[OURS], 'cpu'):.1f} "
         "times fewer processor seconds of the server."
     )
-    if differ > SAME_LOGPROB or others:
-        wrong.append(f"max |Δ log P| {differ:.1e}, other answers: {others}")
+    alone = in_process(work / options.model, options.n)
+    here = float(np.abs(alone - rounds[OURS][0].answers).max())
+    yield ""
+    yield f"Against the same checkpoint in one process, without a server: max |Δ log P| {here:.1e}."
+    if max(differ, here) > SAME_LOGPROB or others:
+        wrong.append(f"max |Δ log P| {max(differ, here):.1e}, other answers: {others}")
+
+
+def in_process(checkpoint: Path, n: int) -> Floats:
+    """Return what the checkpoint gives the same questions without a server, (n, 4)."""
+    from pytest_calibration import load_model
+
+    asked = Questions(n)
+    task = json.loads((checkpoint.parent / "tasks" / f"{asked.task}.json").read_text("utf-8"))
+    some = chosen(n, asked.per_subject)
+    model = load_model(str(checkpoint), dtype="float32")
+    prompts, labels = ([task[name][i] for i in some] for name in ("prompts", "options"))
+    return np.stack(model.option_logprobs(prompts, labels))
 
 
 def compared(rounds: dict[str, list[Round]], n: int) -> Iterator[str]:

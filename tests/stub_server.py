@@ -93,7 +93,29 @@ class Stub:
             return 200, {"tokens": ids, "count": len(ids)}
         if path == "/v1/completions":
             return self._complete(body)
+        if path == "/v1/systemone":
+            return 200, self._decide(body)
         return 404, {"detail": "Not Found"}
+
+    def decision(self, state: str, options: Sequence[str]) -> list[float]:
+        """Return the probability of each option: of its last token after the state."""
+        row = self.scores(self.tokenizer(state)["input_ids"])[-1]
+        weights = np.exp([row[self.tokenizer(one)["input_ids"][-1]] / 4 for one in options])
+        return [float(one) for one in weights / weights.sum()]
+
+    def _decide(self, body: Reply) -> Reply:
+        answers = {}
+        for name, question in body["questions"].items():
+            options = list(question["criteria"])
+            found = self.decision(body["state"], options)
+            best = max(found)
+            answers[name] = {
+                "type": "choice",
+                "choice": options[found.index(best)],
+                "confidence": max(0.0, (best * len(found) - 1) / (len(found) - 1)),
+                "probabilities": dict(zip(options, found, strict=True)),
+            }
+        return {"model": body["model"], "answers": answers}
 
     def _complete(self, body: Reply) -> tuple[int, Reply]:
         unknown = sorted((body.keys() & WORDS) - self.knows)

@@ -1,7 +1,4 @@
-"""Real vLLM servers, and the checkpoints that they serve.
-
-A server is up after a minute or two, so there is one for each checkpoint and session.
-"""
+"""Real vLLM servers, up after a minute or two, and the checkpoints that they serve."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ SAID: Final = (("Paris", "0.9"), ("Rome", "0.8"), ("Oslo", "0.6"), ("Bern", "0.7
 """What the chat model was trained to answer, and with which confidence."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Start a server of a checkpoint; it runs to the end of the session."""
+    """Start servers; they run to the end of the test. Each takes 3 GB of memory."""
     with ExitStack() as running:
 
         def start(model: Path, name: str, *arguments: str) -> Server:
@@ -84,13 +81,17 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def policy(serve: Serve, chat_checkpoint: Path, deployed: Path, key: str) -> Server:
-    """A server of the chat model, which asks for a key."""
+def policy(
+    tmp_path_factory: pytest.TempPathFactory, chat_checkpoint: Path, deployed: Path, key: str
+) -> Iterator[Server]:
+    """A server of the chat model for the whole session, which asks for a key."""
     deployed.symlink_to(chat_checkpoint)
-    return serve(deployed, "policy", "--api-key", key)
+    folder = tmp_path_factory.mktemp("server")
+    with serving(deployed, folder, "policy", "--api-key", key) as server:
+        yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def redeployed(
     serve: Serve, policy: Server, other_checkpoint: Path, deployed: Path, key: str
 ) -> Server:

@@ -84,7 +84,7 @@ def connect() -> None:
         host, separator, port = address.rpartition(":")
         if separator:
             # Ray itself would try for minutes.
-            socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
         with warnings.catch_warnings(), _same_handler():
             warnings.simplefilter("ignore")
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
@@ -128,9 +128,11 @@ def environments() -> list[str]:
         nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
         if nodes == [here]:
             return []
-        asked = ray.remote(_environment).options(num_cpus=0)
+        asked = ray.remote(_environment)
         places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
-        found = ray.get([asked.options(scheduling_strategy=place).remote() for place in places])
+        found = ray.get(
+            [asked.options(num_cpus=0, scheduling_strategy=place).remote() for place in places]
+        )
     return [] if {*found} == {_environment()} else sorted({*found})
 
 

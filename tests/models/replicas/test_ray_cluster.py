@@ -262,6 +262,10 @@ def test_a_busy_cluster_is_waited_for(
     assert len(second.class_probabilities(["a"] * 3)) == 3
     second.release()
     until(lambda: ray.available_resources().get("CPU") == 2)
+    # Answers that are kept serve a run without replicas, too, unless the machines differ.
+    assert cluster.environments() == []
+    monkeypatch.setattr(cluster, "_environment", lambda: f"machine {os.getpid()}")
+    assert len(cluster.environments()) == 2
 
 
 def test_a_killed_run_leaves_no_replica(service: Callable[[str], str], tmp_path: Path) -> None:

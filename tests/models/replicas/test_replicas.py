@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pytest_calibration import extras
 from pytest_calibration.errors import ModelError, UsageError
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.own import Settings
+from pytest_calibration.models.cache import Cache
 from pytest_calibration.models.digests import code_digest
 from pytest_calibration.models.loading import load_model
-from pytest_calibration.models.replicas import replicated
+from pytest_calibration.models.replicas import cluster, replicated
 from pytest_calibration.models.replicas.cluster import Share, share
 from pytest_calibration.models.replicas.replica import Facts, Home, Replica
 from pytest_calibration.models.replicas.replicated import AGAIN, ReplicatedModel
@@ -206,6 +208,22 @@ def test_a_backend_without_replicas_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(BACKENDS, "toy", toy_backend.__name__)
     with pytest.raises(UsageError, match="'toy:x': the backend toy has no replicas; leave --cal"):
         load_model("toy:x", {"replicas": 2})
+
+
+@pytest.mark.torch
+def test_answers_of_another_machine_are_kept_apart(
+    neox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster like this machine kept answers serve both; on any other they are its own."""
+    monkeypatch.setattr(extras, "find_spec", lambda _: True)
+    cache, found = Cache(tmp_path), []
+    monkeypatch.setattr(cluster, "environments", lambda: found)
+    here = load_model(str(neox), cache=cache).cache_key
+    assert load_model(str(neox), cache=cache, replicas=2).cache_key == here
+    found.append("an H100")
+    there = load_model(str(neox), cache=cache, replicas=2).cache_key
+    assert there not in (here, None)
+    assert load_model(str(neox), cache=cache, replicas=4).cache_key == there
 
 
 # --- what each replica gets -----------------------------------------------------------------------
