@@ -83,13 +83,16 @@ class Look:
         """Whether all items are known."""
         return self.sizes[-1] >= len(self.item_ids)
 
-    @property
-    def fractions(self) -> tuple[tuple[float, ...], int]:
+    def fractions(self, least: int) -> tuple[tuple[float, ...], int]:
         """Share of the items that is known at each look, and the place of this one in these.
 
         As they are up to this look, as they are planned after it; rising to 1.
+
+        Args:
+            least: number of items without which an earlier look could decide nothing: it is none.
         """
-        known = sorted({size / len(self.item_ids) for size in self.sizes if size})
+        counted = {size for size in self.sizes if size >= least} | {self.sizes[-1]}
+        known = sorted(size / len(self.item_ids) for size in counted)
         later = [share for share in self.later if share > self.fraction]
         return (*known, *later), len(known) - 1
 
