@@ -7,6 +7,7 @@ of failures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -134,7 +135,7 @@ def _largest_power(
         error, z = errors[c.name], full.z_of(c)
         truth = c.worsening if as_measured else worsening_at_power(c.tolerance, z, error)
         chances.append(conditional_power(c.worsening, error, fraction, c.tolerance, z, truth))
-    return max(chances)
+    return math.nan if any(map(math.isnan, chances)) else max(chances)
 
 
 def _comes(component: Component, full: _FullRun, look: Look) -> bool:

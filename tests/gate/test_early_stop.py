@@ -111,6 +111,20 @@ def test_a_part_that_could_decide_nothing_makes_no_later_look_stricter() -> None
     assert look_at(two_runs(100, 7, 1.0)[1], 4).fractions(50) == ((0.5, 0.75, 1.0), 2)
 
 
+@pytest.mark.parametrize("name", ["confidence0", "confidence1"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_nothing_stops_on_what_is_no_number(name: str, number: int) -> None:
+    """A NaN leaves the comparison open."""
+    before, after = two_runs(4000, 2, 1.0)
+    share = SHARES[number - 1]
+    pair = Paired.of(first(before, share), first(after, share))
+    spoilt = getattr(pair, name).copy()
+    spoilt[7] = np.nan
+    found = decide_at_look(replace(pair, **{name: spoilt}), look_at(after, number))
+    assert found.look is not None
+    assert (found.state, found.look.stopped) == (State.INCONCLUSIVE, False)
+
+
 def test_nothing_stops_as_passed_where_a_full_run_would_be_inconclusive() -> None:
     """A run that could miss too much is not cut shorter still."""
     for number in (1, 2, 3):
