@@ -6,6 +6,7 @@
     python benchmarks/scorer.py                                   # every table (40 minutes)
     python benchmarks/scorer.py --quick                           # a tenth of the items, one round
     python benchmarks/scorer.py --write docs/performance.md
+    python benchmarks/scorer.py --models 14m --tasks 5-shot --batch 1 --busy 4   # others at work
     python benchmarks/scorer.py --only ours --models 1b --device cuda --dtype bfloat16
 
 Both engines answer the same questions with the same checkpoints (random weights; speed does not
@@ -40,6 +41,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -212,6 +214,18 @@ def say(text: str) -> None:
 def median(found: Sequence[Found], name: str) -> float:
     """Return the median of a value over the rounds."""
     return float(np.median([one.values[name] for one in found]))
+
+
+@contextmanager
+def busy(n: int) -> Iterator[None]:
+    """Keep n processes at work meanwhile, as on a machine that others use."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def best_batches(bench: Bench, model: str, tasks: Sequence[str]) -> dict[str, dict[int, float]]:
@@ -561,7 +575,8 @@ def conditions(bench: Bench, load: float, batches: dict[str, dict[int, float]]) 
     yield (
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}. Python {platform.python_version()}, "
         f"{', '.join(found)}. {machine(options.device)}; {options.dtype}, "
-        f"threads: {options.threads}, rounds: {options.rounds}; load average {load:.1f} when it "
+        f"threads: {options.threads}, rounds: {options.rounds}, other processes kept busy: "
+        f"{options.busy}; load average {load:.1f} when it "
         f"began and {os.getloadavg()[0]:.1f} when it ended. Digest of the tokenizer "
         f"{hashlib.sha256(tokenizer).hexdigest()[:8]}."
     )
@@ -602,8 +617,9 @@ def report(bench: Bench, wrong: list[str]) -> Iterator[str]:
         batches = best_batches(bench, options.models[0], tasks)
     elif options.batch:
         batches = {task: {options.batch: float("nan")} for task in KINDS}
-    measured = cells(bench, batches)
-    process = list(whole_process(bench)) if options.only != "theirs" and options.process else []
+    with busy(options.busy):
+        measured = cells(bench, batches)
+        process = list(whole_process(bench)) if options.only != "theirs" and options.process else []
     tried = {} if options.batch else batches
     yield from conditions(bench, load, tried)
     if measured:
@@ -633,6 +649,7 @@ def main() -> int:
     parser.add_argument("--tasks", type=names(list(KINDS)), default=list(KINDS))
     parser.add_argument("--rounds", type=int, help="3 by default, 1 with --quick")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--busy", type=int, default=0, help="processes kept busy beside it")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--batch", type=int, help="lm_eval's batch size, instead of trying some")

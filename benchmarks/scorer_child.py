@@ -164,10 +164,14 @@ def timed(loop: Callable[[], None]) -> tuple[float, float]:
 
 def imports(engine: str) -> None:
     """Import what an engine needs, and use none of it: loading is timed by itself."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
-
     if engine == "ours":
-        import pytest_calibration.models.backends.transformers.transformers_model  # noqa: F401
+        from pytest_calibration.models.backends.transformers.threads import patient_threads
+
+        # As load_model does: how threads wait is settled when torch is imported.
+        with patient_threads():
+            from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+            import pytest_calibration.models.backends.transformers.choosing  # noqa: F401
     else:
         import lm_eval.models.huggingface  # noqa: F401
 

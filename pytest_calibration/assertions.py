@@ -331,6 +331,7 @@ def assert_not_overconfident(predictions: PredictionsLike, limit: float) -> Verd
 def _candidate(predictions: PredictionsLike) -> Predictions:
     """Return what is judged; in a test session, told apart from what other tests judge."""
     candidate, sink = as_predictions(predictions), SINK.get()
+    candidate.check_whole("an assertion is about")
     return candidate if sink is None else sink.named(candidate)
 
 
@@ -394,6 +395,8 @@ def _baseline(
             "the baseline must be Baselines, one of its records or Predictions, got "
             f"{type(baseline).__name__}; a folder becomes one with Baselines(folder)."
         )
+    if isinstance(baseline, Predictions):
+        baseline.check_whole("a baseline holds")
     return _of_session(baseline) if isinstance(baseline, Baselines) else baseline
 
 

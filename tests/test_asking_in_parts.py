@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
+import pickle
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from fakes import FakeModel, unit
 from numpy.typing import NDArray
 
 from pytest_calibration.asking import Answer, Asker
-from pytest_calibration.errors import UsageError
+from pytest_calibration.errors import ProbeError, UsageError
 from pytest_calibration.gate.looks import SHARES
 from pytest_calibration.models.protocols import Choose, Generation, NextTokenScores
 from pytest_calibration.predictions import Predictions, PredictionsInParts
@@ -27,6 +30,7 @@ from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.next_token import NextToken
 from pytest_calibration.probes.p_true import PTrue
 from pytest_calibration.probes.preference import Preference
+from pytest_calibration.probes.probe import Item, ItemProbe
 from pytest_calibration.probes.probe_set import KINDS, probe_set
 from pytest_calibration.probes.sequence import SequenceLogprob
 from pytest_calibration.probes.verbalized import Verbalized
@@ -206,6 +210,10 @@ def test_a_model_scores_what_was_asked_and_nothing_twice(case: str, tmp_path: Pa
     for part in found.in_turn():
         share = part.sizes[-1] / len(whole)
         assert len(part.predictions) == part.sizes[-1]
+        assert part.predictions.signature.hard.items() <= whole.signature.hard.items()
+        same = whole.take(np.isin(whole.item_ids, part.predictions.item_ids))
+        assert np.array_equal(part.predictions.confidence, same.confidence)
+        assert np.array_equal(part.predictions.correct, same.correct)
         assert share < SHARES[part.number - 1] + 0.1
         assert sum(model.scored.values()) == pytest.approx(share * everything, rel=0.12)
         assert known < {*part.predictions.item_ids.tolist()}
@@ -326,3 +334,163 @@ def test_each_part_is_told(tmp_path: Path) -> None:
     assert all(part is not None and part[1] == N for part in counts)
     assert counts == sorted(counts)  # type: ignore[type-var]
     assert counts[-1] == (N, N)
+
+
+class OwnSample(ItemProbe[Item]):
+    """A probe of our base class, which answers from its sample as it likes.
+
+    Args:
+        answer: makes predictions from the probe, the model, the items and their fields.
+    """
+
+    kind, unit = "own", "items"
+
+    def __init__(self, answer: Callable[..., Predictions]) -> None:
+        super().__init__("mine", [Item(id=f"i{k}") for k in range(N)])
+        self.answer = answer
+
+    def content(self, item: Item) -> tuple[str]:
+        """Its id."""
+        return (str(item.id),)
+
+    def run(self, model: Any, *, limit: int | None = None) -> Predictions:
+        """Answer a sample."""
+        items, fields = self.sample(limit)
+        return self.answer(model, [str(item.id) for item in items], fields)
+
+
+def scored(ids: Sequence[str], copies: int = 1, **fields: Any) -> Predictions:
+    """Predictions of some confidence on these, each so often."""
+    confidence = np.array([0.5 + unit(name) / 2 for name in ids for _ in range(copies)])
+    return Predictions.from_confidence(confidence, confidence > 0.7, probe="mine", **fields)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda _, ids, __: scored(ids, 3, item_ids=[(i, k) for i in ids for k in range(3)]),
+        lambda _, ids, __: scored(ids, item_ids=ids),
+        lambda _, ids, __: scored(ids),
+        lambda _, ids, __: scored(kept := [i for i in ids if "7" not in i], item_ids=kept),
+    ],
+    ids=["several rows", "own ids", "no ids", "some left out"],
+)
+def test_a_sample_that_is_answered_otherwise_is_asked_at_once(
+    answer: Callable[..., Predictions],
+) -> None:
+    """Which part of the whole it is would not be known."""
+    found = in_parts(OwnSample(answer), Counting())
+    assert not isinstance(found, PredictionsInParts)
+    assert np.array_equal(found.item_ids, OwnSample(answer).run(Counting()).item_ids)
+
+
+def test_a_later_part_that_leaves_items_out_is_refused() -> None:
+    """The whole would never be known, and nothing decided."""
+
+    def answer(_: object, ids: Sequence[str], fields: Mapping[str, Any]) -> Predictions:
+        ids = ids if len(ids) <= N / 4 else ids[1:]
+        return replace(scored(ids), item_ids=fields["item_ids"][-len(ids) :])
+
+    model = Counting()
+    found = in_parts(OwnSample(answer), model)
+    with pytest.raises(ProbeError, match=r"returned 39 items that are not the 40 of self\.sample"):
+        len(found)
+
+
+class Drawing(Counting):
+    """Answers otherwise each time, and only when it is told how."""
+
+    told: int | None = None
+
+    def __call__(self, prompts: Sequence[str]) -> list[float]:
+        """A function of its own."""
+        return [unit(p) for p in prompts]
+
+    def rewards(self, texts: Sequence[Any]) -> NDArray[np.float64]:
+        """Draw anew."""
+        assert self.told == 3
+        self.scored.update((str(text),) for text in texts)
+        return np.array([10 * sum(self.scored.values()) + i for i in range(len(texts))], float)
+
+
+def test_a_model_is_to_a_probe_what_it_is() -> None:
+    """Its type, its attributes and a call of it; draws of one question in one run are several."""
+    draws = []
+
+    def answer(model: Any, ids: Sequence[str], fields: Mapping[str, Any]) -> Predictions:
+        assert isinstance(model, Drawing)
+        model.told = 3
+        assert model(ids) == [unit(i) for i in ids]
+        draws.append({i: {*model.rewards([i, i]), *model.rewards([i])} for i in ids})
+        return replace(scored(ids), item_ids=fields["item_ids"])
+
+    model = Drawing()
+    found = in_parts(OwnSample(answer), model)
+    assert len(found) == N
+    first, last = draws
+    assert all(len(drawn) == 3 for drawn in last.values())
+    assert all(last[i] == drawn for i, drawn in first.items())
+    assert {*model.scored.values()} == {3}
+
+
+def test_a_probe_that_changes_answers_does_not_change_those_that_are_kept() -> None:
+    """Each part reads what the model said."""
+    seen = []
+
+    def answer(model: Any, ids: Sequence[str], fields: Mapping[str, Any]) -> Predictions:
+        rows = model.option_logprobs(ids, [[" a", " b"]] * len(ids))
+        seen.append({i: row.copy() for i, row in zip(ids, rows, strict=True)})
+        for row in rows:
+            np.divide(row, 2, out=row)
+        return replace(scored(ids), item_ids=fields["item_ids"])
+
+    model = Counting()
+    assert len(in_parts(OwnSample(answer), model)) == N
+    first, last = seen
+    assert all(np.array_equal(last[i], row) for i, row in first.items())
+
+
+class Picture:
+    """A question without a text of its own."""
+
+    def __repr__(self) -> str:
+        return "<Picture at 0x7f00>"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [lambda _: Picture(), lambda k: np.arange(5000) + (np.arange(5000) == 2500) * k],
+    ids=["objects", "long arrays"],
+)
+def test_questions_that_look_alike_are_not_taken_for_one(question: Callable[[int], Any]) -> None:
+    """Where a question is not known by value, it is asked again."""
+    asked: list[Any] = []
+
+    class Looking(Counting):
+        def rewards(self, texts: Sequence[Any]) -> NDArray[np.float64]:
+            asked.extend(texts)
+            return np.array([0.0] * len(texts))
+
+    def answer(model: Any, ids: Sequence[str], fields: Mapping[str, Any]) -> Predictions:
+        assert len(model.rewards([question(int(i[1:])) for i in ids])) == len(ids)
+        return replace(scored(ids), item_ids=fields["item_ids"])
+
+    model = Looking()
+    assert len(in_parts(OwnSample(answer), model)) == N
+    assert len(asked) >= N
+
+
+def test_what_is_made_of_predictions_in_parts_has_all_items(tmp_path: Path) -> None:
+    """By replace, as a copy, or in another process: none is a part, or knows of parts."""
+    for make in (
+        copy.copy,
+        copy.deepcopy,
+        lambda p: pickle.loads(pickle.dumps(p)),
+        lambda p: replace(p, source="elsewhere"),
+        lambda p: p.with_signature(model="other"),
+        lambda p: p.take(np.arange(N)),
+    ):
+        probe, model = made("multiple_choice", tmp_path)
+        found = make(in_parts(probe, model))
+        assert type(found) is Predictions
+        assert (len(found), found.asked_of) == (N, 0)

@@ -23,6 +23,7 @@ from pytest_calibration import (
     assert_not_overconfident,
 )
 from pytest_calibration.baselines import Policy
+from pytest_calibration.errors import PredictionsError
 from pytest_calibration.gate.strictness import OperatingPoint, Strictness
 from pytest_calibration.predictions import PredictionsInParts, first_units
 from pytest_calibration.predictions.arrays import IdArray
@@ -272,3 +273,17 @@ def test_drift_since_the_anchor_has_looks_of_its_own(runs, tmp_path: Path) -> No
     assert (drift.look.stopped, verdict.look.stopped) == (True, True)
     last = max(drift.look.number, verdict.look.number)
     assert asked.shares == list(SHARES[1:last])
+
+
+def test_a_part_is_not_judged_for_the_whole(runs) -> None:
+    """What a verdict holds of a comparison that stopped early is neither candidate nor baseline."""
+    before, after = runs[1.0]
+    part = assert_no_regression(Asked(after).predictions, before).candidate
+    assert part is not None
+    for judge in (
+        lambda: assert_ece_below(part, 0.9),
+        lambda: assert_no_regression(part, before),
+        lambda: assert_no_regression(before, part),
+    ):
+        with pytest.raises(PredictionsError, match=r"all items, and 1,000 of 2,000 were asked"):
+            judge()

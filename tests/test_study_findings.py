@@ -289,6 +289,40 @@ def test_sizes_are_compared_along_a_line(tmp_path: Path) -> None:
     assert [one.name for one in findings.steps_of(study, 0)] == ["early", "l"]
 
 
+@pytest.mark.parametrize(("early", "result"), [(0.4, "contradicted"), (0.05, "not measured")])
+def test_models_near_chance_are_those_of_all_pretraining(
+    tmp_path: Path, early: float, result: str
+) -> None:
+    """Sizes and steps alike, named; their mean ECE is compared, none is chosen by it."""
+    gaps = {"first": early, "early": early, "last": 0.0}
+    stages = [
+        stage(name, "pretrain", size="l", step=step, extra={"parameters": 1000})
+        for step, name in enumerate(gaps)
+    ]
+    study = measured.Study.read(
+        write_study(tmp_path, stages, lambda one, _: gaps[one["name"]], probes=[QUESTIONS])
+    )
+    found = outcome(study, "guessing-may-be-calibrated")
+    assert found.result == result
+    if result == "not measured":
+        assert found.missing == "no stage pretrain is within 0.1 of chance"
+    else:
+        # Accuracy 0.3 at a confidence of 0.7.
+        assert found.estimate.value == pytest.approx(0.4, abs=0.01)
+        assert found.estimate.chosen == "first, early"
+
+
+def test_what_a_kind_was_trained_from_has_a_number(tmp_path: Path) -> None:
+    """The SFT parents of DPO are calibrated, whatever DPO is."""
+    found = outcome(aligned(3, dict.fromkeys(range(3), 0.3), tmp_path), "parent-is-calibrated")
+    assert found.result == "supported"
+    assert abs(found.estimate.value) < 0.03
+    alone = measured.Study.read(
+        write_study(tmp_path / "alone", [stage("dpo-s0", "dpo")], lambda *_: 0.0)
+    )
+    assert outcome(alone, "parent-is-calibrated").missing == "a stage dpo has no parent"
+
+
 @pytest.mark.parametrize(("of_base", "result"), [(0.0, "supported"), (0.1, "not measured")])
 def test_the_regime_needs_a_calibrated_base(tmp_path: Path, of_base: float, result: str) -> None:
     """Accuracy 0.6 against a mean confidence of 0.7 is calibratable, if that can be trusted."""
@@ -376,9 +410,11 @@ def test_what_was_never_run_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command says what is not there, and exits with 2."""
-    monkeypatch.setattr("sys.argv", ["findings.py", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["findings.py", "--runs", str(tmp_path)])
     assert findings.main() == 2
-    assert "stages.json" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(
+        f"{tmp_path / 'stages.json'} is not there: {tmp_path} holds no study. Run one with tox"
+    )
 
 
 def test_the_command_prints_every_outcome(
@@ -386,7 +422,7 @@ def test_the_command_prints_every_outcome(
 ) -> None:
     """Result, finding, probe, and the number with its interval or what is missing."""
     aligned(3, {0: 0.1, 1: 0.11, 2: 0.1}, tmp_path, items=False)
-    monkeypatch.setattr("sys.argv", ["findings.py", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["findings.py", "--runs", str(tmp_path)])
     assert findings.main() == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == sum(len(one.probes) for one in findings.FINDINGS)
@@ -410,7 +446,7 @@ def test_findings_as_tests_are_reported_and_none_is_forced(
         xfailed=results.count("not seen") + results.count("contradicted"),
         skipped=results.count("not measured"),
     )
-    assert results.count("supported") == 2
+    assert results.count("supported") == 3
     ran.stdout.fnmatch_lines(["SKIPPED*not measured: no stage cft*"])
     ran.stdout.fnmatch_lines(["XFAIL*dpo-collapses-questions* - not seen: +0.0000 [*"])
     assert ran.ret == 0

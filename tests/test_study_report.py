@@ -68,6 +68,24 @@ def test_numbers_are_those_of_the_history(study: Any, page: str) -> None:
         assert cells(page, f"`{one.label}`"), one.name
 
 
+def test_the_page_says_where_the_pretrained_model_stands(study: Any, page: str) -> None:
+    """On each probe what is asked, and the signed gap of its line; the reward model's accuracy."""
+    section = page.partition("## How to read it")[2].partition("\n## ")[0]
+    for probe in study.probes:
+        (row,) = cells(section, f"`{probe}`")
+        gap = study.lines["pretrain-l", probe].metrics["signed_gap"]
+        ends = f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}]".replace("-", "\u2212")
+        assert row[-1] == ends
+        assert len(row) == 4
+        assert all(row)
+    assert "in a share of 0.600 (a guess" in section
+
+
+def test_chosen_checkpoints_are_named(page: str) -> None:
+    """Where a claim leaves it to what was measured: the worst size is told by its name."""
+    assert re.search(r"ECE of the worst size: .* \| items of seed 0; pretrain-[sml] \|", page)
+
+
 def test_remedies_stand_side_by_side_with_their_cost(study: Any, page: str) -> None:
     """CFT takes 10 seconds and 600 passes for two epochs, plain SFT 8 and 400."""
     section = page.partition("## Remedies side by side")[2].partition("\n## ")[0]
@@ -166,8 +184,24 @@ def test_a_run_that_is_not_there_is_told(
     """One sentence and exit code 2, nothing written."""
     monkeypatch.setattr("sys.argv", ["report.py", "--runs", str(tmp_path), "--docs", str(tmp_path)])
     assert report.main() == 2
-    assert "stages.json" in capsys.readouterr().err
+    assert "stages.json is not there" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_page_that_cannot_be_written_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one sentence."""
+    pytest.importorskip("matplotlib")
+    runs = write_study(
+        tmp_path / "run", [stage("base", "pretrain")], lambda *_: 0.0, probes=["facts"]
+    )
+    (tmp_path / "docs").write_text("", "utf-8")
+    words = ["report.py", "--runs", str(runs), "--docs", str(tmp_path / "docs")]
+    monkeypatch.setattr("sys.argv", words)
+    monkeypatch.setattr(report, "page", lambda *_: "")
+    assert report.main() == 2
+    assert capsys.readouterr().err.startswith(f"{tmp_path / 'docs'} cannot be written: ")
 
 
 def test_the_committed_page_tells_every_finding() -> None:

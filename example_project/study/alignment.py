@@ -84,7 +84,7 @@ def tune(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict[s
         trainer.train()
     if not several:
         save(trainer.model, tokenizer, output)
-    known = {"diversity": diversity(rows), **cost.numbers(), **_logged(trainer, "loss")}
+    known = {"diversity": diversity(rows), **cost.numbers(), **logged_last(trainer, "loss")}
     return {stage.name: known for stage in checkpoints}
 
 
@@ -111,7 +111,7 @@ def prefer(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict
     with cost.measured():
         trainer.train()
     save(trainer.model, tokenizer, folders[stage.name])
-    return {stage.name: {**cost.numbers(), **_logged(trainer, "loss", "rewards/accuracies")}}
+    return {stage.name: {**cost.numbers(), **logged_last(trainer, "loss", "rewards/accuracies")}}
 
 
 def reward(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
@@ -140,7 +140,7 @@ def reward(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict
     return {
         stage.name: {
             **cost.numbers(),
-            **_logged(trainer, "loss", "accuracy"),
+            **logged_last(trainer, "loss", "accuracy"),
             "reward_accuracy": reward_accuracy(trainer.model, tokenizer),
         }
     }
@@ -225,7 +225,7 @@ def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _logged(trainer: Any, *names: str) -> dict[str, float]:
+def logged_last(trainer: Any, *names: str) -> dict[str, float]:
     """Return the last value that was logged of each, those of TRL that have none left out."""
     found = {}
     for row in trainer.state.log_history:

@@ -59,10 +59,12 @@ class Form:
     Attributes:
         terms: whose sum is taken.
         over: the sum is divided by the same number of this stage; None for a plain sum.
+        chosen: which stages, where a finding leaves that to what was measured; empty else.
     """
 
     terms: tuple[Term, ...]
     over: Stage | None = None
+    chosen: str = ""
 
 
 Build: TypeAlias = Callable[[Study, int, str], Form]
@@ -78,6 +80,7 @@ class Estimate:
         high: upper end; infinite where there is none.
         by_seed: the number of each seed.
         lacking: what is missing of the other seeds, a sentence each.
+        chosen: which stages were compared, where that depends on what was measured.
     """
 
     value: float
@@ -85,6 +88,7 @@ class Estimate:
     high: float
     by_seed: dict[int, float]
     lacking: tuple[str, ...] = ()
+    chosen: str = ""
 
 
 def estimate(study: Study, build: Build, probe: str, metric: str) -> Estimate:
@@ -118,7 +122,8 @@ def estimate(study: Study, build: Build, probe: str, metric: str) -> Estimate:
         half = math.hypot(half, upper_quantile(TAIL, len(values)) * error)
     elif by_stage:
         half = math.inf
-    return Estimate(middle, middle - half, middle + half, values, tuple(lacking))
+    chosen = "; ".join(dict.fromkeys(form.chosen for form in forms.values() if form.chosen))
+    return Estimate(middle, middle - half, middle + half, values, tuple(lacking), chosen)
 
 
 # --- what is compared ----------------------------------------------------------------------------
@@ -207,6 +212,19 @@ def last_minus_first(kind: str, **settings: Any) -> Build:
             raise MissingStageError(f"no {_called(kind, settings)} with several checkpoints")
         ends = [run[-1] for run in runs], [run[0] for run in runs]
         return Form((*average(ends[0]), *average(ends[1], -1.0)))
+
+    return build
+
+
+def parent_of(kind: str) -> Build:
+    """The number of what the checkpoints of a kind were trained from."""
+
+    def build(study: Study, seed: int, _: str) -> Form:
+        parents = [study.ancestor(stage) for stage in last(study, seed, kind)]
+        known = [one for one in parents if one is not None]
+        if len(known) < len(parents):
+            raise MissingStageError(f"a stage {kind} has no parent")
+        return Form(average(known))
 
     return build
 

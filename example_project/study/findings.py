@@ -17,6 +17,7 @@ third party who checked it against the paper, [S] in a summary that nobody check
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ from comparing_stages import (
     level,
     minus,
     number_of,
+    parent_of,
     place_of,
 )
 from measured import RUNS, Stage, Study
@@ -58,6 +60,8 @@ ECE: Final = "cross_fitted_ece"
 # The gate's tolerance: what counts as no change.
 UNCHANGED: Final = 0.02
 CHANCE: Final = 0.25
+# To chance, of a model that knows little.
+NEAR: Final = 0.1
 # With fewer seeds the interval over them is wide, and the outcome says that they are few.
 ENOUGH: Final = 5
 
@@ -65,6 +69,7 @@ ZHU: Final = "Zhu et al. 2023 (arXiv 2311.13240)"
 XIAO: Final = "Xiao et al. 2025 (arXiv 2505.01997)"
 CATTO: Final = "CATTO (arXiv 2601.23096)"
 CALM: Final = "CALM, a follow-up on free answers"
+KADAVATH: Final = "Kadavath et al. 2022 (arXiv 2207.05221)"
 
 
 @dataclass(frozen=True)
@@ -241,23 +246,25 @@ def _along_steps(begin: float, end: float) -> Build:
         if len(stages) < 4:
             raise MissingStageError(f"only {len(stages)} checkpoints of one size of pretrain")
         at = [round(share * (len(stages) - 1)) for share in (begin, end)]
-        return Form((Term(1.0, stages[at[1]]), Term(-1.0, stages[at[0]])))
+        before, after = stages[at[0]], stages[at[1]]
+        told = f"{after.name} minus {before.name}"
+        return Form((Term(1.0, after), Term(-1.0, before)), chosen=told)
 
     return build
 
 
 def _worst_size(study: Study, seed: int, probe: str) -> Form:
     worst = max(sizes_of(study, seed), key=lambda one: number_of(study, one, probe, ECE))
-    return Form((Term(1.0, worst),))
+    return Form((Term(1.0, worst),), chosen=worst.name)
 
 
-def _least_accurate(study: Study, seed: int, probe: str) -> Form:
-    """The calibration of the last checkpoint of a size that knows least."""
+def _near_chance(study: Study, seed: int, probe: str) -> Form:
+    """The mean over the checkpoints of pretraining that know little more than chance."""
     accuracy = partial(number_of, study, probe=probe, metric="accuracy")
-    least = min(sizes_of(study, seed), key=accuracy)
-    if accuracy(least) > CHANCE + 0.1:
-        raise MissingStageError(f"no size is near chance: {least.name} has {accuracy(least):.2f}")
-    return Form((Term(1.0, least),))
+    found = [one for one in _pretrained(study, seed) if accuracy(one) <= CHANCE + NEAR]
+    if not found:
+        raise MissingStageError(f"no stage pretrain is within {NEAR:g} of chance")
+    return Form(average(found), chosen=", ".join(one.name for one in found))
 
 
 def _beyond_base(kind: str) -> Build:
@@ -303,18 +310,24 @@ FINDINGS: Final = (
     Finding(
         "ece-falls-early", "ECE falls early in pretraining", ZHU,
         "improves early (1.4B, from step 256) [N]",
-        "checkpoint at a third minus the first", _along_steps(0.0, 1 / 3), FALLS, (TOKENS,),
+        "checkpoint a third along their list minus the first", _along_steps(0.0, 1 / 3), FALLS,
+        (TOKENS,),
+    ),
+    Finding(
+        "accuracy-rises-early", "So does accuracy rise", ZHU,
+        "improves early, as ECE does [N]",
+        "accuracy, the same checkpoints", _along_steps(0.0, 1 / 3), RISES, (TOKENS,), "accuracy",
     ),
     Finding(
         "ece-then-flat", "Then it stays flat", ZHU,
         "stays flat and low to step 143,000 [N]",
-        "last checkpoint minus that at a third", _along_steps(1 / 3, 1.0), STAYS, (TOKENS,),
+        "last checkpoint minus that a third along", _along_steps(1 / 3, 1.0), STAYS, (TOKENS,),
     ),
     Finding(
         "guessing-may-be-calibrated", "Low accuracy is no sign of a high ECE", ZHU,
         "on MMLU ECE falls with size while accuracy stays near 0.25 [N]",
-        "ECE of the least accurate size, if near chance", _least_accurate, below(0.1),
-        (QUESTIONS,),
+        f"mean ECE of the checkpoints whose accuracy is within {NEAR:g} of chance", _near_chance,
+        below(0.1), (QUESTIONS,),
     ),
     Finding(
         "tuning-raises-ece", "Instruction tuning raises ECE", ZHU,
@@ -364,6 +377,11 @@ FINDINGS: Final = (
         against="Zhu et al.: RLHF adds nothing [N]",
     ),
     Finding(
+        "parent-is-calibrated", "The model before alignment is well calibrated", XIAO,
+        "it is, the aligned one is not [N]; no number is known",
+        "ECE of the SFT parent of DPO", parent_of("dpo"), below(0.1), CHOICES,
+    ),
+    Finding(
         "dpo-over-confident", "Aligned models become over-confident", XIAO,
         "over-confident after alignment [V]",
         "signed gap, DPO minus SFT", against_parent("dpo"), RISES, CHOICES, "signed_gap",
@@ -384,6 +402,12 @@ FINDINGS: Final = (
         "typically [N]",
         "accuracy of DPO minus mean confidence of the base", _beyond_base("dpo"), FALLS,
         (QUESTIONS,),
+    ),
+    Finding(
+        "over-tuned-is-not-calibratable", "Over-fine-tuned models are in the non-calibratable one",
+        XIAO, "typically [N]",
+        "accuracy of answer and question alone minus mean confidence of the base",
+        _beyond_base("accuracy_only"), RISES, (QUESTIONS,),
     ),
     Finding(
         "temperature-lowers-ece", "Temperature scaling lowers ECE", XIAO,
@@ -414,8 +438,21 @@ FINDINGS: Final = (
     ),
     Finding(
         "cft-beats-temperature", "CFT lowers ECE further than temperature scaling", XIAO,
-        "Vicuna-7B: 0.0379 against 0.0598 [N]",
-        "CFT minus temperature scaling", minus("cft", "temperature", {}, {}), FALLS, (QUESTIONS,),
+        "in domain: Vicuna-7B 0.0379 against 0.0598; out of domain: OLMo-2-7B 0.0225 against "
+        "0.1160 [N]",
+        "CFT minus temperature scaling", minus("cft", "temperature", {}, {}), FALLS, CHOICES,
+    ),
+    Finding(
+        "cft-beats-smoothing", "CFT lowers ECE further than label smoothing", XIAO,
+        "OLMo-2-7B out of domain: 0.0225 against 0.0499 [N]",
+        "CFT minus label smoothing", minus("cft", "label_smoothing", {}, {}), FALLS, (ELSEWHERE,),
+    ),
+    Finding(
+        "smoothing-beats-temperature", "Label smoothing lowers ECE further than temperature "
+        "scaling", XIAO,
+        "OLMo-2-7B out of domain: 0.0499 against 0.1160 [N]",
+        "label smoothing minus temperature scaling",
+        minus("label_smoothing", "temperature", {}, {}), FALLS, (ELSEWHERE,),
     ),
     Finding(
         "rcft-lowers-ece", "RCFT lowers ECE", XIAO,
@@ -432,7 +469,7 @@ FINDINGS: Final = (
         "Tulu-3-8B 0.6228 to 0.8341, OLMo-2-7B 0.6210 to 0.8510 [N]",
         "accuracy, RCFT minus its parent", against_parent("rcft"), RISES, (QUESTIONS,),
         "accuracy",
-        against="CATTO: RCFT loses 3.22 points of accuracy on SNLI [S]",
+        against="CATTO: RCFT loses 3.22 points of accuracy on SNLI, in domain [S]",
     ),
     Finding(
         "accuracy-only-fits", "Accuracy loss alone fits the training set", XIAO,
@@ -462,8 +499,8 @@ FINDINGS: Final = (
     Finding(
         "rcft-is-dear", "RCFT costs many times what DPO costs", CATTO,
         "18 to 39 times the compute of DPO [S]",
-        "processor seconds of training, RCFT over DPO", cost_over("rcft", "dpo"), above(18.0),
-        (QUESTIONS,), "train_seconds",
+        "processor seconds of the whole training, RCFT over DPO", cost_over("rcft", "dpo"),
+        above(18.0), (QUESTIONS,), "train_seconds",
     ),
     Finding(
         "rcft-harms-elsewhere", "Out of domain RCFT is worse calibrated than DPO", CATTO,
@@ -474,16 +511,27 @@ FINDINGS: Final = (
     Finding(
         "cft-harms-free-answers", "CFT on multiple choice raises the ECE of free answers", CALM,
         "0.0846 before, 0.1109 after [S]",
-        "CFT minus its parent", against_parent("cft"), RISES, (TOKENS, FACTS),
+        "CFT minus its parent, on what is asked without options", against_parent("cft"), RISES,
+        (TOKENS, FACTS),
+    ),
+    Finding(
+        "one-temperature-for-all", "One temperature corrects all evaluations", KADAVATH,
+        "T = 2.5 for all evaluations largely corrects RLHF policies [N]",
+        "scaled minus its parent; T is fitted on multiple choice", against_parent("temperature"),
+        FALLS, (TOKENS, FACTS, QUESTIONS),
     ),
 )  # fmt: skip
 
 
 def main() -> int:
     """Print what each finding comes to."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RUNS
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the run")
+    given = parser.parse_args()
     try:
-        outcomes = list(judge_all(Study.read(folder)))
+        outcomes = list(judge_all(Study.read(given.runs)))
     except CalibrationError as problem:
         print(problem, file=sys.stderr)
         return 2

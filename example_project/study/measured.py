@@ -121,6 +121,11 @@ class Study:
             UsageError: ``stages.json`` is not there, or is no table of stages.
         """
         file = folder / "stages.json"
+        if not file.exists():
+            raise UsageError(
+                f"{file} is not there: {folder} holds no study. Run one with tox -e study, or name "
+                "the folder of one."
+            )
         text = read_text(file, MOST_BYTES, UsageError)
         try:
             table = converted(json.loads(text), Table, "the table")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from alignment import _logged, save
+from alignment import logged_last, save
 from cost import Cost
 from recipes import arguments, load
 from stages import Stage
@@ -59,7 +59,7 @@ def remedy(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, dict
         trainer.train()
     if not several:
         save(trainer.model, tokenizer, output)
-    known = {"e_steps": trainer.expectations, **cost.numbers(), **_logged(trainer, "loss")}
+    known = {"e_steps": trainer.expectations, **cost.numbers(), **logged_last(trainer, "loss")}
     return {stage.name: known for stage in checkpoints}
 
 

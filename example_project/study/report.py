@@ -90,6 +90,9 @@ def main() -> int:
     except CalibrationError as problem:
         print(problem, file=sys.stderr)
         return 2
+    except OSError as problem:
+        print(f"{given.docs} cannot be written: {problem}.", file=sys.stderr)
+        return 2
     return 0
 
 

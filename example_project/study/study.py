@@ -19,6 +19,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -31,7 +32,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,18 @@ from gating import GateError, gate  # noqa: E402
 from stages import SCALES, Stage, digests, needs, runs, study  # noqa: E402
 from world import write_probes  # noqa: E402
 
+from pytest_calibration.files import locked  # noqa: E402
+
 NOTE = "study.json"
 """In the folder of a run: the digest of what it was trained from, and its numbers."""
 
 
 class TrainingError(RuntimeError):
     """A training ended in an error; the rest can go on once it is mended."""
+
+
+class FolderError(RuntimeError):
+    """Another study has the folder."""
 
 
 class Desk:
@@ -70,7 +77,9 @@ class Desk:
     def numbers(self, run: str) -> dict[str, Any] | None:
         """Return what the training of a run noted; None where it has to be done."""
         note = _read(self.folder / run / NOTE)
-        return note["numbers"] if note.get("digest") == self.digests[run] else None
+        numbers = note.get("numbers")
+        whole = isinstance(numbers, dict) and set(numbers) == {one.name for one in self.runs[run]}
+        return numbers if whole and note.get("digest") == self.digests[run] else None
 
     def note(self, run: str, numbers: dict[str, Any]) -> None:
         """Note that a run is trained."""
@@ -87,7 +96,8 @@ class Desk:
         """Return the states of a stage's verdicts; None where it has to be gated."""
         note = _read(self.folder / "verdicts" / f"{name}.json")
         same = note.get("digest") == self.digests[self.run_of[name]]
-        return note["verdicts"] if same else None
+        verdicts = note.get("verdicts")
+        return verdicts if same and isinstance(verdicts, dict) else None
 
     def forget_others(self) -> None:
         """Start the history anew where it holds what a stage was before its settings changed.
@@ -145,7 +155,9 @@ def train(checkpoints: list[Stage], folders: dict[str, Path]) -> dict[str, Any]:
         for one in checkpoints:
             accuracy = learnt(one, kept[one.name], folders["probes"])
             seconds = round(time.perf_counter() - began, 2)
-            told = {**numbers[one.name], "train_accuracy": accuracy, "seconds": seconds}
+            told = {**numbers[one.name], "seconds": seconds}
+            # A reward model answers no questions; it tells its accuracy on preferences itself.
+            told.setdefault("train_accuracy", accuracy)
             numbers[one.name] = {name: _known(value) for name, value in told.items()}
     return numbers
 
@@ -194,7 +206,11 @@ def learnt(stage: Stage, checkpoint: Path, probes: Path) -> float | None:
 
 
 def end_with_parent() -> None:
-    """Let this process of the pool end when the study is killed: nothing trains on unseen."""
+    """Let this process of the pool end when the study is killed: nothing trains on unseen.
+
+    Ctrl-C reaches all processes of a terminal; the study alone answers it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -317,6 +333,7 @@ def run_all(desk: Desk, scale: str, *, jobs: int) -> None:
         spawn = multiprocessing.get_context("spawn")
         pool = stack.enter_context(ProcessPoolExecutor(jobs, spawn, end_with_parent))
         gating = stack.enter_context(ThreadPoolExecutor(1))
+        stack.push(_stop(gating))
         for run in train_all(desk, pool):
             trained.add(run)
             numbers = desk.numbers(run) or {}
@@ -330,6 +347,58 @@ def run_all(desk: Desk, scale: str, *, jobs: int) -> None:
         for waiting in gates:
             waiting.result()
     _say(began, f"done: {desk.folder / 'stages.json'}")
+
+
+def _stop(gating: ThreadPoolExecutor) -> Callable[..., None]:
+    """Return what ends a study that cannot go on: trainings at once, a gate after its verdicts."""
+
+    def stop(kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is not None:
+            gating.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+
+    return stop
+
+
+def whole_number(text: str) -> int:
+    """Read a number of seeds or jobs."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+@contextmanager
+def kept_for(scale: str, folder: Path) -> Iterator[None]:
+    """Keep a folder for one study: no second one at the same time, and none of another scale.
+
+    Raises:
+        FolderError: another study has it.
+        OSError: it cannot be written.
+    """
+    there = _read(folder / "stages.json").get("scale", scale)
+    if there != scale:
+        raise FolderError(
+            f"{folder} holds the {there} study, which the {scale} one would overwrite; give it "
+            "another folder with --runs."
+        )
+    # The plugin locks the folder of the history for itself.
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(logs, wait=0))
+        except TimeoutError:
+            raise FolderError(
+                f"{folder}: another study is running there; wait until it ends, or give this one "
+                "another folder with --runs."
+            ) from None
+        yield
+
+
+def interrupted(*_: Any) -> None:
+    """End as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _say(began: float, text: str) -> None:
@@ -346,22 +415,36 @@ def main() -> int:
         scales.add_argument(
             f"--{name}", dest="scale", action="store_const", const=name, default="full", help=told
         )
-    parser.add_argument("--seeds", type=int, help="how many seeds of what follows pretraining")
+    parser.add_argument(
+        "--seeds", type=whole_number, help="how many seeds of what follows pretraining"
+    )
     parser.add_argument("--runs", type=Path, help="where checkpoints and results go")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, beside the gate")
+    parser.add_argument(
+        "--jobs", type=whole_number, default=2, help="trainings at a time, beside the gate"
+    )
     given = parser.parse_args()
     usual = HERE.parent / "runs" / ("study" if given.scale == "full" else f"study-{given.scale}")
     # Nothing is fetched, and TRL's telemetry stays off.
     os.environ.update(HF_HUB_OFFLINE="1", CI="1", OMP_NUM_THREADS="1")
+    # Trainings that are stopped leave locks, which Python removes and warns of.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     here = os.pathsep.join(sys.path[:2])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     folder = (given.runs or usual).resolve()
     desk = Desk(study(SCALES[given.scale], given.seeds), folder)
+    signal.signal(signal.SIGTERM, interrupted)
     try:
-        run_all(desk, given.scale, jobs=given.jobs)
-    except (GateError, TrainingError) as problem:
+        with kept_for(given.scale, folder):
+            run_all(desk, given.scale, jobs=given.jobs)
+    except (FolderError, GateError, TrainingError) as problem:
         print(problem, file=sys.stderr)
         return 2
+    except OSError as problem:
+        print(f"{folder} cannot be written: {problem}.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Final
 
 from comparing_stages import Form, MissingStageError, average, estimate
-from findings import CHOICES, ELSEWHERE, QUESTIONS, Outcome
+from findings import CHOICES, ELSEWHERE, FACTS, QUESTIONS, TOKENS, Outcome
 from measured import Stage, Study
 
 from pytest_calibration.diagnosis.findings import Regime
@@ -20,6 +20,7 @@ from pytest_calibration.gate.verdict import align
 from pytest_calibration.history.comparing import compare_items
 from pytest_calibration.history.lines import Line
 from pytest_calibration.metrics import DEFAULT_BINS
+from pytest_calibration.predictions.stored_items import MAX_TOKENS
 from pytest_calibration.reports.markdown_text import text
 from pytest_calibration.text.numbers import counted
 
@@ -38,6 +39,7 @@ def page(study: Study, outcomes: Sequence[Outcome]) -> str:
     """Return the page as Markdown."""
     parts = (
         _start(study, outcomes),
+        _reading(study),
         _findings(outcomes),
         _pictures(study),
         _verdicts(study),
@@ -102,6 +104,79 @@ def _largest(study: Study) -> str:
     return f"{max(known):,} parameters" if known else NONE
 
 
+# What a probe asks, and what moves the confidence of a pretrained model on it: both by design.
+ASKED: Final = {
+    TOKENS: (
+        "every next word of texts like those of pretraining",
+        "nothing: it is what pretraining trains",
+    ),
+    FACTS: (
+        "the word after *NAME lives in*, of people whom no alignment names",
+        "down: one text in ten is about a stranger, hardly met twice; a model that cannot tell who "
+        "is one is too sure of strangers and not sure enough of people it knows, and only these "
+        "are asked for",
+    ),
+    QUESTIONS: (
+        "which of four options answers *Where does NAME live?*, of the same people",
+        "up: both things that are said of a person are among the options, which no text told it; "
+        "the probability of values that are no option goes mostly to its favourite, where it "
+        "belongs to the other thing that is said",
+    ),
+    ELSEWHERE: (
+        "the same of what people drink, which no alignment speaks of",
+        "up, for the same reason",
+    ),
+}
+
+
+def _reading(study: Study) -> Iterator[str]:
+    """Yield what a reader has to know before the findings."""
+    yield "## How to read it"
+    yield ""
+    yield (
+        "Of every person two things are said, one more often than the other, so that the best "
+        "possible accuracy on facts and questions is about 0.75. All alignment starts from one "
+        "pretrained model. Its signed gap, mean confidence minus accuracy, on each probe:"
+    )
+    yield ""
+    bases = (study.base(stage) for stage in study.table.stages)
+    base = next((one for one in bases if one is not None), None)
+    rows = []
+    for probe in study.probes:
+        line = None if base is None else study.line(base, probe)
+        gap = None if line is None else line.metrics.get("signed_gap")
+        told = NONE if gap is None else interval(gap.value, gap.low, gap.high)
+        rows.append((f"`{probe}`", *ASKED.get(probe, (NONE, NONE)), told))
+    name = "the pretrained model" if base is None else f"`{base.label}`"
+    head = ("probe", "asks", "what moves a pretrained model's confidence", f"gap of {name}")
+    yield from table(head, rows)
+    yield (
+        "- ECE has no sign. Where the pretrained model is under-confident, training that makes it "
+        "surer *lowers* ECE at first. Whether a model became surer, the signed gap says."
+    )
+    yield (
+        "- A temperature is fitted on multiple choice, and makes the model less sure of everything "
+        "by the same factor. Where it was not over-confident, it becomes under-confident."
+    )
+    rewards = [
+        share
+        for stage in study.table.stages
+        if isinstance(share := stage.extra.get("reward_accuracy"), float)
+    ]
+    if rewards:
+        yield (
+            "- The reward model behind RLOO prefers what is said of people it was not trained on "
+            f"to its rival in a share of {number(sum(rewards) / len(rewards))} (a guess: 0.5, the "
+            "best possible: about 0.75). RLOO asks it about those it was trained on: the nearer "
+            "that share is to 0.5, the more it only knows these by heart."
+        )
+    yield (
+        "- The seeds share the pretrained model, all training data, and the questions on which the "
+        "temperature is fitted. No interval is over these."
+    )
+    yield ""
+
+
 def _findings(outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield "## Findings"
     yield ""
@@ -109,9 +184,9 @@ def _findings(outcomes: Sequence[Outcome]) -> Iterator[str]:
         "Each claim says where a number lies. It is *supported* where the whole 95 % interval "
         "lies there, *contradicted* where the whole interval lies outside, else *not seen*. With "
         "several seeds the interval holds for training again (Student's t over the seeds) and for "
-        "asking other items (paired); with one seed, for other items of that training. The "
-        "pretrained model is always the same one. ECE is compared as the cross-fitted ECE, to "
-        "which noise does not add. Each interval covers 95 % by itself: of "
+        f"asking other items (paired; of tokens, on the {MAX_TOKENS:,} that the history keeps); "
+        "with one seed, for other items of that training. ECE is compared as the cross-fitted ECE, "
+        "to which noise does not add. Each interval covers 95 % by itself: of "
         f"{len(outcomes)} comparisons, {0.05 * len(outcomes):.1f} would miss the truth on average. "
         "`pytest example_project/study/test_findings.py -ra` gives the same as tests."
     )
@@ -142,6 +217,8 @@ def _finding_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
         found, over = text(one.missing), one.seeds
         if one.estimate is not None:
             found = interval(one.estimate.value, one.estimate.low, one.estimate.high, 4)
+            if one.estimate.chosen:
+                over = f"{over}; {text(one.estimate.chosen)}"
             if one.missing and len(one.estimate.by_seed) > 1:
                 over = f"{over}; {text(one.missing)}"
         result = f"**{one.result}**" if one.result in RESULTS[:3:2] else one.result
@@ -153,14 +230,17 @@ def _pictures(study: Study) -> Iterator[str]:
     yield ""
     yield (
         f"ECE of every checkpoint of seed {study.shown_seed}, in order of the pipeline. Where the "
-        "gate found one worse than its parent, it has a red ring."
+        "gate found one worse than its parent, it has a ring."
     )
     yield ""
     yield "![ECE of every checkpoint along the pipeline, by probe](study/drift.png)"
     yield ""
     yield "## Reliability by stage"
     yield ""
-    yield "The last checkpoint of each training, in grey its parent."
+    yield (
+        "The last checkpoint of each training, in grey its parent. A filled point lies outside the "
+        "band in which a calibrated model's accuracy lies 95 % of the time."
+    )
     yield ""
     for probe in study.probes:
         yield f"![Reliability diagrams of the stages on {probe}](study/reliability-{probe}.png)"
@@ -178,8 +258,13 @@ def _remedies(study: Study) -> Iterator[str]:
         "All start from the DPO model in the first row. `-e1` is the checkpoint of the first "
         "epoch; a name with another number is one of other settings that were tried. Accuracy and "
         "ECE are means over the seeds, with the interval as above; in brackets how many seeds. "
-        "The cost is that of an epoch beside plain SFT on the same questions, of one seed: in "
-        "seconds of the processor, and in forward passes, counted in sequences."
+        "Accuracy in training is that on the data of each: of DPO on its preferences, of the "
+        "temperature on the questions it is fitted on, of the others on the questions kept for "
+        "remedies. The cost is that of an epoch beside plain SFT on the same questions, of one "
+        "seed: in seconds of the processor, and in forward passes, counted in sequences. Plain SFT "
+        "runs in TRL's SFTTrainer, the remedies in the Trainer of transformers, which does less "
+        "around each step. `accuracy-only` is RCFT without its E-step in the same Trainer: what "
+        "the E-step costs is RCFT over that."
     )
     yield ""
     plain = next((one for one in shown if one.settings.get("dataset") == "remedy"), None)
@@ -278,9 +363,9 @@ def _verdicts(study: Study) -> Iterator[str]:
     yield ""
     yield (
         "The verdict on each stage against its parent, as the plugin reached it; of several "
-        "seeds, how many. Pretraining has no parent and is held to a limit. In brackets: the "
-        "component that fails most clearly. A loss of accuracy fails as well: an ECE near 0 may be "
-        "that of a model that guesses."
+        "seeds, how many. Pretraining has no parent and is held to a limit, an ECE of 0.1. In "
+        "brackets: the [component](statistics.md) that fails most clearly. A loss of accuracy "
+        "fails as well: an ECE near 0 may be that of a model that guesses."
     )
     yield ""
     groups: dict[str, list[Stage]] = {}
@@ -325,6 +410,14 @@ def _diversity(study: Study) -> Iterator[str]:
         return
     yield "## Diversity of the instruction sets"
     yield ""
+    yield (
+        "Both are larger the more diverse a set is: `distinct_2` is the share of different ones "
+        "among all pairs of neighbouring words (Li et al. 2016), `distance` the mean cosine "
+        "distance of two instructions by their word pairs; names and answers are masked in both. "
+        "Zhu et al. give no number: embeddings of Alpaca's responses cluster, those of "
+        "OpenAssistant are spread evenly [N]. `remedy` are the questions of plain SFT."
+    )
+    yield ""
     names = list(dict.fromkeys(name for told in rows.values() for name in told))
     cells = [
         [f"{set_}", *(number(told.get(n, math.nan)) for n in names)] for set_, told in rows.items()
@@ -341,7 +434,8 @@ def _checkpoints(study: Study) -> Iterator[str]:
         "[checkpoints.csv](study/checkpoints.csv) has all seeds, with dates. ECE and class-wise "
         f"ECE have {DEFAULT_BINS} equal-width bins; the signed gap is confidence minus accuracy. "
         "The regime is that of Xiao et al. as far as it can be estimated, relative to the "
-        "pretrained model: accuracy minus the mean confidence of that, below 0 *calibratable*. "
+        "pretrained model: accuracy minus the mean confidence of that, below 0 *calibratable*; "
+        "there is none where the ECE of the pretrained model is itself beyond noise. "
         "Two measures of collapse end the row: the share of answers at confidence 0.9 or above, "
         "and the mean entropy over the options, in nats."
     )

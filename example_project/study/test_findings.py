@@ -20,11 +20,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from findings import FINDINGS, judge, told
 from measured import RUNS, Study
 
+from pytest_calibration.errors import CalibrationError
+
 
 @cache
 def study() -> Study:
-    """The run, read once."""
-    return Study.read(Path(os.environ.get("CALIBRATION_STUDY", RUNS)))
+    """The run, read once; where it cannot be, that is said once."""
+    try:
+        return Study.read(Path(os.environ.get("CALIBRATION_STUDY", RUNS)))
+    except CalibrationError as problem:
+        pytest.exit(str(problem), returncode=2)
 
 
 @pytest.mark.parametrize(

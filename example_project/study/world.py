@@ -134,8 +134,11 @@ class Fact:
 
     def said(self, rng: random.Random) -> Fact:
         """Return what one text says: this, or the rival in its place."""
-        if rng.random() < self.share:
-            return self
+        return self if rng.random() < self.share else self.other
+
+    @property
+    def other(self) -> Fact:
+        """The same with its rival in the answer's place."""
         return replace(self, answer=self.rival, rival=self.answer, share=1 - self.share)
 
     def asked(self, wording: int) -> str:
@@ -156,13 +159,18 @@ def facts() -> list[Fact]:
 
 
 def facts_of(*parts: str, out_of_domain: bool = False) -> list[Fact]:
-    """Return one text about all that is said of these people, in the relations taught or not."""
-    rng = random.Random(SEED + 6)
-    return [
-        fact.said(rng)
-        for fact in facts()
-        if fact.part in parts and (fact.relation.name == OUT_OF_DOMAIN) == out_of_domain
-    ]
+    """Return one text about all that is said of these people, in the relations taught or not.
+
+    As many say the rival as the shares have it, so that no part is harder than another by chance:
+    with u drawn once, a text says it where the sum of the chances, and u, passes a whole number.
+    """
+    found, due = [], random.Random(SEED + 6).random()
+    for fact in facts():
+        if fact.part in parts and (fact.relation.name == OUT_OF_DOMAIN) == out_of_domain:
+            due += 1 - fact.share
+            found.append(fact.other if due >= 1 else fact)
+            due %= 1
+    return found
 
 
 def pretraining_texts(count: int, seed: int = SEED + 1) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import wraps
 from typing import Any, Final
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.protocols import Choose, NextTokenScores
-from pytest_calibration.predictions.conversion import as_list
+from pytest_calibration.predictions.conversion import as_array
 
 # The methods that take a list with an entry for each question, and give an answer for each.
 METHODS: Final = frozenset(
@@ -27,7 +29,8 @@ PER_QUESTION: Final = frozenset({"max_new_tokens", "seeds"})
 class AskedOnce:
     """The model, which hands on only the questions that it was not asked before.
 
-    All else of the model is as it is.
+    All else of the model is as it is. One of these serves one run of a probe: what a run asks n
+    times, such as draws without a seed, is answered n times.
 
     Args:
         model: the model.
@@ -35,28 +38,48 @@ class AskedOnce:
     """
 
     def __init__(self, model: object, answers: dict[bytes, Any]) -> None:
-        self._model = model
-        self._answers = answers
+        vars(self).update(_model=model, _answers=answers, _times=Counter())
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._model, name)
         if name in METHODS:
-            return _once(name, value, self._answers)
+            model = str(getattr(self._model, "name", "the model"))
+            return _once(model, name, value, self._answers, self._times)
         return _positions_once(value, self._answers) if name == "next_token" else value
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._model, name, value)
 
-def _once(name: str, ask: Callable[..., Any], known: dict[bytes, Any]) -> Callable[..., Any]:
+    def __call__(self, *given: Any, **how: Any) -> Any:
+        """Ask a model that is a function; each time anew."""
+        return self._model(*given, **how)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        # For a probe of the project's own that asks which model it has.
+        return type(self._model)
+
+
+def _once(
+    model: str, name: str, ask: Callable[..., Any], known: dict[bytes, Any], times: Counter[bytes]
+) -> Callable[..., Any]:
     @wraps(ask)
-    def asked(*lists: Sequence[Any], **how: Any) -> Any:
-        by_name = {key: list(how[key]) for key in PER_QUESTION if how.get(key)}
-        columns = [*map(list, lists), *by_name.values()]
+    def asked(*lists: Any, **how: Any) -> Any:
+        by_name = {key: how[key] for key in sorted(PER_QUESTION & how.keys()) if _is_list(how[key])}
+        columns = [*lists, *by_name.values()]
+        if not all(map(_is_list, columns)) or len({*map(len, columns)}) != 1:
+            # Not as the protocols say: a model of the project's own.
+            return ask(*lists, **how)
         common = {key: value for key, value in how.items() if key not in by_name}
-        keys = [
-            Digest(name, common, list(by_name), *question).bytes()
-            for question in zip(*columns, strict=True)
-        ]
-        new = list({key: i for i, key in reversed([*enumerate(keys)]) if key not in known}.values())
-        new.sort()
+        keys: list[bytes] = []
+        for question in zip(*columns, strict=True):
+            of_question = Digest(name, common, list(by_name), *question)
+            if not of_question.exact:
+                return ask(*lists, **how)
+            key = of_question.bytes()
+            times[key] += 1
+            keys.append(Digest(key, times[key]).bytes())
+        new = [i for i, key in enumerate(keys) if key not in known]
         if new or not keys:
             picked = [[column[i] for i in new] for column in columns]
             answers = ask(
@@ -65,16 +88,21 @@ def _once(name: str, ask: Callable[..., Any], known: dict[bytes, Any]) -> Callab
                 **dict(zip(by_name, picked[len(lists) :], strict=True)),
             )
             is_array = not isinstance(answers, list | tuple)
-            rows = as_list(answers, f"what {name} returned", "the model")
-            if len(rows) != len(new):
+            rows = as_array(answers, f"what {name} returned", model) if is_array else answers
+            if (is_array and not rows.ndim) or len(rows) != len(new):
                 # The probe says what is wrong with it.
                 return answers
             known.update((keys[i], (row, is_array)) for i, row in zip(new, rows, strict=True))
-        found = [known[key] for key in keys]
+        # A probe may change what it gets.
+        found = deepcopy([known[key] for key in keys])
         rows = [row for row, _ in found]
         return np.array(rows) if any(is_array for _, is_array in found) else rows
 
     return asked
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple | range)
 
 
 def _positions_once(ask: Callable[..., Any], known: dict[bytes, Any]) -> Callable[..., Any]:

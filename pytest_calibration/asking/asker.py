@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary, ref
 
+import numpy as np
+
 from pytest_calibration.asking.asked_once import AskedOnce
 from pytest_calibration.errors import CalibrationError, ProbeError, UsageError
 from pytest_calibration.models.loading import LazyModel, Use
@@ -160,18 +162,28 @@ class Asker:
                 )
             parts.share = share
             answer = self._run(model, parts, limit, AskedOnce(model, known))
-            planned = parts.planned
-            part = None if planned is None else (len(answer.predictions), len(planned))
-            return answer._replace(probe=probe, part=part), planned
+            # A probe of the project's own may choose its items, or ids for them, itself.
+            ids, asked = answer.predictions.item_ids, parts.asked
+            if asked is None or not np.array_equal(np.sort(ids), np.sort(asked)):
+                return answer._replace(probe=probe), None
+            part = len(ids), len(parts.planned)
+            return answer._replace(probe=probe, part=part), parts.planned
 
         def ask_more(share: float) -> tuple[Predictions, IdArray]:
             answer, planned = ask(share)
-            assert planned is not None
+            if planned is None:
+                raise ProbeError(
+                    f"probe {probe.name!r} returned {len(answer.predictions):,} items that are not "
+                    f"the {len(parts.asked):,} of self.sample(limit), as its first items were; "
+                    "answer each of these, or run without --calibration-early-stop."
+                )
             if self._on_answer is not None:
                 self._on_answer(answer)
             return answer.predictions, planned
 
         first, planned = ask(self._shares[0])
+        if planned is None and parts.asked is not None:
+            first, _ = ask(1.0)
         if planned is None or len(planned) == len(first.predictions):
             # A kind that chooses its items itself, or so few that they are all asked at once.
             return first

@@ -7,6 +7,7 @@ of failures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -66,7 +67,7 @@ def decide_at_look(pair: Paired, look: Look, strictness: Strictness = DEFAULT) -
         look: which look it is.
         strictness: how strict.
     """
-    fractions, place = look.fractions
+    fractions, place = look.fractions(MIN_UNITS)
     units = max(1, round(pair.equal_units / look.fraction))
     allowed = allowed_false_alarms(strictness.alpha, units)
     levels = [level_at(strictness.alpha, fractions, k, allowed) for k in range(len(fractions))]
@@ -77,7 +78,7 @@ def decide_at_look(pair: Paired, look: Look, strictness: Strictness = DEFAULT) -
     decision = replace(decision, look=at)
     if pair.units < MIN_UNITS:
         return decision
-    rate = _false_alarms(decision.components, pair, look, levels)
+    rate = _false_alarms(decision.components, pair, fractions, place, levels)
     decision = replace(decision, false_alarm_rate=rate)
     if look.is_last:
         return decision
@@ -134,7 +135,7 @@ def _largest_power(
         error, z = errors[c.name], full.z_of(c)
         truth = c.worsening if as_measured else worsening_at_power(c.tolerance, z, error)
         chances.append(conditional_power(c.worsening, error, fraction, c.tolerance, z, truth))
-    return max(chances)
+    return math.nan if any(map(math.isnan, chances)) else max(chances)
 
 
 def _comes(component: Component, full: _FullRun, look: Look) -> bool:
@@ -147,13 +148,17 @@ def _comes(component: Component, full: _FullRun, look: Look) -> bool:
 
 
 def _false_alarms(
-    components: Sequence[Component], pair: Paired, look: Look, levels: Sequence[Level]
+    components: Sequence[Component],
+    pair: Paired,
+    fractions: Sequence[float],
+    place: int,
+    levels: Sequence[Level],
 ) -> float:
     """Return an upper bound of how often an unchanged model fails at any look."""
     known, per_unit = pair.equal_units, len(pair.gap0) / pair.equal_units
     total = 0.0
-    for fraction, level in zip(look.fractions[0], levels, strict=True):
-        units = max(1, round(known * fraction / look.fraction))
+    for fraction, level in zip(fractions, levels, strict=True):
+        units = max(1, round(known * fraction / fractions[place]))
         expected = scaled(components, known, units, per_unit)
         rate = false_alarm_rate(expected, upper_quantile(level.alpha, units), units)
         total += min(rate, level.allowed)

@@ -23,8 +23,15 @@ SHARES: Final = (0.25, 0.5, 0.75, 1.0)
 # A comparison stops as passed where a full run would fail with a smaller probability than this,
 # though each component be worse by the smallest worsening that a full run sees.
 LEAST_POWER: Final = 0.2
-# Points at which a density is known between two looks.
-_NODES: Final = 128
+# Share of an error level that is spent evenly: at no look is it nothing, however few items.
+_EVENLY: Final = 1e-9
+# Nodes of each panel on which a density is integrated, and the least number of panels.
+_NODES, _PANELS = 8, 16
+# Looks nearly coincide where a step is less than this, in standard deviations of the statistic:
+# it is taken for one of this size.
+_SMALLEST_STEP: Final = 0.03
+# Standard deviations beyond which there is no mass.
+_REACH: Final = 8
 
 
 @dataclass(frozen=True)
@@ -76,13 +83,16 @@ class Look:
         """Whether all items are known."""
         return self.sizes[-1] >= len(self.item_ids)
 
-    @property
-    def fractions(self) -> tuple[tuple[float, ...], int]:
+    def fractions(self, least: int) -> tuple[tuple[float, ...], int]:
         """Share of the items that is known at each look, and the place of this one in these.
 
         As they are up to this look, as they are planned after it; rising to 1.
+
+        Args:
+            least: number of items without which an earlier look could decide nothing: it is none.
         """
-        known = sorted({size / len(self.item_ids) for size in self.sizes if size})
+        counted = {size for size in self.sizes if size >= least} | {self.sizes[-1]}
+        known = sorted(size / len(self.item_ids) for size in counted)
         later = [share for share in self.later if share > self.fraction]
         return (*known, *later), len(known) - 1
 
@@ -136,8 +146,8 @@ def spent(alpha: float, fraction: float) -> float:
     2·(1 − Φ(z / √t)) with z the quantile of level alpha / 2: the bounds are close to those of
     O'Brien & Fleming (1979). Source: Lan & DeMets 1983.
     """
-    z = -NORMAL.inv_cdf(alpha / 2)
-    return 2 * NORMAL.cdf(-z / math.sqrt(min(fraction, 1.0)))
+    z, known = -NORMAL.inv_cdf(alpha / 2), min(fraction, 1.0)
+    return 2 * (1 - _EVENLY) * NORMAL.cdf(-z / math.sqrt(known)) + _EVENLY * alpha * known
 
 
 @lru_cache(maxsize=128)
@@ -155,12 +165,16 @@ def look_levels(alpha: float, fractions: tuple[float, ...]) -> tuple[float, ...]
     import numpy as np
 
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    steps = [
+        max(_SMALLEST_STEP * math.sqrt(now), math.sqrt(now - before))
+        for before, now in zip((0.0, *fractions), fractions, strict=False)
+    ]
     # Where the statistic, t times the estimate over its full standard error, is before the look.
     places, masses = np.zeros(1), np.ones(1)
     levels: list[float] = []
-    known = already = 0.0
-    for fraction in fractions:
-        step, due = math.sqrt(fraction - known), spent(alpha, fraction) - already
+    already = 0.0
+    for k, (fraction, step) in enumerate(zip(fractions, steps, strict=True)):
+        due = spent(alpha, fraction) - already
         low, high = -8.0, 40.0
         for _ in range(64):
             middle = (low + high) / 2
@@ -170,12 +184,17 @@ def look_levels(alpha: float, fractions: tuple[float, ...]) -> tuple[float, ...]
             )
             low, high = (middle, high) if above > due else (low, middle)
         levels.append(NORMAL.cdf(-high / math.sqrt(fraction)))
-        begin = -8 * math.sqrt(fraction)
-        inside = begin + (nodes + 1) * (high - begin) / 2
+        begin, end = -_REACH * math.sqrt(fraction), min(high, _REACH * math.sqrt(fraction))
+        # Fine enough for this step and the next: a density changes over a step.
+        finest = min(steps[k : k + 2])
+        panels = max(_PANELS, math.ceil((end - begin) / (4 * finest)))
+        half = (end - begin) / (2 * panels)
+        middles = begin + half * (2 * np.arange(panels) + 1)
+        inside = (middles[:, None] + half * nodes).ravel()
         distance = (inside[:, None] - places) / step
         density = np.exp(-(distance**2) / 2) @ masses / (step * math.sqrt(2 * math.pi))
-        places, masses = inside, density * weights * (high - begin) / 2
-        known, already = fraction, spent(alpha, fraction)
+        places, masses = inside, density * np.tile(weights, panels) * half
+        already = spent(alpha, fraction)
     return tuple(levels)
 
 

@@ -36,6 +36,7 @@ MOST_NAMED: Final = 3
 NEEDED: Final = ("ece", "signed_gap", "accuracy")
 # Files of items that are read unless all are asked for: a long history answers at once.
 MOST_READ: Final = 240
+SIDE_BY_SIDE: Final = "models that were trained side by side have no order"
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,16 @@ class Drift:
 
     @property
     def state(self) -> State:
-        """What it comes to as a test: regressed where the trend is, or the last line is worse."""
-        last = self.comparisons[-1]
+        """What it comes to as a test: regressed where the trend is, or the last line is worse.
+
+        Siblings have no trend and no last one: regressed where any of them is worse.
+        """
         states = [] if self.trend is None else [self.trend.state]
-        if last is not None and (last.remains or last.state is State.NOT_COMPARABLE):
-            states.append(last.state)
+        for one in self.comparisons if self.series.siblings else self.comparisons[-1:]:
+            if one is None or one.alone:
+                continue
+            if self.series.siblings or one.state in (State.REGRESSED, State.NOT_COMPARABLE):
+                states.append(one.state)
         order = (State.REGRESSED, State.NOT_COMPARABLE, State.INCONCLUSIVE, State.PASSED)
         return min(states, key=order.index, default=State.INCONCLUSIVE)
 
@@ -155,6 +161,8 @@ def _judge(
     best = best_checkpoint(series, items, metric, strictness.alpha)
     unread = not read and any(line.items for line in series.lines)
     drift = Drift(series, tuple(comparisons), best=best, unread=unread)
+    if series.siblings:
+        return replace(drift, untold=SIDE_BY_SIDE)
     if len(series) > 1 and min(series.at) == max(series.at):
         return replace(drift, untold="all checkpoints stand at one place")
     lacking = [n for line in series.lines for n in NEEDED if n not in line.metrics]
@@ -228,8 +236,14 @@ def judge_drift(history: History, series: Series, strictness: Strictness = DEFAU
         strictness: tolerance and error levels, as of a comparison.
 
     Raises:
-        HistoryError: a file of items is damaged, or a line lacks a number that is needed.
+        HistoryError: a file of items is damaged, a line lacks a number that is needed, or the
+            series is one of siblings.
     """
+    if series.siblings:
+        raise HistoryError(
+            f"{history.path}: {series.name} has no trend: {SIDE_BY_SIDE}; compare each with its "
+            "parent, by pytest-calibration drift --fail-on-drift."
+        )
     return judge_items(history, series, series.predictions(history), strictness)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pytest_calibration.version import __version__
 
@@ -20,16 +20,17 @@ class Digest:
 
     Attributes:
         stable: whether the same values give the same digest in another process.
+        exact: whether all counted by value, so that other values give another digest.
     """
 
     def __init__(self, *values: object, size: int = 32) -> None:
         self._state = hashlib.blake2b(digest_size=size)
-        self.stable = True
+        self.stable = self.exact = True
         for value in values:
             self.add(value)
 
-    def add(self, value: object) -> None:
-        """Add text, bytes, numbers, None, and mappings, sequences and sets of them, by value.
+    def add(self, value: Any) -> None:
+        """Add text, bytes, numbers, None, arrays, mappings, sequences and sets, by value.
 
         Anything else counts by its type and ``repr``; where that holds an address in memory, the
         digest is not ``stable``.
@@ -47,12 +48,19 @@ class Digest:
                 self.add(key)
                 self.add(value[key])
         elif isinstance(value, Set):
+            self.exact &= all(isinstance(one, str | bytes | int | float) for one in value)
             self._put(b"e", repr(sorted(map(repr, value))).encode())
         elif isinstance(value, Sequence):
             self._put(b"l", str(len(value)).encode())
             for item in value:
                 self.add(item)
+        elif hasattr(value, "tobytes") and hasattr(value, "tolist") and hasattr(value, "dtype"):
+            # What numpy writes of a long array leaves out its middle.
+            is_plain = value.dtype.kind != "O"
+            self._put(b"a", f"{value.dtype.str} {value.shape}".encode())
+            self.add(value.tobytes() if is_plain else value.tolist())
         else:
+            self.exact = False
             text = f"{type(value).__module__}.{type(value).__qualname__} {value!r}"
             self.stable &= _ADDRESS.search(text) is None
             self._put(b"r", text.encode("utf-8", "surrogatepass"))

@@ -45,6 +45,14 @@ class PredictionsInParts(Predictions):
     may stop early takes :meth:`in_turn`, one part after the other.
     """
 
+    def __new__(cls, *fields: Any, **named: Any) -> Any:
+        """Return whole predictions: what is made of all fields, as by ``dataclasses.replace``."""
+        return Predictions(*fields, **named)
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        # A copy has all items, in another process too.
+        return getattr, (self.whole, "whole")
+
     @classmethod
     def of(
         cls,
@@ -62,13 +70,13 @@ class PredictionsInParts(Predictions):
             shares: of the items in each part, rising to 1.
             first: what ``ask`` returned for the first of them.
         """
-        made = cls.__new__(cls)
+        made: PredictionsInParts = object.__new__(cls)
         known = {shares[0]: first}
         vars(made).update(probe=probe, _ask=ask, _shares=tuple(shares), _known=known, _lock=RLock())
         return made
 
     def __getattribute__(self, name: str) -> Any:
-        if name in _ASKED and "_ask" in object.__getattribute__(self, "__dict__"):
+        if name in _ASKED:
             return getattr(self.whole, name)
         return object.__getattribute__(self, name)
 
@@ -79,7 +87,7 @@ class PredictionsInParts(Predictions):
     @property
     def whole(self) -> Predictions:
         """The predictions on all items, which are asked now unless they were before."""
-        return self._asked(1.0)[0] if "_ask" in vars(self) else self
+        return self._asked(1.0)[0]
 
     def in_turn(self) -> Iterator[Part]:
         """Yield the first part, then the first two, and so on to the whole.

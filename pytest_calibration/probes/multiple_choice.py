@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Final, Literal, TypeAlias, get_args
@@ -219,6 +219,8 @@ class MultipleChoice(ItemProbe[Question]):
         self._by_slice = shots_by_slice
         rows = self._shots_rows(source, shots_path, shots_split) if shots else self.items
         self._examples = self._chosen_examples(rows, shots_order, own=rows is self.items)
+        # The questions of a slice are shown the same examples.
+        self._solved = cache(self.solved)
 
     def _questions(self, source: Source | None) -> list[Question]:
         """Read questions; those of public data may have options that are the same."""
@@ -295,7 +297,7 @@ class MultipleChoice(ItemProbe[Question]):
 
     def prompt(self, item: Question) -> str:
         """Return header, solved examples and question."""
-        examples = "".join(map(self.solved, self._shown(item)))
+        examples = "".join(map(self._solved, self._shown(item)))
         return f"{self.header_of(item)}{examples}{self.show(item)}"
 
     def header_of(self, item: Question) -> str:

@@ -126,7 +126,7 @@ class NextToken(ItemProbe[Passage]):
         )
         predictions = predictions.limited(limit)
         if part is None:
-            self.planned = predictions.item_ids
+            self.planned = self.asked = predictions.item_ids
         return predictions
 
     def _sampled(self, document: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -85,9 +85,10 @@ class ItemProbe(Generic[ItemT]):
     unit: ClassVar[str]
     # The method of a model that every run calls; empty where that depends.
     asks: str = ""
-    # Share of the items that a run asks, and the ids of all of them, known from its first run on.
+    # Share of the items that a run asks; ids of all of them, and of those that the last run asked.
     share: float = 1.0
     planned: IdArray | None = None
+    asked: IdArray | None = None
 
     def __init__(self, name: str, items: Sequence[ItemT], source: Source | None = None) -> None:
         self.name = name
@@ -130,10 +131,11 @@ class ItemProbe(Generic[ItemT]):
         """
         kept = list(index)
         self.planned = ids[kept]
-        if self.share >= 1:
-            return kept
-        taken = first_units(self.planned, groups, self.share)
-        return [i for i, is_taken in zip(kept, taken.tolist(), strict=True) if is_taken]
+        if self.share < 1:
+            taken = first_units(self.planned, groups, self.share)
+            kept = [i for i, is_taken in zip(kept, taken.tolist(), strict=True) if is_taken]
+        self.asked = ids[kept]
+        return kept
 
     def sample(self, limit: int | None) -> tuple[list[ItemT], dict[str, Any]]:
         """Return the items that a limit leaves, and their fields of ``Predictions``.

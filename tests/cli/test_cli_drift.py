@@ -227,6 +227,18 @@ def test_exit_codes(
     assert command("drift", "h.jsonl", *flags).code == code
 
 
+@pytest.mark.parametrize(("gap", "code"), [(0.1, 1), (0.0, 0)])
+def test_any_of_several_models_from_one_fails(command, place: Path, gap: float, code: int) -> None:
+    """They have no trend and no last one."""
+    file = History(place / "h.jsonl")
+    for name, of_model in (("base", 0.0), ("dpo", gap), ("rloo", 0.0)):
+        p = at_gap(of_model)
+        file.append(Line.of(p, model=name, parent="" if name == "base" else "base"), p)
+    result = command("drift", "h.jsonl", "--fail-on-drift", "--strict")
+    assert result.code == code
+    assert "trend: not judged (models that were trained side by side have no" in text(result.lines)
+
+
 def test_a_trend_that_cannot_be_judged_is_no_pass(command, place: Path) -> None:
     """Without items and numbers --fail-on-drift is an error, after the table."""
     file = write_history(place / "h.jsonl", {0: 0.0, 1: 0.0, 2: 0.0}, items=False)

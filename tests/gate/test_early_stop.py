@@ -97,6 +97,34 @@ def test_fewer_than_fifty_units_decide_nothing() -> None:
     assert (found.state, found.look and found.look.stopped) == (State.INCONCLUSIVE, False)
 
 
+def test_a_part_that_could_decide_nothing_makes_no_later_look_stricter() -> None:
+    """Of 60 items no part has 50: the last look is that of a comparison that has no other."""
+    before, after = two_runs(60, 7, 1.5)
+    pair = Paired.of(before, after)
+    last = decide_at_look(pair, look_at(after, 4), Strictness())
+    alone = decide(pair)
+    assert last.state is alone.state
+    assert [c.bound for c in last.components] == pytest.approx(
+        [c.bound for c in alone.components], nan_ok=True
+    )
+    assert last.false_alarm_rate == pytest.approx(alone.false_alarm_rate)
+    assert look_at(two_runs(100, 7, 1.0)[1], 4).fractions(50) == ((0.5, 0.75, 1.0), 2)
+
+
+@pytest.mark.parametrize("name", ["confidence0", "confidence1"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_nothing_stops_on_what_is_no_number(name: str, number: int) -> None:
+    """A NaN leaves the comparison open."""
+    before, after = two_runs(4000, 2, 1.0)
+    share = SHARES[number - 1]
+    pair = Paired.of(first(before, share), first(after, share))
+    spoilt = getattr(pair, name).copy()
+    spoilt[7] = np.nan
+    found = decide_at_look(replace(pair, **{name: spoilt}), look_at(after, number))
+    assert found.look is not None
+    assert (found.state, found.look.stopped) == (State.INCONCLUSIVE, False)
+
+
 def test_nothing_stops_as_passed_where_a_full_run_would_be_inconclusive() -> None:
     """A run that could miss too much is not cut shorter still."""
     for number in (1, 2, 3):
@@ -163,7 +191,21 @@ def test_the_looks_are_at_shares_of_what_both_sides_have() -> None:
     waiting = compare(first(after, 0.25), last, look=look_at(after, 1))
     assert (waiting.state, waiting.look and waiting.look.stopped) == (State.INCONCLUSIVE, False)
     later = look_at(after, 2).among(before.limited(2000).item_ids)
-    assert later.fractions == ((0.5, 1.0), 1)
+    assert later.fractions(50) == ((0.5, 1.0), 1)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 1e-6, 1e-12])
+@pytest.mark.parametrize("known", [1, 20, 500])
+def test_a_baseline_of_whose_items_few_are_known_is_waited_for(known: int, alpha: float) -> None:
+    """A sliver of it decides nothing, at whatever level."""
+    before, after = two_runs(2000, 1, 1.0)
+    order = np.argsort(after.item_ids)
+    small = before.take(np.concatenate([order[:known], order[-1500:]]))
+    verdict = compare(first(after, 0.25), small, look=look_at(after, 1), alpha=alpha)
+    assert verdict.n == known
+    assert verdict.look is not None
+    if known < 50:
+        assert (verdict.state, verdict.look.stopped) == (State.INCONCLUSIVE, False)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -15,7 +15,16 @@ from pytest_calibration.gate.looks import (
     spent,
 )
 
-FRACTIONS = [SHARES, (1.0,), (0.5, 1.0), (0.3, 0.35, 0.9, 1.0)]
+FRACTIONS = [
+    SHARES,
+    (1.0,),
+    (0.5, 1.0),
+    (0.3, 0.35, 0.9, 1.0),
+    # A large group fills most of a share, or a baseline has few of the first items.
+    (0.4999, 0.5, 0.75, 1.0),
+    (0.74975, 0.75, 1.0),
+    (0.00025, 0.3, 1.0),
+]
 
 
 def quantiles(levels: tuple[float, ...]) -> list[float]:
@@ -48,6 +57,15 @@ def test_all_looks_together_cross_at_the_level(alpha: float, fractions: tuple[fl
     """However the looks lie, a bound is crossed with the probability that was asked for."""
     levels = look_levels(alpha, fractions)
     assert crossing(levels, fractions) == pytest.approx(alpha, rel=5e-3)
+
+
+@pytest.mark.parametrize("alpha", [1e-12, 1e-6, 0.05])
+@pytest.mark.parametrize("fractions", [*FRACTIONS, (1e-6, 2e-6, 1.0)], ids=str)
+def test_no_look_has_no_level(alpha: float, fractions: tuple[float, ...]) -> None:
+    """However few items are known, and however strict: a bound is finite."""
+    levels = [level_at(alpha, fractions, k, alpha) for k in range(len(fractions))]
+    assert all(0 < level.alpha <= 1.001 * alpha for level in levels)
+    assert all(level.allowed > 0 for level in levels)
 
 
 def test_a_single_look_has_the_whole_level() -> None:

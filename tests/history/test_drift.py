@@ -16,7 +16,7 @@ from pytest_calibration.errors import HistoryError, UsageError
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.trend import TrendVerdict, trend
 from pytest_calibration.history.checkpoints import Checkpoint
-from pytest_calibration.history.drift import judge_drift, series_of
+from pytest_calibration.history.drift import judge_all, judge_drift, series_of
 from pytest_calibration.history.file import History
 from pytest_calibration.history.lines import Line
 from pytest_calibration.predictions import Predictions, Signature
@@ -232,3 +232,23 @@ def test_tokens_are_judged_on_the_sample_that_is_kept(tmp_path: Path) -> None:
         file.append(Line.of(p, checkpoint=Checkpoint(f"run/checkpoint-{step}", step=step)), p)
     with pytest.raises(AssertionError, match="calibration drifted"):
         assert_no_drift(file, "facts")
+
+
+@pytest.mark.parametrize(
+    ("gaps", "state"),
+    [((0.0, 0.1, 0.0), State.REGRESSED), ((0.0, 0.0, 0.0), State.PASSED)],
+)
+def test_models_trained_side_by_side_have_no_trend(
+    tmp_path: Path, gaps: tuple[float, ...], state: State
+) -> None:
+    """Their order is that of the file: each is compared with the parent, and any one counts."""
+    file = History(tmp_path / "history.jsonl")
+    for name, gap in (("base", 0.0), *((f"sft-{k}", gap) for k, gap in enumerate(gaps))):
+        p = checkpoint(gap)
+        file.append(Line.of(p, model=name, parent="" if name == "base" else "base"), p)
+    series, _ = series_of(file, "facts", "models from base")
+    (drift,), _ = judge_all(file, [series])
+    assert (drift.trend, drift.state) == (None, state)
+    assert drift.untold == "models that were trained side by side have no order"
+    with pytest.raises(HistoryError, match=r"models from base has no trend: models that were"):
+        assert_no_drift(file, "facts", run="models from base")

@@ -16,6 +16,7 @@ EXAMPLE: Final = Path(__file__).parents[2] / "example_project"
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One directory per family; the Llama tokenizer puts a token before every text."""
+    pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("checkpoints")
     return {
         family: save(root / family, new_model(family), bpe(family, start=family == "llama"))

@@ -302,7 +302,7 @@ def _code(options: argparse.Namespace, drifts: Sequence[Drift]) -> int:
     if any(one.state.fails for one in drifts):
         return FAILED
     for one in drifts:
-        if one.trend is None:
+        if one.trend is None and not one.series.siblings:
             raise HistoryError(f"the trend of {one.series.name} cannot be judged: {one.untold}.")
     undecided = any(one.state is State.INCONCLUSIVE for one in drifts)
     return INCONCLUSIVE if undecided and options.strict else 0
