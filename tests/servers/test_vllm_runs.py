@@ -25,6 +25,8 @@ pytest.importorskip("torch")
 N: Final = 600
 IN_FLIGHT: Final = 16
 """Requests that are under way at once, at most."""
+ASKED_AGAIN: Final = 16
+"""Questions of a call that are asked again, at most, to see that they get the same answer."""
 PROJECT: Final = """
 def test_numbers(calibration, calibration_baseline):
     from pytest_calibration import assert_no_regression
@@ -93,6 +95,8 @@ def test_one_request_a_question_and_the_shots_from_the_prefix_cache(
 ) -> None:
     """Every question is one request, of which the server's cache has 70 % of the tokens and more.
 
+    A few are asked again, to see that they get the same answer.
+
     A second run asks no question. The key of the server is in nothing that is printed or written.
     """
     policy_before = len(policy.answered())
@@ -102,9 +106,9 @@ def test_one_request_a_question_and_the_shots_from_the_prefix_cache(
     asked = prompts(policy, policy_before)
     questions = of_questions(asked)
     assert len(questions) == N
-    assert questions.total() == N
+    assert N < questions.total() <= N + ASKED_AGAIN
     # What is left is the handshake, before the run and after it.
-    assert asked.total() - N <= 40
+    assert asked.total() - questions.total() <= 40
     assert policy.count("vllm:request_success_total") - done == asked.total()
     queries, hits = (b - a for a, b in zip(cache, policy.prefix_cache(), strict=True))
     assert hits >= 0.7 * queries
@@ -135,7 +139,7 @@ def test_a_killed_run_repeats_no_answered_request(policy: Server, project: Path)
     assert "1 recorded" in said, said
     second = of_questions(prompts(policy, middle))
     assert len(first | second) == N
-    assert second.total() == len(second)
+    assert second.total() <= len(second) + ASKED_AGAIN
     assert len(first & second) <= IN_FLIGHT
 
 

@@ -7,10 +7,12 @@ made, and kept nowhere.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pytest_calibration.errors import UsageError
 from pytest_calibration.models.backends import ModelSpec
@@ -19,6 +21,8 @@ from pytest_calibration.models.places import shown
 KEY: Final = "PYTEST_CALIBRATION_API_KEY"
 """The environment variable that holds the key of a server."""
 _SCHEME: Final = re.compile(r"https?://", re.IGNORECASE)
+_SECRET: Final = 8
+"""Characters from which on a key is a secret."""
 _PLAIN: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -62,14 +66,31 @@ def split(spec: ModelSpec) -> tuple[str, str]:
     return base, model
 
 
-def authorization() -> dict[str, str]:
-    """Return the header that holds the key; nothing where there is none.
+def proxy_of(base: str) -> str | None:
+    """Return the proxy that the environment names for an address; none for this machine itself."""
+    parts = urlsplit(base)
+    host = parts.hostname or ""
+    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass(parts.netloc):
+        return None
+    found = getproxies()
+    proxy = found.get(parts.scheme) or found.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def authorization(base: str) -> dict[str, str]:
+    """Return the header that holds the key for an address; nothing where there is none.
 
     Raises:
-        UsageError: it holds characters that no key has; they are not shown.
+        UsageError: it holds characters that no key has, which are not shown; or a proxy would read
+            it.
     """
     if not os.environ.get(KEY):
         return {}
+    if base.startswith("http:") and proxy_of(base):
+        raise UsageError(
+            f"the key of {KEY} would be read by the proxy that the environment names for {base}; "
+            "put the server's host into NO_PROXY, or use an address of https."
+        )
     if not _PLAIN.fullmatch(os.environ[KEY]):
         raise UsageError(
             f"{KEY} holds a space, a line end or another character that no key has; set it anew."
@@ -78,7 +99,13 @@ def authorization() -> dict[str, str]:
 
 
 def redacted(content: bytes) -> bytes:
-    """Return what a server sent without the key, should it repeat it."""
-    if not os.environ.get(KEY):
+    """Return what a server sent without the key, should it repeat it, also as JSON writes it.
+
+    A shorter one, as ``EMPTY`` or ``token``, is no secret but a word of the API.
+    """
+    key = os.environ.get(KEY, "")
+    if len(key) < _SECRET:
         return content
-    return content.replace(os.environ[KEY].encode("utf-8", "surrogateescape"), b"***")
+    for text in (key, json.dumps(key)[1:-1]):
+        content = content.replace(text.encode("utf-8", "surrogateescape"), b"***")
+    return content

@@ -7,11 +7,12 @@ API raises.
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
-from threading import Event
+from threading import Event, Timer
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -27,7 +28,12 @@ from tenacity import (
 )
 
 from pytest_calibration.errors import ModelError, UntrustedServerError
-from pytest_calibration.models.backends.server.address import KEY, authorization, redacted
+from pytest_calibration.models.backends.server.address import (
+    KEY,
+    authorization,
+    proxy_of,
+    redacted,
+)
 from pytest_calibration.models.backends.server.replies import Completion
 from pytest_calibration.text.visible import visible
 
@@ -43,6 +49,7 @@ TRY_SECONDS: Final = 120.0
 FIRST_WAIT: Final = 0.5
 """Seconds before a second try, at most; twice as long before each further one."""
 _MOST_WAIT: Final = 30.0
+_GRACE: Final = 1.0
 _AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
@@ -74,26 +81,46 @@ class Client:
         self.base = base
         self._patience = patience
         self._warm = False
-        self._closed = Event()
+        self._abandoned = Event()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         # Without compression, so that a reply is as large as it looks. No redirect is followed: it
         # would take the key elsewhere.
-        self._http = httpx.Client(
-            headers={"Accept-Encoding": "identity", "Accept": "application/json"},
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        )
+        try:
+            self._http = httpx.Client(
+                headers={"Accept-Encoding": "identity", "Accept": "application/json"},
+                follow_redirects=False,
+                limits=httpx.Limits(
+                    max_connections=concurrency, max_keepalive_connections=concurrency
+                ),
+                verify=httpx.create_ssl_context(),
+                proxy=proxy_of(base),
+                trust_env=False,
+            )
+        except (httpx.InvalidURL, ValueError, ImportError, OSError) as problem:
+            raise ModelError(
+                f"no connection to {base} can be made with the proxy or the certificates that the "
+                f"environment names ({_reason(problem)}); see HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, "
+                "NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR."
+            ) from None
         # A model that is dropped leaves no connection behind.
         weakref.finalize(self, self._http.close)
 
     def close(self) -> None:
         """End what waits, also in other threads, and close all connections."""
-        self._closed.set()
+        self.abandon()
+        self._http.close()
+
+    def abandon(self) -> None:
+        """End what waits, also in other threads; what is asked later is asked as before."""
+        abandoned, self._abandoned = self._abandoned, Event()
+        abandoned.set()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Cut all connections: threads that wait for an answer would wait on."""
         for one in list(self._sockets):
-            # A thread that waits for an answer would wait on.
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        self._http.close()
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Remember the sockets that are opened."""
@@ -117,7 +144,8 @@ class Client:
         url = httpx.URL(self.base)
         address = str(url.copy_with(raw_path=path.encode())) if root else f"{self.base}{path}"
         content = self._patient("POST", address, msgspec.json.encode(body), self._patience)
-        self._warm = True
+        # What the root answers needs no model.
+        self._warm = self._warm or not root
         return self._decoded(content, address, form)
 
     def complete(self, body: Mapping[str, Any]) -> Completion:
@@ -128,12 +156,12 @@ class Client:
 
     def _patient(self, method: str, address: str, body: bytes | None, patience: float) -> bytes:
         """Try until there is an answer; return its content."""
-        began = time.monotonic()
+        began, abandoned = time.monotonic(), self._abandoned
         tries = Retrying(
             retry=retry_if_exception_type(_AgainError),
-            stop=stop_before_delay(patience) | stop_when_event_set(self._closed),
+            stop=stop_before_delay(patience) | stop_when_event_set(abandoned),
             wait=_wait,
-            sleep=sleep_using_event(self._closed),
+            sleep=sleep_using_event(abandoned),
             reraise=True,
         )
         longest = TRY_SECONDS if self._warm else patience
@@ -159,6 +187,10 @@ class Client:
     def _once(self, method: str, address: str, body: bytes | None, end: float) -> bytes:
         """Try once, until ``end``; return the content of a good reply."""
         left = max(end - time.monotonic(), 0.1)
+        # The time limit below is that of each byte: it does not end one that sends a few for ever.
+        watch = Timer(left + _GRACE, self._hang_up)
+        watch.daemon = True
+        watch.start()
         # What a library raises holds the request with its key, so nothing is chained to it.
         try:
             with self._http.stream(
@@ -166,21 +198,28 @@ class Client:
                 address,
                 content=body,
                 headers={
-                    **authorization(),
+                    **authorization(self.base),
                     **({"Content-Type": "application/json"} if body else {}),
                 },
                 timeout=httpx.Timeout(left, connect=min(left, CONNECT_SECONDS)),
                 extensions={"trace": self._trace},
             ) as reply:
                 status, headers = reply.status_code, reply.headers
-                content = self._content(reply, end)
+                content = self._content(reply)
         except httpx.InvalidURL as problem:
             raise ModelError(f"{self.base} is no address: {problem}.") from None
         except httpx.TimeoutException:
             raise _AgainError("it took too long") from None
         except (httpx.HTTPError, httpx.StreamError, RuntimeError) as problem:
-            text = " ".join(str(problem).split())[:200] or type(problem).__name__
-            raise _AgainError(text) from None
+            if _is_of_certificate(problem):
+                raise ModelError(
+                    f"the server {self.base} shows a certificate that is not trusted here "
+                    f"({_reason(problem)}); use the name that it is for, or name the file of the "
+                    "authority that signed it in SSL_CERT_FILE."
+                ) from None
+            raise _AgainError(_reason(problem)) from None
+        finally:
+            watch.cancel()
         if 200 <= status < 300:
             return content
         said = f"HTTP {status}{_said(content)}"
@@ -198,7 +237,7 @@ class Client:
             )
         raise RefusedError(f"the server {self.base} refuses a request ({said}).")
 
-    def _content(self, reply: httpx.Response, end: float) -> bytes:
+    def _content(self, reply: httpx.Response) -> bytes:
         """Read a reply as far as is allowed."""
         coding = reply.headers.get("content-encoding", "identity").strip().lower()
         if coding not in ("", "identity"):
@@ -214,8 +253,6 @@ class Client:
                     f"the server {self.base} sends a reply of more than {MOST_BYTES >> 20} MiB; no "
                     "answer of a completions API is as large."
                 )
-            if time.monotonic() > end:
-                raise _AgainError("its reply came too slowly")
             parts.append(part)
         return redacted(b"".join(parts))
 
@@ -237,6 +274,17 @@ def _wait(state: RetryCallState) -> float:
     return max(min(asked, _MOST_WAIT), jitter)
 
 
+def _reason(problem: Exception) -> str:
+    return visible(" ".join(str(problem).split()), 200).rstrip(".") or type(problem).__name__
+
+
+def _is_of_certificate(problem: BaseException | None) -> bool:
+    """Whether an error comes from a certificate, which a second try does not change."""
+    while problem is not None and not isinstance(problem, ssl.SSLCertVerificationError):
+        problem = problem.__cause__ or problem.__context__
+    return problem is not None
+
+
 def _seconds(text: str) -> float:
     return float(text) if text.isascii() and text.isdecimal() and len(text) < 9 else 0.0
 
@@ -252,5 +300,5 @@ def _said(content: bytes) -> str:
         if isinstance(value, dict) and name in value:
             value = value[name]
             text = value if isinstance(value, str) else str(value)[:2000]
-    text = " ".join(text.split())
+    text = redacted(" ".join(text.split()).encode("utf-8", "replace")).decode()
     return f": {visible(text, 200)}" if text else ""

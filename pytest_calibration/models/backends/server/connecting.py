@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import msgspec
@@ -34,6 +36,11 @@ from pytest_calibration.models.digests import Digest
 _SAME_DEPLOYMENT: Final = 1e-3
 _MOST_DEPLOYMENTS: Final = 16
 
+OTHER: Final = (
+    "it gives other log-probabilities than those under which answers are kept, so everything was "
+    "asked anew: it has other weights now, or numbers that depend on what else it computes"
+)
+
 Served: TypeAlias = ServerModel | DecisionModel
 
 # Connected and proved for its identity, and not loaded yet; with the digest of what it is.
@@ -62,10 +69,12 @@ def identity(spec: ModelSpec, settings: ServerSettings, cache: Cache | None) -> 
     known = _waiting.get(place) or _connected(spec, settings)
     _waiting.clear()
     _waiting[place] = known
-    _, digest, values = known
+    model, digest, values = known
     if cache is None:
         return Identity(digest.text())
-    deployment = _deployment(cache, digest.bytes(), values)
+    deployment, is_other = _deployment(cache, digest.bytes(), values)
+    if is_other:
+        model.notes = [*model.notes, OTHER]
     return Identity(digest.text(), Digest(digest.bytes(), deployment).bytes())
 
 
@@ -108,14 +117,21 @@ def _server_model(
     served = served_model(client, wanted)
     tokenizer = tokenizer_of(served, settings)
 
+    @lru_cache
+    def by_text() -> dict[str, int]:
+        texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+        often = Counter(texts)
+        return {text: token for token, text in enumerate(texts) if often[text] == 1}
+
     def token(text: str) -> int:
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids[0] if len(ids) == 1 else UNKNOWN
+        return by_text().get(text, UNKNOWN)
 
     bare = list(tokenizer(OPENING, add_special_tokens=False, verbose=False)["input_ids"])
     note = check_tokens(client, served, OPENING, bare)
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    service = Service(client, Dialect(served.id, token=token), settings.concurrency)
+    service = Service(
+        client, Dialect(served.id, aliases=served.aliases, token=token), settings.concurrency
+    )
     proof = prove(service, served, [*begin, *bare])
     dialect = service.dialect
     digest = Digest(
@@ -129,15 +145,19 @@ def _server_model(
     return model, digest, proof.logprobs
 
 
-def _deployment(cache: Cache, server: bytes, logprobs: Sequence[float]) -> bytes:
-    """Return what stands for the weights behind a server: the same where it gives the same."""
+def _deployment(cache: Cache, server: bytes, logprobs: Sequence[float]) -> tuple[bytes, bool]:
+    """Return what stands for the weights behind a server, and whether others were known before.
+
+    It is the same where the server gives the same.
+    """
     key = Digest("deployments of a server", server).bytes()
     known = _known_deployments(cache, key)
+    is_other = bool(known) and _same(known, logprobs) is None
     if _same(known, logprobs) is None:
         cache.put(key, msgspec.json.encode([list(logprobs), *known][:_MOST_DEPLOYMENTS]))
         # Another process may have written the same at this moment: one of the two counts.
         known = _known_deployments(cache, key)
-    return msgspec.json.encode(_same(known, logprobs) or list(logprobs))
+    return msgspec.json.encode(_same(known, logprobs) or list(logprobs)), is_other
 
 
 def _known_deployments(cache: Cache, key: bytes) -> list[list[float]]:

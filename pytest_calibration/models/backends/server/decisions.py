@@ -46,7 +46,7 @@ class DecisionModel:
         model: id of the model.
     """
 
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
     checkpoint_notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, service: Service, model: str) -> None:

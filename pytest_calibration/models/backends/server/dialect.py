@@ -10,17 +10,20 @@ enough, at the price of more requests.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_calibration.models.backends.server.replies import Choice, Completion, Logprobs
+from pytest_calibration.text.visible import quoted
 
 MOST_TARGETS: Final = 128
 """Tokens that ``logprob_token_ids`` may name."""
 _TOKEN: Final = "token_id:"
 # How far a logarithm of float32 or bfloat16 may lie above 0, and a sum of probabilities above 1.
 _ABOVE: Final = 0.01
+# vLLM gives -9999 for a probability of 0; no model comes near it.
+_LEAST: Final = -1e5
 UNKNOWN: Final = -1
 """A token that the server names by a text that stands for none, or for several."""
 
@@ -73,11 +76,13 @@ class Written:
         ids: its tokens; one that ends the text is among them.
         logprobs: of each.
         stopped: whether it ended by itself or at a stop text.
+        closed: whether the server says that the last token ended it.
     """
 
     ids: list[int]
     logprobs: list[float]
     stopped: bool
+    closed: bool
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ class Dialect:
         along: the same for the tokens of a prompt.
         plain: what is sent with every request: that tokens are named by their ids, and settings of
             sampling, so that none of the server's own count.
+        aliases: other ids under which the model may answer.
         token: gives the token that a text of a reply stands for, or ``UNKNOWN``.
     """
 
@@ -97,6 +103,7 @@ class Dialect:
     after: str = ""
     along: str = ""
     plain: Mapping[str, Any] | None = None
+    aliases: tuple[str, ...] = ()
     token: Callable[[str], int] = lambda _: UNKNOWN
 
     # --- asking --------------------------------------------------------------------------------
@@ -182,8 +189,7 @@ class Dialect:
                     along = rows
             else:
                 _, top = self._after(choice, [])
-        if sum(map(math.exp, targets.values())) > 1 + _ABOVE:
-            raise WrongReplyError("its probabilities of different tokens add up to more than 1")
+        _check_sum(targets.values())
         return Answer(targets, top, along)
 
     def read_writing(self, reply: Completion, prompt: Sequence[int], most: int) -> Written:
@@ -198,15 +204,20 @@ class Dialect:
                 f"it gives {len(said.token_logprobs)} log-probabilities for {len(ids)} tokens"
             )
         return Written(
-            ids, [_checked(value) for value in said.token_logprobs], choice.finish_reason == "stop"
+            ids,
+            [_checked(value) for value in said.token_logprobs],
+            choice.finish_reason == "stop",
+            isinstance(choice.stop_reason, int),
         )
 
     def _choice(self, reply: Completion, n: int) -> Choice:
         """Return the one continuation of a reply to a prompt of n tokens."""
         if len(reply.choices) != 1:
             raise WrongReplyError(f"it gives {len(reply.choices)} answers to one prompt")
-        if reply.model is not None and reply.model != self.model:
-            raise WrongReplyError(f"model {self.model!r} was asked, and {reply.model!r} answered")
+        if reply.model not in (None, self.model, *self.aliases):
+            raise WrongReplyError(
+                f"model {self.model!r} was asked, and {quoted(reply.model)} answered"
+            )
         if reply.usage is not None and reply.usage.prompt_tokens != n:
             raise WrongReplyError(f"it read {reply.usage.prompt_tokens} tokens where {n} were sent")
         return reply.choices[0]
@@ -260,7 +271,11 @@ class Dialect:
             token, value = self._token(said.tokens[i]), _checked(said.token_logprobs[i])
             if token not in (UNKNOWN, prompt[i]):
                 raise WrongReplyError("it echoes other tokens than were sent")
-            tops = {self._token(t): _checked(v) for t, v in (said.top_logprobs[i] or {}).items()}
+            # The text of the token itself stands for it, also where it stands for others, too.
+            tops = {
+                prompt[i] if text == said.tokens[i] else self._token(text): _checked(one)
+                for text, one in (said.top_logprobs[i] or {}).items()
+            }
             tops[prompt[i]] = value
             best = max(tops, key=lambda one: tops[one])
             out.append((value, best, tops[best]))
@@ -283,8 +298,14 @@ def _of_entry(entry: Any, token: int) -> tuple[float, int, float]:
     if not entry or token not in entry:
         raise WrongReplyError("its log-probabilities of the prompt are of other tokens")
     values = {one: _checked(found.logprob) for one, found in entry.items()}
+    _check_sum(values.values())
     best = max(values, key=lambda one: values[one])
     return values[token], best, values[best]
+
+
+def _check_sum(logprobs: Iterable[float]) -> None:
+    if sum(map(math.exp, logprobs)) > 1 + _ABOVE:
+        raise WrongReplyError("its probabilities of different tokens add up to more than 1")
 
 
 def _check_count(n: int, *right: int) -> None:
@@ -294,7 +315,7 @@ def _check_count(n: int, *right: int) -> None:
 
 def _checked(value: float | None) -> float:
     """Return a log-probability; raise for what is none."""
-    if value is None or not math.isfinite(value):
+    if value is None or not value > _LEAST:
         raise WrongReplyError(f"it gives {value} as a log-probability")
     if value > _ABOVE:
         raise WrongReplyError(f"it gives {value:g} as a log-probability, which is above 0")

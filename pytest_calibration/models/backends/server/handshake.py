@@ -20,6 +20,7 @@ from pytest_calibration.errors import ModelError, UntrustedServerError
 from pytest_calibration.models.backends.server.asks import Plan
 from pytest_calibration.models.backends.server.client import Client, RefusedError
 from pytest_calibration.models.backends.server.dialect import (
+    Answer,
     Ask,
     Dialect,
     LackingError,
@@ -34,6 +35,7 @@ from pytest_calibration.models.backends.server.replies import (
 )
 from pytest_calibration.models.backends.server.service import Service
 from pytest_calibration.models.causal.rows import Row
+from pytest_calibration.text.visible import quoted, visible
 
 OPENING: Final = "In the morning, the 2 old men went to the river and"
 """What the server continues."""
@@ -46,6 +48,9 @@ _SAME_MEAN: Final = 0.05
 _UNLIKELY: Final = 0.05
 # Fewest tokens of a text that tell a model from made-up numbers.
 _LEAST: Final = 4
+# Most questions of a call that are asked again: one in 8 of few.
+_AGAIN: Final = 16
+_LONGEST_ID: Final = 256
 NAMED: Final = {"return_tokens_as_token_ids": True}
 # Settings of sampling that vLLM takes from the model's generation_config.json where a request has
 # none. Servers that know none of them are asked without.
@@ -87,13 +92,18 @@ def served_model(client: Client, wanted: str) -> ServedModel:
             f"{str(problem).rstrip('.')}: no completions API lies at {client.base}; write the "
             "address up to and with /v1 (http://host:port/v1#model)."
         ) from None
-    found = [one for one in models if wanted in ("", one.id)]
+    found = {one.id: _completed(one, models) for one in models if wanted in ("", one.id)}
     if len(found) == 1:
-        return _with_parent(found[0], models)
-    ids = ", ".join(sorted(one.id for one in models)[:10]) or "none"
+        (model,) = found.values()
+        if not model.id.isprintable() or len(model.id) > _LONGEST_ID:
+            raise UntrustedServerError(
+                f"the server {client.base} calls its model {quoted(model.id)}, which is no name."
+            )
+        return model
+    ids = ", ".join(visible(one, 60) for one in sorted({one.id for one in models})[:10]) or "none"
     if not wanted:
         raise ModelError(
-            f"the server {client.base} has {len(models)} models ({ids}); name one: "
+            f"the server {client.base} has {len(models):,} models ({ids}); name one: "
             f"{client.base}#model."
         )
     raise UntrustedServerError(
@@ -102,12 +112,19 @@ def served_model(client: Client, wanted: str) -> ServedModel:
     )
 
 
-def _with_parent(served: ServedModel, models: Sequence[ServedModel]) -> ServedModel:
-    """Return an adapter with what the server says of the model that it is loaded on."""
+def _completed(served: ServedModel, models: Sequence[ServedModel]) -> ServedModel:
+    """Return a model with its other names, and an adapter with what is said of its parent."""
+    aliases = [
+        one.id
+        for one in models
+        if one.root and (one.root, one.parent) == (served.root, served.parent)
+    ]
     parent = next((one for one in models if one.id == served.parent), served)
     length = served.max_model_len or parent.max_model_len
     root = None if parent is served else parent.root
-    return msgspec.structs.replace(served, max_model_len=length, parent_root=root)
+    return msgspec.structs.replace(
+        served, max_model_len=length, parent_root=root, aliases=(served.id, *aliases)
+    )
 
 
 def prove(service: Service, served: ServedModel, opening: Sequence[int]) -> Proof:
@@ -128,10 +145,12 @@ def prove(service: Service, served: ServedModel, opening: Sequence[int]) -> Proo
 
 
 def confirm(service: Service, proof: Proof) -> None:
-    """See that a server is still the one that proved itself.
+    """See that a server is still the one that proved itself, and answered each its own question.
+
+    Some of what it answered since it was last confirmed is asked again, each alone.
 
     Raises:
-        UntrustedServerError: it is another.
+        UntrustedServerError: it is another, or gives other answers.
     """
     begin = f"the server {service.client.base} changed while it was asked"
     end = "nothing that it answered since is used; start again when it is no longer being changed."
@@ -150,6 +169,24 @@ def confirm(service: Service, proof: Proof) -> None:
         raise UntrustedServerError(
             f"{begin}: the log-probabilities of one text differ by {apart:.2g} nats a token from "
             f"those at the begin; {end}"
+        )
+    with service.trusted():
+        # Of its own: the draws of the tests that run here stay as they are.
+        answered = service.unconfirmed
+        for ask, answer in random.Random().sample(answered, min(_AGAIN, -(-len(answered) // 8))):
+            _check_again(answer, service.answer(ask))
+
+
+def _check_again(first: Answer, second: Answer) -> None:
+    """Raise where two answers to one question differ by more than rounding."""
+    pairs = [(first.targets[token], second.targets[token]) for token in first.targets]
+    pairs += [(a, b) for (a, *_), (b, *_) in zip(first.along, second.along, strict=True)]
+    # In the mean: that of another question lies far off, one of many numbers by rounding may, too.
+    if sum(_apart(*pair) for pair in pairs) > _SAME * len(pairs):
+        apart = sum(abs(a - b) for a, b in pairs) / len(pairs)
+        raise WrongReplyError(
+            f"a question that is asked again alone has log-probabilities {apart:.2g} nats apart "
+            "from those among others, as where answers are mixed up"
         )
 
 
@@ -344,7 +381,7 @@ def _furthest(pairs: Iterable[tuple[float, float]]) -> tuple[bool, float]:
 def _version(client: Client) -> str:
     """Return the version of a server that says one, as vLLM does."""
     try:
-        return client.get("/version", Version, root=True).version[:40]
+        return visible(client.get("/version", Version, root=True).version, 40)
     except ModelError:
         return ""
 

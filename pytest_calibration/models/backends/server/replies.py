@@ -13,6 +13,7 @@ class ServedModel(Struct):
         root: what vLLM loaded it from.
         parent: the model that an adapter is loaded on.
         parent_root: what the parent was loaded from.
+        aliases: ids of the same model, under which vLLM may answer; the first of its names.
         max_model_len: tokens that a prompt and its continuation may have.
     """
 
@@ -20,6 +21,7 @@ class ServedModel(Struct):
     root: str | None = None
     parent: str | None = None
     parent_root: str | None = None
+    aliases: tuple[str, ...] = ()
     max_model_len: int | None = None
 
 

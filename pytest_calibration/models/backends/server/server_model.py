@@ -25,6 +25,7 @@ from pytest_calibration.models.causal.rows import Row, RowScores
 from pytest_calibration.models.protocols import Message
 from pytest_calibration.models.stops import before_stop
 from pytest_calibration.progress import PROGRESS
+from pytest_calibration.text.visible import visible
 
 
 class ServerModel(CausalModel):
@@ -50,7 +51,7 @@ class ServerModel(CausalModel):
         self.tokenizer = tokenizer
         self.service = service
         self.proof = proof
-        self.notes = [*proof.notes, *notes]
+        self.notes: Sequence[str] = [*proof.notes, *notes]
         # A token may be added to what is asked, and one is always written.
         self.max_tokens = (proof.model.max_model_len or float("inf")) - 2
         self._prepare_answers()
@@ -62,7 +63,7 @@ class ServerModel(CausalModel):
         out = {"served as": served.id}
         if served.root and served.root != served.id:
             # The last part alone: the rest is the server's own business.
-            out["served from"] = PurePath(served.root).name
+            out["served from"] = visible(PurePath(served.root).name, 80)
         if self.proof.version:
             out["server version"] = self.proof.version
         out["asked by"] = " and ".join(filter(None, (dialect.after, dialect.along)))
@@ -139,7 +140,8 @@ class ServerModel(CausalModel):
                 _check_known(written.ids)
                 last = written.ids[-1]
                 stopped = before_stop(self._decoded(written.ids), stop) is not None
-                if written.stopped and not stopped and (last in ends or not stop):
+                closed = written.closed or last in ends or not stop
+                if written.stopped and not stopped and closed:
                     row.closes = row.closes | {last}
                 for token, logprob in zip(written.ids, written.logprobs, strict=True):
                     if row.active:

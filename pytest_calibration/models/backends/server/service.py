@@ -43,18 +43,20 @@ class Service:
         client: as given.
         dialect: as given; may be replaced.
         asked: how many requests were answered by the server and not from the cache.
+        unconfirmed: what it was asked and answered since it was last seen to be the same.
     """
 
     def __init__(self, client: Client, dialect: Dialect, concurrency: int) -> None:
         self.client = client
         self.dialect = dialect
         self.asked = 0
+        self.unconfirmed: list[tuple[Ask, Answer]] = []
         self._concurrency = concurrency
         self._cache: Cache | None = None
         self._cache_key = b""
         self._lock = Lock()
-        # Written since the server was last seen to be the same.
-        self._unconfirmed: list[bytes] = []
+        # Keys of what was kept meanwhile.
+        self._kept: list[bytes] = []
 
     def keep_in(self, cache: Cache, key: bytes) -> None:
         """Keep the answer to each request, under what all answers depend on."""
@@ -62,14 +64,15 @@ class Service:
 
     def confirmed(self) -> None:
         """Believe what was kept: the server is the one that it was."""
-        self._unconfirmed.clear()
+        self._kept.clear()
+        self.unconfirmed.clear()
 
     def forget(self) -> None:
         """Forget what was kept since the server was last seen to be the same."""
-        for key in self._unconfirmed:
+        for key in self._kept:
             if self._cache is not None:
                 self._cache.put(key, b"")
-        self._unconfirmed.clear()
+        self.confirmed()
 
     def answer(self, ask: Ask) -> Answer:
         """Ask one thing, whatever was kept.
@@ -96,8 +99,13 @@ class Service:
         distinct = list(dict.fromkeys(asks))
         keys = [self.key(list(self.dialect.bodies(ask))) for ask in distinct]
 
+        def asked_now(i: int) -> Answer:
+            answer = self.answer(distinct[i])
+            self.unconfirmed.append((distinct[i], answer))
+            return answer
+
         def find(i: int) -> Answer:
-            return self.kept_or(keys[i], Answer, lambda: self.answer(distinct[i]))
+            return self.kept_or(keys[i], Answer, lambda: asked_now(i))
 
         found = self.find_all([ask.ids for ask in distinct], find, report)
         by_ask = dict(zip(distinct, found, strict=True))
@@ -162,7 +170,7 @@ class Service:
             self.asked += 1
             if self._cache is not None:
                 self._cache.put(key, msgspec.json.encode(answer))
-                self._unconfirmed.append(key)
+                self._kept.append(key)
         return answer
 
     def find_all(
@@ -203,11 +211,10 @@ class Service:
             for n, future in enumerate(as_completed(futures), 1):
                 out[futures[future]] = future.result()
                 report(n, total)
-        except BaseException as problem:
+        except BaseException:
             failed.set()
-            if not isinstance(problem, Exception):
-                # Ctrl-C: what waits for the server must not hold up the end of the process.
-                self.client.close()
+            # What waits for the server must not hold up the end of the process.
+            self.client.abandon()
             raise
         finally:
             pool.shutdown(wait=not failed.is_set(), cancel_futures=True)

@@ -63,11 +63,11 @@ def test_models_are_named_by_their_ids() -> None:
 def test_the_key_is_read_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is taken from the environment of that moment, and struck out of what a server says."""
     monkeypatch.delenv(KEY, raising=False)
-    assert authorization() == {}
+    assert authorization("http://host") == {}
     assert redacted(b"a key") == b"a key"
-    monkeypatch.setenv(KEY, "sesame")
-    assert authorization() == {"Authorization": "Bearer sesame"}
-    assert redacted(b"no: sesame!") == b"no: ***!"
+    monkeypatch.setenv(KEY, "sesame-7")
+    assert authorization("http://host") == {"Authorization": "Bearer sesame-7"}
+    assert redacted(b"no: sesame-7!") == b"no: ***!"
 
 
 @pytest.mark.parametrize(

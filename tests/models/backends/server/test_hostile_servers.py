@@ -22,7 +22,7 @@ pytest.importorskip("tenacity")
 
 from stub_server import MODEL, WORDS, Handler, Reply, Stub, serving
 
-from pytest_calibration.errors import ModelError, UntrustedServerError
+from pytest_calibration.errors import CalibrationError, ModelError, UntrustedServerError
 from pytest_calibration.models.backends.server import client, server_model
 from pytest_calibration.models.backends.server.address import KEY
 from pytest_calibration.models.cache import Cache
@@ -351,8 +351,14 @@ def test_a_failure_that_passes_is_survived(
     assert (ask(stub)[0] == want[0]).all()
 
 
-def test_ctrl_c_waits_for_no_answer(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that wait for a server end with the run, not when the server answers."""
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ModelError])
+def test_a_run_that_ends_waits_for_no_answer(
+    stub: Stub, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that wait for a server end with the run, not when the server answers.
+
+    The next test can still ask the model.
+    """
     model = served(stub)
     model.load()
     over = threading.Event()
@@ -361,16 +367,19 @@ def test_ctrl_c_waits_for_no_answer(stub: Stub, monkeypatch: pytest.MonkeyPatch)
 
     def interrupt(done: int, *_: object) -> None:
         if done:
-            raise KeyboardInterrupt
+            raise kind
 
     monkeypatch.setattr(server_model.PROGRESS, "report", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(kind):
         model.option_logprobs(["Rome:", "Paris:", "Oslo:"], [["A", "B"]] * 3)
     waiting = [one for one in threading.enumerate() if one.name.startswith("calibration-server")]
     for thread in waiting:
         thread.join(60)
     assert not any(thread.is_alive() for thread in waiting)
     over.set()
+    stub.raw = None
+    monkeypatch.setattr(server_model.PROGRESS, "report", lambda *_: None)
+    assert len(model.option_logprobs(["Rome:"], [["A", "B"]])) == 1
 
 
 def test_a_server_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,8 +426,83 @@ def test_a_model_that_is_exchanged_meanwhile_is_found(
     stub.asked.clear()
     (found,) = served(stub, Cache(tmp_path)).option_logprobs(*QUESTION)
     prompt = stub.tokenizer(QUESTION[0][0])["input_ids"]
-    assert [body["prompt"] for body in stub.completions].count(prompt) == 1
+    # Once for the answer, and again to see that it stays the same.
+    assert [body["prompt"] for body in stub.completions].count(prompt) == 2
     assert (found == ask(stub)[0]).all()
+
+
+def test_answers_that_are_mixed_up_are_found(stub: Stub) -> None:
+    """A server that gives one question the answer to another gives it its own when asked again."""
+    model = served(stub)
+    model.load()
+    prompts = [f"Question {i}: the capital is" for i in range(8)]
+
+    def swapped(reply: dict[str, Any]) -> dict[str, Any]:
+        prompt = stub.completions[-1]["prompt"]
+        if stub.completions.count(stub.completions[-1]) > 1 or len(prompt) < 8:
+            return reply
+        return logprobs(reply, lambda value: value - 2.0 * (value < -1.0))
+
+    stub.spoil = swapped
+    with pytest.raises(UntrustedServerError, match=r"asked again alone .* mixed up"):
+        model.option_logprobs(prompts, [["A", "B", "C", "D"]] * 8)
+
+
+@pytest.mark.parametrize("key", ["EMPTY", "token", "1", MODEL])
+def test_a_key_that_is_a_word_changes_no_reply(
+    stub: Stub, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a server wants no key people set any; it is found in replies, and is no secret."""
+    want = ask(stub)
+    monkeypatch.setenv(KEY, key)
+    assert (ask(stub)[0] == want[0]).all()
+
+
+def test_a_model_has_several_names(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VLLM answers under the first of the names of a model, whichever was asked for."""
+    entries = [{"id": one, "root": str(stub.folder)} for one in ("first", MODEL)]
+    other = {"id": "other", "root": "/another"}
+    listed = {"data": [*entries, other]}
+    stub.spoil = lambda reply: listed if "data" in reply else {**reply, "model": "first"}
+    want = ask(stub)
+    stub.spoil = lambda reply: listed if "data" in reply else {**reply, "model": "other"}
+    assert "'other' answered" in refused(stub)
+    stub.spoil = None
+    assert (ask(stub)[0] == want[0]).all()
+
+
+def test_what_a_server_calls_itself_is_made_visible(stub: Stub) -> None:
+    """Names in a message are short and without what a terminal obeys; no such id is taken."""
+    evil = "a\x1b[31m\n" + "b" * 5000
+    stub.spoil = lambda reply: {"data": [{"id": evil}]} if "data" in reply else reply
+    message = refused(stub)
+    assert len(message) < 300
+    assert "\x1b" not in message
+    with pytest.raises(UntrustedServerError, match="which is no name"):
+        load_model(stub.address).load()
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ({"HTTP_PROXY": "http://proxy:3128"}, f"the key of {KEY} would be read by the proxy"),
+        ({"ALL_PROXY": "nonsense://x"}, "Unknown scheme for proxy URL"),
+        ({"SSL_CERT_FILE": "/not/there"}, "see HTTP_PROXY"),
+    ],
+)
+def test_a_proxy_that_would_read_the_key_is_refused(
+    stub: Stub, names: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the environment says of proxies and certificates counts, and is told where it fails.
+
+    This machine itself needs no proxy.
+    """
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    if "SSL_CERT_FILE" not in names:
+        ask(stub)
+    with pytest.raises(CalibrationError, match=reason):
+        load_model(f"http://server.invalid/v1#{MODEL}").load()
 
 
 def test_answers_of_other_weights_are_not_used(stub: Stub, tmp_path: Path) -> None:

@@ -128,6 +128,27 @@ def test_answers_are_those_of_the_model_in_memory(
         assert_allclose(one.token_logprobs, other.token_logprobs, atol=1e-4)
 
 
+def test_a_token_that_ends_an_answer_need_not_be_that_of_the_tokenizer(stub: Stub) -> None:
+    """The server's own settings may name more of them: it says which token ended an answer."""
+
+    def ended(reply: dict[str, Any]) -> dict[str, Any]:
+        (choice,) = reply["choices"]
+        if len(choice["logprobs"]["tokens"]) < 5:
+            return reply
+        short = {name: values[:3] for name, values in choice["logprobs"].items()}
+        token = int(short["tokens"][2].removeprefix("token_id:"))
+        how = {"finish_reason": "stop", "stop_reason": token, "logprobs": short}
+        return {**reply, "choices": [{**choice, **how}]}
+
+    model = served(stub)
+    model.load()
+    (whole,) = model.generate(PROMPTS[:1], max_new_tokens=[2], stop=("never written",))
+    stub.spoil = lambda reply: ended(reply) if "choices" in reply else reply
+    (one,) = model.generate(PROMPTS[:1], max_new_tokens=[24], stop=("never written",))
+    assert one.finished
+    assert (one.text, len(one.token_logprobs)) == (whole.text, 3)
+
+
 def test_what_is_drawn_depends_on_prompt_and_seed_alone(stub: Stub) -> None:
     """The order and company of prompts change nothing; another seed does."""
     model = served(stub)
@@ -144,15 +165,19 @@ def test_what_is_drawn_depends_on_prompt_and_seed_alone(stub: Stub) -> None:
 
 
 def test_a_question_with_labels_is_one_request(stub: Stub) -> None:
-    """However many labels of one token: one request a question, with all of them."""
+    """However many labels of one token: one request a question, with all of them.
+
+    Afterwards the server shows that it is still the same, and that it mixes nothing up.
+    """
     model = served(stub)
     model.option_logprobs(QUESTIONS[:1], LABELS[:1])
     before = len(stub.completions)
     model.option_logprobs(QUESTIONS, LABELS)
-    *asked, last = stub.completions[before:]
-    # With which it shows that it is still the same.
-    assert "prompt_logprobs" in last
-    assert len(asked) == len(QUESTIONS)
+    asked = stub.completions[before:]
+    text, again = asked[len(QUESTIONS) :]
+    assert "prompt_logprobs" in text
+    del asked[len(QUESTIONS) :]
+    assert again in asked
     assert all(len(body["logprob_token_ids"]) == 4 for body in asked)
     assert all(isinstance(token, int) for body in asked for token in body["prompt"])
 
@@ -187,7 +212,7 @@ def test_what_was_answered_is_not_asked_again(stub: Stub, tmp_path: Path) -> Non
     stub.raw = None
     stub.asked.clear()
     again = served(stub, Cache(tmp_path), concurrency=1).option_logprobs(QUESTIONS, LABELS)
-    rest = [tuple(body["prompt"]) for body in stub.completions if body["prompt"] in prompts]
+    rest = {tuple(body["prompt"]) for body in stub.completions if body["prompt"] in prompts}
     assert sorted(rest) == sorted({*map(tuple, prompts)} - answered)
     assert len(rest) < len(prompts)
     for one, other in zip(again, want, strict=True):
