@@ -477,8 +477,8 @@ def test_untested_slices_go_by_size() -> None:
 
 def test_slices_that_moved_more_surely_come_first() -> None:
     """Tested slices go by p-value; where those are rounded to 0, by the size of the score."""
-    before, after = two_runs(4000, 8)
-    names = np.arange(4000) % 8
+    before, after = two_runs(32_000, 8)
+    names = np.arange(32_000) % 8
     confidence = np.clip(after.confidence + 0.1 * names, 0, 1)
     rows = shifts(cut(replace(after, confidence=confidence), list(names)), before)
     assert rows[0].p_value == rows[1].p_value == 0.0
