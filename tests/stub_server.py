@@ -207,6 +207,8 @@ class Handler(BaseHTTPRequestHandler):
     """Hands requests to the stub."""
 
     protocol_version = "HTTP/1.1"
+    # Else the body of a reply waits 40 ms for the receipt of its head.
+    disable_nagle_algorithm = True
     stub: Stub
 
     def do_GET(self) -> None:

@@ -10,10 +10,10 @@ import socket
 import ssl
 import time
 import weakref
-from collections.abc import Mapping
-from contextlib import suppress
-from threading import Event, Timer
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from threading import Event, Timer, local
+from typing import Any, Final, TypeVar, cast
 
 import httpx
 import msgspec
@@ -82,6 +82,7 @@ class Client:
         self._patience = patience
         self._warm = False
         self._abandoned = Event()
+        self._of_thread = local()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         # Without compression, so that a reply is as large as it looks. No redirect is followed: it
         # would take the key elsewhere.
@@ -116,6 +117,22 @@ class Client:
         abandoned.set()
         self._hang_up()
 
+    @contextmanager
+    def until(self, stop: Event) -> Iterator[None]:
+        """End what this thread asks in the block once the event is set and :meth:`abandon` called.
+
+        Also what it is about to ask then, and no other thread sees.
+        """
+        self._of_thread.stop = stop
+        try:
+            yield
+        finally:
+            del self._of_thread.stop
+
+    @property
+    def _stop(self) -> Event:
+        return cast(Event, getattr(self._of_thread, "stop", self._abandoned))
+
     def _hang_up(self) -> None:
         """Cut all connections: threads that wait for an answer would wait on."""
         for one in list(self._sockets):
@@ -125,7 +142,12 @@ class Client:
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Remember the sockets that are opened."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            self._sockets.add(info["return_value"].get_extra_info("socket"))
+            opened = info["return_value"].get_extra_info("socket")
+            self._sockets.add(opened)
+            # Opened too late to be cut with the others.
+            if self._stop.is_set():
+                with suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
 
     def get(self, path: str, form: type[T], *, root: bool = False) -> T:
         """Ask for something small, at the API or (``root``) at the root of the server.
@@ -156,12 +178,12 @@ class Client:
 
     def _patient(self, method: str, address: str, body: bytes | None, patience: float) -> bytes:
         """Try until there is an answer; return its content."""
-        began, abandoned = time.monotonic(), self._abandoned
+        began, stop = time.monotonic(), self._stop
         tries = Retrying(
             retry=retry_if_exception_type(_AgainError),
-            stop=stop_before_delay(patience) | stop_when_event_set(abandoned),
+            stop=stop_before_delay(patience) | stop_when_event_set(stop),
             wait=_wait,
-            sleep=sleep_using_event(abandoned),
+            sleep=sleep_using_event(stop),
             reraise=True,
         )
         longest = TRY_SECONDS if self._warm else patience

@@ -196,9 +196,10 @@ class Service:
                 if leader != i:
                     # It has put what both begin with into the server's cache.
                     done[leader].wait()
-                if failed.is_set():
-                    raise CancelledError
-                return find(i)
+                with self.client.until(failed):
+                    if failed.is_set():
+                        raise CancelledError
+                    return find(i)
             finally:
                 done[i].set()
 
