@@ -494,3 +494,18 @@ def test_what_is_made_of_predictions_in_parts_has_all_items(tmp_path: Path) -> N
         found = make(in_parts(probe, model))
         assert type(found) is Predictions
         assert (len(found), found.asked_of) == (N, 0)
+
+
+def test_a_probe_of_ones_own_may_use_the_words_asked_share_and_planned() -> None:
+    """What a run in parts notes of a probe has names that a subclass hardly has."""
+
+    class Mine(Facts):
+        asked, share, planned = 0, "mine", ("a",)
+
+        def run(self, model: Any, *, limit: int | None = None) -> Predictions:
+            self.asked += 1
+            return super().run(model, limit=limit)
+
+    probe = Mine("mine")
+    assert len(probe.run(Counting(), limit=20)) == 20
+    assert (probe.asked, probe.share, probe.planned) == (1, "mine", ("a",))

@@ -160,29 +160,29 @@ class Asker:
                     "needed; judge predictions before that, or run without "
                     "--calibration-early-stop."
                 )
-            parts.share = share
+            parts.part_share = share
             answer = self._run(model, parts, limit, AskedOnce(model, known))
             # A probe of the project's own may choose its items, or ids for them, itself.
-            ids, asked = answer.predictions.item_ids, parts.asked
+            ids, asked = answer.predictions.item_ids, parts.part_asked
             if asked is None or not np.array_equal(np.sort(ids), np.sort(asked)):
                 return answer._replace(probe=probe), None
-            part = len(ids), len(parts.planned)
-            return answer._replace(probe=probe, part=part), parts.planned
+            part = len(ids), len(parts.part_planned)
+            return answer._replace(probe=probe, part=part), parts.part_planned
 
         def ask_more(share: float) -> tuple[Predictions, IdArray]:
             answer, planned = ask(share)
             if planned is None:
                 raise ProbeError(
                     f"probe {probe.name!r} returned {len(answer.predictions):,} items that are not "
-                    f"the {len(parts.asked):,} of self.sample(limit), as its first items were; "
-                    "answer each of these, or run without --calibration-early-stop."
+                    f"the {len(parts.part_asked):,} of self.sample(limit), as its first items "
+                    "were; answer each of these, or run without --calibration-early-stop."
                 )
             if self._on_answer is not None:
                 self._on_answer(answer)
             return answer.predictions, planned
 
         first, planned = ask(self._shares[0])
-        if planned is None and parts.asked is not None:
+        if planned is None and parts.part_asked is not None:
             first, _ = ask(1.0)
         if planned is None or len(planned) == len(first.predictions):
             # A kind that chooses its items itself, or so few that they are all asked at once.

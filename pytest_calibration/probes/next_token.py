@@ -96,7 +96,7 @@ class NextToken(ItemProbe[Passage]):
         documents = self.ids()
         wanted: dict[int, int] = {}
         groups = [p.group or f"document-{i}" for i, p in enumerate(self.items)]
-        part = self._part(model, documents, groups, limit) if self.share < 1 else None
+        part = self._part(model, documents, groups, limit) if self.part_share < 1 else None
 
         def choose(i: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
             index = self._sampled(int(documents[i]), spans) if part is None else part[i][0]
@@ -126,7 +126,7 @@ class NextToken(ItemProbe[Passage]):
         )
         predictions = predictions.limited(limit)
         if part is None:
-            self.planned = self.asked = predictions.item_ids
+            self.part_planned = self.part_asked = predictions.item_ids
         return predictions
 
     def _sampled(self, document: int, spans: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -192,7 +192,7 @@ class NextToken(ItemProbe[Passage]):
             "scoring": "argmax over the full vocabulary",
             "positions": self.positions,
         }
-        if self.share >= 1:
+        if self.part_share >= 1:
             # The tokens themselves: another tokenizer asks another question.
             hard["tokens"] = digest(*(s.token_ids.tobytes() + s.spans.tobytes() for s in scores))
         return hard

@@ -86,9 +86,9 @@ class ItemProbe(Generic[ItemT]):
     # The method of a model that every run calls; empty where that depends.
     asks: str = ""
     # Share of the items that a run asks; ids of all of them, and of those that the last run asked.
-    share: float = 1.0
-    planned: IdArray | None = None
-    asked: IdArray | None = None
+    part_share: float = 1.0
+    part_planned: IdArray | None = None
+    part_asked: IdArray | None = None
 
     def __init__(self, name: str, items: Sequence[ItemT], source: Source | None = None) -> None:
         self.name = name
@@ -130,17 +130,17 @@ class ItemProbe(Generic[ItemT]):
             groups: group of each of these; empty for an item that has none.
         """
         kept = list(index)
-        self.planned = ids[kept]
-        if self.share < 1:
-            taken = first_units(self.planned, groups, self.share)
+        self.part_planned = ids[kept]
+        if self.part_share < 1:
+            taken = first_units(self.part_planned, groups, self.part_share)
             kept = [i for i, is_taken in zip(kept, taken.tolist(), strict=True) if is_taken]
-        self.asked = ids[kept]
+        self.part_asked = ids[kept]
         return kept
 
     def sample(self, limit: int | None) -> tuple[list[ItemT], dict[str, Any]]:
         """Return the items that a limit leaves, and their fields of ``Predictions``.
 
-        Of a probe that is asked in parts, those of its ``share``.
+        Of a probe that is asked in parts, those of its ``part_share``.
         """
         ids = self.ids()
         index = chosen(ids, limit)
