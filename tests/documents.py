@@ -61,3 +61,8 @@ def commands(some: list[Block], program: str) -> Iterator[list[str]]:
             words = shlex.split(line, comments=True)
             if words[:2] == ["$", program]:
                 yield words[2:]
+
+
+def pages(folder: str = "docs") -> list[str]:
+    """Return the pages in a folder of the documentation, none where it is not part of this copy."""
+    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.md"))

@@ -1,4 +1,4 @@
-"""The code blocks of README.md and docs/start.md run as they stand."""
+"""The code blocks of README.md and of the pages on a first test, probe and model run."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def gated(pytester: pytest.Pytester, probes: int, *args: str) -> None:
     again.stdout.fnmatch_lines([f"{probes} passed"])
 
 
-# --- docs/start.md -------------------------------------------------------------------------------
+# --- the first test; a probe and a model of one's own -------------------------------------------
 
 
 def test_the_first_minute(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What ``init`` prints where this lies, is what the page shows."""
-    (example,) = blocks("docs/start.md", "`init`: the first minute")
+    (example,) = blocks("docs/how-to/first-test.md")
     for name in ("base", "sft/checkpoint-200", "sft/checkpoint-400"):
         place = folder / "runs" / name
         place.mkdir(parents=True)
@@ -105,7 +105,7 @@ def test_the_first_minute(
 
 def test_a_probe_of_ones_own(folder: Path, pytester: pytest.Pytester) -> None:
     """By its class in ``calibration.yaml`` and by the hook; each has a baseline of its own."""
-    example = blocks("docs/start.md", "A probe of your own")
+    example = blocks("docs/how-to/own-probe.md")
     assert put_files(folder, example) == ["sums.py", "calibration.yaml", "conftest.py"]
     test = pytester.mkpydir("tests") / "test_it.py"
     test.write_text(GATE, "utf-8")
@@ -118,7 +118,7 @@ def test_a_probe_of_ones_own(folder: Path, pytester: pytest.Pytester) -> None:
 
 def test_a_function_as_a_classifier(folder: Path, pytester: pytest.Pytester) -> None:
     """The first two blocks on models: a function, asked about texts with labels."""
-    example = blocks("docs/start.md", "A model of your own")[:2]
+    example = blocks("docs/how-to/own-model.md")[:2]
     assert put_files(folder, example) == ["conftest.py", "calibration.yaml"]
     rows = "".join(f"{json.dumps(row)}\n" for row in reviews())
     (folder / "reviews.jsonl").write_text(rows, "utf-8")
@@ -128,8 +128,8 @@ def test_a_function_as_a_classifier(folder: Path, pytester: pytest.Pytester) -> 
 
 def test_an_object_as_a_language_model(folder: Path, pytester: pytest.Pytester) -> None:
     """The last block on models, asked the sums of the section before."""
-    put_files(folder, blocks("docs/start.md", "A probe of your own")[:2])
-    (last,) = blocks("docs/start.md", "A model of your own")[2:]
+    put_files(folder, blocks("docs/how-to/own-probe.md")[:2])
+    (last,) = blocks("docs/how-to/own-model.md")[2:]
     assert put_files(folder, [last]) == ["conftest.py"]
     pytester.makepyfile(GATE)
     pytester.runpytest_inprocess("--calibration-record").assert_outcomes(passed=2)

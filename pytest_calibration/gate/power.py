@@ -1,6 +1,6 @@
 """What a comparison can detect and how often it raises a false alarm, from its standard errors.
 
-These rates are closed form. Simulated rates of the whole rule are in ``docs/statistics.md``, made
+These rates are closed form. Simulated rates of the whole rule are in ``docs/explanation/statistics.md``, made
 by ``benchmarks/gate.py``.
 """
 
