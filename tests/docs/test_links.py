@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,13 @@ from documents import ROOT, pages
 from markdown_it import MarkdownIt
 
 # Pages that GitHub shows beside those of the site.
-OTHERS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "example_project/README.md")
+OTHERS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "example_project/README.md",
+]
 EXTERNAL = re.compile(r"[a-z]+:")
 
 pytestmark = pytest.mark.skipif(not pages(), reason="the documents are not part of this copy")
@@ -24,7 +31,7 @@ def anchors(page: Path) -> frozenset[str]:
     tokens = MarkdownIt().enable("table").parse(page.read_text("utf-8"))
     heads = [
         "".join(part.content for part in after.children or ())
-        for token, after in zip(tokens, tokens[1:], strict=False)
+        for token, after in pairwise(tokens)
         if token.type == "heading_open"
     ]
     slugs = (re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads)

@@ -134,9 +134,7 @@ def test_what_is_no_line_is_a_value_error(text: str) -> None:
 def documented() -> dict[str, Any]:
     """The example line in the documentation."""
     (text,) = [
-        line
-        for line in PAGE.read_text("utf-8").splitlines()
-        if line.startswith('{"format":')
+        line for line in PAGE.read_text("utf-8").splitlines() if line.startswith('{"format":')
     ]
     return dict(json.loads(text))
 
