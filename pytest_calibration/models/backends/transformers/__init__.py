@@ -23,6 +23,8 @@ With torch:
     from a checkpoint on disk to weights in memory.
 ``used_weights``, ``foreign_code``
     weights that a model would not use, and code that it would bring along.
+``quantisation``
+    how the weights of a model in memory are quantised, in words.
 ``scorer``
     rows to scores within a budget of tokens; chooses one of the two paths below.
 ``shared_path``, ``sharing``, ``attention``

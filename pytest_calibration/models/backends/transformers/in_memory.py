@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from pytest_calibration.errors import CalibrationError, ModelError
 from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.kinds import of_another_kind
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
+from pytest_calibration.models.backends.transformers.onednn import is_plain
+from pytest_calibration.models.backends.transformers.quantisation import quantised_by
 from pytest_calibration.models.backends.transformers.reading import (
     Checkpoint,
     entrance,
@@ -209,8 +212,7 @@ class ModelInMemory:
         if self.temperature != 1:
             digest.add(float(self.temperature))
         for name, weight in sorted(self.model.state_dict().items()):
-            bits = weight.detach().view(_BITS[weight.element_size()])
-            digest.add([name, str(weight.dtype), list(weight.shape), *map(_bytes, _sums(bits))])
+            digest.add([name, *_content(weight)])
         return digest.text()
 
     @cached_property
@@ -222,9 +224,10 @@ class ModelInMemory:
     @property
     def description(self) -> Mapping[str, str]:
         """Settings and versions that describe how it scores."""
-        first = next(self.model.parameters())
+        dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        by = quantised_by(self.base)
         out = {
-            "dtype": str(first.dtype).removeprefix("torch."),
+            "dtype": f"{dtype} quantised by {by}" if by else dtype,
             "device": self.device.type,
             "torch": torch.__version__.partition("+")[0],
             "transformers": transformers.__version__,
@@ -247,6 +250,17 @@ class ModelInMemory:
         del self.model, self.base
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _content(weight: Any) -> list[Any]:
+    """Return what tells an entry of a model's state from another."""
+    if isinstance(weight, torch.Tensor) and is_plain(weight) and not weight.is_quantized:
+        bits = weight.detach().view(_BITS[weight.element_size()])
+        return [str(weight.dtype), list(weight.shape), *map(_bytes, _sums(bits))]
+    # Of quantised layers also tensors with their scales, tuples of these, and types.
+    saved = io.BytesIO()
+    torch.save(weight, saved)
+    return [saved.getvalue()]
 
 
 def _sums(bits: torch.Tensor) -> tuple[torch.Tensor, ...]:

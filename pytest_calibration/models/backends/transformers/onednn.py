@@ -44,9 +44,16 @@ def _vendor() -> str:
         return ""
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is torch's own; one of a library that quantises knows few operations."""
+    return type(tensor) in {torch.Tensor, torch.nn.Parameter}
+
+
 def fits(*tensors: torch.Tensor) -> bool:
     """Whether to multiply these here."""
-    return helps() and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+    return helps() and all(
+        x.device.type == "cpu" and x.dtype == torch.float32 and is_plain(x) for x in tensors
+    )
 
 
 def product(

@@ -66,7 +66,8 @@ class Vocabulary:
 
     def _is_plain_head(self) -> bool:
         """Whether the head is a matrix in memory: not quantised, adapted or offloaded."""
-        return type(self._head) is torch.nn.Linear and self._head.weight.device.type != "meta"
+        plain = type(self._head) is torch.nn.Linear and onednn.is_plain(self._head.weight)
+        return plain and self._head.weight.device.type != "meta"
 
     def _split_agrees(self, ids: torch.Tensor) -> bool:
         """Whether body and head, called separately, give the logits of the model."""
