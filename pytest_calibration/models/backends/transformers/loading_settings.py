@@ -74,6 +74,22 @@ class TransformersSettings(BackendSettings):
             value = getattr(self, name).get("subfolder")
             if not isinstance(value, str | None):
                 raise UsageError(f"{name}: subfolder must be text, got {value!r}.")
+        self._check_quantisation()
+
+    def _check_quantisation(self) -> None:
+        """Raise UsageError for what transformers takes for something else, or took once."""
+        config = self.arguments.get("quantization_config", {})
+        if not isinstance(config, Mapping) and not hasattr(config, "quant_method"):
+            found = f"quantization_config: {config!r}"
+        else:
+            old = [n for n in ("load_in_8bit", "load_in_4bit") if n in self.arguments]
+            found = ", ".join(f"{n}: {self.arguments[n]!r}" for n in old)
+        if found:
+            raise UsageError(
+                f"arguments: {{{found:.80}}} is no quantisation that transformers knows; name the "
+                "method with its settings: arguments: {quantization_config: {quant_method: "
+                "bitsandbytes, load_in_8bit: true}}."
+            )
 
     @property
     def subfolder(self) -> str:

@@ -368,6 +368,8 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
         check_shapes(spec, mismatched_shapes(first))
         if isinstance(problem, KeyError):
             first = f"the key {first} is missing"
+        if isinstance(problem, ModuleNotFoundError) and problem.name:
+            first = f"the package {problem.name!r} that it needs is not installed"
         refuse_pointers(spec)
         if "safetensors" in first and "use_safetensors" not in first and spec.local:
             _refuse_pickles(spec, problem)

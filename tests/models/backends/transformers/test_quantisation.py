@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import copy
+from copy import deepcopy
+from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from checkpoints import bpe, new_model, quietly
+from checkpoints import bpe, edit_json, new_model, quietly
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
 
+from pytest_calibration.errors import ModelError, UsageError
 from pytest_calibration.models.adopted import adopted
 from pytest_calibration.models.backends.transformers import onednn
+from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.quantisation import quantised_by
+from pytest_calibration.models.loading import load_model
 
 pytestmark = pytest.mark.torch
 
@@ -32,7 +37,7 @@ def quantised() -> tuple[Any, Any]:
     model = new_model("gpt_neox").eval()
     with quietly():
         small = torch.ao.quantization.quantize_dynamic(
-            copy.deepcopy(model), {torch.nn.Linear}, dtype=torch.qint8
+            deepcopy(model), {torch.nn.Linear}, dtype=torch.qint8
         )
     return model, small
 
@@ -93,3 +98,23 @@ def test_what_the_configuration_names(settings: Any, named: str) -> None:
     model = torch.nn.Linear(1, 1)
     model.config = SimpleNamespace(quantization_config=settings)
     assert quantised_by(model) == named
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"quantization_config": "int8"}, {"load_in_8bit": True}, {"load_in_4bit": True}]
+)
+def test_a_quantisation_that_is_none_is_told(arguments: dict[str, Any]) -> None:
+    """The message shows what was found and how a method is named."""
+    (found,) = arguments
+    with pytest.raises(UsageError, match=f"arguments: {{{found}: .*quant_method: bitsandbytes"):
+        TransformersSettings(arguments=arguments)
+
+
+def test_a_package_that_is_missing_is_named(copy: Path) -> None:
+    """A library that quantises is no part of the extra `hf`."""
+    if find_spec("torchao"):
+        pytest.skip("torchao is installed")
+    edit_json(copy / "config.json", quantization_config={"quant_method": "torchao"})
+    told = "the package 'torchao' that it needs is not installed"
+    with pytest.raises(ModelError, match=told):
+        load_model(str(copy)).load()
