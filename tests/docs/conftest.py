@@ -14,6 +14,7 @@ from pathlib import Path
 
 import all_loaded  # noqa: F401  before any inner run
 import pytest
+from console import Console
 from documents import Block, Gated, Section, sections
 
 TESTS = Path(__file__).parents[1]
@@ -121,3 +122,11 @@ def reviews_jsonl(folder: Path, reviews: list[dict[str, str]]) -> Path:
     path = folder / "reviews.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in reviews), "utf-8")
     return path
+
+
+@pytest.fixture
+def console(
+    folder: Path, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> Console:
+    """Type the commands of a block in the project."""
+    return Console(pytester, capsys)
