@@ -33,6 +33,7 @@ class Console:
         *,
         add: Sequence[str] = (),
         numbers: bool = True,
+        process: bool = False,
         instead: Mapping[str, StandIn] | None = None,
     ) -> list[str]:
         """Type all commands of a block; return what each printed.
@@ -42,6 +43,8 @@ class Console:
             codes: the exit codes of the commands in their order; 0 where none is left.
             add: further arguments of pytest, which the page does not show.
             numbers: whether the numbers that are shown must be those that are printed.
+            process: whether pytest runs in a process of its own, as where libraries are loaded
+                that can be loaded once.
             instead: by program, what is called with its arguments in place of it.
         """
         said = []
@@ -56,15 +59,18 @@ class Console:
                 _known_extras(arguments)
                 code, text = 0, ""
             else:
-                code, text = self._run(program, [*arguments, *(add if program == "pytest" else ())])
+                code, text = self._run(program, arguments, add, process)
             assert code == next(expected), (words, text)
             assert agrees(shown, text, numbers=numbers), f"{words} does not show\n{shown}\n{text}"
             said.append(text)
         return said
 
-    def _run(self, program: str, arguments: list[str]) -> tuple[int, str]:
+    def _run(
+        self, program: str, arguments: list[str], add: Sequence[str], process: bool
+    ) -> tuple[int, str]:
         if program == "pytest":
-            result = self.pytester.runpytest_inprocess(*arguments)
+            runs = (self.pytester.runpytest_inprocess, self.pytester.runpytest_subprocess)
+            result = runs[process](*arguments, *add)
             self.capsys.readouterr()
             return int(result.ret), f"{result.stdout}\n{result.stderr}"
         assert program == "pytest-calibration", program

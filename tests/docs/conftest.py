@@ -9,6 +9,7 @@ a command printed.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,7 +127,11 @@ def reviews_jsonl(folder: Path, reviews: list[dict[str, str]]) -> Path:
 
 @pytest.fixture
 def console(
-    folder: Path, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    pytester: pytest.Pytester,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Console:
-    """Type the commands of a block in the project."""
+    """Type the commands of a block in the project, whose processes find what tests share."""
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     return Console(pytester, capsys)

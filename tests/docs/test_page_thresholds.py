@@ -34,9 +34,7 @@ def test_python(section: Section, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("gate", "fakes")
 def test_operating_points(section: Section, folder: Path, pytester: pytest.Pytester) -> None:
     """Two points of one probe, none of the other; one for all others."""
-    (config,) = section(
-        "docs/how-to/thresholds.md", "`operating_points:` in `calibration.yaml`"
-    )
+    (config,) = section("docs/how-to/thresholds.md", "`operating_points:` in `calibration.yaml`")
     (folder / "calibration.yaml").write_text(config.text + "  facts: {limit: 400}\n", "utf-8")
     (folder / "probes").mkdir()
     rows = [{"question": f"Which {i}?", "options": ["a", "b"], "answer": 0} for i in range(60)]
@@ -62,9 +60,7 @@ def test_planned(section: Section, console: Console) -> None:
 
 def test_chosen(section: Section, console: Console, folder: Path) -> None:
     """One that holds the precision on many items, none on few."""
-    (chosen,) = section(
-        "docs/how-to/thresholds.md", "`threshold`: which one holds a precision"
-    )
+    (chosen,) = section("docs/how-to/thresholds.md", "`threshold`: which one holds a precision")
     for name, n in (("base", 2000), ("small", 400)):
         write_dump(folder, logistic(n)).rename(f"{name}.jsonl")
     console.type(chosen, [0, 1])
