@@ -45,7 +45,8 @@ class Agreement(FreeAnswer):
             and on its text, not on the other questions.
         match: which answers are right, and which are the same; for ``contains`` those that are the
             same ``normalised``.
-        others: see :class:`~pytest_calibration.probes.free_answer.FreeAnswer`.
+
+    All others are those of :class:`~pytest_calibration.probes.free_answer.FreeAnswer`.
     """
 
     kind = "agreement"

@@ -59,7 +59,8 @@ class PTrue(FreeAnswer):
             are brainstormed, ``{brainstormed}``. The verdicts are ``(A)`` for true, ``(B)`` for
             false.
         check_header: text before everything, then.
-        others: see :class:`~pytest_calibration.probes.free_answer.FreeAnswer`.
+
+    All others are those of :class:`~pytest_calibration.probes.free_answer.FreeAnswer`.
     """
 
     kind = "p_true"

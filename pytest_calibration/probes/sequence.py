@@ -31,7 +31,8 @@ class SequenceLogprob(FreeAnswer):
             probability of just this text; or their ``mean``, whose exponential is the geometric
             mean of the token probabilities, which does not fall with length and is no probability
             of the text. The token that ends the answer counts.
-        others: see :class:`~pytest_calibration.probes.free_answer.FreeAnswer`.
+
+    All others are those of :class:`~pytest_calibration.probes.free_answer.FreeAnswer`.
     """
 
     kind = "sequence"

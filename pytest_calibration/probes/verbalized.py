@@ -44,7 +44,8 @@ class Verbalized(FreeAnswer):
         template: what asks; ``{question}``. By default that of the form.
         stop: texts that end what the model writes; by default those of the form.
         max_new_tokens: most tokens that it writes; by default what the form needs.
-        others: see :class:`~pytest_calibration.probes.free_answer.FreeAnswer`.
+
+    All others are those of :class:`~pytest_calibration.probes.free_answer.FreeAnswer`.
     """
 
     kind = "verbalized"
