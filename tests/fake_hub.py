@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 COMMIT: Final = "0123456789abcdef0123456789abcdef01234567"
-"""The only commit of every repository."""
+"""The only commit of every repository; `main` and `v1.0` name it."""
 
 
 @contextmanager
@@ -62,7 +62,7 @@ class _Hub(BaseHTTPRequestHandler):
             self._file(folder.joinpath(*rest[2:]))
         elif rest[0] == "tree":
             self._tree(folder, folder.joinpath(*rest[2:]))
-        elif rest[0] == "revision" and rest[1] not in ("main", COMMIT):
+        elif rest[0] == "revision" and rest[1] not in ("main", "v1.0", COMMIT):
             self._send(404, X_Error_Code="RevisionNotFound")
         else:
             info = {"id": f"{owner}/{name}", "sha": COMMIT, "siblings": [], "tags": []}

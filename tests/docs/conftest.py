@@ -9,11 +9,13 @@ a command printed.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import all_loaded  # noqa: F401  before any inner run
 import pytest
+from console import Console
 from documents import Block, Gated, Section, sections
 
 TESTS = Path(__file__).parents[1]
@@ -121,3 +123,15 @@ def reviews_jsonl(folder: Path, reviews: list[dict[str, str]]) -> Path:
     path = folder / "reviews.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in reviews), "utf-8")
     return path
+
+
+@pytest.fixture
+def console(
+    folder: Path,
+    pytester: pytest.Pytester,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Console:
+    """Type the commands of a block in the project, whose processes find what tests share."""
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
+    return Console(pytester, capsys)

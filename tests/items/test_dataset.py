@@ -16,14 +16,13 @@ from fake_hub import COMMIT, serving
 from fakes import FakeModel
 
 from pytest_calibration import extras
-from pytest_calibration.config import read_config
 from pytest_calibration.errors import ConfigError, ItemError, MissingExtra, UsageError
 from pytest_calibration.items.dataset import Dataset
 from pytest_calibration.probes.facts import Facts
 from pytest_calibration.probes.multiple_choice import MultipleChoice
 from pytest_calibration.probes.next_token import NextToken
 from pytest_calibration.probes.presets import all_presets, full_settings, packaged
-from pytest_calibration.probes.probe_set import from_settings, probe_set
+from pytest_calibration.probes.probe_set import probe_set
 
 # --- without the library ------------------------------------------------------------------------
 
@@ -142,42 +141,6 @@ def test_the_command_that_fetches_it_is_python() -> None:
     part = Dataset("a/b", split="test", files="x/y.jsonl")
     call = "huggingface_hub.hf_hub_download('a/b', 'x/y.jsonl', repo_type='dataset')"
     assert part.fetching == f'python -c "import huggingface_hub; {call}"'
-
-
-DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "data-sets.md"
-
-
-@pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of the package")
-def test_the_documented_entries_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each YAML example is a configuration whose settings are known."""
-    monkeypatch.setattr(extras, "find_spec", lambda _: None)
-    blocks = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
-    for text in blocks:
-        path = tmp_path / "calibration.yaml"
-        path.write_text(text, encoding="utf-8")
-        config = read_config(path)
-        for name, entry in (config.probes | config.presets).items():
-            settings = full_settings(name, entry, all_presets(config.presets), name)
-            assert isinstance(Dataset.of(settings["dataset"], name), Dataset)
-            # It is the library that is missing, and no setting that is wrong.
-            with pytest.raises(MissingExtra):
-                from_settings(name, entry, tmp_path, name, all_presets(config.presets))
-
-
-@pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of the package")
-def test_the_table_of_presets_is_what_they_are() -> None:
-    """Id, configuration, split and licence of each that is no other way to ask another."""
-    rows = [line for line in DOCS.read_text(encoding="utf-8").splitlines() if line[:3] == "| `"]
-    for name, settings in packaged().items():
-        (row,) = (line for line in rows if f"`{name}`" in line.split("|")[1])
-        if name.endswith("_lm"):
-            continue
-        dataset = settings["dataset"]
-        told = [dataset["id"], dataset["split"], dataset["licence"]]
-        if not name.startswith("arc_"):
-            told.append(dataset.get("config", ""))
-        assert all(one in row for one in told), row
 
 
 # --- with the library ---------------------------------------------------------------------------

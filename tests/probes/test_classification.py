@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ import pytest
 from fakes import unit
 from numpy.typing import NDArray
 
-from pytest_calibration import Predictions, Preference, compare
-from pytest_calibration.config import read_config
+from pytest_calibration import Predictions, compare
 from pytest_calibration.errors import (
     CalibrationError,
     ItemError,
@@ -26,7 +24,6 @@ from pytest_calibration.errors import (
 from pytest_calibration.probes.classification import Classification
 from pytest_calibration.probes.probe_set import from_settings
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "classifiers.md"
 NAMES = ("sad", "glad", "so-so")
 ROWS = [{"text": f"text {i}", "label": NAMES[i % 3], "slice": f"s{i % 2}"} for i in range(12)]
 
@@ -519,36 +516,6 @@ def test_answers_are_read_in_whatever_type_they_come(tmp_path: Path) -> None:
     words = [{"tokens": ["a", "b"], "labels": ["sad", "glad"]}, {"tokens": ["c"], "labels": [0]}]
     assert probe(tmp_path, ROWS).run(model).confidence.tolist() == [0.7] * 12
     assert probe(tmp_path, words).run(model).correct.tolist() == [False, True, False]
-
-
-# --- the documentation ---------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not PAGE.is_file(), reason="the documentation is not beside these tests")
-def test_the_entries_of_the_documentation_are_read(tmp_path: Path) -> None:
-    """Each block of calibration.yaml makes its probes, and each block of rows their items."""
-    text = PAGE.read_text(encoding="utf-8")
-    rows_of = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
-    assert len(rows_of) == 2
-    (tmp_path / "probes").mkdir()
-    for name, label in (("news.csv", 0), ("mood.jsonl", "froh"), ("news.jsonl", "sports")):
-        row = {"text": "a", "label": label}
-        content = f"text,label\na,{label}\n" if name.endswith("csv") else json.dumps(row)
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    (tmp_path / "probes" / "tickets.jsonl").write_text(rows_of[0], encoding="utf-8")
-    entries: dict[str, Any] = {}
-    for i, block in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)):
-        file = tmp_path / f"{i}.yaml"
-        file.write_text(block, encoding="utf-8")
-        entries |= read_config(file).probes
-    assert set(entries) == {"tickets", "news", "mood", "topics"}
-    for name, entry in entries.items():
-        made: Any = from_settings(name, entry, tmp_path, "here")
-        assert made.translation(made.items[0].labels[0])
-    for row in rows_of[1].splitlines():
-        path = tmp_path / "pairs.jsonl"
-        path.write_text(row, encoding="utf-8")
-        assert Preference(path=path).size == 1
 
 
 @pytest.mark.parametrize("several", [False, True])
