@@ -24,6 +24,15 @@ def is_silent(repo: str) -> bool:
     return time.monotonic() - _SILENT.get(repo, -_SILENCE_SECONDS) < _SILENCE_SECONDS
 
 
+def is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` keeps the libraries from asking the hub."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        return False
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def is_kept(repo: str) -> bool:
     """Whether something of a hub model lies in the local copy."""
     try:

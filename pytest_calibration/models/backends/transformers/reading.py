@@ -23,7 +23,7 @@ from pytest_calibration.models.backends.transformers.foreign_code import (
     kernel_arguments,
     pickles_refused,
 )
-from pytest_calibration.models.backends.transformers.hub import is_silent
+from pytest_calibration.models.backends.transformers.hub import is_kept, is_offline, is_silent
 from pytest_calibration.models.backends.transformers.kinds import CAUSAL_LM, kind_of, loader
 from pytest_calibration.models.backends.transformers.layers import (
     ADAPTER,
@@ -385,6 +385,12 @@ def _explained(spec: ModelSpec, load: Callable[[], Any]) -> Any:
             aside = f" (no such directory here{f', but {near!r}' if near else ''})"
             if is_silent(spec.location):
                 first = "the hub does not answer, and there is no local copy"
+            elif is_offline() and (not is_kept(spec.location) or "couldn't connect" in first):
+                first = (
+                    "HF_HUB_OFFLINE is set, and the local copy is missing or not whole; where "
+                    f"there is a network, fetch it: hf download {spec.location}"
+                    + (f" --revision {spec.revision}" if spec.revision else "")
+                )
         raise ModelError(
             f"cannot load {where} {spec.text!r}{aside}: {first[:300].rstrip('.')}."
         ) from problem

@@ -1298,7 +1298,10 @@ def test_damaged_files(copy: Path, file: str, content: bytes | None, reason: str
 def test_hub_that_cannot_be_reached() -> None:
     """A hub id that is neither cached nor reachable is one sentence, with the id as typed."""
     lazy = load("nobody-there/nothing-here@v1")
-    message = r"^cannot load hub id 'nobody-there/nothing-here@v1' \(no such directory here\): "
+    message = (
+        r"^cannot load hub id 'nobody-there/nothing-here@v1' \(no such directory here\): "
+        r"HF_HUB_OFFLINE is set, .* fetch it: hf download nobody-there/nothing-here --revision v1\."
+    )
     with pytest.raises(ModelError, match=message) as caught:
         lazy.option_logprobs(["a"], [["b"]])
     one_sentence(caught.value)
