@@ -80,6 +80,6 @@ def test_three_confidences(section: Section, folder: Path, pytester: pytest.Pyte
     rows = json.loads((folder / "r.json").read_text("utf-8"))["results"]
     assert len(rows) == 3
     for row in rows:
-        ece = row["metrics"]["ece"]
+        ece = row["number"]
         shown = f"| {ece['value']:.3f} | {ece['noise_floor']:.3f} | {row['accuracy']:.3f} |"
         assert shown in PAGE.read_text("utf-8"), (row["probe"], shown)
