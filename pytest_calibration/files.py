@@ -93,7 +93,7 @@ def _is_own_group(group: int) -> bool:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, private: bool = False, new: bool = False) -> Iterator[BinaryIO]:
     """Open a file for writing that takes the place of ``path`` when the block ends well.
 
     What is written goes into a temporary file in the same folder, whose name ends in ``.tmp``; it
@@ -103,11 +103,13 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     Args:
         path: the file.
         private: whether this user alone may read and write it.
+        new: whether it takes the place of nothing.
 
     Raises:
+        FileExistsError: it is to be new, and something is there, or came meanwhile.
         OSError: the folder cannot be written.
     """
-    _remove_leftovers(path)
+    remove_leftovers(path)
     file, temporary = _temporary(path)
     try:
         with file:
@@ -121,13 +123,33 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
                 os.chmod(temporary, 0o666 & ~umask)
             if sys.platform != "win32":
                 # While the lock is held: no other process takes the file for a leftover.
-                os.replace(temporary, path)
+                _put(temporary, path, new)
         if sys.platform == "win32":  # moves no open file
-            os.replace(temporary, path)
+            _put(temporary, path, new)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _put(temporary: str, path: Path, new: bool) -> None:
+    """Give a file its name; FileExistsError where something new finds it taken."""
+    if not new:
+        os.replace(temporary, path)
+    elif sys.platform == "win32":
+        os.rename(temporary, path)  # there it replaces nothing
+    else:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # Not every file system has a second name for a file.
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
+            os.replace(temporary, path)
+        else:
+            os.unlink(temporary)
 
 
 def _temporary(path: Path) -> tuple[BinaryIO, str]:
@@ -142,7 +164,7 @@ def _temporary(path: Path) -> tuple[BinaryIO, str]:
         os.close(handle)
 
 
-def _remove_leftovers(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Remove temporary files of this kind of file whose writer was killed."""
     name = re.compile(rf"\..*{re.escape(path.suffix[:20])}\.[a-z0-9_]{{8}}\.tmp")
     with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
@@ -150,7 +172,15 @@ def _remove_leftovers(path: Path) -> None:
             with contextlib.suppress(OSError):
                 state = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(state.st_mode):
-                    _remove_if_left(entry.path, time.time() - state.st_mtime > _STALE_SECONDS)
+                    _remove_if_left(entry.path, old=is_stale(state.st_mtime))
+
+
+def is_stale(modified: float) -> bool:
+    """Whether a temporary file is no longer written, by the time of its last change.
+
+    What is as far in the future was written before the clock was set back.
+    """
+    return abs(time.time() - modified) > _STALE_SECONDS
 
 
 def _remove_if_left(path: str, old: bool) -> None:
@@ -161,6 +191,29 @@ def _remove_if_left(path: str, old: bool) -> None:
             os.unlink(path)
 
 
+def append_whole(handle: int, content: bytes) -> None:
+    """Add bytes to the end of an open file, or nothing where they cannot all be written.
+
+    Args:
+        handle: of a file that is opened to be added to, without a buffer.
+        content: what is added.
+
+    Raises:
+        OSError: it cannot be written; the file is as long as before, also after Ctrl-C.
+    """
+    size = os.fstat(handle).st_size
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    except BaseException:
+        # A full disk takes a part.
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, size)
+        raise
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file, unless it holds just that already.
 
@@ -168,7 +221,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the folder cannot be written.
     """
     if path.is_file() and path.read_bytes() == content:
-        _remove_leftovers(path)
+        remove_leftovers(path)
         return
     with replacing(path) as file:
         file.write(content)

@@ -12,13 +12,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from pytest_calibration.errors import HistoryError
-from pytest_calibration.files import locked, write_atomically
+from pytest_calibration.files import append_whole, locked, write_atomically
 from pytest_calibration.history.format import (
     NewerFormat,
     begins_as_ours,
@@ -293,16 +292,6 @@ def _add(path: Path, content: bytes) -> None:
     """Add bytes to the end of a file, or nothing where they cannot all be written."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _BINARY, 0o666)
     try:
-        size = os.fstat(handle).st_size
-        try:
-            left = memoryview(content)
-            while left:
-                left = left[os.write(handle, left) :]
-            os.fsync(handle)
-        except OSError:
-            # A full disk takes a part.
-            with suppress(OSError):
-                os.ftruncate(handle, size)
-            raise
+        append_whole(handle, content)
     finally:
         os.close(handle)

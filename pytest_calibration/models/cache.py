@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pytest_calibration.files import others_may_write, replacing
+from pytest_calibration.files import is_stale, others_may_write, replacing
 
 FOLDER: Final = "answers"
 SUFFIX: Final = ".answer"
@@ -30,12 +30,12 @@ LIMIT: Final = 1 << 30
 """Bytes that a folder may hold."""
 _DIGEST: Final = 16
 _OURS: Final = re.compile(r"\.?[0-9a-f]{40}\.answer(\..*\.tmp)?")
+# Seconds by which clocks of machines that share a folder may differ.
+_AHEAD: Final = 3600.0
 _FOREIGN: Final = (
     "can be written by other users, or belongs to one, so nothing in it is believed; remove it, or "
     "take that right away with chmod go-w"
 )
-# Age of a temporary file whose process was probably killed.
-_STALE_SECONDS: Final = 3600.0
 
 
 class Cache:
@@ -159,14 +159,16 @@ class Cache:
 
     def _trim(self, keep: Path) -> None:
         """Drop the longest unused until there is room again, and what killed processes left."""
-        files = sorted(self._files(), key=lambda file: file[2])
+        # A time to come was noted before the clock was set back: nobody knows when that was.
+        ahead = time.time() + _AHEAD
+        files = sorted(self._files(), key=lambda file: file[2] if file[2] < ahead else 0.0)
         total = sum(size for _, size, _ in files)
         # Well below the limit, so that a full folder is not measured at every entry.
         target = self.limit - self.limit // 8
         too_large = total > self.limit
         for path, size, used in files:
             temporary = path.suffix == ".tmp"
-            if temporary and time.time() - used < _STALE_SECONDS:
+            if temporary and not is_stale(used):
                 continue
             if (temporary or (too_large and total > target)) and path != keep:
                 total -= size

@@ -86,6 +86,8 @@ class LazyModel(CachedAnswers):
             raise ModelError(self._failure)
         if self._model is None:
             try:
+                # Before it is read: its answers are kept as those of what was there then.
+                _ = self.cache_key
                 with PROGRESS.loading(self), running_job_told(self.spec):
                     self._model = self._loaded_backend()
             except ModelError as problem:

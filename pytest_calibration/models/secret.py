@@ -6,18 +6,16 @@ can see. Sealed with the secret, it can have been written by this user alone.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 import stat
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from pytest_calibration.files import others_may_write
+from pytest_calibration.files import others_may_write, remove_leftovers, replacing
 
 SIZE: Final = 32
 SEAL: Final = 16
@@ -74,6 +72,8 @@ def user_secret(place: Path) -> bytes | None:
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make(place)
             found = _read(place)
+        # Of a process that was killed between giving the file its name and taking its first one.
+        remove_leftovers(place)
     except OSError:
         return None
     return found
@@ -96,15 +96,11 @@ def _read(place: Path) -> bytes | None:
 
 def _make(place: Path) -> None:
     """Write a new secret in place of what cannot be believed; the first of several wins."""
-    handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".secret.", suffix=".tmp")
+    made = secrets.token_bytes(SIZE)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(SIZE))
-        try:
-            os.link(temporary, place)
-        except OSError:
-            if _read(place) is None:
-                os.replace(temporary, place)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        with replacing(place, private=True, new=True) as file:
+            file.write(made)
+    except FileExistsError:
+        if _read(place) is None:
+            with replacing(place, private=True) as file:
+                file.write(made)

@@ -44,9 +44,7 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
     else:
         # Those of a worker that died are known by its verdicts alone.
         files = {*run.records.drafts} | {r.recorded_in for r in run.verdicts if r.recorded_in}
-        if files:
-            n = counted(len(files), "baseline")
-            run.errors.append(f"{n} not written: the run did not finish.")
+        _say_not_written(run, len(files))
         run.outcomes.not_recorded((), {})
         if run.options["prune"]:
             run.remarks.append("nothing pruned: the run did not finish.")
@@ -76,11 +74,16 @@ def hear_the_last(run: Run, session: pytest.Session) -> None:
 
 
 def _write_baselines(run: Run) -> None:
-    written, problems = run.records.write()
-    run.outcomes.not_recorded(written, problems)
-    run.errors.extend(problems.values())
-    if written:
-        run.remarks.append(f"{counted(len(written), 'baseline')} written.")
+    records = run.records
+    try:
+        records.write()
+    finally:
+        # Also after Ctrl-C, when some are written and some are not.
+        run.outcomes.not_recorded(records.written, records.problems)
+        run.errors.extend(records.problems.values())
+        if records.written:
+            run.remarks.append(f"{counted(len(records.written), 'baseline')} written.")
+        _say_not_written(run, len(records.drafts) - len(records.written) - len(records.problems))
     reason = _why_not(run)
     if run.options["prune"]:
         _prune(run, reason)
@@ -89,6 +92,11 @@ def _write_baselines(run: Run) -> None:
         if stale or forgotten:
             paths = sorted([*stale, *forgotten])
             run.remarks.append(f"stored, and asked for by no test: {_listed(run, paths)}.")
+
+
+def _say_not_written(run: Run, count: int) -> None:
+    if count:
+        run.errors.append(f"{counted(count, 'baseline')} not written: the run did not finish.")
 
 
 def _check_gated(run: Run) -> None:

@@ -24,12 +24,16 @@ class PendingRecords:
         drafts: records to write, by YAML file and checksum; several of one file are a conflict.
         looked_up: YAML files that tests looked for.
         folders: baseline folders of the tests.
+        written: YAML files that were written.
+        problems: what went wrong with others, by YAML file.
     """
 
     def __init__(self, limit: int | None) -> None:
         self.drafts: dict[str, dict[str, Draft]] = {}
         self.looked_up: set[str] = set()
         self.folders: set[str] = set()
+        self.written: list[str] = []
+        self.problems: dict[str, str] = {}
         self._limit = limit
 
     def add(self, draft: Draft) -> None:
@@ -69,23 +73,17 @@ class PendingRecords:
                     f"that {path} holds: leave the limit out."
                 )
 
-    def write(self) -> tuple[list[str], dict[str, str]]:
-        """Write all records without conflict.
-
-        Returns:
-            The YAML files that were written, and what went wrong with the others.
-        """
-        written, problems = [], {}
+    def write(self) -> None:
+        """Write all records without conflict, and note what was written and what was not."""
         for key, drafts in sorted(self.drafts.items()):
             if len(drafts) > 1:
-                problems[key] = self._conflict(key)
+                self.problems[key] = self._conflict(key)
                 continue
             try:
                 next(iter(drafts.values())).write()
-                written.append(key)
+                self.written.append(key)
             except BaselineError as problem:
-                problems[key] = str(problem)
-        return written, problems
+                self.problems[key] = str(problem)
 
     def _conflict(self, key: str) -> str:
         tests = dict.fromkeys(draft.origin for draft in self.drafts[key].values())

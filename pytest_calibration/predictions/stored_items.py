@@ -42,15 +42,17 @@ def items_bytes(predictions: Predictions) -> bytes:
     if predictions.groups is not None:
         arrays["groups"] = coded(predictions.groups)[1].astype(np.int32)
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for key, array in arrays.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, array, allow_pickle=False)
-            # Not compressed: ids and confidences do not shrink. With a fixed date and system,
-            # equal items are the same bytes at every time and on every machine.
-            entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system = 3
-            archive.writestr(entry, content.getvalue())
+    # No `with`: leaving it in the middle of an entry raises an error of its own, over Ctrl-C.
+    archive = zipfile.ZipFile(buffer, "w")
+    for key, array in arrays.items():
+        content = io.BytesIO()
+        np.lib.format.write_array(content, array, allow_pickle=False)
+        # Not compressed: ids and confidences do not shrink. With a fixed date and system,
+        # equal items are the same bytes at every time and on every machine.
+        entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+        entry.create_system = 3
+        archive.writestr(entry, content.getvalue())
+    archive.close()
     return buffer.getvalue()
 
 

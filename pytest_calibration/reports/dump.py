@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -38,6 +39,8 @@ from pytest_calibration.reports.documents import converted, loads, shown
 ENDING: Final = ".jsonl"
 # Items turned into lines at a time.
 CHUNK: Final = 4096
+# Seconds by which the clock of a file system may differ.
+_AHEAD: Final = 60.0
 # Characters of a line; the prompt of an item may be long.
 MOST_OF_A_LINE: Final = 1 << 26
 _ENCODE: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -231,7 +234,8 @@ class _KeptError(Exception):
 
 def _has_baseline(path: Path, since: float) -> bool:
     """Whether a dump was written after this time, and holds a baseline."""
-    if not path.is_file() or path.stat().st_mtime < since:
+    # A time to come was noted by an earlier run, before the clock was set back.
+    if not path.is_file() or not since <= path.stat().st_mtime < time.time() + _AHEAD:
         return False
     with path.open("rb") as file:
         return any(b'"confidence_before":' in line for line in file)

@@ -70,9 +70,10 @@ def append_summary(path: Path, results: Results) -> str:
     Returns:
         A remark where there is no room for a report; else nothing.
     """
+    from pytest_calibration.files import append_whole
     from pytest_calibration.reports import markdown
 
-    with path.open("a+b") as file:
+    with path.open("a+b", buffering=0) as file:
         # Other runs of the step may be writing, too.
         _lock(file)
         taken = file.seek(0, os.SEEK_END)
@@ -84,7 +85,7 @@ def append_summary(path: Path, results: Results) -> str:
         text = "".join(markdown.markdown_report(results, most_bytes=most)) if fits else ""
         content = (text or markdown.no_room(results)).encode("utf-8", errors="backslashreplace")
         if len(content) <= room:
-            file.write(between + content)
+            append_whole(file.fileno(), between + content)
     return "" if fits else f"{STEP_SUMMARY}: no room for the report, {taken:,} bytes are taken."
 
 

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import resource
-import signal
 import stat
 import subprocess
 import sys
@@ -15,13 +14,13 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from killing import cut_at, killed_at
 
 from pytest_calibration import Predictions
 from pytest_calibration.errors import HistoryError
@@ -240,46 +239,6 @@ def appended_by_two(history: History, many: int, names: tuple[str, str]) -> Line
     ]
     assert [process.wait() for process in processes] == [0, 0]
     return history.read()
-
-
-# Calls that change a file, or that what was written may depend on.
-WRITING = frozenset(
-    {"open", "mkstemp", "write", "writelines", "flush", "close", "fsync", "truncate", "ftruncate"}
-    | {"replace", "rename", "link", "unlink", "remove", "mkdir", "chmod", "flock", "__exit__"}
-)
-
-
-def killed_at(call: int, action: Callable[[], object]) -> bool:
-    """Whether a child process that does this was killed before its n-th call that writes."""
-    child = os.fork()
-    if child == 0:
-        left = call
-
-        def kill(_: FrameType, event: str, function: Any) -> None:
-            nonlocal left
-            if event == "c_call" and function.__name__ in WRITING:
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.setprofile(kill)
-        action()
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
-
-
-def cut_at(size: int, action: Callable[[], object]) -> None:
-    """Do this in a child process that the system kills where a file would grow beyond a size."""
-    child = os.fork()
-    if child == 0:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        action()
-        os._exit(0)
-    os.waitpid(child, 0)
 
 
 def losses(history: History, append: Callable[[Line, Predictions], object]) -> Iterator[str]:

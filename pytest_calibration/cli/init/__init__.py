@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_calibration.errors import UsageError
+from pytest_calibration.files import replacing
 from pytest_calibration.text.visible import visible
 
 if TYPE_CHECKING:
@@ -95,9 +96,8 @@ def _written(path: Path, content: str) -> bool:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Fails where the file is there, also where it came meanwhile.
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(content)
+        with replacing(path, new=True) as file:
+            file.write(content.encode("utf-8"))
     except FileExistsError:
         if path.parent.is_dir():
             return False

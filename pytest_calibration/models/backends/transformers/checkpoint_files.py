@@ -95,6 +95,15 @@ class FileState:
         except OSError:
             return False
 
+    def rewritten(self) -> bool:
+        """Whether other content, or another file, is there now; one that is gone is not."""
+        try:
+            now = FileState.of(self.asked)
+        except OSError:
+            return False
+        # Not the time at which its rights or names changed.
+        return (now.size, now.modified, now.inode) != (self.size, self.modified, self.inode)
+
     @property
     def tells_changes(self) -> bool:
         """Whether it differs after every change of the content, also through a memory mapping."""

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends.transformers.in_memory import (
     ModelInMemory,
-    evaluating,
     explained,
 )
 from pytest_calibration.models.backends.transformers.kinds import (
@@ -126,8 +125,7 @@ class ClassifierInMemory(ModelInMemory):
         with (
             quiet(),
             torch.inference_mode(),
-            evaluating(self.model),
-            explained(self.name),
+            self._asking(),
             _exact_head(self.base, len(self.class_names)),
             _without_padding(self.base.config),
         ):

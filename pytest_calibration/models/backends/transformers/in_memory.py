@@ -14,6 +14,7 @@ import transformers
 
 from pytest_calibration.errors import CalibrationError, ModelError
 from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.checkpoint_files import FileState
 from pytest_calibration.models.backends.transformers.kinds import of_another_kind
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.onednn import is_plain
@@ -109,11 +110,38 @@ class ModelInMemory:
         self.device = device
         self.revision = revision
         self.checkpoint_notes: tuple[str, ...] = ()
+        self._files: tuple[FileState, ...] = ()
         self.base = without_adapter(model)
         # Tokens that an adapter puts before every text.
         self.virtual = virtual_tokens(model)
         self.max_tokens = max_tokens(self.base) - self.virtual
         self._prepare(batch_tokens)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Score in this block, as :func:`evaluating` and :func:`explained` do.
+
+        Raises:
+            ModelError: the files of the checkpoint were changed meanwhile.
+        """
+        with evaluating(self.model):
+            try:
+                with explained(self.name):
+                    yield
+            finally:
+                self._check_files()
+
+    def _check_files(self) -> None:
+        """Raise ModelError where a file that was read is another now.
+
+        Weights in main memory may still be those of the file, which changes them.
+        """
+        changed = next((state.path for state in self._files if state.rewritten()), None)
+        if changed is not None:
+            raise ModelError(
+                f"{self.name}: {changed} was changed while the model was tested, so what was "
+                "measured is of no one model; test it again when nothing writes there, or a copy."
+            )
 
     def _prepare(self, batch_tokens: int | None) -> None:
         """Get ready to score, with so many tokens per forward pass."""
@@ -159,6 +187,8 @@ class ModelInMemory:
             notes.append(f"it is served at a temperature of {settings.temperature:g}")
         made.checkpoint_notes = tuple(notes)
         made.notes[:0] = notes
+        made._files = checkpoint.files
+        made._check_files()
         return made
 
     @classmethod

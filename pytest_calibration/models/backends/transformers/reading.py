@@ -18,6 +18,10 @@ import transformers
 from pytest_calibration.errors import ModelError
 from pytest_calibration.extras import require
 from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.checkpoint_files import (
+    FileState,
+    checkpoint_files,
+)
 from pytest_calibration.models.backends.transformers.foreign_code import (
     check_kernels,
     kernel_arguments,
@@ -118,6 +122,7 @@ class Checkpoint:
         tokenizer: its tokenizer.
         device: where the weights are; of a spread model, where it takes its tokens.
         notes: sentences on how it was loaded, and on what is not used.
+        files: those that it was read from, as they were before.
     """
 
     task: str
@@ -125,6 +130,7 @@ class Checkpoint:
     tokenizer: Any
     device: torch.device
     notes: list[str]
+    files: tuple[FileState, ...] = ()
 
 
 def read(spec: ModelSpec, settings: TransformersSettings) -> Checkpoint:
@@ -140,12 +146,24 @@ def read(spec: ModelSpec, settings: TransformersSettings) -> Checkpoint:
     notes: list[str] = []
     with quiet():
         stack = layers(spec, settings)
+        files = tuple(_files(stack, settings))
         task, model = _load_weights(stack, settings, device, notes)
         tokenizer = load_tokenizer(stack, settings)
         model.eval()
     if "device_map" in settings.arguments:
         device = entrance(model)
-    return Checkpoint(task, model, tokenizer, device, notes)
+    return Checkpoint(task, model, tokenizer, device, notes, files)
+
+
+def _files(stack: Sequence[Layer], settings: TransformersSettings) -> Iterator[FileState]:
+    """Yield the state of each file that is read; what lies on the hub is not changed."""
+    subfolders = [name for name in (settings.subfolder, settings.tokenizer_subfolder) if name]
+    folders = [layer.root or layer.location for layer in stack if layer.local]
+    if settings.tokenizer is not None and os.path.isdir(settings.tokenizer):
+        folders.append(settings.tokenizer)
+    for folder in dict.fromkeys(folders):
+        for _, file in checkpoint_files(Path(folder), subfolders):
+            yield FileState.of(file)
 
 
 def _load_weights(

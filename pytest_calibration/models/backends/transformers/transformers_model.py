@@ -59,7 +59,7 @@ class TransformersModel(CausalModel, ModelInMemory):
     # --- how -----------------------------------------------------------------------------------
 
     def _score(self, rows: list[Row], count: tuple[int, int, str] | None = None) -> list[RowScores]:
-        with evaluating(self.model), explained(self.name):
+        with self._asking():
             return self._scorer.score(rows, count=count)
 
     def _grow(
@@ -69,7 +69,7 @@ class TransformersModel(CausalModel, ModelInMemory):
         check: Callable[[Sequence[Continuation]], None],
         _stop: Sequence[str],
     ) -> None:
-        with evaluating(self.model), explained(self.name):
+        with self._asking():
             self._scorer.grow(rows, temperature=temperature, check=check)
 
     def _end_tokens(self) -> frozenset[int]:
