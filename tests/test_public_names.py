@@ -10,7 +10,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+import public_interface
 import pytest
+from public_interface import OF_TORCH
 
 import pytest_calibration
 
@@ -26,10 +28,6 @@ NAMES = [
     *("judge", "load_model", "measure", "metrics", "nll", "plan"),
     *("read_predictions", "reliability_diagram", "slice_shifts", "trend"),
 ]
-# Public, and not part of a star import, which would load torch.
-OF_TORCH = [
-    *("CalibrationCallback", "calibration_compute_metrics", "preprocess_logits_for_calibration"),
-]
 EACH = [
     *NAMES,
     *(
@@ -43,25 +41,6 @@ EACH = [
         for name in OF_TORCH
     ),
 ]
-# Public, and not part of a star import, which would load torch.
-OF_TORCH = [
-    *("CalibrationCallback", "calibration_compute_metrics", "preprocess_logits_for_calibration"),
-]
-EACH = [
-    *NAMES,
-    *(
-        pytest.param(
-            name,
-            marks=[
-                pytest.mark.torch,
-                pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers"),
-            ],
-        )
-        for name in OF_TORCH
-    ),
-]
-
-
 def names_for_type_checkers() -> dict[str, tuple[str, str]]:
     """Return public name to (module, name there), from the block under TYPE_CHECKING."""
     tree = ast.parse(Path(pytest_calibration.__file__).read_text(encoding="utf-8"))
@@ -140,3 +119,38 @@ def test_a_star_import_brings_exactly_the_public_names() -> None:
 def test_the_version_is_a_version() -> None:
     """Three numbers, from which the package metadata is built."""
     assert [part.isdecimal() for part in pytest_calibration.__version__.split(".")] == [True] * 3
+
+
+def test_what_is_public_is_as_recorded() -> None:
+    """A name, parameter, flag, key or field that goes or changes is seen in review."""
+    recorded = public_interface.RECORD.read_text("utf-8").splitlines()
+    possible = [line for line in recorded if public_interface.can_be_made(line)]
+    made = public_interface.lines()
+    gone = [line for line in possible if line not in made]
+    new = [line for line in made if line not in possible]
+    assert not gone, (
+        "gone or changed, which breaks somebody's use of it: note it under Breaking in "
+        "CHANGELOG.md, or keep the old name deprecated (docs/reference/versions.md):\n"
+        + "\n".join(gone)
+    )
+    assert not new, "new: record it (tests/public_interface.py says how):\n" + "\n".join(new)
+    assert made == possible
+
+
+def test_each_kind_of_thing_is_recorded() -> None:
+    """The record holds what users type, of every kind."""
+    recorded = public_interface.RECORD.read_text("utf-8").splitlines()
+    for line in (
+        "python pytest_calibration.assert_accuracy_above(predictions, limit)",
+        "pytest flag --calibration-model SPEC",
+        "pytest ini calibration_tolerance (string)",
+        "pytest fixture calibration_model (session)",
+        "pytest hook pytest_calibration_probes(config)",
+        "pytest state regressed",
+        "command check --max-ece",
+        "command exit 3 inconclusive, under ``--strict``",
+        "calibration.yaml probes.NAME.tolerance",
+        "package entry point pytest11: calibration = pytest_calibration.plugin",
+        "file baseline field checksum",
+    ):
+        assert line in recorded

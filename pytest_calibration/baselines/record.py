@@ -253,11 +253,21 @@ def _rounded(value: float, what: str = "a number") -> float:
 
 
 def checksum(
-    summary: Mapping[str, Any], left_out: Collection[str] = (*HAND_EDITED, "checksum")
+    summary: Mapping[str, Any],
+    left_out: Collection[str] = (*HAND_EDITED, "checksum"),
+    *,
+    as_spelled: bool = False,
 ) -> str:
-    """Digest the values of all but the hand-editable fields, in any order and spelling."""
+    """Digest the values of all but the hand-editable fields, in any order and spelling.
+
+    Args:
+        summary: the content of the file.
+        left_out: fields that are not covered.
+        as_spelled: tell 1.0 from 1, as the first records did.
+    """
     covered = {k: v for k, v in summary.items() if k not in left_out}
-    text = json.dumps(_canonical(covered), sort_keys=True, ensure_ascii=False, allow_nan=True)
+    values = covered if as_spelled else _canonical(covered)
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -333,6 +343,8 @@ def to_yaml(summary: Summary) -> str:
 # --- reading -------------------------------------------------------------------------------------
 
 _NUMBER: Final = (int, float)
+# Fields that the first records do not have; `sharpness` is then counted on the stored items.
+ADDED_LATER: Final = frozenset({"sharpness"})
 _FIELDS: Final[dict[str, tuple[type, ...]]] = {
     "format": (int,),
     **dict.fromkeys(("probe", "name", "checksum"), (str,)),
@@ -374,13 +386,14 @@ def read_record(path: Path, probe: str, name: str) -> Record:
     data = read_mapping(path, UnreadableBaseline)
     for problem in _problems(data, probe, name):
         raise UnreadableBaseline(f"{path}: {problem}")
-    numbers: Summary = {"mean_entropy": None, "option_mass": None, "answers": ()}
-    for key, value in data["sharpness"].items():
-        numbers[key] = tuple(map(float, value)) if key == "answers" else float(value)
     state = _state_of(data)
     data["note"] = data["note"] or ""
     as_stored = ("metrics", "n", "note", "tolerance", "limit", "anchor")
     anchor, predictions = data["anchor"], _read_items(path, data, data["items"])
+    data.setdefault("sharpness", _sharpness(predictions))
+    numbers: Summary = {"mean_entropy": None, "option_mass": None, "answers": ()}
+    for key, value in data["sharpness"].items():
+        numbers[key] = tuple(map(float, value)) if key == "answers" else float(value)
     anchor_items, steps = None, len(data["superseded"])
     if "items" in anchor:
         steps = anchor["steps"]
@@ -419,7 +432,8 @@ def _problems(data: Mapping[str, Any], probe: str, name: str) -> Iterator[str]:
     if version != FORMAT:
         yield f"format is {version}, expected {FORMAT}."
     yield from _value_problems(data)
-    if _checksum_or_none(data) != data["checksum"]:
+    rules = (_checksum_or_none(data, as_spelled=spelled) for spelled in (False, True))
+    if data["checksum"] not in rules:
         yield (
             "the checksum does not fit the values: they were edited by hand or mixed by a merge; "
             "restore the file from version control, or delete it and record again."
@@ -429,7 +443,8 @@ def _problems(data: Mapping[str, Any], probe: str, name: str) -> Iterator[str]:
             f"holds the baseline {quoted(data['name'])} of probe {quoted(data['probe'])}, expected "
             f"{quoted(name)} of {quoted(probe)}; rename the file back."
         )
-    yield from _sharpness_problems(data["sharpness"])
+    if "sharpness" in data:
+        yield from _sharpness_problems(data["sharpness"])
     yield from _items_problems(data["items"], "items.")
     # Before the items of an anchor were kept, it was a summary only.
     if "items" in data["anchor"]:
@@ -457,7 +472,8 @@ def _field_problems(
             yield f"unknown field {prefix}{name}; known fields: {', '.join(types)}."
     for key, allowed in types.items():
         if key not in data:
-            yield f"the field {prefix}{key} is missing."
+            if prefix or key not in ADDED_LATER:
+                yield f"the field {prefix}{key} is missing."
         # bool is an int to Python, never to a reader.
         elif isinstance(data[key], bool) or not isinstance(data[key], allowed):
             names = " or ".join(_TYPE_NAMES[t] for t in allowed)
@@ -502,10 +518,12 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, _NUMBER) and not isinstance(value, bool) and abs(value) < math.inf
 
 
-def _checksum_or_none(data: Mapping[str, Any], *left_out: Collection[str]) -> str | None:
+def _checksum_or_none(
+    data: Mapping[str, Any], *left_out: Collection[str], as_spelled: bool = False
+) -> str | None:
     """Return the checksum, or None for what no record can hold (a date, a list within itself)."""
     try:
-        return checksum(data, *left_out)
+        return checksum(data, *left_out, as_spelled=as_spelled)
     except (TypeError, ValueError, RecursionError):
         return None
 
@@ -564,7 +582,7 @@ def _state_of(data: Mapping[str, Any]) -> str:
 
 def is_record(path: Path) -> bool:
     """Whether a YAML file has the fields of a record."""
-    return _FIELDS.keys() <= read_unchecked(path).keys()
+    return _FIELDS.keys() - ADDED_LATER <= read_unchecked(path).keys()
 
 
 def stored_n(path: Path) -> int:
