@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.asking.in_place import InPlace, Questions
+from pytest_calibration.errors import ModelError
 from pytest_calibration.models.protocols import Choose, NextTokenScores
 from pytest_calibration.predictions.conversion import as_array
 
@@ -47,8 +48,7 @@ class OtherBatches(InPlace):
                 if not isinstance(answers, list | tuple):
                     answers, is_array = as_array(answers, f"what {name} returned", model), True
                 if (is_array and not answers.ndim) or len(answers) != len(batch):
-                    # The probe says what is wrong with it.
-                    return answers
+                    raise _other_number(model, name, answers, batch)
                 for i, row in zip(batch, answers, strict=True):
                     rows[i] = row
             return np.array(rows) if is_array else rows
@@ -57,6 +57,7 @@ class OtherBatches(InPlace):
 
     def asking_positions(self, ask: Callable[..., Any]) -> Callable[..., Any]:
         """See :class:`~pytest_calibration.asking.in_place.InPlace`."""
+        model = str(getattr(self._model, "name", "the model"))
 
         @wraps(ask)
         def asked(
@@ -69,7 +70,7 @@ class OtherBatches(InPlace):
                     ask([texts[i] for i in batch], choose=_chosen_in(batch, choose), **how)
                 )
                 if len(answers) != len(batch):
-                    return answers
+                    raise _other_number(model, "next_token", answers, batch)
                 for i, scores in zip(batch, answers, strict=True):
                     found[i] = scores
             return found
@@ -82,6 +83,18 @@ class OtherBatches(InPlace):
         order = self._rng.permutation(n)
         parts = np.split(order, np.cumsum(sizes))
         return [part.tolist() for part in parts if len(part)]
+
+
+def _other_number(model: str, name: str, answers: Any, batch: Sequence[int]) -> ModelError:
+    got = (
+        f"an array of shape {answers.shape}"
+        if hasattr(answers, "shape")
+        else f"{len(answers)} answers"
+    )
+    return ModelError(
+        f"{model}: {name} gave {got} for a batch of {len(batch)} questions; a model gives "
+        "one answer to each, in batches of any size."
+    )
 
 
 def _chosen_in(batch: Sequence[int], choose: Choose | None) -> Choose | None:

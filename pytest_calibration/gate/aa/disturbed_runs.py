@@ -23,6 +23,8 @@ from pytest_calibration.predictions.item_text import ItemText
 
 # What rounding in float32 moves no confidence by.
 ROUNDING: Final = 1e-3
+# What no difference of two sums in float64 is below, but 0.
+SMALLEST: Final = 1e-15
 AnswerNamed = Callable[[ItemText], str]
 
 
@@ -201,7 +203,7 @@ class NoiseReport:
         if all(noise.is_none for noise in between):
             return Conclusion(Finding.NOTHING_BETWEEN_RUNS, names, amount=0.0)
         amount, tolerance = max(n.calibration for n in between), self.strictness.tolerance
-        times = tolerance / amount if amount else math.inf
+        times = tolerance / max(amount, SMALLEST)
         if amount < tolerance:
             return Conclusion(Finding.BELOW_TOLERANCE, names, amount, times=times)
         return Conclusion(Finding.ABOVE_TOLERANCE, names, amount, share=failed, times=times)
