@@ -3,7 +3,7 @@
 ::
 
     python benchmarks/accelerator.py                              # on CUDA, at most ten minutes
-    python benchmarks/accelerator.py --write docs/performance.md
+    python benchmarks/accelerator.py --write docs/explanation/performance.md
     python benchmarks/accelerator.py --device cpu --parts scores example   # a trial without one
 
 Three parts, each printed with the device and the date:

@@ -5,7 +5,7 @@
     python benchmarks/coverage.py                     # print the tables (15 minutes, two cores)
     python benchmarks/coverage.py --quick             # a tenth of the trials
     python benchmarks/coverage.py --only ece,auroc    # these metrics
-    python benchmarks/coverage.py --write docs/intervals.md
+    python benchmarks/coverage.py --write docs/explanation/intervals.md
 
 A trial draws n items from a model of which the probability of being right is known, measures every
 metric with ``measure`` and looks whether the value of the population lies within the interval. That

@@ -7,7 +7,7 @@ Counted on simulated runs of checkpoints, from the first (step 0) over ten steps
     python benchmarks/drift.py                     # print the tables
     python benchmarks/drift.py --trials 20         # quick
     python benchmarks/drift.py --only nothing --trials 600
-    python benchmarks/drift.py --write docs/drift.md
+    python benchmarks/drift.py --write docs/explanation/drift.md
 
 Four rules judge each step on all that has been measured by then; a run is *flagged* when any of
 its ten steps is:

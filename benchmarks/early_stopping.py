@@ -8,7 +8,7 @@ question for a measurement, not a theorem.
 ::
 
     python benchmarks/early_stopping.py           # print the tables (8 minutes of one core)
-    python benchmarks/early_stopping.py --write docs/early-stopping.md
+    python benchmarks/early_stopping.py --write docs/explanation/early-stopping.md
 
 The sources and damages are those of ``generators``; each damage is as large as makes the ECE of the
 population worse by the amount that the table names. The accuracy guard is on.

@@ -6,7 +6,7 @@ Both are counted on simulated pairs of checkpoints.
 
     python benchmarks/gate.py                     # print the tables (20 minutes on two cores)
     python benchmarks/gate.py --quick             # a tenth of the trials
-    python benchmarks/gate.py --write docs/statistics.md
+    python benchmarks/gate.py --write docs/explanation/statistics.md
 
 Every row is a way in which a candidate can differ from its baseline, with its *population
 worsening*: ECE of the candidate minus ECE of the baseline on infinitely many items, from the true

@@ -6,7 +6,7 @@ and ten comparisons of one model at once.
 ::
 
     python benchmarks/gate_sources.py             # print the tables (12 minutes on two cores)
-    python benchmarks/gate_sources.py --write docs/statistics.md
+    python benchmarks/gate_sources.py --write docs/explanation/statistics.md
 
 The sources and damages are those of ``generators``; each damage is as large as makes the ECE of the
 population worse by the amount that the table names. The accuracy guard is on.

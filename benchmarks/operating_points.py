@@ -1,6 +1,6 @@
 """Error rates of comparisons at an operating point, and of chosen thresholds, on twelve sources.
 
-python benchmarks/operating_points.py --write docs/thresholds.md
+python benchmarks/operating_points.py --write docs/explanation/thresholds.md
 """
 
 from __future__ import annotations

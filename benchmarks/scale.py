@@ -4,7 +4,7 @@
 
     python benchmarks/scale.py                 # computed: no model, no server, a second
     python benchmarks/scale.py --check         # and measured here with vLLM (a few minutes)
-    python benchmarks/scale.py --check --write docs/scale.md
+    python benchmarks/scale.py --check --write docs/explanation/scale.md
     python benchmarks/scale.py --items 3000 --groups 12 --prefix 900 --question 150 --rate 1.2e15
     python benchmarks/scale.py --measured 200:14.2 --measured 800:41.0 --items 14042
 

@@ -5,7 +5,7 @@
     pip install --group data
     python benchmarks/scorer.py                                   # every table (40 minutes)
     python benchmarks/scorer.py --quick                           # a tenth of the items, one round
-    python benchmarks/scorer.py --write docs/performance.md
+    python benchmarks/scorer.py --write docs/explanation/performance.md
     python benchmarks/scorer.py --models 14m --tasks 5-shot --batch 1 --busy 4   # others at work
     python benchmarks/scorer.py --only ours --models 1b --device cuda --dtype bfloat16
 

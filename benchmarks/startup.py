@@ -4,7 +4,7 @@
 
     python benchmarks/startup.py                  # print the tables (10 minutes on two cores)
     python benchmarks/startup.py --rounds 30      # fewer rounds, wider intervals
-    python benchmarks/startup.py --write docs/performance.md
+    python benchmarks/startup.py --write docs/explanation/performance.md
 
 A project of one empty test is collected with ``pytest --collect-only -q`` in processes of their own
 that see pytest and what it needs and nothing else, but for

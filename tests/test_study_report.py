@@ -206,8 +206,8 @@ def test_a_page_that_cannot_be_written_is_told(
 
 def test_the_committed_page_tells_every_finding() -> None:
     """It was made after the last finding was added, and its pictures are there."""
-    told = (ROOT / "docs" / "study.md").read_text("utf-8")
+    told = (ROOT / "docs" / "explanation" / "study.md").read_text("utf-8")
     for one in findings.FINDINGS:
         assert f"| {one.claim} | {one.reported}" in told
     for name in re.findall(r"\]\((study/[^)]+)\)", told):
-        assert (ROOT / "docs" / name).is_file()
+        assert (ROOT / "docs" / "explanation" / name).is_file()

@@ -1,4 +1,4 @@
-"""The page of the study, made from what was measured: ``docs/study.md`` and ``docs/study/``.
+"""The page of the study, made from what was measured: ``docs/explanation/study*``.
 
     python example_project/study/report.py            # from example_project/runs/study
 
@@ -26,7 +26,7 @@ from pytest_calibration.files import write_atomically
 from pytest_calibration.history.lines import Number
 from pytest_calibration.reports.drift_plot import drift_picture
 
-DOCS: Final = Path(__file__).resolve().parent.parent.parent / "docs"
+DOCS: Final = Path(__file__).resolve().parents[2] / "docs" / "explanation"
 
 
 def write_all(study: Study, docs: Path) -> list[Path]:

@@ -65,7 +65,7 @@ def _start(study: Study, outcomes: Sequence[Outcome]) -> Iterator[str]:
         "The experiments of Zhu et al. 2023 (what each stage of training does to calibration) and "
         "Xiao et al. 2025 (what restores it after preference alignment), run on very small models, "
         "and gated by this plugin. `tox -e study` trains and measures them "
-        "([how](../example_project/README.md#the-study-every-stage-of-alignment-gated)), "
+        "([how](../../example_project/README.md#the-study-every-stage-of-alignment-gated)), "
         f"`{COMMAND}` makes this page from what was measured. At this scale a finding may fail to "
         "appear; then the page says so."
     )

@@ -24,7 +24,7 @@ FILES: Final = (
 )
 FOR_MODELS: Final = ("config", "limit", "cache-dir")
 FOR_FILES: Final = ("task", "filter", "metric", "classes", "column", "run")
-REMEDIES: Final = "docs/remedies.md"
+REMEDIES: Final = "docs/how-to/remedies.md"
 
 
 def add(subparsers: Subparsers) -> None:

@@ -1,7 +1,7 @@
 """What a comparison can detect and how often it raises a false alarm, from its standard errors.
 
-These rates are closed form. Simulated rates of the whole rule are in ``docs/statistics.md``, made
-by ``benchmarks/gate.py``.
+These rates are closed form. Simulated rates of the whole rule, made by ``benchmarks/gate.py``, are
+in ``docs/explanation/statistics.md``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One line of a history: what was measured of one model on one probe.
 
 A line is a JSON object in ASCII, complete in itself, so that lines may be filtered, joined and
-sorted by any program. ``docs/drift.md`` describes its fields.
+sorted by any program. ``docs/how-to/drift.md`` describes its fields.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def test_what_a_temperature_does_not_correct_exits_with_1(command, tmp_path: Pat
     assert result.code == 1
     assert not any(one.startswith("model: ") for one in result.lines)
     assert "A temperature does not help. Over-confident by" in result.out
-    assert "CFT and RCFT (docs/remedies.md)" in result.lines[-1]
+    assert "CFT and RCFT (docs/how-to/remedies.md)" in result.lines[-1]
 
 
 def test_what_a_temperature_leaves_is_said(command, tmp_path: Path) -> None:

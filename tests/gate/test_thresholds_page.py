@@ -1,4 +1,4 @@
-"""The example of ``docs/thresholds.md``."""
+"""The example of ``docs/how-to/thresholds.md``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "thresholds.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "thresholds.md"
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of this copy")

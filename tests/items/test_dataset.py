@@ -144,7 +144,7 @@ def test_the_command_that_fetches_it_is_python() -> None:
     assert part.fetching == f'python -c "import huggingface_hub; {call}"'
 
 
-DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
+DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "data-sets.md"
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of the package")

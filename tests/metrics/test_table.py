@@ -23,7 +23,7 @@ from pytest_calibration.metrics import METRICS, Metric, metric_named
 from pytest_calibration.metrics.table import below_zero, sides_below_zero
 from pytest_calibration.predictions import Predictions
 
-PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 names = st.sampled_from(sorted(METRICS))
 # Their bins, pairs or coverages change with n; every other metric depends on shares alone.
 OF_N = {"equal_mass_ece", "cross_fitted_ece", "debiased_rms_ce", "debiased_squared_ce", "aurc"}
@@ -162,7 +162,7 @@ def test_the_side_below_zero_is_named() -> None:
 
 
 def test_the_documentation_lists_every_metric() -> None:
-    """``docs/metrics.md`` has a row per metric, in order, with range, direction and needs."""
+    """The page of metrics has a row per metric, in order, with range, direction and needs."""
     signs = str.maketrans({"−": "-", "¼": "0.25"})
     rows = [
         [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]

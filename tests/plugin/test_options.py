@@ -9,11 +9,11 @@ import pytest
 
 from pytest_calibration.plugin.options import OPTIONS
 
-DOCS = Path(__file__).parents[2] / "docs" / "options.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "options.md"
 
 
 def test_every_option_has_a_row_in_the_documentation() -> None:
-    """The table of docs/options.md has the flags and ini keys that there are, in their order."""
+    """The page of options has the flags and ini keys that there are, in their order."""
     rows = re.findall(
         r"^\| `(--\S+?)[`=].*?\| (?:`(\w+)`|–)", DOCS.read_text("utf-8"), re.MULTILINE
     )

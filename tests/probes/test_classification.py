@@ -26,7 +26,7 @@ from pytest_calibration.errors import (
 from pytest_calibration.probes.classification import Classification
 from pytest_calibration.probes.probe_set import from_settings
 
-PAGE = Path(__file__).parents[2] / "docs" / "classifiers.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "classifiers.md"
 NAMES = ("sad", "glad", "so-so")
 ROWS = [{"text": f"text {i}", "label": NAMES[i % 3], "slice": f"s{i % 2}"} for i in range(12)]
 

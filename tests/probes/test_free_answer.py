@@ -401,7 +401,7 @@ def test_an_entry_of_the_configuration_makes_a_probe(
 
 def test_the_prompts_in_the_docs_are_those_that_are_asked(tmp_path: Path) -> None:
     """Each block of text on the page is a prompt, word for word."""
-    page = Path(__file__).parents[2] / "docs" / "free-answers.md"
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "free-answers.md"
     if not page.is_file():
         pytest.skip("the docs are not beside these tests")
     blocks = re.findall(r"```text\n(.*?)\n```", page.read_text(encoding="utf-8"), re.DOTALL)

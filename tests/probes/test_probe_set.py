@@ -210,7 +210,7 @@ def test_a_setting_that_a_kind_needs_is_told(folder: Path) -> None:
 
 def test_the_documented_entries_of_lm_eval_have_known_settings() -> None:
     """Each key of the block is an argument of the probe, or a setting of the gate."""
-    page = Path(__file__).parents[2] / "docs" / "lm-eval.md"
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "lm-eval.md"
     if not page.is_file():
         pytest.skip("the documentation is not beside these tests")
     _, _, rest = page.read_text("utf-8").partition("```yaml\n")

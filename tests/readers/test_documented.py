@@ -1,4 +1,4 @@
-"""What docs/predictions.md shows."""
+"""What docs/how-to/predictions.md shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from pytest_calibration.errors import PredictionsError
 from pytest_calibration.readers import read_predictions
 
-PAGE = Path(__file__).parents[2] / "docs" / "predictions.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "predictions.md"
 FILES = (
     "confidence,correct\n0.9,1\n87.5,1\n",
     "prob_cat,prob_dog,label\n.5,.5,cat\n-1.5,2.5,dog\n",

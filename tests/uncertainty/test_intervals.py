@@ -21,7 +21,7 @@ from pytest_calibration.metrics import METRICS
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.uncertainty.intervals import INTERVALS, SIGNED
 
-PAGE = Path(__file__).parents[2] / "docs" / "intervals.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "intervals.md"
 names = st.sampled_from(sorted(METRICS))
 
 
@@ -38,7 +38,7 @@ def test_every_metric_has_an_interval() -> None:
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of this copy")
 def test_the_documentation_lists_every_metric() -> None:
-    """Every metric is once in the first table of ``docs/intervals.md``, and in those below."""
+    """Every metric is once in the first table of the page on intervals, and in those below."""
     methods, _, coverage = PAGE.read_text(encoding="utf-8").partition("## Measured coverage")
     rows = [line.split("|")[1] for line in methods.splitlines() if line.startswith("| `")]
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]

@@ -2,8 +2,9 @@
 
 On x86 torch multiplies float32 matrices with Intel's MKL, which uses the widest instructions
 (AVX-512) on Intel's processors only. oneDNN, which torch includes too, uses them on every processor
-that has them: on the AMD EPYC of docs/performance.md it is 2.2 times as fast. It sums in another
-order, so the last digits differ. These are the products of torch.compile, without compiling.
+that has them: on the AMD EPYC of docs/explanation/performance.md it is 2.2 times as fast. It sums
+in another order, so the last digits differ. These are the products of torch.compile, without
+compiling.
 """
 
 from __future__ import annotations
