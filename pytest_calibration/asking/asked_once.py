@@ -6,27 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import wraps
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_calibration.asking.in_place import InPlace, Questions
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.protocols import Choose, NextTokenScores
 from pytest_calibration.predictions.conversion import as_array
 
-# The methods that take a list with an entry for each question, and give an answer for each.
-METHODS: Final = frozenset(
-    {
-        *("option_logprobs", "generate", "sample", "loglikelihood", "rewards"),
-        *("class_probabilities", "class_logits", "token_class_probabilities"),
-    }
-)
-# What these take by keyword with an entry for each question, too.
-PER_QUESTION: Final = frozenset({"max_new_tokens", "seeds"})
 
-
-class AskedOnce:
+class AskedOnce(InPlace):
     """The model, which hands on only the questions that it was not asked before.
 
     All else of the model is as it is. One of these serves one run of a probe: what a run asks n
@@ -38,26 +29,16 @@ class AskedOnce:
     """
 
     def __init__(self, model: object, answers: dict[bytes, Any]) -> None:
-        vars(self).update(_model=model, _answers=answers, _times=Counter())
+        super().__init__(model, _answers=answers, _times=Counter())
 
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._model, name)
-        if name in METHODS:
-            model = str(getattr(self._model, "name", "the model"))
-            return _once(model, name, value, self._answers, self._times)
-        return _positions_once(value, self._answers) if name == "next_token" else value
+    def asking(self, name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
+        """See :class:`~pytest_calibration.asking.in_place.InPlace`."""
+        model = str(getattr(self._model, "name", "the model"))
+        return _once(model, name, ask, self._answers, self._times)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._model, name, value)
-
-    def __call__(self, *given: Any, **how: Any) -> Any:
-        """Ask a model that is a function; each time anew."""
-        return self._model(*given, **how)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        # For a probe of the project's own that asks which model it has.
-        return type(self._model)
+    def asking_positions(self, ask: Callable[..., Any]) -> Callable[..., Any]:
+        """See :class:`~pytest_calibration.asking.in_place.InPlace`."""
+        return _positions_once(ask, self._answers)
 
 
 def _once(
@@ -65,15 +46,13 @@ def _once(
 ) -> Callable[..., Any]:
     @wraps(ask)
     def asked(*lists: Any, **how: Any) -> Any:
-        by_name = {key: how[key] for key in sorted(PER_QUESTION & how.keys()) if _is_list(how[key])}
-        columns = [*lists, *by_name.values()]
-        if not all(map(_is_list, columns)) or len({*map(len, columns)}) != 1:
+        questions = Questions.of(lists, how)
+        if questions is None:
             # Not as the protocols say: a model of the project's own.
             return ask(*lists, **how)
-        common = {key: value for key, value in how.items() if key not in by_name}
         keys: list[bytes] = []
-        for question in zip(*columns, strict=True):
-            of_question = Digest(name, common, list(by_name), *question)
+        for question in questions.each:
+            of_question = Digest(name, questions.common, list(questions.by_name), *question)
             if not of_question.exact:
                 return ask(*lists, **how)
             key = of_question.bytes()
@@ -81,12 +60,7 @@ def _once(
             keys.append(Digest(key, times[key]).bytes())
         new = [i for i, key in enumerate(keys) if key not in known]
         if new or not keys:
-            picked = [[column[i] for i in new] for column in columns]
-            answers = ask(
-                *picked[: len(lists)],
-                **common,
-                **dict(zip(by_name, picked[len(lists) :], strict=True)),
-            )
+            answers = questions.put(ask, new)
             is_array = not isinstance(answers, list | tuple)
             rows = as_array(answers, f"what {name} returned", model) if is_array else answers
             if (is_array and not rows.ndim) or len(rows) != len(new):
@@ -99,10 +73,6 @@ def _once(
         return np.array(rows) if any(is_array for _, is_array in found) else rows
 
     return asked
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list | tuple | range)
 
 
 def _positions_once(ask: Callable[..., Any], known: dict[bytes, Any]) -> Callable[..., Any]:

@@ -38,7 +38,8 @@ from pytest_calibration.version import __version__
 
 PROGRAM: Final = "pytest-calibration"
 COMMANDS: Final = (
-    *("init", "check", "plan", "aa", "show", "compare", "drift", "threshold", "recalibrate", "pin"),
+    *("init", "check", "plan", "aa", "noise", "show", "compare", "drift", "threshold"),
+    *("recalibrate", "pin"),
 )
 USAGE: Final = 2
 INTERRUPTED: Final = 130

@@ -62,13 +62,17 @@ def verdict_lines(
 
 
 def as_json(tree: Mapping[str, Any]) -> str:
-    """Return a tree of numbers as JSON: true is 1, false is 0; None and NaN are left out."""
+    """Return a tree as JSON: true is 1, false is 0, text stays; None and NaN are left out."""
     return json.dumps(_numbers(tree), indent=2, allow_nan=False)
 
 
 def _numbers(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _numbers(v) for key, v in value.items() if not _absent(v)}
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Sequence):
+        return [_numbers(one) for one in value]
     return int(value) if isinstance(value, int) else float(value)
 
 

@@ -31,8 +31,13 @@ CONFIG: Final = "calibration.yaml"
 EVERY: Final = 0.25
 
 
-def add_asking(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say what models are asked, and how."""
+def add_asking(parser: argparse.ArgumentParser, *, cache: bool = True) -> None:
+    """Add the arguments that say what models are asked, and how.
+
+    Args:
+        parser: gets the arguments.
+        cache: whether what models answered may be kept.
+    """
     parser.add_argument(
         "--probe", action="append", metavar="NAME", help="probe to run (repeatable)"
     )
@@ -40,8 +45,12 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
         parser,
         ("--config", str, "FILE", f"configuration of probes and model (default: {CONFIG})"),
         ("--limit", whole(1), "N", "ask a model at most so many items per probe"),
-        ("--cache-dir", str, "DIR", "folder that keeps what models answered (default: none)"),
     )
+    if cache:
+        add_arguments(
+            parser,
+            ("--cache-dir", str, "DIR", "folder that keeps what models answered (default: none)"),
+        )
 
 
 class Project:
@@ -86,7 +95,7 @@ class Project:
     def _cache(self) -> Cache | None:
         from pytest_calibration.models.cache import Cache
 
-        folder = self._options.cache_dir
+        folder = getattr(self._options, "cache_dir", None)
         return None if folder is None else Cache(Path(folder))
 
     def model(self, spec: str | ModelSpec, *, temperature: float | None = None) -> LazyModel:

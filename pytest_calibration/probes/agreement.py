@@ -26,6 +26,7 @@ from pytest_calibration.probes.free_answer import (
     temperature_of,
     whole_number,
 )
+from pytest_calibration.probes.probe import Variant, other_seed
 from pytest_calibration.probes.prompting import ChatSetting
 
 SAMPLES: Final = 10
@@ -87,6 +88,12 @@ class Agreement(FreeAnswer):
             max_new_tokens=max_new_tokens,
             match=match,
         )
+
+    def variants(self) -> dict[str, Variant]:
+        """See :meth:`~pytest_calibration.probes.probe.ItemProbe.variants`."""
+        return super().variants() | {
+            "draws": lambda seed: self.copied(seed=other_seed(self.seed, seed))
+        }
 
     def run(self, model: LanguageModel, *, limit: int | None = None) -> Predictions:
         """Answer every question so many times.

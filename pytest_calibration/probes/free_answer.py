@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,8 @@ from pytest_calibration.models.protocols import Generation, LanguageModel, Messa
 from pytest_calibration.models.stops import before_stop
 from pytest_calibration.predictions import Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes.answer_matching import Match, Matching
-from pytest_calibration.probes.probe import Item, ItemProbe
+from pytest_calibration.probes.answer_matching import Match, Matching, normalised
+from pytest_calibration.probes.probe import Item, ItemProbe, Variant, other_order
 from pytest_calibration.probes.prompting import ChatSetting, Prompting, takes
 from pytest_calibration.text.visible import quoted
 
@@ -114,6 +114,11 @@ def _texts(row: Row, key: str) -> tuple[str, ...]:
     return texts
 
 
+def _identity(item: FreeQuestion) -> tuple[str, frozenset[str]]:
+    """What makes two rows the same question, in any order of its options."""
+    return item.question, frozenset(item.options)
+
+
 class Answer(NamedTuple):
     """What a model wrote.
 
@@ -185,12 +190,58 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
         source = source_of(name, path, dataset)
         items = _builtin_items() if source is None else read_rows(source, free_question, KEYS)
         super().__init__(name, items, source)
-        rows = self.items if shots_path is None else read_rows(shots_path, free_question, KEYS)
-        pool = list({q.shown: q for q in reversed(rows)}.values())
-        self.shots = whole_number(name, "shots", shots, 0, len(pool) - (shots_path is None))
-        # One to spare: a question among the examples is never shown its own answer.
-        order = sorted(pool, key=lambda q: digest("shot", q.shown))
-        self.examples = order[: shots + 1] if shots else []
+        self._shots_path = shots_path
+        pool = self._pool()
+        # One of its own questions is never shown its own answer.
+        self._most_shots = len(pool) - (shots_path is None)
+        self.shots = whole_number(name, "shots", shots, 0, self._most_shots)
+        self.examples = self._chosen_examples(pool)
+
+    def _pool(self) -> list[FreeQuestion]:
+        """Return the questions that solved examples are taken from, each once."""
+        path = self._shots_path
+        rows = self.items if path is None else read_rows(path, free_question, KEYS)
+        return list({_identity(q): q for q in reversed(rows)}.values())
+
+    def _chosen_examples(self, pool: Sequence[FreeQuestion], *seed: int) -> list[FreeQuestion]:
+        """Return the solved examples, those of another seed in another order.
+
+        One to spare: a question among the examples is never shown its own answer.
+        """
+        order = sorted(pool, key=lambda q: digest("shot", *seed, q.shown))
+        return order[: self.shots + 1] if self.shots else []
+
+    def variants(self) -> dict[str, Variant]:
+        """See :meth:`~pytest_calibration.probes.probe.ItemProbe.variants`."""
+        found = super().variants()
+        found["options"] = "its questions have no options"
+        if any(item.options for item in self.items):
+            found["options"] = self._with_options_in_another_order
+        if self.shots == self._most_shots > 0:
+            found["shots"] = f"all of the {self.shots} examples there are, are shown"
+        elif self.shots:
+            found["shots"] = self._with_other_examples
+        return found
+
+    def _with_options_in_another_order(self, seed: int) -> Self:
+        """Return a copy that shows the options of each question in another order."""
+
+        def shown(item: FreeQuestion) -> FreeQuestion:
+            order = other_order(len(item.options), "order", seed, item.question, *item.options)
+            return replace(item, options=tuple(item.options[i] for i in order))
+
+        return self._with_items([shown(item) for item in self.items])
+
+    def _with_other_examples(self, seed: int) -> Self:
+        return self.copied(examples=self._chosen_examples(self._pool(), seed))
+
+    def answer_named(self, text: ItemText) -> str:
+        """Return the option that an answer names, else the answer in its normal form."""
+        index = None
+        if text.options:
+            question = text.prompt.removesuffix(FreeQuestion("", (), text.options).shown)
+            index = self.matching.choice(question, text.answer, text.options)
+        return normalised(text.answer) if index is None else text.options[index]
 
     def content(self, item: FreeQuestion) -> tuple[object, ...]:
         """Return what identifies a question."""
@@ -202,7 +253,8 @@ class FreeAnswer(ItemProbe[FreeQuestion]):
 
     def shown_examples(self, item: FreeQuestion) -> list[FreeQuestion]:
         """Return the solved examples before a question."""
-        return [e for e in self.examples if e.shown != item.shown][: self.shots]
+        own = _identity(item)
+        return [e for e in self.examples if _identity(e) != own][: self.shots]
 
     def turns(self, item: FreeQuestion) -> list[tuple[str, str]]:
         """Return each solved example as what is asked and what is answered."""

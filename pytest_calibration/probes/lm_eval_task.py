@@ -26,7 +26,7 @@ from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 from unittest.mock import patch
 from weakref import finalize
 
@@ -46,7 +46,7 @@ from pytest_calibration.predictions.harness import (
     document_ids,
     signature,
 )
-from pytest_calibration.probes.probe import Item, ItemProbe
+from pytest_calibration.probes.probe import Item, ItemProbe, Variant, other_seed
 from pytest_calibration.probes.prompting import ChatSetting, Prompting
 from pytest_calibration.text.visible import quoted
 
@@ -196,6 +196,27 @@ class LmEvalTask(ItemProbe[TaskDocument]):
             TaskSettings.of(_plain(task.dump_config()), None, task.VERSION, self.seed)
             for task in self._tasks.values()
         ]
+
+    def variants(self) -> dict[str, Variant]:
+        """See :meth:`~pytest_calibration.probes.probe.ItemProbe.variants`.
+
+        The harness makes the prompts: the order of the options is what the task says.
+        """
+        from lm_eval.api.samplers import FirstNSampler
+
+        found = super().variants()
+        found["options"] = "the task of lm-eval says in which order it shows options"
+        showing = [t for t in self._tasks.values() if t.get_config("num_fewshot")]
+        drawing = [t for t in showing if not isinstance(getattr(t, "sampler", 0), FirstNSampler)]
+        if drawing:
+            found["shots"] = self._with_other_examples
+        elif showing:
+            found["shots"] = "the task of lm-eval always shows its first examples"
+        return found
+
+    def _with_other_examples(self, seed: int) -> Self:
+        """Return a copy for which the harness draws other examples."""
+        return self.copied(seed=other_seed(self.seed, seed), _instances={})
 
     # --- items ---------------------------------------------------------------------------------
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from pytest_calibration.items.sources import DatasetSetting, Source, read_rows, 
 from pytest_calibration.models.protocols import LanguageModel, Message
 from pytest_calibration.predictions import LOG_SLACK, Predictions, digest
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
-from pytest_calibration.probes.probe import Item, ItemProbe, softmax
+from pytest_calibration.probes.probe import Item, ItemProbe, Variant, other_order, softmax
 from pytest_calibration.probes.prompting import ChatSetting, Prompting
 from pytest_calibration.text.visible import quoted
 
@@ -119,6 +119,11 @@ def _shuffled(item: Question) -> Question:
     order = sorted(
         range(len(item.options)), key=lambda i: digest("option", item.question, item.options[i])
     )
+    return in_order(item, order)
+
+
+def in_order(item: Question, order: Sequence[int]) -> Question:
+    """Return a question with its options in an order."""
     options = tuple(item.options[i] for i in order)
     return replace(item, options=options, answer=order.index(item.answer))
 
@@ -217,8 +222,9 @@ class MultipleChoice(ItemProbe[Question]):
             )
         self.shots = shots
         self._by_slice = shots_by_slice
-        rows = self._shots_rows(source, shots_path, shots_split) if shots else self.items
-        self._examples = self._chosen_examples(rows, shots_order, own=rows is self.items)
+        # Read anew where other examples are wanted: there may be many.
+        self._example_rows = partial(self._shots_rows, source, shots_path, shots_split)
+        self._examples = self._chosen_examples(self._pools()[0], shots_order)
         # The questions of a slice are shown the same examples.
         self._solved = cache(self.solved)
 
@@ -246,34 +252,75 @@ class MultipleChoice(ItemProbe[Question]):
             )
         return self._questions(source.of_split(split))
 
-    def _chosen_examples(
-        self, rows: Sequence[Question], order: ShotsOrder, *, own: bool
-    ) -> dict[str | None, list[Question]]:
-        """Return the solved examples of each slice; all under None unless they go by slice.
+    def _pools(self) -> tuple[dict[str | None, list[Question]], int]:
+        """Return the examples of each slice, and how many more there are than are shown.
 
-        One more than is shown: a question among the examples is never shown its own answer.
+        All are under None unless they go by slice.
+
+        Raises:
+            UsageError: there are fewer than are shown.
         """
+        rows = self._example_rows() if self.shots else self.items
         pools: dict[str | None, dict[object, Question]] = {}
         for row in rows:
             pool = pools.setdefault(row.slice if self._by_slice else None, {})
             pool.setdefault(_identity(row), row)
+        spare = []
         for slice_ in {item.slice if self._by_slice else None: None for item in self.items}:
-            most = len(pools.get(slice_, ())) - own
+            most = len(pools.get(slice_, ())) - (rows is self.items)
             if not 0 <= self.shots <= most:
                 raise UsageError(
                     f"probe {self.name!r}: shots must lie between 0 and {max(most, 0)}, the number "
                     f"of examples there are{f' of {slice_!r}' if self._by_slice else ''}, got "
                     f"{self.shots}."
                 )
-        if not self.shots:
-            return {}
+            spare.append(most - self.shots)
+        found = {slice_: list(pool.values()) for slice_, pool in pools.items()}
+        return (found if self.shots else {}), min(spare, default=0)
+
+    def _chosen_examples(
+        self, pools: Mapping[str | None, Sequence[Question]], order: ShotsOrder, *seed: int
+    ) -> dict[str | None, list[Question]]:
+        """Return the solved examples of each slice, those of another seed in another order.
+
+        One more than is shown: a question among the examples is never shown its own answer.
+        """
         out = {}
         for slice_, pool in pools.items():
-            found = list(pool.values())
+            found = list(pool)
             if order == "hash":
-                found.sort(key=lambda q: digest("shot", q.question, *q.options))
+                found.sort(key=lambda q: digest("shot", *seed, q.question, *q.options))
             out[slice_] = found[: self.shots + 1]
         return out
+
+    def variants(self) -> dict[str, Variant]:
+        """See :meth:`~pytest_calibration.probes.probe.ItemProbe.variants`."""
+        found = super().variants()
+        found["options"] = (
+            "each option is scored by itself, and the prompt does not show the others"
+        )
+        if "{options}" in self.template:
+            found["options"] = self._with_options_in_another_order
+        if self.shots:
+            pools, spare = self._pools()
+            found["shots"] = f"all of the {self.shots} examples there are, are shown"
+            if spare:
+                found["shots"] = lambda seed: self.copied(
+                    _examples=self._chosen_examples(pools, "hash", seed)
+                )
+        return found
+
+    def _with_options_in_another_order(self, seed: int) -> Self:
+        """Return a copy that shows the options of each question in another order.
+
+        The examples stay as they are.
+        """
+
+        def shown(item: Question) -> Question:
+            order = other_order(len(item.options), "order", seed, item.question, *item.options)
+            return in_order(item, order)
+
+        return self._with_items([shown(item) for item in self.items])
 
     def content(self, item: Question) -> tuple[object, ...]:
         """Return what identifies a question; its slice, too, where the prompt depends on it."""

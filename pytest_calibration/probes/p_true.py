@@ -31,7 +31,7 @@ from pytest_calibration.probes.free_answer import (
     temperature_of,
     whole_number,
 )
-from pytest_calibration.probes.probe import softmax
+from pytest_calibration.probes.probe import Variant, other_seed, softmax
 from pytest_calibration.probes.prompting import ChatSetting
 
 VERDICTS: Final = ("(A)", "(B)")
@@ -111,6 +111,13 @@ class PTrue(FreeAnswer):
             max_new_tokens=max_new_tokens,
             match=match,
         )
+
+    def variants(self) -> dict[str, Variant]:
+        """See :meth:`~pytest_calibration.probes.probe.ItemProbe.variants`."""
+        found = super().variants()
+        if self.samples:
+            found["draws"] = lambda seed: self.copied(seed=other_seed(self.seed, seed))
+        return found
 
     def run(self, model: LanguageModel, *, limit: int | None = None) -> Predictions:
         """Answer every question, then judge every answer.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from pytest_calibration.predictions import (
     hash_ids,
 )
 from pytest_calibration.predictions.conversion import as_array, shown
+from pytest_calibration.predictions.item_text import ItemText
 
 
 @runtime_checkable
@@ -71,6 +73,9 @@ class Item:
 
 ItemT = TypeVar("ItemT", bound=Item)
 
+Variant: TypeAlias = Callable[[int], Any] | str
+"""(seed) → a probe that asks the same items in another way; or why there is none."""
+
 
 class ItemProbe(Generic[ItemT]):
     """Base class of probes over a list of items.
@@ -114,12 +119,38 @@ class ItemProbe(Generic[ItemT]):
         contents = [self.content(item) for item in self.items]
         return item_ids(contents, [item.id for item in self.items], self.digest)
 
-    def in_parts(self) -> Self:
-        """Return a copy that asks a share of its items: its ``share``, which may change."""
+    def copied(self, **changes: Any) -> Self:
+        """Return a copy in which some attributes are others."""
         made = copy.copy(self)
         # What the probe itself cleans up at its end is needed as long.
-        vars(made)["_parts_of"] = self
+        vars(made).update(changes, _copied_from=self)
         return made
+
+    def in_parts(self) -> Self:
+        """Return a copy that asks a share of its items: its ``share``, which may change."""
+        return self.copied()
+
+    def variants(self) -> dict[str, Variant]:
+        """Return what could be otherwise in how the items are asked, by name.
+
+        ``options``: the order in which the options of each item are shown. ``shots``: which solved
+        examples are shown. ``draws``: the random numbers that answers are drawn with. A variant has
+        the items of this probe, with the ids that they have here.
+        """
+        return {
+            "options": "the model is shown no options",
+            "shots": "the model is shown no solved examples",
+            "draws": "no answer is drawn",
+        }
+
+    def answer_named(self, text: ItemText) -> str:
+        """Return a model's answer, the same in whichever order its options were shown."""
+        return text.answer
+
+    def _with_items(self, items: Sequence[ItemT]) -> Self:
+        """Return a copy with other forms of the same items; they keep their ids."""
+        ids = self.ids()
+        return self.copied(items=items, ids=lambda: ids)
 
     def part(self, ids: IdArray, index: Sequence[int], groups: Sequence[object]) -> list[int]:
         """Return which of the items that a limit leaves are asked, whole groups first to last.
@@ -191,6 +222,20 @@ def item_ids(contents: Sequence[Sequence[object]], own: Sequence[str | None], sa
         seen[key] = seen.get(key, 0) + 1
         keys.append(f"{key}#{seen[key]}")
     return hash_ids(keys, salt)
+
+
+def other_order(k: int, *key: object) -> list[int]:
+    """Return the numbers below k in an order that is not theirs and depends on the key alone."""
+    order = list(range(k))
+    draws = random.Random(digest(*key))
+    while k > 1 and order == sorted(order):
+        draws.shuffle(order)
+    return order
+
+
+def other_seed(own: int, seed: int) -> int:
+    """Return a seed that depends on a probe's own seed and on another number."""
+    return int(digest("another seed", own, seed), 16) >> 1
 
 
 def check_limit(limit: int | None) -> None:

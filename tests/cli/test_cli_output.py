@@ -34,8 +34,10 @@ def test_table_is_aligned_to_the_right() -> None:
 
 
 def test_json_has_numbers_for_leaves() -> None:
-    """Yes is 1, None and NaN are left out, keys are text, and the rest is as it was."""
+    """Yes is 1, None and NaN are left out, keys are text; the rest is as it was."""
     tree = {"a": True, "b": math.nan, "c": None, "d": {1: 0.5, "e": False}, "f": 3}
-    assert json.loads(as_json(tree)) == {"a": 1, "d": {"1": 0.5, "e": 0}, "f": 3}
+    more = {"g": "text", "h": [("a", True), 0.5]}
+    found = json.loads(as_json({**tree, **more}))
+    assert found == {"a": 1, "d": {"1": 0.5, "e": 0}, "f": 3, "g": "text", "h": [["a", 1], 0.5]}
     with pytest.raises(ValueError, match="not JSON compliant"):
         as_json({"a": math.inf})

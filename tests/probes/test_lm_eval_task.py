@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from harness_runs import CHOICES, GIVEN, TOKENIZERS, evaluate, harness_run, write_given
+from harness_runs import CHOICES, GIVEN, TOKENIZERS, evaluate, harness_run, write_given, write_tasks
 
 from pytest_calibration import Baselines, compare, ece
 from pytest_calibration.asking import Asker
@@ -187,6 +187,34 @@ def test_another_seed_draws_other_examples(first: tuple[LazyModel, Path, Path]) 
     assert [field for field, _, _ in one.signature.hard_differences(other.signature)] == ["prompt"]
     bare = [LmEvalTask(task="places", include_path=tasks, seed=seed, shots=0) for seed in (1234, 5)]
     assert not bare[0].run(model).signature.hard_differences(bare[1].run(model).signature)
+
+
+def test_other_examples_are_drawn_by_the_harness(first: tuple[LazyModel, Path, Path]) -> None:
+    """Another seed shows as many others before the same documents; without shots there are none."""
+    model, tasks, _ = first
+    probe = LmEvalTask(task="places", include_path=tasks, shots=2)
+    other = probe.variants()["shots"](1)
+    plain, varied, again = (one.run(model) for one in (probe, other, probe))
+    np.testing.assert_array_equal(plain.item_ids, varied.item_ids)
+    np.testing.assert_array_equal(plain.confidence, again.confidence)
+    assert np.mean(plain.confidence != varied.confidence) > 0.5
+    asked = [
+        {r.args[0] for rs in one._requests(model).values() for r in rs} for one in (probe, other)
+    ]
+    assert asked[0] != asked[1]
+    # Without a prompt for acc_mutual_info.
+    assert {prompt.count("Question: ") for prompt in asked[1]} == {0, 3}
+    bare = LmEvalTask(task="places", include_path=tasks, shots=0)
+    assert bare.variants()["shots"] == "the model is shown no solved examples"
+    assert "order" in bare.variants()["options"]
+
+
+def test_examples_that_a_task_does_not_draw_are_no_variant(tmp_path: Path) -> None:
+    """``sampler: first_n`` shows the first ones, whatever the seed."""
+    path = write_tasks(tmp_path) / "places.yaml"
+    path.write_text(f"{path.read_text('utf-8')}fewshot_config: {{sampler: first_n}}\n", "utf-8")
+    probe = LmEvalTask(task="places", include_path=path.parent)
+    assert probe.variants()["shots"] == "the task of lm-eval always shows its first examples"
 
 
 def test_a_limit_asks_the_smallest_ids_in_the_same_prompts(

@@ -12,6 +12,8 @@ worse by a known amount and decides again: the share that fails is the power of 
     candidates that are worse by a known amount.
 ``trials``
     the check itself: draw, decide, count.
+``disturbed_runs``
+    real pairs: one model asked twice, the second time in other batches, orders, examples or draws.
 
 Nothing is read or written here. The seed of the random numbers comes from the item ids: the same
 input gives the same result.
