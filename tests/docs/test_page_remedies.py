@@ -31,6 +31,8 @@ pytestmark = [
     pytest.mark.torch,
     # Of transformers, about its own names.
     pytest.mark.filterwarnings("ignore::FutureWarning"),
+    # Of torch, where there is no GPU, and the page speaks of neither.
+    pytest.mark.filterwarnings("ignore:'pin_memory' argument:UserWarning"),
 ]
 
 
