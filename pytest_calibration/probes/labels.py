@@ -252,19 +252,25 @@ class Columns:
         if text in self._at and not (self.by_index and text.isdecimal()):
             return self._at[text]
         index = int(text) if text.isdecimal() else -1
+        if index < 0 and not self.names:
+            raise ProbeError(
+                f"{self._where}: the label {quoted(label)} is no index, and {self._model} names no "
+                "classes; give it their names in the order of its columns (class_names = ['no', "
+                "'yes'], an attribute of a function or object), or write indices as labels."
+            )
         if index < 0 or (self.names and index >= len(self.names)):
             hint = suggestion(text, self.names) if isinstance(label, str) else ""
             shown = ", ".join(self.names)
-            known = f"whose classes are {shown[:MOST_NAMES]}" if self.names else "without names"
             what = "label"
             if text in self._at:
                 # Another label is no name.
                 what, hint = "index", ""
             pairs = "; a model of one output is a reward model, as a rule: kind: preference asks it"
             raise ProbeError(
-                f"{self._where}: the {what} {quoted(label)} is none of {self._model}, "
-                f"{known}{hint}; write names of its classes or their indices, or map the labels: "
-                f"classes: {{label: class}}{pairs * (len(self.names) == 1)}."
+                f"{self._where}: the {what} {quoted(label)} is none of {self._model}, whose "
+                f"classes are {shown[:MOST_NAMES]}{hint}; write names of its classes or their "
+                "indices, or map the labels: classes: {label: class}"
+                f"{pairs * (len(self.names) == 1)}."
             )
         return index
 

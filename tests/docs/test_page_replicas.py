@@ -20,11 +20,17 @@ pytestmark = pytest.mark.torch
 PROBES = "probes: {facts: {limit: 150}}\n"
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, made before pytester notes which modules there are."""
+    return save(tmp_path_factory.mktemp("saved"), new_model("llama"), bpe())
+
+
 @pytest.fixture(autouse=True)
-def checkpoint(folder: Path, gate: Path) -> Path:
-    """A checkpoint in ``runs/sft``, and a probe of a few facts."""
+def project(checkpoint: Path, folder: Path, gate: Path) -> None:
+    """The checkpoint as ``runs/sft``, and a probe of a few facts."""
     (folder / "calibration.yaml").write_text(PROBES, "utf-8")
-    return save(folder / "runs" / "sft", new_model("llama"), bpe())
+    shutil.copytree(checkpoint, folder / "runs" / "sft")
 
 
 def two(block: Block) -> Block:

@@ -212,7 +212,7 @@ def test_a_model_without_names_takes_indices(tmp_path: Path) -> None:
     found = probe(tmp_path, content).run(model)
     assert found.correct.tolist() == [True, False]
     assert found.class_names == ()
-    with pytest.raises(ProbeError, match="the label 'sad' is none of fake, without names; write"):
+    with pytest.raises(ProbeError, match="'sad' is no index, and fake names no classes; give"):
         probe(tmp_path, ROWS[:1]).run(model)
 
 
