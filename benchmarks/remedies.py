@@ -3,7 +3,7 @@
 ::
 
     python benchmarks/remedies.py                  # print the tables (4 minutes of one core)
-    python benchmarks/remedies.py --write docs/how-to/remedies.md
+    python benchmarks/remedies.py --write docs/explanation/remedies.md
 
 The questions have four options and a known chance of each being right, from two words of twelve.
 A small GPT-NeoX learns 6,000 answers drawn so, and is calibrated. Then it learns its own most

@@ -6,7 +6,7 @@
     pip uninstall -y torchvision torchaudio torchcodec
     python benchmarks/server.py                                   # half an hour on two cores
     python benchmarks/server.py --quick                           # a few questions, one round
-    python benchmarks/server.py --write docs/how-to/servers.md
+    python benchmarks/server.py --write docs/explanation/performance.md
     python benchmarks/server.py --vllm-python A --lm-eval-python B   # each in its own environment
 
 A server of a checkpoint of random weights is started on the CPU. Both sides ask it the same

@@ -108,6 +108,14 @@ def fakes(folder: Path) -> None:
 
 
 @pytest.fixture
+def sft_by_name(fakes: None, folder: Path) -> None:
+    """The same, called by the last part of their paths, as checkpoints are."""
+    conftest = folder / "tests" / "conftest.py"
+    named = 'FakeModel(calibration_model_spec.rpartition("/")[2]'
+    conftest.write_text(FAKES.replace("FakeModel(calibration_model_spec", named), "utf-8")
+
+
+@pytest.fixture
 def reviews() -> list[dict[str, str]]:
     """Texts that are positive as often as the service says."""
     from fakes import unit

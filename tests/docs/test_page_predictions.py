@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from console import Console
-from documents import Section
+from documents import Section, blocks
 
 from pytest_calibration.errors import PredictionsError
 from pytest_calibration.readers import read_predictions
@@ -35,7 +35,8 @@ def test_two_files_and_a_test(
     section: Section, folder: Path, console: Console, pytester: pytest.Pytester
 ) -> None:
     """Commands and test find what the other recorded; the text of the failure is the page's."""
-    commands, test = section("docs/how-to/predictions.md", "")
+    (commands,) = section("docs/how-to/predictions.md", "A file")
+    (test,) = section("docs/how-to/predictions.md", "A test")
     answers(folder, "base.csv")
     answers(folder, "sft.csv", 0.1)
     console.type(commands, [0, 1])
@@ -45,9 +46,9 @@ def test_two_files_and_a_test(
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
 
 
-def test_wrong_files(section: Section, folder: Path) -> None:
+def test_wrong_files(folder: Path) -> None:
     """What is said of them is what the page shows."""
-    (messages,) = section("docs/how-to/predictions.md", "Files")
+    (messages,) = blocks("docs/reference/command-line.md", "Files of predictions")
     for text, message in zip(WRONG, messages.text.splitlines(), strict=True):
         (folder / "sft.csv").write_text(text, "utf-8")
         with pytest.raises(PredictionsError) as caught:
@@ -57,7 +58,7 @@ def test_wrong_files(section: Section, folder: Path) -> None:
 
 def test_from_python(section: Section) -> None:
     """A Trainer's output, a table of scikit-learn, a frame."""
-    (code,) = section("docs/how-to/predictions.md", "From Python")
+    (code,) = section("docs/how-to/predictions.md", "Arrays and frames")
     space: dict[str, object] = {}
     exec(code.text, space)
     assert str(space["answers"]).startswith("Predictions(probe='topics'")

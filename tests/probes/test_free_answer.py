@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from answering import Answering, ChatAnswering, OnlyGreedy
+from documents import blocks, pages
 from fakes import FakeModel
 
 from pytest_calibration import Agreement, PTrue, SequenceLogprob, Verbalized
@@ -400,11 +400,12 @@ def test_an_entry_of_the_configuration_makes_a_probe(
 
 
 def test_the_prompts_in_the_docs_are_those_that_are_asked(tmp_path: Path) -> None:
-    """Each block of text on the page is a prompt, word for word."""
-    page = Path(__file__).parents[2] / "docs" / "how-to" / "free-answers.md"
-    if not page.is_file():
+    """Each block of text below these headings is a prompt, word for word."""
+    if not pages():
         pytest.skip("the docs are not beside these tests")
-    blocks = re.findall(r"```text\n(.*?)\n```", page.read_text(encoding="utf-8"), re.DOTALL)
+    page = "docs/reference/calibration-yaml.md"
+    headings = ("`p_true`", "`verbalized`", "Prompts, examples, chats")
+    shown = [block.text for heading in headings for block in blocks(page, heading)]
     path = rows(tmp_path, {"question": "Capital of Chad?", "answer": "N'Djamena"}, PERU)
     asked = []
     for probe in (PTrue(path=path), Verbalized(path=path), SequenceLogprob(path=path, shots=1)):
@@ -412,7 +413,7 @@ def test_the_prompts_in_the_docs_are_those_that_are_asked(tmp_path: Path) -> Non
         probe.run(model)
         prompts = [prompt for prompt, _ in model.judged] or model.prompts
         asked.append(next(p for p in prompts if "Peru" in p.split("Question: ")[-1]))
-    assert [block.strip() for block in blocks] == [
+    assert [text.strip() for text in shown] == [
         prompt.removesuffix("\nGuess:").strip() for prompt in asked
     ]
 
