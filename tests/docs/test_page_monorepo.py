@@ -32,12 +32,12 @@ def repository(folder: Path, gate: Path, fakes: None) -> Path:
 
 def test_all_and_one(section: Section, repository: Path, console: Console) -> None:
     """The files that are listed come of the commands, which judge all packages or one."""
-    tree, *files = section(PAGE, "What lies where")
+    tree, *files = section("docs/how-to/monorepo.md", "What lies where")
     assert [file.file for file in files] == [
         *(f"packages/{name}/calibration.yaml" for name in ("search", "support")),
         "pytest.ini",
     ]
-    (commands,) = section(PAGE, "All, or one")
+    (commands,) = section("docs/how-to/monorepo.md", "All, or one")
     assert all(file.text for file in files)
     console.type(commands)
     assert all((repository / name).is_file() for name in tree.text.split())
@@ -54,7 +54,7 @@ def test_a_model_for_each_package(
     section: Section, repository: Path, pytester: pytest.Pytester
 ) -> None:
     """Each package's fixture names its model; here the names of two folders."""
-    (own,) = section(PAGE, "A model for each package")
+    (own,) = section("docs/how-to/monorepo.md", "A model for each package")
     (repository / "conftest.py").unlink()
     put_files(repository, [own])
     other = own.text.replace("support", "search")

@@ -46,14 +46,14 @@ def project(folder: Path, gate: Path, checkpoint: Path, pytester: pytest.Pyteste
 
 def test_what_is_fetched_and_used(section: Section, project: Path, console: Console) -> None:
     """What is fetched before is what is named then; the gate passes without a network."""
-    before, items = section(PAGE, "Before")
+    before, items = section("docs/how-to/offline.md", "Before")
     assert put_files(project, [items]) == ["calibration.yaml"]
     fetched = {words[0]: words[1:] for words, _ in typed(before)}
     assert set(fetched) == {"pip", "hf", "python"}
     compile(fetched["python"][1], "-c", "exec")
     assert re.fullmatch(r"[0-9a-f]{7,40}", fetched["hf"][fetched["hf"].index("--revision") + 1])
     assert (project / fetched["hf"][-1]).is_dir()
-    (then,) = section(PAGE, "Then")
+    (then,) = section("docs/how-to/offline.md", "Then")
 
     def pip(args: list[str]) -> None:
         assert args == ["install", "--no-index", "--find-links", *fetched["pip"][2:]]
@@ -64,7 +64,7 @@ def test_what_is_fetched_and_used(section: Section, project: Path, console: Cons
 @pytest.mark.usefixtures("project")
 def test_without_the_model(section: Section, console: Console) -> None:
     """A second run needs no weights, and a dump no model."""
-    cached, dumped = section(PAGE, "Without the model")
+    cached, dumped = section("docs/how-to/offline.md", "Without the model")
     console.type(cached)
 
     def check(args: list[str]) -> None:

@@ -59,7 +59,7 @@ def original(
     )
     (folder / "quiz.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
     (folder / "calibration.yaml").write_text(PROBES, "utf-8")
-    (record,) = section(PAGE, "")
+    (record,) = section("docs/how-to/quantised.md", "")
     console.type(record)
     return folder
 
@@ -67,14 +67,16 @@ def original(
 @pytest.mark.usefixtures("original")
 def test_another_dtype(section: Section, console: Console) -> None:
     """It is compared with the record, and the summary names the difference in the page's words."""
-    (command,) = section(PAGE, "Another dtype")
+    (command,) = section("docs/how-to/quantised.md", "Another dtype")
     (said,) = console.type(command)
     assert "differs from the baseline in dtype bfloat16 (float32)" in said
 
 
 def test_any_other_way(section: Section, original: Path, pytester: pytest.Pytester) -> None:
     """The fixture of the page quantises what ``--calibration-model`` names."""
-    assert put_files(original, section(PAGE, "In any other way")) == ["conftest.py"]
+    assert put_files(original, section("docs/how-to/quantised.md", "In any other way")) == [
+        "conftest.py"
+    ]
     (original / "my_quantisation.py").write_text(QUANTISATION, "utf-8")
     result = pytester.runpytest_inprocess("--calibration-model=runs/sft")
     result.stdout.fnmatch_lines(
@@ -88,7 +90,7 @@ def test_any_other_way(section: Section, original: Path, pytester: pytest.Pytest
 @pytest.mark.filterwarnings("ignore")
 def test_quantised_as_it_is_loaded(section: Section, original: Path, console: Console) -> None:
     """The second file has the same probes; the summary says what quantised the model."""
-    settings, command = section(PAGE, "Quantised as it is loaded")
+    settings, command = section("docs/how-to/quantised.md", "Quantised as it is loaded")
     assert put_files(original, [settings]) == ["int8.yaml"]
     console.type(command)
 
@@ -100,7 +102,7 @@ def test_a_quantised_checkpoint(section: Section, original: Path, console: Conso
     """Saved in 8 bits it is compared with the record, and with its original as the parent."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-    (commands,) = section(PAGE, "A quantised checkpoint")
+    (commands,) = section("docs/how-to/quantised.md", "A quantised checkpoint")
     with quietly():
         small = AutoModelForCausalLM.from_pretrained(
             original / "runs/sft", quantization_config=BitsAndBytesConfig(load_in_8bit=True)

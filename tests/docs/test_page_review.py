@@ -39,8 +39,8 @@ def branch(folder: Path, gate: Path, fakes: None, pytester: pytest.Pytester) -> 
 
 def test_from_the_commit_to_the_review(section: Section, branch: Path, console: Console) -> None:
     """The author's commands make the diff that is shown, and the reviewer's show what it means."""
-    author, diff = section(PAGE, "The author")
-    (reviewer,) = section(PAGE, "The reviewer")
+    author, diff = section("docs/how-to/review.md", "The author")
+    (reviewer,) = section("docs/how-to/review.md", "The reviewer")
     console.type(author, instead={"git": git})
     changed = git(["show", "--format=", "--", f"{BASELINES}/facts.yaml"])
     assert agrees(diff.text, changed), changed
@@ -52,7 +52,7 @@ def test_a_conflict_is_settled(
     section: Section, branch: Path, console: Console, pytester: pytest.Pytester
 ) -> None:
     """Two branches accept; a merge is refused until one side is taken whole."""
-    (merge,) = section(PAGE, "Two branches accepted")
+    (merge,) = section("docs/how-to/review.md", "Two branches accepted")
     for name, model in (("main", "other-sft"), ("sft", "sft")):
         git(["checkout", name])
         args = (f"--calibration-model=runs/{model}", f"--calibration-accept=on {name}")
