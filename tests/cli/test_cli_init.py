@@ -242,6 +242,21 @@ def test_gitlab_gets_a_file_to_include(folder: Path, command: Command) -> None:
     assert not (folder / ".github").exists()
 
 
+def test_a_package_of_a_repository_gets_no_workflow(folder: Path, command: Command) -> None:
+    """GitHub and GitLab read theirs at the top alone; what a job is to run there is told."""
+    (folder / ".git").mkdir()
+    package = folder / "packages/search"
+    checkpoint(package / "runs/base")
+    result = command("init", package)
+    assert not [*folder.rglob("*.yml")]
+    assert (package / TEST).is_file()
+    told = f"so none is written; let a job run, in packages/search: pytest {TEST} --calibration-mo"
+    assert told in result.out
+    assert "no git repository" not in result.out
+    command("init", folder)
+    assert (folder / GITHUB).is_file()
+
+
 # --- what is found -------------------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ def test_what_is_committed_first(
     section: Section, console: Console, request: pytest.FixtureRequest
 ) -> None:
     """The commands record, and git takes the test, both files of the baseline, the workflow."""
-    (commands,) = section(PAGE, "Before the first run")
+    (commands,) = section("docs/how-to/ci.md", "Before the first run")
 
     def init(args: list[str]) -> None:
         assert main(args) == 0
@@ -82,7 +82,7 @@ def test_the_workflow_on_github(
     section: Section, project: Path, pytester: pytest.Pytester, request: pytest.FixtureRequest
 ) -> None:
     """It is the one that ``init`` writes; its last command fails an over-confident checkpoint."""
-    (block,) = section(PAGE, "On GitHub")
+    (block,) = section("docs/how-to/ci.md", "On GitHub")
     assert main(["init"]) == 0
     assert block.text == GITHUB.read_text("utf-8")
     recorded(request, pytester)
@@ -96,7 +96,7 @@ def test_the_job_on_gitlab(
     section: Section, project: Path, pytester: pytest.Pytester, request: pytest.FixtureRequest
 ) -> None:
     """It is the one that ``init`` writes, reports included, and the line that reads it."""
-    job, include = section(PAGE, "On GitLab")
+    job, include = section("docs/how-to/ci.md", "On GitLab")
     (project / ".gitlab-ci.yml").write_text(include.text, "utf-8")
     assert main(["init"]) == 0
     assert job.text == GITLAB.read_text("utf-8")
@@ -111,7 +111,7 @@ def test_the_job_on_gitlab(
 
 def test_the_step_that_keeps_answers(section: Section) -> None:
     """It is a step of a workflow, and a new run takes the entry of the latest before it."""
-    (block,) = section(PAGE, "Keep answers between runs")
+    (block,) = section("docs/how-to/ci.md", "Keep answers between runs")
     (step,) = yaml.safe_load(block.text)
     settings = step["with"]
     assert settings["key"].startswith(settings["restore-keys"])
@@ -135,7 +135,7 @@ def test_the_step_that_comments(
     section: Section, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str, called: str
 ) -> None:
     """It changes its own comment where there is one, else adds one; without a report nothing."""
-    (block,) = section(PAGE, "Comment on the pull request")
+    (block,) = section("docs/how-to/ci.md", "Comment on the pull request")
     (step,) = yaml.safe_load(block.text)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "gh").write_text(GH, "utf-8")

@@ -90,14 +90,19 @@ def plan(found: Surroundings, *, ci: bool = True) -> Plan:
     if not (found.folder / CONFIG).exists():
         files |= made
     notes = [*_hub_names(found), *_same_items(found)]
-    if not found.git:
+    if found.repository is None:
         notes.append("this folder is in no git repository; what is recorded is to be committed.")
     notes += [
         f"{name} has one made-up {_MADE_UP[name][0]}, to show how rows look; a comparison is "
         f"inconclusive until some hundred {_MADE_UP[name][1]} of your own stand there."
         for name in files.keys() & made.keys()
     ]
-    if ci and found.gitlab:
+    if ci and found.below:
+        notes.append(
+            "CI reads workflows at the top of a repository alone, so none is written; let a job "
+            f"run, in {found.below}: {values['command']}"
+        )
+    elif ci and found.gitlab:
         name = "calibration.gitlab-ci.yml"
         files[name] = _rendered("gitlab.yml", values)
         notes.append(f".gitlab-ci.yml reads it where it has the line: include: /{name}")

@@ -115,7 +115,7 @@ class Surroundings:
         own_model: the ``conftest.py`` with a fixture ``calibration_model``; empty without one, and
             where a model is named.
         tests: the folder of the tests.
-        git: whether it is in a git repository.
+        repository: the top of the git repository that it is in; None where it is in none.
         gitlab: whether its CI is GitLab's.
         left_out: what was seen and is not used, with the reason.
     """
@@ -126,7 +126,7 @@ class Surroundings:
     items: tuple[Items, ...]
     own_model: str
     tests: str
-    git: bool
+    repository: Path | None
     gitlab: bool
     left_out: tuple[str, ...]
 
@@ -134,6 +134,14 @@ class Surroundings:
     def kind(self) -> str:
         """Kind of the checkpoints; a language model where there are none."""
         return self.checkpoints[0].kind if self.checkpoints else LANGUAGE_MODEL
+
+    @property
+    def below(self) -> str:
+        """Where it lies in its repository; empty at the top, or without one."""
+        here = self.folder.resolve()
+        if self.repository in (None, here):
+            return ""
+        return here.relative_to(self.repository or here).as_posix()
 
     @property
     def asks(self) -> bool:
@@ -191,7 +199,14 @@ def look(
         tuple(items),
         own_model=_own_model(folder, places) if model is None else "",
         tests=next((name for name in ("tests", "test") if (folder / name).is_dir()), "tests"),
-        git=any((place / ".git").exists() for place in (folder, *folder.resolve().parents)),
+        repository=next(
+            (
+                place
+                for place in (folder.resolve(), *folder.resolve().parents)
+                if (place / ".git").exists()
+            ),
+            None,
+        ),
         gitlab=(folder / ".gitlab-ci.yml").exists() and not (folder / ".github").is_dir(),
         left_out=tuple(left_out),
     )
