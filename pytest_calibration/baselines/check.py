@@ -19,6 +19,7 @@ from pytest_calibration.gate.verdict import (
     compare,
     compare_at_points,
     judge,
+    part_caution,
 )
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions
@@ -355,6 +356,7 @@ def _record_if_allowed(
         n=len(predictions),
         units=predictions.n_clusters,
         reason=f"nothing is stored at {path}.{stored}",
+        cautions=part_caution(predictions),
     )
     if not store.policy.record:
         return verdict
