@@ -289,13 +289,12 @@ def compare_ece_with_stored(
         return _accept_if_allowed(verdict, predictions, baseline, record)
     candidate, stored = predictions.take(ours), record.predictions.take(theirs)
     before = measure(stored, metric, bins=bins)
+    own = f"the limit is the baseline's own, {record.path}."
     limit, strictness = record.limit, DEFAULT
     if limit is None:
-        strictness = DEFAULT.with_first(
-            tolerance=[strictness_for(record, project, tolerance).tolerance]
-        )
+        allowed = strictness_for(record, project, tolerance).tolerance
+        own, strictness = "", DEFAULT.with_first(tolerance=[allowed])
         limit = min(1.0, before.value + strictness.tolerance)
-    own = "" if record.limit is None else f"the limit is the baseline's own, {record.path}."
     verdict = judge(measure(candidate, metric, bins=bins), float(limit), debiased=debiased)
     verdict = replace(
         verdict,
