@@ -408,3 +408,39 @@ def test_the_check_of_what_is_loaded_can_fail() -> None:
     assert loaded_by(f"import {PACKAGE}.metrics") == ["numpy"]
     assert loaded_by(f"import {PACKAGE}.baselines") == ["numpy", "yaml"]
     assert loaded_by(f"from {PACKAGE} import ece") == ["numpy"]
+
+
+# --- the length of functions ----------------------------------------------------------------------
+
+LONGEST = 60
+"""Lines of a function, its docstring aside."""
+
+
+def long_functions(tree: ast.AST, longest: int = LONGEST) -> list[str]:
+    """Return the functions with more lines, their docstrings aside."""
+    out = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = int(node.end_lineno or 0) - node.lineno + 1
+            if ast.get_docstring(node, clean=False) is not None:
+                docstring = node.body[0]
+                lines -= int(docstring.end_lineno or 0) - docstring.lineno + 1
+            if lines > longest:
+                out.append(f"{node.name}, line {node.lineno}: {lines} lines")
+    return out
+
+
+def test_no_function_is_too_long() -> None:
+    """A function fits on a screen; what it says of its arguments may be longer."""
+    found = {module_name(f): long_functions(ast.parse(f.read_text("utf-8"))) for f in FILES}
+    assert {module: names for module, names in found.items() if names} == {}
+
+
+def test_a_long_function_is_found() -> None:
+    """Also a method, or one that waits; neither docstring nor blank line saves it."""
+    docstring = '        """Say it.\n\n        At length.\n        """\n'
+    body = "\n".join(["        x = 1", ""] * 3)
+    for begin in ("def", "async def"):
+        tree = ast.parse(f"class A:\n    {begin} f(self):\n{docstring}{body}")
+        assert long_functions(tree, 6) == []
+        assert long_functions(tree, 5) == ["f, line 2: 6 lines"]

@@ -19,6 +19,7 @@ from pytest_calibration.gate.verdict import (
     compare,
     compare_at_points,
     judge,
+    part_caution,
 )
 from pytest_calibration.measurement import Measurement, measure
 from pytest_calibration.predictions import Predictions
@@ -288,13 +289,12 @@ def compare_ece_with_stored(
         return _accept_if_allowed(verdict, predictions, baseline, record)
     candidate, stored = predictions.take(ours), record.predictions.take(theirs)
     before = measure(stored, metric, bins=bins)
+    own = f"the limit is the baseline's own, {record.path}."
     limit, strictness = record.limit, DEFAULT
     if limit is None:
-        strictness = DEFAULT.with_first(
-            tolerance=[strictness_for(record, project, tolerance).tolerance]
-        )
+        allowed = strictness_for(record, project, tolerance).tolerance
+        own, strictness = "", DEFAULT.with_first(tolerance=[allowed])
         limit = min(1.0, before.value + strictness.tolerance)
-    own = "" if record.limit is None else f"the limit is the baseline's own, {record.path}."
     verdict = judge(measure(candidate, metric, bins=bins), float(limit), debiased=debiased)
     verdict = replace(
         verdict,
@@ -355,6 +355,7 @@ def _record_if_allowed(
         n=len(predictions),
         units=predictions.n_clusters,
         reason=f"nothing is stored at {path}.{stored}",
+        cautions=part_caution(predictions),
     )
     if not store.policy.record:
         return verdict

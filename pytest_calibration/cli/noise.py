@@ -220,20 +220,25 @@ def _times(times: float) -> str:
 
 def _sentence(c: Conclusion, tolerance: float) -> str:
     """Say what a conclusion means."""
-    between = f"Between two runs ({', '.join(c.disturbances)})"
+    from pytest_calibration.text.numbers import counted
+
+    between, runs = f"Between two runs ({', '.join(c.disturbances)})", counted(c.runs, "run")
     match c.finding:
         case "nothing between runs":
-            return f"{between} nothing moves at all: none of the tolerance {tolerance:g} is taken."
+            return (
+                f"{between} nothing moved at all in {runs}: none of the tolerance {tolerance:g} is "
+                "taken."
+            )
         case "below the tolerance":
             return (
-                f"{between} ECE and signed gap move by at most {_size(c.amount)}: the tolerance "
-                f"{tolerance:g} is {_times(c.times)} times that."
+                f"{between} ECE and signed gap moved by at most {_size(c.amount)} in {runs}: the "
+                f"tolerance {tolerance:g} is {_times(c.times)} times that."
             )
         case "above the tolerance":
             gate = "; the gate, whose bounds hold the noise of single items, fails none of them"
             return (
-                f"{between} ECE or signed gap move by up to {_size(c.amount)}, and the tolerance "
-                f"is {tolerance:g}: two values of ECE that lie so far apart say nothing"
+                f"{between} ECE or signed gap moved by up to {_size(c.amount)} in {runs}, and the "
+                f"tolerance is {tolerance:g}: two values of ECE that lie so far apart say nothing"
                 f"{'' if c.share else gate}. Remove the cause, ask more items (more draws), or "
                 "raise the tolerance of the probe."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from pytest_calibration.diagnosis import sentences
 from pytest_calibration.diagnosis.change import base_temperature, change_of, shared_items
@@ -38,7 +39,13 @@ from pytest_calibration.gate.verdict import known
 from pytest_calibration.measurement import measure
 from pytest_calibration.metrics import DEFAULT_BINS
 from pytest_calibration.metrics.sharpness import Sharpness
-from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
+from pytest_calibration.predictions import (
+    FloatArray,
+    Predictions,
+    PredictionsLike,
+    as_predictions,
+)
+from pytest_calibration.text.numbers import counted
 
 
 def diagnose(
@@ -80,27 +87,14 @@ def diagnose(
     notes: list[str] = []
     fit = fit_temperature(p)
     notes += _notes_on_fit(p, fit)
-
-    units = sample_of(p).units
-    scaled, after_temperature, after_isotonic = None, None, None
-    if units >= MIN_UNITS:
-        if fit is not None:
-            scaled = tempered(p)
-            after_temperature = judge_recalibrated(ece, scaled, bins)
-        after_isotonic = judge_recalibrated(ece, straightened(p), bins)
-    else:
-        notes.append(
-            f"Recalibration is not tried on held-out folds: {units} independent "
-            f"unit{'s' * (units != 1)}, and {MIN_UNITS} are needed."
-        )
-
+    held_out = _held_out(p, fit, ece, bins, notes)
     shared = _shared(p, baseline, reference, notes)
     collapse = collapse_of(*shared) if shared else collapse_of(p, None)
     regime = _regime(shared, reference, bins, notes) if shared and base_model else None
     auroc = None if p.correct.all() or not p.correct.any() else as_interval(measure(p, "auroc"))
     found = Diagnosis(
         n=p.n,
-        units=units,
+        units=sample_of(p).units,
         unit=p.unit,
         bins=bins,
         reference=reference if shared else "",
@@ -114,10 +108,10 @@ def diagnose(
         worst_bins=worst_bins(p, bins),
         worst_slices=worst_slices(p),
         temperature=fit,
-        after_temperature=after_temperature,
-        after_isotonic=after_isotonic,
-        problem=problem_of(gap, ece, auroc, fit, after_temperature, after_isotonic),
-        regime=regime or own_regime(p, None if scaled is None else scaled.confidence),
+        after_temperature=held_out.by_temperature,
+        after_isotonic=held_out.by_isotonic,
+        problem=problem_of(gap, ece, auroc, fit, held_out.by_temperature, held_out.by_isotonic),
+        regime=regime or own_regime(p, held_out.tempered),
         collapse=collapse if stored is None else with_summary(collapse, stored),
         option_mass=option_mass_of(p, shared, stored),
         change=change_of(*shared) if shared else None,
@@ -126,6 +120,38 @@ def diagnose(
         notes=tuple(notes),
     )
     return replace(found, sentences=sentences.sentences(found), figures=sentences.figures(found))
+
+
+class _HeldOut(NamedTuple):
+    """What recalibration brings on held-out folds; None for what was not tried.
+
+    Attributes:
+        tempered: (n,) confidences after temperature scaling.
+        by_temperature: ECE with them.
+        by_isotonic: ECE after isotonic regression.
+    """
+
+    tempered: FloatArray | None = None
+    by_temperature: Recalibrated | None = None
+    by_isotonic: Recalibrated | None = None
+
+
+def _held_out(
+    p: Predictions, fit: TemperatureFit | None, ece: EceReading, bins: int, notes: list[str]
+) -> _HeldOut:
+    """Try recalibration on held-out folds; where there are too few items, add a note."""
+    units = sample_of(p).units
+    if units < MIN_UNITS:
+        notes.append(
+            f"Recalibration is not tried on held-out folds: {counted(units, 'independent unit')}, "
+            f"and {MIN_UNITS} are needed."
+        )
+        return _HeldOut()
+    by_isotonic = judge_recalibrated(ece, straightened(p), bins)
+    if fit is None:
+        return _HeldOut(by_isotonic=by_isotonic)
+    scaled = tempered(p)
+    return _HeldOut(scaled.confidence, judge_recalibrated(ece, scaled, bins), by_isotonic)
 
 
 def _notes_on_fit(predictions: Predictions, fit: TemperatureFit | None) -> list[str]:

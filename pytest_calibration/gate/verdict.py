@@ -521,6 +521,7 @@ def _compared(
             State.NOT_COMPARABLE,
             reason=remark,
             candidate=predictions,
+            cautions=part_caution(predictions),
             **measured(predictions, baseline),
             **fields,
         )
@@ -545,6 +546,17 @@ def _compared(
     if decision.look is not None:
         verdict = replace(verdict, notes=tuple(_look_notes(decision.look, verdict)))
     return cautioned(verdict, remark, settings)
+
+
+def part_caution(candidate: Predictions) -> tuple[str, ...]:
+    """Say that numbers are those of a part, where there is no comparison that asks for more."""
+    if not candidate.asked_of:
+        return ()
+    unit = candidate.unit
+    return (
+        f"these are the numbers of the first {candidate.n:,} of {candidate.asked_of:,} {unit}s: "
+        "where nothing is compared, no more are asked.",
+    )
 
 
 def cautioned(verdict: V, remark: str, settings: tuple[Setting, ...]) -> V:

@@ -158,6 +158,15 @@ class LazyModel(CachedAnswers):
         return self.use.notes
 
 
+def check_replicated(spec: ModelSpec) -> None:
+    """Raise UsageError for a model that cannot have replicas."""
+    if "replicas" not in backend_named(spec.backend).Settings.names():
+        raise UsageError(
+            f"model {spec.text!r}: replicas do not go with the backend "
+            f"{spec.backend}; leave replicas (--calibration-replicas) out."
+        )
+
+
 def load_model(
     spec: str | ModelSpec,
     settings: Mapping[str, Any] | None = None,
@@ -186,18 +195,14 @@ def load_model(
         spec = specs[0]
     backend = backend_named(spec.backend)
     known = backend.Settings.names()
+    chosen = {**(settings or {}), **options}
+    if chosen.get("replicas") is not None:
+        check_replicated(spec)
+        require("ray", "ray")
     for name in options:
         if name not in known:
             raise UsageError(
                 f"load_model: unknown setting {name!r}; known settings: {', '.join(known)}."
             )
-    chosen = {**(settings or {}), **options}
-    if chosen.get("replicas") is not None:
-        if "replicas" not in known:
-            raise UsageError(
-                f"model {spec.text!r}: the backend {spec.backend} has no replicas; leave "
-                "--calibration-replicas out."
-            )
-        require("ray", "ray")
     backend.check_installed()
     return LazyModel(spec, backend.Settings.chosen(chosen), cache)

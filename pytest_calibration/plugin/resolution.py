@@ -104,6 +104,12 @@ class Resolution:
                 self.projects.check_probes(options["probe"])
 
     def _check_replicas(self) -> None:
+        from pytest_calibration.models.loading import check_replicated
+
+        # First what no installation mends.
+        if self.options["model"] and not self._from_controller:
+            for model in self.models:
+                check_replicated(model)
         require("ray", "ray")
         processes = getattr(self.config.option, "numprocesses", None)
         if isinstance(processes, int) and processes > 1:

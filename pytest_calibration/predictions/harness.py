@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_calibration.errors import PredictionsError, UsageError, suggestion
-from pytest_calibration.predictions.arrays import LOG_SLACK, IdArray
+from pytest_calibration.predictions.arrays import LOG_SLACK, FloatArray, IdArray
 from pytest_calibration.predictions.ids import digest, hash_ids
 from pytest_calibration.predictions.item_text import ItemText, ItemTexts
 from pytest_calibration.predictions.predictions import Predictions
@@ -434,23 +434,7 @@ def choice_predictions(
         NotMeasurable: as :func:`outcomes`.
     """
     scores = [option_scores(document, metric) for document in documents]
-    for document, row in zip(documents, scores, strict=True):
-        if (
-            np.isnan(row).any()
-            or not np.isfinite(row.max())
-            or (document.logprobs > LOG_SLACK).any()
-        ):
-            raise PredictionsError(
-                f"{document.where}: the log-probabilities of its options are "
-                f"{quoted(document.logprobs.tolist())}; they must be numbers of at most 0."
-            )
-    tied = _tied(documents)
-    width = max(map(len, scores))
-    table = np.full((len(scores), width), -np.inf)
-    for i, row in enumerate(scores):
-        table[i, : len(row)] = row
-    table = np.exp(table - table.max(axis=1, keepdims=True))
-    table /= table.sum(axis=1, keepdims=True)
+    table = _probabilities(documents, scores)
     # Taken from the scores: equal probabilities may stand for scores that differ.
     answers = np.array([row.argmax() for row in scores], dtype=np.int64)
     found = outcomes(documents, answers, metric)
@@ -478,9 +462,37 @@ def choice_predictions(
         signature=signature(
             settings, f"softmax over {SCORES[metric]} of options", soft or {}, **(hard or {})
         ),
-        notes=(*notes, *tied, *_unanswerable(documents, found), *_small_mass(documents)),
+        notes=(
+            *notes,
+            *_tied(documents),
+            *_unanswerable(documents, found),
+            *_small_mass(documents),
+        ),
         **fields,
     )
+
+
+def _probabilities(documents: Sequence[Document], scores: Sequence[FloatArray]) -> FloatArray:
+    """Return the soft-max over the scores of each document, (n, k); its options first.
+
+    Raises:
+        PredictionsError: a score that is no number.
+    """
+    for document, row in zip(documents, scores, strict=True):
+        if (
+            np.isnan(row).any()
+            or not np.isfinite(row.max())
+            or (document.logprobs > LOG_SLACK).any()
+        ):
+            raise PredictionsError(
+                f"{document.where}: the log-probabilities of its options are "
+                f"{quoted(document.logprobs.tolist())}; they must be numbers of at most 0."
+            )
+    table = np.full((len(scores), max(map(len, scores))), -np.inf)
+    for i, row in enumerate(scores):
+        table[i, : len(row)] = row
+    table = np.exp(table - table.max(axis=1, keepdims=True))
+    return np.asarray(table / table.sum(axis=1, keepdims=True))
 
 
 def _tied(documents: Sequence[Document]) -> tuple[str, ...]:

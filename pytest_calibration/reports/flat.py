@@ -16,7 +16,7 @@ def flat_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]:
     A probe of several tests is there once: with the numbers of the first verdict on the most items.
     Beside the metrics stand ``items``, ``bins`` (of the binned metrics, where
     they are known) and ``failures``, the number of verdicts on this model and probe that failed;
-    ``planned_items`` where the comparison stopped early, and these are the numbers of a part.
+    ``planned_items`` where not all items were asked, and these are the numbers of a part.
 
     Args:
         results: the session.
@@ -30,8 +30,8 @@ def flat_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]:
         leaves: dict[str, float] = {"items": most, "failures": sum(r.fails for r in group)}
         # Verdicts with details first: their numbers share one binning.
         whole = [r for r in group if _items(r) == most]
-        planned = [r.look.planned for r in whole if r.look is not None and r.look.early]
-        if len(planned) == len(whole):
+        planned = [_planned(r) for r in whole]
+        if all(planned):
             leaves["planned_items"] = max(planned)
         for result in sorted(whole, key=lambda r: r.detail is None):
             for name, value in _numbers(result).items():
@@ -42,6 +42,13 @@ def flat_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]:
 
 def _items(result: Result) -> int:
     return result.n if result.detail is None else result.detail.candidate.n
+
+
+def _planned(result: Result) -> int:
+    """Return how many items there are, where a part of them was asked; else 0."""
+    if result.look is None:
+        return result.asked_of
+    return result.look.planned if result.look.early else 0
 
 
 def _numbers(result: Result) -> dict[str, float]:

@@ -394,6 +394,7 @@ class Result:
         point: coverage and precision of a comparison at an operating point; else None.
         look: what the look came to, where the comparison may stop before all items are asked; None
             elsewhere.
+        asked_of: number of items of the whole, where only the first of them were asked; else 0.
     """
 
     test: str
@@ -440,6 +441,7 @@ class Result:
     waits: bool = False
     point: PointNumbers | None = None
     look: AtLook | None = None
+    asked_of: int = 0
 
     @property
     def fired(self) -> tuple[str, ...]:
@@ -494,9 +496,9 @@ class Result:
 
     @property
     def items(self) -> str:
-        """How many items: ``300``, or ``300 of 800`` where the baseline holds more."""
-        of = f" of {self.baseline_n:,}" if self.n < self.baseline_n else ""
-        return f"{self.n:,}{of}"
+        """How many items: ``300``, or ``300 of 800`` where there, or in the baseline, are more."""
+        whole = max(self.baseline_n, self.asked_of)
+        return f"{self.n:,} of {whole:,}" if self.n < whole else f"{self.n:,}"
 
 
 @dataclass(frozen=True)
@@ -662,6 +664,7 @@ def result_of(
         cautions=tuple(_cautions(verdict)),
         point=PointNumbers.of(verdict),
         detail=(detail_of(verdict, metrics=metrics, item_text=item_text) if detailed else None),
+        asked_of=0 if verdict.candidate is None else verdict.candidate.asked_of,
     )
 
 

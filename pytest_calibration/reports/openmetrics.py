@@ -20,7 +20,7 @@ HELP: Final = {
     "expected_false_alarms": "Upper bound of the failures to expect, had nothing changed.",
     "verdicts": "Number of verdicts of this state.",
     "items": "Number of items measured.",
-    "planned_items": "Number of items of a full run, where a comparison stopped early.",
+    "planned_items": "Number of items of a full run, where not all were asked.",
     "compared_items": "Number of items compared with the reference.",
     "baseline_items": "Number of items of the reference.",
     "bins": "Number of bins of the binned metrics.",

@@ -270,6 +270,7 @@ def test_every_conclusion_has_a_sentence(finding: Finding) -> None:
     conclusion = Conclusion(
         finding,
         (Disturbance.SHOTS,),
+        runs=7,
         amount=0.0123,
         share=0.25,
         times=1.6,
@@ -278,9 +279,9 @@ def test_every_conclusion_has_a_sentence(finding: Finding) -> None:
     )
     sentence = _sentence(conclusion, 0.02)
     numbers = {
-        Finding.NOTHING_BETWEEN_RUNS: ["0.02"],
-        Finding.BELOW_TOLERANCE: ["0.013", "0.02", "1.6 times"],
-        Finding.ABOVE_TOLERANCE: ["0.013", "0.02"],
+        Finding.NOTHING_BETWEEN_RUNS: ["0.02", "7 runs"],
+        Finding.BELOW_TOLERANCE: ["0.013", "0.02", "7 runs", "1.6 times"],
+        Finding.ABOVE_TOLERANCE: ["0.013", "0.02", "7 runs"],
         Finding.GATE_FAILS: ["25.0 %"],
         Finding.UNDECIDED: ["25.0 %"],
         Finding.BEYOND_ROUNDING: ["0.013", "bfloat16"],

@@ -161,7 +161,7 @@ def test_below_and_above_the_tolerance() -> None:
     """The tolerance is compared with the largest movement of ECE or of the signed gap."""
     runs = {Disturbance.REPEAT: [run(), run(0.7505)], Disturbance.BATCH: [run(0.746)]}
     below = only(report(runs), Finding.BELOW_TOLERANCE)
-    assert below.disturbances == (Disturbance.REPEAT, Disturbance.BATCH)
+    assert (below.disturbances, below.runs) == ((Disturbance.REPEAT, Disturbance.BATCH), 3)
     assert below.amount == pytest.approx(0.004)
     assert below.times == pytest.approx(5)
     above = report(runs, strictness=Strictness(tolerance=0.003))

@@ -116,10 +116,24 @@ def test_a_first_record_is_of_all_items(project) -> None:
 
 
 def test_without_a_baseline_a_quarter_is_asked(project) -> None:
-    """The command that records does not stop early."""
-    result = project.facts("base", STOP)
+    """Its numbers are said to be those of a part; the command that records does not stop early."""
+    caution = "these are the numbers of the first 581 of 2,315 items: where nothing is compared"
+    reports = [f"--calibration-report=r.{ending}" for ending in ("json", "md", "txt")]
+    result = project.facts("base", STOP, *reports)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["early stopping: 581 of 2,315 items were asked."])
+    result.stdout.fnmatch_lines(
+        [
+            "E * measured: * on the first 581 of 2,315 items",
+            "base * facts * 581 of 2,315 *no baseline",
+            f"facts on base: {caution}, no more are asked.",
+            "early stopping: 581 of 2,315 items were asked.",
+        ]
+    )
+    (verdict,) = results(project)
+    assert (verdict["n"], verdict["asked_of"], verdict["look"]) == (581, 2315, None)
+    assert caution in (project.path / "r.md").read_text("utf-8")
+    metrics = (project.path / "r.txt").read_text("utf-8")
+    assert 'calibration_planned_items{model="base",probe="facts"} 2315.0' in metrics
     (command,) = [line for line in result.outlines if "to record it:" in line][:1]
     assert STOP not in command
 

@@ -49,6 +49,16 @@ def test_without_ray_it_is_a_usage_error(project, monkeypatch) -> None:
     )
 
 
+def test_a_server_has_no_replicas(project, monkeypatch) -> None:
+    """Said before Ray is missed, which would not help; no server is asked for that."""
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    result = project.run("--calibration-replicas=2", "--calibration-model=http://localhost:1/v1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    words = "*'http://localhost:1/v1': replicas do not go with the backend server; leave*"
+    result.stderr.fnmatch_lines([words])
+    assert "ray" not in result.stderr.str()
+
+
 def test_a_model_in_memory_has_no_replicas(project, monkeypatch) -> None:
     """One that a fixture brings cannot be sent, which is said instead of running without."""
     monkeypatch.setattr(extras, "find_spec", lambda _: True)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -135,6 +135,7 @@ class Conclusion:
     Attributes:
         finding: what it says.
         disturbances: which it is about.
+        runs: in how many runs it was seen.
         amount: how far ECE or the signed gap move (a confidence, for ``BEYOND_ROUNDING``).
         share: of the answers that change (``LEVEL``; None where answers are not known), of the runs
             that the gate fails (``ABOVE_TOLERANCE``, ``GATE_FAILS``) or does not decide
@@ -146,11 +147,18 @@ class Conclusion:
 
     finding: Finding
     disturbances: tuple[Disturbance, ...]
+    runs: int
     amount: float = math.nan
     share: float | None = None
     times: float = math.nan
     ece: tuple[float, float, float] | None = None
     dtype: str = ""
+
+    @classmethod
+    def on(cls, finding: Finding, noises: Sequence[Noise], **values: Any) -> Self:
+        """Return a conclusion about some disturbances."""
+        names = tuple(noise.disturbance for noise in noises)
+        return cls(finding, names, sum(noise.runs for noise in noises), **values)
 
 
 @dataclass(frozen=True)
@@ -185,51 +193,49 @@ class NoiseReport:
         between = [noise for noise in self.noises if noise.disturbance.between_runs]
         if not between:
             return []
-        names = tuple(noise.disturbance for noise in between)
-        runs, failed = sum(noise.runs for noise in between), sum(noise.failed for noise in between)
-        out = [self._moving(between, names, failed / runs)]
-        if failed:
-            failing = tuple(noise.disturbance for noise in between if noise.failed)
-            out.append(Conclusion(Finding.GATE_FAILS, failing, share=failed / runs))
+        runs, failing = sum(noise.runs for noise in between), [n for n in between if n.failed]
+        failed = sum(noise.failed for noise in failing) / runs
+        out = [self._moving(between, failed)]
+        if failing:
+            # Of all runs: each was a chance to fail.
+            names = tuple(noise.disturbance for noise in failing)
+            out.append(Conclusion(Finding.GATE_FAILS, names, runs, share=failed))
         undecided = sum(noise.states.get(State.INCONCLUSIVE, 0) for noise in between)
         if undecided:
-            out.append(Conclusion(Finding.UNDECIDED, names, share=undecided / runs))
+            out.append(Conclusion.on(Finding.UNDECIDED, between, share=undecided / runs))
         return out
 
-    def _moving(
-        self, between: Sequence[Noise], names: tuple[Disturbance, ...], failed: float
-    ) -> Conclusion:
+    def _moving(self, between: Sequence[Noise], failed: float) -> Conclusion:
         """Compare what moves between two runs with the tolerance."""
         if all(noise.is_none for noise in between):
-            return Conclusion(Finding.NOTHING_BETWEEN_RUNS, names, amount=0.0)
+            return Conclusion.on(Finding.NOTHING_BETWEEN_RUNS, between, amount=0.0)
         amount, tolerance = max(n.calibration for n in between), self.strictness.tolerance
-        times = tolerance / max(amount, SMALLEST)
+        moved = {"amount": amount, "times": tolerance / max(amount, SMALLEST)}
         if amount < tolerance:
-            return Conclusion(Finding.BELOW_TOLERANCE, names, amount, times=times)
-        return Conclusion(Finding.ABOVE_TOLERANCE, names, amount, share=failed, times=times)
+            return Conclusion.on(Finding.BELOW_TOLERANCE, between, **moved)
+        return Conclusion.on(Finding.ABOVE_TOLERANCE, between, **moved, share=failed)
 
     def _batch(self) -> list[Conclusion]:
         """Say where the batch moves a confidence by more than rounding, or a repeat, does."""
-        largest = {noise.disturbance: noise.confidence_largest for noise in self.noises}
-        moved = largest.get(Disturbance.BATCH, 0.0)
-        if moved <= max(ROUNDING, 2 * largest.get(Disturbance.REPEAT, 0.0)):
+        by_name = {noise.disturbance: noise for noise in self.noises}
+        batch, repeat = (by_name.get(one) for one in (Disturbance.BATCH, Disturbance.REPEAT))
+        by_itself = 0.0 if repeat is None else repeat.confidence_largest
+        if batch is None or batch.confidence_largest <= max(ROUNDING, 2 * by_itself):
             return []
-        return [Conclusion(Finding.BEYOND_ROUNDING, (Disturbance.BATCH,), moved, dtype=self.dtype)]
+        moved = batch.confidence_largest
+        return [Conclusion.on(Finding.BEYOND_ROUNDING, [batch], amount=moved, dtype=self.dtype)]
 
     def _levels(self) -> list[Conclusion]:
-        return [
-            Conclusion(Finding.NO_EFFECT, (noise.disturbance,), amount=0.0)
-            if noise.is_none
-            else Conclusion(
-                Finding.LEVEL,
-                (noise.disturbance,),
-                noise.calibration,
-                noise.answers,
-                ece=noise.levels,
-            )
-            for noise in self.noises
-            if not noise.disturbance.between_runs
-        ]
+        return [_level(noise) for noise in self.noises if not noise.disturbance.between_runs]
+
+
+def _level(noise: Noise) -> Conclusion:
+    """Say how arbitrary the level is that one order, or one choice of examples, gives."""
+    if noise.is_none:
+        return Conclusion.on(Finding.NO_EFFECT, [noise], amount=0.0)
+    return Conclusion.on(
+        Finding.LEVEL, [noise], amount=noise.calibration, share=noise.answers, ece=noise.levels
+    )
 
 
 def noise_report(

@@ -70,12 +70,14 @@ def _short(failing: Sequence[Result], width: int, more: str) -> Iterator[str]:
 
 def _not_stored(result: Result) -> Iterator[str]:
     """Yield where a baseline was looked for, what was measured, and what records it."""
-    number = result.number
+    number, items = result.number, counted(result.n, result.unit)
+    if result.asked_of:
+        items = f"the first {result.n:,} of {counted(result.asked_of, result.unit)}"
     low, high = number.ends
     yield f"{visible(result.headline)}: {visible(result.reason)}"
     yield (
         f"  measured: {number.label} {number.value:.3f} [{low:.3f}, {high:.3f}], accuracy "
-        f"{result.accuracy:.3f}, on {counted(result.n, result.unit)}"
+        f"{result.accuracy:.3f}, on {items}"
     )
     for remedy in _remedies([result]):
         yield f"{remedy.purpose}: {remedy.command}"

@@ -200,14 +200,18 @@ def test_another_version_on_a_machine_is_refused() -> None:
 
 
 def test_a_backend_without_replicas_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instead of loading the model once, as if it had not been asked for."""
+    """Instead of loading the model once, or asking for Ray, as if it had not been asked for."""
     import toy_backend
 
     from pytest_calibration.models.backends import BACKENDS
 
     monkeypatch.setitem(BACKENDS, "toy", toy_backend.__name__)
-    with pytest.raises(UsageError, match="'toy:x': the backend toy has no replicas; leave --cal"):
-        load_model("toy:x", {"replicas": 2})
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    words = r"replicas do not go with the backend {}; leave replicas \(--calib"
+    for spec, backend in (("toy:x", "toy"), ("http://localhost:1/v1", "server")):
+        for given in ({"settings": {"replicas": 2}}, {"replicas": 2}):
+            with pytest.raises(UsageError, match=f"'{spec}': {words.format(backend)}"):
+                load_model(spec, **given)
 
 
 @pytest.mark.torch

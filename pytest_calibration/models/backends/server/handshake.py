@@ -51,6 +51,8 @@ _LEAST: Final = 4
 # Most questions of a call that are asked again: one in 8 of few.
 _AGAIN: Final = 16
 _LONGEST_ID: Final = 256
+# Tokens: one that is asked, one that answers, and one that may be added to what is asked.
+_SHORTEST: Final = 3
 NAMED: Final = {"return_tokens_as_token_ids": True}
 # Settings of sampling that vLLM takes from the model's generation_config.json where a request has
 # none. Servers that know none of them are asked without.
@@ -99,6 +101,13 @@ def served_model(client: Client, wanted: str) -> ServedModel:
             raise UntrustedServerError(
                 f"the server {client.base} calls its model {quoted(model.id)}, which is no name."
             )
+        longest = model.max_model_len
+        if longest is not None and longest < _SHORTEST:
+            raise UntrustedServerError(
+                f"the server {client.base} says that {model.id!r} reads at most {longest:,} tokens "
+                f"(max_model_len), where a question and its answer take {_SHORTEST} or more; start "
+                "it with the length that the model has."
+            )
         return model
     ids = ", ".join(visible(one, 60) for one in sorted({one.id for one in models})[:10]) or "none"
     if not wanted:
@@ -120,7 +129,7 @@ def _completed(served: ServedModel, models: Sequence[ServedModel]) -> ServedMode
         if one.root and (one.root, one.parent) == (served.root, served.parent)
     ]
     parent = next((one for one in models if one.id == served.parent), served)
-    length = served.max_model_len or parent.max_model_len
+    length = parent.max_model_len if served.max_model_len is None else served.max_model_len
     root = None if parent is served else parent.root
     return msgspec.structs.replace(
         served, max_model_len=length, parent_root=root, aliases=(served.id, *aliases)

@@ -471,6 +471,25 @@ def test_a_model_has_several_names(stub: Stub, monkeypatch: pytest.MonkeyPatch) 
     assert (ask(stub)[0] == want[0]).all()
 
 
+@pytest.mark.parametrize("longest", [-(10**30), -1, 0, 2])
+def test_a_length_that_no_question_fits_into_is_named(stub: Stub, longest: int) -> None:
+    """The server says it of itself, so no item is to blame."""
+    entry = {"id": MODEL, "root": str(stub.folder), "max_model_len": longest}
+    stub.spoil = lambda reply: {"data": [entry]} if "data" in reply else reply
+    words = (
+        f"says that '{MODEL}' reads at most {longest:,} tokens (max_model_len), where a question"
+    )
+    assert words in refused(stub)
+
+
+def test_a_length_beyond_all_questions_is_none(stub: Stub) -> None:
+    """A placeholder leaves it to the server to refuse what is too long."""
+    want = ask(stub)
+    entry = {"id": MODEL, "root": str(stub.folder), "max_model_len": 10**30}
+    stub.spoil = lambda reply: {"data": [entry]} if "data" in reply else reply
+    assert (ask(stub)[0] == want[0]).all()
+
+
 def test_what_a_server_calls_itself_is_made_visible(stub: Stub) -> None:
     """Names in a message are short and without what a terminal obeys; no such id is taken."""
     evil = "a\x1b[31m\n" + "b" * 5000
