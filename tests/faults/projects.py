@@ -93,11 +93,11 @@ class Project:
             "PYTEST_ADDOPTS": "-p calibration -p xdist",
         }
 
-    def start(self, *args: str, **environment: str) -> subprocess.Popen[str]:
-        """Start pytest in a group of processes of its own."""
+    def start(self, *args: str, cwd: str = ".", **environment: str) -> subprocess.Popen[str]:
+        """Start pytest in a group of processes of its own; ``cwd`` is within the project."""
         return subprocess.Popen(
             [sys.executable, "-m", "pytest", *args],
-            cwd=self.path,
+            cwd=self.path / cwd,
             env=self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,9 +105,9 @@ class Project:
             start_new_session=True,
         )
 
-    def run(self, *args: str, **environment: str) -> tuple[int, str]:
+    def run(self, *args: str, cwd: str = ".", **environment: str) -> tuple[int, str]:
         """Run pytest to its end; return exit code and output."""
-        process = self.start(*args, **environment)
+        process = self.start(*args, cwd=cwd, **environment)
         output = process.communicate(timeout=600)[0]
         return process.returncode, output
 
