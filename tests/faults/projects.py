@@ -39,6 +39,11 @@ from pytest_calibration import assert_no_regression
 def test_nothing_got_worse(calibration, calibration_baseline, probe, name):
     assert_no_regression(calibration.run(probe, limit=300), calibration_baseline.named(name))
 """
+# A shell that runs these tests in the background has Ctrl-C ignored, and so what it starts.
+PYTEST = (
+    "import signal, sys, pytest; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "sys.exit(pytest.main())"
+)
 REPORTS = ("r.html", "r.md", "r.json", "r.txt")
 SUMMARY = "summary.md"
 HISTORY = "history.jsonl"
@@ -96,7 +101,7 @@ class Project:
     def start(self, *args: str, cwd: str = ".", **environment: str) -> subprocess.Popen[str]:
         """Start pytest in a group of processes of its own; ``cwd`` is within the project."""
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *args],
+            [sys.executable, "-c", PYTEST, *args],
             cwd=self.path / cwd,
             env=self.environment | environment,
             stdout=subprocess.PIPE,
