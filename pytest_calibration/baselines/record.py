@@ -378,12 +378,23 @@ _TYPE_NAMES: Final[dict[type, str]] = {
 
 
 def read_record(path: Path, probe: str, name: str) -> Record:
-    """Read and check one record.
+    """Read and check one record; again, where another process replaces it meanwhile.
 
     Raises:
         UnreadableBaseline: with what is wrong and what to do; nothing is written.
     """
-    data = read_mapping(path, UnreadableBaseline)
+    while True:
+        data = read_mapping(path, UnreadableBaseline)
+        try:
+            return _record_of(data, path, probe, name)
+        except UnreadableBaseline:
+            # The items of what is replaced are removed.
+            if stored_state(path) == _state_of(data):
+                raise
+
+
+def _record_of(data: dict[str, Any], path: Path, probe: str, name: str) -> Record:
+    """Return the record that a YAML file says, with its items; see :func:`read_record`."""
     for problem in _problems(data, probe, name):
         raise UnreadableBaseline(f"{path}: {problem}")
     state = _state_of(data)

@@ -22,7 +22,7 @@ from pytest_calibration.baselines.record import (
     summarise,
     to_yaml,
 )
-from pytest_calibration.errors import BaselineError, MissingBaseline, UsageError
+from pytest_calibration.errors import BaselineError, MissingBaseline, UnreadableBaseline, UsageError
 from pytest_calibration.files import file_stem, locked, readable_stem, write_atomically
 from pytest_calibration.predictions import Predictions, PredictionsLike, as_predictions
 
@@ -233,7 +233,13 @@ class Baselines:
         path = self.path_of(probe)
         if self.asked is not None:
             self.asked(path)
-        return read_record(path, probe, self.name) if os.path.lexists(path) else None
+        try:
+            return read_record(path, probe, self.name) if os.path.lexists(path) else None
+        except UnreadableBaseline:
+            if os.path.lexists(path):
+                raise
+            # Another process has removed it just now.
+            return None
 
     def probes(self) -> list[str]:
         """Return the probes of which a record is stored here, by the names of their files."""

@@ -39,6 +39,11 @@ from pytest_calibration import assert_no_regression
 def test_nothing_got_worse(calibration, calibration_baseline, probe, name):
     assert_no_regression(calibration.run(probe, limit=300), calibration_baseline.named(name))
 """
+# A shell that runs these tests in the background has Ctrl-C ignored, and so what it starts.
+PYTEST = (
+    "import signal, sys, pytest; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "sys.exit(pytest.main())"
+)
 REPORTS = ("r.html", "r.md", "r.json", "r.txt")
 SUMMARY = "summary.md"
 HISTORY = "history.jsonl"
@@ -93,11 +98,11 @@ class Project:
             "PYTEST_ADDOPTS": "-p calibration -p xdist",
         }
 
-    def start(self, *args: str, **environment: str) -> subprocess.Popen[str]:
-        """Start pytest in a group of processes of its own."""
+    def start(self, *args: str, cwd: str = ".", **environment: str) -> subprocess.Popen[str]:
+        """Start pytest in a group of processes of its own; ``cwd`` is within the project."""
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *args],
-            cwd=self.path,
+            [sys.executable, "-c", PYTEST, *args],
+            cwd=self.path / cwd,
             env=self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,9 +110,9 @@ class Project:
             start_new_session=True,
         )
 
-    def run(self, *args: str, **environment: str) -> tuple[int, str]:
+    def run(self, *args: str, cwd: str = ".", **environment: str) -> tuple[int, str]:
         """Run pytest to its end; return exit code and output."""
-        process = self.start(*args, **environment)
+        process = self.start(*args, cwd=cwd, **environment)
         output = process.communicate(timeout=600)[0]
         return process.returncode, output
 
