@@ -126,6 +126,8 @@ def covered(_folder: Path, text: str) -> None:
 XDIST, RANDOMLY, RERUNS = "xdist", "randomly", "rerunfailures"
 COV, TIMEOUT, SUGAR = "pytest_cov", "timeout", "sugar"
 HTML = ("metadata", "html_fixtures", "html")
+# The second of two plugins of one package is there before `-p` names it.
+LOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 JSON = ("metadata", "pytest_jsonreport")
 REPORTLOG, ANNOTATE = "pytest_reportlog", "pytest_github_actions_annotate_failures"
 LOOPS = "asyncio_default_fixture_loop_scope = function\n"
@@ -142,7 +144,7 @@ NEIGHBOURS = [
     Neighbour("timeout-signal", ("--timeout=300", "--timeout-method=signal"), (TIMEOUT,)),
     Neighbour("timeout-thread", ("--timeout=300", "--timeout-method=thread"), (TIMEOUT,)),
     Neighbour("cov", ("--cov=tests", "--cov-branch"), (COV,), check=covered),
-    Neighbour("html", ("--html=page.html", "--self-contained-html"), HTML, check=page_shows_it),
+    Neighbour("html", (*LOADED, "--html=page.html", "--self-contained-html"), HTML, check=page_shows_it),
     Neighbour(
         "json-report",
         ("--json-report", "--json-report-file=report.json"),
@@ -176,7 +178,7 @@ NEIGHBOURS = [
         (XDIST, RERUNS),
         counts="1 failed, 4 passed, 1 rerun",
     ),
-    Neighbour("xdist-html", ("-n", "2", "--html=page.html"), (XDIST, *HTML), check=page_shows_it),
+    Neighbour("xdist-html", (*LOADED, "-n", "2", "--html=page.html"), (XDIST, *HTML), check=page_shows_it),
     Neighbour("xdist-sugar", ("-n", "2"), (XDIST, SUGAR), counts=""),
     Neighbour("xdist-timeout", ("-n", "2", "--timeout=300"), (XDIST, TIMEOUT)),
     # --- ways of starting pytest ---------------------------------------------------------
@@ -257,7 +259,7 @@ def beside(
 
 def printed(result: pytest.RunResult) -> str:
     """All that a run printed, without colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.str() + result.stderr.str())
+    return re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.str() + "\n" + result.stderr.str())
 
 
 def check_summary(shows: str, text: str, states: set[str]) -> None:
