@@ -11,12 +11,14 @@ from typing import Any, Final
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT: Final = Path(__file__).parent.parent
 # The groups and extras of pyproject.toml in each file.
 FILES: Final = {
     "core": ("test", "lint", "types", "browser", "tools"),
     "torch": ("test", "cross-check", "training", "data", "torch", "hf", "peft"),
+    "oldest": ("test",),
 }
 
 
@@ -59,7 +61,20 @@ def test_a_lock_names_nothing_of_the_machine_that_made_it(name: str) -> None:
 
 def test_both_locks_agree() -> None:
     """What both environments install they install in one version."""
-    core, torch = ({(p.name, str(p.marker)): p.specifier for p in pins(name)} for name in FILES)
+    core, torch = (
+        {(p.name, str(p.marker)): p.specifier for p in pins(name)} for name in ("core", "torch")
+    )
     assert {key: core[key] for key in core.keys() & torch.keys()} == {
         key: torch[key] for key in core.keys() & torch.keys()
     }
+
+
+def test_the_oldest_versions_are_those_that_the_ranges_begin_with(
+    pyproject: dict[str, Any],
+) -> None:
+    """Where `tox -e oldest` passes, the lower bounds of pyproject.toml are true."""
+    oldest = {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in pins("oldest")}
+    wanted = [*pyproject["project"]["dependencies"], *pyproject["dependency-groups"]["test"]]
+    for requirement in map(Requirement, wanted):
+        (bound,) = (one.version for one in requirement.specifier if one.operator == ">=")
+        assert Version(oldest[canonicalize_name(requirement.name)]) == Version(bound)

@@ -41,6 +41,8 @@ EACH = [
         for name in OF_TORCH
     ),
 ]
+
+
 def names_for_type_checkers() -> dict[str, tuple[str, str]]:
     """Return public name to (module, name there), from the block under TYPE_CHECKING."""
     tree = ast.parse(Path(pytest_calibration.__file__).read_text(encoding="utf-8"))

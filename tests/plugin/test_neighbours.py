@@ -1,7 +1,7 @@
 """One small gate beside each plugin and each way of starting pytest that users have.
 
-Every run is a pytest process of its own that loads the named neighbour, this plugin and nothing
-else: recorded, then held by the same model, then broken by a worse one.
+Every run is a pytest process of its own that loads the named neighbours, this plugin and nothing
+else. Its first run records; in the second one model holds and another is worse.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from plugin.conftest import CONFTEST, TESTS
@@ -38,12 +41,13 @@ def test_nothing_got_worse(facts, calibration_baseline):
 def test_other():
     assert True
 """
+LAST = "def test_nothing_got_worse(facts, calibration_baseline):\n    assert"
 HEADLINE = "calibration regressed: probe facts on hot"
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """How pytest is started beside another plugin.
+    """How pytest is started beside other plugins.
 
     Attributes:
         name: what the test is called.
@@ -52,9 +56,10 @@ class Neighbour:
         env: variables of the process.
         python: options of the interpreter.
         ini: lines of pytest.ini.
-        silent: nothing is printed at all.
-        textless: the error of a failing test is not printed.
-        passed: number of tests that pass when nothing got worse, where it is not three.
+        gate: the tests.
+        shows: what the run prints: all, no error of a failing test, or nothing.
+        counts: what pytest counts in the run with two models; empty where another plugin counts.
+        check: looks at what the neighbour wrote about the run with two models.
     """
 
     name: str
@@ -63,9 +68,10 @@ class Neighbour:
     env: dict[str, str] = field(default_factory=dict)
     python: tuple[str, ...] = ()
     ini: str = ""
-    silent: bool = False
-    textless: bool = False
-    passed: int = 3
+    gate: str = GATE
+    shows: str = "all"
+    counts: str = "1 failed, 4 passed"
+    check: Callable[[Path, str], None] = lambda _folder, _text: None
 
     def missing(self) -> str:
         """Return the first plugin that is not installed; empty where all are."""
@@ -73,96 +79,124 @@ class Neighbour:
         return next((one for one in self.plugins if one not in installed), "")
 
 
+# --- what neighbours write -----------------------------------------------------------------------
+
+
+def page_shows_it(folder: Path, _text: str) -> None:
+    """The page of pytest-html holds the text of the failure."""
+    assert HEADLINE in (folder / "page.html").read_text("utf-8")
+
+
+def json_holds_it(folder: Path, _text: str) -> None:
+    """The report of pytest-json-report has the exit code and the text of the one failure."""
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    assert report["exitcode"] == 1
+    assert report["summary"] == {"failed": 1, "passed": 4, "total": 5, "collected": 5}
+    (failed,) = [one for one in report["tests"] if one["outcome"] == "failed"]
+    assert HEADLINE in failed["call"]["longrepr"]
+
+
+def log_holds_it(folder: Path, _text: str) -> None:
+    """The log of pytest-reportlog ends in the exit code and holds the failure."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
+    assert [one["exitstatus"] for one in lines if "exitstatus" in one] == [1]
+    failed: list[Any] = [one for one in lines if one.get("outcome") == "failed"]
+    assert [HEADLINE in json.dumps(one["longrepr"]) for one in failed] == [True]
+
+
+def junit_holds_it(folder: Path, _text: str) -> None:
+    """JUnit counts one failure of five tests, with its text."""
+    suite = ElementTree.parse(folder / "junit.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("5", "1", "0")
+    (failure,) = suite.iter("failure")
+    assert HEADLINE in (failure.text or "")
+
+
+def annotated_once(_folder: Path, text: str) -> None:
+    """GitHub shows one annotation for the one failure."""
+    errors = [line for line in text.splitlines() if line.startswith("::error")]
+    assert [HEADLINE.split(":", maxsplit=1)[0] in line for line in errors] == [True], errors
+
+
+def covered(_folder: Path, text: str) -> None:
+    """pytest-cov prints its table: every line of the tests ran."""
+    assert re.search(r"tests/test_project\.py\s.*\b100%", text), text
+
+
 XDIST, RANDOMLY, RERUNS = "xdist", "randomly", "rerunfailures"
 COV, TIMEOUT, SUGAR = "pytest_cov", "timeout", "sugar"
 HTML = ("metadata", "html_fixtures", "html")
+# The second of two plugins of one package is there before `-p` names it.
+LOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 JSON = ("metadata", "pytest_jsonreport")
+REPORTLOG, ANNOTATE = "pytest_reportlog", "pytest_github_actions_annotate_failures"
+LOOPS = "asyncio_default_fixture_loop_scope = function\n"
+WITHIN = "with subtests.test():\n        assert"
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
+ASYNC = GATE.replace(LAST, f"async {LAST}")
 NEIGHBOURS = [
     Neighbour("alone"),
     # --- plugins -------------------------------------------------------------------------
     Neighbour("xdist", ("-n", "2"), (XDIST,)),
-    Neighbour("xdist-loadfile", ("-n", "2", "--dist", "loadfile"), (XDIST,)),
     Neighbour("xdist-loadgroup", ("-n", "2", "--dist", "loadgroup"), (XDIST,)),
-    Neighbour("xdist-worksteal", ("-n", "2", "--dist", "worksteal"), (XDIST,)),
-    Neighbour("xdist-each", ("--dist", "each", "--tx", "2*popen"), (XDIST,), passed=6),
-    Neighbour("randomly", ("-p", "no:cacheprovider", "--randomly-seed=7"), (RANDOMLY,)),
-    Neighbour("rerunfailures", ("--reruns", "2"), (RERUNS,)),
-    Neighbour("timeout-signal", ("--timeout=100", "--timeout-method=signal"), (TIMEOUT,)),
-    Neighbour("timeout-thread", ("--timeout=100", "--timeout-method=thread"), (TIMEOUT,)),
-    Neighbour("cov", ("--cov=tests", "--cov-report=term", "--cov-branch"), (COV,)),
-    Neighbour("html", ("--html=page.html", "--self-contained-html"), HTML),
-    Neighbour("json-report", ("--json-report", "--json-report-file=report.json"), JSON),
-    Neighbour("reportlog", ("--report-log=log.jsonl",), ("pytest_reportlog",)),
+    Neighbour("randomly", ("--randomly-seed=7",), (RANDOMLY,)),
+    Neighbour("rerunfailures", ("--reruns", "2"), (RERUNS,), counts="1 failed, 4 passed, 2 rerun"),
+    Neighbour("timeout-signal", ("--timeout=300", "--timeout-method=signal"), (TIMEOUT,)),
+    Neighbour("timeout-thread", ("--timeout=300", "--timeout-method=thread"), (TIMEOUT,)),
+    Neighbour("cov", ("--cov=tests", "--cov-branch"), (COV,), check=covered),
+    Neighbour("html", (*LOADED, "--html=page.html", "--self-contained-html"), HTML, check=page_shows_it),
     Neighbour(
-        "annotate-failures",
-        (),
-        ("pytest_github_actions_annotate_failures",),
-        {"GITHUB_ACTIONS": "true"},
+        "json-report",
+        ("--json-report", "--json-report-file=report.json"),
+        JSON,
+        check=json_holds_it,
     ),
-    Neighbour("sugar", (), (SUGAR,)),
+    Neighbour("reportlog", ("--report-log=log.jsonl",), (REPORTLOG,), check=log_holds_it),
+    Neighbour(
+        "annotate-failures", (), (ANNOTATE,), {"GITHUB_ACTIONS": "true"}, check=annotated_once
+    ),
+    Neighbour("sugar", (), (SUGAR,), counts=""),
     Neighbour("instafail", ("--instafail",), ("instafail",)),
-    Neighbour("hypothesis", (), ("hypothesispytest",)),
+    Neighbour("asyncio", (), ("asyncio",), ini=f"{LOOPS}asyncio_mode = auto\n", gate=ASYNC),
+    Neighbour("anyio", (), ("anyio",), ini="anyio_mode = auto\n", gate=ASYNC),
     Neighbour(
-        "asyncio",
-        (),
-        ("asyncio",),
-        ini="asyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n",
+        "subtests",
+        gate=GATE.replace(LAST, LAST.replace("(", "(subtests, ").replace("assert", WITHIN)),
+        counts="",
     ),
-    Neighbour("anyio", (), ("anyio",)),
-    Neighbour("syrupy", (), ("syrupy",)),
-    Neighbour("mock", (), ("pytest_mock",)),
-    Neighbour("order", (), ("pytest_order",)),
-    Neighbour("repeat", ("--count=2",), ("repeat",), passed=6),
-    Neighbour("split", ("--splits=1", "--group=1"), ("pytest-split",)),
-    Neighbour("env", (), ("env",)),
-    Neighbour("dependency", (), ("dependency",)),
-    Neighbour("bdd", (), ("pytest-bdd",)),
+    Neighbour("repeat", ("--count=2",), ("repeat",), counts="2 failed, 8 passed"),
+    # Plugins that add fixtures, markers or an order, and change no report.
+    Neighbour("syrupy", (), ("syrupy", "hypothesispytest", "pytest_mock")),
+    Neighbour(
+        "orders", ("--splits=1", "--group=1"), ("pytest-split", "pytest_order", "dependency", "env")
+    ),
     # --- several at once -----------------------------------------------------------------
+    Neighbour("xdist-randomly-cov", ("-n", "2", "--cov=tests"), (XDIST, RANDOMLY, COV)),
     Neighbour(
-        "xdist-randomly-cov", ("-n", "2", "--cov=tests"), (XDIST, RANDOMLY, COV)
+        "xdist-rerunfailures",
+        ("-n", "2", "--reruns", "1"),
+        (XDIST, RERUNS),
+        counts="1 failed, 4 passed, 1 rerun",
     ),
-    Neighbour("xdist-rerunfailures", ("-n", "2", "--reruns", "2"), (XDIST, RERUNS)),
-    Neighbour(
-        "xdist-html-json",
-        ("-n", "2", "--html=page.html", "--json-report", "--json-report-file=report.json"),
-        (XDIST, *HTML, JSON[1]),
-    ),
-    Neighbour("xdist-sugar", ("-n", "2"), (XDIST, SUGAR)),
-    Neighbour("xdist-timeout", ("-n", "2", "--timeout=100"), (XDIST, TIMEOUT)),
-    Neighbour("rerunfailures-html", ("--reruns", "1", "--html=page.html"), (RERUNS, *HTML)),
+    Neighbour("xdist-html", (*LOADED, "-n", "2", "--html=page.html"), (XDIST, *HTML), check=page_shows_it),
+    Neighbour("xdist-sugar", ("-n", "2"), (XDIST, SUGAR), counts=""),
+    Neighbour("xdist-timeout", ("-n", "2", "--timeout=300"), (XDIST, TIMEOUT)),
     # --- ways of starting pytest ---------------------------------------------------------
     Neighbour("importlib", ("--import-mode=importlib",)),
-    Neighbour("append", ("--import-mode=append",)),
     Neighbour("no-cacheprovider", ("-p", "no:cacheprovider")),
-    Neighbour("no-terminal", ("-p", "no:terminal"), silent=True),
-    Neighbour("strict", ("--strict-markers", "--strict-config")),
-    Neighbour("strict-ini", ini="strict = true\n"),
-    Neighbour("pythonwarnings", env={"PYTHONWARNINGS": "error"}),
-    Neighbour("development-mode", python=("-X", "dev")),
-    Neighbour("optimised", python=("-O", "-W", "ignore::pytest.PytestConfigWarning")),
-    Neighbour("without-docstrings", python=("-OO",)),
-    Neighbour("isolated-interpreter", python=("-s", "-P")),
+    Neighbour("no-terminal", ("-p", "no:terminal"), shows="nothing"),
+    Neighbour("strict", ("--strict-markers", "--strict-config"), ini="xfail_strict = true\n"),
+    Neighbour("python-warnings", env={"PYTHONWARNINGS": "error"}, python=("-X", "dev")),
+    # pytest says itself that plain assertions are off.
+    Neighbour("optimised", ("-W", "ignore::pytest.PytestConfigWarning"), python=("-O",)),
+    Neighbour("no-docstrings", ("-W", "ignore::pytest.PytestConfigWarning"), python=("-OO",)),
     Neighbour("c-locale", env=C_LOCALE),
     Neighbour("plain-assertions", ("--assert=plain",)),
-    Neighbour("no-capture", ("-s",)),
-    Neighbour("capture-sys", ("--capture=sys",)),
-    Neighbour("no-logging", ("-p", "no:logging")),
-    Neighbour("no-warnings", ("-p", "no:warnings")),
-    Neighbour("junit", ("--junitxml=junit.xml",)),
-    Neighbour("doctest", ("--doctest-modules",)),
-    Neighbour("traceback-short", ("--tb=short",)),
-    Neighbour("traceback-native", ("--tb=native",)),
-    Neighbour("traceback-line", ("--tb=line",)),
-    Neighbour("traceback-none", ("--tb=no",), textless=True),
-    Neighbour("quiet", ("-q",)),
-    Neighbour("verbose", ("-vv", "-ra")),
-    Neighbour("exit-first", ("-x",)),
-    Neighbour("stepwise", ("--stepwise",)),
-    Neighbour("failed-first", ("--failed-first",)),
-    Neighbour("setup-show", ("--setup-show",)),
-    Neighbour("durations", ("--durations=5",)),
-    Neighbour("rootdir-config", ("--rootdir=.", "-c", "pytest.ini")),
+    Neighbour("no-capture", ("-s", "-p", "no:logging", "-p", "no:warnings")),
+    Neighbour("junit", ("--junitxml=junit.xml",), check=junit_holds_it),
+    Neighbour("traceback-native", ("--tb=native", "--setup-show", "--durations=3")),
+    Neighbour("traceback-none", ("--tb=no", "-q"), shows="no errors"),
+    Neighbour("verbose", ("-vv", "-ra", "--showlocals")),
 ]
 
 
@@ -173,7 +207,7 @@ class Beside:
         self.pytester, self.neighbour, self.path = pytester, neighbour, pytester.path
         pytester.makeini(f"[pytest]\n{neighbour.ini}")
         pytester.makeconftest(CONFTEST)
-        self.write("tests/test_project.py", GATE)
+        self.write("tests/test_project.py", neighbour.gate)
         for name in ("base", "hot"):
             (self.path / "runs" / name).mkdir(parents=True)
 
@@ -183,14 +217,14 @@ class Beside:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
-    def run(self, model: str, *args: str) -> pytest.RunResult:
+    def run(self, *args: str) -> pytest.RunResult:
         """Run pytest beside the neighbour, every warning an error."""
         loaded = ("calibration", *self.neighbour.plugins)
         return self.pytester.run(
             *(sys.executable, *self.neighbour.python, "-m", "pytest"),
             *(part for one in loaded for part in ("-p", one)),
-            *("-W", "error", f"--calibration-model=runs/{model}"),
-            *("--calibration-report=calibration.json", *self.neighbour.args, *args),
+            *("-W", "error", "--calibration-report=calibration.json"),
+            *(*self.neighbour.args, *args),
         )
 
     @property
@@ -225,43 +259,90 @@ def beside(
 
 def printed(result: pytest.RunResult) -> str:
     """All that a run printed, without colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.str() + result.stderr.str())
+    return re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.str() + "\n" + result.stderr.str())
 
 
-def check_output(beside: Beside, result: pytest.RunResult, summary: str) -> str:
-    """Check the summary, and that nothing warned or broke; return what was printed."""
-    text = printed(result)
+def check_summary(shows: str, text: str, states: set[str]) -> None:
+    """Check that the summary is there once, with these counts, and that nothing warned or broke."""
     assert not re.search(r"INTERNALERROR|Traceback \(most|warnings summary|Warning: ", text), text
-    if not beside.neighbour.silent:
-        assert len(re.findall(r"^[=─\-]+ ?calibration ?[=─\-]+$", text, re.MULTILINE)) == 1, text
-        assert len(re.findall(rf"^{summary}$", text, re.MULTILINE)) == 1, text
-    return text
-
-
-def counted(neighbour: Neighbour, states: list[str]) -> list[str]:
-    """The states that a report shows: one verdict of a test however often it ran."""
-    return sorted(states * (neighbour.passed // 3))
+    if shows == "nothing":
+        assert not text.strip(), text
+        return
+    assert len(re.findall(r"^=+ calibration =+$", text, re.MULTILINE)) == 1, text
+    counted = [set(line.split(", ")) for line in text.splitlines()]
+    assert counted.count(states) == 1, text
 
 
 @pytest.mark.parametrize("beside", NEIGHBOURS, indirect=True, ids=lambda one: one.name)
 def test_gate_beside_a_neighbour(beside: Beside) -> None:
-    """Recorded, held, broken: the same verdicts, exit codes, text and items as without it."""
+    """Recorded, held, broken: verdicts, exit codes, texts and counts are those of pytest alone."""
     neighbour = beside.neighbour
-    recorded = beside.run("base", "--calibration-record")
+    recorded = beside.run("--calibration-model=runs/base", "--calibration-record")
     assert recorded.ret == 0, printed(recorded)
-    assert sorted(Path(name).suffix for name in beside.baselines) == [".npz", ".yaml"]
+    if neighbour.name != "repeat":
+        check_summary(neighbour.shows, printed(recorded), {"1 passed", "1 recorded"})
     stored = beside.baselines
+    assert sorted(Path(name).suffix for name in stored) == [".npz", ".yaml"]
 
-    held = beside.run("base")
-    assert held.ret == 0, printed(held)
-    check_output(beside, held, "2 passed")
-    assert beside.states() == ["passed", "passed"]
-    if not neighbour.silent and "sugar" not in neighbour.name:
-        assert re.search(rf"\b{neighbour.passed} passed in ", printed(held)), printed(held)
-
-    broken = beside.run("hot")
-    assert broken.ret == 1, printed(broken)
-    text = check_output(beside, broken, "1 passed, 1 regressed")
-    assert neighbour.silent or neighbour.textless or HEADLINE in text, text
-    assert beside.states() == ["passed", "regressed"]
+    judged = beside.run("--calibration-model=runs/base", "--calibration-model=runs/hot")
+    text = printed(judged)
+    assert judged.ret == 1, text
+    times = 2 if neighbour.name == "repeat" else 1
+    check_summary(neighbour.shows, text, {f"{3 * times} passed", f"{times} regressed"})
+    assert beside.states() == times * ["passed", "passed", "passed"] + times * ["regressed"]
+    assert (HEADLINE in text) == (neighbour.shows == "all"), text
+    if neighbour.counts and neighbour.shows != "nothing":
+        assert re.search(rf"^=* ?{neighbour.counts} in ", text, re.MULTILINE), text
     assert beside.baselines == stored
+    neighbour.check(beside.path, text)
+
+
+@pytest.mark.parametrize("method", ["signal", "thread"])
+def test_a_run_that_times_out_records_nothing(beside: Beside, method: str) -> None:
+    """A test stopped by pytest-timeout while the model is asked is red, and nothing is written."""
+    if "timeout" not in entry_points(group="pytest11").names:
+        pytest.skip("pytest-timeout is not installed: tox -e neighbours")
+    beside.write(
+        "conftest.py",
+        CONFTEST.replace("return FakeModel(", "return Slow(")
+        + """
+import time
+
+class Slow(FakeModel):
+    def next_token(self, *args, **kwargs):
+        time.sleep(60)
+""",
+    )
+    result = beside.run(
+        *("-p", "timeout", "--timeout=5", f"--timeout-method={method}"),
+        *("--calibration-model=runs/base", "--calibration-record"),
+    )
+    assert result.ret == 1
+    assert "Timeout" in printed(result)
+    assert beside.baselines == {}
+
+
+def test_optimised_python_keeps_our_assertions_and_drops_plain_ones(beside: Beside) -> None:
+    """Under ``python -O`` what this package asserts still fails, where ``assert`` does not."""
+    beside.write(
+        "tests/test_project.py",
+        """
+from pytest_calibration import *
+
+ALL = ([1.0] * 200, [False] * 200)
+
+def wrong():
+    return Predictions.from_confidence(*ALL)
+
+def test_ece(): assert_ece_below(wrong(), 0.1)
+def test_metric(): assert_metric_below(wrong(), "brier", 0.1)
+def test_accuracy(): assert_accuracy_above(wrong(), 0.1)
+def test_overconfident(): assert_not_overconfident(wrong(), 0.1)
+def test_plain(): assert False
+""",
+    )
+    (beside.path / "conftest.py").unlink()
+    object.__setattr__(beside.neighbour, "python", ("-O",))
+    result = beside.run("-W", "ignore::pytest.PytestConfigWarning")
+    assert result.ret == 1
+    assert re.search(r"^=+ 4 failed, 1 passed in ", printed(result), re.MULTILINE), printed(result)
