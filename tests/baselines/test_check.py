@@ -304,6 +304,9 @@ def test_a_limit_compares_the_items_both_sides_have(tmp_path: Path) -> None:
     v = compare_ece_with_stored(other, store, Strictness(0.5), bins=15)
     assert v.state is State.NOT_COMPARABLE
     assert v.reason.startswith("the items are not the same: 0 of the 100 items here")
+    assert v.measurement == measure(other, bins=15)
+    assert (v.n, v.candidate_n, v.baseline_n, v.against) == (100, 100, 2000, "baseline")
+    assert (v.candidate, v.past[-1].n) == (other, 2000)
 
 
 def test_the_tolerance_behind_a_limit_is_told(tmp_path: Path) -> None:

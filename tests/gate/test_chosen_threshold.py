@@ -92,6 +92,20 @@ def test_none_is_said_with_the_number_that_would_do() -> None:
     assert sum(one is not None for one in again) >= 10
 
 
+def test_the_number_that_would_do_by_hand() -> None:
+    """((z of alpha / 2)·sqrt(w(1 - w)) + z_0.8·sqrt(q(1 - q)))² / (1 - w - q)², q drawn to 1/2.
+
+    Of 100 answers at one confidence 8 are wrong: q = 9 / 102.
+    """
+    found = choose_threshold(of(np.full(100, 0.9), np.arange(100) >= 8), 0.9)
+    assert found.chosen is None
+    q = 9 / 102
+    root = 1.959964 * math.sqrt(0.09) + 0.841621 * math.sqrt(q * (1 - q))
+    assert found.n_needed == pytest.approx((root / (0.1 - q)) ** 2, abs=1)
+    # All right: two starts of ceil(log 0.05 / log 0.9) = 29 answers; more than there are.
+    assert choose_threshold(of(np.full(20, 0.9), [True] * 20), 0.9).n_needed == 58
+
+
 def test_a_model_that_guesses_has_none() -> None:
     """Confidence that tells nothing: no threshold holds, and no number of items is promised."""
     rng = np.random.default_rng(2)
