@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -63,6 +64,19 @@ def test_what_is_said_of_the_threshold_is_counted() -> None:
     assert (chosen.n, chosen.wrong) == (which.sum(), (~p.correct[which]).sum())
     assert (chosen.coverage, chosen.precision) == (which.mean(), p.correct[which].mean())
     assert np.float32(float(f"{chosen.threshold:.9g}")) == np.float32(chosen.threshold)
+
+
+def test_the_thresholds_that_are_tested_lie_a_tenth_apart() -> None:
+    """From the 59 answers that can show 0.95 on, to all: each has at most a tenth more, rounded up.
+
+    STARTS says where the level is spent: at 2 and 8 times that number.
+    """
+    counts = chosen_threshold._Tests.of(drawn(3000, 3)[1], 0.95, 0.05).counts.tolist()
+    assert (counts[0], counts[-1]) == (59, 3000)
+    for few, more in itertools.pairwise(counts):
+        assert few < more <= math.ceil(1.1 * few)
+    # ln(3000 / 59) / ln 1.1 steps, fewer by what is rounded up.
+    assert 30 < len(counts) <= math.log(3000 / 59) / math.log(1.1) + 2
 
 
 def test_equal_confidences_stay_together() -> None:

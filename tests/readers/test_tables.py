@@ -400,6 +400,14 @@ def test_what_is_wrong_in_a_csv_is_named(tmp_path: Path, text: str | bytes, mess
     assert str(caught.value).startswith(str(path))
 
 
+@pytest.mark.parametrize("word", ["NA", "N/A", "#N/A", "<NA>", "nan", "NaN", "NaT"])
+def test_what_may_stand_for_a_missing_value_is_asked_about(tmp_path: Path, word: str) -> None:
+    """As R, pandas and Excel write it; a group may also be called so."""
+    path = written(tmp_path, "p.csv", f"confidence,correct,group\n.9,1,{word}\n")
+    with pytest.raises(PredictionsError, match=f"'{word}' may stand for a missing value"):
+        read_predictions(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
