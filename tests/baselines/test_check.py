@@ -296,6 +296,13 @@ def test_a_limit_compares_the_items_both_sides_have(tmp_path: Path) -> None:
     v = compare_ece_with_stored(OVER.limited(500), store, Strictness(0.5), bins=15)
     assert v.baseline is not None
     assert v.measurement.n == v.baseline.n == 500
+    assert (v.candidate_n, v.baseline_n, v.against, v.tolerance) == (500, 2000, "baseline", 0.5)
+    assert v.candidate is not None
+    assert v.baseline_items is not None
+    assert set(v.candidate.item_ids) == set(v.baseline_items.item_ids)
+    record = store.find("exact")
+    assert record is not None
+    assert (v.past[-1].n, v.sharpness_before) == (2000, record.sharpness)
     assert any("500 of the 500 items here are among the baseline's 2,000" in n for n in v.cautions)
     logits, labels = four_way(100, 1)
     other = Predictions.from_logits(
