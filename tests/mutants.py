@@ -13,6 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -63,6 +64,7 @@ class Mutant:
         parts = (self.path, self.definition, self.before, self.after, self.occurrence)
         return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
 
+    @cached_property
     def code(self) -> str | None:
         """Return the file with the change; nothing where no other program comes of it.
 
@@ -71,18 +73,23 @@ class Mutant:
         changed = self.tree.deep_replace(self.node, self.changed)
         assert isinstance(changed, cst.Module)
         try:
-            same = ast.dump(ast.parse(self.tree.code)) == ast.dump(ast.parse(changed.code))
             compile(changed.code, self.path, "exec")
         except SyntaxError:
             return None
-        return None if same else changed.code
+        return None if _shape(changed.code) == _shape(self.tree.code) else changed.code
 
     def diff(self) -> str:
         """Return what is changed, as a diff."""
         lines = difflib.unified_diff(
-            self.tree.code.splitlines(), (self.code() or "").splitlines(), lineterm="", n=1
+            self.tree.code.splitlines(), (self.code or "").splitlines(), lineterm="", n=1
         )
         return "\n".join(list(lines)[2:])
+
+
+@lru_cache(maxsize=2)
+def _shape(code: str) -> str:
+    """Return what tells one program from another, whatever its layout."""
+    return ast.dump(ast.parse(code))
 
 
 class _Places(MutationVisitor):
@@ -159,5 +166,5 @@ def sample(found: Mapping[str, Sequence[Mutant]], size: int, seed: str) -> list[
         order = sorted(
             found[room], key=lambda m: hashlib.sha256(f"{seed} {m.key}".encode()).digest()
         )
-        drawn += islice((mutant for mutant in order if mutant.code() is not None), many)
+        drawn += islice((mutant for mutant in order if mutant.code is not None), many)
     return drawn

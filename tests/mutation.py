@@ -8,7 +8,7 @@ the slow. Which tests run a line is measured first, and again when they or what 
 A mutant is *killed* when a test fails, *timed out* when the tests take many times what they take
 without it (which counts as killed), *equivalent* when `equivalent_mutants.yaml` says why nothing
 comes of it, and *survived* otherwise. What is known is kept in ``.mutation/``, so that a run that
-was stopped goes on; what survived is tried again by each run.
+was stopped goes on; what survived is tried again by each run, unless it is equivalent.
 
 Exit code 1 where fewer than 90 % of those that are not equivalent are killed.
 """
@@ -28,7 +28,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,7 @@ TIMES: Final = 5.0
 SLACK: Final = 30.0
 WAIT: Final = 900.0
 """The clock's limit for one run, for tests that wait rather than work."""
+FAILED: Final = "failed-test"
 PRELOADED: Final = ("numpy", "hypothesis", "yaml", "msgspec", "jinja2", "_pytest.pytester")
 OPTIONS: Final = (
     *("-q", "--hypothesis-profile=few", "-p", "no:cacheprovider"),
@@ -67,15 +68,24 @@ OPTIONS: Final = (
 
 
 class Chosen:
-    """A plugin of pytest: of what is collected, only these tests are run, in this order."""
+    """A plugin of pytest: of what is collected, only these tests are run, in this order.
 
-    def __init__(self, tests: Sequence[str]) -> None:
+    The name of one that fails is written into a file.
+    """
+
+    def __init__(self, tests: Sequence[str], failed: Path) -> None:
         self.place = {test: place for place, test in enumerate(tests)}
+        self.failed = failed
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep what was chosen."""
         items[:] = [item for item in items if item.nodeid in self.place]
         items.sort(key=lambda item: self.place[item.nodeid])
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Say which test has failed."""
+        if report.failed:
+            self.failed.write_text(report.nodeid)
 
 
 class Measured:
@@ -155,7 +165,7 @@ def attempt(tree: Path, tests: Sequence[str], seconds: float) -> None:
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     named = dict.fromkeys(test.partition("::")[0] for test in tests)
-    code = pytest.main([*OPTIONS, "-x", *named], plugins=[Chosen(tests)])
+    code = pytest.main([*OPTIONS, "-x", *named], plugins=[Chosen(tests, tree / FAILED)])
     if code == pytest.ExitCode.OK:
         assert _loaded_from(tree), sys.modules[PACKAGE].__file__
     os._exit(code)
@@ -230,8 +240,10 @@ class Coverage:
         """Say whether neither the file nor what it runs has changed since it was measured."""
         if not self._kept(file).is_file():
             return False
-        digests = json.loads(self._kept(file).read_text())["digests"]
-        return all(digest(ROOT / path) == known for path, known in digests.items())
+        kept = json.loads(self._kept(file).read_text())
+        # Of a file that is merely imported, no line is run by a test.
+        run = {path for path, lines in kept["lines"].items() if any(any(t) for t in lines.values())}
+        return all(digest(ROOT / path) == kept["digests"][path] for path in (file, *run))
 
     def measure(self, processes: Processes, file: str) -> None:
         """Run a file of tests, unless what it runs is known."""
@@ -244,7 +256,7 @@ class Coverage:
             if not result.is_file():
                 raise SystemExit(f"{file}: its tests did not end without a mutant")
             known = json.loads(result.read_text())
-        known["digests"] = {path: digest(ROOT / path) for path in (file, *known["lines"])}
+            known["digests"] = {path: digest(tree / path) for path in (file, *known["lines"])}
         self._kept(file).write_text(json.dumps(known))
         print(
             f"{file}: {len(known['seconds'])} tests, {sum(known['seconds'].values()):.1f} s",
@@ -254,11 +266,12 @@ class Coverage:
     def read(self, file: str) -> None:
         """Add what is known of a file of tests."""
         known = json.loads(self._kept(file).read_text())
-        self.seconds |= known["seconds"]
+        failed = set(known["failed"])
+        self.seconds |= {test: s for test, s in known["seconds"].items() if test not in failed}
         self.failed += known["failed"]
         for path, lines in known["lines"].items():
             for line, tests in lines.items():
-                self.lines[path][int(line)].update(tests)
+                self.lines[path][int(line)].update(set(tests) - failed)
 
     def tests(self, mutant: Mutant) -> tuple[list[str], list[str]]:
         """Return the tests that run the lines of a mutant: those of its room, and the others.
@@ -266,8 +279,10 @@ class Coverage:
         What is run as the file is imported is run by all tests that run anything of the file.
         """
         lines = self.lines[mutant.path]
-        found = set().union(*(lines[line] for line in range(mutant.first, mutant.last + 1))) - {""}
-        found = found or set().union(*lines.values()) - {""}
+        found = set().union(*(lines[line] for line in range(mutant.first, mutant.last + 1)))
+        if not found or "" in found:
+            found = set().union(*lines.values())
+        found.discard("")
         own = (f"tests/{mutant.room}/", f"tests/test_{mutant.room}.py")
         near = {test for test in found if test.startswith(own)}
         files = {test.partition("::")[0] for test in near}
@@ -302,12 +317,14 @@ class Result:
         tests: how many tests were chosen for it.
         seconds: how long they took, by the clock.
         file: the digest of the file it changes.
+        by: the test that failed; empty where none did, or where none could be run.
     """
 
     outcome: str
     tests: int
     seconds: float
     file: str
+    by: str = ""
 
 
 def tried(mutant: Mutant, coverage: Coverage, processes: Processes) -> Result:
@@ -316,7 +333,10 @@ def tried(mutant: Mutant, coverage: Coverage, processes: Processes) -> Result:
     chosen = coverage.tests(mutant)
     outcome = "survived"
     with processes.tree() as tree:
-        (tree / mutant.path).write_text(mutant.code() or "")
+        path = tree / mutant.path
+        content, times, known = path.read_bytes(), path.stat(), digest(path)
+        path.write_text(mutant.code or "")
+        (tree / FAILED).write_text("")
         try:
             for tests in chosen:
                 limit = SLACK + TIMES * sum(coverage.seconds[test] for test in tests)
@@ -326,10 +346,11 @@ def tried(mutant: Mutant, coverage: Coverage, processes: Processes) -> Result:
                     outcome = "timed out" if code is None else "killed"
                     break
         finally:
+            path.write_bytes(content)
             # With its old time, which fits what is compiled of it.
-            shutil.copy2(ROOT / mutant.path, tree / mutant.path)
-    seconds = time.monotonic() - started
-    return Result(outcome, sum(map(len, chosen)), seconds, digest(ROOT / mutant.path))
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        by = (tree / FAILED).read_text()
+    return Result(outcome, sum(map(len, chosen)), time.monotonic() - started, known, by)
 
 
 class Results:
@@ -349,14 +370,12 @@ class Results:
         with self.path.open("a") as file:
             file.write(json.dumps([mutant.key, vars(result)]) + "\n")
 
-    def settled(self, mutant: Mutant) -> bool:
-        """Say whether a mutant was killed, and its file is as it was then."""
+    def settled(self, mutant: Mutant, equivalent: Container[str]) -> bool:
+        """Say whether a mutant was killed, or survived as it must, in the file as it is."""
         known = self.known.get(mutant.key)
-        return (
-            known is not None
-            and known.outcome != "survived"
-            and known.file == digest(ROOT / mutant.path)
-        )
+        if known is None or known.file != digest(ROOT / mutant.path):
+            return False
+        return known.outcome != "survived" or mutant.key in equivalent
 
 
 def equivalents(found: Sequence[Mutant]) -> set[str]:
@@ -390,6 +409,28 @@ def table(drawn: Sequence[Mutant], found: Counter[str], outcomes: dict[str, str]
     return "\n".join(lines)
 
 
+def _try_all(drawn: Sequence[Mutant], results: Results, many: int) -> None:
+    """Measure the tests, and try the mutants of which it is not known whether they are killed."""
+    started = time.monotonic()
+    processes, coverage = Processes(many), Coverage()
+    with ThreadPoolExecutor(many) as pool:
+        try:
+            list(pool.map(lambda file: coverage.measure(processes, file), test_files()))
+            for file in test_files():
+                coverage.read(file)
+            for test in coverage.failed:
+                print(f"left out, since it fails without a mutant: {test}")
+            took = time.monotonic() - started
+            print(f"{len(coverage.seconds):,} tests measured, {took:.0f} s", flush=True)
+            left = {pool.submit(tried, m, coverage, processes): m for m in drawn}
+            for done in as_completed(left):
+                results.add(left[done], done.result())
+                print(_told(left[done], done.result()), flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def run(argv: list[str] | None = None) -> int:
     """Test mutants; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -401,48 +442,34 @@ def run(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     started = time.monotonic()
     KEPT.mkdir(exist_ok=True)
-    found = {room: list(mutants(ROOT, room)) for room in options.room or ROOMS}
-    drawn = sample(found, options.mutants, options.seed)
+    found = {room: list(mutants(ROOT, room)) for room in ROOMS}
     equivalent = equivalents([mutant for room in found.values() for mutant in room])
+    found = {room: found[room] for room in options.room or ROOMS}
+    drawn = sample(found, options.mutants, options.seed)
     if options.again:
         (KEPT / "results.jsonl").unlink(missing_ok=True)
     results = Results()
-    processes = Processes(options.processes)
-    coverage = Coverage()
-    with ThreadPoolExecutor(options.processes) as pool:
-        list(pool.map(lambda file: coverage.measure(processes, file), test_files()))
-        for file in test_files():
-            coverage.read(file)
-        if coverage.failed:
-            raise SystemExit(f"fails without a mutant: {', '.join(coverage.failed)}")
-        print(
-            f"{len(coverage.seconds):,} tests measured, {time.monotonic() - started:.0f} s",
-            flush=True,
-        )
-        left = {
-            pool.submit(tried, m, coverage, processes): m for m in drawn if not results.settled(m)
-        }
-        print(f"{len(drawn)} mutants, {len(drawn) - len(left)} known as killed", flush=True)
-        for done in as_completed(left):
-            results.add(left[done], done.result())
-            print(_told(left[done], done.result()), flush=True)
+    left = [mutant for mutant in drawn if not results.settled(mutant, equivalent)]
+    print(f"{len(drawn)} mutants, {len(drawn) - len(left)} known from earlier runs", flush=True)
+    if left:
+        _try_all(left, results, options.processes)
     outcomes = {m.key: results.known[m.key].outcome for m in drawn}
     for key in outcomes.keys() & equivalent:
         outcomes[key] = "equivalent" if outcomes[key] == "survived" else outcomes[key]
     for mutant in drawn:
         if outcomes[mutant.key] == "survived":
             print(f"\n{_told(mutant, results.known[mutant.key])}\n{mutant.diff()}")
+    counts = Counter(outcomes.values())
     print("\n" + table(drawn, Counter({room: len(all_) for room, all_ in found.items()}), outcomes))
-    survived = Counter(outcomes.values())["survived"]
-    judged = len(drawn) - Counter(outcomes.values())["equivalent"]
-    rate = 1 - survived / max(judged, 1)
+    rate = 1 - counts["survived"] / max(len(drawn) - counts["equivalent"], 1)
     print(f"seed {options.seed}: {rate:.1%} killed, in {time.monotonic() - started:.0f} s")
     return int(rate < ENOUGH)
 
 
 def _told(mutant: Mutant, result: Result) -> str:
     place = f"{mutant.path}:{mutant.first} {mutant.definition}"
-    return f"{result.outcome:<10}{result.seconds:>6.1f} s {result.tests:>5} tests  {place}"
+    by = f"  by {result.by}" if result.by else ""
+    return f"{result.outcome:<10}{result.seconds:>6.1f} s {result.tests:>5} tests  {place}{by}"
 
 
 if __name__ == "__main__":

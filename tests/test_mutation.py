@@ -43,7 +43,7 @@ def test_constants_and_properties_are_changed(root: Path) -> None:
     found = changes(root)
     assert ("", "50", "51") in found
     less = found["Gate.fails", "< LEAST", "<= LEAST"]
-    assert less.code() == SOURCE.replace("<", "<=")
+    assert less.code == SOURCE.replace("<", "<=")
     assert (less.path, less.first, less.room) == ("pytest_calibration/gate/rule.py", 10, "gate")
 
 
@@ -64,7 +64,7 @@ def test_equal_changes_of_one_definition_have_keys_of_their_own(root: Path) -> N
     """The second `1` of a line is another mutant than the first."""
     path = root / "pytest_calibration" / "gate" / "rule.py"
     path.write_text("PAIR = (1, 1)\n")
-    codes = {m.key: m.code() for m in mutants.mutants(root, "gate") if m.after == "2"}
+    codes = {m.key: m.code for m in mutants.mutants(root, "gate") if m.after == "2"}
     assert sorted(map(str, codes.values())) == ["PAIR = (1, 2)\n", "PAIR = (2, 1)\n"]
 
 
@@ -73,7 +73,7 @@ def test_what_is_no_other_program_is_not_drawn(root: Path) -> None:
     path = root / "pytest_calibration" / "gate" / "rule.py"
     path.write_text("for _ in range(3):\n    break\n")
     found = list(mutants.mutants(root, "gate"))
-    refused = [mutant for mutant in found if mutant.code() is None]
+    refused = [mutant for mutant in found if mutant.code is None]
     assert [mutant.after for mutant in refused] == ["return"]
     assert not set(refused) & set(sample({"gate": found}, len(found), "0"))
 

@@ -122,7 +122,7 @@ def all_series(
         HistoryError: there is no such probe or run.
     """
     lines = list(lines)
-    folders = {run_of(line.model, line.revision) for line in lines} - {""}
+    folders = {run_of(line.model, line.revision) for line in lines}
     single = [line for line in lines if not _run(line, folders)]
     branches = _branches(single)
     groups: dict[tuple[str, str], list[Line]] = {}

@@ -296,6 +296,13 @@ def test_a_limit_compares_the_items_both_sides_have(tmp_path: Path) -> None:
     v = compare_ece_with_stored(OVER.limited(500), store, Strictness(0.5), bins=15)
     assert v.baseline is not None
     assert v.measurement.n == v.baseline.n == 500
+    assert (v.candidate_n, v.baseline_n, v.against, v.tolerance) == (500, 2000, "baseline", 0.5)
+    assert v.candidate is not None
+    assert v.baseline_items is not None
+    assert set(v.candidate.item_ids) == set(v.baseline_items.item_ids)
+    record = store.find("exact")
+    assert record is not None
+    assert (v.past[-1].n, v.sharpness_before) == (2000, record.sharpness)
     assert any("500 of the 500 items here are among the baseline's 2,000" in n for n in v.cautions)
     logits, labels = four_way(100, 1)
     other = Predictions.from_logits(
@@ -304,6 +311,9 @@ def test_a_limit_compares_the_items_both_sides_have(tmp_path: Path) -> None:
     v = compare_ece_with_stored(other, store, Strictness(0.5), bins=15)
     assert v.state is State.NOT_COMPARABLE
     assert v.reason.startswith("the items are not the same: 0 of the 100 items here")
+    assert v.measurement == measure(other, bins=15)
+    assert (v.n, v.candidate_n, v.baseline_n, v.against) == (100, 100, 2000, "baseline")
+    assert (v.candidate, v.past[-1].n) == (other, 2000)
 
 
 def test_the_tolerance_behind_a_limit_is_told(tmp_path: Path) -> None:

@@ -135,6 +135,12 @@ def test_plan_at_a_threshold_is_arithmetic(command) -> None:
     assert not plan_at(needed - 10, point).decides
 
 
+def test_a_plan_of_few_answers_sees_no_fall_beyond_all_of_it() -> None:
+    """A share falls by 1 at most."""
+    few = plan_at(3, OperatingPoint(0.9))
+    assert (few.precision_visible, few.coverage_visible, few.decides) == (1.0, 1.0, False)
+
+
 def test_plan_takes_coverage_and_precision_from_a_record(command, stored) -> None:
     """Those of its items, with one right and one wrong answer more for precision."""
     p = sure()

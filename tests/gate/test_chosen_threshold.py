@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -65,6 +66,19 @@ def test_what_is_said_of_the_threshold_is_counted() -> None:
     assert np.float32(float(f"{chosen.threshold:.9g}")) == np.float32(chosen.threshold)
 
 
+def test_the_thresholds_that_are_tested_lie_a_tenth_apart() -> None:
+    """From the 59 answers that can show 0.95 on, to all: each has at most a tenth more, rounded up.
+
+    STARTS says where the level is spent: at 2 and 8 times that number.
+    """
+    counts = chosen_threshold._Tests.of(drawn(3000, 3)[1], 0.95, 0.05).counts.tolist()
+    assert (counts[0], counts[-1]) == (59, 3000)
+    for few, more in itertools.pairwise(counts):
+        assert few < more <= math.ceil(1.1 * few)
+    # ln(3000 / 59) / ln 1.1 steps, fewer by what is rounded up.
+    assert 30 < len(counts) <= math.log(3000 / 59) / math.log(1.1) + 2
+
+
 def test_equal_confidences_stay_together() -> None:
     """A threshold is one of the stated numbers, and has all answers that state it."""
     rng = np.random.default_rng(1)
@@ -90,6 +104,20 @@ def test_none_is_said_with_the_number_that_would_do() -> None:
     assert few.n_needed > 150
     again = [choose_threshold(drawn(few.n_needed, seed)[1], 0.95).chosen for seed in range(20)]
     assert sum(one is not None for one in again) >= 10
+
+
+def test_the_number_that_would_do_by_hand() -> None:
+    """((z of alpha / 2)·sqrt(w(1 - w)) + z_0.8·sqrt(q(1 - q)))² / (1 - w - q)², q drawn to 1/2.
+
+    Of 100 answers at one confidence 8 are wrong: q = 9 / 102.
+    """
+    found = choose_threshold(of(np.full(100, 0.9), np.arange(100) >= 8), 0.9)
+    assert found.chosen is None
+    q = 9 / 102
+    root = 1.959964 * math.sqrt(0.09) + 0.841621 * math.sqrt(q * (1 - q))
+    assert found.n_needed == pytest.approx((root / (0.1 - q)) ** 2, abs=1)
+    # All right: two starts of ceil(log 0.05 / log 0.9) = 29 answers; more than there are.
+    assert choose_threshold(of(np.full(20, 0.9), [True] * 20), 0.9).n_needed == 58
 
 
 def test_a_model_that_guesses_has_none() -> None:

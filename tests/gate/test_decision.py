@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from known_calibration import two_runs
 
-from pytest_calibration.gate.components import Paired
-from pytest_calibration.gate.decision import State, decide
+from pytest_calibration.gate.components import Component, Paired
+from pytest_calibration.gate.decision import State, decide, p_value_of
 from pytest_calibration.gate.strictness import Strictness
 from pytest_calibration.gate.verdict import compare
 from pytest_calibration.predictions import Predictions
@@ -80,6 +83,38 @@ def test_the_p_value_is_the_false_alarm_rate_at_the_clearest_worsening() -> None
     fired = decide(Paired.of(*two_runs(1000, 3, 2.0)))
     assert fired.state is State.REGRESSED
     assert fired.p_value <= 0.0075
+
+
+def test_the_p_value_is_the_clearest_tail_over_its_share() -> None:
+    """P(Z > 2 + 1) of a worsening two errors beyond a tolerance of one error; twice if two-sided.
+
+    Each kind of component may raise a share of the false alarms, so that its tail counts
+    1 / share times; the smaller of both counts, and never more than 1.
+    """
+    accuracy = Component("accuracy", 0.8, 0.74, 0.06, 0.02, math.nan, 0.02)
+    confident = Component("confident answers", 0.0, 0.06, 0.06, 0.02, math.nan, 0.02)
+    # Of ten million units, Student's quantiles are the normal ones.
+    units, tail = 10**7, NormalDist().cdf(-3)
+    for share in (0.25, 0.75, 1.0):
+        assert p_value_of(((accuracy,), share), units=units) == pytest.approx(tail / share)
+        assert p_value_of(((confident,), share), units=units) == pytest.approx(2 * tail / share)
+    both = p_value_of(((accuracy,), 0.75), ((confident,), 0.25), units=units)
+    assert both == pytest.approx(tail / 0.75)
+    assert p_value_of(((confident,), 0.25), ((accuracy,), 0.75), units=units) == both
+    assert p_value_of(((accuracy,), tail / 2), units=units) == 1.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"unavailable": "few"}, {"grew": False}, {"standard_error": 0.0}, {"worsening": math.nan}],
+    ids=str,
+)
+def test_what_cannot_get_worse_says_nothing_of_chance(change: dict[str, Any]) -> None:
+    """A component that does not apply, did not grow, or has no error leaves the p-value at 1."""
+    clear = Component("accuracy", 0.8, 0.2, 0.6, 0.02, math.nan, 0.02)
+    assert p_value_of(((clear,), 1.0), units=1000) < 1e-6
+    assert p_value_of(((replace(clear, **change),), 1.0), units=1000) == 1.0
+    assert p_value_of(((clear,), 0.0), units=1000) == 1.0
 
 
 @pytest.mark.parametrize(("n", "allowed"), [(150, 0.02), (1000, 0.0075)])

@@ -13,7 +13,13 @@ from known_calibration import two_runs
 
 from pytest_calibration.gate.components import Component, Paired, gap_component
 from pytest_calibration.gate.decision import State, decide
-from pytest_calibration.gate.power import bound_quantile, false_alarm_rate, smallest_visible
+from pytest_calibration.gate.power import (
+    RELATIVE_ERRORS,
+    bound_quantile,
+    false_alarm_rate,
+    scaled,
+    smallest_visible,
+)
 from pytest_calibration.uncertainty.quantiles import upper_quantile
 
 
@@ -48,6 +54,29 @@ def test_a_shift_of_the_smallest_visible_size_is_seen_in_four_of_five_runs() -> 
         )
         fired += gap_component(pair, tolerance, z).fired
     assert fired / trials == pytest.approx(0.80, abs=0.05)
+
+
+def test_what_more_units_are_expected_to_show_by_hand() -> None:
+    """Errors fall with the root of the number, to that of three changed answers at least.
+
+    The cross-fitted ECE applies from 500 units on: until then its error is 1.6 of the signed gap's.
+    """
+    few = [
+        Component("signed gap", 0, 0, 0, 0.02, 0, 0.02),
+        Component("accuracy", 0, 0, 0, 1e-5, 0, 0.02),
+        Component("cross-fitted ECE", 0, 0, 0, math.nan, 0, 0.02, unavailable="few units"),
+        Component("slope", 0, 0, 0, math.nan, 0, 0.02, unavailable="all are equal"),
+    ]
+    gap, accuracy, ece, slope = scaled(few, 300, 1200)
+    assert gap.standard_error == pytest.approx(0.01)
+    assert accuracy.standard_error == pytest.approx(math.sqrt(3) / 1200)
+    assert (ece.unavailable, ece.standard_error) == ("", pytest.approx(0.016))
+    assert RELATIVE_ERRORS["cross-fitted ECE"] == 1.6
+    assert slope.unavailable
+    assert [c.unavailable for c in scaled(few, 300, 499)][2] == "few units"
+    assert [c.unavailable for c in scaled(few, 300, 500)][2] == ""
+    # Four items to a unit: three changed answers among four times as many.
+    assert scaled(few, 300, 1200, 4.0)[1].standard_error == pytest.approx(math.sqrt(3) / 4800)
 
 
 # --- false alarms -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from histories import write_history
 
 from pytest_calibration.history.best import Best, best_checkpoint, deciding
 from pytest_calibration.history.checkpoints import Checkpoint
+from pytest_calibration.history.drift_sentences import _several
 from pytest_calibration.history.file import History
 from pytest_calibration.history.lines import Line
 from pytest_calibration.history.series import Series, all_series
@@ -47,6 +48,30 @@ def test_the_smallest_error_of_those_that_are_accurate(tmp_path: Path) -> None:
     series, best = best_of(file)
     assert series.label(best.place) == "2"
     assert (best.less_accurate, best.paired, best.metric) == ((0,), True, "cross_fitted_ece")
+
+
+@pytest.mark.parametrize(
+    ("alike", "less", "told"),
+    [
+        ((0, 1), (), "checkpoints 1 and 2"),
+        ((0, 2), (), "checkpoints 1 and 3"),
+        ((0, 1, 2), (), "checkpoints 1 to 3"),
+        ((2, 3, 4, 5), (0,), "checkpoints 3 to 6"),
+        # One between them is not as accurate, or differs.
+        ((0, 2, 3), (1,), "checkpoints 1, 3 and 4"),
+        ((0, 2, 3), (), "checkpoints 1, 3 and 4"),
+        ((0, 2, 4, 5), (), "checkpoints 1, 3, 5 and 6"),
+        ((0, 2, 3, 4, 6, 8), (), "checkpoints 1, 3, 4, 5, 7 and 9"),
+        ((0, 2, 3, 4, 6, 7, 8), (), "checkpoints 1, 3, 4, 5, 7 and 2 more"),
+    ],
+)
+def test_those_that_are_alike_are_named(
+    tmp_path: Path, alike: tuple[int, ...], less: tuple[int, ...], told: str
+) -> None:
+    """In a row as a range, else up to six by name."""
+    (series,) = all_series(course(tmp_path, *[model(0.8, 800)] * 9).read())
+    best = Best("ece", alike[0], alike, alike[0], less, True, 0.05)
+    assert _several(series, best) == told
 
 
 def test_what_differs_by_less_than_chance_cannot_be_told_apart(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
+import pytest
 from histories import at_gap, write_history
 
 from pytest_calibration.gate.decision import State
@@ -16,7 +18,7 @@ from pytest_calibration.gate.verdict import compare
 from pytest_calibration.history.comparing import TWO_SIDED, compare_items, compare_numbers, error_of
 from pytest_calibration.history.drift import Drift, judge_all
 from pytest_calibration.history.file import History
-from pytest_calibration.history.lines import Line
+from pytest_calibration.history.lines import Line, Number
 from pytest_calibration.history.series import all_series
 from pytest_calibration.predictions import Predictions
 
@@ -66,6 +68,58 @@ def test_a_gap_that_only_changes_sides_is_no_worsening() -> None:
     first, later = Line.of(at_gap(-0.1), model="a"), Line.of(at_gap(0.1), model="b")
     gap = compare_numbers(later, first, Strictness()).components[0]
     assert (gap.fired, round(gap.worsening, 6)) == (False, 0.2)
+
+
+def only_gap(gap: float) -> Line:
+    """A line of so many units that t is normal, with a signed gap of standard error 0.01 alone."""
+    number = Number(gap, gap - 0.01 * TWO_SIDED, gap + 0.01 * TWO_SIDED)
+    made = Line.of(at_gap(0.0), model="a")
+    return replace(made, metrics={"signed_gap": number}, units=10**7)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize(
+    ("before", "after", "grew"),
+    [
+        (0.02, 0.05, True),
+        (0.05, 0.02, False),
+        # Through zero: 0.0233, which is 2.33 standard errors, is established on either side.
+        (-0.01, 0.023, False),
+        (-0.01, 0.024, True),
+        # Both sides are established to err: the size must grow by more than the tolerance of 0.02.
+        (-0.05, 0.069, False),
+        (-0.05, 0.071, True),
+        (-0.023, 0.04, True),
+        (-0.024, 0.04, False),
+    ],
+)
+def test_which_gap_of_numbers_has_grown(before: float, after: float, grew: bool, side: int) -> None:
+    """As of pairs: a change of sides counts where the new error is established and larger."""
+    (gap,) = compare_numbers(
+        only_gap(side * after), only_gap(side * before), Strictness()
+    ).components
+    assert gap.grew == grew
+    assert math.isclose(gap.worsening, abs(after - before) if after * before < 0 or grew else -0.03)
+
+
+def test_the_p_value_of_numbers_is_the_tail_of_the_clearest() -> None:
+    """P(Z > worsening / SE) on both sides, SE = hypot of both errors; 1 where nothing grew."""
+    found = compare_numbers(only_gap(0.06), only_gap(0.02), Strictness())
+    expected = 2 * NormalDist().cdf(-0.04 / math.hypot(0.01, 0.01))
+    assert math.isclose(found.p_value, expected, rel_tol=1e-3)
+    assert compare_numbers(only_gap(0.02), only_gap(0.06), Strictness()).p_value == 1.0
+
+
+def test_numbers_are_judged_by_the_names_of_the_gate() -> None:
+    """Its rules depend on these; shape and slope are no stored numbers."""
+    first, later = at_gap(0.0), at_gap(0.1)
+    lines = Line.of(later, model="b"), Line.of(first, model="a")
+    names = [c.name for c in compare_numbers(*lines, Strictness()).components]
+    assert names == ["signed gap", "cross-fitted ECE", "accuracy"]
+    paired = compare_items(later, first, "the parent", Strictness()).components
+    assert {*names} < {c.name for c in paired}
+    free = compare_numbers(*lines, Strictness(accuracy_tolerance=None))
+    assert [c.name for c in free.components] == names[:2]
 
 
 def test_the_error_of_the_debiased_ece_is_that_above_the_plug_in_value() -> None:

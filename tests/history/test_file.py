@@ -471,6 +471,19 @@ def test_damage_of_any_kind_is_skipped_or_refused(
 # --- items ---------------------------------------------------------------------------------------
 
 
+def test_items_are_compared_by_the_settings_of_their_line(history: History) -> None:
+    """The digest of what was asked is what they must agree in; the model is named, no more."""
+    made = some_predictions()
+    history.append(Line.of(made, model="runs/a"), made)
+    (line,) = history.read()
+    kept = history.predictions(line)
+    assert kept is not None
+    assert (kept.signature.hard, kept.signature.soft) == (
+        {"signature": line.signature},
+        {"model": "runs/a"},
+    )
+
+
 def test_items_that_are_gone_are_none(history: History) -> None:
     """Then the comparison is not paired, which is for the reader to say."""
     history.append(some_line(1), some_predictions())

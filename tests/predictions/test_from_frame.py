@@ -9,6 +9,7 @@ import pytest
 
 from pytest_calibration.errors import PredictionsError, UsageError
 from pytest_calibration.predictions import Predictions
+from pytest_calibration.predictions.frames import _index_names
 from pytest_calibration.readers import read_predictions
 
 DATA = {
@@ -57,6 +58,13 @@ def test_columns_and_records_of_python_are_read() -> None:
     del records[1]["slice"]
     check(records)
     check(FrameLike(column_names=[*DATA]))
+
+
+def test_the_named_index_of_a_frame_is_a_column() -> None:
+    """Unless a column has its name already; an index without a name is none."""
+    frame = FrameLike(columns=["confidence", "id"], index=FrameLike(names=[None, "id", "group"]))
+    assert _index_names(frame) == ["group"]
+    assert _index_names(FrameLike(columns=["confidence"])) == []
 
 
 def test_a_frame_of_pandas_is_read() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pytest_calibration import metrics
 from pytest_calibration.errors import PredictionsError
-from pytest_calibration.predictions import Predictions
+from pytest_calibration.predictions import Predictions, Signature
 
 MASKED = -100
 
@@ -37,15 +37,16 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 def test_a_classifier_is_read_as_its_logits() -> None:
     """Of several outputs the first counts; a label of -100 does not."""
     logits, labels = draw(50, 4), np.arange(50) % 4
-    direct = Predictions.from_logits(logits, labels, class_names=[*"abcd"], item_ids=range(50))
+    settings: dict[str, Any] = {"class_names": [*"abcd"], "item_ids": range(50)}
+    settings |= {"probe": "topics", "model": "runs/a", "signature": Signature({"kind": "topics"})}
+    direct = Predictions.from_logits(logits, labels, **settings)
     for predictions in (logits, (logits, draw(50, 9))):
-        made = Predictions.from_trainer(
-            PredictionOutput(predictions, labels), class_names=[*"abcd"], item_ids=range(50),
-            probe="probabilities",
-        )  # fmt: skip
+        made = Predictions.from_trainer(PredictionOutput(predictions, labels), **settings)
         assert np.array_equal(made.confidence, direct.confidence)
         assert np.array_equal(made.item_ids, direct.item_ids)
         assert (made.classes, made.unit) == (("a", "b", "c", "d"), "item")
+        assert (made.probe, made.signature) == ("topics", direct.signature)
+        assert made.signature.soft["model"] == "runs/a"
     labels = np.where(np.arange(50) % 5, labels, MASKED)
     made = Predictions.from_trainer((logits, labels), slices=np.arange(50) % 2)
     assert (made.n, made.slices) != (50, None)
@@ -111,6 +112,11 @@ def test_what_was_kept_of_logits_is_read() -> None:
     assert made.correct.tolist() == whole.correct.tolist()
     assert made.item_ids.tolist() == whole.item_ids.tolist()
     assert made.label_logprobs is None
+    assert made.signature.hard["predicts"] == "its own label"
+    # Of whole sequences a label has no position.
+    one = Predictions.from_trainer((tuple(part[:, 0] for part in kept), labels[:, 0]))
+    assert one.confidence.tolist() == made.confidence[::5].tolist()
+    assert "predicts" not in one.signature.hard
 
 
 @pytest.mark.torch

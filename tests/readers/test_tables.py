@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 from dataclasses import replace
@@ -87,6 +88,11 @@ def test_confidence_and_correctness_are_read(tmp_path: Path, name: str, text: st
         ("p.csv", "prob_0,prob_1,label,prediction\n.3,.7,1,1\n.5,.5,1,1\n", {}),
         (
             "p.csv",
+            "prob_0,prob_1,label,confidence,correct\n.3,.7,1,.7,1\n.5,.5,1,.5,0\n",
+            {},
+        ),
+        (
+            "p.csv",
             'probabilities,label\n"[np.float64(0.3), np.float64(7e-1)]",1\n"[0.5, 0.5]",1\n',
             {},
         ),
@@ -137,6 +143,16 @@ def test_probabilities_and_labels_are_read(
 ) -> None:
     """One column for each class, or one of lists; labels are classes, or number them."""
     assert same(read_predictions(written(tmp_path, name, text), **arguments), TABLE)
+
+
+def test_logits_of_any_level_agree_with_the_confidence_beside_them(tmp_path: Path) -> None:
+    """Each row by itself: 1 / (1 + exp(-1)) = 0.73, whatever is added to all logits of a row."""
+    rows = "1000,1001,b,.73,1\n-1000,-1001,b,.73,0\n"
+    found = read_predictions(
+        written(tmp_path, "p.csv", "logit_a,logit_b,label,confidence,correct\n" + rows)
+    )
+    assert found.confidence == pytest.approx([1 / (1 + math.exp(-1))] * 2)
+    assert found.correct.tolist() == [True, False]
 
 
 def test_objects_may_name_the_classes_in_any_order(tmp_path: Path) -> None:
@@ -198,6 +214,8 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
             HEADER + "0.5,1\n87.5,1\n",
             "line 3, column 'confidence': '87.5' lies outside [0, 1]; divide percentages by 100",
         ),
+        (HEADER + "100,1\n", "'100' lies outside [0, 1]; divide percentages by 100"),
+        (HEADER + "100.5,1\n", "lies outside [0, 1]; give the probability of the answer."),
         (
             HEADER + "0.5,1\n-2.5,1\n",
             "line 3, column 'confidence': '-2.5' lies outside [0, 1]; give the probability "
@@ -296,6 +314,14 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
             "line 2, column 'confidence': '.9' is not what the logits say (0.5); say which counts",
         ),
         (
+            'probabilities,prediction,label\n"[0.6, 0.4]",0,0\n"[0.6, 0.4]",1,0\n',
+            "line 3, column 'prediction': '1' is not what the probabilities say ('0'); say which",
+        ),
+        (
+            "prob_false,prob_true,prediction,label\n.6,.4,True,false\n",
+            "'True' is not what the probabilities say ('false')",
+        ),
+        (
             "prob_a,prob_b,prediction,label\n.5,.5,b,a\n.6,.4,b,b\n",
             "line 3, column 'prediction': 'b' is not what the probabilities say ('a'); say which",
         ),
@@ -372,6 +398,14 @@ def test_what_is_wrong_in_a_csv_is_named(tmp_path: Path, text: str | bytes, mess
         read_predictions(path)
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("word", ["NA", "N/A", "#N/A", "<NA>", "nan", "NaN", "NaT"])
+def test_what_may_stand_for_a_missing_value_is_asked_about(tmp_path: Path, word: str) -> None:
+    """As R, pandas and Excel write it; a group may also be called so."""
+    path = written(tmp_path, "p.csv", f"confidence,correct,group\n.9,1,{word}\n")
+    with pytest.raises(PredictionsError, match=f"'{word}' may stand for a missing value"):
+        read_predictions(path)
 
 
 @pytest.mark.parametrize(
@@ -480,6 +514,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         (
             {"classes": ["a", "b", "c"], "columns": {"probabilities": "p_*"}},
             "classes names 3 classes, and there are 2 probabilities",
+        ),
+        (
+            {"classes": ["b", "c"], "columns": {"probabilities": ["p_a", "p_b"]}},
+            "column 'label': 'a' is none of the classes 'b', 'c'",
         ),
         ({"probe": "a\nb"}, "printable name"),
         ({"model": ""}, "model must be the model's name"),

@@ -179,6 +179,22 @@ def test_selective_influence_gives_the_simulated_deviation() -> None:
     assert np.mean(errors) == pytest.approx(deviation, rel=0.1)
 
 
+@pytest.mark.parametrize(("right", "near"), [(149, 0), (150, 1), (249, 1), (250, 0)])
+def test_the_accuracy_at_the_threshold_is_that_of_the_items_around_it(
+    right: int, near: int
+) -> None:
+    """Of 1,000 items 800 are answered: from the 201st on; the 100 = 1000^(2/3) around it count.
+
+    One item is right. A wrong item that is answered has (0 - a) / 0.8 + a - s, one that is not
+    a - s, with a the accuracy around the threshold and s the selective accuracy.
+    """
+    p = of(np.linspace(0.1, 0.9, 1000), np.arange(1000) == right)
+    around, selective = near / 100, (right >= 200) / 800
+    influence = selective_influence(p)
+    assert influence[0] == pytest.approx(around - selective)
+    assert influence[999] == pytest.approx(-around / 0.8 + around - selective)
+
+
 @given(grouped_tables())
 def test_influences_have_mean_zero(p: Predictions) -> None:
     """The mean influence of AURC is 0; that of the selective accuracy nearly so."""
