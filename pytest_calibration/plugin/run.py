@@ -28,6 +28,7 @@ from pytest_calibration.plugin.projects import SUITE_FILE, Project
 from pytest_calibration.plugin.resolution import ModelParameter, Resolution
 from pytest_calibration.plugin.resolved_options import Options, usage_errors
 from pytest_calibration.plugin.rootdir import check_rootdir, settings_typed
+from pytest_calibration.plugin.session import BASELINES, FOLDERS
 from pytest_calibration.plugin.usage import Usage
 from pytest_calibration.plugin.xdist_groups import plain_id
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from pytest_calibration.probes.probe import Probe
     from pytest_calibration.reports.model import Result
 
-BASELINES: Final = "calibration_baselines"
 # What keeps measurements, which are of all items.
 KEEPING: Final = ("record", "accept", "anchor", "history", "dump")
 
@@ -62,6 +62,7 @@ class Run:
         made: the predictions that tests made.
         measured: what is to be added to the history.
         collected: number of calibration tests collected.
+        deselected: calibration tests that were deselected.
         complete: whether no process of the run died.
         finished: whether every test was run.
         width: columns of the terminal.
@@ -87,11 +88,14 @@ class Run:
         from_controller = json.loads(getattr(config, "workerinput", {}).get("calibration", "{}"))
         self.resolved = Resolution(config, self.options, from_controller)
         self.outcomes = Outcomes()
-        self.records = PendingRecords(self.options["limit"])
+        self.records = PendingRecords(
+            self.options["limit"], config.stash.setdefault(FOLDERS, set())
+        )
         self.usage = Usage()
         self.made = MadeInTests()
         self.measured = Measurements()
         self.collected = 0
+        self.deselected: set[str] = set()
         self.complete = True
         self.finished = False
         self.width = int(from_controller.get("width", 0)) or _terminal_width()

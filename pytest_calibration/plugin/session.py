@@ -16,6 +16,9 @@ import pytest
 if TYPE_CHECKING:
     from pytest_calibration.plugin.run import Run
 
+BASELINES: Final = "calibration_baselines"
+# Folders of that name, wherever tests are looked for, also where none is left.
+FOLDERS: Final = pytest.StashKey[set[str]]()
 # Name of the plugin whose hooks serve a run.
 RUN: Final = "calibration-run"
 # What is not run in this process, with the reason: node id to "deselected", "skipped" or "failed".

@@ -18,6 +18,7 @@ import transformers
 from pytest_calibration.errors import ModelError
 from pytest_calibration.extras import require
 from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.checkpoint_files import read_json
 from pytest_calibration.models.backends.transformers.foreign_code import (
     check_kernels,
     kernel_arguments,
@@ -31,7 +32,6 @@ from pytest_calibration.models.backends.transformers.layers import (
     Layer,
     file_in,
     layers,
-    read_json,
     refuse_pointers,
 )
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
