@@ -470,8 +470,8 @@ def _rows(folder: Path) -> dict[str, Reader]:
         def read(content: bytes, rng: random.Random) -> None:
             path.write_bytes(content)
             probe = kind(name, path=path)
-            # The fake model knows no rewards.
-            if rng.random() < 0.2 and kind is not Preference:
+            # The fake model knows no rewards, and states no confidence.
+            if rng.random() < 0.2 and kind not in (Preference, Verbalized):
                 probe.run(Labels() if kind is Classification else model)
             else:
                 probe.ids()
@@ -875,7 +875,7 @@ def _servers(folder: Path) -> dict[str, Reader]:
 
         return Reader(weight, tuple(good), change, read)
 
-    return {"server": reader("", 3), "decisions": reader("/systemone", 2)}
+    return {"server": reader("", 2), "decisions": reader("/systemone", 1)}
 
 
 def _names(folder: Path) -> Reader:

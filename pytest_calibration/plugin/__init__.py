@@ -22,9 +22,8 @@ from pytest_calibration.plugin.fixtures import (
     calibration_parent,
     calibration_probe,
 )
-from pytest_calibration.plugin.options import add_options, any_option_given
+from pytest_calibration.plugin.options import BASELINES, add_options, any_option_given
 from pytest_calibration.plugin.session import (
-    BASELINES,
     FOLDERS,
     LEFT_OUT,
     package_in_use,

@@ -21,14 +21,13 @@ import pytest
 from pytest_calibration.plugin.forked import Forked
 from pytest_calibration.plugin.made_in_tests import MadeInTests
 from pytest_calibration.plugin.measured import Measurements
-from pytest_calibration.plugin.options import OPTIONS
+from pytest_calibration.plugin.options import BASELINES, OPTIONS
 from pytest_calibration.plugin.outcomes import Outcomes
 from pytest_calibration.plugin.pending_records import PendingRecords
 from pytest_calibration.plugin.projects import SUITE_FILE, Project
 from pytest_calibration.plugin.resolution import ModelParameter, Resolution
 from pytest_calibration.plugin.resolved_options import Options, usage_errors
 from pytest_calibration.plugin.rootdir import check_rootdir, settings_typed
-from pytest_calibration.plugin.session import BASELINES, FOLDERS
 from pytest_calibration.plugin.usage import Usage
 from pytest_calibration.plugin.xdist_groups import plain_id
 
@@ -52,6 +51,7 @@ class Run:
     Args:
         config: pytest's configuration.
         left_out: what is not run in this process, with the reason (``session.LEFT_OUT``).
+        folders: folders of baselines, wherever tests were looked for (``session.FOLDERS``).
 
     Attributes:
         options: flags and ini keys.
@@ -79,7 +79,7 @@ class Run:
         pytest.UsageError: an option that has a wrong value, or that contradicts another.
     """
 
-    def __init__(self, config: pytest.Config, left_out: dict[str, str]) -> None:
+    def __init__(self, config: pytest.Config, left_out: dict[str, str], folders: set[str]) -> None:
         self.config = config
         self.left_out = left_out
         self.options = Options(config)
@@ -88,9 +88,7 @@ class Run:
         from_controller = json.loads(getattr(config, "workerinput", {}).get("calibration", "{}"))
         self.resolved = Resolution(config, self.options, from_controller)
         self.outcomes = Outcomes()
-        self.records = PendingRecords(
-            self.options["limit"], config.stash.setdefault(FOLDERS, set())
-        )
+        self.records = PendingRecords(self.options["limit"], folders)
         self.usage = Usage()
         self.made = MadeInTests()
         self.measured = Measurements()

@@ -16,8 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_calibration.plugin.run import Run
 
-BASELINES: Final = "calibration_baselines"
-# Folders of that name, wherever tests are looked for, also where none is left.
+# Folders of baselines, wherever tests are looked for, also where none is left.
 FOLDERS: Final = pytest.StashKey[set[str]]()
 # Name of the plugin whose hooks serve a run.
 RUN: Final = "calibration-run"
@@ -44,7 +43,8 @@ def run_of(config: pytest.Config) -> Run:
         from pytest_calibration.plugin.run import Run
         from pytest_calibration.plugin.run_hooks import RunHooks
 
-        run = Run(config, config.stash.setdefault(LEFT_OUT, {}))
+        stash = config.stash
+        run = Run(config, stash.setdefault(LEFT_OUT, {}), stash.setdefault(FOLDERS, set()))
         config.pluginmanager.register(RunHooks(run), RUN)
     return run
 
