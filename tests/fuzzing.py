@@ -1,11 +1,17 @@
 """Damaged and hostile files for every reader: ``python tests/fuzzing.py --inputs 100000``.
 
-Valid files are changed at random, as bytes and as trees, and read again. A reader may read what is
-left or refuse it with a ``CalibrationError`` whose message is one visible line; any other exception
-is foreign, and so is one of too much time or memory. Digests and checksums of changed records are
-made anew, so that what lies behind them is reached, too.
+Valid files, and what servers answer, are changed at random, as bytes and as trees, and read again.
+A reader may read what is left or refuse it with a ``CalibrationError`` whose message is one visible
+line without the key of a server; any other exception is foreign, and so is one of too much time or
+memory. Digests and checksums of changed records are made anew, so that what lies behind them is
+reached, too.
 
-Exit code 1 where anything foreign was raised; each first of its kind is printed with its file.
+Each input is a function of seed, reader and number. ``--progress FILE`` goes on where a run with
+the same file was stopped; ``--reader NAME --number N`` reads one input again, with its traceback.
+Changes start from valid files rather than from a grammar (as Hypothesis has them), since nearly all
+of what a grammar makes is refused by the first check of a file, and a run can go on by numbers.
+
+Exit code 1 where anything foreign was raised; each first of its kind is printed with its number.
 """
 
 from __future__ import annotations
@@ -15,7 +21,9 @@ import contextlib
 import copy
 import hashlib
 import io
+import itertools
 import json
+import os
 import random
 import re
 import resource
@@ -27,6 +35,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,16 +46,29 @@ import yaml
 from fakes import FakeModel
 from samples import predictions, small_results
 
-from pytest_calibration import Facts, MultipleChoice, NextToken, Predictions, PTrue
+from pytest_calibration import (
+    Classification,
+    Facts,
+    MultipleChoice,
+    NextToken,
+    Predictions,
+    Preference,
+    PTrue,
+    Verbalized,
+)
 from pytest_calibration.baselines import Baselines
 from pytest_calibration.baselines.check import compare_with_record
 from pytest_calibration.baselines.record import checksum, is_record, read_record
 from pytest_calibration.cli import main
+from pytest_calibration.cli.init.planned import plan
+from pytest_calibration.cli.init.surroundings import look
 from pytest_calibration.cli.yaml_edit import with_value
 from pytest_calibration.config import read_config
 from pytest_calibration.errors import CalibrationError
+from pytest_calibration.files import write_atomically
 from pytest_calibration.gate.strictness import DEFAULT
 from pytest_calibration.history.checkpoints import checkpoint_of, checkpoints
+from pytest_calibration.history.drift import judge_drift
 from pytest_calibration.history.file import History
 from pytest_calibration.history.lines import Line
 from pytest_calibration.history.series import all_series
@@ -72,15 +94,21 @@ from pytest_calibration.text.visible import MOST_OF_A_MESSAGE
 
 SECONDS: Final = 10.0
 """Processor time that one input may take."""
+SAVE_SECONDS: Final = 5.0
+"""Between two writes of the file of progress."""
 MEBIBYTES: Final = 1024
 """Memory that all inputs together may add."""
 NAMES: Final = (
     *("calibration.yaml", "record", "items", "rows of facts", "rows of quiz", "rows of open"),
-    *("rows of prose", "table of quiz"),
-    *("cache entry", "report", "dump", "history", "trainer state", "checkpoint", "names"),
-    *("samples of lm-eval", "results of lm-eval"),
+    *("rows of stated", "rows of texts", "rows of pairs", "rows of prose"),
+    *("table of quiz", "table of texts"),
+    *("cache entry", "report", "dump", "history", "items of a history", "trainer state"),
+    *("checkpoint", "project", "names", "samples of lm-eval", "results of lm-eval"),
+    *(["server", "decisions"] if find_spec("httpx") and find_spec("transformers") else []),
     *("csv", "json lines", *(["parquet"] if find_spec("pyarrow") else [])),
 )
+SECRET: Final = "sk-swordfish-1234567890"
+"""Key of the server, which no message may show."""
 # Parts of files that readers have stumbled over, here or elsewhere.
 TOKENS: Final = (
     *(b"!!int ''", b"!!float x", b"!!bool x", b"!!timestamp x", b"!!binary =", b"!!set {a}"),
@@ -100,6 +128,8 @@ TOKENS: Final = (
     *(b'"\\ud83d"', b"\\ud83d", b"NaN", b"-Infinity", b"[" * 2000, b"{" * 300, b'{"a":' * 2000),
     *(b"9" * 400, b"9" * 5000, b"version https://git-lfs.github.com/spec/v1\n", b"::error::x"),
     *("\u202e".encode(), "\u2028".encode(), "é".encode(), b"<<<<<<< HEAD\n", b"=======\n"),
+    *(b"!!python/object/apply:os.system [x]", b"!include x", b"!!omap [a: 1]"),
+    *(b"!<tag:yaml.org,2002:python/module:os> ''", b"%TAG ! tag:x:\n---\n", b"C:\\x", b"..\\x"),
 )
 # Values in place of others.
 BAD: Final = (
@@ -244,7 +274,7 @@ def show(path: Path, *options: str, command: str = "show") -> None:
         code = main([command, str(path), *options])
     if code == 2:
         raise CalibrationError(err.getvalue().rstrip("\n"))
-    assert code == 0 or (command, code) == ("check", 1), f"exit code {code}"
+    assert code == 0 or (command in ("check", "drift") and code == 1), f"exit code {code}"
     assert out.getvalue().replace("\n", "").isprintable(), "raw characters on the terminal"
 
 
@@ -259,8 +289,10 @@ def readers(folder: Path) -> dict[str, Reader]:
         "dump": _dump(folder),
         **_history(folder),
         "checkpoint": _checkpoint(folder),
+        "project": _project(folder),
         "names": _names(folder),
         **_lm_eval(folder),
+        **(_servers(folder) if "server" in NAMES else {}),
         **_tables(folder),
     }
 
@@ -286,9 +318,13 @@ ROWS: Final[Mapping[str, tuple[Any, bytes]]] = {
         b'{"question": "2 + 2?", "options": ["3", "4"], "answer": 1, "group": "g", "slice": "s"}',
     ),
     "open": (PTrue, b'{"question": "Capital of Peru?", "answers": ["Lima", "L."], "id": 1}'),
+    "stated": (Verbalized, b'{"question": "Capital of Peru?", "answers": ["Lima"], "id": "s"}'),
+    "texts": (Classification, b'{"text": "Well made.", "label": "good", "group": 1}'),
+    "pairs": (Preference, b'{"prompt": "Hi", "chosen": "Hello.", "rejected": "No.", "id": 2}'),
     "prose": (NextToken, b'{"text": "Once upon a time", "id": 7, "group": "g"}'),
 }
 
+TEXTS: Final = b'text,label,id\nWell made.,good,1\n"Bad, again",bad,2\nSo so,good,3\n'
 TABLE: Final = b"""question,options,answer,slice
 "2 + 2, that is?","[""3"", ""4""]",1,s
 "3 +
@@ -339,8 +375,14 @@ def _records(folder: Path) -> dict[str, Reader]:
         predictions(n=120, hostile=False),
         Predictions.from_confidence([0.5, 0.9, 0.7], [True, False, True], probe="plain"),
     ]
-    paths = [Baselines(folder / "records").record(one) for one in made]
+    store = Baselines(folder / "records")
+    paths = [store.record(one) for one in made]
     texts = [path.read_bytes() for path in paths]
+    # Accepted twice, with an anchor whose items lie beside.
+    for reason in ("a step", "another step"):
+        better = replace(made[0], confidence=np.sqrt(made[0].confidence), probabilities=None)
+        store.record(made[0] if reason == "another step" else better, reason=reason)
+    texts.append(paths[0].read_bytes())
     candidate = {one.probe: one for one in made}
     path = paths[0].with_name("fuzzed.yaml")
 
@@ -407,6 +449,18 @@ def _changed_arrays(content: bytes, rng: random.Random) -> bytes:
     return file.getvalue()
 
 
+class Labels:
+    """A classifier with two names."""
+
+    name = fingerprint = "labels"
+    class_names = ("good", "bad")
+
+    def class_probabilities(self, texts: list[str]) -> Any:
+        """Return probabilities that depend on the length of each text."""
+        good = np.array([1 / (1 + len(text) % 7) for text in texts])
+        return np.column_stack([good, 1 - good])
+
+
 def _rows(folder: Path) -> dict[str, Reader]:
     model = FakeModel()
 
@@ -416,8 +470,9 @@ def _rows(folder: Path) -> dict[str, Reader]:
         def read(content: bytes, rng: random.Random) -> None:
             path.write_bytes(content)
             probe = kind(name, path=path)
-            if rng.random() < 0.2:
-                probe.run(model)
+            # The fake model knows no rewards, and states no confidence.
+            if rng.random() < 0.2 and kind not in (Preference, Verbalized):
+                probe.run(Labels() if kind is Classification else model)
             else:
                 probe.ids()
 
@@ -427,7 +482,11 @@ def _rows(folder: Path) -> dict[str, Reader]:
         f"rows of {name}": reader(name, kind, _three(row), changed_lines)
         for name, (kind, row) in ROWS.items()
     }
-    return {**made, "table of quiz": reader("quiz", MultipleChoice, TABLE, changed_bytes, "csv")}
+    tables = {"quiz": (MultipleChoice, TABLE), "texts": (Classification, TEXTS)}
+    return made | {
+        f"table of {name}": reader(name, kind, table, changed_bytes, "csv")
+        for name, (kind, table) in tables.items()
+    }
 
 
 class Kept(CachedAnswers):
@@ -455,7 +514,8 @@ def _cache(folder: Path) -> Reader:
     entries: dict[Path, tuple[bytes, Callable[[Kept], object]]] = {}
     for ask in questions:
         ask(Kept(cache))
-        for path in sorted(cache.folder.rglob("*.answer")):
+        # By their content: their names depend on a secret.
+        for path in sorted(cache.folder.rglob("*.answer"), key=lambda file: file.read_bytes()[16:]):
             entries.setdefault(path, (path.read_bytes(), ask))
 
     def read(content: bytes, rng: random.Random) -> None:
@@ -635,22 +695,44 @@ STATE: Final = {
 
 
 def _history(folder: Path) -> dict[str, Reader]:
-    """Two readers: of a history, and of the state of a Trainer."""
+    """Three readers: of a history, of the items beside it, and of the state of a Trainer."""
     history = History(folder / "fuzzed.history.jsonl")
     made = predictions(n=20, hostile=False)
     for step in range(3):
         history.append(Line.of(made, model=f"runs/step-{step}", parent="runs/step-0"), made)
+    # Models trained side by side from one parent, without items.
+    for name in ("sft", "dpo"):
+        history.append(Line.of(made, model=f"runs/{name}", parent="runs/step-0"))
     text = history.path.read_bytes()
+    [items] = {file.read_bytes() for file in history.items_folder.glob("*.npz")}
 
     def read(content: bytes, rng: random.Random) -> None:
         history.path.write_bytes(content)
         lines = history.read()
         for series in all_series(lines):
             series.predictions(history)
+            if rng.random() < 0.1:
+                judge_drift(history, series)
+        if rng.random() < 0.03:
+            more = rng.choice(((), ("--json",), ("--fail-on-drift",)))
+            show(history.path, *more, command="drift")
         assert all(told.isprintable() for told in lines.remarks), "raw characters in a remark"
         if lines.lines and rng.random() < 0.1:
             history.append(replace(lines.lines[0], step=7))
             assert len(history.read()) >= len(lines), "an append loses lines"
+
+    def read_items(content: bytes, _: random.Random) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        (history.items_folder / f"{digest}.npz").write_bytes(content)
+        first, *rest = text.splitlines(keepends=True)
+        told = json.loads(first) | {"items": digest}
+        history.path.write_bytes(json.dumps(told).encode() + b"\n" + b"".join(rest))
+        try:
+            for line in history.read().lines:
+                history.predictions(line)
+        finally:
+            if content != items:
+                (history.items_folder / f"{digest}.npz").unlink()
 
     def read_state(content: bytes, _: random.Random) -> None:
         checkpoint = folder / "checkpoint-40"
@@ -666,6 +748,7 @@ def _history(folder: Path) -> dict[str, Reader]:
     state = json.dumps(STATE).encode()
     return {
         "history": Reader(10, (text,), changed_lines, read),
+        "items of a history": Reader(3, (items,), _changed_arrays, read_items),
         "trainer state": Reader(4, (state,), change, read_state),
     }
 
@@ -700,6 +783,99 @@ def _checkpoint(folder: Path) -> Reader:
         return as_json(changed_tree(json.loads(content), rng), rng)
 
     return Reader(6, tuple(json.dumps(t).encode() for t in CHECKPOINT.values()), change, read)
+
+
+def _project(folder: Path) -> Reader:
+    """Files of a project, at which ``init`` looks, whatever their names promise."""
+    home = folder / "project"
+    files = {
+        "runs/sft/config.json": b'{"architectures": ["GPT2LMHeadModel"], "id2label": {"0": "x"}}',
+        "predictions.csv": CSV[0],
+        "items.jsonl": _three(ROWS["quiz"][1]),
+        "samples_x_2024.jsonl": LINES[0],
+        "conftest.py": b"def calibration_model(): ...\n",
+    }
+    for name, good in files.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(good)
+
+    def read(content: bytes, rng: random.Random) -> None:
+        name = rng.choice(list(files))
+        (home / name).write_bytes(content)
+        try:
+            plan(look(home), ci=False)
+        finally:
+            (home / name).write_bytes(files[name])
+
+    return Reader(3, tuple(files.values()), changed_bytes, read)
+
+
+def _servers(folder: Path) -> dict[str, Reader]:
+    """Two readers of what a server answers: completions, and typed decisions."""
+    # A server may name any model as its own, whose tokenizer is then loaded.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from fake_server import ADDRESS, Answered, DrawnStub, answering
+
+    from pytest_calibration.models.backends.server.address import KEY
+    from pytest_calibration.models.backends.server.connecting import connect
+    from pytest_calibration.models.backends.server.server_settings import ServerSettings
+
+    os.environ[KEY] = SECRET
+    (folder / "served").mkdir()
+    stub = DrawnStub(folder / "served")
+    settings = ServerSettings(concurrency=1, patience=0.05)
+    questions: dict[str, list[Callable[[Any], object]]] = {
+        "": [
+            lambda model: model.option_logprobs(["Water boils at"], [[" 100", " zero degrees"]]),
+            lambda model: model.next_token(["The capital of France"]),
+            lambda model: model.generate(["The capital"], max_new_tokens=[3]),
+        ],
+        "/systemone": [lambda model: model.option_logprobs(["Water boils"], [[" at", " not"]])],
+    }
+
+    def reader(route: str, weight: int) -> Reader:
+        spec = ModelSpec(f"{ADDRESS}{route}#tiny", local=False, name="tiny", backend="server")
+        # Question, number of the reply, and the reply.
+        good: list[bytes] = []
+
+        def heard(
+            ask: int, count: Iterator[int], reply: bytes
+        ) -> tuple[int, bytes, dict[str, str]]:
+            good.append(b"%02d%03d" % (ask, next(count)) + reply)
+            return 200, reply, {}
+
+        for ask, question in enumerate(questions[route]):
+            with answering(stub, partial(heard, ask, itertools.count())):
+                question(connect(spec, settings))
+
+        def read(content: bytes, rng: random.Random) -> None:
+            head = content[:5] if re.match(rb"\d{5}", content) else b"00003"
+            ask, at, count = int(head[:2]), int(head[2:]), itertools.count()
+            status, headers, lasts = 200, dict[str, str](), rng.random() < 0.3
+            if content not in good:
+                status = rng.choice((*[200] * 9, 204, 302, 401, 404, 429, 500))
+                headers = rng.choice(
+                    (*[{}] * 9, {"Content-Encoding": "br"}, {"Retry-After": "9e9"})
+                )
+
+            def answer(reply: bytes) -> Answered:
+                number = next(count)
+                changed = number == at or (lasts and number > at)
+                return (status, content[5:], headers) if changed else (200, reply, {})
+
+            with answering(stub, answer):
+                questions[route][ask % len(questions[route])](connect(spec, settings))
+
+        def change(content: bytes, rng: random.Random) -> bytes:
+            reply = as_json(changed_tree(json.loads(content[5:]), rng), rng)
+            if rng.random() < 0.2:
+                # A server may repeat the key.
+                reply = reply.replace(rng.choice((b'"', b":", b"tiny")), SECRET.encode(), 1)
+            return content[:5] + reply
+
+        return Reader(weight, tuple(good), change, read)
+
+    return {"server": reader("", 2), "decisions": reader("/systemone", 1)}
 
 
 def _names(folder: Path) -> Reader:
@@ -749,6 +925,14 @@ def bounded(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
+def input_of(reader: Reader, seed: str, number: int) -> tuple[bytes, random.Random]:
+    """Return the changed file of this number, and what the reader draws from."""
+    rng = random.Random(f"{seed} {number}")
+    content = rng.choice(reader.files)
+    change = reader.change if rng.random() < 0.6 else changed_bytes
+    return change(content, rng), rng
+
+
 @dataclass
 class Tally:
     """What came of the inputs of one reader.
@@ -757,27 +941,44 @@ class Tally:
         read: how many were read.
         refused: how many were refused with a CalibrationError.
         foreign: how many raised anything else, by what and where.
-        examples: the first input of each of these.
+        examples: number of the first input of each of these.
         seconds: processor time taken.
         slowest: that of the slowest input.
+        done: number of inputs.
     """
 
     read: int = 0
     refused: int = 0
     foreign: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, bytes] = field(default_factory=dict)
+    examples: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     slowest: float = 0.0
+    done: int = 0
 
 
-def fuzz(reader: Reader, inputs: int, seed: str) -> Tally:
-    """Give a reader so many changed files."""
-    tally = Tally()
-    for number in range(inputs):
-        rng = random.Random(f"{seed} {number}")
-        content = rng.choice(reader.files)
-        change = reader.change if rng.random() < 0.6 else changed_bytes
-        content = change(content, rng)
+def fuzz(
+    reader: Reader,
+    inputs: int,
+    seed: str,
+    tally: Tally | None = None,
+    save: Callable[[], object] = lambda: None,
+) -> Tally:
+    """Give a reader so many changed files.
+
+    Args:
+        reader: the reader.
+        inputs: number of the last file, and one.
+        seed: of the files.
+        tally: what came of those before, by a run that was stopped.
+        save: keeps the tally; called now and then.
+    """
+    tally = tally or Tally()
+    saved = time.monotonic()
+    for number in range(tally.done, inputs):
+        if time.monotonic() - saved > SAVE_SECONDS:
+            save()
+            saved = time.monotonic()
+        content, rng = input_of(reader, seed, number)
         started = time.process_time()
         try:
             with bounded(SECONDS):
@@ -786,8 +987,11 @@ def fuzz(reader: Reader, inputs: int, seed: str) -> Tally:
         except CalibrationError as problem:
             tally.refused += 1
             text = str(problem)
-            if not text.isprintable() or len(text) > MOST_OF_A_MESSAGE + 9000 * ("\\" in text):
-                tally.foreign[f"a message that is not one short line: {text[:80]!r}"] += 1
+            most = MOST_OF_A_MESSAGE + 9000 * ("\\" in text)
+            if not text.isprintable() or len(text) > most or SECRET in text:
+                kind = f"a message that is not one short line without the key: {text[:80]!r}"
+                tally.foreign[kind] += 1
+                tally.examples.setdefault(kind, number)
         except Exception as problem:
             frame = traceback.extract_tb(problem.__traceback__)[-1]
             ours = [
@@ -796,10 +1000,11 @@ def fuzz(reader: Reader, inputs: int, seed: str) -> Tally:
             inner = ours[-1] if ours else frame
             kind = f"{type(problem).__name__} in {Path(inner[0]).name}:{inner[1]}: {problem}"[:160]
             tally.foreign[kind] += 1
-            tally.examples.setdefault(kind, content)
+            tally.examples.setdefault(kind, number)
         took = time.process_time() - started
         tally.seconds += took
         tally.slowest = max(tally.slowest, took)
+        tally.done = number + 1
     return tally
 
 
@@ -815,41 +1020,73 @@ def memory() -> int:
     return most // (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
+def tallies_in(path: Path | None, seed: str) -> dict[str, Tally]:
+    """Return what came of the inputs of a run that was stopped; nothing without a file."""
+    if path is None or not path.exists():
+        return {}
+    kept = json.loads(path.read_text("utf-8"))
+    if kept["seed"] != seed:
+        raise SystemExit(f"{path}: is of the seed {kept['seed']}; name another file.")
+    found = {name: Tally(**values) for name, values in kept["tallies"].items()}
+    for tally in found.values():
+        tally.foreign = Counter(tally.foreign)
+    return found
+
+
+def print_tally(name: str, tally: Tally) -> None:
+    """Print a row of the table, and what was foreign."""
+    foreign = tally.foreign.total()
+    print(
+        f"{name:<20}{tally.done:>8,}{tally.read:>8,}{tally.refused:>9,}{foreign:>9,}"
+        f"{tally.seconds:>7.1f}{tally.slowest:>7.2f} s",
+        flush=True,
+    )
+    for kind, many in tally.foreign.most_common():
+        print(f"    {many:,} x {kind!a}, first: --reader {name!r} --number {tally.examples[kind]}")
+
+
 def run(argv: list[str] | None = None) -> int:
     """Fuzz all readers; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", default="0")
     parser.add_argument("--reader", choices=NAMES, help="this one alone")
-    parser.add_argument("--keep", type=Path, help="folder for the inputs of foreign exceptions")
+    parser.add_argument("--number", type=int, help="this input of the reader alone")
+    parser.add_argument("--progress", type=Path, help="file by which a stopped run goes on")
     options = parser.parse_args(argv)
-    failed = 0
+    tallies = tallies_in(options.progress, options.seed)
+
+    def save() -> None:
+        if options.progress is not None:
+            kept = {"seed": options.seed, "tallies": {n: vars(t) for n, t in tallies.items()}}
+            write_atomically(options.progress, json.dumps(kept).encode())
+
     with tempfile.TemporaryDirectory() as folder:
         found = readers(Path(folder))
         if options.reader:
             found = {options.reader: found[options.reader]}
+        if options.number is not None:
+            [(name, reader)] = found.items()
+            content, rng = input_of(reader, f"{options.seed} {name}", options.number)
+            print(repr(content))
+            reader.read(content, rng)
+            return 0
         before = memory()
-        print(
-            f"{'reader':<18}{'inputs':>8}{'read':>8}{'refused':>9}{'foreign':>9}{'s':>7}  slowest"
-        )
+        head = f"{'reader':<20}{'inputs':>8}{'read':>8}{'refused':>9}{'foreign':>9}{'s':>7}"
+        print(f"{head}  slowest")
         for name, inputs in shares(found, options.inputs).items():
-            tally = fuzz(found[name], inputs, f"{options.seed} {name}")
-            foreign = tally.foreign.total()
-            failed += foreign
-            print(
-                f"{name:<18}{inputs:>8,}{tally.read:>8,}{tally.refused:>9,}{foreign:>9,}"
-                f"{tally.seconds:>7.1f}{tally.slowest:>7.2f} s",
-                flush=True,
-            )
-            for number, (kind, many) in enumerate(tally.foreign.most_common()):
-                print(f"    {many:,} x {kind!a}")
-                if options.keep is not None and kind in tally.examples:
-                    options.keep.mkdir(parents=True, exist_ok=True)
-                    file = options.keep / f"{name.replace(' ', '-')}-{number}"
-                    file.write_bytes(tally.examples[kind])
+            tally = tallies.setdefault(name, Tally())
+            try:
+                fuzz(found[name], inputs, f"{options.seed} {name}", tally, save)
+            finally:
+                save()
+            print_tally(name, tally)
         added = memory() - before
+        total = sum(tally.done for tally in tallies.values())
+        foreign = sum(tally.foreign.total() for tally in tallies.values())
+        print(f"{total:,} inputs, {foreign:,} foreign")
         print(f"memory added: {added:,} MiB (at most {MEBIBYTES:,})")
-    return int(failed > 0 or added > MEBIBYTES)
+    return int(foreign > 0 or added > MEBIBYTES)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What a passed comparison does not say: worsenings that the gate leaves to the reader."""
+"""What a passed comparison does not say: worsenings that the gate leaves to the reader.
+
+And that a model was compared with itself, which passes whatever the model is.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from typing import Final
 
 import numpy as np
 
+from pytest_calibration.diagnosis.collapse import option_mass_of
+from pytest_calibration.diagnosis.sentences import option_mass, was_as_small
 from pytest_calibration.diagnosis.slices import SliceShift, shifts
+from pytest_calibration.metrics.sharpness import Sharpness
 from pytest_calibration.predictions import FloatArray, Predictions
 from pytest_calibration.text.visible import visible
 from pytest_calibration.uncertainty.quantiles import NORMAL
@@ -18,12 +24,16 @@ from pytest_calibration.uncertainty.standard_errors import cluster_codes, standa
 AUROC_TOLERANCE: Final = 0.02
 SURE: Final = NORMAL.inv_cdf(0.99)
 MOST_NAMED: Final = 3
+SAME_ANSWERS: Final = (
+    "every answer is that of the baseline, with the same confidence, as of the model that was "
+    "recorded, or a copy of it."
+)
 
 
 def cautions_on_a_pass(
     candidate: Predictions, baseline: Predictions, tolerance: float
 ) -> Iterator[str]:
-    """Yield a sentence on each worsening that does not fail a comparison.
+    """Yield a sentence on each worsening that does not fail a comparison, or that there is none.
 
     Slices that got worse though the whole did not, with a false discovery rate of 5 %; and a
     confidence that tells right from wrong less well: where it becomes uninformative, a model can be
@@ -34,6 +44,9 @@ def cautions_on_a_pass(
         baseline: the same items in the same order.
         tolerance: allowed growth of the gap of a slice.
     """
+    if _same_answers(candidate, baseline):
+        yield SAME_ANSWERS
+        return
     worse = [
         shift
         for shift in shifts(candidate, baseline)
@@ -48,6 +61,28 @@ def cautions_on_a_pass(
             f"confidence tells right from wrong answers less well: AUROC {before:.3f} -> "
             f"{after:.3f}."
         )
+
+
+def caution_on_small_mass(
+    candidate: Predictions, baseline: Predictions | None, stored: Sharpness | None
+) -> Iterator[str]:
+    """Yield a sentence where the options hold little of the probability, and held more before.
+
+    Args:
+        candidate: n items.
+        baseline: the same items in the same order; None without a baseline.
+        stored: summary of a baseline that does not hold its option mass item by item.
+    """
+    shared = None if baseline is None else (candidate, baseline)
+    mass = option_mass_of(candidate, shared, stored)
+    if mass is not None and mass.small and not was_as_small(mass):
+        yield option_mass(mass)
+
+
+def _same_answers(candidate: Predictions, baseline: Predictions) -> bool:
+    """Whether both sides agree in every item, to the digits that a record keeps."""
+    pairs = [(one.correct, one.confidence.astype(np.float32)) for one in (candidate, baseline)]
+    return all(map(np.array_equal, *pairs))
 
 
 def _slices(worse: Sequence[SliceShift]) -> str:

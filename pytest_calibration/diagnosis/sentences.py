@@ -96,7 +96,7 @@ def sentences(d: Diagnosis) -> tuple[str, ...]:
         parts.append(favourite(d.collapse.favourite, d.classes))
     mass = d.option_mass
     # A mass that was as small before is no change; the figures have it.
-    if mass is not None and mass.small and not _was_as_small(mass):
+    if mass is not None and mass.small and not was_as_small(mass):
         parts.append(option_mass(mass))
     return tuple(parts)
 
@@ -306,7 +306,8 @@ def option_mass(mass: OptionMass) -> str:
     )
 
 
-def _was_as_small(mass: OptionMass) -> bool:
+def was_as_small(mass: OptionMass) -> bool:
+    """Whether the options of the baseline held as little."""
     before = None if mass.contrast is None else mass.contrast.baseline
     return before is not None and mass.mean.value > before - MASS_FELL
 

@@ -177,6 +177,10 @@ class Verdict:
     at_points: tuple[Verdict, ...] = field(default=(), repr=False, compare=False)
     look: AtLook | None = None
 
+    def __bool__(self) -> bool:
+        """Whether no assertion fails on it: ``assert compare(candidate, baseline)`` can fail."""
+        return not self.state.fails
+
     @property
     def failing(self) -> tuple[Component, ...]:
         """The components that fail; none of an inconclusive comparison."""

@@ -22,8 +22,14 @@ from pytest_calibration.plugin.fixtures import (
     calibration_parent,
     calibration_probe,
 )
-from pytest_calibration.plugin.options import add_options, any_option_given
-from pytest_calibration.plugin.session import LEFT_OUT, package_in_use, run_made, run_of
+from pytest_calibration.plugin.options import BASELINES, add_options, any_option_given
+from pytest_calibration.plugin.session import (
+    FOLDERS,
+    LEFT_OUT,
+    package_in_use,
+    run_made,
+    run_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -80,6 +86,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Create the run where workers of pytest-xdist may report to it."""
     if session.config.pluginmanager.hasplugin("dsession"):
         run_of(session.config)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> None:
+    """Remember a folder of baselines, also beside tests that are gone or ignored."""
+    # Most files have an ending, and cost nothing more.
+    if not collection_path.suffix and (collection_path / BASELINES).is_dir():
+        config.stash.setdefault(FOLDERS, set()).add(str(collection_path / BASELINES))
 
 
 def pytest_pycollect_makemodule(

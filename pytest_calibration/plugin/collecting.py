@@ -10,9 +10,10 @@ import pytest
 
 from pytest_calibration.errors import CalibrationError
 from pytest_calibration.plugin import xdist_groups
+from pytest_calibration.plugin.options import BASELINES
 from pytest_calibration.plugin.resolution import ModelParameter
 from pytest_calibration.plugin.resolved_options import usage_errors
-from pytest_calibration.plugin.run import BASELINES, Run, model_name
+from pytest_calibration.plugin.run import Run, model_name
 from pytest_calibration.text.visible import MOST_QUOTED, visible
 
 # Whether a test is one of calibration.

@@ -16,6 +16,14 @@ from pytest_calibration.plugin.run import Run
 from pytest_calibration.text.numbers import counted
 from pytest_calibration.text.visible import visible
 
+# What a calibration test without a verdict came to.
+NOT_JUDGED: Final = {
+    "deselected": "deselected",
+    "skipped": "skipped",
+    "passed": "passed without a verdict",
+}
+# Tests that a line names.
+MOST_NAMED: Final = 4
 # Options that ask for a comparison, or for what comes of one.
 GATES: Final = frozenset(
     {"model", "parent", "probe", "record", "accept", "anchor", "report", "dump", "history"}
@@ -30,7 +38,7 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
         session: pytest's session.
         finished: whether every test was run.
     """
-    if run.is_worker or session.config.option.collectonly:
+    if run.is_worker or _runs_no_test(session):
         return
     run.finished = finished
     run.outcomes.add_late(run.late_verdicts())
@@ -40,6 +48,7 @@ def end(run: Run, session: pytest.Session, *, finished: bool) -> None:
         _write_baselines(run)
         _check_gated(run)
         _check_names(run)
+        _name_what_is_not_judged(run)
         _check_decided(run, failed=session.testsfailed > 0)
     else:
         # Those of a worker that died are known by its verdicts alone.
@@ -69,8 +78,25 @@ def hear_the_last(run: Run, session: pytest.Session) -> None:
     if any(result.fails for result in late):
         run.errors.append("a verdict failed when the reports were written already.")
         _check_no_error_lost(run)
-        if session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    elif run.finished or _runs_no_test(session) or not (run.collected or _asked_for(run)):
+        return
+    elif session.exitstatus == pytest.ExitCode.OK:
+        # Of pytest.exit(..., returncode=0), in a test or before the first one.
+        run.errors.append("the run ended before all tests were run: this run is not green.")
+    if session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _runs_no_test(session: pytest.Session) -> bool:
+    """Whether pytest only shows what it would run."""
+    option = session.config.option
+    shows = (getattr(option, name, False) for name in ("collectonly", "setuponly", "setupplan"))
+    return any(shows)
+
+
+def _asked_for(run: Run) -> list[str]:
+    """Return the flags of this command that ask for a gate."""
+    return [o.flag for o in OPTIONS if o.name in GATES & run.options.typed_now]
 
 
 def _write_baselines(run: Run) -> None:
@@ -84,10 +110,9 @@ def _write_baselines(run: Run) -> None:
         if records.written:
             run.remarks.append(f"{counted(len(records.written), 'baseline')} written.")
         _say_not_written(run, len(records.drafts) - len(records.written) - len(records.problems))
-    reason = _why_not(run)
     if run.options["prune"]:
-        _prune(run, reason)
-    elif not reason:
+        _prune(run, _why_not(run))
+    elif not (_chosen(run) or run.outcomes.failed_any()):
         stale, _, forgotten = _not_asked_for(run)
         if stale or forgotten:
             paths = sorted([*stale, *forgotten])
@@ -101,7 +126,7 @@ def _say_not_written(run: Run, count: int) -> None:
 
 def _check_gated(run: Run) -> None:
     """Add an error where the command line asks for a gate, and nothing is there to be gated."""
-    asked = [o.flag for o in OPTIONS if o.name in GATES & run.options.typed_now]
+    asked = _asked_for(run)
     if asked and not run.collected and not run.verdicts:
         deselected = "deselected" in run.left_out.values()
         run.errors.append(
@@ -140,6 +165,23 @@ def _check_names(run: Run) -> None:
             )
 
 
+def _name_what_is_not_judged(run: Run) -> None:
+    """Say which calibration tests judged nothing, and which passed when they were run again."""
+    left = [("deselected", test) for test in sorted(run.deselected)]
+    left += run.outcomes.without_verdict()
+    for what, why in NOT_JUDGED.items():
+        tests = [visible(test) for found, test in left if found == what]
+        if tests and run.verdicts:
+            more = f" and {len(tests) - MOST_NAMED:,} more" if len(tests) > MOST_NAMED else ""
+            run.remarks.append(
+                f"{counted(len(tests), 'calibration test')} {why}: "
+                f"{', '.join(tests[:MOST_NAMED])}{more}."
+            )
+    for test, before in run.outcomes.passed_when_run_again():
+        headlines = "; ".join(map(visible, dict.fromkeys(before)))
+        run.remarks.append(f"{visible(test)} passed when it was run again, after: {headlines}.")
+
+
 def _listed(run: Run, paths: Iterable[str | Path]) -> str:
     """Return paths as seen from where pytest was started."""
     started = run.config.invocation_params.dir
@@ -170,12 +212,9 @@ def _check_decided(run: Run, *, failed: bool) -> None:
     if not run.collected:
         return
     may_skip = run.options["no_model"] == "skip"
-    if may_skip and not run.options["model"] and not run.verdicts:
+    may_be_empty = may_skip and not run.options["model"] and not run.verdicts
+    if may_be_empty:
         run.remarks.append("nothing was gated: no model is named (calibration_no_model = skip).")
-        may_be_empty = True
-    else:
-        option = run.config.option
-        may_be_empty = getattr(option, "setuponly", False) or getattr(option, "setupplan", False)
     if failed:
         return
     if "model" in run.options.flags and not run.resolved.used_models:
@@ -254,10 +293,9 @@ def _why_not(run: Run) -> str:
     option = run.config.option
     if run.left_out:
         return "some tests were deselected or could not be collected"
-    if "probe" in run.options.flags:
-        return "--calibration-probe runs only a part of the probes"
-    if any(getattr(option, name, None) for name in ("lf", "failedfirst", "stepwise")):
-        return "tests that failed before were chosen"
+    chosen = _chosen(run)
+    if chosen:
+        return chosen
     if getattr(option, "override_ini", None):
         return "an ini key was overridden"
     not_passed = run.outcomes.not_passed()
@@ -265,6 +303,18 @@ def _why_not(run: Run) -> str:
         return f"{not_passed[0]} did not pass"
     if getattr(option, "ignore", None) or getattr(option, "ignore_glob", None):
         return "some files were ignored"
+    return ""
+
+
+def _chosen(run: Run) -> str:
+    """Return which part of the tests was chosen for this run; empty where it is all of them."""
+    option = run.config.option
+    if "deselected" in run.left_out.values():
+        return "some tests were deselected"
+    if "probe" in run.options.flags:
+        return "--calibration-probe runs only a part of the probes"
+    if any(getattr(option, name, None) for name in ("lf", "failedfirst", "stepwise")):
+        return "tests that failed before were chosen"
     started = Path(run.config.invocation_params.dir)
     places = {arg: started / arg.partition("::")[0] for arg in run.config.args}
     for arg, place in places.items():

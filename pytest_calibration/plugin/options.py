@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import pytest
 
+# Folder of the baselines beside a test file, where --calibration-baseline-dir names no other.
+BASELINES: Final = "calibration_baselines"
 # How pytest reads the ini key of each kind of option; "args" is split as in a shell.
 INI_TYPES: Final[dict[str, Any]] = {
     "text": "string",

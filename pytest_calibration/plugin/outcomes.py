@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 import pytest
+
+from pytest_calibration.plugin.progress_line import COLLECTED
 
 if TYPE_CHECKING:
     from pytest_calibration.reports.model import Result
@@ -23,6 +25,7 @@ class Outcomes:
         places: file and line of each test.
         order: place of each test in the collection.
         calibration_tests: tests that use a calibration fixture, of those that were run.
+        failed_before: what failed in an earlier attempt of each test that was run again.
     """
 
     def __init__(self) -> None:
@@ -30,6 +33,7 @@ class Outcomes:
         self.places: dict[str, tuple[str, int]] = {}
         self.order: dict[str, int] = {}
         self.calibration_tests: set[str] = set()
+        self.failed_before: dict[str, list[str]] = {}
         # Phase (setup, call, teardown) to outcome.
         self._phases: dict[str, dict[str, str]] = {}
 
@@ -38,12 +42,14 @@ class Outcomes:
         test = report.nodeid
         if report.when == "setup":
             self._phases[test] = {}
+            before = [r.headline for r in self.results.get(test, ()) if r.fails]
+            self.failed_before.setdefault(test, []).extend(before)
         phases = self._phases.setdefault(test, {})
         # A test that holds subtests has a report for each, and one of its own.
         if phases.get(str(report.when)) != "failed":
             phases[str(report.when)] = report.outcome
         self._place(report, test)
-        if "calibration" in report.keywords:
+        if hasattr(report, COLLECTED):
             self.calibration_tests.add(test)
         if report.when == "teardown":
             self.results.pop(test, None)
@@ -111,6 +117,23 @@ class Outcomes:
 
     def _failed(self, test: str) -> bool:
         return "failed" in self._phases.get(test, {}).values()
+
+    def passed_when_run_again(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield the tests that failed no more, each with what failed before."""
+        for test, before in self.failed_before.items():
+            if before and not self._failed(test):
+                yield test, before
+
+    def without_verdict(self) -> Iterator[tuple[str, str]]:
+        """Yield what became of each calibration test that did not fail and has no verdict."""
+        for test in sorted(self.calibration_tests - {*self.results}):
+            if not self._failed(test):
+                skipped = "skipped" in self._phases[test].values()
+                yield ("skipped" if skipped else "passed"), test
+
+    def failed_any(self) -> bool:
+        """Whether any calibration test failed."""
+        return any(map(self._failed, self.calibration_tests))
 
     def not_passed(self) -> list[str]:
         """Return the calibration tests that failed, were skipped or did not run to the end."""

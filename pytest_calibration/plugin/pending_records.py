@@ -19,19 +19,20 @@ class PendingRecords:
 
     Args:
         limit: number of items that ``--calibration-limit`` allows; None for all.
+        folders: baseline folders that are known already.
 
     Attributes:
         drafts: records to write, by YAML file and checksum; several of one file are a conflict.
         looked_up: YAML files that tests looked for.
-        folders: baseline folders of the tests.
+        folders: baseline folders, of the tests and beside those that were looked for.
         written: YAML files that were written.
         problems: what went wrong with others, by YAML file.
     """
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, folders: set[str]) -> None:
         self.drafts: dict[str, dict[str, Draft]] = {}
         self.looked_up: set[str] = set()
-        self.folders: set[str] = set()
+        self.folders = folders
         self.written: list[str] = []
         self.problems: dict[str, str] = {}
         self._limit = limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,8 @@ CHOICES: Final = {
     "inconclusive": ("pass", "fail"),
     "family": ("none", "holm"),
 }
+# What a run does to stored files.
+ONE_RUN_ONLY: Final = ("record", "accept", "anchor", "prune")
 # What stands for no operating point, where the project names some.
 NO_POINT: Final = "none"
 
@@ -70,6 +72,9 @@ class Options:
         lasting = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
         not_typed = _flags_in(lasting) - _flags_in(config.invocation_params.args)
         self.typed_now = self.flags - {o.name for o in OPTIONS if o.flag in not_typed}
+        # What a worker was given, its controller has checked.
+        if not hasattr(config, "workerinput"):
+            _check_typed(self.flags - self.typed_now)
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -103,6 +108,16 @@ class Options:
                 values = value if option.kind == "list" else [value]
                 out += [f"{option.flag}={v}" if option.metavar else option.flag for v in values]
         return out
+
+
+def _check_typed(lasting: Collection[str]) -> None:
+    """Raise UsageError where a lasting setting would write baselines in every run."""
+    for option in OPTIONS:
+        if option.name in lasting and option.name in ONE_RUN_ONLY:
+            raise pytest.UsageError(
+                f"{option.flag} stands in addopts or PYTEST_ADDOPTS, where it would switch the "
+                "gate off in every run: take it out there, and type it for one run."
+            )
 
 
 def _flags_in(args: Iterable[object]) -> set[str]:

@@ -21,7 +21,7 @@ import pytest
 from pytest_calibration.plugin.forked import Forked
 from pytest_calibration.plugin.made_in_tests import MadeInTests
 from pytest_calibration.plugin.measured import Measurements
-from pytest_calibration.plugin.options import OPTIONS
+from pytest_calibration.plugin.options import BASELINES, OPTIONS
 from pytest_calibration.plugin.outcomes import Outcomes
 from pytest_calibration.plugin.pending_records import PendingRecords
 from pytest_calibration.plugin.projects import SUITE_FILE, Project
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from pytest_calibration.probes.probe import Probe
     from pytest_calibration.reports.model import Result
 
-BASELINES: Final = "calibration_baselines"
 # What keeps measurements, which are of all items.
 KEEPING: Final = ("record", "accept", "anchor", "history", "dump")
 
@@ -52,6 +51,7 @@ class Run:
     Args:
         config: pytest's configuration.
         left_out: what is not run in this process, with the reason (``session.LEFT_OUT``).
+        folders: folders of baselines, wherever tests were looked for (``session.FOLDERS``).
 
     Attributes:
         options: flags and ini keys.
@@ -62,6 +62,7 @@ class Run:
         made: the predictions that tests made.
         measured: what is to be added to the history.
         collected: number of calibration tests collected.
+        deselected: calibration tests that were deselected.
         complete: whether no process of the run died.
         finished: whether every test was run.
         width: columns of the terminal.
@@ -78,7 +79,7 @@ class Run:
         pytest.UsageError: an option that has a wrong value, or that contradicts another.
     """
 
-    def __init__(self, config: pytest.Config, left_out: dict[str, str]) -> None:
+    def __init__(self, config: pytest.Config, left_out: dict[str, str], folders: set[str]) -> None:
         self.config = config
         self.left_out = left_out
         self.options = Options(config)
@@ -87,11 +88,12 @@ class Run:
         from_controller = json.loads(getattr(config, "workerinput", {}).get("calibration", "{}"))
         self.resolved = Resolution(config, self.options, from_controller)
         self.outcomes = Outcomes()
-        self.records = PendingRecords(self.options["limit"])
+        self.records = PendingRecords(self.options["limit"], folders)
         self.usage = Usage()
         self.made = MadeInTests()
         self.measured = Measurements()
         self.collected = 0
+        self.deselected: set[str] = set()
         self.complete = True
         self.finished = False
         self.width = int(from_controller.get("width", 0)) or _terminal_width()

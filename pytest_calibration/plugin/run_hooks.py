@@ -57,6 +57,11 @@ class RunHooks:
         if fixturedef.argname == "calibration_model":
             self.run.resolved.drop_adopted()
 
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """Remember which calibration tests are not run."""
+        marked = [item for item in items if item.stash.get(MARKED, False)]
+        self.run.deselected.update(map(xdist_groups.plain_id, marked))
+
     # --- running -----------------------------------------------------------------------------
 
     @pytest.hookimpl(tryfirst=True)

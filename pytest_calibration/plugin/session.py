@@ -16,6 +16,8 @@ import pytest
 if TYPE_CHECKING:
     from pytest_calibration.plugin.run import Run
 
+# Folders of baselines, wherever tests are looked for, also where none is left.
+FOLDERS: Final = pytest.StashKey[set[str]]()
 # Name of the plugin whose hooks serve a run.
 RUN: Final = "calibration-run"
 # What is not run in this process, with the reason: node id to "deselected", "skipped" or "failed".
@@ -41,7 +43,8 @@ def run_of(config: pytest.Config) -> Run:
         from pytest_calibration.plugin.run import Run
         from pytest_calibration.plugin.run_hooks import RunHooks
 
-        run = Run(config, config.stash.setdefault(LEFT_OUT, {}))
+        stash = config.stash
+        run = Run(config, stash.setdefault(LEFT_OUT, {}), stash.setdefault(FOLDERS, set()))
         config.pluginmanager.register(RunHooks(run), RUN)
     return run
 

@@ -37,6 +37,7 @@ def from_worker(run: Run) -> str:
         {
             "collected": run.collected,
             "left_out": run.left_out,
+            "deselected": sorted(run.deselected),
             "used_models": sorted(run.resolved.used_models),
             "unlike": run.resolved.unlike,
             "configs": run.resolved.projects.read(),
@@ -56,6 +57,7 @@ def merge(run: Run, sent: str) -> None:
     # Every worker collects all tests.
     run.collected = max(run.collected, output["collected"])
     run.left_out |= output["left_out"]
+    run.deselected.update(output["deselected"])
     run.resolved.used_models.update(output["used_models"])
     run.resolved.unlike |= output["unlike"]
     run.configs |= dict.fromkeys(output["configs"])

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from pytest_calibration.diagnosis import Diagnosis, diagnose
-from pytest_calibration.diagnosis.passing import cautions_on_a_pass
+from pytest_calibration.diagnosis.passing import caution_on_small_mass, cautions_on_a_pass
 from pytest_calibration.diagnosis.slices import SliceMeasurement, SliceShift, by_slice, shifts
 from pytest_calibration.gate.components import Component
 from pytest_calibration.gate.decision import State
@@ -674,8 +674,11 @@ def _cautions(verdict: Verdict) -> Iterator[str]:
     if verdict.candidate is None:
         return
     yield from verdict.candidate.notes
-    before = verdict.baseline_items if verdict.point is None else None
-    if verdict.state is State.PASSED and before is not None:
+    if verdict.state is not State.PASSED or verdict.point is not None:
+        return
+    before = verdict.baseline_items
+    yield from caution_on_small_mass(verdict.candidate, before, verdict.sharpness_before)
+    if before is not None:
         yield from cautions_on_a_pass(verdict.candidate, before, verdict.tolerance)
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pytest_calibration import Predictions, compare
-from pytest_calibration.diagnosis.passing import auroc_fall, cautions_on_a_pass
+from pytest_calibration.diagnosis.passing import (
+    SAME_ANSWERS,
+    auroc_fall,
+    caution_on_small_mass,
+    cautions_on_a_pass,
+)
 from pytest_calibration.gate.decision import State
 from pytest_calibration.metrics import auroc
+from pytest_calibration.metrics.sharpness import sharpness
 from pytest_calibration.reports.model import result_of
 
 
@@ -36,11 +44,36 @@ def test_a_slice_that_got_worse_is_told_though_the_whole_passed() -> None:
 
 
 def test_nothing_is_told_where_nothing_got_worse() -> None:
-    """Neither of equal sides, nor of a growth within the tolerance, nor of an improvement."""
+    """Neither of a growth within the tolerance, nor of an improvement."""
     before, after = made(slice_shift=0.09)
-    assert not [*cautions_on_a_pass(before, before, 0.02)]
     assert not [*cautions_on_a_pass(after, before, 0.2)]
     assert not [*cautions_on_a_pass(before, after, 0.02)]
+
+
+def test_a_model_that_is_compared_with_itself_is_told() -> None:
+    """Equal to the digits that a record keeps; one other answer or confidence is another."""
+    before, _ = made()
+    stored = replace(before, confidence=before.confidence.astype(np.float32).astype(float))
+    assert [*cautions_on_a_pass(before, stored, 0.02)] == [SAME_ANSWERS]
+    confidence, correct = before.confidence.copy(), before.correct.copy()
+    confidence[0] += 1e-3
+    correct[1] ^= True
+    for change in ({"confidence": confidence}, {"correct": correct}):
+        assert not [*cautions_on_a_pass(replace(before, **change), stored, 0.02)]
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "told"),
+    [(0.01, None, True), (0.01, 0.9, True), (0.01, 0.01, False), (0.9, None, False)],
+)
+def test_options_that_hold_little_are_told(now: float, then: float | None, told: bool) -> None:
+    """Unless those of the baseline held as little: here item by item, in a record as its mean."""
+    before, after = (replace(one, option_mass=np.full(one.n, now)) for one in made())
+    stored = None if then is None else sharpness(replace(before, option_mass=np.full(2000, then)))
+    assert bool([*caution_on_small_mass(after, None, stored)]) is told
+    if then is not None:
+        before = replace(before, option_mass=np.full(2000, then))
+        assert bool([*caution_on_small_mass(after, before, None)]) is told
 
 
 def test_confidence_that_tells_nothing_any_more_is_told() -> None:

@@ -107,14 +107,15 @@ def test_states_are_counted_in_the_order_they_come() -> None:
 
 
 def test_quiet_shows_what_fails_or_cannot_tell_and_the_counts() -> None:
-    """With -q passing verdicts and hints are left out; remarks and errors are not."""
+    """With -q passing verdicts and hints are left out; cautions, remarks and errors are not."""
     lines = list(summary_lines(WHOLE, verbosity=-1, width=10_000))
     shown = sum(r.fails or r.state == "inconclusive" for r in WHOLE.results)
-    assert len(lines) == 1 + shown + 1 + 1 + 1
+    assert len(lines) == 1 + shown + len(WHOLE.cautions) + 1 + 1 + 1
     assert lines[-3] == "2 baselines written."
     assert lines[-2].startswith("ERROR: tests/x.yaml")
     assert lines[-1] == counts_line(WHOLE)
-    assert list(summary_lines(session(TWO[0]), verbosity=-1)) == ["1 passed"]
+    other = replace(TWO[0], cautions=())
+    assert list(summary_lines(session(other), verbosity=-1)) == ["1 passed"]
 
 
 def test_verbose_tells_why_and_very_verbose_where() -> None:
@@ -204,13 +205,14 @@ def test_any_width_and_verbosity_can_be_printed(width: int, verbosity: int, unic
 def test_cautions_are_told_whatever_the_verdict_and_verbosity(verbosity: int) -> None:
     """What a probe says of its numbers stands once for each probe and model; hostile text shown."""
     noted = replace(BASE, notes=("it is noise.", HOSTILE))
-    passed = result_of(compare(noted, noted))
+    before = replace(BASE, confidence=BASE.confidence * 0.999)
+    passed = result_of(compare(noted, before))
     assert passed.cautions == noted.notes
     again = result_of(judge(measure(noted), 0.9))
     lines = list(summary_lines(session(passed, passed, again), verbosity=verbosity, width=10_000))
     assert lines.count("support-mcq on base: it is noise.") == 1
     assert sum(line.startswith("support-mcq on base: ") for line in lines) == 2
     assert all(line.isprintable() for line in lines)
-    assert "note: it is noise." in compare(noted, noted).explain()
+    assert "note: it is noise." in compare(noted, before).explain()
     anonymous = replace(passed, model="")
     assert "support-mcq: it is noise." in list(summary_lines(session(anonymous)))

@@ -10,7 +10,8 @@ from typing import Any, Final
 import torch
 
 from pytest_calibration.errors import ModelError
-from pytest_calibration.models.backends.transformers.layers import ADAPTER, Layer, read_json
+from pytest_calibration.models.backends.transformers.checkpoint_files import read_json
+from pytest_calibration.models.backends.transformers.layers import ADAPTER, Layer
 
 _PREFIX: Final = "base_model.model."
 # A part of an adapter proper.

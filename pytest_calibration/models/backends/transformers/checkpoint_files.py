@@ -23,7 +23,8 @@ from functools import cache as cached
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_calibration.input_files import is_lfs_pointer
+from pytest_calibration.errors import ModelError
+from pytest_calibration.input_files import is_lfs_pointer, read_text
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.secret import sealed, unsealed
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 # Bytes of a piece of a large file; pieces are read by several threads at once.
 PIECE: Final = 1 << 26
 BLOCK: Final = 1 << 20
+MOST_JSON: Final = 1 << 26
+"""The largest index of shards takes some ten mebibytes."""
 _MOST_OF_A_POINTER: Final = 1024
 # A file that changed so shortly before it was read may change again without a later time of change:
 # clocks of file systems are coarse.
@@ -144,14 +147,18 @@ def _name(file: Path, folder: Path) -> str:
     return (file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix()
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """Return a JSON object in a file; an empty one where it cannot be read."""
+    try:
+        content = json.loads(read_text(file, MOST_JSON, ModelError))
+    except (ModelError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _descriptions(place: Path) -> list[dict[str, Any]]:
     """Return the JSON objects that may name files of a checkpoint."""
-    out = []
-    for file in sorted(place.glob("*.json")):
-        if _NAMING.fullmatch(file.name):
-            with contextlib.suppress(OSError, ValueError, RecursionError):
-                out.append(json.loads(file.read_text(encoding="utf-8")))
-    return [one for one in out if isinstance(one, dict)]
+    return [read_json(one) for one in sorted(place.glob("*.json")) if _NAMING.fullmatch(one.name)]
 
 
 def _named_files(place: Path, descriptions: Sequence[object]) -> list[Path]:

@@ -15,13 +15,13 @@ from pytest_calibration.models.backends.transformers.checkpoint_files import (
     FileState,
     checkpoint_files,
     file_digest,
+    read_json,
 )
 from pytest_calibration.models.backends.transformers.hub import snapshot
 from pytest_calibration.models.backends.transformers.layers import (
     Layer,
     hub_access,
     layers,
-    read_json,
 )
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.digests import Digest

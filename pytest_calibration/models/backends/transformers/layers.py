@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_calibration.errors import ModelError
-from pytest_calibration.input_files import read_text
 from pytest_calibration.models.backends import ModelSpec
-from pytest_calibration.models.backends.transformers.checkpoint_files import pointers
+from pytest_calibration.models.backends.transformers.checkpoint_files import pointers, read_json
 from pytest_calibration.models.backends.transformers.hub import file_of, is_silent, snapshot
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.models.backends.transformers.spec_text import parse
@@ -21,7 +19,6 @@ from pytest_calibration.models.places import begins_in, can_only_be_path, what_i
 ADAPTER: Final = "adapter_config.json"
 SETTING: Final = "model: {base: ...} in calibration.yaml"
 # Bytes of a configuration in JSON.
-MOST_JSON: Final = 1 << 24
 # Arguments of loading that say how files of the hub are had.
 _ACCESS: Final = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
 
@@ -115,15 +112,6 @@ def file_in(layer: Layer, name: str, settings: TransformersSettings) -> Path | N
     else:
         file = None
     return file if file is not None and file.is_file() else None
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return a JSON object in a file; an empty one where it cannot be read."""
-    try:
-        content = json.loads(read_text(file, MOST_JSON, ModelError))
-    except (ModelError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def refuse_pointers(spec: ModelSpec, names: Collection[str] | None = None) -> None:

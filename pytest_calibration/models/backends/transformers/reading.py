@@ -21,6 +21,7 @@ from pytest_calibration.models.backends import ModelSpec
 from pytest_calibration.models.backends.transformers.checkpoint_files import (
     FileState,
     checkpoint_files,
+    read_json,
 )
 from pytest_calibration.models.backends.transformers.foreign_code import (
     check_kernels,
@@ -35,7 +36,6 @@ from pytest_calibration.models.backends.transformers.layers import (
     Layer,
     file_in,
     layers,
-    read_json,
     refuse_pointers,
 )
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.backends import ModelSpec
+from pytest_calibration.models.backends.transformers.checkpoint_files import read_json
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 
 _WHOLE: Final = "model.safetensors"
@@ -121,11 +122,7 @@ def check_safetensors(spec: ModelSpec, index: str, names: Iterable[str]) -> None
 
 def index_names(index: Path) -> set[str]:
     """Return the files that an index of shards names; none where it cannot be read."""
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return set()
-    named = content.get("weight_map") if isinstance(content, dict) else None
+    named = read_json(index).get("weight_map")
     return {str(name) for name in named.values()} if isinstance(named, dict) else set()
 
 
