@@ -16,8 +16,11 @@ from packaging.version import Version
 ROOT: Final = Path(__file__).parent.parent
 # The groups and extras of pyproject.toml in each file.
 FILES: Final = {
-    "core": ("test", "lint", "types", "browser", "tools"),
-    "torch": ("test", "cross-check", "training", "data", "torch", "hf", "peft"),
+    "core": ("test", "lint", "types", "browser", "docs", "tools"),
+    "torch": (
+        *("test", "cross-check", "training", "data", "serving", "examples", "torch"),
+        *("hf", "peft", "server"),
+    ),
     "oldest": ("test",),
 }
 
