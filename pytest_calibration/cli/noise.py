@@ -51,7 +51,7 @@ def add(subparsers: Subparsers) -> None:
         "examples. Print what moves, beside the tolerance of the gate.",
         allow_abbrev=False,
     )
-    parser.add_argument("--model", required=True, metavar="SPEC", help="the model to ask")
+    parser.add_argument("--model", metavar="SPEC", help="the model to ask")
     # What was kept would be no repeat.
     add_asking(parser, cache=False)
     parser.add_argument(
@@ -76,9 +76,11 @@ def run(options: argparse.Namespace) -> int:
     """Ask each probe again and again, and print a block of each.
 
     Raises:
-        UsageError: a probe cannot be disturbed as asked for.
+        UsageError: no model, or a probe that cannot be disturbed as asked for.
         CalibrationError: any other problem with probes or models.
     """
+    if options.model is None:
+        raise UsageError("noise asks a model again and again, and none is named; add --model SPEC.")
     project = Project(options)
     trees: dict[str, Any] = {}
     with progress_shown():

@@ -397,7 +397,7 @@ def test_a_classifier_that_reads_its_padding_is_found(command, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--probe", "quiz"], "the following arguments are required: --model"),
+        (["--probe", "quiz"], "noise asks a model again and again, and none is named; add --model"),
         (["--model", "m", "--probe", "quizz"], "unknown probe 'quizz' (did you mean 'quiz'?)"),
         (["--model", "missing", "--probe", "quiz"], "missing: there is no such model; name one."),
         (["--model", "m", "--repeats", "0"], "--repeats: must lie between 1 and 1,000, got 0"),
