@@ -80,7 +80,9 @@ def test_runs_that_gate_while_others_accept_read_whole_records(tmp_path: Path) -
         # What one replaced the other does not replace again, and says so.
         for run, output in zip(runs[:2], outputs[:2], strict=True):
             changed = "was changed by another process" in output
-            assert run.returncode == (1 if changed else 0), output
+            assert run.returncode == 1 if changed else run.returncode in (0, 1), output
+            # Small steps that add up are red, too.
+            assert run.returncode == 0 or changed or "calibration drifted" in output, output
         assert runs[2].returncode in (0, 1)
         assert project.damage() == []
         assert project.leftovers() == []
