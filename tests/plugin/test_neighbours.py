@@ -144,7 +144,9 @@ NEIGHBOURS = [
     Neighbour("timeout-signal", ("--timeout=300", "--timeout-method=signal"), (TIMEOUT,)),
     Neighbour("timeout-thread", ("--timeout=300", "--timeout-method=thread"), (TIMEOUT,)),
     Neighbour("cov", ("--cov=tests", "--cov-branch"), (COV,), check=covered),
-    Neighbour("html", (*LOADED, "--html=page.html", "--self-contained-html"), HTML, check=page_shows_it),
+    Neighbour(
+        "html", (*LOADED, "--html=page.html", "--self-contained-html"), HTML, check=page_shows_it
+    ),
     Neighbour(
         "json-report",
         ("--json-report", "--json-report-file=report.json"),
@@ -178,7 +180,9 @@ NEIGHBOURS = [
         (XDIST, RERUNS),
         counts="1 failed, 4 passed, 1 rerun",
     ),
-    Neighbour("xdist-html", (*LOADED, "-n", "2", "--html=page.html"), (XDIST, *HTML), check=page_shows_it),
+    Neighbour(
+        "xdist-html", (*LOADED, "-n", "2", "--html=page.html"), (XDIST, *HTML), check=page_shows_it
+    ),
     Neighbour("xdist-sugar", ("-n", "2"), (XDIST, SUGAR), counts=""),
     Neighbour("xdist-timeout", ("-n", "2", "--timeout=300"), (XDIST, TIMEOUT)),
     # --- ways of starting pytest ---------------------------------------------------------
