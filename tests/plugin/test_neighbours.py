@@ -198,7 +198,7 @@ NEIGHBOURS = [
     Neighbour("plain-assertions", ("--assert=plain",)),
     Neighbour("no-capture", ("-s", "-p", "no:logging", "-p", "no:warnings")),
     Neighbour("junit", ("--junitxml=junit.xml",), check=junit_holds_it),
-    Neighbour("traceback-native", ("--tb=native", "--setup-show", "--durations=3")),
+    Neighbour("traceback-short", ("--tb=short", "--setup-show", "--durations=3")),
     Neighbour("traceback-none", ("--tb=no", "-q"), shows="no errors"),
     Neighbour("verbose", ("-vv", "-ra", "--showlocals")),
 ]
