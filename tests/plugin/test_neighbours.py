@@ -331,6 +331,7 @@ def test_optimised_python_keeps_our_assertions_and_drops_plain_ones(beside: Besi
     beside.write(
         "tests/test_project.py",
         """
+import helper
 from pytest_calibration import *
 
 ALL = ([1.0] * 200, [False] * 200)
@@ -342,9 +343,11 @@ def test_ece(): assert_ece_below(wrong(), 0.1)
 def test_metric(): assert_metric_below(wrong(), "brier", 0.1)
 def test_accuracy(): assert_accuracy_above(wrong(), 0.1)
 def test_overconfident(): assert_not_overconfident(wrong(), 0.1)
-def test_plain(): assert False
+def test_plain(): helper.check()
 """,
     )
+    # In a test, pytest keeps an ``assert``; in a module beside it, Python drops it.
+    beside.write("tests/helper.py", "def check(): assert False")
     (beside.path / "conftest.py").unlink()
     object.__setattr__(beside.neighbour, "python", ("-O",))
     result = beside.run("-W", "ignore::pytest.PytestConfigWarning")
