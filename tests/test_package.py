@@ -143,6 +143,7 @@ def test_the_wheel_runs_where_nothing_else_is(wheel: Path, tmp_path: Path) -> No
     # What the machine has set for pip or Python must not help.
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(store), "PYTHONPATH": "", "CI": ""}
     offline |= {"PIP_CONFIG_FILE": os.devnull, "HOME": str(tmp_path), "GITHUB_ACTIONS": ""}
+    offline |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "", "PYTEST_ADDOPTS": ""}
     run(bin_folder / "python", "-m", "pip", "install", "-q", wheel, cwd=project, **offline)
     command = bin_folder / "pytest-calibration"
     assert (

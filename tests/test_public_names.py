@@ -145,7 +145,7 @@ def test_each_kind_of_thing_is_recorded() -> None:
     for line in (
         "python pytest_calibration.assert_accuracy_above(predictions, limit)",
         "pytest flag --calibration-model SPEC",
-        "pytest ini calibration_tolerance (string)",
+        "pytest ini calibration_tolerance (float)",
         "pytest fixture calibration_model (session)",
         "pytest hook pytest_calibration_probes(config)",
         "pytest state regressed",

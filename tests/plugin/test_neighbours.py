@@ -144,7 +144,9 @@ NEIGHBOURS = [
     Neighbour("timeout-signal", ("--timeout=300", "--timeout-method=signal"), (TIMEOUT,)),
     Neighbour("timeout-thread", ("--timeout=300", "--timeout-method=thread"), (TIMEOUT,)),
     Neighbour("cov", ("--cov=tests", "--cov-branch"), (COV,), check=covered),
-    Neighbour("html", (*LOADED, "--html=page.html", "--self-contained-html"), HTML, check=page_shows_it),
+    Neighbour(
+        "html", (*LOADED, "--html=page.html", "--self-contained-html"), HTML, check=page_shows_it
+    ),
     Neighbour(
         "json-report",
         ("--json-report", "--json-report-file=report.json"),
@@ -178,7 +180,9 @@ NEIGHBOURS = [
         (XDIST, RERUNS),
         counts="1 failed, 4 passed, 1 rerun",
     ),
-    Neighbour("xdist-html", (*LOADED, "-n", "2", "--html=page.html"), (XDIST, *HTML), check=page_shows_it),
+    Neighbour(
+        "xdist-html", (*LOADED, "-n", "2", "--html=page.html"), (XDIST, *HTML), check=page_shows_it
+    ),
     Neighbour("xdist-sugar", ("-n", "2"), (XDIST, SUGAR), counts=""),
     Neighbour("xdist-timeout", ("-n", "2", "--timeout=300"), (XDIST, TIMEOUT)),
     # --- ways of starting pytest ---------------------------------------------------------
@@ -194,7 +198,7 @@ NEIGHBOURS = [
     Neighbour("plain-assertions", ("--assert=plain",)),
     Neighbour("no-capture", ("-s", "-p", "no:logging", "-p", "no:warnings")),
     Neighbour("junit", ("--junitxml=junit.xml",), check=junit_holds_it),
-    Neighbour("traceback-native", ("--tb=native", "--setup-show", "--durations=3")),
+    Neighbour("traceback-short", ("--tb=short", "--setup-show", "--durations=3")),
     Neighbour("traceback-none", ("--tb=no", "-q"), shows="no errors"),
     Neighbour("verbose", ("-vv", "-ra", "--showlocals")),
 ]
@@ -327,6 +331,7 @@ def test_optimised_python_keeps_our_assertions_and_drops_plain_ones(beside: Besi
     beside.write(
         "tests/test_project.py",
         """
+import helper
 from pytest_calibration import *
 
 ALL = ([1.0] * 200, [False] * 200)
@@ -338,9 +343,11 @@ def test_ece(): assert_ece_below(wrong(), 0.1)
 def test_metric(): assert_metric_below(wrong(), "brier", 0.1)
 def test_accuracy(): assert_accuracy_above(wrong(), 0.1)
 def test_overconfident(): assert_not_overconfident(wrong(), 0.1)
-def test_plain(): assert False
+def test_plain(): helper.check()
 """,
     )
+    # In a test, pytest keeps an ``assert``; in a module beside it, Python drops it.
+    beside.write("tests/helper.py", "def check(): assert False")
     (beside.path / "conftest.py").unlink()
     object.__setattr__(beside.neighbour, "python", ("-O",))
     result = beside.run("-W", "ignore::pytest.PytestConfigWarning")
