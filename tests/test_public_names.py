@@ -140,3 +140,15 @@ def test_a_star_import_brings_exactly_the_public_names() -> None:
 def test_the_version_is_a_version() -> None:
     """Three numbers, from which the package metadata is built."""
     assert [part.isdecimal() for part in pytest_calibration.__version__.split(".")] == [True] * 3
+
+
+def test_every_module_has_the_names_that_it_lists() -> None:
+    """What `__all__` says is there, in each module that has one and loads without an extra."""
+    root = Path(pytest_calibration.__file__).parent
+    listed = []
+    for path in sorted(root.rglob("*.py")):
+        name = ".".join((root.name, *path.relative_to(root).with_suffix("").parts))
+        module = sys.modules.get(name.removesuffix(".__init__"))
+        listed += [(module, one) for one in getattr(module, "__all__", ())]
+    assert len(listed) > len(NAMES)
+    assert [(module, one) for module, one in listed if not hasattr(module, one)] == []
