@@ -51,11 +51,11 @@ TESTS: Final = (
     *("test_asking_in_parts.py", "test_public_names.py", "cli", "plugin"),
 )
 """The tests that may kill; each room of the package has its own among them."""
-SECONDS: Final = 60.0
+SECONDS: Final = 30.0
 """Tests of more than this together are not run for one mutant, the slowest left out."""
-TIMES: Final = 5.0
+TIMES: Final = 4.0
 """A mutant has timed out when its tests take this many times as long, and ``SLACK`` seconds."""
-SLACK: Final = 30.0
+SLACK: Final = 20.0
 WAIT: Final = 900.0
 """The clock's limit for one run, for tests that wait rather than work."""
 FAILED: Final = "failed-test"
@@ -273,9 +273,10 @@ class Coverage:
             for line, tests in lines.items():
                 self.lines[path][int(line)].update(set(tests) - failed)
 
-    def tests(self, mutant: Mutant) -> tuple[list[str], list[str]]:
-        """Return the tests that run the lines of a mutant: those of its room, and the others.
+    def tests(self, mutant: Mutant) -> list[list[str]]:
+        """Return the tests that run the lines of a mutant: of its room, then folder by folder.
 
+        Each folder is run by itself: what is called ``conftest`` is another in each.
         What is run as the file is imported is run by all tests that run anything of the file.
         """
         lines = self.lines[mutant.path]
@@ -290,7 +291,10 @@ class Coverage:
         rest = {test for test in self.seconds if test.partition("::")[0] in files}
         first = self._fast(near, SECONDS)
         left = SECONDS - sum(self.seconds[test] for test in first)
-        return first, self._fast((found | rest) - set(first), left)
+        folders: dict[str, list[str]] = {}
+        for test in self._fast((found | rest) - set(first), left):
+            folders.setdefault(test.partition("::")[0].rpartition("/")[0], []).append(test)
+        return [first, *folders.values()]
 
     def _fast(self, tests: set[str], most: float) -> list[str]:
         """Return tests of so many seconds, the slowest left out; file by file, the fast first."""
@@ -381,18 +385,14 @@ class Results:
 def equivalents(found: Sequence[Mutant]) -> set[str]:
     """Return the keys of the mutants of which nothing comes; refuse an entry that fits none."""
     entries = yaml.safe_load(EQUIVALENT.read_text()) or []
+    first = {(m.path, m.definition, m.before, m.after): m.key for m in found if m.occurrence == 0}
     keys: set[str] = set()
     for entry in entries:
         assert set(entry) == {"file", "in", "before", "after", "why"}, entry
-        fitting = {
-            mutant.key
-            for mutant in found
-            if (mutant.path, mutant.definition) == (entry["file"], entry["in"])
-            and (mutant.before, mutant.after) == (entry["before"], entry["after"])
-        }
-        if not fitting:
+        key = first.get(tuple(entry[name] for name in ("file", "in", "before", "after")))
+        if key is None:
             raise SystemExit(f"{EQUIVALENT.name}: no mutant fits {entry}")
-        keys |= fitting
+        keys.add(key)
     return keys
 
 

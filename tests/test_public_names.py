@@ -156,3 +156,15 @@ def test_each_kind_of_thing_is_recorded() -> None:
         "file baseline field checksum",
     ):
         assert line in recorded
+
+
+def test_every_module_has_the_names_that_it_lists() -> None:
+    """What `__all__` says is there, in each module that has one and loads without an extra."""
+    root = Path(pytest_calibration.__file__).parent
+    listed = []
+    for path in sorted(root.rglob("*.py")):
+        name = ".".join((root.name, *path.relative_to(root).with_suffix("").parts))
+        module = sys.modules.get(name.removesuffix(".__init__"))
+        listed += [(module, one) for one in getattr(module, "__all__", ())]
+    assert len(listed) > len(NAMES)
+    assert [(module, one) for module, one in listed if not hasattr(module, one)] == []

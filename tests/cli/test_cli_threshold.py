@@ -141,6 +141,13 @@ def test_a_plan_of_few_answers_sees_no_fall_beyond_all_of_it() -> None:
     assert (few.precision_visible, few.coverage_visible, few.decides) == (1.0, 1.0, False)
 
 
+def test_a_plan_at_a_threshold_asks_for_fifty_units_at_least() -> None:
+    """However much may stay undetected: 50 items, or 50 groups, which are five items each."""
+    point = OperatingPoint(0.5)
+    assert plan_at(500, point, max_undetected=0.9).n_needed == 50
+    assert plan_at(500, point, max_undetected=0.9, groups=100).n_needed == 250
+
+
 def test_plan_takes_coverage_and_precision_from_a_record(command, stored) -> None:
     """Those of its items, with one right and one wrong answer more for precision."""
     p = sure()

@@ -592,6 +592,13 @@ def test_a_value_out_of_range_is_one_sentence(arguments: dict[str, Any], message
     assert len(str(problem.value).splitlines()) == 1
 
 
+def test_the_ends_of_a_range_belong_to_it() -> None:
+    """What the message names may be given."""
+    most = {"n": 10**6, "trials": 10**6, "changed": 1.0, "jitter": 10.0, "seed": 2**64 - 1}
+    assert AASettings(**most, excesses=(0.0, 1.0)).trials == 10**6
+    assert AASettings(n=2, trials=1, changed=0.0, jitter=0.0, seed=0).n == 2
+
+
 def test_incomparable_sets_are_refused() -> None:
     """Signatures that differ, or other items, are refused in the words of the gate."""
     first = of([0.5] * 60, [True] * 60, signature=Signature({"shots": "0"}))

@@ -180,6 +180,14 @@ def test_too_few_items_decide_nothing() -> None:
     """Below 50 independent units, however bad; above, where a fall could be missed."""
     few = decided(run(40, 0, n=40), run(40, 40, n=40))
     assert (few.state, few.n_needed) == (State.INCONCLUSIVE, 50)
+    assert few.reason == "40 items are too few to compare; 50 are not."
+    one = decided(run(1, 0, n=1), run(1, 1, n=1))
+    assert one.reason == "1 item is too few to compare; 50 are not."
+    # 60 items in 20 groups: 50 groups take 150 items.
+    sides = [replace(run(40, wrong, n=60), groups=np.arange(60) // 3) for wrong in (0, 40)]
+    grouped = decided(*sides)
+    assert (grouped.state, grouped.n_needed) == (State.INCONCLUSIVE, 150)
+    assert grouped.reason == "20 groups are too few to compare; 50 are not."
     missed = decided(run(100, 10, n=300), run(100, 10, n=300, first=10))
     visible = component(missed, "precision").smallest_visible
     assert missed.state is State.INCONCLUSIVE
@@ -290,3 +298,20 @@ def test_settings_out_of_range_are_refused(setting: dict[str, float], message: s
     """By name, with the range and the value."""
     with pytest.raises(MetricError, match=message):
         compare_at(run(300, 6), run(300, 6), **setting)
+
+
+def test_how_strict_a_comparison_at_a_threshold_is_reaches_its_rule() -> None:
+    """What may stay undetected, the error level, and the share of the items that must be there."""
+    before, after = run(100, 10, n=300), run(100, 10, n=300, first=10)
+    usual = compare_at(after, before, 0.9)
+    assert usual.state is State.INCONCLUSIVE
+    assert compare_at(after, before, 0.9, max_undetected=0.9).state is State.PASSED
+    lax = compare_at(after, before, 0.9, alpha=0.3)
+    assert lax.smallest_visible < usual.smallest_visible
+    assert (usual.alpha, lax.alpha) == (0.05, 0.3)
+    # The last hundred are not what a limit takes.
+    part = after.take(np.sort(np.argsort(after.item_ids)[100:]))
+    assert compare_at(part, before, 0.9, min_share=0.9).state is State.NOT_COMPARABLE
+    assert compare_at(part, before, 0.9, min_share=0.5).state is not State.NOT_COMPARABLE
+    # Of several points each has a part of the level.
+    assert compare_at(after, before, 0.9, points=3).smallest_visible > usual.smallest_visible

@@ -808,3 +808,8 @@ def test_few_items_cannot_pass_by_the_lower_end_of_an_interval() -> None:
         "are needed."
     )
     assert one.n_needed == 50
+    # 60 items in 20 groups: 50 groups take 150 items.
+    fair = of(np.full(60, 0.5), np.arange(60) % 2 == 0, groups=np.arange(60) // 3)
+    grouped = judge(measure(fair, "cross_fitted_ece"), 0.2, debiased=True)
+    assert (grouped.n_needed, grouped.units) == (150, 20)
+    assert grouped.reason.startswith("20 groups cannot show an ECE above the limit")

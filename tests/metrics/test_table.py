@@ -266,3 +266,43 @@ def test_all_metrics_of_many_items_take_little_memory() -> None:
         finally:
             tracemalloc.stop()
         assert peak < 150 * len(p), f"{name} took {peak / len(p):.0f} bytes an item"
+
+
+# What a metric is called in reports, and which way is better (terms of the papers).
+CALLED = {
+    "ece": "ECE",
+    "equal_mass_ece": "ECE",
+    "cross_fitted_ece": "cross-fitted ECE",
+    "mce": "MCE",
+    "rms_ce": "RMS calibration error",
+    "debiased_rms_ce": "debiased RMS calibration error",
+    "debiased_squared_ce": "debiased squared calibration error",
+    "classwise_ece": "class-wise ECE",
+    "overconfidence": "overconfidence",
+    "underconfidence": "underconfidence",
+    "smooth_ece": "smooth ECE",
+    "ks_ce": "KS calibration error",
+    "brier": "Brier score",
+    "brier_multiclass": "Brier score of all options",
+    "brier_reliability": "Brier reliability",
+    "brier_resolution": "Brier resolution",
+    "brier_uncertainty": "Brier uncertainty",
+    "nll": "NLL",
+    "accuracy": "accuracy",
+    "mean_confidence": "mean confidence",
+    "signed_gap": "signed gap",
+    "auroc": "AUROC of confidence",
+    "selective_accuracy": "accuracy at 80 % coverage",
+    "selective_risk": "risk at 80 % coverage",
+    "aurc": "area under the risk-coverage curve",
+}
+
+
+def test_what_metrics_are_called_and_which_way_is_better() -> None:
+    """Higher is better of what counts right answers; of three numbers neither way is."""
+    assert {name: METRICS[name].label for name in CALLED} == CALLED
+    higher = {"accuracy", "auroc", "brier_resolution", "selective_accuracy"}
+    neither = {"brier_uncertainty", "mean_confidence", "signed_gap"}
+    for name in CALLED:
+        better = "higher" if name in higher else "neither" if name in neither else "lower"
+        assert METRICS[name].better == better, name

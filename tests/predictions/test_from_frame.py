@@ -139,6 +139,8 @@ def test_frames_of_polars_arrow_and_datasets_are_read() -> None:
         ([], "got list"),
         ({}, "holds no predictions"),
         (FrameLike(toPandas=len), "a FrameLike holds no rows yet; pass frame.toPandas()"),
+        (FrameLike(collect=len), "a FrameLike holds no rows yet; pass frame.collect()"),
+        (FrameLike(compute=len), "a FrameLike holds no rows yet; pass frame.compute()"),
         ({"confidence": [], "correct": []}, "holds no rows; there must be one per item"),
         ({"confidence": [0.5], "correct": [1, 0]}, "column 'correct' has 2 entries, and column "
          "'confidence' has 1"),
@@ -159,8 +161,12 @@ def test_what_is_no_frame_of_predictions(frame: Any, message: str) -> None:
 def test_a_frame_that_only_offers_its_memory_needs_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that installs it."""
     monkeypatch.setattr("pytest_calibration.predictions.frames.find_spec", lambda _: None)
-    with pytest.raises(PredictionsError, match=r'pip install "pytest-calibration\[parquet\]"'):
+    with pytest.raises(PredictionsError) as caught:
         Predictions.from_frame(FrameLike(__dataframe__=len))
+    assert str(caught.value).endswith(
+        "a FrameLike only offers its memory, which pyarrow reads: "
+        'pip install "pytest-calibration[parquet]", or pass a frame of pandas or polars.'
+    )
 
 
 def test_roles_are_known() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_calibration.predictions.harness import TaskSettings
+from pytest_calibration.predictions.harness import TaskSettings, document_ids
+from pytest_calibration.predictions.ids import digest, hash_ids
 
 CONFIG: dict[str, Any] = {
     "doc_to_text": "{{question}}",
@@ -76,3 +77,10 @@ def test_where_a_function_lay_is_not_what_it_does() -> None:
     texts = ("<function ask at 0x7f00>", "<function ask at 0x7f01>", "<function other at 0x7f00>")
     first, again, other = (settings(doc_to_text=text).prompt for text in texts)
     assert first == again != other
+
+
+def test_a_document_that_is_asked_again_has_an_id_of_its_own() -> None:
+    """Task, filter and hash, and which repeat it is, counted from 1: records hold these ids."""
+    one, other = ("arc", "none", "3f"), ("arc", "none", "4a")
+    wanted = [digest(*one, 1), digest(*other, 1), digest(*one, 2), digest(*one, 3)]
+    assert document_ids([one, other, one, one]).tolist() == hash_ids(wanted, "lm_eval").tolist()

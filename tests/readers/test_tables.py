@@ -73,6 +73,8 @@ def test_confidence_and_correctness_are_read(tmp_path: Path, name: str, text: st
     found = read_predictions(path)
     assert same(replace(found, signature=PLAIN.signature), PLAIN)
     assert found.signature.hard.keys() == ({"labels"} if "label" in text else set())
+    # Twelve digits tell two lists of labels apart, and stay short in a record.
+    assert all(re.fullmatch("[0-9a-f]{12}", one) for one in found.signature.hard.values())
     assert (found.probe, found.signature.soft) == ("p", {"model": name})
     assert kind_of(path) == "table"
 
@@ -273,7 +275,9 @@ def test_ids_groups_slices_and_texts_are_those_of_arrays(tmp_path: Path) -> None
         (CLASSES + ".5,.5,dogs\n", "(did you mean 'dog'?)"),
         (
             CLASSES + ".5,.5,1\n",
-            "where labels number the classes, list these columns in their order",
+            "where labels number the classes, list these columns in their order: "
+            'columns={"probabilities": ["prob_a", "prob_b"]} '
+            "(--column probabilities=prob_a,prob_b)",
         ),
         (CLASSES + ".5,.5,\n", "line 2, column 'label': is missing"),
         ("prob_1,prob_1.0,label\n.5,.5,1\n", "two classes are called '1'"),
@@ -400,6 +404,12 @@ def test_what_is_wrong_in_a_csv_is_named(tmp_path: Path, text: str | bytes, mess
     assert str(caught.value).startswith(str(path))
 
 
+def test_columns_that_no_role_has_may_be_called_alike(tmp_path: Path) -> None:
+    """Only what is read must be one column."""
+    path = written(tmp_path, "p.csv", "x,confidence,x,correct\n1,.9,2,1\n1,.4,2,0\n")
+    assert same(replace(read_predictions(path), signature=PLAIN.signature), PLAIN)
+
+
 @pytest.mark.parametrize("word", ["NA", "N/A", "#N/A", "<NA>", "nan", "NaN", "NaT"])
 def test_what_may_stand_for_a_missing_value_is_asked_about(tmp_path: Path, word: str) -> None:
     """As R, pandas and Excel write it; a group may also be called so."""
@@ -509,6 +519,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
             {"columns": {"id": "Confidence"}},
             "no column is called 'Confidence', which columns names for id",
         ),
+        ({"columns": {"id": "labels"}}, "no column is called 'labels', which columns names for id"),
         ({"columns": {"probabilities": "q_*"}}, "no column like 'q_*'"),
         ({"task": "mmlu"}, "task does not go with a table"),
         (

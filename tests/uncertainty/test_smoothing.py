@@ -107,6 +107,12 @@ def test_the_debiased_size_by_direct_sums() -> None:
     assert SmoothedGaps(sample(p)).at(sigma)[1] == pytest.approx(expected, abs=2e-4)
 
 
+def test_what_does_not_vary_is_not_debiased() -> None:
+    """Equal answers at one confidence have no variance, so that nothing is taken off their gap."""
+    gaps = SmoothedGaps(sample(of(np.full(100, 0.3), np.ones(100, dtype=bool))))
+    assert gaps.at(0.3) == pytest.approx((0.7, 0.7, 0.0), abs=1e-6)
+
+
 def test_debiased_calibrated_models_average_zero() -> None:
     """Over 300 calibrated models the mean debiased size is at most a tenth of the plain one."""
     sizes = np.array([SmoothedGaps(sample(calibrated(500, s))).at(0.05) for s in range(300)])
