@@ -1082,6 +1082,8 @@ def run(argv: list[str] | None = None) -> int:
                 save()
             print_tally(name, tally)
         added = memory() - before
+        if options.progress is not None:
+            options.progress.unlink()
         total = sum(tally.done for tally in tallies.values())
         foreign = sum(tally.foreign.total() for tally in tallies.values())
         print(f"{total:,} inputs, {foreign:,} foreign")

@@ -24,6 +24,7 @@ from pytest_calibration.input_files import opened, read_text, text_lines
 from pytest_calibration.predictions import Predictions
 from pytest_calibration.predictions.columns import Table, are_predictions, is_wanted, kept
 from pytest_calibration.predictions.frames import table_of, table_of_records
+from pytest_calibration.predictions.stored_items import MAX_ITEMS
 from pytest_calibration.readers.first_line import MOST_OF_A_LINE, first_object
 from pytest_calibration.text.visible import quoted, visible
 
@@ -317,7 +318,9 @@ def _parquet(path: Path, use: Callable[[Any], Any]) -> Any:
     parquet = import_module("pyarrow.parquet")
     with opened(path, PredictionsError) as file:
         try:
-            return use(parquet.ParquetFile(file))
+            found = parquet.ParquetFile(file)
+            _check_unpacked(path, found.metadata)
+            return use(found)
         except PredictionsError:
             raise
         except Exception as problem:  # Arrow raises many kinds for damaged files
@@ -325,3 +328,14 @@ def _parquet(path: Path, use: Callable[[Any], Any]) -> Any:
             raise PredictionsError(
                 f"{path}: cannot be read as Parquet ({text}); write it anew."
             ) from None
+
+
+def _check_unpacked(path: Path, metadata: Any) -> None:
+    """Raise PredictionsError where a small file would become a large table."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    size = sum(group.total_byte_size for group in groups)
+    if metadata.num_rows > MAX_ITEMS or size > MOST_OF_A_FILE:
+        raise PredictionsError(
+            f"{path}: holds {metadata.num_rows:,} rows in {size:,} bytes when it is unpacked; at "
+            f"most {MAX_ITEMS:,} rows in {MOST_OF_A_FILE:,} bytes are read."
+        )

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
-import sys
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from documents import ROOT, pages
@@ -62,21 +59,3 @@ def test_every_link_leads_somewhere(name: str) -> None:
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target), link
-
-
-def test_links_of_the_readme_are_absolute_on_the_package_index(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each file that it links to, and shows, is that of the released version on GitHub."""
-    # What builds the package is not installed where its tests run.
-    interface = ModuleType("interface")
-    monkeypatch.setattr(interface, "MetadataHookInterface", object, raising=False)
-    monkeypatch.setitem(sys.modules, "hatchling.metadata.plugin.interface", interface)
-    names = runpy.run_path(str(ROOT / "hatch_build.py"))
-    here = links(ROOT / "README.md")
-    written = names["absolute"]((ROOT / "README.md").read_text("utf-8"), "https://there/it", "1.2")
-    for link in here:
-        kind = "raw" if link.endswith(".svg") else "blob"
-        assert f"https://there/it/{kind}/v1.2/{link}" in written
-    assert not re.findall(r"\]\((?!https:)", written)
-    assert not re.findall(r'(?:src|href)="(?!https:)', written)

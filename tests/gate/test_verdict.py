@@ -588,6 +588,13 @@ def test_the_digits_show_the_predicate(value: float, limit: float, above: bool) 
     assert v.bound == value
 
 
+@pytest.mark.parametrize("state", State)
+def test_a_verdict_is_true_where_no_assertion_fails(state: State) -> None:
+    """``assert compare(candidate, baseline)`` can fail."""
+    verdict = judge(measure(exact()), 0.5)
+    assert bool(replace(verdict, state=state)) is not state.fails
+
+
 @pytest.mark.parametrize(
     ("value", "limit", "line"),
     [
