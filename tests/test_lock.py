@@ -16,7 +16,7 @@ from packaging.version import Version
 ROOT: Final = Path(__file__).parent.parent
 # The groups and extras of pyproject.toml in each file.
 FILES: Final = {
-    "core": ("test", "lint", "types", "browser", "docs", "tools"),
+    "core": ("test", "lint", "types", "browser", "docs", "mutation", "tools"),
     "torch": (
         *("test", "cross-check", "training", "data", "serving", "examples", "torch"),
         *("hf", "peft", "server"),

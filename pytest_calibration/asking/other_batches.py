@@ -47,7 +47,7 @@ class OtherBatches(InPlace):
                 answers = questions.put(ask, batch)
                 if not isinstance(answers, list | tuple):
                     answers, is_array = as_array(answers, f"what {name} returned", model), True
-                if (is_array and not answers.ndim) or len(answers) != len(batch):
+                if not getattr(answers, "ndim", 1) or len(answers) != len(batch):
                     raise _other_number(model, name, answers, batch)
                 for i, row in zip(batch, answers, strict=True):
                     rows[i] = row

@@ -385,23 +385,24 @@ def read_record(path: Path, probe: str, name: str) -> Record:
     """
     while True:
         data = read_mapping(path, UnreadableBaseline)
+        state = _state_of(data)
         try:
-            return _record_of(data, path, probe, name)
+            return _record_of(data, state, path, probe, name)
         except UnreadableBaseline:
             # The items of what is replaced are removed.
-            if stored_state(path) == _state_of(data):
+            if stored_state(path) == state:
                 raise
 
 
-def _record_of(data: dict[str, Any], path: Path, probe: str, name: str) -> Record:
+def _record_of(data: dict[str, Any], state: str, path: Path, probe: str, name: str) -> Record:
     """Return the record that a YAML file says, with its items; see :func:`read_record`."""
     for problem in _problems(data, probe, name):
         raise UnreadableBaseline(f"{path}: {problem}")
-    state = _state_of(data)
     data["note"] = data["note"] or ""
     as_stored = ("metrics", "n", "note", "tolerance", "limit", "anchor")
     anchor, predictions = data["anchor"], _read_items(path, data, data["items"])
-    data.setdefault("sharpness", _sharpness(predictions))
+    if "sharpness" not in data:
+        data["sharpness"] = _sharpness(predictions)
     numbers: Summary = {"mean_entropy": None, "option_mass": None, "answers": ()}
     for key, value in data["sharpness"].items():
         numbers[key] = tuple(map(float, value)) if key == "answers" else float(value)

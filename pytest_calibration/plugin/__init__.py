@@ -9,6 +9,7 @@ PYTEST_DONT_REWRITE: this module is loaded at every start of pytest and has no a
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,9 +91,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> None:
     """Remember a folder of baselines, also beside tests that are gone or ignored."""
-    # Most files have an ending, and cost nothing more.
-    if not collection_path.suffix and (collection_path / BASELINES).is_dir():
-        config.stash.setdefault(FOLDERS, set()).add(str(collection_path / BASELINES))
+    folder = os.path.join(collection_path, BASELINES)
+    if os.path.isdir(folder):
+        config.stash.setdefault(FOLDERS, set()).add(folder)
 
 
 def pytest_pycollect_makemodule(

@@ -24,6 +24,11 @@ NOT_JUDGED: Final = {
 }
 # Tests that a line names.
 MOST_NAMED: Final = 4
+# Options of pytest with which it shows something, and runs no test.
+SHOWING: Final = (
+    *("collectonly", "setuponly", "setupplan"),
+    *("showfixtures", "show_fixtures_per_test", "cacheshow"),
+)
 # Options that ask for a comparison, or for what comes of one.
 GATES: Final = frozenset(
     {"model", "parent", "probe", "record", "accept", "anchor", "report", "dump", "history"}
@@ -90,8 +95,7 @@ def hear_the_last(run: Run, session: pytest.Session) -> None:
 def _runs_no_test(session: pytest.Session) -> bool:
     """Whether pytest only shows what it would run."""
     option = session.config.option
-    shows = (getattr(option, name, False) for name in ("collectonly", "setuponly", "setupplan"))
-    return any(shows)
+    return any(getattr(option, name, False) for name in SHOWING)
 
 
 def _asked_for(run: Run) -> list[str]:

@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from pytest_calibration.baselines import Baselines, Policy, Record
 from pytest_calibration.baselines.check import compare_with_stored
+from pytest_calibration.baselines.record import checksum
 from pytest_calibration.errors import UnreadableBaseline
 from pytest_calibration.gate.decision import State
 from pytest_calibration.gate.strictness import DEFAULT
@@ -107,4 +109,20 @@ def test_a_field_of_today_may_not_be_left_out(tmp_path: Path) -> None:
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join(one for one in lines if not one.startswith("sharpness")), "utf-8")
     with pytest.raises(UnreadableBaseline, match="the checksum does not fit"):
+        Baselines(tmp_path).load("facts")
+
+
+def test_items_of_an_anchor_that_are_gone_are_named(tmp_path: Path) -> None:
+    """Also where the record lacks a field of today: what it is read as is not what is stored."""
+    Baselines(tmp_path).record(the_items(0))
+    (first,) = (path for path in tmp_path.iterdir() if path.suffix == ".npz")
+    store = Baselines(tmp_path, policy=Policy(accept="new data"))
+    compare_with_stored(the_items(300), store, DEFAULT)
+    data = yaml.safe_load((tmp_path / "facts.yaml").read_text("utf-8"))
+    del data["sharpness"]
+    data["checksum"] = checksum(data)
+    (tmp_path / "facts.yaml").write_text(yaml.safe_dump(data), "utf-8")
+    assert Baselines(tmp_path).load("facts").n == 60
+    first.unlink()
+    with pytest.raises(UnreadableBaseline, match="anchor"):
         Baselines(tmp_path).load("facts")

@@ -214,6 +214,12 @@ def beside(code: str | None, **files: str) -> Change:
     return change
 
 
+def moved(project: Project) -> None:
+    """Leave nothing but baselines, in a folder whose name has a dot."""
+    beside(None)(project)
+    (project.path / "tests").rename(project.path / "v1.2")
+
+
 @dataclass(frozen=True)
 class Run:
     """A run of two gates, on facts and on quiz, of an over-confident model or one as good.
@@ -243,6 +249,7 @@ RUNS: Final[Mapping[str, Run]] = {
         written(conftest="def pytest_collection_modifyitems(items): del items[1]\n"), STORED
     ),
     "a file that is gone": Run(beside(None), STORED),
+    "a folder with a dot, whose file is gone": Run(moved, STORED.replace("tests/", "v1.2/")),
     "a file that is ignored": Run(beside("", tox="[pytest]\naddopts = --ignore=tests\n"), STORED),
     "a file that skips itself": Run(
         beside("import pytest\npytest.importorskip('no_such_module')\n"), STORED
@@ -446,10 +453,12 @@ def test_what_is_gated_is_green_and_names_nothing(
         assert not any(one["cautions"] for one in said["results"])
 
 
-@pytest.mark.parametrize("flag", ["--collect-only", "--setup-plan"])
+@pytest.mark.parametrize("flag", ["--collect-only", "--setup-plan", "--fixtures"])
 def test_a_run_that_runs_no_test_writes_no_report(two_gates: Project, flag: str) -> None:
-    """A report without any verdict would read as green."""
-    assert two_gates.run(flag, "--calibration-report=r.json").ret == 0
+    """A report without any verdict would read as green; nor is it told that tests are missing."""
+    result = two_gates.run(flag, "--calibration-report=r.json")
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*ERROR*")
     assert not (two_gates.path / "r.json").exists()
 
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 # Bytes of a piece of a large file; pieces are read by several threads at once.
 PIECE: Final = 1 << 26
 BLOCK: Final = 1 << 20
+# Bytes of a file in JSON: the largest index of shards takes some ten mebibytes.
 MOST_JSON: Final = 1 << 26
-"""The largest index of shards takes some ten mebibytes."""
 _MOST_OF_A_POINTER: Final = 1024
 # A file that changed so shortly before it was read may change again without a later time of change:
 # clocks of file systems are coarse.

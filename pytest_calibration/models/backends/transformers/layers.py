@@ -18,7 +18,6 @@ from pytest_calibration.models.places import begins_in, can_only_be_path, what_i
 
 ADAPTER: Final = "adapter_config.json"
 SETTING: Final = "model: {base: ...} in calibration.yaml"
-# Bytes of a configuration in JSON.
 # Arguments of loading that say how files of the hub are had.
 _ACCESS: Final = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
 
