@@ -1,4 +1,4 @@
-"""Shared by all tests: pytester, hypothesis profiles."""
+"""Shared by all tests: pytester, hypothesis profiles, and which tests are left out where."""
 
 from __future__ import annotations
 
@@ -9,6 +9,40 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["pytester"]
+
+# Markers of tests that are left out by default: `-m browser` runs those of one.
+HEAVY = {
+    "browser": "needs Chromium and selenium",
+    "data": "reads public data or trains on it; needs the dependency group `data`",
+    "docs": "runs what a page of the documentation shows for longer than seconds",
+    "faults": "kills, fills disks and interrupts for minutes",
+    "neighbours": "runs a gate beside many other plugins; needs the dependency group `neighbours`",
+    "package": "builds and installs the package; needs the dependency group `package`",
+    "ray": "starts Ray clusters on this machine; needs the extra `ray`",
+    "serving": "starts `transformers serve`; needs the dependency group `serving`",
+    "training": "trains models for minutes, some with trl",
+    "vllm": "needs vLLM, which the environment `vllm` of tox installs",
+}
+MARKERS = {
+    **{name: f"{what}; left out unless asked for with `-m {name}`" for name, what in HEAVY.items()},
+    "heavy": "has one of the markers of what is left out",
+    "one_python": "starts many processes or simulates, which no version of Python changes much",
+}
+# Files and folders of these: the environment with torch alone runs them.
+ONE_PYTHON = frozenset(
+    {
+        *("faults", "test_aa", "test_anchor", "test_any_text", "test_asking_in_parts"),
+        *("test_cli_aa", "test_cli_compare", "test_cli_drift", "test_cli_init"),
+        *("test_cli_init_checkpoints", "test_distribution", "test_drift_in_reports"),
+        *("test_drift_in_tests", "test_early_stopping", "test_example_study", "test_file"),
+        *("test_impossible_names", "test_lost_errors", "test_nothing_gated", "test_option_anchor"),
+        *("test_option_cache_dir", "test_option_drift_tolerance", "test_option_early_stop"),
+        *("test_option_family", "test_option_history", "test_option_limit", "test_option_prune"),
+        *("test_option_record", "test_option_report", "test_own_model", "test_own_models"),
+        *("test_progress_shown", "test_projects", "test_silence", "test_story"),
+        *("test_study_findings", "test_study_report", "test_suite"),
+    }
+)
 
 # The same examples everywhere, whatever the machine's speed.
 settings.register_profile(
@@ -22,7 +56,19 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep what is kept for a user in a folder of this run, which its workers share."""
+    for marker, what in MARKERS.items():
+        config.addinivalue_line("markers", f"{marker}: {what}")
     if not hasattr(config, "workerinput"):
         folder = tempfile.TemporaryDirectory(prefix="state-")
         os.environ["XDG_STATE_HOME"] = folder.name
         config.add_cleanup(folder.cleanup)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what may be left out, before pytest selects."""
+    for item in items:
+        if any(marker.name in HEAVY for marker in item.iter_markers()):
+            item.add_marker("heavy")
+        if ONE_PYTHON & {item.path.stem, item.path.parent.name}:
+            item.add_marker("one_python")

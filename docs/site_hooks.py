@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 # A link up and out of the pages, at any depth: to the code, the example project, a benchmark.
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+([\w.-]+[^)]*)\)")
 # A role of Sphinx in a docstring, around a name that may be given with its module.

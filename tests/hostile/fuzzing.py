@@ -1,4 +1,4 @@
-"""Damaged and hostile files for every reader: ``python tests/fuzzing.py --inputs 100000``.
+"""Damaged and hostile files for every reader: ``python tests/hostile/fuzzing.py --inputs 100000``.
 
 Valid files, and what servers answer, are changed at random, as bytes and as trees, and read again.
 A reader may read what is left or refuse it with a ``CalibrationError`` whose message is one visible
@@ -580,7 +580,7 @@ def _dump(folder: Path) -> Reader:
     return Reader(12, tuple("\n".join(f).encode() for f in files), changed_lines, read)
 
 
-LM_EVAL: Final = Path(__file__).parent / "readers" / "lm_eval_run"
+LM_EVAL: Final = Path(__file__).parents[1] / "readers" / "lm_eval_run"
 
 
 def _lm_eval(folder: Path) -> dict[str, Reader]:

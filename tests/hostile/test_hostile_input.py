@@ -1,6 +1,6 @@
 """Files and names of an attacker: nothing is run, nothing grows, nothing leaves its folder.
 
-Beside ``tests/fuzzing.py``, which changes files at random: attacks that chance does not find.
+Beside ``fuzzing.py``, which changes files at random: attacks that chance does not find.
 ``HELD`` names the tests elsewhere that hold further ones.
 """
 
@@ -29,7 +29,7 @@ from pytest_calibration.models.backends.transformers.layers import layers
 from pytest_calibration.models.backends.transformers.loading_settings import TransformersSettings
 from pytest_calibration.reports.dump import write_dump
 
-TESTS: Final = Path(__file__).parent
+TESTS: Final = Path(__file__).parents[1]
 HELD: Final = (
     # YAML and JSON: size, aliases, depth.
     "test_strict_yaml.py::test_a_small_file_cannot_grow_large",

@@ -1,4 +1,4 @@
-"""Mutants of the statistics and the gate: ``python tests/mutation.py --mutants 320``.
+"""Mutants of the statistics and the gate: ``python tests/mutation/mutation.py --mutants 320``.
 
 Of all places where `mutants.py` finds that something else may stand, a sample is drawn, from each
 room in proportion. Each mutant is written into a copy of the repository. The tests that run its
@@ -38,9 +38,9 @@ import pytest
 import yaml
 from mutants import PACKAGE, ROOMS, Mutant, mutants, sample
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 KEPT: Final = ROOT / ".mutation"
-EQUIVALENT: Final = ROOT / "tests" / "equivalent_mutants.yaml"
+EQUIVALENT: Final = Path(__file__).with_name("equivalent_mutants.yaml")
 ENOUGH: Final = 0.9
 LEFT_OUT: Final = shutil.ignore_patterns(
     *(".git", ".tox", ".venv", "venv", KEPT.name, ".*_cache", "__pycache__", "dist", "build")
@@ -124,7 +124,7 @@ def _enter(tree: Path, seconds: float) -> None:
     for stream in range(3):
         os.dup2(nothing, stream)
     os.chdir(tree)
-    own = {str(ROOT), str(ROOT / "tests"), ""}
+    own = {str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent), ""}
     sys.path[:] = [str(tree), *(entry for entry in sys.path if entry not in own)]
     os.environ["PYTHONPATH"] = str(tree)
 
