@@ -556,7 +556,8 @@ def test_a_bad_file_is_refused_by_name_and_left_alone(tmp_path: Path, case: str)
     refuse(tmp_path, message)
 
 
-FIELDS = [*summarise(four_items(), "default", str)[0]]
+# Records of an earlier layout have no `sharpness`.
+FIELDS = [name for name in summarise(four_items(), "default", str)[0] if name != "sharpness"]
 
 
 @pytest.mark.parametrize("field", FIELDS)

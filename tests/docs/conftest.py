@@ -144,4 +144,6 @@ def console(
 ) -> Console:
     """Type the commands of a block in the project, whose processes find what tests share."""
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
+    # As wide as what the pages show.
+    monkeypatch.setenv("COLUMNS", "100")
     return Console(pytester, capsys)

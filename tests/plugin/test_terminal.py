@@ -30,14 +30,15 @@ def section(result: pytest.RunResult) -> list[str]:
 
 @WORKERS
 def test_verbosity_decides_how_much_is_shown(recorded: Project, workers: list[str]) -> None:
-    """-q: counts; by default: the table; -v: why; -vv: the diagram of a passing model too."""
+    """-q: cautions, counts; without: the table; -v: why; -vv: the diagram of what passes, too."""
     quiet, plain, verbose, drawn = (
         section(recorded.facts("base", *workers, *flags)) for flags in (["-q"], [], ["-v"], ["-vv"])
     )
-    assert quiet == ["1 passed"]
+    assert quiet[-1] == "1 passed"
+    assert [line.startswith("facts on base: every answer is") for line in quiet] == [True, False]
     assert plain[0].split()[:2] == ["model", "probe"]
-    assert len(plain) == 5
-    assert plain[3] == "configuration: none: built-in probes"
+    assert len(plain) == 6
+    assert plain[4] == "configuration: none: built-in probes"
     assert len(verbose) > len(plain)
     assert "passed: probe facts on base" in verbose
     assert not any("95 % of the time" in line for line in verbose)
