@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.asking.in_place import InPlace, Questions
+from pytest_calibration.asking.stand_in import Questions, StandIn
 from pytest_calibration.models.digests import Digest
 from pytest_calibration.models.protocols import Choose, NextTokenScores
 from pytest_calibration.predictions.conversion import as_array
 
 
-class AskedOnce(InPlace):
+class AskedOnce(StandIn):
     """The model, which hands on only the questions that it was not asked before.
 
     All else of the model is as it is. One of these serves one run of a probe: what a run asks n
@@ -32,12 +32,12 @@ class AskedOnce(InPlace):
         super().__init__(model, _answers=answers, _times=Counter())
 
     def asking(self, name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
-        """See :class:`~pytest_calibration.asking.in_place.InPlace`."""
+        """See :class:`~pytest_calibration.asking.stand_in.StandIn`."""
         model = str(getattr(self._model, "name", "the model"))
         return _once(model, name, ask, self._answers, self._times)
 
     def asking_positions(self, ask: Callable[..., Any]) -> Callable[..., Any]:
-        """See :class:`~pytest_calibration.asking.in_place.InPlace`."""
+        """See :class:`~pytest_calibration.asking.stand_in.StandIn`."""
         return _positions_once(ask, self._answers)
 
 

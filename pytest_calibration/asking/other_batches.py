@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_calibration.asking.in_place import InPlace, Questions
+from pytest_calibration.asking.stand_in import Questions, StandIn
 from pytest_calibration.errors import ModelError
 from pytest_calibration.models.protocols import Choose, NextTokenScores
 from pytest_calibration.predictions.conversion import as_array
@@ -18,7 +18,7 @@ from pytest_calibration.predictions.conversion import as_array
 LARGEST: Final = 5
 
 
-class OtherBatches(InPlace):
+class OtherBatches(StandIn):
     """The model, asked in batches of 1, 2, 4, ... 32 questions that are drawn at random.
 
     A batch then holds short questions beside long ones, and some are asked alone. All else of the
@@ -33,7 +33,7 @@ class OtherBatches(InPlace):
         super().__init__(model, _rng=np.random.default_rng(seed))
 
     def asking(self, name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
-        """See :class:`~pytest_calibration.asking.in_place.InPlace`."""
+        """See :class:`~pytest_calibration.asking.stand_in.StandIn`."""
         model = str(getattr(self._model, "name", "the model"))
 
         @wraps(ask)
@@ -56,7 +56,7 @@ class OtherBatches(InPlace):
         return asked
 
     def asking_positions(self, ask: Callable[..., Any]) -> Callable[..., Any]:
-        """See :class:`~pytest_calibration.asking.in_place.InPlace`."""
+        """See :class:`~pytest_calibration.asking.stand_in.StandIn`."""
         model = str(getattr(self._model, "name", "the model"))
 
         @wraps(ask)

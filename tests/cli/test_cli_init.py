@@ -17,7 +17,6 @@ from pytest_calibration.cli.init.surroundings import look
 if TYPE_CHECKING:
     from conftest import Command
 
-TESTS = Path(__file__).parent.parent
 TEST = "tests/test_calibration.py"
 CONFIG = "calibration.yaml"
 GITHUB = ".github/workflows/calibration.yml"
@@ -35,14 +34,9 @@ def calibration_model(calibration_model_spec):
 
 
 @pytest.fixture
-def folder(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project, which pytester has made the working folder."""
-    monkeypatch.syspath_prepend(str(TESTS))
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:cacheprovider")
-    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
-    pytester.makeini("[pytest]\n")
-    return pytester.path
+def folder(empty_project: Path) -> Path:
+    """An empty project, by a short name."""
+    return empty_project
 
 
 def put(path: Path, content: Any) -> None:

@@ -69,15 +69,10 @@ def section() -> Iterator[Section]:
 
 
 @pytest.fixture
-def folder(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project, which is the working folder."""
-    monkeypatch.syspath_prepend(str(TESTS))
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:cacheprovider")
-    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
-    pytester.makeini("[pytest]\n")
-    (pytester.path / "my_service.py").write_text(SERVICE, "utf-8")
-    return pytester.path
+def folder(empty_project: Path) -> Path:
+    """A project that holds the service alone."""
+    (empty_project / "my_service.py").write_text(SERVICE, "utf-8")
+    return empty_project
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a probe is given in place of the model, to ask the model otherwise."""
+"""A stand-in for the model: a probe asks it, and it asks the model, in another way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METHODS: Final = frozenset(
 PER_QUESTION: Final = frozenset({"max_new_tokens", "seeds"})
 
 
-class InPlace:
+class StandIn:
     """A model that is as it is, but for how its questions are asked.
 
     Args:
