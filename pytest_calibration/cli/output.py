@@ -47,7 +47,7 @@ def verdict_lines(
         result: what a reader sees of it; by default with all detail, and no command that accepts.
         more: where a failure says that the rest is.
     """
-    from pytest_calibration.reports.model import result_of
+    from pytest_calibration.reports.model import cautions_beside_a_pass, result_of
     from pytest_calibration.reports.terminal import failure_lines
     from pytest_calibration.text.layout import wrapped
 
@@ -59,6 +59,8 @@ def verdict_lines(
     for line in verdict.explanation:
         # A table keeps its columns.
         yield from [f"  {line}"] if "  " in line else wrapped(line, width, "  ")
+    for caution in cautions_beside_a_pass(verdict):
+        yield from wrapped(f"note: {caution}", width, "  ")
 
 
 def as_json(tree: Mapping[str, Any]) -> str:

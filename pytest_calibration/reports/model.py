@@ -671,10 +671,14 @@ def result_of(
 def _cautions(verdict: Verdict) -> Iterator[str]:
     """Yield what a reader must know of the numbers, whatever came of them."""
     yield from verdict.cautions
-    if verdict.candidate is None:
-        return
-    yield from verdict.candidate.notes
-    if verdict.state is not State.PASSED or verdict.point is not None:
+    if verdict.candidate is not None:
+        yield from verdict.candidate.notes
+    yield from cautions_beside_a_pass(verdict)
+
+
+def cautions_beside_a_pass(verdict: Verdict) -> Iterator[str]:
+    """Yield what a comparison that passed does not see, or that its two sides are the same."""
+    if verdict.candidate is None or verdict.state is not State.PASSED or verdict.point is not None:
         return
     before = verdict.baseline_items
     yield from caution_on_small_mass(verdict.candidate, before, verdict.sharpness_before)

@@ -210,3 +210,31 @@ def test_two_models(command, place: Path, monkeypatch: pytest.MonkeyPatch) -> No
     heads = [line for line in result.lines if line.startswith("calibration regressed")]
     assert heads == [f"calibration regressed: probe {name} on hot" for name in ("one", "two")]
     assert command("compare", "hot", "cool", "--probe", "one").code == 0
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        ("0.5 0.9", "note: every answer is that of the baseline, with the same confidence"),
+        ("0.7 0.7", "note: confidence tells right from wrong answers less well: AUROC 0.7"),
+        ("0.4999 0.9", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["compare", "check"])
+def test_a_pass_names_what_it_does_not_see(
+    command, place: Path, name: str, after: str, told: str | None
+) -> None:
+    """As the summary of pytest does: the same file twice, or a confidence that says nothing."""
+    for file, confidences in (("a.csv", "0.5 0.9"), ("b.csv", after)):
+        low, high = confidences.split()
+        rows = [
+            f"{i},{high if i % 2 else low},{int(i % 20 not in {0, 2, 4, 6, 8, 1})}"
+            for i in range(800)
+        ]
+        (place / file).write_text("\n".join(["id,confidence,correct", *rows]))
+    arguments = ("a.csv", "b.csv") if name == "compare" else ("b.csv", "--baseline=a.csv")
+    result = command(name, *arguments)
+    assert (result.code, result.lines[0].split(":")[0]) == (0, "passed"), result.out
+    notes = [line.strip() for line in result.lines if "note: " in line]
+    assert len(notes) == int(told is not None), notes
+    assert told is None or notes[0].startswith(told)
