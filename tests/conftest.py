@@ -32,7 +32,8 @@ MARKERS = {
 # Files and folders of these: the environment with torch alone runs them.
 ONE_PYTHON = frozenset(
     {
-        *("faults", "test_aa", "test_anchor", "test_any_text", "test_asking_in_parts"),
+        *("docs", "faults", "hostile", "test_aa", "test_anchor", "test_any_text"),
+        *("test_asking_in_parts", "test_cli_noise", "test_gate_workflow", "test_silent_greens"),
         *("test_cli_aa", "test_cli_compare", "test_cli_drift", "test_cli_init"),
         *("test_cli_init_checkpoints", "test_distribution", "test_drift_in_reports"),
         *("test_drift_in_tests", "test_early_stopping", "test_example_study", "test_file"),

@@ -128,6 +128,24 @@ def test_install(
 
 
 @pytest.mark.package
+@pytest.mark.parametrize("name", ["Install", "Gate"])
+@pytest.mark.parametrize("words", ["-k 'one", '-k one -m "a b', "--calibration-tolerance=0 don't"])
+def test_a_quote_without_its_end_is_red(
+    workflow: dict[str, Any], project: Path, name: str, words: str
+) -> None:
+    """No word is dropped in silence: nothing is installed or run."""
+    done = bash(
+        step(workflow, name)["run"],
+        project,
+        **dict.fromkeys(("PACKAGE", "MODELS", "PROBES", "TESTS", "CACHE"), ""),
+        **dict.fromkeys(("REQUIREMENTS", "OPTIONS"), words),
+    )
+    assert done.returncode == 1
+    assert "quote" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.package
 def test_gate(workflow: dict[str, Any], project: Path) -> None:
     """Models, probes, tests and options reach pytest; reports and step summary are written."""
     done = bash(
@@ -137,6 +155,7 @@ def test_gate(workflow: dict[str, Any], project: Path) -> None:
         PROBES="",
         TESTS="tests/test_it.py",
         OPTIONS="-k 'test_facts and not other' -q",
+        CACHE="true",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((project / "calibration.json").read_text("utf-8"))
@@ -157,6 +176,7 @@ def test_a_red_gate_is_a_red_step(workflow: dict[str, Any], project: Path) -> No
         PROBES="$(touch ran)\nfacts",
         TESTS="",
         OPTIONS="",
+        CACHE="false",
     )
     # Usage: there is no such probe.
     assert done.returncode == 4, done.stdout + done.stderr
@@ -168,6 +188,7 @@ def test_a_red_gate_is_a_red_step(workflow: dict[str, Any], project: Path) -> No
         PROBES="facts",
         TESTS="",
         OPTIONS="",
+        CACHE="false",
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "::error" in done.stdout + done.stderr

@@ -278,7 +278,7 @@ def _level(c: Conclusion) -> str:
     answers = "" if c.share is None else f"changes {percent(c.share)} of the answers and "
     name = c.disturbances[0]
     return (
-        f"{OTHERWISE[name]} {answers}moves ECE: it lies between {low:.3f} and {high:.3f}, "
+        f"{OTHERWISE[name]} {answers}puts ECE between {low:.3f} and {high:.3f}, "
         f"{mean:.3f} on average. {SAME[name]}, so this takes nothing from the tolerance. It says "
         "how arbitrary the level is: read ECE and accuracy no closer than that, or as their "
         "average."

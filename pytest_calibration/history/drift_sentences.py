@@ -106,7 +106,7 @@ def _best(drift: Drift) -> Iterator[str]:
     paired = "paired" if best.paired else "not paired"
     yield f"rule: the {what} {label} {rule}; {100 * best.level:g} % for all together, {paired}"
     if len(best.alike) > 1:
-        yield f"{_several(series, best)} cannot be told apart"
+        yield f"{_several(series, best)} cannot be told apart by it"
     elif len(series) - series.has_parent - len(best.less_accurate) > 1:
         yield "it is told apart from all of these"
     against = drift.comparisons[best.place]

@@ -383,6 +383,49 @@ def test_items_of_one_name_are_two_probes(folder: Path, command: Command) -> Non
     assert {*config(folder)["probes"]} == {"quiz", "b-quiz"}
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        (
+            "quiz.jsonl",
+            '{"question": "q", "options": ["rain", "sun"], "answer": "sun"}\n',
+            "quiz.jsonl, line 1: 'answer' must be the index of an option, got 'sun'; no probe of "
+            "kind multiple_choice is made of it",
+        ),
+        (
+            "facts.csv",
+            "prompt,answer\nA is,b\n,c\n",
+            "facts.csv, line 3: the key 'prompt' is missing; no probe of kind facts is made of it",
+        ),
+        (
+            "pairs.jsonl",
+            '{"prompt": "p", "chosen": "a", "rejected": 7}\n',
+            "pairs.jsonl, line 1: 'rejected' must be text, got 7; no probe of kind preference is "
+            "made of it",
+        ),
+        (
+            "facts.jsonl",
+            '{"prompt": "p", "answer": "a", "hard": 1}\n',
+            "facts.jsonl, line 1: unknown key 'hard'; known keys: prompt, answer, id, group, "
+            "slice; no probe of kind facts is made of it",
+        ),
+        ("chat.jsonl", '{"messages": "a question with options, and an answer"}\n', None),
+        ("texts.train.jsonl", '{"text": "t", "label": null}\n', None),
+    ],
+)
+def test_items_with_a_bad_row_are_named(
+    folder: Path, command: Command, name: str, text: str, told: str | None
+) -> None:
+    """A file that has the keys of items is not passed over in silence, other items or none."""
+    put(folder / name, text)
+    put(folder / "good.jsonl", [QUESTION])
+    result = command("init")
+    left_out = [line for line in result.lines if "left out" in line]
+    assert (result.code, len(left_out)) == (0, int(told is not None)), left_out
+    assert told is None or told in left_out[0]
+    assert {*config(folder)["probes"]} == {"good"}
+
+
 def test_whatever_lies_there_is_read_or_passed_over(folder: Path, command: Command) -> None:
     """Damaged files, names that cannot be typed, pipes and links end in no error."""
     put(folder / "a/config.json", "[" * 100_000)

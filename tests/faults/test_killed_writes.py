@@ -179,10 +179,7 @@ KINDS = {
     "the summary of a step": Kind(summary, appends=True),
 }
 # The others write as one of these does.
-QUICK = (
-    *("an accepted record", "a pruned record", "a cached answer", "the secret", "a file of init"),
-    *("a report r.md", "the summary of a step"),
-)
+QUICK = ("an accepted record", "a pruned record", "a cached answer", "the summary of a step")
 
 
 def files(folder: Path) -> Files:

@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_calibration.errors import CalibrationError, PredictionsError, UsageError
+from pytest_calibration.errors import CalibrationError, ItemError, PredictionsError, UsageError
 from pytest_calibration.history.checkpoints import checkpoint_of, run_of
+from pytest_calibration.input_files import text_lines
 from pytest_calibration.predictions.ids import digest
 from pytest_calibration.readers.lm_eval import NEWEST, NONE, SAMPLES
 from pytest_calibration.readers.tables import PARQUET
@@ -33,6 +34,7 @@ _MOST_FILES: Final = 20
 # Files that are neither predictions nor items and are told, of these kinds.
 _TABLES: Final = frozenset({".csv", ".tsv", *PARQUET})
 _MOST_TOLD: Final = 3
+_ITEM_FILES: Final = frozenset({".jsonl", ".csv", ".tsv"})
 # Bytes of a file that is read to see whether it can be.
 _MOST_READ: Final = 1 << 26
 _CAUSAL: Final = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
@@ -40,10 +42,16 @@ _CLASSIFIES: Final = re.compile(r"For(Sequence|Token)Classification$")
 _BASE: Final = re.compile(r"(^|[-_.])(base|pretrained|reference)([-_.]|$)", re.IGNORECASE)
 _TRAINED_ON: Final = re.compile(r"(^|[-_.])train(ing)?([-_.]|$)", re.IGNORECASE)
 _OWN_MODEL: Final = re.compile(r"^\s*(async\s+)?def calibration_model\b", re.MULTILINE)
-# Kinds of probe whose items a file may hold, the more particular first.
-_ITEM_KINDS: Final = (
-    *("multiple_choice", "facts", "preference", "classification", "p_true", "next_token"),
-)
+# Kinds of probe whose items a file may hold, the more particular first, and the keys by which a
+# file that holds bad ones is told from any other.
+_ITEM_KINDS: Final[Mapping[str, frozenset[str]]] = {
+    "multiple_choice": frozenset({"question", "options"}),
+    "facts": frozenset({"prompt", "answer"}),
+    "preference": frozenset({"chosen", "rejected"}),
+    "classification": frozenset({"text", "label"}),
+    "p_true": frozenset({"question", "answer"}),
+    "next_token": frozenset(),
+}
 
 
 @dataclass(frozen=True)
@@ -368,6 +376,7 @@ def _files(
     items: list[Items] = []
     taken: list[Path] = []
     neither: list[Path] = []
+    refused: list[str] = []
     for path in _data_files(places):
         if any(path.is_relative_to(one) for one in taken):
             continue
@@ -390,8 +399,13 @@ def _files(
                 for one in found
                 if one.probe in named
             ]
-        elif whether and path.suffix.lower() in _TABLES and len(left_out) == told:
-            neither.append(path)
+        elif len(left_out) == told:
+            why = _why_no_items(folder, path)
+            if why:
+                refused.append(why)
+            elif whether and path.suffix.lower() in _TABLES:
+                neither.append(path)
+    left_out += refused[:_MOST_TOLD]
     if not (stored or items):
         left_out += filter(None, map(_why_neither, neither[:_MOST_TOLD]))
     return stored, items
@@ -491,11 +505,34 @@ def _newest_run(folder: Path, path: Path, left_out: list[str]) -> list[Stored]:
     return stored
 
 
+def _why_no_items(folder: Path, path: Path) -> str:
+    """Say what is wrong with a file whose first row has the keys of items; else nothing."""
+    from pytest_calibration.probes.probe_set import from_settings
+
+    if path.suffix.lower() not in _ITEM_FILES or _TRAINED_ON.search(path.stem):
+        return ""
+    if path.stat().st_size > _MOST_READ:
+        return ""
+    try:
+        _, head = next(text_lines(path, _MOST_READ, ItemError), (1, ""))
+    except CalibrationError:
+        return ""
+    keys = {*re.findall(r'"(\w+)"\s*:' if path.suffix.lower() == ".jsonl" else r"\w+", head)}
+    for kind, own in _ITEM_KINDS.items():
+        if own and own <= keys:
+            shown = _from(folder, path)
+            try:
+                from_settings(shown, {"kind": kind, "path": shown}, folder, "")
+            except CalibrationError as problem:
+                return f"{str(problem).rstrip('.')}; no probe of kind {kind} is made of it"
+    return ""
+
+
 def _items(folder: Path, path: Path) -> Items | None:
     """Return which kind of probe reads a file; None where none does."""
     from pytest_calibration.probes.probe_set import from_settings
 
-    if path.suffix.lower() not in (".jsonl", ".csv", ".tsv"):
+    if path.suffix.lower() not in _ITEM_FILES:
         return None
     shown = _from(folder, path)
     for kind in _ITEM_KINDS:
