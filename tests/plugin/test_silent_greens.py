@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import pytest
-from conftest import TESTS, Project
+from user_project import TESTS, Project
 
 from pytest_calibration import Baselines, Predictions
 
