@@ -25,8 +25,8 @@ AUROC_TOLERANCE: Final = 0.02
 SURE: Final = NORMAL.inv_cdf(0.99)
 MOST_NAMED: Final = 3
 SAME_ANSWERS: Final = (
-    "every answer is that of the baseline, with the same confidence, as of the model that was "
-    "recorded, or a copy of it."
+    "every answer is that of the baseline, with the same confidence, as the recorded model itself "
+    "would give, or a copy of it."
 )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 # Every load leaves a line; "odd" checkpoints make the engine say something.
 CONFTEST = """

@@ -13,7 +13,7 @@ import yaml
 from pytest_calibration import Baselines
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 # What is left of an emoji that was cut in half; pytest-dev/pytest-xdist#843.

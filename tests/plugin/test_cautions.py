@@ -13,7 +13,7 @@ import pytest
 from pytest_calibration import Baselines
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 TESTS = """

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 CONFTEST: Final = """
 import os

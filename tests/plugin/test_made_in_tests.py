@@ -12,7 +12,7 @@ from pytest_calibration.plugin.made_in_tests import MadeInTests
 from pytest_calibration.predictions import Predictions
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 

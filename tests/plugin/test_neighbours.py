@@ -18,7 +18,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from plugin.conftest import CONFTEST, TESTS
+from user_project import CONFTEST, TESTS
 
 import pytest_calibration
 

@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import GATE
+from user_project import GATE
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 OTHER = "def test_other():\n    pass\n"
 MODEL = "--calibration-model=runs/base"

@@ -11,7 +11,7 @@ import pytest
 from cached_project import CachedProject, lines_of
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 ALL = "answers from cache: all (no model was loaded)."

@@ -13,7 +13,7 @@ from fakes import FakeModel
 from pytest_calibration.probes.facts import Facts
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 

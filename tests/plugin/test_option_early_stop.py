@@ -11,7 +11,7 @@ from pytest_calibration import Baselines
 from pytest_calibration.history.file import History
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 STOP = "--calibration-early-stop"
 BOTH = """

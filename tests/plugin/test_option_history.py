@@ -17,7 +17,7 @@ from pytest_calibration.plugin.measured import WORST_FIRST
 from pytest_calibration.probes.facts import Facts
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 

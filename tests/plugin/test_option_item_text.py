@@ -10,7 +10,7 @@ import pytest
 from pytest_calibration.probes.facts import Facts
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 NONE = "--calibration-item-text=none"
 PROMPTS = [item.prompt for item in Facts().items]

@@ -8,7 +8,7 @@ import pytest
 from cached_project import CachedProject, lines_of
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 
 @pytest.mark.parametrize(("how", "workers"), [("flag", []), ("ini", []), ("flag", ["-n", "2"])])

@@ -15,7 +15,7 @@ from pytest_calibration.probes.facts import Facts
 from pytest_calibration.reports.writing import append_summary
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 WORKERS = pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "two-workers"])
 TEXT_ENDINGS = ("html", "md", "json", "txt")

@@ -10,7 +10,7 @@ from toy_backend import LOG
 from pytest_calibration.models.backends import BACKENDS
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 ONE = """
 def test_it(calibration):

@@ -35,7 +35,7 @@ from pytest_calibration.plugin.progress_line import (
 from pytest_calibration.progress import PROGRESS, Work
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 ROWS, COLUMNS = 12, 80
 NEVER: Final = 1e9

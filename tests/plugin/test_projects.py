@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from conftest import CONFTEST, GATE
+from user_project import CONFTEST, GATE
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 TOYS = "import toy_backend\ntoy_backend.register()\n"
 ROW = '{"prompt": "Up is not", "answer": "down"}\n'

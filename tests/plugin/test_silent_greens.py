@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import pytest
-from conftest import TESTS, Project
+from user_project import TESTS, Project
 
 from pytest_calibration import Baselines, Predictions
 
@@ -68,7 +68,7 @@ class Way:
 
 GATE: Final = CALL.format("", "")
 HOT: Final = CALL.format(", 'hot'", "")
-OWN: Final = "*PROBE*: every answer is that of the baseline, with the same confidence, as of the *"
+OWN: Final = "*PROBE*: every answer is that of the baseline, with the same confidence, as *"
 HALF: Final = "*PROBE*: tolerance 0.5 instead of 0.02."
 SKIPPED: Final = "* calibration tests skipped: *TEST*"
 NAMED: Final[Mapping[str, Way]] = {

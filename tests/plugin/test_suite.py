@@ -12,7 +12,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 import pytest
-from conftest import CONFTEST, TESTS
+from user_project import CONFTEST, TESTS
 
 import pytest_calibration
 

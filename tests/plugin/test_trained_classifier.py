@@ -11,7 +11,7 @@ import pytest
 from checkpoints import quietly
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from user_project import Project
 
 pytestmark = [pytest.mark.torch, pytest.mark.data]
 

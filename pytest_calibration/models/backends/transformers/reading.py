@@ -163,7 +163,9 @@ def _files(stack: Sequence[Layer], settings: TransformersSettings) -> Iterator[F
         folders.append(settings.tokenizer)
     for folder in dict.fromkeys(folders):
         for _, file in checkpoint_files(Path(folder), subfolders):
-            yield FileState.of(file)
+            # Loading reports one that is gone.
+            with contextlib.suppress(OSError):
+                yield FileState.of(file)
 
 
 def _load_weights(
