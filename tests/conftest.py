@@ -29,7 +29,7 @@ MARKERS = {
     "heavy": "has one of the markers of what is left out",
     "one_python": "starts many processes or simulates, which no version of Python changes much",
 }
-# Files and folders of these: the environment with torch alone runs them.
+# Files and folders of these, and tests of one option: the environment with torch alone runs them.
 ONE_PYTHON = frozenset(
     {
         *("docs", "faults", "hostile", "test_aa", "test_anchor", "test_any_text"),
@@ -37,10 +37,8 @@ ONE_PYTHON = frozenset(
         *("test_cli_aa", "test_cli_compare", "test_cli_drift", "test_cli_init"),
         *("test_cli_init_checkpoints", "test_distribution", "test_drift_in_reports"),
         *("test_drift_in_tests", "test_early_stopping", "test_example_study", "test_file"),
-        *("test_impossible_names", "test_lost_errors", "test_nothing_gated", "test_option_anchor"),
-        *("test_option_cache_dir", "test_option_drift_tolerance", "test_option_early_stop"),
-        *("test_option_family", "test_option_history", "test_option_limit", "test_option_prune"),
-        *("test_option_record", "test_option_report", "test_own_model", "test_own_models"),
+        *("test_fuzzing", "test_impossible_names", "test_intervals", "test_lost_errors"),
+        *("test_made_in_tests", "test_nothing_gated", "test_own_model", "test_own_models"),
         *("test_progress_shown", "test_projects", "test_silence", "test_story"),
         *("test_study_findings", "test_study_report", "test_suite"),
     }
@@ -83,5 +81,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(marker.name in HEAVY for marker in item.iter_markers()):
             item.add_marker("heavy")
-        if ONE_PYTHON & {item.path.stem, item.path.parent.name}:
+        name = item.path.stem
+        if ONE_PYTHON & {name, item.path.parent.name} or name.startswith("test_option_"):
             item.add_marker("one_python")
