@@ -88,4 +88,4 @@ def test_runs_that_gate_while_others_accept_read_whole_records(tmp_path: Path) -
         assert project.leftovers() == []
     lines = History(project.path / HISTORY).read()
     assert lines.skipped == ()
-    assert {line.model for line in lines} == {"toy-base", "toy-hot"}
+    assert {line.model for line in lines} == {"toy:base", "toy:hot"}
