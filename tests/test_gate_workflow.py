@@ -169,26 +169,12 @@ def test_a_red_gate_is_a_red_step(workflow: dict[str, Any], project: Path) -> No
     """Its exit code is that of pytest, and no text of an input is run."""
     test = project / "tests" / "test_it.py"
     test.write_text(TEST.replace("0.3", "0.999"))
-    done = bash(
-        step(workflow, "Gate")["run"],
-        project,
-        MODELS="runs/one",
-        PROBES="$(touch ran)\nfacts",
-        TESTS="",
-        OPTIONS="",
-        CACHE="false",
-    )
+    gate = step(workflow, "Gate")["run"]
+    others = {"MODELS": "runs/one", "TESTS": "", "OPTIONS": "", "CACHE": "false"}
+    done = bash(gate, project, PROBES="$(touch ran)\nfacts", **others)
     # Usage: there is no such probe.
     assert done.returncode == 4, done.stdout + done.stderr
     assert not (project / "ran").exists()
-    done = bash(
-        step(workflow, "Gate")["run"],
-        project,
-        MODELS="runs/one",
-        PROBES="facts",
-        TESTS="",
-        OPTIONS="",
-        CACHE="false",
-    )
+    done = bash(gate, project, PROBES="facts", **others)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "::error" in done.stdout + done.stderr

@@ -58,19 +58,21 @@ def test_runs_that_are_killed_at_random_leave_whole_files(tmp_path: Path) -> Non
     assert code == 0, output
     took = time.monotonic() - began
     chance = random.Random(SEED)
-    done = 0
+    i = 0
     known: list[str] = []
-    for i in range(TIMES):
+    while i < TIMES:
         writing = i % 2 == 1
         wait = chance.uniform(0, 0.05 * took if writing else took)
-        done += killed(project, ("hot", "base")[i % 2], wait, writing=writing)
+        if killed(project, ("hot", "base")[i % 2], wait, writing=writing):
+            i += 1
+        else:
+            # The machine is faster now than it was at first.
+            took *= 0.9
         assert project.damage() == [], f"kill {i}"
         assert list((project.baselines / "one").glob("*.yaml")), f"kill {i}"
         lines = (project.path / HISTORY).read_text("ascii").splitlines()
         assert lines[: len(known)] == known
         known = lines[:-1]
-    print(f"{done} of {TIMES} runs were killed before they ended")
-    assert done > TIMES // 2
     for model in ("hot", "base"):
         code, output = project.run(*project.arguments(model, "--calibration-accept=end"))
         assert code == 0, output
